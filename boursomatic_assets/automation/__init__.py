@@ -1,0 +1,1 @@
+"""What starts materializations: jobs, later sensors and schedules."""

@@ -1,0 +1,128 @@
+"""The experiment: every number that shapes a model, in one frozen, hashable description.
+
+Labels, purge, annualisation and metrics all read the same horizon from here. Each stored asset carries the
+fingerprint of the part that shaped it (`Experiment.part_for`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.errors import ConfigurationError
+
+
+class BoosterParameters(BaseModel):
+    """Settings of one LightGBM model, under the scikit-learn API's names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_estimators: int = Field(100, ge=1, description="Boosting rounds.")
+    learning_rate: float = Field(0.05, gt=0, le=1, description="Shrinkage of each tree.")
+    max_depth: int = Field(5, ge=-1, description="Deepest level of a tree; -1 for no limit.")
+    num_leaves: int = Field(31, ge=2, description="Most leaves of a tree.")
+    min_child_samples: int = Field(20, ge=1, description="Fewest rows in a leaf.")
+    subsample: float = Field(0.8, gt=0, le=1, description="Share of the rows drawn for a tree.")
+    subsample_freq: int = Field(
+        1, ge=1, description="Draw rows anew every so many trees; below 1 LightGBM would ignore subsample."
+    )
+    colsample_bytree: float = Field(0.8, gt=0, le=1, description="Share of the features drawn for a tree.")
+
+
+class Experiment(BaseModel):
+    """One complete description of how bars become a judged model. Equal descriptions give equal models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lookback_days: int = Field(
+        2000, ge=1, description="Calendar days before the newest bar that are read for training."
+    )
+    features: tuple[str, ...] = Field(FEATURE_NAMES, min_length=1, description="Model inputs, in order.")
+    horizon: int = Field(20, ge=1, description="Sessions ahead that a label looks.")
+    buy_threshold: float = Field(0.05, description="BUY at a forward return of at least this fraction.")
+    sell_threshold: float = Field(-0.02, description="SELL at a forward return of at most this fraction.")
+    train_fraction: float = Field(0.70, gt=0, lt=1, description="Share of the sessions to train on.")
+    validation_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the sessions to validate on.")
+    embargo: int = Field(0, ge=0, description="Sessions left out before each later set, beyond the purge.")
+    classifier: BoosterParameters = Field(BoosterParameters(), description="LightGBM for BUY, HOLD, SELL.")
+    regressor: BoosterParameters = Field(BoosterParameters(), description="LightGBM for the forward return.")
+    seed: int = Field(42, ge=0, description="Seed of both models' row and feature sampling.")
+    cost_bps: float = Field(10.0, ge=0, description="Trading cost in basis points of each side's turnover.")
+
+    @model_validator(mode="after")
+    def _thresholds_and_fractions_leave_room(self) -> Self:
+        if self.sell_threshold >= self.buy_threshold:
+            message = "sell_threshold must be below buy_threshold, so that HOLD lies between"
+            raise ValueError(message)
+        if self.train_fraction + self.validation_fraction >= 1:
+            message = "train_fraction + validation_fraction must stay below 1, so that a test set is left"
+            raise ValueError(message)
+        unknown = [name for name in self.features if name not in FEATURE_NAMES]
+        if unknown or len(set(self.features)) < len(self.features):
+            message = f"features must be distinct names out of {list(FEATURE_NAMES)}; unknown: {unknown}"
+            raise ValueError(message)
+        return self
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """Validate raw values, as a run configuration or a manifest holds them.
+
+        Raises
+        ------
+        ConfigurationError
+            Naming each field that cannot be used, what was found and what is allowed.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problems = "".join(
+                f"\n  {'.'.join(map(str, problem['loc'])) or 'experiment'}: {problem['msg']}"
+                f" (found {problem['input']!r})"
+                for problem in error.errors()
+            )
+            message = f"the experiment cannot be used:{problems}"
+            raise ConfigurationError(message) from None
+
+    def part_for(self, asset: str) -> dict[str, Any]:
+        """Values that shape an asset, its own and those of everything upstream of it.
+
+        Parameters
+        ----------
+        asset : str
+            Asset name; one that no experiment shapes (bars, features) has an empty part.
+        """
+        return self.model_dump(mode="json", include=set(_SHAPED_BY.get(asset, ())))
+
+    def fingerprint_for(self, asset: str) -> str:
+        """Hash the part of the experiment that shapes an asset: SHA-256 as 64 hexadecimal digits."""
+        return _hash(self.part_for(asset))
+
+    @property
+    def params_hash(self) -> str:
+        """Hash the whole experiment: SHA-256 as 64 hexadecimal digits."""
+        return _hash(self.model_dump(mode="json"))
+
+
+_LABELS = ("lookback_days", "features", "horizon", "buy_threshold", "sell_threshold")
+_SETS = (*_LABELS, "train_fraction", "validation_fraction", "embargo")
+_WHOLE = tuple(Experiment.model_fields)
+_SHAPED_BY: dict[str, tuple[str, ...]] = {
+    "labels": _LABELS,
+    "train_set": _SETS,
+    "validation_set": _SETS,
+    "test_set": _SETS,
+    "classifier": (*_SETS, "classifier", "seed"),
+    "regressor": (*_SETS, "regressor", "seed"),
+    "feature_importance": (*_SETS, "classifier", "regressor", "seed"),
+    "metrics": _WHOLE,
+    "model_version": _WHOLE,
+}
+
+
+def _hash(values: dict[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

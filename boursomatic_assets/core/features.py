@@ -1,0 +1,168 @@
+"""The eight features of the `features` table, each one expression evaluated per instrument.
+
+A new feature is one more entry of `FEATURES`: table column, model input, checks, documentation and column
+lineage derive from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
+from boursomatic_assets.errors import NotEnoughHistoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WILDER_COM = 13
+WILDER_MIN_SESSIONS = 14
+MONTH = 20
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A named expression over one instrument's bars in time order.
+
+    Attributes
+    ----------
+    name : str
+        Column of the `features` table and input of the models.
+    expression : Expr
+        Over the columns of a bar panel; evaluated `.over("symbol")`.
+    lookback : int
+        Sessions before the current one that a first value needs.
+    doc : str
+        One sentence for people; shown in the UI.
+    may_be_null : bool
+        Whether a null can occur after the lookback (an undefined ratio), rather than only before it.
+    """
+
+    name: str
+    expression: pl.Expr
+    lookback: int
+    doc: str
+    may_be_null: bool = False
+
+    @property
+    def sources(self) -> list[str]:
+        """Columns of `price_bars` that the expression reads."""
+        return sorted(set(self.expression.meta.root_names()))
+
+
+_close, _high, _low, _volume = (pl.col(name) for name in ("close", "high", "low", "volume"))
+_previous_close = _close.shift(1)
+
+
+def _simple_return(sessions: int) -> pl.Expr:
+    return _close / _close.shift(sessions) - 1
+
+
+def _wilder_mean(values: pl.Expr) -> pl.Expr:
+    """Bias-corrected exponential mean, as pandas `ewm(com=13, adjust=True, min_periods=14).mean()`."""
+    return values.ewm_mean(com=WILDER_COM, adjust=True, min_samples=WILDER_MIN_SESSIONS)
+
+
+def _relative_strength_index() -> pl.Expr:
+    change = _close.diff().fill_null(0.0)
+    gain = _wilder_mean(change.clip(lower_bound=0.0))
+    loss = _wilder_mean((-change).clip(lower_bound=0.0))
+    # 0 / 0 is an instrument that never moved: undefined, hence null; gain / 0 is infinite, hence 100.
+    return (100 - 100 / (1 + gain / loss)).fill_nan(None)
+
+
+def _average_true_range() -> pl.Expr:
+    # max_horizontal skips nulls, so that the first bar, without a previous close, is left with high - low.
+    gaps = (_high - _low, (_high - _previous_close).abs(), (_low - _previous_close).abs())
+    return _wilder_mean(pl.max_horizontal(*gaps))
+
+
+def _volume_zscore() -> pl.Expr:
+    score = (_volume - _volume.rolling_mean(MONTH)) / _volume.rolling_std(MONTH, ddof=1)
+    # Equal extremes say "no deviation" exactly; a running variance may leave a residue of rounding.
+    moves = _volume.rolling_max(MONTH) > _volume.rolling_min(MONTH)
+    return pl.when(moves).then(score)
+
+
+FEATURES: tuple[Feature, ...] = (
+    Feature("ret_1d", _simple_return(1), 1, "Simple return over 1 session, a fraction."),
+    Feature("ret_5d", _simple_return(5), 5, "Simple return over 5 sessions, a fraction."),
+    Feature("ret_20d", _simple_return(MONTH), MONTH, "Simple return over 20 sessions, a fraction."),
+    Feature(
+        "rsi_14",
+        _relative_strength_index(),
+        WILDER_MIN_SESSIONS - 1,
+        "Relative strength index over 14 sessions, 0 to 100; null for a price that never moved.",
+        may_be_null=True,
+    ),
+    Feature("momentum_5d", _simple_return(5), 5, "The values of ret_5d, kept for readers of the table."),
+    Feature(
+        "vol_20d",
+        _simple_return(1).rolling_std(MONTH, ddof=1),
+        MONTH,
+        "Sample standard deviation of the last 20 one-session returns, a fraction per session.",
+    ),
+    Feature(
+        "atr_14",
+        _average_true_range(),
+        WILDER_MIN_SESSIONS - 1,
+        "Average true range over 14 sessions, in price units.",
+    ),
+    Feature(
+        "volume_zscore",
+        _volume_zscore(),
+        MONTH - 1,
+        "Volume's distance from its 20-session mean, in standard deviations; null without deviation.",
+        may_be_null=True,
+    ),
+)
+FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
+LOOKBACK_SESSIONS = max(feature.lookback for feature in FEATURES)
+
+
+def compute_features(bars: pl.DataFrame) -> pl.DataFrame:
+    """Compute every feature of `FEATURES` for every bar.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bar panel, sorted by symbol and session, unique on them.
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `session` and one Float64 column per feature, a row per bar; null where undefined.
+
+    Raises
+    ------
+    PanelContractError
+        If `bars` is not a panel.
+    NotEnoughHistoryError
+        If no instrument has more sessions than the longest lookback.
+    """
+    require_panel(bars, ["high", "low", "close", "volume"])
+    _require_history(bars)
+    columns = (feature.expression.over("symbol").alias(feature.name) for feature in FEATURES)
+    return bars.select(*PANEL_KEY, *columns)
+
+
+def is_warmed_up(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
+    """Whether a row has all the history behind it that the named features need."""
+    firm = [feature.name for feature in FEATURES if feature.name in names and not feature.may_be_null]
+    return pl.all_horizontal(pl.lit(value=True), *(pl.col(name).is_not_null() for name in firm))
+
+
+def _require_history(bars: pl.DataFrame) -> None:
+    spans = bars.group_by("symbol").agg(pl.len(), first=pl.col("session").min(), last=pl.col("session").max())
+    longest = spans.sort("len", "symbol", descending=[True, False]).head(1)
+    if longest.height and longest["len"].item() > LOOKBACK_SESSIONS:
+        return
+    needed = f"features need at least {LOOKBACK_SESSIONS + 1} sessions of one symbol"
+    found = "there are no bars"
+    if longest.height:
+        row = longest.row(0, named=True)
+        found = f"the longest, {row['symbol']!r}, has {row['len']} ({row['first']}..{row['last']})"
+    message = f"{needed}; {found}.\nIngest more history: boursomatic materialize --select price_bars"
+    raise NotEnoughHistoryError(message)

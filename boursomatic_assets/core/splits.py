@@ -1,0 +1,121 @@
+"""Training, validation and test sets in time order, purged at both boundaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from boursomatic_assets.core.features import is_warmed_up
+from boursomatic_assets.core.labels import labelled_rows
+from boursomatic_assets.core.market_data import require_panel
+from boursomatic_assets.errors import NotEnoughHistoryError
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from boursomatic_assets.core.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Split:
+    """The three sets, each a panel with the columns of the labels.
+
+    Attributes
+    ----------
+    train, validation, test : DataFrame
+    purged : int
+        Labelled rows left out because their label looks into a later set, or for the embargo.
+    """
+
+    train: pl.DataFrame
+    validation: pl.DataFrame
+    test: pl.DataFrame
+    purged: int
+
+    def sets(self) -> dict[str, pl.DataFrame]:
+        """Asset name to panel, in time order."""
+        return {"train_set": self.train, "validation_set": self.validation, "test_set": self.test}
+
+
+def split_panel(labels: pl.DataFrame, experiment: Experiment) -> Split:
+    """Cut the labelled sessions into three sets in time order and purge the earlier two.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Label panel; rows without a label, or without the history their features need, are left out.
+    experiment : Experiment
+
+    Returns
+    -------
+    Split
+        One session never falls in two sets. A row stays in an earlier set only if its `label_end` is before
+        the next set's first session, and before the `embargo` sessions in front of it.
+
+    Raises
+    ------
+    NotEnoughHistoryError
+        If a set would be empty.
+
+    Notes
+    -----
+    Purging follows López de Prado, Advances in Financial Machine Learning (2018), chapter 7.
+    """
+    require_panel(labels, ["label_end", "label"])
+    rows = labelled_rows(labels).filter(is_warmed_up(experiment.features))
+    sessions = rows["session"].unique().sort()
+    validation_at = round(sessions.len() * experiment.train_fraction)
+    test_at = round(sessions.len() * (experiment.train_fraction + experiment.validation_fraction))
+    if not 0 < validation_at < test_at < sessions.len():
+        raise _too_short(sessions, experiment, "a set would have no session")
+    train = _before(rows, sessions, 0, validation_at, experiment.embargo)
+    validation = _before(rows, sessions, validation_at, test_at, experiment.embargo)
+    test = rows.filter(pl.col("session") >= sessions[test_at])
+    if not (train.height and validation.height):
+        raise _too_short(sessions, experiment, "purging leaves a set empty")
+    return Split(train, validation, test, rows.height - train.height - validation.height - test.height)
+
+
+def _before(rows: pl.DataFrame, sessions: pl.Series, first: int, next_first: int, embargo: int) -> pl.DataFrame:
+    known_by: date = sessions[max(next_first - embargo, 0)]
+    session, label_end = pl.col("session"), pl.col("label_end")
+    in_span = (session >= sessions[first]) & (session < sessions[next_first])
+    return rows.filter(in_span & (label_end < known_by))
+
+
+def _too_short(sessions: pl.Series, experiment: Experiment, why: str) -> NotEnoughHistoryError:
+    message = (
+        f"three purged sets need many more sessions than the horizon of {experiment.horizon} (and an embargo "
+        f"of {experiment.embargo}); {why}: {sessions.len()} labelled sessions "
+        f"({sessions.min()!s}..{sessions.max()!s}).\n"
+        "Ingest more history: boursomatic materialize --select price_bars, or read more of it: --lookback-days"
+    )
+    return NotEnoughHistoryError(message)
+
+
+def overlaps(split: Split) -> list[str]:
+    """Describe every way in which the sets touch; empty for a sound split.
+
+    Notes
+    -----
+    Written against the sets as stored, not against the code that made them: a split made by other means,
+    without a purge or with a session in two sets, is found as well.
+    """
+    found = []
+    named = list(split.sets().items())
+    for (earlier_name, earlier), (later_name, later) in pairwise(named):
+        first_later = later["session"].min()
+        leaking = earlier.filter(pl.col("label_end") >= first_later)
+        if leaking.height:
+            row = leaking.row(0, named=True)
+            found.append(
+                f"{leaking.height} rows of {earlier_name} have labels that end in {later_name}, which starts "
+                f"{first_later!s}: first {row['symbol']!r} {row['session']}, label_end {row['label_end']}"
+            )
+        shared = earlier.filter(pl.col("session") >= first_later)
+        if shared.height:
+            found.append(f"{shared.height} rows of {earlier_name} are at or after {first_later!s}, in {later_name}")
+    return found

@@ -1,0 +1,101 @@
+"""Every error the platform raises on purpose.
+
+    BoursomaticError
+    ├── ConfigurationError (ValueError)           settings or experiment that cannot be used
+    ├── ProviderError
+    │   ├── UnknownProviderError (LookupError)    no provider of that name
+    │   └── SourceFileError (ValueError)          a price file missing, truncated or without a column
+    ├── PanelError (ValueError)
+    │   ├── BarContractError                      too many bars break the bar contract
+    │   ├── PanelContractError                    a panel unsorted, duplicated or lacking a column
+    │   ├── NotEnoughHistoryError                 too few sessions for the features or the split
+    │   ├── DegenerateLabelsError                 a class that never occurs in the training rows
+    │   └── NonFiniteReturnsError                 a return that is NaN, infinite or below -1
+    ├── StaleInputError (RuntimeError)            an input built under another experiment
+    └── StorageError
+        ├── DatabaseUnreachableError (ConnectionError)
+        ├── SchemaVersionError (RuntimeError)     a schema older or newer than this program
+        ├── RowsBreakRuleError (ValueError)       existing rows that a new rule would forbid
+        ├── ArtifactWriteError (OSError)          a folder read-only, a disk full
+        ├── MissingArtifactError (LookupError)    an asset or a bundle that was never stored
+        └── TamperedArtifactError (ValueError)    bytes that are not the ones recorded
+
+Each class also derives from the built-in that fits, so that a caller may catch either. A message says
+what was expected, what was found, and the next command to run.
+"""
+
+
+class BoursomaticError(Exception):
+    """Root of the tree: catch this to catch all that the platform raises on purpose."""
+
+
+class ConfigurationError(BoursomaticError, ValueError):
+    """A setting or an experiment value that cannot be used."""
+
+
+class ProviderError(BoursomaticError):
+    """A price source that could not deliver."""
+
+
+class UnknownProviderError(ProviderError, LookupError):
+    """No provider is registered under that name."""
+
+
+class SourceFileError(ProviderError, ValueError):
+    """A price file that is missing, truncated, or lacks a needed column."""
+
+
+class PanelError(BoursomaticError, ValueError):
+    """Rows that cannot be used as they are."""
+
+
+class BarContractError(PanelError):
+    """More bars break the bar contract than the configured share allows."""
+
+
+class PanelContractError(PanelError):
+    """A panel that is not sorted, not unique, or lacks a column."""
+
+
+class NotEnoughHistoryError(PanelError):
+    """Fewer sessions than the features or the split need."""
+
+
+class DegenerateLabelsError(PanelError):
+    """A class that never occurs among the rows to train on."""
+
+
+class NonFiniteReturnsError(PanelError):
+    """A return that is NaN, infinite or below -1."""
+
+
+class StaleInputError(BoursomaticError, RuntimeError):
+    """An input that was built under another experiment than the one in use."""
+
+
+class StorageError(BoursomaticError):
+    """The database or the artifacts cannot be read or written."""
+
+
+class DatabaseUnreachableError(StorageError, ConnectionError):
+    """The database server does not answer or refuses."""
+
+
+class SchemaVersionError(StorageError, RuntimeError):
+    """The database schema is older or newer than this program."""
+
+
+class RowsBreakRuleError(StorageError, ValueError):
+    """Existing rows would break a rule that the migration adds."""
+
+
+class ArtifactWriteError(StorageError, OSError):
+    """An artifact could not be written whole; nothing of it was left behind."""
+
+
+class MissingArtifactError(StorageError, LookupError):
+    """An artifact that was never stored, or was removed."""
+
+
+class TamperedArtifactError(StorageError, ValueError):
+    """Stored bytes differ from the digest recorded for them."""

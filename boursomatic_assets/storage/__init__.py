@@ -1,0 +1,1 @@
+"""Where things are kept: PostgreSQL, artifacts, bundles, and the Dagster instance beside them."""
