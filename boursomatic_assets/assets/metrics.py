@@ -1,0 +1,97 @@
+"""What the two models are worth on sessions they have not seen, each figure beside its baseline."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import metrics as core
+from boursomatic_assets.core import portfolio
+from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.metrics import evaluate, implausible_figures, impossible_figures
+from boursomatic_assets.core.model_version import sha256, strict_json
+from boursomatic_assets.core.models import FittedModel
+from boursomatic_assets.core.models import feature_importance as rank_features
+from boursomatic_assets.display.metadata import data_version, numeric_metadata, table_metadata
+from boursomatic_assets.display.pictures import confusion_picture, embedded, equity_picture, importance_picture
+from boursomatic_assets.storage.resources import ExperimentResource
+
+
+@dg.asset(
+    group_name="metrics",
+    kinds={"scikitlearn", "json"},
+    owners=OWNERS,
+    code_version=code_version(core, portfolio),
+    io_manager_key="figures",
+    ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]})},
+)
+def metrics(  # noqa: PLR0913 (each input is an edge of the lineage)
+    classifier: FittedModel,
+    regressor: FittedModel,
+    train_set: pl.DataFrame,
+    validation_set: pl.DataFrame,
+    test_set: pl.DataFrame,
+    labels: pl.DataFrame,
+    experiment: ExperimentResource,
+) -> dg.Output[dict[str, Any]]:
+    """Accuracy, BUY precision, forecast errors and the daily book's figures, net of cost, on each set.
+
+    `sharpe_ratio`, `max_drawdown`, `mean_return` and `total_return` are the validation set's; those of the test
+    set begin with `test_`.
+    """
+    sets = {"train_set": train_set, "validation_set": validation_set, "test_set": test_set}
+    found = evaluate(sets, labels, (classifier, regressor), experiment.value())
+    value = found.to_json()
+    metadata = {
+        **numeric_metadata(found.figures),
+        "undefined": value["undefined"],
+        "preview": dg.MetadataValue.json(value),
+        "confusion": dg.MetadataValue.md(
+            embedded(confusion_picture(found.confusions, CLASS_NAMES), "Confusion matrices")
+        ),
+        "equity": dg.MetadataValue.md(
+            embedded(equity_picture(found.books), "Equity and drawdown of the BUY calls")
+        ),
+    }
+    return dg.Output(value, metadata=metadata, data_version=dg.DataVersion(sha256(strict_json(value))))
+
+
+@dg.asset(
+    group_name="metrics",
+    kinds={"lightgbm", "parquet"},
+    owners=OWNERS,
+    code_version=code_version(core),
+    io_manager_key="panels",
+)
+def feature_importance(classifier: FittedModel, regressor: FittedModel) -> dg.Output[pl.DataFrame]:
+    """Which features the trees of both models split on, and how much each split gained."""
+    ranked = rank_features(classifier, regressor)
+    gains = dict(zip(ranked["feature"], ranked["classifier_gain"], strict=True))
+    metadata = {
+        **table_metadata(ranked),
+        **{f"gain_{name}": float(gain) for name, gain in gains.items()},
+        "importance": dg.MetadataValue.md(embedded(importance_picture(ranked), "Feature importance")),
+    }
+    return dg.Output(ranked, metadata=metadata, data_version=data_version(ranked))
+
+
+@dg.asset_check(asset=metrics, blocking=True)
+def figures_are_possible(metrics: dict[str, Any]) -> dg.AssetCheckResult:
+    """No figure is outside what arithmetic allows: drawdown in [-1, 0], accuracy in [0, 1], and so on."""
+    impossible = impossible_figures(_figures(metrics))
+    return dg.AssetCheckResult(passed=not impossible, metadata={"impossible": impossible})
+
+
+@dg.asset_check(asset=metrics)
+def figures_are_plausible(metrics: dict[str, Any]) -> dg.AssetCheckResult:
+    """No figure is better than such features can be: a warning to look for a leak before being glad."""
+    too_good = implausible_figures(_figures(metrics))
+    return dg.AssetCheckResult(
+        passed=not too_good, severity=dg.AssetCheckSeverity.WARN, metadata={"too_good": too_good}
+    )
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, float]:
+    undefined = dict.fromkeys(metrics["undefined"], float("nan"))
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, float | int)} | undefined

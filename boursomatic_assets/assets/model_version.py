@@ -1,0 +1,144 @@
+"""The record of a training: a bundle that anyone can verify, and the row that makes it the active model."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.assets import OWNERS, code_version, features, labels, market_data, metrics, models, splits
+from boursomatic_assets.core import model_version as core
+from boursomatic_assets.core.model_version import build_bundle, sha256
+from boursomatic_assets.core.models import FittedModel
+from boursomatic_assets.display.metadata import markdown_table
+from boursomatic_assets.storage.artifacts import remove_folder
+from boursomatic_assets.storage.instance import recorded_metadata, unmet_checks
+from boursomatic_assets.storage.model_store import (
+    code_revision,
+    open_bundle,
+    package_versions,
+    require_digests,
+    save_bundle,
+)
+from boursomatic_assets.storage.model_table import ModelRow, active_versions, list_versions, record_active
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+
+# Dagster's blocking checks stop what follows in their own run only; these must have passed whatever the run.
+REQUIRED_CHECKS = [
+    key
+    for check in (
+        market_data.stored_bars_keep_the_contract,
+        features.values_are_possible,
+        features.the_future_is_not_read,
+        labels.labels_end_after_their_session,
+        splits.sets_do_not_touch,
+        models.probabilities_sum_to_one,
+        models.forecasts_are_finite,
+        metrics.figures_are_possible,
+    )
+    for key in check.check_keys
+]
+_SETS = ("train_set", "validation_set", "test_set")
+
+
+@dg.asset(
+    group_name="model_version",
+    kinds={"postgres", "lightgbm"},
+    owners=OWNERS,
+    code_version=code_version(core),
+)
+def model_version(  # noqa: PLR0913 (each input is an edge of the lineage)
+    context: dg.AssetExecutionContext,
+    classifier: FittedModel,
+    regressor: FittedModel,
+    metrics: dict[str, Any],
+    feature_importance: pl.DataFrame,
+    experiment: ExperimentResource,
+    platform: PlatformResource,
+) -> dg.MaterializeResult:
+    """A verified bundle of both models with everything known about them, recorded as the one active version.
+
+    Refuses to record anything while a check that must hold does not.
+    """
+    evidence = _evidence(context, classifier, regressor)
+    settings, trained_at = experiment.value(), datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    provenance = {
+        "trained_at": f"{trained_at.isoformat()}Z",
+        "experiment": settings.model_dump(mode="json"),
+        "params_hash": settings.params_hash,
+        "training_data": evidence,
+        "code": code_revision(),
+        "packages": package_versions(),
+        "run_id": context.run.run_id,
+    }
+    version, folder, digest = save_bundle(
+        platform.artifacts(),
+        trained_at,
+        lambda version: build_bundle(
+            classifier, regressor, metrics, feature_importance, {"version": version, **provenance}
+        ),
+    )
+    row = ModelRow(version, trained_at, settings.params_hash, metrics, str(folder), digest)
+    try:
+        before = record_active(platform.database(), row)
+    except BaseException:
+        remove_folder(folder)
+        raise
+    return dg.MaterializeResult(
+        metadata={
+            "version": version,
+            "replaces": before or "nothing: it is the first",
+            "params_hash": settings.params_hash,
+            "manifest_sha256": digest,
+            "path": dg.MetadataValue.path(str(folder)),
+            "test_accuracy": metrics["test_accuracy"],
+            "test_majority_accuracy": metrics["test_majority_accuracy"],
+            "preview": dg.MetadataValue.md(_files_table(str(folder), digest)),
+            "experiment": dg.MetadataValue.json(provenance["experiment"]),
+            "code": dg.MetadataValue.json({**code_revision(), **package_versions()}),
+        },
+        data_version=dg.DataVersion(sha256((digest + version).encode())),
+    )
+
+
+def _evidence(context: dg.AssetExecutionContext, classifier: FittedModel, regressor: FittedModel) -> dict[str, Any]:
+    """Fingerprints of the data behind the models, after comparing the models with what was trained on it."""
+    unmet = unmet_checks(context.instance, context.run.run_id, REQUIRED_CHECKS)
+    if unmet:
+        listed = "".join(f"\n  {name}: {why}" for name, why in unmet.items())
+        message = (
+            f"no model version is recorded while these checks do not hold:{listed}\n"
+            "Look at them in the UI, mend the cause, then: boursomatic materialize"
+        )
+        raise dg.Failure(description=message, allow_retries=False)
+    for name, model in (("classifier", classifier), ("regressor", regressor)):
+        recorded = recorded_metadata(context.instance, context.run.run_id, name)
+        require_digests(name, model, recorded["text_sha256"], recorded["pickle_sha256"])
+    return {
+        name: {
+            key: recorded[key] for key in ("content_sha256", "dagster/row_count", "first_session", "last_session")
+        }
+        for name in _SETS
+        for recorded in [recorded_metadata(context.instance, context.run.run_id, name)]
+    }
+
+
+def _files_table(folder: str, digest: str) -> str:
+    files = open_bundle(folder, digest).manifest["files"]
+    rows = [{"file": name, "bytes": file["bytes"], "sha256": file["sha256"]} for name, file in files.items()]
+    return markdown_table(pl.DataFrame(rows))
+
+
+@dg.asset_check(asset=model_version, blocking=True)
+def exactly_one_version_is_active(platform: PlatformResource) -> dg.AssetCheckResult:
+    """One row of `model_versions` is active: the model that recommendations are made with."""
+    active = active_versions(platform.database())
+    return dg.AssetCheckResult(passed=len(active) == 1, metadata={"active": active})
+
+
+@dg.asset_check(asset=model_version, blocking=True)
+def the_bundle_is_what_was_recorded(platform: PlatformResource) -> dg.AssetCheckResult:
+    """Every file of the active bundle has the digest that its manifest says, and the manifest the row's."""
+    active = next(row for row in list_versions(platform.database()) if row.is_active)
+    bundle = open_bundle(active.model_path, active.manifest_sha256)
+    return dg.AssetCheckResult(passed=True, metadata={"version": active.version, "files": len(bundle.files)})

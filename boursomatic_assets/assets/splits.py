@@ -1,0 +1,82 @@
+"""Training, validation and test set: consecutive in time, purged at both boundaries."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import splits as core
+from boursomatic_assets.core.labels import label_mix
+from boursomatic_assets.core.splits import Split, overlaps, split_panel
+from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
+from boursomatic_assets.display.pictures import embedded, label_mix_picture, split_picture
+from boursomatic_assets.storage.resources import ExperimentResource
+
+_DESCRIPTIONS = {
+    "train_set": "The oldest sessions, which the models learn from.",
+    "validation_set": "The sessions after them, on which choices are made.",
+    "test_set": "The newest labelled sessions, read once, for the final figures.",
+}
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            name,
+            description=f"{text} A row whose label reaches into a later set is left out of it.",
+            group_name="splits",
+            kinds={"polars", "parquet"},
+            owners=OWNERS,
+            code_version=code_version(core),
+            deps=["labels"],
+            skippable=True,
+        ).with_io_manager_key("panels")
+        for name, text in _DESCRIPTIONS.items()
+    ],
+    can_subset=True,
+)
+def splits(
+    context: dg.AssetExecutionContext, labels: pl.DataFrame, experiment: ExperimentResource
+) -> Iterator[dg.MaterializeResult]:
+    """Cut the labelled sessions into three sets and purge the earlier two."""
+    settings = experiment.value()
+    split = split_panel(labels, settings)
+    spans = {
+        name: (panel["session"].min(), panel["session"].max(), panel.height) for name, panel in split.sets().items()
+    }
+    shared = {
+        "purged_rows": split.purged,
+        "timeline": dg.MetadataValue.md(embedded(split_picture(spans), "The three sets in time")),
+    }
+    for name, panel in split.sets().items():
+        if dg.AssetKey(name) in context.selected_asset_keys:
+            mix, version = label_mix(panel), data_version(panel)
+            metadata = {
+                **panel_metadata(panel),
+                **column_lineage(name, settings.features),
+                **{f"rows_{label.lower()}": count for label, count in mix.items()},
+                "label_mix": dg.MetadataValue.md(embedded(label_mix_picture({name: mix}), "Label mix")),
+                **shared,
+                "content_sha256": version.value,
+            }
+            yield dg.MaterializeResult(asset_key=name, value=panel, metadata=metadata, data_version=version)
+
+
+_TIMES = {"columns": ["symbol", "session", "label_end"]}
+
+
+@dg.asset_check(
+    asset="train_set",
+    blocking=True,
+    additional_ins={
+        "validation_set": dg.AssetIn("validation_set", metadata=_TIMES),
+        "test_set": dg.AssetIn("test_set", metadata=_TIMES),
+    },
+)
+def sets_do_not_touch(
+    train_set: pl.DataFrame, validation_set: pl.DataFrame, test_set: pl.DataFrame
+) -> dg.AssetCheckResult:
+    """No label of an earlier set reaches into a later one, and no session lies in two sets."""
+    found = overlaps(Split(train_set, validation_set, test_set, purged=0))
+    return dg.AssetCheckResult(passed=not found, metadata={"overlaps": found})

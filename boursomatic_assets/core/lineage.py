@@ -1,0 +1,143 @@
+"""Column lineage: which columns each column is made from, back to the bars.
+
+Derived from what computes the columns (`FEATURES`, the schemas, the experiment's features, the classes), so that
+a feature that is added, renamed or given another source needs no second entry here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES
+from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, PANEL_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# An asset and one of its columns.
+Column = tuple[str, str]
+Dependencies = dict[str, list[Column]]
+
+SETS = ("train_set", "validation_set", "test_set")
+# What the classifier and the regressor learn to predict.
+CLASS_TARGET, RETURN_TARGET = "label", "forward_return"
+# What a label panel adds to the features, by the columns of the bars that decide the values.
+OUTCOMES = {RETURN_TARGET: "close", "label_end": "session", CLASS_TARGET: "close"}
+
+
+def column_dependencies(asset: str, features: Sequence[str] = FEATURE_NAMES) -> Dependencies:
+    """Columns of an asset, each with the upstream columns that its values are computed from.
+
+    Parameters
+    ----------
+    asset : str
+        Asset name.
+    features : sequence of str
+        The experiment's features, in order. They shape the labels, sets and models; the `features` asset
+        always holds all of `FEATURES`.
+
+    Returns
+    -------
+    dict of str to list of tuple
+        Column to (upstream asset, upstream column) pairs, in the asset's own column order. The columns of a
+        model are its predictions. Empty for an asset without column lineage.
+
+    Examples
+    --------
+    >>> column_dependencies("features")["volume_zscore"]
+    [('price_bars', 'volume')]
+    >>> column_dependencies("labels", ["rsi_14"])["rsi_14"]
+    [('features', 'rsi_14')]
+    """
+    return _graph(features).get(asset, {})
+
+
+def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
+    labels = {
+        **_copies("features", PANEL_KEY),
+        **_copies("price_bars", ["close"]),
+        **_copies("features", features),
+        **{name: [("price_bars", source)] for name, source in OUTCOMES.items()},
+    }
+    probabilities = [f"probability_{name.lower()}" for name in CLASS_NAMES]
+    return {
+        # A stored bar names its instrument by a key: the symbol is the instrument's.
+        "price_bars": {name: [("instruments", name)] for name in BAR_SCHEMA if name in INSTRUMENT_SCHEMA},
+        "features": {
+            **_copies("price_bars", PANEL_KEY),
+            **{feature.name: _columns("price_bars", feature.sources) for feature in FEATURES},
+        },
+        "labels": labels,
+        **{name: _copies("labels", list(labels)) for name in SETS},
+        "classifier": {name: _columns("train_set", [*features, CLASS_TARGET]) for name in probabilities},
+        "regressor": {"predicted_return": _columns("train_set", [*features, RETURN_TARGET])},
+    }
+
+
+def upstream_columns(asset: str, column: str, features: Sequence[str] = FEATURE_NAMES) -> list[list[Column]]:
+    """Every ancestor of a column, layer by layer, from the nearest to the bars and instruments.
+
+    Parameters
+    ----------
+    asset, column : str
+        Where to start. A column without lineage has no ancestors.
+    features : sequence of str
+        The experiment's features.
+
+    Returns
+    -------
+    list of list of tuple
+        (asset, column) pairs. An ancestor that is reached on several ways is listed once, in the farthest of
+        its layers, so that each step leads one layer or more further back.
+
+    Examples
+    --------
+    >>> for layer in upstream_columns("train_set", "rsi_14"):
+    ...     print(layer)
+    [('labels', 'rsi_14')]
+    [('features', 'rsi_14')]
+    [('price_bars', 'close')]
+    """
+    layers: list[list[Column]] = []
+    reached = _parents((asset, column), features)
+    while reached:
+        layers.append(reached)
+        # Dictionaries keep the order and drop what is reached twice.
+        reached = list(dict.fromkeys(parent for child in reached for parent in _parents(child, features)))
+    farthest = {child: depth for depth, layer in enumerate(layers) for child in layer}
+    return [[child for child in layer if farthest[child] == depth] for depth, layer in enumerate(layers)]
+
+
+def lineage_edges(assets: Sequence[str], features: Sequence[str] = FEATURE_NAMES) -> list[tuple[Column, Column]]:
+    """Every step on the ways that lead to the columns of some assets.
+
+    Parameters
+    ----------
+    assets : sequence of str
+        Where the ways end.
+    features : sequence of str
+        The experiment's features.
+
+    Returns
+    -------
+    list of tuple
+        Distinct (upstream column, column) pairs; each column is an (asset, column) pair.
+    """
+    ends = [(asset, column) for asset in assets for column in column_dependencies(asset, features)]
+    ancestors = [node for end in ends for layer in upstream_columns(*end, features) for node in layer]
+    nodes = dict.fromkeys([*ends, *ancestors])
+    return [(parent, node) for node in nodes for parent in _parents(node, features)]
+
+
+def _parents(child: Column, features: Sequence[str]) -> list[Column]:
+    asset, column = child
+    return column_dependencies(asset, features).get(column, [])
+
+
+def _columns(asset: str, names: Sequence[str]) -> list[Column]:
+    return [(asset, name) for name in names]
+
+
+def _copies(asset: str, names: Sequence[str]) -> Dependencies:
+    return {name: [(asset, name)] for name in names}

@@ -1,0 +1,34 @@
+"""The code location: every asset, check, job and resource, assembled once."""
+
+import dagster as dg
+
+from boursomatic_assets.assets import features, labels, market_data, metrics, model_version, models, splits
+from boursomatic_assets.automation.jobs import JOBS
+from boursomatic_assets.storage.io_managers import (
+    JsonIOManager,
+    ModelIOManager,
+    ParquetIOManager,
+    TableIOManager,
+)
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+
+MODULES = [market_data, features, labels, splits, models, metrics, model_version]
+
+# Configured at launch, so that one change in the Launchpad reaches assets and IO managers alike.
+_experiment = ExperimentResource.configure_at_launch()
+_platform = PlatformResource.configure_at_launch()
+_shared = {"experiment": _experiment, "platform": _platform}
+
+defs = dg.Definitions(
+    assets=dg.with_source_code_references(dg.load_assets_from_modules(MODULES)),
+    asset_checks=dg.load_asset_checks_from_modules(MODULES),
+    jobs=JOBS,
+    executor=dg.in_process_executor,
+    resources={
+        **_shared,
+        "tables": TableIOManager(**_shared),
+        "panels": ParquetIOManager(**_shared),
+        "models": ModelIOManager(**_shared),
+        "figures": JsonIOManager(**_shared),
+    },
+)

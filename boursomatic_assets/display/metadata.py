@@ -1,0 +1,108 @@
+"""Metadata that people read in the UI: schemas with descriptions, column lineage, previews, spans."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES
+from boursomatic_assets.core.lineage import column_dependencies
+from boursomatic_assets.core.market_data import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PREVIEW_ROWS = 5
+
+COLUMN_DESCRIPTIONS: dict[str, str] = {
+    "symbol": "The instrument's symbol.",
+    "session": "The exchange's trading session, a date.",
+    "exchange": "ISO 10383 code of the exchange, or US.",
+    "name": "The company's name.",
+    "sector": "GICS sector.",
+    "market_cap_bucket": "small, mid or large.",
+    "pe_bucket": "low, medium or high.",
+    "open": "Opening price, adjusted.",
+    "high": "Highest price, adjusted.",
+    "low": "Lowest price, adjusted.",
+    "close": "Closing price, adjusted.",
+    "volume": "Shares traded, as the source gives them.",
+    **{feature.name: feature.doc for feature in FEATURES},
+    "forward_return": "Return over the next horizon of sessions, a fraction; null while the horizon runs.",
+    "label_end": "Session in which the label became known.",
+    "label": "BUY, HOLD or SELL by the forward return; null while the horizon runs.",
+    "feature": "Model input.",
+    "classifier_gain": "Share of the classifier's total gain.",
+    "classifier_splits": "Splits in the classifier's trees.",
+    "regressor_gain": "Share of the regressor's total gain.",
+    "regressor_splits": "Splits in the regressor's trees.",
+}
+
+
+def data_version(frame: pl.DataFrame) -> dg.DataVersion:
+    """Version of a frame's content: equal content is shown as up to date."""
+    return dg.DataVersion(fingerprint(frame))
+
+
+def table_metadata(frame: pl.DataFrame) -> dict[str, Any]:
+    """Row count, columns with types and descriptions, and the first rows."""
+    return {
+        "dagster/row_count": frame.height,
+        "dagster/column_schema": column_schema(frame.schema),
+        "preview": dg.MetadataValue.md(markdown_table(frame.head(PREVIEW_ROWS))),
+    }
+
+
+def panel_metadata(panel: pl.DataFrame) -> dict[str, Any]:
+    """What `table_metadata` says, with the instruments and sessions the panel spans."""
+    first, last = panel["session"].min(), panel["session"].max()
+    return {
+        **table_metadata(panel),
+        "symbols": panel["symbol"].n_unique(),
+        "sessions": panel["session"].n_unique(),
+        "first_session": str(first),
+        "last_session": str(last),
+    }
+
+
+def column_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
+    """Columns for the UI, each with its type and what it means."""
+    return dg.TableSchema(
+        [
+            dg.TableColumn(name, type=str(dtype), description=COLUMN_DESCRIPTIONS.get(name))
+            for name, dtype in schema.items()
+        ]
+    )
+
+
+def column_lineage(asset: str, features: Sequence[str] = FEATURE_NAMES) -> dict[str, dg.TableColumnLineage]:
+    """Which upstream columns each column of an asset comes from."""
+    dependencies = {
+        column: [dg.TableColumnDep(dg.AssetKey(upstream), name) for upstream, name in sources]
+        for column, sources in column_dependencies(asset, features).items()
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(dependencies)}
+
+
+def markdown_table(frame: pl.DataFrame) -> str:
+    """Format a small frame as a Markdown table; numbers with six significant digits."""
+    head = "| " + " | ".join(frame.columns) + " |"
+    rule = "|" + "---|" * frame.width
+    rows = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.iter_rows()]
+    return "\n".join([head, rule, *rows])
+
+
+def numeric_metadata(figures: Mapping[str, float]) -> dict[str, Any]:
+    """Figures as plain numbers, which the UI plots over runs; those that are undefined are left out."""
+    return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).replace("|", "\\|")

@@ -1,0 +1,45 @@
+"""The bundled sample: five US stocks, 2000 to 2013, from the package `bokeh_sampledata` (public domain)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import polars as pl
+
+from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, scale_to_adjusted
+
+if TYPE_CHECKING:
+    from boursomatic_assets.settings import Settings
+
+# Symbol, exchange at the time (ISO 10383), name, GICS sector.
+_COMPANIES = (
+    ("AAPL", "XNAS", "Apple Inc.", "Information Technology"),
+    ("FB", "XNAS", "Facebook, Inc.", "Communication Services"),
+    ("GOOG", "XNAS", "Google Inc.", "Communication Services"),
+    ("IBM", "XNYS", "International Business Machines Corp.", "Information Technology"),
+    ("MSFT", "XNAS", "Microsoft Corp.", "Information Technology"),
+)
+
+
+class SampleProvider:
+    """Real prices that need no network: 12,154 daily bars."""
+
+    description = "bundled sample (bokeh_sampledata: AAPL, FB, GOOG, IBM, MSFT, 2000-2013)"
+
+    @classmethod
+    def from_settings(cls, _settings: Settings) -> Self:
+        """Build it; it needs no setting."""
+        return cls()
+
+    def instruments(self) -> pl.DataFrame:
+        """The five companies."""
+        rows = [dict(zip(INSTRUMENT_SCHEMA, (*company, "large", None), strict=True)) for company in _COMPANIES]
+        return pl.DataFrame(rows, schema=INSTRUMENT_SCHEMA)
+
+    def bars(self) -> pl.DataFrame:
+        """Bars scaled by `adj_close / close`: the package holds unadjusted prices."""
+        from bokeh_sampledata import stocks
+
+        raw = pl.from_pandas(stocks.data).rename({"ticker": "symbol", "date": "session"})
+        typed = raw.with_columns(pl.col("session").cast(pl.Date), pl.col("volume").cast(pl.Float64))
+        return scale_to_adjusted(typed).select(list(BAR_SCHEMA))

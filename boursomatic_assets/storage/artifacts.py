@@ -1,0 +1,158 @@
+"""Files that appear whole or not at all, in a local folder or at any fsspec URL."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upath import UPath
+
+from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def write_whole(path: UPath, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, and a crash leaves one of the two.
+
+    Raises
+    ------
+    ArtifactWriteError
+        If it cannot be written; nothing of it is left behind.
+    """
+    if not _is_local(path):
+        # Object stores publish an object when its upload ends.
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        return
+    target = Path(path.path)
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write_synced(beside, content)
+        beside.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
+    """Write a new folder of files: it appears whole, under its name, or not at all.
+
+    At a URL that cannot rename, the last file is written last: without it the folder does not count.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder is already there.
+    ArtifactWriteError
+        If it cannot be written; nothing of it is left behind.
+    """
+    if not _is_local(folder):
+        _write_remote_folder(folder, files)
+        return
+    target = Path(folder.path)
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        beside.mkdir(parents=True)
+        for name, content in files.items():
+            _write_synced(beside / name, content)
+        _sync_folder(beside)
+        _refuse_existing(target)
+        beside.rename(target)
+        _sync_folder(target.parent)
+    except FileExistsError:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise _unwritable(folder, error) from error
+
+
+def _refuse_existing(folder: Path | UPath) -> None:
+    if folder.exists():
+        raise FileExistsError(str(folder))
+
+
+def _write_remote_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
+    _refuse_existing(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        remove_folder(folder)
+        raise _unwritable(folder, error) from error
+
+
+def remove_folder(folder: UPath) -> None:
+    """Remove a folder and what is in it, as far as that is possible."""
+    if _is_local(folder):
+        shutil.rmtree(Path(folder.path), ignore_errors=True)
+    else:
+        folder.fs.rm(folder.path, recursive=True)
+
+
+def read_folder(folder: UPath) -> dict[str, bytes]:
+    """Read every file of a folder: name to content.
+
+    Raises
+    ------
+    MissingArtifactError
+        If there is no such folder.
+    """
+    if not folder.exists():
+        message = f"there is no bundle at {folder}; see what there is: boursomatic models list"
+        raise MissingArtifactError(message)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir(), key=str) if path.is_file()}
+
+
+def read_whole(path: UPath, asset: str) -> bytes:
+    """Read a stored asset.
+
+    Raises
+    ------
+    MissingArtifactError
+        If it was never stored.
+    """
+    try:
+        return bytes(path.read_bytes())
+    except FileNotFoundError:
+        message = (
+            f"asset {asset} was never stored at {path}.\nMaterialize it: boursomatic materialize --select {asset}"
+        )
+        raise MissingArtifactError(message) from None
+
+
+def _is_local(path: UPath) -> bool:
+    return path.protocol in {"", "file", "local"}
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: UPath, error: OSError) -> ArtifactWriteError:
+    message = (
+        f"{path} cannot be written: {error.strerror or error}. Nothing of it was left behind.\n"
+        "Free space or choose another place: boursomatic materialize --artifacts-dir DIR"
+    )
+    return ArtifactWriteError(message)

@@ -1,0 +1,125 @@
+"""The Dagster instance: its home folder, and its storage in a schema of its own beside the platform's tables."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import fasteners
+import sqlalchemy as sa
+from dagster import AssetCheckKey, AssetKey, DagsterEventType, DagsterInstance
+
+from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.database import Database
+
+SCHEMA = "dagster"
+URL_VARIABLE = "BOURSOMATIC_DAGSTER_URL"
+RECENT_EVALUATIONS = 50
+
+
+def prepare_instance(settings: Settings, database: Database) -> Path:
+    """Make the instance's folder and schema ready, and point this process and its children at them.
+
+    Dagster keeps its own `alembic_version`; in a schema of its own it cannot meet another program's.
+
+    Returns
+    -------
+    Path
+        `DAGSTER_HOME`. A `dagster.yaml` that is already there is left as it is.
+    """
+    home = settings.home / "dagster"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        configuration = home / "dagster.yaml"
+        if not configuration.exists():
+            packaged = resources.files("boursomatic_assets.storage").joinpath("dagster.yaml")
+            configuration.write_text(packaged.read_text())
+    except OSError as error:
+        message = f"{home} cannot be written: {error.strerror}. Choose another folder: BOURSOMATIC_HOME"
+        raise ArtifactWriteError(message) from error
+    os.environ["DAGSTER_HOME"] = str(home)
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+    os.environ[URL_VARIABLE] = instance_url(database)
+    return home
+
+
+def instance_url(database: Database) -> str:
+    """Address of the instance's storage: the same database, searched in its own schema."""
+    url = sa.make_url(database.url).set(drivername="postgresql+psycopg2")
+    return url.update_query_dict({"options": f"-csearch_path={SCHEMA}"}).render_as_string(hide_password=False)
+
+
+def open_instance(settings: Settings, database: Database) -> DagsterInstance:
+    """Open the instance, creating its storage the first time.
+
+    Only one process creates: two that meet an empty storage at once can spoil it.
+    """
+    home = prepare_instance(settings, database)
+    with fasteners.InterProcessLock(home / "instance.lock"):
+        try:
+            with database.connection() as connection:
+                connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+        except sa.exc.ProgrammingError as error:
+            message = (
+                f"the role may not create the schema {SCHEMA!r}, which keeps Dagster's own tables: {error.orig}"
+                f"\nAsk an administrator for: CREATE SCHEMA {SCHEMA} AUTHORIZATION <role>"
+            )
+            raise StorageError(message) from None
+        instance = DagsterInstance.from_config(str(home))
+        instance.get_runs_count()
+    return instance
+
+
+def unmet_checks(instance: DagsterInstance, run_id: str, keys: Iterable[AssetCheckKey]) -> dict[str, str]:
+    """Checks that do not vouch for the newest materialization of their asset, each with the reason.
+
+    This run's own result counts where there is one; else the newest that was completed, if it saw the newest
+    materialization. A check of an asset that was never materialized here (its table was filled by someone else)
+    has nothing to vouch for.
+    """
+    reasons = {str(key): _unmet(instance, run_id, key) for key in keys}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _unmet(instance: DagsterInstance, run_id: str, key: AssetCheckKey) -> str | None:
+    materialized = instance.get_latest_materialization_event(key.asset_key)
+    if materialized is None:
+        return None
+    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=RECENT_EVALUATIONS)
+    completed = [record for record in history if record.event and record.event.asset_check_evaluation]
+    own = [record for record in completed if record.run_id == run_id]
+    if not completed:
+        return "never evaluated"
+    record = (own or completed)[0]
+    evaluation = record.event.asset_check_evaluation if record.event else None
+    if evaluation is None or not evaluation.passed:
+        return f"failed in run {record.run_id}"
+    seen = evaluation.target_materialization_data
+    if not own and (seen is None or seen.timestamp < materialized.timestamp):
+        return f"not evaluated since {key.asset_key.to_user_string()} was materialized last"
+    return None
+
+
+def recorded_metadata(instance: DagsterInstance, run_id: str, asset: str) -> dict[str, Any]:
+    """What was recorded when an asset was materialized: in this run, or else most recently.
+
+    Raises
+    ------
+    MissingArtifactError
+        If it never was.
+    """
+    key = AssetKey(asset)
+    found = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
+    own = [record.event_log_entry for record in found if record.asset_key == key]
+    entry = own[-1] if own else instance.get_latest_materialization_event(key)
+    if entry is None or entry.asset_materialization is None:
+        message = f"{asset} was never materialized here: boursomatic materialize --select {asset}"
+        raise MissingArtifactError(message)
+    return {name: entry_value.value for name, entry_value in entry.asset_materialization.metadata.items()}

@@ -1,0 +1,189 @@
+"""How each asset is kept: panels as Parquet, models as packed text and pickle, tables in PostgreSQL."""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import polars as pl
+from upath import UPath
+
+from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.market_data import CheckedBars
+from boursomatic_assets.core.model_version import strict_json
+from boursomatic_assets.core.models import FittedModel
+from boursomatic_assets.errors import StaleInputError, TamperedArtifactError
+from boursomatic_assets.storage import market_tables, model_store
+from boursomatic_assets.storage.artifacts import read_whole, write_whole
+from boursomatic_assets.storage.database import UpsertCounts
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.tables import BAR_COLUMNS
+
+# Under this key a Parquet file says which asset it is and which experiment shaped it.
+STAMP = "boursomatic"
+
+
+class ArtifactIOManager(dg.ConfigurableIOManager):
+    """Keeps an asset as one file, stamped with the part of the experiment that shaped it."""
+
+    platform: dg.ResourceDependency[PlatformResource]
+    experiment: dg.ResourceDependency[ExperimentResource]
+
+    suffix: str = ""
+
+    def encode(self, value: Any, stamp: dict[str, Any]) -> bytes:  # noqa: ANN401
+        """Turn an asset's value and its stamp into the bytes of a file."""
+        raise NotImplementedError
+
+    def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
+        """Turn a file's bytes back into what the input wants, and the stamp."""
+        raise NotImplementedError
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
+        """Store a value; the file is replaced as a whole."""
+        asset = context.asset_key.path[-1]
+        content = self.encode(obj, {"asset": asset, "experiment": self.experiment.value().part_for(asset)})
+        path = self._path(asset)
+        write_whole(path, content)
+        context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": len(content)})
+
+    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
+        """Read a value, refusing one that another experiment shaped."""
+        asset = context.asset_key.path[-1]
+        value, stamp = self.decode(read_whole(self._path(asset), asset), context)
+        self._refuse_stale(asset, stamp["experiment"])
+        return value
+
+    def _path(self, asset: str) -> UPath:
+        return self.platform.artifacts() / "assets" / f"{asset}{self.suffix}"
+
+    def _refuse_stale(self, asset: str, stored: Mapping[str, Any]) -> None:
+        wanted = self.experiment.value().part_for(asset)
+        if stored == wanted:
+            return
+        names = sorted(set(stored) | set(wanted))
+        changes = "".join(
+            f"\n  {name}: {stored.get(name)!r} -> {wanted.get(name)!r}"
+            for name in names
+            if stored.get(name) != wanted.get(name)
+        )
+        message = (
+            f"{asset} was built under another experiment than the one in use:{changes}\n"
+            f"Materialize it again, with what follows from it: boursomatic materialize --select '{asset}+'"
+        )
+        raise StaleInputError(message)
+
+
+class ParquetIOManager(ArtifactIOManager):
+    """Panels and tables as Parquet; handed over as polars where annotated so, else as pandas."""
+
+    suffix: str = ".parquet"
+
+    def encode(self, value: pl.DataFrame, stamp: dict[str, Any]) -> bytes:
+        """Write Parquet with the stamp in its key-value metadata."""
+        buffer = io.BytesIO()
+        value.write_parquet(buffer, compression="lz4", metadata={STAMP: json.dumps(stamp)})
+        return buffer.getvalue()
+
+    def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
+        """Read Parquet, only the `columns` the input asks for, as the annotated frame."""
+        asset = context.asset_key.path[-1]
+        try:
+            stamp = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[STAMP])
+            panel = pl.read_parquet(io.BytesIO(content), columns=context.definition_metadata.get("columns"))
+        except (pl.exceptions.PolarsError, KeyError, ValueError, OSError) as error:
+            message = (
+                f"the stored asset {asset} is truncated or damaged ({len(content)} bytes): {error}.\n"
+                f"Materialize it again: boursomatic materialize --select {asset}"
+            )
+            raise TamperedArtifactError(message) from error
+        return _as_annotated(panel, context), stamp
+
+
+class JsonIOManager(ArtifactIOManager):
+    """Figures and reports as strict JSON."""
+
+    suffix: str = ".json"
+
+    def encode(self, value: dict[str, Any], stamp: dict[str, Any]) -> bytes:
+        """Write the value beside its stamp."""
+        return strict_json({"stamp": stamp, "value": value})
+
+    def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
+        """Read the value and its stamp."""
+        asset = context.asset_key.path[-1]
+        try:
+            stored = json.loads(content)
+            return stored["value"], stored["stamp"]
+        except (ValueError, KeyError) as error:
+            message = (
+                f"the stored asset {asset} is damaged: {error}.\n"
+                f"Materialize it again: boursomatic materialize --select {asset}"
+            )
+            raise TamperedArtifactError(message) from error
+
+
+class ModelIOManager(ArtifactIOManager):
+    """A trained model as LightGBM text, pickle and digests in one archive. Reading never unpickles."""
+
+    suffix: str = ".zip"
+
+    def encode(self, value: FittedModel, stamp: dict[str, Any]) -> bytes:
+        """Pack the model."""
+        return model_store.pack_model(value, stamp)
+
+    def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
+        """Unpack the model, comparing digests."""
+        return model_store.unpack_model(content, context.asset_key.path[-1])
+
+
+class TableIOManager(dg.ConfigurableIOManager):
+    """Keeps the market assets in their PostgreSQL tables: `instruments`, `price_bars` and `features`.
+
+    An input may ask for `columns`, and for `recent` rows only: those within the experiment's lookback before the
+    newest bar.
+    """
+
+    platform: dg.ResourceDependency[PlatformResource]
+    experiment: dg.ResourceDependency[ExperimentResource]
+
+    def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame | CheckedBars) -> None:
+        """Write the rows that are new or differ, in one transaction."""
+        database, asset = self.platform.database(), context.asset_key.path[-1]
+        if isinstance(obj, CheckedBars):
+            settings = self.platform.settings()
+            source = ":".join(filter(None, [settings.provider, settings.provider_path]))
+            counts = market_tables.write_bars(database, obj, source)
+        elif asset == "instruments":
+            counts = market_tables.write_instruments(database, obj)
+        else:
+            counts = market_tables.write_features(database, obj)
+        context.add_output_metadata(_upsert_metadata(counts, f"{database.shown_url}#{asset}"))
+
+    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
+        """Read a panel."""
+        database, asset, wish = self.platform.database(), context.asset_key.path[-1], context.definition_metadata
+        lookback = self.experiment.value().lookback_days if wish.get("recent") else None
+        if asset == "price_bars":
+            panel = market_tables.read_bars(database, wish.get("columns", tuple(BAR_COLUMNS)), lookback)
+        elif asset == "features":
+            panel = market_tables.read_features(database, wish.get("columns", FEATURE_NAMES), lookback)
+        else:
+            panel = market_tables.read_instruments(database)
+        return _as_annotated(panel, context)
+
+
+def _as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> pl.DataFrame | pd.DataFrame:
+    """Polars where the input is annotated so; pandas for a person who annotates nothing."""
+    return panel if context.dagster_type.typing_type is pl.DataFrame else panel.to_pandas()
+
+
+def _upsert_metadata(counts: UpsertCounts, uri: str) -> dict[str, Any]:
+    return {
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated,
+        "rows_unchanged": counts.unchanged,
+        "dagster/uri": uri,
+    }

@@ -1,0 +1,37 @@
+"""The existing database's tables: its column names beside the frames', written down once."""
+
+from __future__ import annotations
+
+from boursomatic_assets.core.features import FEATURE_NAMES
+
+# Frame column to table column.
+BAR_COLUMNS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+FEATURE_COLUMNS = {name: name for name in FEATURE_NAMES}
+
+DAILY = "daily"
+
+# An instrument is named by its symbol; where two exchanges list the same one, by symbol@exchange.
+KEYS = """
+    keys AS (
+        SELECT id, CASE WHEN count(*) OVER (PARTITION BY symbol) > 1
+                        THEN symbol || '@' || exchange ELSE symbol END AS symbol
+        FROM instruments)
+"""
+
+# Columns other programs rely on; what the migration creates, or finds and leaves as it is.
+EXISTING_COLUMNS = {
+    "instruments": (
+        "id", "symbol", "exchange", "name", "sector", "market_cap_bucket", "pe_bucket", "is_active",
+        "created_at", "updated_at",
+    ),
+    "price_bars": ("id", "instrument_id", "ts", "o", "h", "l", "c", "v", "interval", "created_at"),
+    "features": ("id", "instrument_id", "ts", *FEATURE_NAMES, "additional_features", "created_at"),
+    "model_versions": (
+        "id", "version", "trained_at", "params_hash", "metrics_json", "model_path", "is_active", "created_at",
+    ),
+    "recommendations": (
+        "id", "instrument_id", "model_version_id", "profile", "label", "confidence", "expected_return_pct",
+        "horizon_days", "stop_loss", "take_profit", "justification", "features_snapshot", "generated_at",
+        "is_active",
+    ),
+}  # fmt: skip

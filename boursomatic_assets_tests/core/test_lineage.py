@@ -1,0 +1,188 @@
+"""Column lineage, against what the real computations produce and against ways written out by hand."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from boursomatic_assets.core.experiment import BoosterParameters, Experiment
+from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES, Feature, compute_features
+from boursomatic_assets.core.labels import label_panel
+from boursomatic_assets.core.lineage import column_dependencies, lineage_edges, upstream_columns
+from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA
+from boursomatic_assets.core.models import fit_classifier, fit_regressor, predict_panel
+from boursomatic_assets.core.splits import split_panel
+
+SESSIONS = 200
+BOOSTER = BoosterParameters(n_estimators=2, min_child_samples=5)
+EXPERIMENT = Experiment(horizon=2, buy_threshold=0.01, sell_threshold=-0.01, classifier=BOOSTER, regressor=BOOSTER)
+
+
+def bars_of(symbol: str, seed: int) -> pl.DataFrame:
+    generator = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(generator.normal(0, 0.02, SESSIONS)))
+    return pl.DataFrame(
+        {
+            "symbol": symbol,
+            "session": [date(2020, 1, 1) + timedelta(days=day) for day in range(SESSIONS)],
+            "open": close,
+            "high": close * 1.01,
+            "low": close * 0.99,
+            "close": close,
+            "volume": generator.uniform(1e6, 2e6, SESSIONS),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def computed() -> dict[str, pl.DataFrame]:
+    """Assets that hold a panel, as the real computations make them."""
+    bars = pl.concat([bars_of("AAA", 1), bars_of("BBB", 2)])
+    features = compute_features(bars)
+    labels = label_panel(features, bars, EXPERIMENT)
+    return {"price_bars": bars, "features": features, "labels": labels, **split_panel(labels, EXPERIMENT).sets()}
+
+
+@pytest.mark.parametrize("asset", ["features", "labels", "train_set", "validation_set", "test_set"])
+def test_every_computed_column_has_its_lineage_in_order(computed: dict[str, pl.DataFrame], asset: str) -> None:
+    assert list(column_dependencies(asset)) == computed[asset].columns
+
+
+def test_a_chosen_feature_set_shapes_labels_and_sets_as_the_computation_does(
+    computed: dict[str, pl.DataFrame],
+) -> None:
+    chosen = ("vol_20d", "ret_1d")
+    narrow = EXPERIMENT.model_copy(update={"features": chosen})
+    labels = label_panel(computed["features"], computed["price_bars"], narrow)
+    assert list(column_dependencies("labels", chosen)) == labels.columns
+    assert list(column_dependencies("train_set", chosen)) == split_panel(labels, narrow).train.columns
+
+
+def test_a_chosen_feature_set_leaves_the_features_asset_whole() -> None:
+    assert column_dependencies("features", ("rsi_14",)) == column_dependencies("features")
+
+
+def test_predictions_of_both_models_are_columns_of_the_predicted_panel(computed: dict[str, pl.DataFrame]) -> None:
+    train = computed["train_set"]
+    models = fit_classifier(train, EXPERIMENT), fit_regressor(train, EXPERIMENT)
+    predicted = predict_panel(computed["test_set"], *models).columns
+    named = [*column_dependencies("classifier"), *column_dependencies("regressor")]
+    assert named == [name for name in predicted if name.startswith(("probability_", "predicted_return"))]
+
+
+def test_every_upstream_column_exists(computed: dict[str, pl.DataFrame]) -> None:
+    known = {asset: set(panel.columns) for asset, panel in computed.items()}
+    known["instruments"] = set(INSTRUMENT_SCHEMA)
+    for asset in [*computed, "classifier", "regressor"]:
+        for parents in column_dependencies(asset).values():
+            assert parents
+            assert all(column in known[parent] for parent, column in parents)
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=FEATURE_NAMES)
+def test_a_feature_reads_the_named_columns_of_the_bars_and_no_other(
+    computed: dict[str, pl.DataFrame], feature: Feature
+) -> None:
+    bars = computed["price_bars"]
+    named = [column for _, column in column_dependencies("features")[feature.name]]
+    others = [name for name in BAR_SCHEMA if name not in (*named, "symbol", "session")]
+    overwritten = bars.with_columns(pl.lit(1.0).alias(name) for name in others)
+    assert compute_features(overwritten)[feature.name].equals(computed["features"][feature.name], null_equal=True)
+    for name in named:
+        changed = bars.with_columns(pl.col(name) ** 2)
+        after = compute_features(changed)[feature.name]
+        assert not after.equals(computed["features"][feature.name], null_equal=True)
+
+
+def test_atr_comes_from_close_high_and_low() -> None:
+    expected = [("price_bars", "close"), ("price_bars", "high"), ("price_bars", "low")]
+    assert column_dependencies("features")["atr_14"] == expected
+
+
+def test_the_keys_are_carried_along() -> None:
+    assert column_dependencies("price_bars") == {"symbol": [("instruments", "symbol")]}
+    assert column_dependencies("features")["session"] == [("price_bars", "session")]
+    assert column_dependencies("labels")["symbol"] == [("features", "symbol")]
+    assert column_dependencies("test_set")["symbol"] == [("labels", "symbol")]
+
+
+def test_labels_take_features_from_features_and_outcomes_from_the_bars() -> None:
+    assert column_dependencies("labels", ["rsi_14"]) == {
+        "symbol": [("features", "symbol")],
+        "session": [("features", "session")],
+        "close": [("price_bars", "close")],
+        "rsi_14": [("features", "rsi_14")],
+        "forward_return": [("price_bars", "close")],
+        "label_end": [("price_bars", "session")],
+        "label": [("price_bars", "close")],
+    }
+
+
+def test_models_learn_from_the_training_set_their_features_and_their_target() -> None:
+    features = [("train_set", "ret_1d"), ("train_set", "vol_20d")]
+    learned = [*features, ("train_set", "label")]
+    assert column_dependencies("classifier", ["ret_1d", "vol_20d"]) == {
+        "probability_buy": learned,
+        "probability_hold": learned,
+        "probability_sell": learned,
+    }
+    assert column_dependencies("regressor", ["ret_1d", "vol_20d"]) == {
+        "predicted_return": [*features, ("train_set", "forward_return")]
+    }
+
+
+def test_an_asset_without_column_lineage_has_none() -> None:
+    assert column_dependencies("metrics") == {}
+    assert upstream_columns("metrics", "sharpe_ratio") == []
+
+
+def test_a_column_of_the_instruments_has_no_ancestors() -> None:
+    assert upstream_columns("instruments", "symbol") == []
+
+
+def test_a_prediction_is_followed_back_to_the_bars_layer_by_layer() -> None:
+    # the label takes the shorter way to the close, past the features; the close is listed at the end of the
+    # longer one, through rsi_14
+    assert upstream_columns("classifier", "probability_buy", ["rsi_14"]) == [
+        [("train_set", "rsi_14"), ("train_set", "label")],
+        [("labels", "rsi_14"), ("labels", "label")],
+        [("features", "rsi_14")],
+        [("price_bars", "close")],
+    ]
+
+
+def test_the_classifier_reaches_every_price_it_reads_and_the_volume_but_not_the_open() -> None:
+    *_, bars = upstream_columns("classifier", "probability_buy")
+    assert set(bars) == {("price_bars", name) for name in ("close", "high", "low", "volume")}
+
+
+def test_a_key_is_followed_back_to_the_instrument() -> None:
+    assert upstream_columns("labels", "symbol") == [
+        [("features", "symbol")],
+        [("price_bars", "symbol")],
+        [("instruments", "symbol")],
+    ]
+
+
+def test_edges_are_each_step_on_the_way_once() -> None:
+    edges = lineage_edges(["regressor"], ["volume_zscore"])
+    assert len(edges) == len(set(edges))
+    assert set(edges) == {
+        (("price_bars", "volume"), ("features", "volume_zscore")),
+        (("features", "volume_zscore"), ("labels", "volume_zscore")),
+        (("labels", "volume_zscore"), ("train_set", "volume_zscore")),
+        (("train_set", "volume_zscore"), ("regressor", "predicted_return")),
+        (("price_bars", "close"), ("labels", "forward_return")),
+        (("labels", "forward_return"), ("train_set", "forward_return")),
+        (("train_set", "forward_return"), ("regressor", "predicted_return")),
+    }
+
+
+def test_each_feature_leaves_the_training_set_towards_every_prediction() -> None:
+    # three probabilities and one return
+    edges = lineage_edges(["classifier", "regressor"])
+    for name in FEATURE_NAMES:
+        assert len([parent for parent, _ in edges if parent == ("train_set", name)]) == 3 + 1
