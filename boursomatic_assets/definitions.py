@@ -1,5 +1,7 @@
 """The code location: every asset, check, job and resource, assembled once."""
 
+from typing import Any
+
 import dagster as dg
 
 from boursomatic_assets.assets import features, labels, market_data, metrics, model_version, models, splits
@@ -17,7 +19,7 @@ MODULES = [market_data, features, labels, splits, models, metrics, model_version
 # Configured at launch, so that one change in the Launchpad reaches assets and IO managers alike.
 _experiment = ExperimentResource.configure_at_launch()
 _platform = PlatformResource.configure_at_launch()
-_shared = {"experiment": _experiment, "platform": _platform}
+_shared: dict[str, Any] = {"experiment": _experiment, "platform": _platform}
 
 defs = dg.Definitions(
     assets=dg.with_source_code_references(dg.load_assets_from_modules(MODULES)),

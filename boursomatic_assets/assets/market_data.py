@@ -53,7 +53,7 @@ def price_bars(context: dg.AssetExecutionContext, platform: PlatformResource) ->
     provider = provider_for(settings)
     bars = check_bars(provider.bars(), today=datetime.now(UTC).date())
     require_usable(bars, settings.max_rejected_share, provider.description)
-    context.log.info(f"{provider.description}: {bars.accepted.height} bars, {bars.rejected.height} rejected")
+    context.log.info("%s: %d bars, %d rejected", provider.description, bars.accepted.height, bars.rejected.height)
     metadata = {
         **panel_metadata(bars.accepted),
         "source": provider.description,

@@ -26,7 +26,7 @@ from boursomatic_assets.storage.resources import ExperimentResource
     io_manager_key="figures",
     ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]})},
 )
-def metrics(  # noqa: PLR0913 (each input is an edge of the lineage)
+def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     classifier: FittedModel,
     regressor: FittedModel,
     train_set: pl.DataFrame,

@@ -47,7 +47,7 @@ _SETS = ("train_set", "validation_set", "test_set")
     owners=OWNERS,
     code_version=code_version(core),
 )
-def model_version(  # noqa: PLR0913 (each input is an edge of the lineage)
+def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     context: dg.AssetExecutionContext,
     classifier: FittedModel,
     regressor: FittedModel,
@@ -55,14 +55,14 @@ def model_version(  # noqa: PLR0913 (each input is an edge of the lineage)
     feature_importance: pl.DataFrame,
     experiment: ExperimentResource,
     platform: PlatformResource,
-) -> dg.MaterializeResult:
+) -> dg.MaterializeResult[None]:
     """A verified bundle of both models with everything known about them, recorded as the one active version.
 
     Refuses to record anything while a check that must hold does not.
     """
     evidence = _evidence(context, classifier, regressor)
     settings, trained_at = experiment.value(), datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-    provenance = {
+    provenance: dict[str, Any] = {
         "trained_at": f"{trained_at.isoformat()}Z",
         "experiment": settings.model_dump(mode="json"),
         "params_hash": settings.params_hash,

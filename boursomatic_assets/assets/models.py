@@ -17,17 +17,16 @@ from boursomatic_assets.display.metadata import column_lineage
 from boursomatic_assets.display.pictures import embedded, lineage_picture
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 
-_DECLARED: dict[str, Any] = {
-    "group_name": "models",
-    "kinds": {"lightgbm", "scikitlearn"},
-    "owners": OWNERS,
-    "code_version": code_version(core),
-    "io_manager_key": "models",
-}
 ROWS_CHECKED = 1000
 
 
-@dg.asset(**_DECLARED)
+@dg.asset(
+    group_name="models",
+    kinds={"lightgbm", "scikitlearn"},
+    owners=OWNERS,
+    code_version=code_version(core),
+    io_manager_key="models",
+)
 def classifier(
     train_set: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.Output[FittedModel]:
@@ -35,7 +34,13 @@ def classifier(
     return _trained("classifier", fit_classifier, train_set, experiment.value(), platform.settings().threads)
 
 
-@dg.asset(**_DECLARED)
+@dg.asset(
+    group_name="models",
+    kinds={"lightgbm", "scikitlearn"},
+    owners=OWNERS,
+    code_version=code_version(core),
+    io_manager_key="models",
+)
 def regressor(
     train_set: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.Output[FittedModel]:
@@ -53,7 +58,7 @@ def _trained(
     started = time.perf_counter()
     model = fit(train_set, experiment, threads)
     parameters = experiment.part_for(asset)[asset]
-    metadata = {
+    metadata: dict[str, Any] = {
         "training_rows": train_set.height,
         "training_seconds": time.perf_counter() - started,
         "trees": model.booster.num_trees(),

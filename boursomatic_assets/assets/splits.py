@@ -1,6 +1,7 @@
 """Training, validation and test set: consecutive in time, purged at both boundaries."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -38,11 +39,11 @@ _DESCRIPTIONS = {
 )
 def splits(
     context: dg.AssetExecutionContext, labels: pl.DataFrame, experiment: ExperimentResource
-) -> Iterator[dg.MaterializeResult]:
+) -> Iterator[dg.MaterializeResult[pl.DataFrame]]:
     """Cut the labelled sessions into three sets and purge the earlier two."""
     settings = experiment.value()
     split = split_panel(labels, settings)
-    spans = {
+    spans: dict[str, Any] = {
         name: (panel["session"].min(), panel["session"].max(), panel.height) for name, panel in split.sets().items()
     }
     shared = {
@@ -52,7 +53,7 @@ def splits(
     for name, panel in split.sets().items():
         if dg.AssetKey(name) in context.selected_asset_keys:
             mix, version = label_mix(panel), data_version(panel)
-            metadata = {
+            metadata: dict[str, Any] = {
                 **panel_metadata(panel),
                 **column_lineage(name, settings.features),
                 **{f"rows_{label.lower()}": count for label, count in mix.items()},

@@ -1,0 +1,199 @@
+"""The benchmark: what each stage costs, beside the floor of LightGBM alone in the same run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from rich.table import Table
+
+from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.features import compute_features
+from boursomatic_assets.core.labels import label_panel
+from boursomatic_assets.core.market_data import check_bars
+from boursomatic_assets.core.metrics import evaluate
+from boursomatic_assets.core.models import fit_classifier, fit_regressor, model_matrix
+from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.providers.registry import provider_for
+from boursomatic_assets.settings import Settings
+from boursomatic_assets.storage import market_tables
+from boursomatic_assets.storage.database import Database
+from boursomatic_assets.storage.server import stop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import polars as pl
+    from rich.console import Console
+
+    from boursomatic_assets.core.splits import Split
+
+SAMPLE_SECONDS = 0.01
+MEGABYTE = 1e6
+RETRAINED_ASSETS = 9
+
+
+@dataclass
+class Stopwatch:
+    """Collects stages as they are measured.
+
+    Attributes
+    ----------
+    stages : dict of str to tuple
+        Seconds, rows and peak resident memory in bytes, by stage.
+    """
+
+    stages: dict[str, tuple[float, int, int]] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, rows: int) -> Iterator[None]:
+        """Measure one stage; memory is sampled from another thread, children included."""
+        peak, ended = [0], threading.Event()
+        sampler = threading.Thread(target=_sample_memory, args=(peak, ended), daemon=True)
+        sampler.start()
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            ended.set()
+            sampler.join()
+            self.stages[name] = (seconds, rows, peak[0])
+
+    def seconds(self, *names: str) -> float:
+        """Sum of some stages."""
+        return sum(self.stages[name][0] for name in names)
+
+
+def _sample_memory(peak: list[int], ended: threading.Event) -> None:
+    """Largest resident memory of this process or, while one runs, of a child in Python."""
+    here = psutil.Process()
+    while True:
+        for process in (here, *here.children(recursive=True)):
+            try:
+                # PostgreSQL's processes share their buffers: each would count them again.
+                if process.name() != "postgres":
+                    peak[0] = max(peak[0], process.memory_info().rss)
+            except psutil.NoSuchProcess:
+                continue
+        if ended.wait(SAMPLE_SECONDS):
+            return
+
+
+def run_benchmark(console: Console, provider: str, path: str | None) -> None:
+    """Measure every stage once on one source of prices, in a temporary home, and print the table.
+
+    Parameters
+    ----------
+    console : Console
+    provider : str
+    path : str or None
+        For the provider `files`.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-") as home:
+        environment = {
+            "BOURSOMATIC_HOME": home,
+            "BOURSOMATIC_PROVIDER": provider,
+            **({"BOURSOMATIC_PROVIDER_PATH": str(Path(path).absolute())} if path else {}),
+        }
+        settings = Settings.from_environment(environment)
+        watch = Stopwatch()
+        try:
+            with console.status("measuring stages"):
+                rows = _measure_core(watch, settings)
+            with console.status("measuring whole processes"):
+                _measure_processes(watch, rows, environment)
+        finally:
+            stop(settings)
+    console.print(_table(watch, provider_for(settings).description))
+    _print_verdicts(console, watch)
+
+
+def _measure_core(watch: Stopwatch, settings: Settings) -> int:
+    experiment, source = Experiment(), provider_for(settings)
+    with watch.stage("read the source", 0):
+        raw = source.bars()
+    rows = raw.height
+    with watch.stage("check the bars", rows):
+        bars = check_bars(raw, datetime.now(UTC).date())
+    database = Database.open(settings)
+    market_tables.write_instruments(database, source.instruments())
+    with watch.stage("first ingest: bars to database", rows):
+        market_tables.write_bars(database, bars, "bench")
+    with watch.stage("same bars again", rows):
+        market_tables.write_bars(database, bars, "bench")
+    with watch.stage("features and labels from loaded bars", rows):
+        features = compute_features(bars.accepted)
+        label_panel(features, bars.accepted, experiment)
+    with watch.stage("first ingest: features to database", rows):
+        market_tables.write_features(database, features)
+    with watch.stage("database to model inputs", rows):
+        split, labels = _model_inputs(database, experiment)
+    with watch.stage("floor: LightGBM alone, both models", split.train.height):
+        models = (fit_classifier(split.train, experiment), fit_regressor(split.train, experiment))
+    with watch.stage("predict and evaluate", labels.height):
+        evaluate(split.sets(), labels, models, experiment)
+    return rows
+
+
+def _model_inputs(database: Database, experiment: Experiment) -> tuple[Split, pl.DataFrame]:
+    lookback = experiment.lookback_days
+    features = market_tables.read_features(database, lookback_days=lookback)
+    closes = market_tables.read_bars(database, ["close"], lookback)
+    labels = label_panel(features, closes, experiment)
+    split = split_panel(labels, experiment)
+    for panel in split.sets().values():
+        model_matrix(panel, experiment.features)
+    return split, labels
+
+
+def _measure_processes(watch: Stopwatch, rows: int, environment: dict[str, str]) -> None:
+    with watch.stage("boursomatic materialize, whole process", rows):
+        _run(environment, "materialize")
+    with watch.stage("retrain, whole process", rows):
+        _run(environment, "materialize", "--select", "features+")
+
+
+def _run(environment: dict[str, str], *arguments: str) -> None:
+    inherited = {name: value for name, value in os.environ.items() if name not in {"DATABASE_URL", "ARTIFACTS_DIR"}}
+    command = [sys.executable, "-c", "from boursomatic_assets.cli import main; main()", *arguments]
+    subprocess.run(command, env={**inherited, **environment}, check=True, stdout=subprocess.DEVNULL)
+
+
+def _table(watch: Stopwatch, source: str) -> Table:
+    table = Table("Stage", title=f"{source}; {os.cpu_count()} cores", title_justify="left")
+    for heading in ("Seconds", "Rows a second", "Peak MB"):
+        table.add_column(heading, justify="right")
+    for name, (seconds, rows, peak) in watch.stages.items():
+        speed = f"{rows / seconds:,.0f}" if rows else ""
+        table.add_row(name, f"{seconds:.2f}", speed, f"{peak / MEGABYTE:,.0f}")
+    return table
+
+
+def _print_verdicts(console: Console, watch: Stopwatch) -> None:
+    floor = watch.seconds("floor: LightGBM alone, both models")
+    retrain = watch.seconds("retrain, whole process")
+    work = watch.seconds(
+        "features and labels from loaded bars",
+        "same bars again",
+        "database to model inputs",
+        "floor: LightGBM alone, both models",
+        "predict and evaluate",
+    )
+    console.print(
+        f"Retrain over floor: {retrain:.1f} s / {floor:.1f} s = {retrain / floor:.1f}; bound 2.0 x floor + 10 s"
+    )
+    console.print(
+        f"Dagster, checks, pictures and process start: {retrain - work:.1f} s, "
+        f"{(retrain - work) / RETRAINED_ASSETS:.2f} s an asset"
+    )

@@ -1,0 +1,303 @@
+"""The command line `boursomatic`: thin, it starts what Dagster offers and says what became of it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from boursomatic_assets.errors import BoursomaticError, ConfigurationError
+
+if TYPE_CHECKING:
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.database import Database
+
+# Dagster, polars and LightGBM are imported by the commands that need them: --help answers at once.
+
+FAILED = 1
+HOST = "127.0.0.1"
+
+app = typer.Typer(
+    help="Daily price bars to BUY / HOLD / SELL models that can be believed and traced.\n\n"
+    "Start with: [bold]boursomatic materialize[/bold], then look around: [bold]boursomatic dev[/bold]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Environment: BOURSOMATIC_HOME (default ~/.boursomatic), DATABASE_URL (default: an embedded "
+    "PostgreSQL), ARTIFACTS_DIR, BOURSOMATIC_PROVIDER, BOURSOMATIC_PROVIDER_PATH, BOURSOMATIC_MAX_REJECTED_SHARE, "
+    "BOURSOMATIC_THREADS.",
+)
+db = typer.Typer(
+    help="The PostgreSQL database: upgrade it, connect to it, stop the embedded one.", no_args_is_help=True
+)
+models = typer.Typer(help="Model versions that were recorded.", no_args_is_help=True)
+app.add_typer(db, name="db")
+app.add_typer(models, name="models")
+
+console = Console()
+errors = Console(stderr=True)
+
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show Dagster's log, and the traceback of an error.")]
+Provider = Annotated[
+    str | None, typer.Option(help="Price source: sample (bundled) or files.", show_default="sample")
+]
+Path = Annotated[
+    str | None, typer.Option(help="For files: a Parquet or CSV file, or a folder with one file per symbol.")
+]
+
+
+@app.command()
+def materialize(  # noqa: PLR0913 (each is an option)
+    *,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help="Only these assets: names, comma-separated; a + after a name adds all that follows from it."
+        ),
+    ] = None,
+    provider: Provider = None,
+    path: Path = None,
+    lookback_days: Annotated[
+        int | None,
+        typer.Option(min=1, help="Calendar days before the newest bar to train on.", show_default="2000"),
+    ] = None,
+    artifacts_dir: Annotated[
+        str | None,
+        typer.Option(help="Folder or fsspec URL for artifacts.", show_default="$BOURSOMATIC_HOME/artifacts"),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Run the graph: prices to an active model version, with a closing table of what came out.
+
+    For example:
+
+      boursomatic materialize
+
+      boursomatic materialize --provider files --path prices.csv
+
+      boursomatic materialize --select features+        (retrain on the stored bars)
+    """
+    overrides = {"provider": provider, "provider_path": path, "artifacts_dir": artifacts_dir}
+    configuration = {
+        "platform": {"config": {name: value for name, value in overrides.items() if value is not None}},
+        "experiment": {"config": {"lookback_days": lookback_days} if lookback_days else {}},
+    }
+    materialized = _execute(select, configuration, verbose=verbose)
+    from boursomatic_assets.display.terminal import assets_table, metrics_table
+
+    console.print(assets_table(materialized))
+    if "metrics" in materialized:
+        console.print(metrics_table(materialized["metrics"]))
+    if "model_version" in materialized:
+        made = materialized["model_version"]
+        console.print(
+            f"Active model version: [bold green]{made['version']}[/bold green] (before: {made['replaces']})"
+        )
+        console.print(f"Bundle: {made['path']}", soft_wrap=True)
+    console.print(
+        'Click through it: [bold]boursomatic dev[/bold]   Connect: [bold]psql "$(boursomatic db url)"[/bold]'
+    )
+
+
+def _execute(select: str | None, configuration: Mapping[str, Any], *, verbose: bool) -> dict[str, dict[str, Any]]:
+    """Run the selected assets in this process; returns each asset's metadata as plain values."""
+    import dagster as dg
+
+    from boursomatic_assets.definitions import defs
+    from boursomatic_assets.display.terminal import run_progress
+    from boursomatic_assets.storage.instance import open_instance
+
+    settings, database = _open_database()
+    job = defs.resolve_implicit_global_asset_job_def()
+    keys = _selected(select)
+    run_id, level = str(uuid.uuid4()), "INFO" if verbose else "CRITICAL"
+    with open_instance(settings, database) as instance:
+        steps = len(job.get_subset(asset_selection=set(keys)).nodes) if keys else len(job.nodes)
+        with run_progress(console, instance, run_id, steps):
+            result = job.execute_in_process(
+                run_config={"resources": configuration, "loggers": {"console": {"config": {"log_level": level}}}},
+                instance=instance,
+                asset_selection=keys,
+                run_id=run_id,
+            )
+        materializations = [
+            event.materialization
+            for event in result.all_events
+            if event.event_type_value == "ASSET_MATERIALIZATION"
+        ]
+    return {
+        made.asset_key.to_user_string(): {
+            name: entry.value
+            for name, entry in made.metadata.items()
+            if not isinstance(entry, dg.MarkdownMetadataValue)
+        }
+        for made in materializations
+    }
+
+
+def _selected(select: str | None) -> "list[Any] | None":
+    """Resolve `a,b+` to asset keys; None for everything."""
+    if select is None:
+        return None
+    import dagster as dg
+
+    from boursomatic_assets.definitions import defs
+
+    known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    selection: dg.AssetSelection = dg.AssetSelection.assets()
+    for item in filter(None, (part.strip() for part in select.split(","))):
+        name = item.strip("+")
+        if name not in known:
+            message = f"there is no asset {name!r}; there are: {', '.join(sorted(known))}"
+            raise typer.BadParameter(message, param_hint="--select")
+        chosen = dg.AssetSelection.assets(name)
+        selection |= chosen.upstream() if item.startswith("+") else chosen
+        selection |= chosen.downstream() if item.endswith("+") else chosen
+    return sorted(selection.resolve(defs.resolve_asset_graph()))
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI on 127.0.0.1.")] = 3000,
+) -> None:
+    """Open the Dagster UI with its daemon, on the same database and artifacts. Stop it with Ctrl-C."""
+    from boursomatic_assets.storage.instance import open_instance
+
+    _require_free(port)
+    settings, database = _open_database()
+    open_instance(settings, database).dispose()
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "boursomatic_assets.definitions"]
+    console.print(f"Dagster UI: [bold]http://{HOST}:{port}[/bold]  (stop with Ctrl-C)")
+    # A handler of our own, so that the child does not inherit an ignored SIGINT from a script's background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], start_new_session=True)
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        child.send_signal(signal.SIGINT)
+        code = _stopped(child)
+    raise typer.Exit(code)
+
+
+def _stopped(child: "subprocess.Popen[bytes]") -> int:
+    try:
+        child.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+    return 0
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            message = (
+                f"port {port} on {HOST} is taken, perhaps by another boursomatic dev. "
+                f"Try: boursomatic dev --port {port + 1}"
+            )
+            raise ConfigurationError(message) from None
+
+
+@db.command()
+def upgrade() -> None:
+    """Create what the platform needs and is missing. Existing tables and rows stay as they are."""
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage import schema
+    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.server import database_url
+
+    database = Database(database_url(Settings.from_environment()))
+    with database.connection():
+        before = schema.upgrade(database.engine)
+    console.print(f"Schema of {database.shown_url}: {before or 'none'} -> {schema.HEAD_REVISION}", soft_wrap=True)
+
+
+@db.command()
+def url() -> None:
+    """Print the database's address, for psql and other tools: psql "$(boursomatic db url)"
+
+    The embedded server then stays up until `boursomatic db stop`.
+    """  # noqa: D400, D415 (a command to copy)
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.server import database_url, keep_running
+
+    settings = Settings.from_environment()
+    if settings.database_url is None:
+        keep_running(settings)
+        errors.print("[dim]The embedded PostgreSQL stays up until: boursomatic db stop[/dim]")
+    print(database_url(settings))  # noqa: T201 (nothing but the address, unwrapped, for a shell to take)
+
+
+@db.command()
+def stop() -> None:
+    """Stop the embedded server that `db url` left running."""
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage import server
+
+    stopped = server.stop(Settings.from_environment())
+    console.print("Stopped the embedded PostgreSQL." if stopped else "The embedded PostgreSQL is not running.")
+
+
+@models.command("list")
+def list_models(
+    limit: Annotated[int, typer.Option(min=1, help="How many of the newest versions.")] = 20,
+) -> None:
+    """Show recorded model versions, the newest first."""
+    from boursomatic_assets.display.terminal import versions_table
+    from boursomatic_assets.storage.model_table import list_versions
+
+    _, database = _open_database()
+    rows = list_versions(database, limit)
+    if rows:
+        console.print(versions_table(rows))
+    else:
+        console.print("No model version yet: [bold]boursomatic materialize[/bold]")
+
+
+@app.command()
+def bench(provider: Provider = None, path: Path = None) -> None:
+    """Measure each stage (seconds, rows a second, peak memory) and LightGBM alone, in a home of its own."""
+    from boursomatic_assets.bench import run_benchmark
+
+    run_benchmark(console, provider or "sample", path)
+
+
+def _open_database() -> "tuple[Settings, Database]":
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.database import Database
+
+    settings = Settings.from_environment()
+    return settings, Database.open(settings)
+
+
+def main() -> None:
+    """Run a command; one clear message and exit code 1 when it fails, 2 when it was called wrongly."""
+    # Dagster warns of its own internals and of interfaces it may change; a user can do nothing about that.
+    warnings.filterwarnings("ignore", message=r"(?s).*(currently in beta|is superseded|deprecated)")
+    try:
+        app()
+    except Exception as error:
+        if "--verbose" in sys.argv:
+            raise
+        errors.print("[bold red]Failed:[/bold red] ", end="")
+        errors.print(_explain(error), markup=False, soft_wrap=True)
+        sys.exit(FAILED)
+
+
+def _explain(error: BaseException) -> str:
+    """One message for a person: our own as it is, anything else with its kind and where to see more."""
+    if isinstance(error, BoursomaticError):
+        return str(error)
+    described = getattr(error, "description", None) or str(error)
+    return f"{type(error).__name__}: {described}\nSee the whole of it: add --verbose"

@@ -1,0 +1,142 @@
+"""What the command line shows: progress while assets materialize, and the closing tables."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from dagster import DagsterInstance, EventLogEntry
+
+    from boursomatic_assets.storage.model_table import ModelRow
+
+POLL_SECONDS = 0.3
+
+# Figure, what it is read beside, and how the pair is called.
+_PAIRS = (
+    ("val_accuracy", "val_majority_accuracy", "Accuracy, validation", "most frequent class"),
+    ("test_accuracy", "test_majority_accuracy", "Accuracy, test", "most frequent class"),
+    ("precision_buy_val", "buy_base_rate_val", "BUY precision, validation", "BUY base rate"),
+    ("precision_buy_test", "buy_base_rate_test", "BUY precision, test", "BUY base rate"),
+    ("matched_lift_buy_test", None, "BUY lift at equal volatility, test", "1 is no skill"),
+    ("test_r2_over_prior", None, "R² of the forecast, test", "0 is the training mean"),
+    ("sharpe_ratio", "equal_weight_sharpe_ratio", "Sharpe of the BUY book, validation", "equal weight"),
+    ("test_sharpe_ratio", "test_equal_weight_sharpe_ratio", "Sharpe of the BUY book, test", "equal weight"),
+    ("test_max_drawdown", "test_equal_weight_max_drawdown", "Deepest drawdown, test", "equal weight"),
+    ("test_total_return", "test_equal_weight_total_return", "Total return net of cost, test", "equal weight"),
+)
+
+
+@contextmanager
+def run_progress(console: Console, instance: DagsterInstance, run_id: str, total: int) -> Iterator[None]:
+    """Show a run's assets and checks as they finish, by following its event log from another thread."""
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    ended = threading.Event()
+    with Progress(*columns, console=console, transient=True) as progress:
+        follower = threading.Thread(
+            target=_follow, args=(progress, instance, run_id, total, ended), name="progress", daemon=True
+        )
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()
+
+
+def _follow(progress: Progress, instance: DagsterInstance, run_id: str, total: int, ended: threading.Event) -> None:
+    task, cursor, last = progress.add_task("starting", total=total), None, False
+    while not last:
+        last = ended.wait(POLL_SECONDS)
+        found = instance.get_records_for_run(run_id, cursor=cursor)
+        cursor = found.cursor
+        for record in found.records:
+            _show_event(progress, task, record.event_log_entry)
+
+
+def _show_event(progress: Progress, task: Any, entry: EventLogEntry) -> None:  # noqa: ANN401 (rich's TaskID)
+    event = entry.dagster_event
+    if event is None:
+        return
+    if event.is_step_start:
+        progress.update(task, description=str(event.step_key))
+    elif event.event_type_value == "ASSET_MATERIALIZATION":
+        rows = event.materialization.metadata.get("dagster/row_count")
+        count = f" [dim]{rows.value:,} rows[/dim]" if rows else ""
+        progress.console.print(f"[green]materialized[/green] {event.asset_key.to_user_string()}{count}")  # type: ignore[union-attr]
+    elif event.event_type_value == "ASSET_CHECK_EVALUATION":
+        found = event.asset_check_evaluation_data
+        if not found.passed:
+            colour = "red" if found.severity.value == "ERROR" else "yellow"
+            progress.console.print(
+                f"[{colour}]check failed[/{colour}] {found.check_name} of {found.asset_key.to_user_string()}"
+            )
+    if event.is_step_success or event.is_step_failure or event.is_step_skipped:
+        progress.advance(task)
+
+
+def assets_table(materialized: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Rows, sessions and labels of each asset that a run materialized; values are plain metadata."""
+    table = Table("Asset", title="Materialized", title_justify="left")
+    table.add_column("Rows", justify="right")
+    table.add_column("Sessions")
+    table.add_column("BUY / HOLD / SELL", justify="right")
+    for name, metadata in materialized.items():
+        rows = metadata.get("dagster/row_count")
+        span = f"{metadata['first_session']} .. {metadata['last_session']}" if "first_session" in metadata else ""
+        table.add_row(name, f"{rows:,}" if rows is not None else "", span, _mix(metadata))
+    return table
+
+
+def _mix(metadata: Mapping[str, Any]) -> str:
+    if "rows_buy" not in metadata:
+        return ""
+    return " / ".join(f"{metadata[f'rows_{name}']:,}" for name in ("buy", "hold", "sell"))
+
+
+def metrics_table(figures: Mapping[str, Any]) -> Table:
+    """The main figures, each beside its baseline."""
+    table = Table("Figure", title="How good is it", title_justify="left")
+    for heading in ("Model", "Baseline"):
+        table.add_column(heading, justify="right")
+    table.add_column("The baseline is", style="dim")
+    for name, baseline, title, meaning in _PAIRS:
+        table.add_row(
+            title, _figure(figures.get(name)), _figure(figures.get(baseline)) if baseline else "", meaning
+        )
+    return table
+
+
+def versions_table(rows: Sequence[ModelRow]) -> Table:
+    """Model versions, the newest first."""
+    table = Table("Version", "Active", "Trained (UTC)", "Experiment", title="Model versions", title_justify="left")
+    for heading in ("Accuracy, test", "majority", "Sharpe, test"):
+        table.add_column(heading, justify="right")
+    table.add_column("Bundle", overflow="fold")
+    for row in rows:
+        figures = row.metrics if isinstance(row.metrics, dict) else {}
+        table.add_row(
+            row.version,
+            "[green]yes[/green]" if row.is_active else "",
+            f"{row.trained_at:%Y-%m-%d %H:%M:%S}",
+            row.params_hash[:10],
+            *(
+                _figure(figures.get(name))
+                for name in ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")
+            ),
+            row.model_path,
+        )
+    return table
+
+
+def _figure(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float | int) else "undefined"
