@@ -228,7 +228,7 @@ def url() -> None:
     """Print the database's address, for psql and other tools: psql "$(boursomatic db url)"
 
     The embedded server then stays up until `boursomatic db stop`.
-    """  # noqa: D400, D415 (a command to copy)
+    """  # noqa: D400 (a command to copy)
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.server import database_url, keep_running
 

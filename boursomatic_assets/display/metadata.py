@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import polars as pl
 
 from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES
 from boursomatic_assets.core.lineage import column_dependencies
@@ -14,6 +13,8 @@ from boursomatic_assets.core.market_data import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import polars as pl
 
 PREVIEW_ROWS = 5
 

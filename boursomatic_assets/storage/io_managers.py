@@ -142,8 +142,8 @@ class ModelIOManager(ArtifactIOManager):
 class TableIOManager(dg.ConfigurableIOManager):
     """Keeps the market assets in their PostgreSQL tables: `instruments`, `price_bars` and `features`.
 
-    An input may ask for `columns`, and for `recent` rows only: those within the experiment's lookback before the
-    newest bar.
+    An input's metadata may ask for some `columns`, for the `first_symbols` in the alphabet, and for `recent` rows:
+    those within the experiment's lookback before the newest bar.
     """
 
     platform: dg.ResourceDependency[PlatformResource]
@@ -167,9 +167,11 @@ class TableIOManager(dg.ConfigurableIOManager):
         database, asset, wish = self.platform.database(), context.asset_key.path[-1], context.definition_metadata
         lookback = self.experiment.value().lookback_days if wish.get("recent") else None
         if asset == "price_bars":
-            panel = market_tables.read_bars(database, wish.get("columns", tuple(BAR_COLUMNS)), lookback)
+            columns = wish.get("columns", tuple(BAR_COLUMNS))
+            panel = market_tables.read_bars(database, columns, lookback, wish.get("first_symbols"))
         elif asset == "features":
-            panel = market_tables.read_features(database, wish.get("columns", FEATURE_NAMES), lookback)
+            columns = wish.get("columns", FEATURE_NAMES)
+            panel = market_tables.read_features(database, columns, lookback, wish.get("first_symbols"))
         else:
             panel = market_tables.read_instruments(database)
         return _as_annotated(panel, context)

@@ -82,7 +82,10 @@ def write_bars(database: Database, bars: CheckedBars, source: str) -> UpsertCoun
 
 
 def read_bars(
-    database: Database, columns: Sequence[str] = tuple(BAR_COLUMNS), lookback_days: int | None = None
+    database: Database,
+    columns: Sequence[str] = tuple(BAR_COLUMNS),
+    lookback_days: int | None = None,
+    first_symbols: int | None = None,
 ) -> pl.DataFrame:
     """Daily bars as a panel.
 
@@ -93,9 +96,11 @@ def read_bars(
         Which of open, high, low, close, volume.
     lookback_days : int, optional
         Only bars of so many calendar days before the newest one; all of them without it.
+    first_symbols : int, optional
+        Only so many symbols, in alphabetical order.
     """
     with database.bulk() as cursor:
-        return _read_panel(cursor, _BARS, columns, lookback_days)
+        return _read_panel(cursor, _BARS, columns, lookback_days, first_symbols)
 
 
 def write_features(database: Database, features: pl.DataFrame) -> UpsertCounts:
@@ -105,11 +110,14 @@ def write_features(database: Database, features: pl.DataFrame) -> UpsertCounts:
 
 
 def read_features(
-    database: Database, columns: Sequence[str] = FEATURE_NAMES, lookback_days: int | None = None
+    database: Database,
+    columns: Sequence[str] = FEATURE_NAMES,
+    lookback_days: int | None = None,
+    first_symbols: int | None = None,
 ) -> pl.DataFrame:
-    """Stored features as a panel; `lookback_days` as for `read_bars`."""
+    """Stored features as a panel; limited as for `read_bars`."""
     with database.bulk() as cursor:
-        return _read_panel(cursor, _FEATURES, columns, lookback_days)
+        return _read_panel(cursor, _FEATURES, columns, lookback_days, first_symbols)
 
 
 @dataclass(frozen=True)
@@ -139,14 +147,16 @@ def _read_panel(
     table: _PanelTable,
     columns: Sequence[str],
     lookback_days: int | None = None,
+    first_symbols: int | None = None,
 ) -> pl.DataFrame:
     chosen = ", ".join(f't.{table.columns[name]} AS "{name}"' for name in columns)
     daily = f"t.interval = '{table.kind}'" if table.kind else "true"
     newest = f"(SELECT max(ts) FROM price_bars WHERE interval = '{DAILY}')"  # noqa: S608
     recent = f"t.ts >= {newest} - make_interval(days => $1::int)" if lookback_days is not None else "true"
     query = (
-        f"WITH {KEYS} SELECT k.symbol, t.ts::date AS session, {chosen} FROM {table.name} t "  # noqa: S608
-        f"JOIN keys k ON k.id = t.instrument_id WHERE {daily} AND {recent}"
+        f"WITH {KEYS}, wanted AS (SELECT * FROM keys ORDER BY symbol LIMIT {first_symbols or 'ALL'}) "  # noqa: S608
+        f"SELECT k.symbol, t.ts::date AS session, {chosen} FROM {table.name} t "
+        f"JOIN wanted k ON k.id = t.instrument_id WHERE {daily} AND {recent}"
     )
     panel = fetch(cursor, query, [] if lookback_days is None else [lookback_days])
     # Sorting here is faster than in the database, and independent of its collation.
@@ -215,6 +225,14 @@ _REJECTED = f"""
     ON CONFLICT (source, row_hash) DO UPDATE
         SET copies = excluded.copies, last_seen_at = {_NOW}
 """  # noqa: S608
+
+
+def count_broken_features(database: Database) -> int:
+    """Rows of features with a value that cannot be: infinite, an index outside 0 to 100, a negative deviation."""
+    infinite = " OR ".join(f"abs({name}) = 'Infinity'" for name in FEATURE_NAMES)
+    beyond = "rsi_14 NOT BETWEEN 0 AND 100 OR vol_20d < 0 OR atr_14 < 0"
+    broken = database.read(f"SELECT count(*) AS rows FROM features WHERE {infinite} OR {beyond}")  # noqa: S608
+    return int(broken["rows"].item())
 
 
 def count_broken_bars(database: Database) -> int:

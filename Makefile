@@ -1,0 +1,45 @@
+# Needs Python 3.11 or newer, make and a package index. Everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help materialize dev test bench clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+materialize: $(VENV)/installed ## install, run the whole graph on the bundled prices, print the result (ARGS="--help")
+	@$(BIN)/boursomatic materialize $(ARGS)
+
+dev: $(VENV)/installed ## open the Dagster UI with its daemon on http://127.0.0.1:3000
+	@$(BIN)/boursomatic dev $(ARGS)
+
+test: $(VENV)/installed-test ## install what tests need and run what CI runs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	DAGSTER_DISABLE_TELEMETRY=1 $(BIN)/dagster definitions validate --log-level warning -m boursomatic_assets.definitions
+	$(BIN)/python -m pytest --cov $(ARGS)
+
+bench: $(VENV)/installed ## measure every stage (ARGS="--provider files --path prices.parquet")
+	@$(BIN)/boursomatic bench $(ARGS)
+
+clean: ## remove the virtual environment and caches; data in BOURSOMATIC_HOME stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) ..."
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	@echo "Installing what the tests need ..."
+	@$(INSTALL) --editable ".[test]"
+	@touch $@
