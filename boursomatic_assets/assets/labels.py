@@ -6,8 +6,9 @@ import polars as pl
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import labels as core
 from boursomatic_assets.core.labels import label_mix, label_panel, unlabelled_rows
+from boursomatic_assets.display.canvas import embedded
+from boursomatic_assets.display.data_pictures import label_mix_picture
 from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
-from boursomatic_assets.display.pictures import embedded, label_mix_picture
 from boursomatic_assets.storage.resources import ExperimentResource
 
 

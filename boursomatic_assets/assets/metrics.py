@@ -9,12 +9,14 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import metrics as core
 from boursomatic_assets.core import portfolio
 from boursomatic_assets.core.labels import CLASS_NAMES
-from boursomatic_assets.core.metrics import evaluate, implausible_figures, impossible_figures
+from boursomatic_assets.core.metrics import evaluate
 from boursomatic_assets.core.model_version import sha256, strict_json
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.core.models import feature_importance as rank_features
+from boursomatic_assets.core.plausibility import implausible_figures, impossible_figures
+from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.metadata import data_version, numeric_metadata, table_metadata
-from boursomatic_assets.display.pictures import confusion_picture, embedded, equity_picture, importance_picture
+from boursomatic_assets.display.model_pictures import confusion_picture, equity_picture, importance_picture
 from boursomatic_assets.storage.resources import ExperimentResource
 
 

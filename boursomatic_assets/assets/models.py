@@ -13,8 +13,9 @@ from boursomatic_assets.core import models as core
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.model_version import sha256
 from boursomatic_assets.core.models import FittedModel, fit_classifier, fit_regressor
+from boursomatic_assets.display.canvas import embedded
+from boursomatic_assets.display.lineage_picture import lineage_picture
 from boursomatic_assets.display.metadata import column_lineage
-from boursomatic_assets.display.pictures import embedded, lineage_picture
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 
 ROWS_CHECKED = 1000

@@ -10,8 +10,9 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import splits as core
 from boursomatic_assets.core.labels import label_mix
 from boursomatic_assets.core.splits import Split, overlaps, split_panel
+from boursomatic_assets.display.canvas import embedded
+from boursomatic_assets.display.data_pictures import label_mix_picture, split_picture
 from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
-from boursomatic_assets.display.pictures import embedded, label_mix_picture, split_picture
 from boursomatic_assets.storage.resources import ExperimentResource
 
 _DESCRIPTIONS = {

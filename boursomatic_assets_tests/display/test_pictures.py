@@ -13,17 +13,10 @@ import pytest
 from PIL import Image
 
 from boursomatic_assets.core.portfolio import TrancheBook
-from boursomatic_assets.display.pictures import (
-    CLASS_COLOURS,
-    PURGE_COLOUR,
-    confusion_picture,
-    embedded,
-    equity_picture,
-    importance_picture,
-    label_mix_picture,
-    lineage_picture,
-    split_picture,
-)
+from boursomatic_assets.display.canvas import embedded
+from boursomatic_assets.display.data_pictures import CLASS_COLOURS, PURGE_COLOUR, label_mix_picture, split_picture
+from boursomatic_assets.display.lineage_picture import lineage_picture
+from boursomatic_assets.display.model_pictures import confusion_picture, equity_picture, importance_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,111 @@
+"""What all pictures share: colours, sizes, a figure without global state, a small PNG.
+
+matplotlib is imported where a picture is drawn, and only its object-oriented part: no window, no global figure.
+The pictures are stored with every run, so that each is written with a small palette: about 20 kB, that of the
+lineage about 40.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 700
+DOTS_PER_INCH = 100
+PALETTE_SIZE = 128
+
+INK, FAINT, RULE = "#222222", "#666666", "#d0d0d0"
+CLASSIFIER_COLOUR, REGRESSOR_COLOUR = "#0f5fa6", "#e08214"
+SMALL, TEXT, LARGE = 8.0, 9.0, 11.0
+MINUS = "\N{MINUS SIGN}"
+
+
+def embedded(png: bytes, alt: str) -> str:
+    r"""Write a picture as Markdown that needs no file beside it.
+
+    Parameters
+    ----------
+    png : bytes
+    alt : str
+        What the picture shows, for those who cannot see it.
+
+    Returns
+    -------
+    str
+        Image with a data URI.
+
+    Examples
+    --------
+    >>> embedded(b"\x89PNG", "Label mix")
+    '![Label mix](data:image/png;base64,iVBORw==)'
+    """
+    words = " ".join(alt.split()).replace("[", "(").replace("]", ")")
+    return f"![{words}](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def blank_figure(width: int, height: int) -> Figure:
+    """Start a white figure of so many pixels."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    size = (width / DOTS_PER_INCH, height / DOTS_PER_INCH)
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+    return Figure(figsize=size, dpi=DOTS_PER_INCH, facecolor="white", layout=layout)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Write a figure as PNG with a small palette."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    picture = Image.fromarray(pixels).convert("RGB").quantize(PALETTE_SIZE, dither=Image.Dither.NONE)
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def use_date_axis(axes: Axes, most_ticks: int) -> None:
+    """Label the horizontal axis with dates, each tick naming its year."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=3, maxticks=most_ticks)  # type: ignore[no-untyped-call]
+    # Each tick names its year, and as much more as the ticks are apart.
+    formats = ["%Y", "%Y-%m", "%Y-%m-%d", "%H:%M", "%H:%M", "%S"]
+    formatter = ConciseDateFormatter(  # type: ignore[no-untyped-call]
+        locator, formats=formats, zero_formats=formats, show_offset=False
+    )
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(formatter)
+
+
+def set_title(axes: Axes, text: str) -> None:
+    """Write a title above the axes, on the left."""
+    axes.set_title(text, loc="left", color=INK, fontsize=TEXT, linespacing=1.4)
+
+
+def draw_legend(figure: Figure, entries: int) -> None:
+    """Draw the legend above the axes, in one row."""
+    figure.legend(loc="outside upper center", ncols=max(entries, 1), frameon=False, fontsize=TEXT, labelcolor=INK)
+
+
+def strip_axes(axes: Axes) -> None:
+    """Leave out the frame and the tick marks."""
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def frame_axes(axes: Axes) -> None:
+    """Keep a faint frame on the left and below."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(RULE)
+    axes.tick_params(color=RULE, labelcolor=FAINT, labelsize=SMALL)
