@@ -261,6 +261,8 @@ def list_models(
     rows = list_versions(database, limit)
     if rows:
         console.print(versions_table(rows))
+        for row in filter(lambda row: row.is_active, rows):
+            console.print(f"Active bundle: {row.model_path}", soft_wrap=True)
     else:
         console.print("No model version yet: [bold]boursomatic materialize[/bold]")
 

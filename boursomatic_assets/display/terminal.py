@@ -118,23 +118,15 @@ def metrics_table(figures: Mapping[str, Any]) -> Table:
 
 def versions_table(rows: Sequence[ModelRow]) -> Table:
     """Model versions, the newest first."""
-    table = Table("Version", "Active", "Trained (UTC)", "Experiment", title="Model versions", title_justify="left")
-    for heading in ("Accuracy, test", "majority", "Sharpe, test"):
+    title = "Model versions (named by their training time, UTC; figures of the test set)"
+    table = Table("Version", "Active", "Experiment", title=title, title_justify="left")
+    for heading in ("Accuracy", "Baseline", "Sharpe"):
         table.add_column(heading, justify="right")
-    table.add_column("Bundle", overflow="fold")
+    names = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")
     for row in rows:
         figures = row.metrics if isinstance(row.metrics, dict) else {}
-        table.add_row(
-            row.version,
-            "[green]yes[/green]" if row.is_active else "",
-            f"{row.trained_at:%Y-%m-%d %H:%M:%S}",
-            row.params_hash[:10],
-            *(
-                _figure(figures.get(name))
-                for name in ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")
-            ),
-            row.model_path,
-        )
+        active = "[green]yes[/green]" if row.is_active else ""
+        table.add_row(row.version, active, row.params_hash[:8], *(_figure(figures.get(name)) for name in names))
     return table
 
 
