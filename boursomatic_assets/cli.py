@@ -1,6 +1,7 @@
 """The command line `boursomatic`: thin, it starts what Dagster offers and says what became of it."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -102,9 +103,13 @@ def materialize(  # noqa: PLR0913 (each is an option)
             f"Active model version: [bold green]{made['version']}[/bold green] (before: {made['replaces']})"
         )
         console.print(f"Bundle: {made['path']}", soft_wrap=True)
-    console.print(
-        'Click through it: [bold]boursomatic dev[/bold]   Connect: [bold]psql "$(boursomatic db url)"[/bold]'
-    )
+    console.print(f"Click through it: [bold]{_program()} dev[/bold]", soft_wrap=True)
+    console.print(f'Query the tables: [bold]psql "$({_program()} db url)"[/bold]', soft_wrap=True)
+
+
+def _program() -> str:
+    """Name the program as a person would type it: by name where the shell finds it, else by its path."""
+    return "boursomatic" if shutil.which("boursomatic") == sys.argv[0] else sys.argv[0]
 
 
 def _execute(select: str | None, configuration: Mapping[str, Any], *, verbose: bool) -> dict[str, dict[str, Any]]:

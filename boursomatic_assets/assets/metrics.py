@@ -19,6 +19,9 @@ from boursomatic_assets.display.metadata import data_version, numeric_metadata, 
 from boursomatic_assets.display.model_pictures import confusion_picture, equity_picture, importance_picture
 from boursomatic_assets.storage.resources import ExperimentResource
 
+# In the value and its preview, but not worth a plot of their own.
+_DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "prior_accuracy")
+
 
 @dg.asset(
     group_name="metrics",
@@ -46,7 +49,7 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     found = evaluate(sets, labels, (classifier, regressor), experiment.value())
     value = found.to_json()
     metadata = {
-        **numeric_metadata(found.figures),
+        **numeric_metadata({name: figure for name, figure in found.figures.items() if not name.endswith(_DETAILS)}),
         "undefined": value["undefined"],
         "preview": dg.MetadataValue.json(value),
         "confusion": dg.MetadataValue.md(

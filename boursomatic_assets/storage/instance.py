@@ -45,6 +45,8 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
         message = f"{home} cannot be written: {error.strerror}. Choose another folder: BOURSOMATIC_HOME"
         raise ArtifactWriteError(message) from error
     os.environ["DAGSTER_HOME"] = str(home)
+    # matplotlib's font cache, which would otherwise go to the user's own folders.
+    os.environ.setdefault("MPLCONFIGDIR", str(settings.home / "matplotlib"))
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     os.environ[URL_VARIABLE] = instance_url(database)
     return home
