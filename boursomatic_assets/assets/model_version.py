@@ -12,7 +12,7 @@ from boursomatic_assets.core.model_version import build_bundle, sha256
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.display.metadata import markdown_table
 from boursomatic_assets.storage.artifacts import remove_folder
-from boursomatic_assets.storage.instance import recorded_metadata, unmet_checks
+from boursomatic_assets.storage.instance import outdated_inputs, recorded_metadata, unmet_checks
 from boursomatic_assets.storage.model_store import (
     code_revision,
     open_bundle,
@@ -39,6 +39,13 @@ REQUIRED_CHECKS = [
     for key in check.check_keys
 ]
 _SETS = ("train_set", "validation_set", "test_set")
+# What a version is made of must be of one piece: figures of these models, models of these sets.
+_MADE_FROM = {
+    "classifier": ["train_set"],
+    "regressor": ["train_set"],
+    "feature_importance": ["classifier", "regressor"],
+    "metrics": ["classifier", "regressor", *_SETS],
+}
 
 
 @dg.asset(
@@ -102,13 +109,21 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
 
 
 def _evidence(context: dg.AssetExecutionContext, classifier: FittedModel, regressor: FittedModel) -> dict[str, Any]:
-    """Fingerprints of the data behind the models, after comparing the models with what was trained on it."""
+    """Fingerprints of the data behind the models, once checks, lineage and digests have vouched for them."""
     unmet = unmet_checks(context.instance, context.run.run_id, REQUIRED_CHECKS)
     if unmet:
         listed = "".join(f"\n  {name}: {why}" for name, why in unmet.items())
         message = (
             f"no model version is recorded while these checks do not hold:{listed}\n"
             "Look at them in the UI, mend the cause, then: boursomatic materialize"
+        )
+        raise dg.Failure(description=message, allow_retries=False)
+    outdated = outdated_inputs(context.instance, context.run.run_id, _MADE_FROM)
+    if outdated:
+        listed = "".join(f"\n  {name}: {', '.join(inputs)}" for name, inputs in outdated.items())
+        message = (
+            f"no model version is recorded from parts that do not belong together; inputs that changed:{listed}"
+            "\nMake them anew: boursomatic materialize --select features+"
         )
         raise dg.Failure(description=message, allow_retries=False)
     for name, model in (("classifier", classifier), ("regressor", regressor)):

@@ -63,7 +63,7 @@ class Database:
         database = cls(database_url(settings))
         with database.connection() as connection:
             found = schema.revision(connection)
-        if found is None and settings.database_url is None:
+        if found != schema.HEAD_REVISION and settings.database_url is None:
             schema.upgrade(database.engine)
         with database.connection() as connection:
             schema.require_current(connection)

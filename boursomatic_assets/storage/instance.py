@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import fasteners
 import sqlalchemy as sa
-from dagster import AssetCheckKey, AssetKey, DagsterEventType, DagsterInstance
+from dagster import AssetCheckKey, AssetKey, AssetMaterialization, DagsterEventType, DagsterInstance
 
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from boursomatic_assets.settings import Settings
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SCHEMA = "dagster"
 URL_VARIABLE = "BOURSOMATIC_DAGSTER_URL"
 RECENT_EVALUATIONS = 50
+# Tags under which Dagster records an asset's data version and those of the inputs it was made from.
+DATA_VERSION_TAG = "dagster/data_version"
+INPUT_DATA_VERSION_TAG_PREFIX = "dagster/input_data_version"
 
 
 def prepare_instance(settings: Settings, database: Database) -> Path:
@@ -117,6 +120,35 @@ def recorded_metadata(instance: DagsterInstance, run_id: str, asset: str) -> dic
     MissingArtifactError
         If it never was.
     """
+    return {name: entry.value for name, entry in _materialization(instance, run_id, asset).metadata.items()}
+
+
+def outdated_inputs(
+    instance: DagsterInstance, run_id: str, inputs: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Assets that were made from other inputs than the ones stored now, with the inputs that changed since.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+    run_id : str
+    inputs : mapping of str to sequence of str
+        Asset to the assets it is made from.
+    """
+    names = {name for asset, upstream in inputs.items() for name in (asset, *upstream)}
+    tags = {name: _materialization(instance, run_id, name).tags or {} for name in names}
+    changed = {
+        asset: [
+            name
+            for name in upstream
+            if tags[asset].get(f"{INPUT_DATA_VERSION_TAG_PREFIX}/{name}") != tags[name].get(DATA_VERSION_TAG)
+        ]
+        for asset, upstream in inputs.items()
+    }
+    return {asset: upstream for asset, upstream in changed.items() if upstream}
+
+
+def _materialization(instance: DagsterInstance, run_id: str, asset: str) -> AssetMaterialization:
     key = AssetKey(asset)
     found = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
     own = [record.event_log_entry for record in found if record.asset_key == key]
@@ -124,4 +156,4 @@ def recorded_metadata(instance: DagsterInstance, run_id: str, asset: str) -> dic
     if entry is None or entry.asset_materialization is None:
         message = f"{asset} was never materialized here: boursomatic materialize --select {asset}"
         raise MissingArtifactError(message)
-    return {name: entry_value.value for name, entry_value in entry.asset_materialization.metadata.items()}
+    return entry.asset_materialization
