@@ -303,8 +303,8 @@ def main() -> None:
 
 
 def _explain(error: BaseException) -> str:
-    """One message for a person: our own as it is, anything else with its kind and where to see more."""
-    if isinstance(error, BoursomaticError):
-        return str(error)
-    described = getattr(error, "description", None) or str(error)
-    return f"{type(error).__name__}: {described}\nSee the whole of it: add --verbose"
+    """One message for a person: what was raised on purpose as it is, anything else with its kind."""
+    described = getattr(error, "description", None)
+    if isinstance(error, BoursomaticError) or described:
+        return described or str(error)
+    return f"{type(error).__name__}: {error}\nSee the whole of it: add --verbose"
