@@ -62,7 +62,7 @@ class Settings:
             If a variable cannot be read as its type.
         """
         values = os.environ if environ is None else environ
-        home = Path(values.get("BOURSOMATIC_HOME") or "~/.boursomatic").expanduser().absolute()
+        home = _folder(values.get("BOURSOMATIC_HOME") or "~/.boursomatic")
         return cls(
             home=home,
             database_url=values.get("DATABASE_URL") or None,
@@ -72,6 +72,14 @@ class Settings:
             max_rejected_share=_share(values, "BOURSOMATIC_MAX_REJECTED_SHARE"),
             threads=_count(values, "BOURSOMATIC_THREADS"),
         )
+
+
+def _folder(text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        message = f"BOURSOMATIC_HOME must be a folder; found {text!r}: {error}"
+        raise ConfigurationError(message) from None
 
 
 def _share(values: Mapping[str, str], name: str) -> float:
@@ -88,7 +96,7 @@ def _share(values: Mapping[str, str], name: str) -> float:
 
 def _count(values: Mapping[str, str], name: str) -> int:
     text = values.get(name) or "0"
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal()):
         message = f"{name} must be a whole number, 0 for all cores; found {text!r}. Example: {name}=2"
         raise ConfigurationError(message)
     return int(text)

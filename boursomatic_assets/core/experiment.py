@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.errors import ConfigurationError
+
+# Equal numbers must hash alike: -0.0 becomes 0.0.
+_Number = Annotated[float, AfterValidator(lambda number: number + 0.0)]
 
 
 class BoosterParameters(BaseModel):
     """Settings of one LightGBM model, under the scikit-learn API's names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     n_estimators: int = Field(100, ge=1, description="Boosting rounds.")
     learning_rate: float = Field(0.05, gt=0, le=1, description="Shrinkage of each tree.")
     max_depth: int = Field(5, ge=-1, description="Deepest level of a tree; -1 for no limit.")
-    num_leaves: int = Field(31, ge=2, description="Most leaves of a tree.")
+    num_leaves: int = Field(31, ge=2, le=131_072, description="Most leaves of a tree.")
     min_child_samples: int = Field(20, ge=1, description="Fewest rows in a leaf.")
     subsample: float = Field(0.8, gt=0, le=1, description="Share of the rows drawn for a tree.")
     subsample_freq: int = Field(
@@ -36,22 +39,22 @@ class BoosterParameters(BaseModel):
 class Experiment(BaseModel):
     """One complete description of how bars become a judged model. Equal descriptions give equal models."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lookback_days: int = Field(
         2000, ge=1, description="Calendar days before the newest bar that are read for training."
     )
     features: tuple[str, ...] = Field(FEATURE_NAMES, min_length=1, description="Model inputs, in order.")
     horizon: int = Field(20, ge=1, description="Sessions ahead that a label looks.")
-    buy_threshold: float = Field(0.05, description="BUY at a forward return of at least this fraction.")
-    sell_threshold: float = Field(-0.02, description="SELL at a forward return of at most this fraction.")
+    buy_threshold: _Number = Field(0.05, description="BUY at a forward return of at least this fraction.")
+    sell_threshold: _Number = Field(-0.02, description="SELL at a forward return of at most this fraction.")
     train_fraction: float = Field(0.70, gt=0, lt=1, description="Share of the sessions to train on.")
     validation_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the sessions to validate on.")
     embargo: int = Field(0, ge=0, description="Sessions left out before each later set, beyond the purge.")
     classifier: BoosterParameters = Field(BoosterParameters(), description="LightGBM for BUY, HOLD, SELL.")
     regressor: BoosterParameters = Field(BoosterParameters(), description="LightGBM for the forward return.")
     seed: int = Field(42, ge=0, description="Seed of both models' row and feature sampling.")
-    cost_bps: float = Field(10.0, ge=0, description="Trading cost in basis points of each side's turnover.")
+    cost_bps: _Number = Field(10.0, ge=0, description="Trading cost in basis points of each side's turnover.")
 
     @model_validator(mode="after")
     def _thresholds_and_fractions_leave_room(self) -> Self:

@@ -149,8 +149,13 @@ def compute_features(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def is_warmed_up(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
-    """Whether a row has all the history behind it that the named features need."""
-    firm = [feature.name for feature in FEATURES if feature.name in names and not feature.may_be_null]
+    """Whether a row has all the history behind it that the named features need.
+
+    A feature that may be null at any time vouches only for history that no other named feature vouches for.
+    """
+    named = [feature for feature in FEATURES if feature.name in names]
+    vouched = max((feature.lookback for feature in named if not feature.may_be_null), default=0)
+    firm = [feature.name for feature in named if not feature.may_be_null or feature.lookback > vouched]
     return pl.all_horizontal(pl.lit(value=True), *(pl.col(name).is_not_null() for name in firm))
 
 

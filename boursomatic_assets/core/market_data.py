@@ -66,9 +66,10 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        Without `adj_close`. A missing or impossible factor turns into a price that the bar contract rejects.
+        Without `adj_close`. A missing or impossible factor turns into a price that the bar contract rejects; a
+        close that is not positive leaves its bar as it is, so that no factor can make it lawful.
     """
-    factor = pl.col("adj_close") / pl.col("close")
+    factor = pl.when(pl.col("close") > 0).then(pl.col("adj_close") / pl.col("close")).otherwise(1.0)
     # The close too is multiplied, not replaced by adj_close: one rounded factor keeps the order of a bar's prices.
     return bars.with_columns(pl.col(name) * factor for name in PRICE_COLUMNS).drop("adj_close")
 
@@ -174,11 +175,12 @@ def require_panel(panel: pl.DataFrame, columns: Sequence[str] = ()) -> None:
     _require_columns(panel, [*PANEL_KEY, *columns])
     symbol, session = pl.col("symbol"), pl.col("session")
     same = symbol == symbol.shift()
-    misplaced = panel.filter((symbol < symbol.shift()) | (same & (session <= session.shift())))
+    unordered = (symbol < symbol.shift()) | (same & (session <= session.shift()))
+    misplaced = panel.filter(symbol.is_null() | session.is_null() | unordered)
     if misplaced.height:
         row = misplaced.row(0, named=True)
         message = (
-            "a panel must be sorted by symbol and session and unique on them; found "
+            "a panel must be sorted by symbol and session, unique on them and without nulls there; found "
             f"{row['symbol']!r} {row['session']} after a later or equal row ({misplaced.height} such rows)"
         )
         raise PanelContractError(message)
@@ -212,4 +214,6 @@ def _value_bytes(column: pl.Series) -> bytes:
         return column.fill_null(0).to_numpy().tobytes()
     if column.dtype == pl.Date:
         return column.to_physical().fill_null(0).to_numpy().tobytes()
-    return "\x1f".join(column.cast(pl.String).fill_null("").to_list()).encode()
+    # The lengths go in too: nothing inside a text can then pass for the border between two.
+    texts = column.cast(pl.String).fill_null("")
+    return texts.str.len_bytes().to_numpy().tobytes() + "".join(texts.to_list()).encode()

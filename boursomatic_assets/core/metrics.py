@@ -181,11 +181,14 @@ def _regression(name: str, predictions: pl.DataFrame, train: pl.DataFrame) -> Fi
     realised = predictions["forward_return"].to_numpy()
     error = realised - predictions["predicted_return"].to_numpy()
     squares = float(np.sum(error**2))
+    # Equal returns leave a residue of rounding around their mean: no variance to explain.
+    varies = realised.max() > realised.min()
+    spread = float(np.sum((realised - realised.mean()) ** 2)) if varies else 0.0
     known_mean = float(np.mean(train["forward_return"].to_numpy()))
     return {
         f"{name}_mae": float(np.abs(error).mean()),
         f"{name}_rmse": float(np.sqrt(np.mean(error**2))),
-        f"{name}_r2": 1.0 - _ratio(squares, float(np.sum((realised - realised.mean()) ** 2))),
+        f"{name}_r2": 1.0 - _ratio(squares, spread),
         f"{name}_r2_over_prior": 1.0 - _ratio(squares, float(np.sum((realised - known_mean) ** 2))),
     }
 
@@ -238,6 +241,8 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _why_undefined(name: str) -> str:
+    if "matched" in name:
+        return "vol_20d is no feature, there is no BUY call, or no BUY label among rows as volatile as the calls"
     if "buy" in name:
         return "the model makes no BUY call in this set, or the set holds no BUY label"
     if "r2" in name:

@@ -13,12 +13,17 @@ POSSIBLE = {
     "accuracy": (0.0, 1.0),
     "precision_buy": (0.0, 1.0),
     "base_rate": (0.0, 1.0),
+    "lift": (0.0, math.inf),
+    "buy_calls": (0.0, math.inf),
     "mae": (0.0, math.inf),
     "rmse": (0.0, math.inf),
     "r2": (-math.inf, 1.0),
     "max_drawdown": (-1.0, 0.0),
-    "total_return": (-1.0, math.inf),
+    "return": (-1.0, math.inf),
+    "turnover": (0.0, 2.0),
     "exposure": (0.0, 1.0),
+    "early_exits": (0.0, math.inf),
+    "sharpe_ratio": (-math.inf, math.inf),
 }
 # Above these, for the eight features on large caps over 20 sessions, lies a leak or a fault before skill.
 # Figures below zero are no reason to suspect an error: they are reported as they are.
@@ -35,12 +40,12 @@ PLAUSIBLE_AT_MOST = {
 
 
 def impossible_figures(figures: Figures) -> dict[str, float]:
-    """Figures outside what arithmetic allows; empty for a sound evaluation. NaN (undefined) is allowed."""
+    """Figures outside what arithmetic allows, or infinite; NaN, which is undefined, is allowed."""
     return {
         name: value
         for name, value in figures.items()
         for kind, (low, high) in POSSIBLE.items()
-        if kind in name and not math.isnan(value) and not low <= value <= high
+        if kind in name and not math.isnan(value) and (math.isinf(value) or not low <= value <= high)
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from boursomatic_assets.errors import NonFiniteReturnsError
+from boursomatic_assets.errors import NonFiniteReturnsError, PanelContractError
 
 if TYPE_CHECKING:
     from datetime import date
@@ -65,6 +65,11 @@ def tranche_book(calls: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_b
     TrancheBook
         The book's return of a session is the mean over its tranches, less cost times turnover.
 
+    Raises
+    ------
+    PanelContractError
+        If a call's symbol has no close in the call's session.
+
     Notes
     -----
     Overlapping tranches follow Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling Losers".
@@ -72,6 +77,7 @@ def tranche_book(calls: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_b
     """
     if calls.is_empty():
         return TrancheBook((), np.empty(0), np.empty(0), np.empty(0), 0)
+    _require_closes(calls, closes)
     market = _Market.around(calls, closes, horizon)
     last = len(market.sessions) - 1
     returns, exposure = np.zeros((last + 1, horizon)), np.zeros((last + 1, horizon))
@@ -97,6 +103,17 @@ def tranche_book(calls: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_b
     turnover[last] += np.abs(held[exposure[last] > 0]).sum() / horizon
     net = returns.mean(axis=1) - turnover * cost_bps * BASIS_POINT
     return TrancheBook(tuple(market.sessions[1:]), net[1:], turnover[1:], exposure.mean(axis=1)[1:], early_exits)
+
+
+def _require_closes(calls: pl.DataFrame, closes: pl.DataFrame) -> None:
+    strange = calls.join(closes, on=["symbol", "session"], how="anti")
+    if strange.height:
+        row = strange.row(0, named=True)
+        message = (
+            f"a call needs the close that it was made on; {strange.height} have none, first {row['symbol']!r} "
+            f"{row['session']}"
+        )
+        raise PanelContractError(message)
 
 
 @dataclass(frozen=True)

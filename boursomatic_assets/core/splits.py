@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -106,7 +106,9 @@ def overlaps(split: Split) -> list[str]:
     """
     found = []
     named = list(split.sets().items())
-    for (earlier_name, earlier), (later_name, later) in pairwise(named):
+    for (earlier_name, earlier), (later_name, later) in combinations(named, 2):
+        if later.is_empty():
+            continue
         first_later = later["session"].min()
         leaking = earlier.filter(pl.col("label_end") >= first_later)
         if leaking.height:
