@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 MANIFEST = "manifest.json"
+BUNDLE_FILES = (
+    "classifier.pkl",
+    "regressor.pkl",
+    "classifier.txt",
+    "regressor.txt",
+    "metrics.json",
+    "feature_importance.csv",
+)
 TOKEN_DIGITS = 6
 
 
@@ -63,14 +71,15 @@ def build_bundle(
         What the manifest says beside the digests: version, experiment, data fingerprints, code revision,
         package versions.
     """
-    files = {
-        "classifier.pkl": classifier.pickled,
-        "regressor.pkl": regressor.pickled,
-        "classifier.txt": classifier.text.encode(),
-        "regressor.txt": regressor.text.encode(),
-        "metrics.json": strict_json(metrics),
-        "feature_importance.csv": importance.write_csv().encode(),
-    }
+    contents = (
+        classifier.pickled,
+        regressor.pickled,
+        classifier.text.encode(),
+        regressor.text.encode(),
+        strict_json(metrics),
+        importance.write_csv().encode(),
+    )
+    files = dict(zip(BUNDLE_FILES, contents, strict=True))
     manifest = {
         **provenance,
         "feature_names": list(classifier.feature_names),
@@ -111,12 +120,16 @@ class Bundle:
         found = sha256(files[MANIFEST])
         if manifest_sha256 is not None and found != manifest_sha256:
             raise _tampered(MANIFEST, manifest_sha256, found)
-        manifest = json.loads(files[MANIFEST])
-        for name, recorded in manifest["files"].items():
+        try:
+            manifest = json.loads(files[MANIFEST])
+            digests = {name: str(manifest["files"][name]["sha256"]) for name in BUNDLE_FILES}
+        except (ValueError, KeyError, TypeError) as error:
+            raise _tampered(MANIFEST, f"that of a manifest of {', '.join(BUNDLE_FILES)}", found) from error
+        for name, expected in digests.items():
             if name not in files:
-                raise _tampered(name, recorded["sha256"], "no such file")
-            if sha256(files[name]) != recorded["sha256"]:
-                raise _tampered(name, recorded["sha256"], sha256(files[name]))
+                raise _tampered(name, expected, "no such file")
+            if sha256(files[name]) != expected:
+                raise _tampered(name, expected, sha256(files[name]))
         return cls(manifest, dict(files))
 
     @property

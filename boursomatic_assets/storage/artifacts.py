@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -38,9 +40,12 @@ def write_whole(path: UPath, content: bytes) -> None:
         _write_synced(beside, content)
         beside.replace(target)
         _sync_folder(target.parent)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
 
 
 def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
@@ -59,21 +64,23 @@ def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
         _write_remote_folder(folder, files)
         return
     target = Path(folder.path)
+    _refuse_existing(target)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         beside.mkdir(parents=True)
         for name, content in files.items():
             _write_synced(beside / name, content)
         _sync_folder(beside)
-        _refuse_existing(target)
         beside.rename(target)
         _sync_folder(target.parent)
-    except FileExistsError:
+    except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, OSError):
+            # Someone else's folder may have appeared under the name since; a full one cannot be renamed over.
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST} and target.is_dir():
+                raise FileExistsError(str(target)) from error
+            raise _unwritable(folder, error) from error
         raise
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise _unwritable(folder, error) from error
 
 
 def _refuse_existing(folder: Path | UPath) -> None:
@@ -97,7 +104,8 @@ def remove_folder(folder: UPath) -> None:
     if _is_local(folder):
         shutil.rmtree(Path(folder.path), ignore_errors=True)
     else:
-        folder.fs.rm(folder.path, recursive=True)
+        with contextlib.suppress(OSError):
+            folder.fs.rm(folder.path, recursive=True)
 
 
 def read_folder(folder: UPath) -> dict[str, bytes]:

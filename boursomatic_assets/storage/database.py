@@ -71,8 +71,10 @@ class Database:
 
     @cached_property
     def shown_url(self) -> str:
-        """The address without its password, for messages and metadata."""
-        return sa.make_url(self.url).render_as_string(hide_password=True)
+        """The address without its passwords, for messages and metadata."""
+        url = sa.make_url(self.url)
+        hidden = {name: "***" for name in url.query if "password" in name}
+        return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
     @cached_property
     def engine(self) -> sa.Engine:
@@ -89,8 +91,12 @@ class Database:
             connection = self.engine.connect()
         except sa.exc.OperationalError as error:
             raise self._unreachable(error.orig) from None
-        with connection, connection.begin():
-            yield connection
+        try:
+            with connection, connection.begin():
+                yield connection
+        except sa.exc.DBAPIError as error:
+            message = f"the database at {self.shown_url} refused: {error.orig}"
+            raise StorageError(message) from error
 
     @contextmanager
     def bulk(self) -> Iterator[Any]:

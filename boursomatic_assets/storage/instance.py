@@ -69,8 +69,10 @@ def open_instance(settings: Settings, database: Database) -> DagsterInstance:
     home = prepare_instance(settings, database)
     with fasteners.InterProcessLock(home / "instance.lock"):
         try:
-            with database.connection() as connection:
-                connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            with database.engine.begin() as connection:
+                # Creating "if not exists" asks for the right to create even where the schema is there.
+                if connection.execute(sa.text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None:
+                    connection.execute(sa.text(f"CREATE SCHEMA {SCHEMA}"))
         except sa.exc.ProgrammingError as error:
             message = (
                 f"the role may not create the schema {SCHEMA!r}, which keeps Dagster's own tables: {error.orig}"

@@ -117,7 +117,7 @@ class JsonIOManager(ArtifactIOManager):
         try:
             stored = json.loads(content)
             return stored["value"], stored["stamp"]
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             message = (
                 f"the stored asset {asset} is damaged: {error}.\n"
                 f"Materialize it again: boursomatic materialize --select {asset}"

@@ -43,11 +43,12 @@ def write_instruments(database: Database, instruments: pl.DataFrame) -> UpsertCo
     with database.bulk() as cursor:
         take_turns(cursor, "instruments")
         stage(cursor, instruments)
-        cursor.execute(
-            f"UPDATE instruments i SET {filled}, updated_at = {_NOW} "  # noqa: S608
-            f"FROM {STAGING} s WHERE s.symbol = i.symbol AND ({blank})"
-        )
-        updated = max(cursor.rowcount, 0)
+        updated = fetch(
+            cursor,
+            f"WITH filled AS (UPDATE instruments i SET {filled}, updated_at = {_NOW} FROM {STAGING} s "  # noqa: S608
+            f"WHERE s.symbol = i.symbol AND ({blank}) RETURNING s.symbol) "
+            "SELECT count(DISTINCT symbol) AS rows FROM filled",
+        )["rows"].item()
         inserted, _ = merge(
             cursor,
             f"INSERT INTO instruments (id, symbol, exchange, {names}, is_active, created_at, updated_at) "  # noqa: S608
@@ -219,10 +220,9 @@ _NOW = "timezone('utc', now())"
 _REJECTED = f"""
     INSERT INTO rejected_bars (source, symbol, session, open, high, low, close, volume, reason, copies, row_hash)
     SELECT $1, symbol, session, open, high, low, close, volume, reason, count(*),
-           md5(concat_ws('|', symbol, session, coalesce(open::text, '-'), coalesce(high::text, '-'),
-                         coalesce(low::text, '-'), coalesce(close::text, '-'), coalesce(volume::text, '-'), reason))
+           md5(ROW($1::text, symbol, session, open, high, low, close, volume, reason)::text)
     FROM {STAGING} GROUP BY symbol, session, open, high, low, close, volume, reason
-    ON CONFLICT (source, row_hash) DO UPDATE
+    ON CONFLICT (row_hash) DO UPDATE
         SET copies = excluded.copies, last_seen_at = {_NOW}
 """  # noqa: S608
 

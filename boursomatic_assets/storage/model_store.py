@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import secrets
+import struct
 import subprocess
 import zipfile
+import zlib
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -28,11 +30,17 @@ _PACKAGES = (
     "dagster", "lightgbm", "numpy", "pandas", "polars", "pyarrow", "scikit-learn", "boursomatic-assets",
 )  # fmt: skip
 _OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_MODEL_PARTS = ("model.txt", "model.pkl")
+# What the standard library raises for an archive that is truncated or altered anywhere.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, KeyError, ValueError, TypeError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 def pack_model(model: FittedModel, stamp: dict[str, Any]) -> bytes:
     """Pack a model asset into one archive, so that text, pickle and digests always belong together."""
-    parts = {"model.txt": model.text.encode(), "model.pkl": model.pickled}
+    parts = dict(zip(_MODEL_PARTS, (model.text.encode(), model.pickled), strict=True))
     card = {
         "stamp": stamp,
         "feature_names": list(model.feature_names),
@@ -58,8 +66,10 @@ def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
         card = json.loads(parts["model.json"])
-        digests = {name: (expected, sha256(parts[name])) for name, expected in card["sha256"].items()}
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        digests = {name: (card["sha256"][name], sha256(parts[name])) for name in _MODEL_PARTS}
+        described = tuple(card["feature_names"]), tuple(card["class_names"])
+        text, pickled, stamp = parts["model.txt"].decode(), parts["model.pkl"], card["stamp"]
+    except _DAMAGE as error:
         message = (
             f"the stored asset {asset} is damaged: {error}.\n"
             f"Train it anew: boursomatic materialize --select {asset}"
@@ -67,10 +77,7 @@ def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any
         raise TamperedArtifactError(message) from error
     for name, (expected, found) in digests.items():
         _compare(f"{asset}: {name}", expected, found, asset)
-    model = FittedModel(
-        parts["model.txt"].decode(), parts["model.pkl"], tuple(card["feature_names"]), tuple(card["class_names"])
-    )
-    return model, card["stamp"]
+    return FittedModel(text, pickled, *described), stamp
 
 
 def require_digests(asset: str, model: FittedModel, text_sha256: str, pickle_sha256: str) -> None:

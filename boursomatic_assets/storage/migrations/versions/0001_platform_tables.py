@@ -129,16 +129,15 @@ def _create_rejected_bars() -> None:
     op.create_table(
         "rejected_bars",
         sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True),
-        sa.Column("source", sa.String(500), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
         sa.Column("symbol", sa.Text()),
         sa.Column("session", sa.Date()),
         *map(_number, ("open", "high", "low", "close", "volume")),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("copies", sa.Integer(), nullable=False),
-        sa.Column("row_hash", sa.String(32), nullable=False),
+        sa.Column("row_hash", sa.String(32), nullable=False, unique=True),
         _stamp("first_seen_at"),
         _stamp("last_seen_at"),
-        sa.UniqueConstraint("source", "row_hash", name="rejected_bars_once_per_source"),
         if_not_exists=True,
     )
 
