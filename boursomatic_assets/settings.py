@@ -62,11 +62,11 @@ class Settings:
             If a variable cannot be read as its type.
         """
         values = os.environ if environ is None else environ
-        home = _folder(values.get("BOURSOMATIC_HOME") or "~/.boursomatic")
+        home = _folder("BOURSOMATIC_HOME", values.get("BOURSOMATIC_HOME") or "~/.boursomatic")
         return cls(
             home=home,
             database_url=values.get("DATABASE_URL") or None,
-            artifacts_dir=values.get("ARTIFACTS_DIR") or str(home / "artifacts"),
+            artifacts_dir=_place(values.get("ARTIFACTS_DIR") or str(home / "artifacts")),
             provider=values.get("BOURSOMATIC_PROVIDER") or DEFAULT_PROVIDER,
             provider_path=values.get("BOURSOMATIC_PROVIDER_PATH") or None,
             max_rejected_share=_share(values, "BOURSOMATIC_MAX_REJECTED_SHARE"),
@@ -74,11 +74,15 @@ class Settings:
         )
 
 
-def _folder(text: str) -> Path:
+def _place(text: str) -> str:
+    return text if "://" in text else str(_folder("ARTIFACTS_DIR", text))
+
+
+def _folder(name: str, text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
-        message = f"BOURSOMATIC_HOME must be a folder; found {text!r}: {error}"
+        message = f"{name} must be a folder; found {text!r}: {error}"
         raise ConfigurationError(message) from None
 
 

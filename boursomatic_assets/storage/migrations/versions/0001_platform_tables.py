@@ -188,11 +188,11 @@ def _rule(table: str, columns: list[str], where: str = "true", shown: str = "id"
 
 
 def _unique_column_sets(table: str) -> list[set[str]]:
-    inspector = sa.inspect(op.get_bind())
-    constraints = [set(found["column_names"]) for found in inspector.get_unique_constraints(table)]
-    indexes = [
-        {name for name in found["column_names"] if name}
-        for found in inspector.get_indexes(table)
-        if found["unique"] and not found.get("dialect_options", {}).get("postgresql_where")
-    ]
-    return constraints + indexes
+    """Sets of columns that a unique index covers whole: for all rows, and without an expression."""
+    indexes = sa.text(
+        "SELECT array_agg(a.attname::text) FROM pg_index i "
+        "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) "
+        "WHERE i.indrelid = to_regclass(:name) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL "
+        "GROUP BY i.indexrelid"
+    )
+    return [set(columns) for columns in op.get_bind().execute(indexes, {"name": table}).scalars()]

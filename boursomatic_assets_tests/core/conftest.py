@@ -1,0 +1,28 @@
+"""Fixtures of the core tests and the one Hypothesis profile."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import polars as pl
+import pytest
+from hypothesis import settings
+
+from boursomatic_assets.core.features import compute_features
+from boursomatic_assets.core.market_data import check_bars, scale_to_adjusted
+from boursomatic_assets_tests.oracles import sample_bars
+
+# No deadline: the first example pays for imports and for the engine's thread pool.
+settings.register_profile("core", deadline=None, max_examples=50)
+settings.load_profile("core")
+
+
+@pytest.fixture(scope="session")
+def adjusted_sample() -> pl.DataFrame:
+    """Bar panel of the bundled sample, each whole bar scaled to its adjusted close."""
+    return check_bars(scale_to_adjusted(pl.from_pandas(sample_bars())), today=date(2013, 3, 1)).accepted
+
+
+@pytest.fixture(scope="session")
+def sample_features(adjusted_sample: pl.DataFrame) -> pl.DataFrame:
+    return compute_features(adjusted_sample)

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.labels import (
+    CLASS_NAMES,
+    LABEL_TYPE,
+    label_mix,
+    label_panel,
+    labelled_rows,
+    unlabelled_rows,
+)
+from boursomatic_assets.core.market_data import PANEL_KEY, check_bars
+from boursomatic_assets.errors import NotEnoughHistoryError, PanelContractError
+from boursomatic_assets_tests.strategies import (
+    bar_panels,
+    flat_bars,
+    random_walk_bars,
+    weekdays,
+    with_other_future,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TWO_SESSIONS = Experiment(horizon=2, features=("ret_1d",))
+
+
+def features_for(bars: pl.DataFrame) -> pl.DataFrame:
+    """A row of one feature per bar, which no label reads."""
+    return bars.select(*PANEL_KEY, ret_1d=pl.lit(0.0))
+
+
+def labels_of(experiment: Experiment = TWO_SESSIONS, **closes: Sequence[float | None]) -> pl.DataFrame:
+    bars = flat_bars(closes)
+    return label_panel(features_for(bars), bars, experiment)
+
+
+def test_labels_follow_from_the_return_over_the_horizon() -> None:
+    # two sessions ahead: 106/100 - 1 = 0.06 BUY; 97/100 - 1 = -0.03 SELL; 104/106 - 1 = -2/106 HOLD; then unknown
+    labels = labels_of(AAA=[100.0, 100.0, 106.0, 97.0, 104.0])
+    assert labels["label"].to_list() == ["BUY", "SELL", "HOLD", None, None]
+    assert labels["forward_return"].to_list() == [
+        pytest.approx(0.06, rel=1e-12),
+        pytest.approx(-0.03, rel=1e-12),
+        pytest.approx(-2 / 106, rel=1e-12),
+        None,
+        None,
+    ]
+    sessions = weekdays(5)
+    assert labels["label_end"].to_list() == [*sessions[2:], None, None]
+    assert labels["close"].to_list() == [100.0, 100.0, 106.0, 97.0, 104.0]
+
+
+def test_a_return_exactly_at_a_threshold_is_a_call() -> None:
+    # powers of two make both returns exact: 5/4 - 1 = 0.25 and 3/4 - 1 = -0.25
+    experiment = Experiment(horizon=1, features=("ret_1d",), buy_threshold=0.25, sell_threshold=-0.25)
+    labels = labels_of(experiment, AAA=[4.0, 5.0, 3.75])
+    assert labels["label"].to_list() == ["BUY", "SELL", None]
+
+
+def test_at_the_default_thresholds_round_prices_fall_on_the_right_side() -> None:
+    # 105 / 100 - 1 is +5 %, 98 / 100 - 1 is -2 %; a cent inside each lies HOLD
+    experiment = Experiment(horizon=1, features=("ret_1d",))
+    for after, label in ((105.0, "BUY"), (104.99, "HOLD"), (98.01, "HOLD"), (98.0, "SELL")):
+        assert labels_of(experiment, AAA=[100.0, after])["label"].to_list() == [label, None]
+
+
+def test_the_horizon_counts_the_instruments_own_sessions() -> None:
+    # AAA has no bar on the third weekday: two of its sessions after the first weekday is the fourth
+    labels = labels_of(AAA=[100.0, 100.0, None, 110.0], BBB=[50.0, 50.0, 50.0, 60.0])
+    sessions = weekdays(4)
+    first = labels.filter(pl.col("session") == sessions[0])
+    assert first["label_end"].to_list() == [sessions[3], sessions[2]]
+    assert first["label"].to_list() == ["BUY", "HOLD"]
+
+
+def test_a_horizon_never_runs_into_the_next_instrument() -> None:
+    labels = labels_of(AAA=[100.0, 100.0, 100.0], BBB=[500.0, 500.0, 500.0])
+    assert labels["label"].to_list() == ["HOLD", None, None, "HOLD", None, None]
+
+
+def test_only_sessions_with_a_row_of_features_are_labelled() -> None:
+    bars = flat_bars({"AAA": [100.0, 100.0, 100.0, 110.0]})
+    labels = label_panel(features_for(bars)[1:], bars, TWO_SESSIONS)
+    # the close of the session left out is still a session that the horizon counts
+    assert labels["session"].to_list() == weekdays(4)[1:]
+    assert labels["label"].to_list() == ["BUY", None, None]
+
+
+def test_features_without_a_close_have_no_row() -> None:
+    bars = flat_bars({"AAA": [100.0, 100.0, 100.0, 110.0]})
+    labels = label_panel(features_for(bars), bars[1:], TWO_SESSIONS)
+    assert labels["session"].to_list() == weekdays(4)[1:]
+
+
+def test_the_columns_are_the_key_the_close_the_experiments_features_and_the_outcome() -> None:
+    bars = random_walk_bars(symbols=1, sessions=30, seed=0)
+    experiment = Experiment(horizon=5, features=("vol_20d", "ret_1d"))
+    labels = label_panel(compute_features(bars), bars, experiment)
+    assert labels.columns == [
+        "symbol",
+        "session",
+        "close",
+        "vol_20d",
+        "ret_1d",
+        "forward_return",
+        "label_end",
+        "label",
+    ]
+    assert labels.schema["label"] == LABEL_TYPE
+    assert labels.schema["label_end"] == pl.Date()
+
+
+def test_the_classes_are_in_alphabetical_order() -> None:
+    assert CLASS_NAMES == ("BUY", "HOLD", "SELL")
+
+
+def test_labelled_and_unlabelled_rows_are_the_whole_panel() -> None:
+    labels = labels_of(AAA=[100.0] * 5, BBB=[100.0] * 3)
+    # each instrument's last two sessions have no outcome yet: 5 - 2 and 3 - 2 rows have one
+    assert labelled_rows(labels).height == 4
+    assert unlabelled_rows(labels)["session"].to_list() == [*weekdays(5)[3:], *weekdays(3)[1:]]
+
+
+def test_todays_rows_are_not_called_hold() -> None:
+    today = unlabelled_rows(labels_of(AAA=[100.0] * 5))
+    assert today.select("forward_return", "label_end", "label").null_count().row(0) == (2, 2, 2)
+
+
+def test_the_mix_counts_every_class_in_order_and_no_unlabelled_row() -> None:
+    # 106/100 BUY, 100/100 HOLD, 106/106 HOLD, then two without outcome; no SELL
+    mix = label_mix(labels_of(AAA=[100.0, 100.0, 106.0, 100.0, 106.0]))
+    assert list(mix.items()) == [("BUY", 1), ("HOLD", 2), ("SELL", 0)]
+
+
+def test_too_few_sessions_for_any_label_are_refused() -> None:
+    with pytest.raises(NotEnoughHistoryError) as caught:
+        labels_of(AAA=[100.0, 100.0])
+    assert "2 more sessions after them; of 2 bars none has both" in str(caught.value)
+    assert "boursomatic materialize" in str(caught.value)
+
+
+def test_three_sessions_are_enough_for_a_label_two_ahead() -> None:
+    assert labelled_rows(labels_of(AAA=[100.0, 100.0, 100.0])).height == 1
+
+
+def test_no_rows_of_features_are_refused() -> None:
+    bars = flat_bars({"AAA": [100.0] * 5})
+    with pytest.raises(NotEnoughHistoryError):
+        label_panel(features_for(bars).head(0), bars, TWO_SESSIONS)
+
+
+def test_panels_that_lack_a_column_or_order_are_refused() -> None:
+    bars = flat_bars({"AAA": [100.0] * 5})
+    with pytest.raises(PanelContractError, match=r"missing \['ret_1d'\]"):
+        label_panel(features_for(bars).drop("ret_1d"), bars, TWO_SESSIONS)
+    with pytest.raises(PanelContractError, match=r"missing \['close'\]"):
+        label_panel(features_for(bars), bars.drop("close"), TWO_SESSIONS)
+    with pytest.raises(PanelContractError, match="sorted"):
+        label_panel(features_for(bars).reverse(), bars, TWO_SESSIONS)
+    with pytest.raises(PanelContractError, match="sorted"):
+        label_panel(features_for(bars), bars.reverse(), TWO_SESSIONS)
+
+
+def label(bars: pl.DataFrame, horizon: int = 5) -> pl.DataFrame:
+    return label_panel(compute_features(bars), bars, Experiment(horizon=horizon))
+
+
+@given(bar_panels(), st.integers(1, 20))
+def test_every_label_says_what_the_closes_did(bars: pl.DataFrame, horizon: int) -> None:
+    closes = {
+        symbol[0]: list(zip(group["session"], group["close"], strict=True))
+        for symbol, group in bars.group_by("symbol", maintain_order=True)
+    }
+    for row in label(bars, horizon).iter_rows(named=True):
+        path = closes[row["symbol"]]
+        at = [session for session, _ in path].index(row["session"])
+        if at + horizon >= len(path):
+            assert (row["forward_return"], row["label_end"], row["label"]) == (None, None, None)
+            continue
+        session, close = path[at + horizon]
+        expected = close / row["close"] - 1
+        assert row["label_end"] == session
+        assert row["forward_return"] == expected
+        assert row["label"] == ("BUY" if expected >= 0.05 else "SELL" if expected <= -0.02 else "HOLD")
+
+
+@given(bar_panels(min_sessions=32), st.data())
+def test_labels_that_ended_never_change_with_the_future(bars: pl.DataFrame, data: st.DataObject) -> None:
+    first = bars.filter(pl.col("symbol") == "AAA")["session"]
+    present = first[data.draw(st.integers(27, len(first) - 1), label="sessions known") - 1]
+    ended = pl.col("label_end") <= present
+    other = with_other_future(bars, present, data.draw(st.integers(0, 2**32 - 1), label="seed"))
+    labels = label(bars).filter(ended)
+    assert labels.height
+    assert label(other).filter(ended).equals(labels)
+    known = bars.filter(pl.col("session") <= present)
+    truncated = label(known)
+    assert labelled_rows(truncated).equals(labels)
+    # what had not ended by then has no label then, in particular not HOLD
+    assert unlabelled_rows(truncated).height == known.height - labels.height
+
+
+@given(bar_panels(), st.integers(0, 2**32 - 1))
+def test_the_order_of_the_source_rows_never_matters(bars: pl.DataFrame, seed: int) -> None:
+    shuffled = bars.sample(fraction=1.0, shuffle=True, seed=seed)
+    accepted = check_bars(shuffled, bars["session"].max()).accepted  # type: ignore[arg-type]
+    assert label(accepted).equals(label(bars))
+
+
+@given(bar_panels(symbols=4))
+def test_other_instruments_never_change_this_one(bars: pl.DataFrame) -> None:
+    this = pl.col("symbol") == "AAA"
+    assert label(bars.filter(this)).equals(label(bars).filter(this))
+
+
+def test_labels_hold_the_features_unchanged() -> None:
+    bars = random_walk_bars(symbols=3, sessions=40, seed=0)
+    features = compute_features(bars)
+    labels = label_panel(features, bars, Experiment())
+    assert labels.select(*PANEL_KEY, *FEATURE_NAMES).equals(features)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import math
+
+import polars as pl
+import pytest
+
+from boursomatic_assets.core.experiment import BoosterParameters, Experiment
+from boursomatic_assets.core.features import compute_features
+from boursomatic_assets.core.labels import label_panel
+from boursomatic_assets.core.metrics import Figures, evaluate
+from boursomatic_assets.core.models import fit_classifier, fit_regressor
+from boursomatic_assets.core.plausibility import PLAUSIBLE_AT_MOST, implausible_figures, impossible_figures
+from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets_tests.strategies import random_walk_bars
+
+
+def figures_of_walks(**leaks: pl.Expr) -> Figures:
+    """Figures of models trained on walks without signal, with some features replaced."""
+    few = BoosterParameters(n_estimators=10)
+    experiment = Experiment(classifier=few, regressor=few, horizon=5)
+    bars = random_walk_bars(symbols=6, sessions=260, seed=3)
+    labels = label_panel(compute_features(bars), bars, experiment)
+    sets = split_panel(labels.with_columns(**leaks), experiment).sets()
+    models = (
+        fit_classifier(sets["train_set"], experiment, threads=1),
+        fit_regressor(sets["train_set"], experiment, threads=1),
+    )
+    return evaluate(sets, bars, models, experiment).figures
+
+
+@pytest.fixture(scope="module")
+def figures() -> Figures:
+    return figures_of_walks()
+
+
+def test_the_figures_of_walks_without_signal_are_all_possible(figures: Figures) -> None:
+    assert impossible_figures(figures) == {}
+
+
+def test_a_feature_that_already_knows_the_outcome_is_implausible() -> None:
+    found = implausible_figures(figures_of_walks(ret_1d=pl.col("forward_return").fill_null(0.0)))
+    assert {"test_accuracy_over_majority", "matched_lift_buy_test", "test_r2_over_prior"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train_accuracy", 1.0000001),
+        ("val_accuracy", -0.1),
+        ("test_majority_accuracy", 1.5),
+        ("test_prior_accuracy", -0.1),
+        ("precision_buy_train", 1.01),
+        ("precision_buy_test", -0.01),
+        ("buy_base_rate_val", 1.2),
+        ("lift_buy_val", -0.5),
+        ("matched_lift_buy_test", -0.5),
+        ("buy_calls_test", -1.0),
+        ("val_mae", -1e-9),
+        ("test_mae", math.inf),
+        ("test_rmse", -1e-9),
+        ("val_r2", 1.0000001),
+        ("test_r2_over_prior", 1.1),
+        ("max_drawdown", -1.0000001),
+        ("test_max_drawdown", 0.1),
+        ("total_return", -1.1),
+        ("test_total_return", math.inf),
+        ("annual_return", -1.1),
+        ("turnover", -0.1),
+        ("test_turnover", 2.1),
+        ("exposure", 1.1),
+        ("test_exposure", -0.1),
+        ("early_exits", -1.0),
+        ("sharpe_ratio", math.inf),
+    ],
+)
+def test_each_impossible_figure_is_found(figures: Figures, name: str, value: float) -> None:
+    assert name in figures
+    assert impossible_figures(figures | {name: value}) == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("val_accuracy", 0.0),
+        ("val_accuracy", 1.0),
+        ("val_r2", -7.0),
+        ("max_drawdown", -1.0),
+        ("max_drawdown", 0.0),
+        ("total_return", -1.0),
+        ("precision_buy_val", math.nan),
+        ("sharpe_ratio", -3.0),
+    ],
+)
+def test_a_figure_at_the_edge_of_the_possible_or_undefined_is_allowed(
+    figures: Figures, name: str, value: float
+) -> None:
+    assert impossible_figures(figures | {name: value}) == {}
+
+
+MODEST = {
+    "val_accuracy": 0.45,
+    "val_majority_accuracy": 0.42,
+    "test_accuracy": 0.40,
+    "test_majority_accuracy": 0.42,
+    **dict.fromkeys((name for name in PLAUSIBLE_AT_MOST if "accuracy" not in name), 0.0),
+}
+
+
+def test_modest_figures_are_plausible() -> None:
+    assert implausible_figures(MODEST) == {}
+
+
+@pytest.mark.parametrize("name", [name for name in PLAUSIBLE_AT_MOST if "accuracy" not in name])
+def test_a_figure_above_the_plausible_is_found_and_one_at_the_limit_is_not(name: str) -> None:
+    limit = PLAUSIBLE_AT_MOST[name]
+    assert implausible_figures(MODEST | {name: limit}) == {}
+    assert implausible_figures(MODEST | {name: limit + 0.01}) == {name: limit + 0.01}
+
+
+def test_an_accuracy_far_over_the_majority_is_implausible() -> None:
+    # 0.50 - 0.42 = 0.08, above 0.05
+    found = implausible_figures(MODEST | {"test_accuracy": 0.50})
+    assert found == {"test_accuracy_over_majority": pytest.approx(0.08, rel=1e-9)}
+
+
+def test_figures_below_zero_and_undefined_ones_are_reported_as_they_are() -> None:
+    assert implausible_figures(MODEST | {"val_r2_over_prior": -2.0, "test_r2_over_prior": -0.5}) == {}
+    assert implausible_figures(MODEST | {"lift_buy_test": math.nan, "matched_lift_buy_val": math.nan}) == {}
+
+
+def test_the_limits_are_those_of_plausible_large_caps() -> None:
+    assert PLAUSIBLE_AT_MOST["test_accuracy_over_majority"] == 0.05
+    assert PLAUSIBLE_AT_MOST["lift_buy_test"] == 1.4
+    assert PLAUSIBLE_AT_MOST["matched_lift_buy_test"] == 1.08
+    assert PLAUSIBLE_AT_MOST["test_r2_over_prior"] == 0.005

@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import math
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from boursomatic_assets.core.portfolio import (
+    SESSIONS_PER_YEAR,
+    TrancheBook,
+    annual_return,
+    drawdown,
+    max_drawdown,
+    sharpe_ratio,
+    total_return,
+    tranche_book,
+    wealth,
+)
+from boursomatic_assets.errors import NonFiniteReturnsError
+from boursomatic_assets_tests.oracles import slow_tranche_book
+from boursomatic_assets_tests.strategies import bar_panels, flat_bars, random_walk_bars, weekdays, with_other_future
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hypothesis.strategies import DrawFn
+
+D = weekdays(30)
+
+
+def calls_of(*calls: tuple[str, int]) -> pl.DataFrame:
+    """Calls as symbol and number of the session whose close makes them."""
+    rows = [(symbol, D[number]) for symbol, number in calls]
+    return pl.DataFrame(rows, schema={"symbol": pl.String, "session": pl.Date}, orient="row")
+
+
+def book_of(
+    *calls: tuple[str, int], horizon: int = 2, cost_bps: float = 0.0, **closes: Sequence[float | None]
+) -> TrancheBook:
+    return tranche_book(calls_of(*calls), flat_bars(closes), horizon, cost_bps)
+
+
+def assert_close(values: np.ndarray, expected: list[float]) -> None:
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-15)
+
+
+def test_weights_drift_inside_a_tranche() -> None:
+    # Called at 0, filled at 1 in halves; half of the capital is in this tranche (horizon 2).
+    # At 2 A doubles: 0.5 x 2 + 0.5 x 1 = 1.5, +50 %, the book half of it.
+    # At 3 B doubles: 0.5 x 2 + 0.5 x 2 = 2.0, 2.0 / 1.5 - 1 = +1/3, the book 1/6; rebalanced it would be +1/2.
+    book = book_of(("A", 0), ("B", 0), A=[10, 10, 20, 20, 20], B=[10, 10, 10, 20, 20])
+    assert_close(book.returns, [0, 0.25, 1 / 6])
+    assert book.sessions == (D[1], D[2], D[3])
+
+
+def test_both_entry_and_exit_cost() -> None:
+    # 100 basis points of what is traded: half of the capital in at 1 and out at 3
+    book = book_of(("A", 0), ("B", 0), cost_bps=100, A=[10, 10, 20, 20, 20], B=[10, 10, 10, 20, 20])
+    assert_close(book.turnover, [0.5, 0, 0.5])
+    assert_close(book.returns, [-0.005, 0.25, 1 / 6 - 0.005])
+
+
+def test_the_session_of_the_call_and_the_night_after_it_earn_nothing() -> None:
+    # A doubles from 0 to 1, before the fill, and again from 3 to 4, after the exit
+    book = book_of(("A", 0), horizon=2, A=[10, 20, 20, 20, 40])
+    assert_close(book.returns, [0, 0, 0])
+
+
+def test_the_exit_is_horizon_sessions_after_the_fill() -> None:
+    # filled at 1, sold at the close of 3: the rise into 3 is earned, the one into 4 is not
+    book = book_of(("A", 0), horizon=2, A=[10, 10, 10, 15, 30])
+    assert_close(book.returns, [0, 0, 0.25])
+    assert_close(book.exposure, [0, 0.5, 0.5])
+
+
+def test_calls_of_every_session_fill_the_tranches_one_after_the_other() -> None:
+    # Horizon 2, called at 0, 1 and 2, filled at 1, 2 and 3. Doubling at 2 finds one tranche of two invested, at 3
+    # both, at 4 both; at 5 only the one filled at 3, sold then.
+    book = book_of(("A", 0), ("A", 1), ("A", 2), horizon=2, A=[10, 10, 20, 40, 80, 160, 160])
+    assert_close(book.returns, [0, 0.5, 1, 1, 0.5])
+    assert_close(book.exposure, [0, 0.5, 1, 1, 0.5])
+    # In at 1 and at 2; at 3 the same name leaves and enters, nothing is traded; out at 4 and at 5.
+    assert_close(book.turnover, [0.5, 0.5, 0, 0.5, 0.5])
+    assert book.sessions == tuple(D[1:6])
+
+
+def test_a_tranche_entered_anew_trades_only_the_difference_from_its_drifted_weights() -> None:
+    # Horizon 1: filled in halves at 1, A doubles: 2/3 and 1/3 at 2, back to halves: 1/6 + 1/6 traded. Out at 3.
+    book = book_of(("A", 0), ("B", 0), ("A", 1), ("B", 1), horizon=1, A=[10, 10, 20, 20], B=[10, 10, 10, 10])
+    assert_close(book.turnover, [1, 1 / 3, 1])
+    assert_close(book.returns, [0, 0.5, 0])
+
+
+def test_a_tranche_that_changes_its_names_sells_and_buys() -> None:
+    # Horizon 1: A in at 1, at 2 A out and B in, at 3 B out
+    book = book_of(("A", 0), ("B", 1), horizon=1, cost_bps=10, A=[10] * 4, B=[10] * 4)
+    assert_close(book.turnover, [1, 2, 1])
+    assert_close(book.returns, [-0.001, -0.002, -0.001])
+
+
+def test_a_session_without_calls_leaves_its_tranche_in_cash() -> None:
+    # Horizon 1, called at 0 and 2 but not at 1: invested from 1 to 2 and from 3 to 4, in cash from 2 to 3
+    book = book_of(("A", 0), ("A", 2), horizon=1, cost_bps=100, A=[10, 10, 20, 40, 60])
+    assert_close(book.exposure, [0, 1, 0, 1])
+    assert_close(book.turnover, [1, 1, 1, 1])
+    # 20/10 - 1 = 1; nothing of 40/20; 60/40 - 1 = 0.5; each session trades once, at 1 %
+    assert_close(book.returns, [-0.01, 1 - 0.01, -0.01, 0.5 - 0.01])
+
+
+def test_the_book_is_the_mean_over_tranches_whatever_the_number_of_calls() -> None:
+    # Horizon 2: two names called at 0, one at 1. At 3 A is +20 %, B 0 %, C +50 %:
+    # the first tranche has +10 %, the second +50 %; the book (0.10 + 0.50) / 2.
+    book = book_of(("A", 0), ("B", 0), ("C", 1), horizon=2, A=[10, 10, 10, 12, 12], B=[7] * 5, C=[4, 4, 4, 6, 6])
+    assert_close(book.returns, [0, 0, 0.3, 0])
+
+
+def test_an_instrument_that_stops_trading_is_sold_at_its_last_close_and_counted() -> None:
+    # A rises 20 % at 2 and never trades again: its tranche, a third of the capital, stands still and leaves at 4
+    book = book_of(("A", 0), horizon=3, cost_bps=100, A=[10, 10, 12, None, None, None], B=[5] * 6)
+    assert_close(book.returns, [-0.01 / 3, 0.2 / 3, 0, -0.01 / 3])
+    assert_close(book.exposure, [0, 1 / 3, 1 / 3, 1 / 3])
+    assert book.early_exits == 1
+
+
+def test_an_instrument_that_stops_trading_keeps_the_others_of_its_tranche_moving() -> None:
+    # At 3, A at its last 12 and B doubled: (1.2 + 2) / (1.2 + 1) - 1 = 1 / 2.2, a third of it for the book
+    book = book_of(("A", 0), ("B", 0), horizon=3, A=[10, 10, 12, None, None], B=[5, 5, 5, 10, 10])
+    assert_close(book.returns, [0, 0.1 / 3, 1 / 2.2 / 3, 0])
+    assert book.early_exits == 1
+
+
+def test_an_instrument_that_stops_on_the_session_of_its_exit_is_no_early_exit() -> None:
+    # filled at 1, sold at 3, which is its last bar
+    book = book_of(("A", 0), horizon=2, A=[10, 10, 10, 20, None, None], B=[5] * 6)
+    assert_close(book.returns, [0, 0, 0.5])
+    assert book.early_exits == 0
+
+
+def test_an_instrument_that_pauses_is_no_early_exit() -> None:
+    # no bar at 2: worth its last close then, and the whole move at 3
+    book = book_of(("A", 0), horizon=2, A=[10, 10, None, 20, 20], B=[5] * 5)
+    assert_close(book.returns, [0, 0, 0.5])
+    assert book.early_exits == 0
+
+
+def test_an_instrument_that_trades_again_only_after_the_book_ended_is_no_early_exit() -> None:
+    # no bar at 3, where the book ends; it trades again at 5
+    book = book_of(("A", 0), horizon=2, A=[10, 10, 12, None, None, 30], B=[5] * 6)
+    assert_close(book.returns, [0, 0.1, 0])
+    assert book.early_exits == 0
+
+
+def test_each_tranche_that_a_stop_cuts_short_is_counted() -> None:
+    # called at 0 and 1, filled at 1 and 2, never traded after 2; both would have left later
+    book = book_of(("A", 0), ("A", 1), horizon=3, A=[10, 10, 10, None, None, None], B=[5] * 6)
+    assert book.early_exits == 2
+
+
+def test_an_instrument_without_a_bar_at_the_fill_is_bought_at_its_next_close() -> None:
+    # A has no bar at 1; bought at 2 for 20, it doubles at 3 and stands at 4. From 10 to 20 nothing is earned.
+    book = book_of(("A", 0), horizon=3, A=[10, None, 20, 40, 40], B=[5] * 5)
+    assert_close(book.returns, [0, 0, 1 / 3, 0])
+    assert book.early_exits == 0
+
+
+def test_an_instrument_without_any_bar_until_its_exit_earns_nothing() -> None:
+    # called on its last bar but one: no bar at 1, 2 and 3, then 40
+    book = book_of(("A", 0), horizon=2, A=[10, None, None, None, 40], B=[5] * 5)
+    assert_close(book.returns, [0, 0, 0])
+
+
+def test_a_call_on_an_instruments_last_bar_is_an_early_exit_without_any_return() -> None:
+    book = book_of(("A", 1), horizon=2, A=[10, 20, None, None, None], B=[5] * 5)
+    assert_close(book.returns, [0, 0, 0])
+    assert book.early_exits == 1
+
+
+def test_what_the_end_of_the_data_leaves_open_is_sold_there() -> None:
+    # Horizon 3, called at 0 and 1, filled at 1 and 2; the data end at 3, before either leaves. The third tranche's
+    # turn comes at 3, but there is nothing left to earn: no fill.
+    book = book_of(("A", 0), ("A", 1), ("A", 2), horizon=3, cost_bps=100, A=[10, 10, 20, 30])
+    # at 2 the first tranche doubles; at 3 both rise by a half
+    assert_close(book.turnover, [1 / 3, 1 / 3, 2 / 3])
+    assert_close(book.returns, [-0.01 / 3, 1 / 3 - 0.01 / 3, 0.5 * 2 / 3 - 0.02 / 3])
+    assert book.sessions == (D[1], D[2], D[3])
+    assert book.early_exits == 0
+
+
+def test_a_tranche_that_leaves_as_the_data_end_is_sold_once() -> None:
+    # Horizon 2: filled at 1, leaves at 3, where the data end
+    book = book_of(("A", 0), horizon=2, A=[10, 10, 10, 10])
+    assert_close(book.turnover, [0.5, 0, 0.5])
+
+
+def test_calls_on_the_last_session_make_no_book() -> None:
+    book = book_of(("A", 3), horizon=2, cost_bps=10, A=[10, 10, 10, 10])
+    assert book.sessions == ()
+    assert book.returns.shape == book.turnover.shape == book.exposure.shape == (0,)
+    assert book.early_exits == 0
+
+
+def test_calls_on_the_last_session_but_one_are_never_filled() -> None:
+    book = book_of(("A", 2), horizon=2, cost_bps=10, A=[10, 10, 10, 20])
+    assert book.sessions == (D[3],)
+    assert_close(book.returns, [0])
+    assert_close(book.turnover, [0])
+
+
+def test_no_calls_make_no_book() -> None:
+    book = book_of(horizon=2, A=[10, 10, 10])
+    assert book.sessions == ()
+    assert book.returns.shape == book.turnover.shape == book.exposure.shape == (0,)
+    assert book.early_exits == 0
+
+
+def test_the_same_call_twice_counts_once() -> None:
+    once = book_of(("A", 0), ("B", 0), A=[10, 10, 20, 20], B=[10] * 4)
+    twice = book_of(("A", 0), ("B", 0), ("A", 0), A=[10, 10, 20, 20], B=[10] * 4)
+    assert_close(twice.returns, once.returns.tolist())
+
+
+def test_closes_of_instruments_without_a_call_never_change_the_book() -> None:
+    paths = {"A": [10, 11, 12, 13, 14, 15], "B": [10, 9, 8, 7, 6, 5]}
+    calls = [("A", 0), ("B", 1)]
+    alone = book_of(*calls, A=paths["A"], B=paths["B"])
+    beside = book_of(*calls, A=paths["A"], B=paths["B"], C=[1, 100, 1, 100, 1, 100])
+    np.testing.assert_array_equal(beside.returns, alone.returns)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "session"),
+    [("A", date(2018, 1, 6)), ("A", D[25]), ("A", date(2017, 12, 29)), ("A", D[3]), ("Z", D[0])],
+    ids=["a weekend inside", "after the last", "before the first", "a session of others", "an unknown symbol"],
+)
+def test_a_call_without_a_close_is_refused_and_not_moved_to_another_session(symbol: str, session: date) -> None:
+    calls = pl.DataFrame({"symbol": [symbol, "A"], "session": [session, D[0]]})
+    closes = flat_bars({"A": [10.0, 10.0, 10.0, None, 10.0, 10.0], "B": [10.0] * 10})
+    with pytest.raises(ValueError, match=str(session)):
+        tranche_book(calls, closes, 2, 0.0)
+
+
+Made = tuple[pl.DataFrame, pl.DataFrame, int, float]
+
+
+@st.composite
+def books(draw: DrawFn) -> Made:
+    """Closes, calls on any of their bars, a horizon and a cost."""
+    closes = draw(bar_panels(symbols=4, min_sessions=2, max_sessions=15))
+    each_bar = st.lists(st.booleans(), min_size=closes.height, max_size=closes.height)
+    chosen = draw(each_bar.filter(any), label="called")
+    calls = closes.filter(pl.Series(chosen)).select("symbol", "session")
+    horizon = draw(st.integers(1, 6), label="horizon")
+    return calls, closes, horizon, draw(st.sampled_from([0.0, 10.0, 50.0]), label="cost_bps")
+
+
+@given(books())
+def test_books_agree_with_a_slow_separate_implementation(made: Made) -> None:
+    book, slow = tranche_book(*made), slow_tranche_book(*made)
+    assert list(book.sessions) == slow.sessions
+    for ours, theirs in (
+        (book.returns, slow.returns),
+        (book.turnover, slow.turnover),
+        (book.exposure, slow.exposure),
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_a_book_on_real_sized_walks_agrees_with_a_slow_separate_implementation() -> None:
+    closes = random_walk_bars(symbols=10, sessions=120, seed=7)
+    calls = closes.sample(fraction=0.2, seed=1).select("symbol", "session")
+    book, slow = tranche_book(calls, closes, 20, 10.0), slow_tranche_book(calls, closes, 20, 10.0)
+    np.testing.assert_allclose(book.returns, slow.returns, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(book.turnover, slow.turnover, rtol=1e-12, atol=1e-14)
+
+
+@given(books())
+def test_a_book_is_always_finite_and_bounded(made: Made) -> None:
+    book = tranche_book(*made)
+    assert np.isfinite(book.returns).all()
+    assert ((book.exposure >= 0) & (book.exposure <= 1 + 1e-12)).all()
+    # a tranche is sold and bought whole at most
+    assert ((book.turnover >= 0) & (book.turnover <= 2 + 1e-12)).all()
+    # a cost is taken beside the return, hence can take more than what a ruined book has left
+    gross = tranche_book(*made[:3], cost_bps=0.0).returns
+    assert -1 <= max_drawdown(gross) <= 0
+    np.testing.assert_allclose(book.returns, gross - book.turnover * made[3] / 10_000, rtol=0, atol=1e-12)
+
+
+@given(books(), st.integers(0, 2**32 - 1))
+def test_the_order_of_calls_and_closes_never_matters(made: Made, seed: int) -> None:
+    calls, closes, horizon, cost_bps = made
+    book = tranche_book(calls, closes, horizon, cost_bps)
+    shuffled = [frame.sample(fraction=1.0, shuffle=True, seed=seed) for frame in (calls, closes)]
+    again = tranche_book(*shuffled, horizon, cost_bps)
+    np.testing.assert_array_equal(again.returns, book.returns)
+    assert again.early_exits == book.early_exits
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(10, 50))
+def test_a_books_past_never_changes_with_the_future(seed: int, known: int) -> None:
+    closes = random_walk_bars(symbols=5, sessions=60, seed=seed)
+    present = weekdays(60)[known]
+    calls = closes.sample(fraction=0.3, seed=seed).select("symbol", "session")
+    past = sum(session <= present for session in tranche_book(calls, closes, 5, 10.0).sessions)
+    other = tranche_book(calls, _keep_sessions(with_other_future(closes, present, seed), closes), 5, 10.0)
+    np.testing.assert_array_equal(other.returns[:past], tranche_book(calls, closes, 5, 10.0).returns[:past])
+
+
+def _keep_sessions(other: pl.DataFrame, closes: pl.DataFrame) -> pl.DataFrame:
+    """`other` with its missing bars put back, so that every call still has a close."""
+    missing = closes.join(other, on=["symbol", "session"], how="anti")
+    return pl.concat([other, missing]).sort("symbol", "session")
+
+
+def test_sharpe_ratio_is_annualised_from_daily_returns() -> None:
+    # mean 0.02, deviation sqrt((0.01^2 + 0.01^2) / 1) = 0.01 sqrt(2); ratio sqrt(2), times sqrt(252)
+    assert sharpe_ratio(np.array([0.01, 0.03])) == pytest.approx(math.sqrt(2 * 252), rel=1e-12)
+    assert SESSIONS_PER_YEAR == 252
+
+
+def test_sharpe_ratio_divides_by_the_sample_deviation() -> None:
+    # mean 0.01; squares 0.02^2 + 0 + 0.02^2 = 0.0008, over 2 = 0.0004, deviation 0.02: ratio one half
+    assert sharpe_ratio(np.array([-0.01, 0.01, 0.03])) == pytest.approx(0.5 * math.sqrt(252), rel=1e-12)
+
+
+def test_sharpe_ratio_of_losses_is_negative() -> None:
+    assert sharpe_ratio(np.array([-0.01, -0.03])) == pytest.approx(-math.sqrt(2 * 252), rel=1e-12)
+
+
+@pytest.mark.parametrize("returns", [[], [0.01], [0.01, 0.01], [0.1] * 10, [0.0] * 3])
+def test_sharpe_ratio_is_undefined_for_constant_returns_or_fewer_than_two(returns: list[float]) -> None:
+    assert math.isnan(sharpe_ratio(np.array(returns)))
+
+
+def test_wealth_starts_with_the_capital_and_compounds() -> None:
+    # 1; x 1.5; x 0.5; x 2
+    assert_close(wealth(np.array([0.5, -0.5, 1.0])), [1, 1.5, 0.75, 1.5])
+
+
+def test_drawdown_is_the_distance_from_the_running_peak() -> None:
+    # wealth 1, 1.5, 0.75, 1.5, 3: half of the peak once, otherwise at it
+    assert_close(drawdown(np.array([0.5, -0.5, 1.0, 1.0])), [0, 0, -0.5, 0, 0])
+
+
+def test_max_drawdown_counts_the_starting_capital() -> None:
+    # wealth 1.0 -> 0.5 -> 0.5: the peak is the start, the fall is half
+    assert max_drawdown(np.array([-0.5, 0.0])) == -0.5
+
+
+def test_max_drawdown_is_the_deepest_and_not_the_last() -> None:
+    # wealth 1, 2, 1, 1.5, 3, 2.25: the falls are 1 -> -0.5 and -0.25
+    assert max_drawdown(np.array([1.0, -0.5, 0.5, 1.0, -0.25])) == -0.5
+
+
+def test_max_drawdown_runs_over_several_sessions() -> None:
+    # 0.5 x 0.5 = 0.25 of the peak: -0.75, although no session lost more than a half
+    assert max_drawdown(np.array([-0.5, -0.5])) == -0.75
+
+
+@pytest.mark.parametrize("returns", [[], [0.0], [0.1, 0.2]])
+def test_max_drawdown_is_zero_when_wealth_never_falls(returns: list[float]) -> None:
+    assert max_drawdown(np.array(returns)) == 0.0
+
+
+def test_max_drawdown_of_a_total_loss_is_minus_one() -> None:
+    assert max_drawdown(np.array([0.5, -1.0, 0.5])) == -1.0
+
+
+@given(arrays(np.float64, st.integers(0, 300), elements=st.floats(-1, 10)))
+def test_drawdown_always_lies_between_minus_one_and_zero(returns: np.ndarray) -> None:
+    path = drawdown(returns)
+    assert path.shape == (len(returns) + 1,)
+    assert ((path >= -1) & (path <= 0)).all()
+    assert max_drawdown(returns) == path.min()
+
+
+@given(arrays(np.float64, st.integers(1, 50), elements=st.floats(-0.9, 1)))
+def test_max_drawdown_is_the_worst_fall_between_any_two_points(returns: np.ndarray) -> None:
+    path = [1.0]
+    for value in returns:
+        path.append(path[-1] * (1 + value))
+    worst = min(path[j] / path[i] - 1 for i in range(len(path)) for j in range(i, len(path)))
+    assert max_drawdown(returns) == pytest.approx(worst, abs=1e-12)
+
+
+def test_total_return_compounds() -> None:
+    # 1.1 x 0.9 x 1.5 = 1.485
+    assert total_return(np.array([0.1, -0.1, 0.5])) == pytest.approx(0.485, rel=1e-12)
+
+
+def test_total_return_of_no_sessions_is_zero() -> None:
+    assert total_return(np.array([])) == 0.0
+
+
+def test_annual_return_of_a_year_is_the_total_and_of_half_a_year_its_square() -> None:
+    # 252 sessions of 0 % and one of them +21 %: 21 %; over 126 sessions +10 %: 1.1^2 - 1 = 21 %
+    year, half = np.zeros(252), np.zeros(126)
+    year[100], half[100] = 0.21, 0.10
+    assert annual_return(year) == pytest.approx(0.21, rel=1e-12)
+    assert annual_return(half) == pytest.approx(0.21, rel=1e-12)
+
+
+def test_annual_return_of_two_years_is_the_root_and_of_a_total_loss_minus_one() -> None:
+    two_years = np.zeros(504)
+    two_years[0] = 0.21
+    assert annual_return(two_years) == pytest.approx(0.10, rel=1e-12)
+    assert annual_return(np.array([0.5, -1.0])) == -1.0
+
+
+def test_annual_return_of_no_sessions_is_undefined() -> None:
+    assert math.isnan(annual_return(np.array([])))
+
+
+@pytest.mark.parametrize(
+    "measure", [sharpe_ratio, wealth, drawdown, max_drawdown, total_return, annual_return], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, -1.0000001])
+def test_returns_that_cannot_be_are_refused_with_their_position(
+    measure: Callable[[np.ndarray], object], broken: float
+) -> None:
+    with pytest.raises(NonFiniteReturnsError) as caught:
+        measure(np.array([0.1, 0.0, broken, math.nan]))
+    assert f"found {broken} at position 2" in str(caught.value)
+
+
+@pytest.mark.parametrize("measure", [sharpe_ratio, max_drawdown, total_return], ids=lambda f: f.__name__)
+def test_a_total_loss_is_a_return_that_can_be(measure: Callable[[np.ndarray], float]) -> None:
+    assert math.isfinite(measure(np.array([0.1, -1.0])))

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from boursomatic_assets.errors import ConfigurationError
+from boursomatic_assets.settings import Settings
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = Settings.from_environment({})
+    assert settings.home == Path.home() / ".boursomatic"
+    assert settings.database_url is None
+    assert settings.artifacts_dir == str(Path.home() / ".boursomatic" / "artifacts")
+    assert settings.provider == "sample"
+    assert settings.provider_path is None
+    assert settings.max_rejected_share == 0.01
+    assert settings.threads == 0
+
+
+def test_every_variable_is_read() -> None:
+    settings = Settings.from_environment(
+        {
+            "BOURSOMATIC_HOME": "/somewhere",
+            "DATABASE_URL": "postgresql://reader:secret@host/prices",
+            "ARTIFACTS_DIR": "s3://bucket/artifacts",
+            "BOURSOMATIC_PROVIDER": "parquet",
+            "BOURSOMATIC_PROVIDER_PATH": "/prices",
+            "BOURSOMATIC_MAX_REJECTED_SHARE": "0.05",
+            "BOURSOMATIC_THREADS": "2",
+        }
+    )
+    assert settings == Settings(
+        home=Path("/somewhere"),
+        database_url="postgresql://reader:secret@host/prices",
+        artifacts_dir="s3://bucket/artifacts",
+        provider="parquet",
+        provider_path="/prices",
+        max_rejected_share=0.05,
+        threads=2,
+    )
+
+
+def test_the_process_environment_is_read_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOURSOMATIC_THREADS", "3")
+    assert Settings.from_environment().threads == 3
+    monkeypatch.setenv("BOURSOMATIC_THREADS", "4")
+    assert Settings.from_environment().threads == 4
+
+
+def test_a_variable_set_to_nothing_counts_as_unset() -> None:
+    names = (
+        "BOURSOMATIC_HOME",
+        "DATABASE_URL",
+        "ARTIFACTS_DIR",
+        "BOURSOMATIC_PROVIDER",
+        "BOURSOMATIC_PROVIDER_PATH",
+        "BOURSOMATIC_MAX_REJECTED_SHARE",
+        "BOURSOMATIC_THREADS",
+    )
+    assert Settings.from_environment(dict.fromkeys(names, "")) == Settings.from_environment({})
+
+
+def test_artifacts_live_under_the_home_that_is_set(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"BOURSOMATIC_HOME": str(tmp_path)})
+    assert settings.artifacts_dir == str(tmp_path / "artifacts")
+
+
+def test_a_relative_home_is_fixed_where_the_program_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.from_environment({"BOURSOMATIC_HOME": "here"})
+    assert settings.home == tmp_path / "here"
+
+
+def test_a_tilde_means_the_users_folder() -> None:
+    assert Settings.from_environment({"BOURSOMATIC_HOME": "~/b"}).home == Path.home() / "b"
+
+
+@pytest.mark.parametrize("text", ["-0.01", "1.01", "nan", "inf", "one percent", "1%"])
+def test_a_share_that_is_no_fraction_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"BOURSOMATIC_MAX_REJECTED_SHARE": text})
+    assert "BOURSOMATIC_MAX_REJECTED_SHARE" in str(caught.value)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["0", "1"])
+def test_the_ends_of_the_share_are_allowed(text: str) -> None:
+    assert Settings.from_environment({"BOURSOMATIC_MAX_REJECTED_SHARE": text}).max_rejected_share == float(text)
+
+
+# The last is a superscript two, which str.isdigit takes for a digit and int() does not.
+@pytest.mark.parametrize("text", ["-1", "1.5", "two", " 2", "²"])
+def test_threads_that_are_no_whole_number_are_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"BOURSOMATIC_THREADS": text})
+    assert "BOURSOMATIC_THREADS" in str(caught.value)
+    assert repr(text) in str(caught.value)
+
+
+def test_a_home_under_a_user_who_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match="BOURSOMATIC_HOME"):
+        Settings.from_environment({"BOURSOMATIC_HOME": "~no-such-user-here/b"})
+
+
+def test_the_database_password_never_shows_in_repr() -> None:
+    settings = Settings.from_environment({"DATABASE_URL": "postgresql://reader:secret@host/prices"})
+    assert "secret" not in repr(settings)
+    assert "secret" not in str(settings)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings.from_environment({}).threads = 1  # type: ignore[misc]
