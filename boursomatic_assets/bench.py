@@ -109,6 +109,7 @@ def run_benchmark(console: Console, provider: str, path: str | None) -> None:
         settings = Settings.from_environment(environment)
         watch = Stopwatch()
         try:
+            os.environ.setdefault("OMP_WAIT_POLICY", "passive")
             with console.status("measuring stages"):
                 rows = _measure_core(watch, settings)
             with console.status("measuring whole processes"):

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 HOST = "127.0.0.1"
+STOPPING_SECONDS = 30
 
 app = typer.Typer(
     help="Daily price bars to BUY / HOLD / SELL models that can be believed and traced.\n\n"
@@ -158,7 +160,11 @@ def _selected(select: str | None) -> "list[Any] | None":
 
     known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
     selection: dg.AssetSelection = dg.AssetSelection.assets()
-    for item in filter(None, (part.strip() for part in select.split(","))):
+    items = [part.strip() for part in select.split(",") if part.strip()]
+    if not items:
+        message = f"name at least one asset of: {', '.join(sorted(known))}"
+        raise typer.BadParameter(message, param_hint="--select")
+    for item in items:
         name = item.strip("+")
         if name not in known:
             message = f"there is no asset {name!r}; there are: {', '.join(sorted(known))}"
@@ -183,21 +189,31 @@ def dev(
     console.print(f"Dagster UI: [bold]http://{HOST}:{port}[/bold]  (stop with Ctrl-C)")
     # A handler of our own, so that the child does not inherit an ignored SIGINT from a script's background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], start_new_session=True)
+    # A start and a run would print some thirty warnings about interfaces that Dagster may change.
+    quiet = {**os.environ, "PYTHONWARNINGS": "ignore:Function `,ignore:Class `,ignore:Parameter `"}
+    child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], start_new_session=True, env=quiet)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:
         code = child.wait()
     except KeyboardInterrupt:
-        child.send_signal(signal.SIGINT)
+        # To the whole group, as a terminal would: a code server with a run in flight outlives its parent for ever.
+        os.killpg(child.pid, signal.SIGINT)
         code = _stopped(child)
     raise typer.Exit(code)
 
 
 def _stopped(child: "subprocess.Popen[bytes]") -> int:
-    try:
-        child.wait(timeout=30)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
+    """Wait for the end of the child and of every process it started; what is left after a while is killed."""
+    latest = time.monotonic() + STOPPING_SECONDS
+    while time.monotonic() < latest:
+        # A child that ended but was not asked for still counts as there.
+        child.poll()
+        try:
+            os.killpg(child.pid, 0)
+        except ProcessLookupError:
+            return 0
+        time.sleep(0.1)
+    os.killpg(child.pid, signal.SIGKILL)
     return 0
 
 

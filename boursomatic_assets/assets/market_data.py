@@ -1,6 +1,7 @@
 """Instruments and their daily bars: from the price source, through the bar contract, into the database."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -8,7 +9,13 @@ import polars as pl
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import market_data as core
 from boursomatic_assets.core.market_data import CheckedBars, check_bars, require_usable
-from boursomatic_assets.display.metadata import data_version, markdown_table, panel_metadata, table_metadata
+from boursomatic_assets.display.metadata import (
+    column_lineage,
+    data_version,
+    markdown_table,
+    panel_metadata,
+    table_metadata,
+)
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.storage.market_tables import count_broken_bars
 from boursomatic_assets.storage.resources import PlatformResource
@@ -30,6 +37,8 @@ def instruments(platform: PlatformResource) -> dg.Output[pl.DataFrame]:
     An instrument that is already there keeps what the table says about it; only blanks are filled.
     """
     provider = provider_for(platform.settings())
+    # A source whose bars are refused brings no instruments either.
+    _checked_bars(platform)
     listed = provider.instruments()
     metadata = {**table_metadata(listed), "source": provider.description}
     return dg.Output(listed, metadata=metadata, data_version=data_version(listed))
@@ -49,20 +58,31 @@ def price_bars(context: dg.AssetExecutionContext, platform: PlatformResource) ->
     Rows that break the bar contract are set aside in the table `rejected_bars` with the reason, never dropped or
     repaired. Above the configured share of them nothing is stored at all.
     """
+    bars, source = _checked_bars(platform), provider_for(platform.settings()).description
+    context.log.info("%s: %d bars, %d rejected", source, bars.accepted.height, bars.rejected.height)
+    metadata = {
+        **panel_metadata(bars.accepted),
+        **column_lineage("price_bars"),
+        "source": source,
+        **_rejected(bars),
+    }
+    return dg.Output(bars, metadata=metadata, data_version=data_version(bars.accepted))
+
+
+def _checked_bars(platform: PlatformResource) -> CheckedBars:
     settings = platform.settings()
     provider = provider_for(settings)
     bars = check_bars(provider.bars(), today=datetime.now(UTC).date())
     require_usable(bars, settings.max_rejected_share, provider.description)
-    context.log.info("%s: %d bars, %d rejected", provider.description, bars.accepted.height, bars.rejected.height)
-    metadata = {
-        **panel_metadata(bars.accepted),
-        "source": provider.description,
-        "rejected_rows": bars.rejected.height,
-        "rejected_share": bars.rejected_share,
-        "rejected_reasons": bars.reasons(),
-        "rejected_preview": dg.MetadataValue.md(markdown_table(bars.rejected.head(REJECTED_ROWS_SHOWN))),
-    }
-    return dg.Output(bars, metadata=metadata, data_version=data_version(bars.accepted))
+    return bars
+
+
+def _rejected(bars: CheckedBars) -> dict[str, Any]:
+    counts = {"rejected_rows": bars.rejected.height, "rejected_share": bars.rejected_share}
+    if bars.rejected.is_empty():
+        return counts
+    rows = markdown_table(bars.rejected.head(REJECTED_ROWS_SHOWN))
+    return {**counts, "rejected_reasons": bars.reasons(), "rejected_preview": dg.MetadataValue.md(rows)}
 
 
 @dg.asset_check(asset=price_bars, blocking=True)

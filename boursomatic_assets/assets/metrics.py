@@ -48,16 +48,17 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     sets = {"train_set": train_set, "validation_set": validation_set, "test_set": test_set}
     found = evaluate(sets, labels, (classifier, regressor), experiment.value())
     value = found.to_json()
+    shown = {name: figure for name, figure in found.figures.items() if not name.endswith(_DETAILS)}
     metadata = {
-        **numeric_metadata({name: figure for name, figure in found.figures.items() if not name.endswith(_DETAILS)}),
-        "undefined": value["undefined"],
-        "preview": dg.MetadataValue.json(value),
-        "confusion": dg.MetadataValue.md(
-            embedded(confusion_picture(found.confusions, CLASS_NAMES), "Confusion matrices")
-        ),
-        "equity": dg.MetadataValue.md(
+        "equity_and_drawdown": dg.MetadataValue.md(
             embedded(equity_picture(found.books), "Equity and drawdown of the BUY calls")
         ),
+        "confusion_matrices": dg.MetadataValue.md(
+            embedded(confusion_picture(found.confusions, CLASS_NAMES), "Confusion matrices")
+        ),
+        **numeric_metadata(shown),
+        **({"undefined": value["undefined"]} if value["undefined"] else {}),
+        "preview": dg.MetadataValue.json(value),
     }
     return dg.Output(value, metadata=metadata, data_version=dg.DataVersion(sha256(strict_json(value))))
 

@@ -24,8 +24,8 @@ from boursomatic_assets.storage.model_table import ModelRow, active_versions, li
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 
 # Dagster's blocking checks stop what follows in their own run only; these must have passed whatever the run.
-REQUIRED_CHECKS = [
-    key
+REQUIRED_CHECKS = {
+    key: tuple(check.keys_by_input_name.values())
     for check in (
         market_data.stored_bars_keep_the_contract,
         features.values_are_possible,
@@ -37,7 +37,8 @@ REQUIRED_CHECKS = [
         metrics.figures_are_possible,
     )
     for key in check.check_keys
-]
+}
+_SHOWN = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio", "test_equal_weight_sharpe_ratio")
 _SETS = ("train_set", "validation_set", "test_set")
 # What a version is made of must be of one piece: figures of these models, models of these sets.
 _MADE_FROM = {
@@ -98,8 +99,8 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
             "params_hash": settings.params_hash,
             "manifest_sha256": digest,
             "path": dg.MetadataValue.path(str(folder)),
-            "test_accuracy": metrics["test_accuracy"],
-            "test_majority_accuracy": metrics["test_majority_accuracy"],
+            "horizon": settings.horizon,
+            **{name: metrics[name] for name in _SHOWN if metrics[name] is not None},
             "preview": dg.MetadataValue.md(_files_table(str(folder), digest)),
             "experiment": dg.MetadataValue.json(provenance["experiment"]),
             "code": dg.MetadataValue.json({**code_revision(), **package_versions()}),
@@ -140,7 +141,9 @@ def _evidence(context: dg.AssetExecutionContext, classifier: FittedModel, regres
 
 def _files_table(folder: str, digest: str) -> str:
     files = open_bundle(folder, digest).manifest["files"]
-    rows = [{"file": name, "bytes": file["bytes"], "sha256": file["sha256"]} for name, file in files.items()]
+    rows = [
+        {"file": name, "bytes": file["bytes"], "sha256 begins": file["sha256"][:12]} for name, file in files.items()
+    ]
     return markdown_table(pl.DataFrame(rows))
 
 
@@ -148,7 +151,9 @@ def _files_table(folder: str, digest: str) -> str:
 def exactly_one_version_is_active(platform: PlatformResource) -> dg.AssetCheckResult:
     """One row of `model_versions` is active: the model that recommendations are made with."""
     active = active_versions(platform.database())
-    return dg.AssetCheckResult(passed=len(active) == 1, metadata={"active": active})
+    return dg.AssetCheckResult(
+        passed=len(active) == 1, metadata={"active": ", ".join(active) or "none", "active_versions": len(active)}
+    )
 
 
 @dg.asset_check(asset=model_version, blocking=True)

@@ -60,19 +60,25 @@ def _trained(
     model = fit(train_set, experiment, threads)
     parameters = experiment.part_for(asset)[asset]
     metadata: dict[str, Any] = {
+        "where_each_input_comes_from": dg.MetadataValue.md(
+            embedded(lineage_picture(experiment.features), "From price bars to the models, column by column")
+        ),
         "training_rows": train_set.height,
-        "training_seconds": time.perf_counter() - started,
+        "training_seconds": round(time.perf_counter() - started, 3),
         "trees": model.booster.num_trees(),
         "parameters": dg.MetadataValue.json({**parameters, "seed": experiment.seed}),
         "text_sha256": sha256(model.text.encode()),
         "pickle_sha256": sha256(model.pickled),
-        "preview": dg.MetadataValue.md("```\n" + "\n".join(model.text.splitlines()[:12]) + "\n```"),
-        "where_each_input_comes_from": dg.MetadataValue.md(
-            embedded(lineage_picture(experiment.features), "From price bars to the models, column by column")
-        ),
+        "preview": dg.MetadataValue.md(_head(model.text)),
         **column_lineage(asset, experiment.features),
     }
     return dg.Output(model, metadata=metadata, data_version=dg.DataVersion(sha256(model.text.encode())))
+
+
+def _head(text: str) -> str:
+    """First lines of the model's text, without the two that run over several screens."""
+    lines = [line for line in text.splitlines()[:12] if not line.startswith(("feature_infos", "tree_sizes"))]
+    return "```\n" + "\n".join(lines) + "\n```"
 
 
 _ON_VALIDATION = {"validation_set": dg.AssetIn("validation_set")}

@@ -166,7 +166,7 @@ def _matched_lift(predictions: pl.DataFrame, features: pl.DataFrame) -> float:
         buy=pl.col("label") == "BUY",
         called=pl.col("predicted_label") == "BUY",
     )
-    deciles = rows.group_by("decile").agg(pl.col("buy").mean(), pl.col("called").sum())
+    deciles = rows.group_by("decile", maintain_order=True).agg(pl.col("buy").mean(), pl.col("called").sum())
     calls = float(deciles["called"].sum())
     matched = _ratio(float((deciles["buy"] * deciles["called"]).sum()), calls)
     return _ratio(_mean(rows["buy"].filter(rows["called"])), matched)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import polars as pl
 
 from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES
 from boursomatic_assets.core.lineage import column_dependencies
@@ -14,9 +16,9 @@ from boursomatic_assets.core.market_data import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import polars as pl
 
 PREVIEW_ROWS = 5
+SIGNIFICANT_DIGITS = 6
 
 COLUMN_DESCRIPTIONS: dict[str, str] = {
     "symbol": "The instrument's symbol.",
@@ -58,10 +60,12 @@ def table_metadata(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def panel_metadata(panel: pl.DataFrame) -> dict[str, Any]:
-    """What `table_metadata` says, with the instruments and sessions the panel spans."""
+    """What `table_metadata` says, with the newest row of some symbols, and the span of instruments and sessions."""
     first, last = panel["session"].min(), panel["session"].max()
+    newest = panel.group_by("symbol", maintain_order=True).last().head(PREVIEW_ROWS)
     return {
         **table_metadata(panel),
+        "preview": dg.MetadataValue.md(markdown_table(newest.select(panel.columns))),
         "symbols": panel["symbol"].n_unique(),
         "sessions": panel["session"].n_unique(),
         "first_session": str(first),
@@ -73,10 +77,14 @@ def column_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
     """Columns for the UI, each with its type and what it means."""
     return dg.TableSchema(
         [
-            dg.TableColumn(name, type=str(dtype), description=COLUMN_DESCRIPTIONS.get(name))
+            dg.TableColumn(name, type=_type_name(dtype), description=COLUMN_DESCRIPTIONS.get(name))
             for name, dtype in schema.items()
         ]
     )
+
+
+def _type_name(dtype: pl.DataType) -> str:
+    return f"Enum({', '.join(dtype.categories)})" if isinstance(dtype, pl.Enum) else str(dtype)
 
 
 def column_lineage(asset: str, features: Sequence[str] = FEATURE_NAMES) -> dict[str, dg.TableColumnLineage]:
@@ -98,12 +106,17 @@ def markdown_table(frame: pl.DataFrame) -> str:
 
 def numeric_metadata(figures: Mapping[str, float]) -> dict[str, Any]:
     """Figures as plain numbers, which the UI plots over runs; those that are undefined are left out."""
-    return {name: float(value) for name, value in figures.items() if math.isfinite(value)}
+    return {
+        name: float(f"{value:.{SIGNIFICANT_DIGITS}g}") for name, value in figures.items() if math.isfinite(value)
+    }
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:,.0f}" if value.is_integer() else f"{value:.{SIGNIFICANT_DIGITS}g}"
+    if isinstance(value, date):
+        # A hyphen at which no line breaks.
+        return value.isoformat().replace("-", "\N{NON-BREAKING HYPHEN}")
     return str(value).replace("|", "\\|")

@@ -13,7 +13,7 @@ from dagster import AssetCheckKey, AssetKey, AssetMaterialization, DagsterEventT
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from boursomatic_assets.settings import Settings
@@ -50,6 +50,8 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
     os.environ["DAGSTER_HOME"] = str(home)
     # matplotlib's font cache, which would otherwise go to the user's own folders.
     os.environ.setdefault("MPLCONFIGDIR", str(settings.home / "matplotlib"))
+    # Threads that wait for each other sleep: spinning, they would take each other's core on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     os.environ[URL_VARIABLE] = instance_url(database)
     return home
@@ -84,20 +86,21 @@ def open_instance(settings: Settings, database: Database) -> DagsterInstance:
     return instance
 
 
-def unmet_checks(instance: DagsterInstance, run_id: str, keys: Iterable[AssetCheckKey]) -> dict[str, str]:
-    """Checks that do not vouch for the newest materialization of their asset, each with the reason.
+def unmet_checks(
+    instance: DagsterInstance, run_id: str, checks: Mapping[AssetCheckKey, Sequence[AssetKey]]
+) -> dict[str, str]:
+    """Checks that do not vouch for what is stored now, each with the reason.
 
-    This run's own result counts where there is one; else the newest that was completed, if it saw the newest
-    materialization. A check of an asset that was never materialized here (its table was filled by someone else)
-    has nothing to vouch for.
+    `checks` names for each the other assets it looks at. This run's own result counts where there is one; else
+    the newest that was completed, if none of its assets was materialized since. A check of an asset that was never
+    materialized here (its table was filled by someone else) has nothing to vouch for.
     """
-    reasons = {str(key): _unmet(instance, run_id, key) for key in keys}
+    reasons = {str(key): _unmet(instance, run_id, key, others) for key, others in checks.items()}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _unmet(instance: DagsterInstance, run_id: str, key: AssetCheckKey) -> str | None:
-    materialized = instance.get_latest_materialization_event(key.asset_key)
-    if materialized is None:
+def _unmet(instance: DagsterInstance, run_id: str, key: AssetCheckKey, others: Sequence[AssetKey]) -> str | None:
+    if instance.get_latest_materialization_event(key.asset_key) is None:
         return None
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=RECENT_EVALUATIONS)
     completed = [record for record in history if record.event and record.event.asset_check_evaluation]
@@ -108,9 +111,14 @@ def _unmet(instance: DagsterInstance, run_id: str, key: AssetCheckKey) -> str | 
     evaluation = record.event.asset_check_evaluation if record.event else None
     if evaluation is None or not evaluation.passed:
         return f"failed in run {record.run_id}"
-    seen = evaluation.target_materialization_data
-    if not own and (seen is None or seen.timestamp < materialized.timestamp):
-        return f"not evaluated since {key.asset_key.to_user_string()} was materialized last"
+    for asset in () if own else (key.asset_key, *others):
+        materialized = instance.get_latest_materialization_event(asset)
+        if (
+            materialized is not None
+            and record.event is not None
+            and record.event.timestamp < materialized.timestamp
+        ):
+            return f"not evaluated since {asset.to_user_string()} was materialized last"
     return None
 
 

@@ -3,13 +3,14 @@
 import io
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import pandas as pd
 import polars as pl
 from upath import UPath
 
+from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.core.market_data import CheckedBars
 from boursomatic_assets.core.model_version import strict_json
@@ -25,13 +26,34 @@ from boursomatic_assets.storage.tables import BAR_COLUMNS
 STAMP = "boursomatic"
 
 
-class ArtifactIOManager(dg.ConfigurableIOManager):
-    """Keeps an asset as one file, stamped with the part of the experiment that shaped it."""
+class RunIOManager(dg.ConfigurableIOManager):
+    """Knows the platform and the experiment of the run, as the Launchpad may have changed them."""
 
     platform: dg.ResourceDependency[PlatformResource]
     experiment: dg.ResourceDependency[ExperimentResource]
 
-    suffix: str = ""
+    def launched_platform(self) -> PlatformResource:
+        """The platform as it is in a run: an instance, no longer a promise of one."""
+        return self.platform
+
+    def launched_experiment(self) -> Experiment:
+        """The experiment of the run."""
+        return self.experiment.value()
+
+    def get_resource_definition(self) -> Any:  # noqa: ANN401 (a type that Dagster does not export)
+        """Name the two resources openly.
+
+        A run finds them by itself; `Definitions.load_asset_value` (1.13) only looks at the keys named here.
+        """
+        definition = super().get_resource_definition()
+        definition._required_resource_keys = frozenset({"platform", "experiment"})  # noqa: SLF001
+        return definition
+
+
+class ArtifactIOManager(RunIOManager):
+    """Keeps an asset as one file, stamped with the part of the experiment that shaped it."""
+
+    suffix: ClassVar[str] = ""
 
     def encode(self, value: Any, stamp: dict[str, Any]) -> bytes:  # noqa: ANN401
         """Turn an asset's value and its stamp into the bytes of a file."""
@@ -44,7 +66,7 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
         """Store a value; the file is replaced as a whole."""
         asset = context.asset_key.path[-1]
-        content = self.encode(obj, {"asset": asset, "experiment": self.experiment.value().part_for(asset)})
+        content = self.encode(obj, {"asset": asset, "experiment": self.launched_experiment().part_for(asset)})
         path = self._path(asset)
         write_whole(path, content)
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": len(content)})
@@ -57,10 +79,10 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         return value
 
     def _path(self, asset: str) -> UPath:
-        return self.platform.artifacts() / "assets" / f"{asset}{self.suffix}"
+        return self.launched_platform().artifacts() / "assets" / f"{asset}{self.suffix}"
 
     def _refuse_stale(self, asset: str, stored: Mapping[str, Any]) -> None:
-        wanted = self.experiment.value().part_for(asset)
+        wanted = self.launched_experiment().part_for(asset)
         if stored == wanted:
             return
         names = sorted(set(stored) | set(wanted))
@@ -79,7 +101,7 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
 class ParquetIOManager(ArtifactIOManager):
     """Panels and tables as Parquet; handed over as polars where annotated so, else as pandas."""
 
-    suffix: str = ".parquet"
+    suffix: ClassVar[str] = ".parquet"
 
     def encode(self, value: pl.DataFrame, stamp: dict[str, Any]) -> bytes:
         """Write Parquet with the stamp in its key-value metadata."""
@@ -105,7 +127,7 @@ class ParquetIOManager(ArtifactIOManager):
 class JsonIOManager(ArtifactIOManager):
     """Figures and reports as strict JSON."""
 
-    suffix: str = ".json"
+    suffix: ClassVar[str] = ".json"
 
     def encode(self, value: dict[str, Any], stamp: dict[str, Any]) -> bytes:
         """Write the value beside its stamp."""
@@ -128,7 +150,7 @@ class JsonIOManager(ArtifactIOManager):
 class ModelIOManager(ArtifactIOManager):
     """A trained model as LightGBM text, pickle and digests in one archive. Reading never unpickles."""
 
-    suffix: str = ".zip"
+    suffix: ClassVar[str] = ".zip"
 
     def encode(self, value: FittedModel, stamp: dict[str, Any]) -> bytes:
         """Pack the model."""
@@ -139,33 +161,34 @@ class ModelIOManager(ArtifactIOManager):
         return model_store.unpack_model(content, context.asset_key.path[-1])
 
 
-class TableIOManager(dg.ConfigurableIOManager):
+class TableIOManager(RunIOManager):
     """Keeps the market assets in their PostgreSQL tables: `instruments`, `price_bars` and `features`.
 
     An input's metadata may ask for some `columns`, for the `first_symbols` in the alphabet, and for `recent` rows:
     those within the experiment's lookback before the newest bar.
     """
 
-    platform: dg.ResourceDependency[PlatformResource]
-    experiment: dg.ResourceDependency[ExperimentResource]
-
     def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame | CheckedBars) -> None:
         """Write the rows that are new or differ, in one transaction."""
-        database, asset = self.platform.database(), context.asset_key.path[-1]
+        database, asset = self.launched_platform().database(), context.asset_key.path[-1]
         if isinstance(obj, CheckedBars):
-            settings = self.platform.settings()
+            settings = self.launched_platform().settings()
             source = ":".join(filter(None, [settings.provider, settings.provider_path]))
             counts = market_tables.write_bars(database, obj, source)
         elif asset == "instruments":
             counts = market_tables.write_instruments(database, obj)
         else:
             counts = market_tables.write_features(database, obj)
-        context.add_output_metadata(_upsert_metadata(counts, f"{database.shown_url}#{asset}"))
+        context.add_output_metadata(_upsert_metadata(counts, database.shown_url, asset))
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
         """Read a panel."""
-        database, asset, wish = self.platform.database(), context.asset_key.path[-1], context.definition_metadata
-        lookback = self.experiment.value().lookback_days if wish.get("recent") else None
+        database, asset, wish = (
+            self.launched_platform().database(),
+            context.asset_key.path[-1],
+            context.definition_metadata,
+        )
+        lookback = self.launched_experiment().lookback_days if wish.get("recent") else None
         if asset == "price_bars":
             columns = wish.get("columns", tuple(BAR_COLUMNS))
             panel = market_tables.read_bars(database, columns, lookback, wish.get("first_symbols"))
@@ -182,10 +205,11 @@ def _as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> pl.DataFrame
     return panel if context.dagster_type.typing_type is pl.DataFrame else panel.to_pandas()
 
 
-def _upsert_metadata(counts: UpsertCounts, uri: str) -> dict[str, Any]:
+def _upsert_metadata(counts: UpsertCounts, url: str, table: str) -> dict[str, Any]:
     return {
         "rows_inserted": counts.inserted,
         "rows_updated": counts.updated,
         "rows_unchanged": counts.unchanged,
-        "dagster/uri": uri,
+        "dagster/uri": url,
+        "dagster/table_name": f"public.{table}",
     }

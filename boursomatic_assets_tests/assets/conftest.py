@@ -1,0 +1,58 @@
+"""A database with one trained version, made once, and copies of it for the tests that change things."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from boursomatic_assets_tests.assets.installation import Installation, new_installation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import sqlalchemy as sa
+
+_numbers = itertools.count()
+
+
+@contextmanager
+def _database(postgres: sa.Engine, template: str = "template1") -> Iterator[Installation]:
+    name = f"assets_{next(_numbers)}"
+    with postgres.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    url = postgres.url.set(drivername="postgresql", database=name)
+    try:
+        with new_installation(url.render_as_string(hide_password=False)) as installation:
+            yield installation
+    finally:
+        with postgres.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def blank(postgres: sa.Engine) -> Iterator[Installation]:
+    """An empty home, and an empty database on a server that is named."""
+    with _database(postgres) as installation:
+        yield installation
+
+
+@pytest.fixture(scope="session")
+def _template(postgres: sa.Engine) -> Iterator[Installation]:
+    with _database(postgres) as installation:
+        assert installation.run("db", "upgrade").code == 0
+        ended = installation.run("materialize")
+        assert ended.code == 0, ended.errors
+        yield installation
+
+
+@pytest.fixture
+def trained(postgres: sa.Engine, _template: Installation) -> Iterator[Installation]:
+    """An installation with one version, trained on the bundled sample; the test's own."""
+    template = _template.database_url.rpartition("/")[2].partition("?")[0]
+    with _database(postgres, template) as installation:
+        shutil.copytree(_template.home, installation.home, dirs_exist_ok=True)
+        yield installation

@@ -1,0 +1,278 @@
+"""What must never become a model version: each test plants a fault and looks for a row, a bundle, a change."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
+from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.models import fit_classifier
+from boursomatic_assets.errors import TamperedArtifactError
+from boursomatic_assets.storage.io_managers import ParquetIOManager
+from boursomatic_assets.storage.model_store import pack_model
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets_tests.storage.catalog import run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from boursomatic_assets_tests.assets.installation import Installation
+
+pytestmark = pytest.mark.slow
+
+ALONE = dg.AssetSelection.assets("model_version")
+TRAIN_SET_CHECK = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("train_set"), "sets_do_not_touch"))
+
+
+def overwrite_panel(installation: Installation, asset: str, panel: pl.DataFrame) -> None:
+    """Replace a stored panel by another, stamped as the IO manager stamps its own."""
+    manager = ParquetIOManager(platform=PlatformResource(), experiment=ExperimentResource())
+    stamp = {"asset": asset, "experiment": Experiment().part_for(asset)}
+    path_of(installation, asset).write_bytes(manager.encode(panel, stamp))
+
+
+def path_of(installation: Installation, asset: str) -> Path:
+    return installation.artifacts / "assets" / f"{asset}.parquet"
+
+
+def panel_of(installation: Installation, asset: str) -> pl.DataFrame:
+    return pl.read_parquet(path_of(installation, asset))
+
+
+def leaking(train: pl.DataFrame, validation: pl.DataFrame) -> pl.DataFrame:
+    """The training set as a split without a purge would leave it: its last labels end in the validation set."""
+    newest = pl.col("session") == pl.col("session").max()
+    inside = validation["session"].min()
+    return train.with_columns(label_end=pl.when(newest).then(pl.lit(inside)).otherwise("label_end"))
+
+
+def failure_of(result: dg.ExecuteInProcessResult, step: str) -> str:
+    """Why a step failed, with the classes of the errors behind it."""
+    (event,) = [event for event in result.all_events if event.is_step_failure and event.step_key == step]
+    chain, error = [], event.step_failure_data.error
+    while error is not None:
+        chain.append(f"{error.cls_name}: {error.message}")
+        error = error.cause
+    if event.step_failure_data.user_failure_data is not None:
+        chain.append(f"Failure: {event.step_failure_data.user_failure_data.description}")
+    return "\n".join(chain)
+
+
+def check_passed(result: dg.ExecuteInProcessResult) -> list[bool]:
+    return [evaluation.passed for evaluation in result.get_asset_check_evaluations()]
+
+
+class State:
+    """The versions as they are; `unchanged` later says whether anything moved."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.before = self._state()
+
+    def _state(self) -> tuple[object, ...]:
+        place = self.installation
+        bundles = {name: digest for name, digest in place.files().items() if name.startswith("models/")}
+        return place.ask("SELECT xmin::text, m::text FROM model_versions m"), bundles, place.active()
+
+    def unchanged(self) -> bool:
+        self.installation.verify()
+        return self._state() == self.before
+
+
+def test_a_version_is_recorded_alone_in_a_later_run_while_everything_holds(trained: Installation) -> None:
+    # What the refusals below are compared with: nothing about "alone" or "later" is refused as such.
+    (before,) = trained.active()
+    assert trained.execute(ALONE).success
+    (after,) = trained.active()
+    assert after != before
+    assert len(trained.versions()) == 2
+    trained.verify()
+
+
+def test_a_failed_check_refuses_a_version_in_a_later_run(trained: Installation) -> None:
+    train, validation = panel_of(trained, "train_set"), panel_of(trained, "validation_set")
+    overwrite_panel(trained, "train_set", leaking(train, validation))
+    assert check_passed(trained.execute(TRAIN_SET_CHECK)) == [False]
+
+    state = State(trained)
+    refused = trained.execute(ALONE)
+    assert not refused.success
+    message = failure_of(refused, "model_version")
+    assert "Failure" in message
+    assert "sets_do_not_touch" in message
+    assert "failed in run" in message
+    assert state.unchanged()
+
+    # The same data whole again, and looked at again: nothing stands in the way any more.
+    overwrite_panel(trained, "train_set", train)
+    assert check_passed(trained.execute(TRAIN_SET_CHECK)) == [True]
+    assert trained.execute(ALONE).success
+
+
+def test_a_check_that_has_not_seen_the_newest_materialization_refuses_a_version(trained: Installation) -> None:
+    unseen = dg.AssetSelection.assets("train_set", "classifier", "regressor").without_checks()
+    assert trained.execute(unseen).success
+
+    state = State(trained)
+    refused = trained.execute(ALONE)
+    message = failure_of(refused, "model_version")
+    for check in ("sets_do_not_touch", "probabilities_sum_to_one", "forecasts_are_finite"):
+        assert check in message
+    assert "values_are_possible" not in message
+    assert "not evaluated since train_set was materialized last" in message
+    assert state.unchanged()
+
+
+def test_a_check_that_never_ran_refuses_a_version(trained: Installation) -> None:
+    run(trained.database(), "DELETE FROM dagster.asset_check_executions WHERE check_name = 'values_are_possible'")
+    state = State(trained)
+    message = failure_of(trained.execute(ALONE), "model_version")
+    assert "values_are_possible" in message
+    assert "never evaluated" in message
+    assert "sets_do_not_touch" not in message
+    assert state.unchanged()
+
+
+def test_each_required_check_is_required_of_its_own(trained: Installation) -> None:
+    # All at once fail to have seen the newest materialization: each must be named.
+    everything = dg.AssetSelection.assets("model_version").upstream(include_self=False).without_checks()
+    assert trained.execute(everything).success
+    state = State(trained)
+    message = failure_of(trained.execute(ALONE), "model_version")
+    for key in REQUIRED_CHECKS:
+        assert key.name in message
+    assert state.unchanged()
+
+
+def test_another_model_in_the_place_of_the_trained_one_is_refused(trained: Installation) -> None:
+    # Packed as the model store packs, digests and stamp in order: only the event log knows another digest.
+    other = fit_classifier(panel_of(trained, "train_set"), Experiment(seed=7))
+    stamp = {"asset": "classifier", "experiment": Experiment().part_for("classifier")}
+    (trained.artifacts / "assets" / "classifier.zip").write_bytes(pack_model(other, stamp))
+
+    state = State(trained)
+    refused = trained.execute(ALONE)
+    assert not refused.success
+    message = failure_of(refused, "model_version")
+    assert TamperedArtifactError.__name__ in message
+    assert "classifier: model.txt is not what was stored" in message
+    assert state.unchanged()
+
+
+def test_a_model_changed_by_one_byte_is_refused_before_it_is_read(trained: Installation) -> None:
+    path = trained.artifacts / "assets" / "regressor.zip"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+    state = State(trained)
+    refused = trained.execute(ALONE)
+    assert TamperedArtifactError.__name__ in failure_of(refused, "model_version")
+    assert state.unchanged()
+
+
+def remake_with_fewer_rows(installation: Installation, assets: Sequence[str]) -> None:
+    """Make some assets and their checks anew from labels of which the newest tenth is gone."""
+    labels = panel_of(installation, "labels")
+    sessions = labels["session"].unique().sort()
+    last = sessions[int(sessions.len() * 0.9)]
+    overwrite_panel(installation, "labels", labels.filter(pl.col("session") <= last))
+    assert installation.execute(dg.AssetSelection.assets(*assets)).success
+
+
+def test_models_are_not_recorded_with_a_training_set_that_they_were_not_trained_on(trained: Installation) -> None:
+    remake_with_fewer_rows(trained, ["train_set", "validation_set", "test_set"])
+    state = State(trained)
+    refused = trained.execute(ALONE)
+    assert not refused.success
+    assert "classifier: train_set" in failure_of(refused, "model_version")
+    assert state.unchanged()
+
+
+def test_models_are_not_recorded_with_figures_of_other_models(trained: Installation) -> None:
+    remake_with_fewer_rows(trained, ["train_set", "validation_set", "test_set", "classifier", "regressor"])
+    state = State(trained)
+    refused = trained.execute(ALONE)
+    assert not refused.success
+    message = failure_of(refused, "model_version")
+    assert "metrics: classifier, regressor" in message
+    assert "feature_importance: classifier, regressor" in message
+    assert state.unchanged()
+
+
+def test_a_set_that_was_replaced_after_the_sets_were_compared_refuses_a_version(trained: Installation) -> None:
+    # The shorter labels cut earlier: the new test set begins inside the validation set of before. The check that
+    # compares the sets belongs to the training set, and has not looked since.
+    remake_with_fewer_rows(trained, ["test_set"])
+    assert panel_of(trained, "test_set")["session"].min() <= panel_of(trained, "validation_set")["session"].max()
+    assert trained.execute(dg.AssetSelection.assets("metrics", "feature_importance")).success
+
+    state = State(trained)
+    refused = trained.execute(ALONE)
+    assert not refused.success
+    assert "sets_do_not_touch" in failure_of(refused, "model_version")
+    assert state.unchanged()
+
+
+def test_a_row_that_the_database_refuses_leaves_no_bundle_and_the_active_version_as_it_was(
+    trained: Installation,
+) -> None:
+    # By then the transaction has already taken the mark from the version before.
+    run(
+        trained.database(),
+        """
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'no more versions here'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON model_versions FOR EACH ROW EXECUTE FUNCTION refuse();
+        """,
+    )
+    state = State(trained)
+    refused = trained.execute(ALONE)
+    assert not refused.success
+    assert "no more versions here" in failure_of(refused, "model_version")
+    assert state.unchanged()
+    assert list(trained.artifacts.glob("models/.*")) == []
+
+
+def test_within_a_run_a_failed_blocking_check_skips_what_follows(trained: Installation) -> None:
+    # Another program's bar, with a high below its low, in the table that all bars are read from.
+    run(
+        trained.database(),
+        """
+        INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval)
+        SELECT gen_random_uuid(), id, '1999-01-04', 10, 9, 11, 10, 100, 'daily' FROM instruments
+        WHERE symbol = 'IBM'
+        """,
+    )
+    state, files = State(trained), trained.files()
+    features = trained.ask("SELECT max(xmin::text::bigint), count(*) FROM features")
+    failed = trained.execute()
+    assert not failed.success
+    evaluations = {made.check_name: made for made in failed.get_asset_check_evaluations()}
+    # The bar also stands alone, a year before the others: a warning, which stops nothing.
+    assert set(evaluations) == {"stored_bars_keep_the_contract", "sessions_have_no_long_gaps"}
+    assert not evaluations["stored_bars_keep_the_contract"].passed
+    assert evaluations["stored_bars_keep_the_contract"].metadata["broken_rows"].value == 1
+    made = {event.asset_key.to_user_string() for event in failed.all_events if event.is_step_materialization}
+    assert made == {"instruments", "price_bars"}
+    assert state.unchanged()
+    assert trained.files() == files
+    assert trained.ask("SELECT max(xmin::text::bigint), count(*) FROM features") == features
+
+
+def test_a_truncated_panel_is_refused_with_its_name(trained: Installation) -> None:
+    path = path_of(trained, "train_set")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(pl.exceptions.ComputeError):
+        pl.read_parquet(io.BytesIO(path.read_bytes()))
+    refused = trained.execute('key:"classifier"')
+    message = failure_of(refused, "classifier")
+    assert TamperedArtifactError.__name__ in message
+    assert "the stored asset train_set is truncated or damaged" in message
+    assert "boursomatic materialize --select train_set" in message

@@ -1,0 +1,139 @@
+"""The S&P 500 panel, 619,040 real bars, from the file to an active model through the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from boursomatic_assets.core.plausibility import implausible_figures, impossible_figures
+from boursomatic_assets_tests.assets.installation import BOURSOMATIC, new_installation
+from boursomatic_assets_tests.oracles import shared_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from boursomatic_assets_tests.assets.installation import Installation
+
+pytestmark = pytest.mark.slow
+
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run on the panel left, and the largest memory its process took, in bytes."""
+
+    installation: Installation
+    code: int
+    said: str
+    peak: float
+
+
+@pytest.fixture(scope="module")
+def source() -> Path:
+    return shared_file("data/us_sp500_2013_2018.parquet")
+
+
+@pytest.fixture(scope="module")
+def trained(source: Path) -> Iterator[Trained]:
+    with new_installation() as installation, tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [BOURSOMATIC, "materialize", "--provider", "files", "--path", str(source)],
+            env=installation.environment({}),
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        # Linux counts the largest resident memory in kilobytes.
+        yield Trained(installation, process.returncode, said.read(), usage.ru_maxrss * 1024)
+
+
+@pytest.fixture(scope="module")
+def figures(trained: Trained) -> dict[str, float]:
+    (row,) = trained.installation.versions()
+    return {name: value for name, value in row.metrics.items() if isinstance(value, float)}
+
+
+def test_the_panel_becomes_an_active_model_in_less_than_two_gigabytes(trained: Trained) -> None:
+    assert trained.code == 0, trained.said
+    trained.installation.verify()
+    assert len(trained.installation.versions()) == 1
+    assert trained.peak < 2 * GIGABYTE
+
+
+def test_every_row_of_the_file_is_in_the_database_or_explained(trained: Trained, source: Path) -> None:
+    bars = pd.read_parquet(source)
+    prices = bars[["open", "high", "low", "close"]]
+    missing = bars[["open", "high", "low", "close", "volume"]].isna().any(axis=1)
+    high = ~missing & (bars["high"] < prices.max(axis=1))
+    low = ~missing & ~high & (bars["low"] > prices.min(axis=1))
+    expected = {
+        "null price or volume": keys(bars[missing]),
+        "high below low, open or close": keys(bars[high]),
+        "low above open or close": keys(bars[low]),
+    }
+    # The defects that the file is known for: 11 rows without a price, one high below its low.
+    assert [len(rows) for rows in expected.values()] == [11, 1, 11]
+
+    found: dict[str, set[tuple[str, str]]] = {}
+    for reason, symbol, session, copies in trained.installation.ask(
+        "SELECT reason, symbol, session::text, copies FROM rejected_bars"
+    ):
+        found.setdefault(reason, set()).add((symbol, session))
+        assert copies == 1
+    assert found == expected
+    # 619,040 rows less 11 + 1 + 11
+    assert trained.installation.ask("SELECT count(*) FROM price_bars") == [(619_017,)]
+    assert trained.installation.ask("SELECT count(*) FROM features") == [(619_017,)]
+    assert trained.installation.ask("SELECT count(*) FROM instruments") == [(bars["symbol"].nunique(),)]
+
+
+def keys(bars: pd.DataFrame) -> set[tuple[str, str]]:
+    return {(row.symbol, str(row.date)) for row in bars.itertuples()}
+
+
+def test_known_long_gaps_are_warned_of_and_stop_nothing(trained: Trained, source: Path) -> None:
+    days = pd.read_parquet(source).dropna().assign(date=lambda bars: pd.to_datetime(bars["date"]))
+    gaps = days.sort_values(["symbol", "date"]).groupby("symbol")["date"].diff().dt.days
+    assert (gaps > 10).sum() == 3
+    assert "check failed sessions_have_no_long_gaps of price_bars" in trained.said
+
+
+def test_figures_are_possible_and_none_is_too_good_but_two_known_ones(
+    trained: Trained, figures: dict[str, float]
+) -> None:
+    # On the validation year alone the BUY calls beat even the equally volatile (lift 1.46, matched 1.12 with its
+    # 6,352 calls on 165 overlapping sessions, some 8 independent ones); on the test year they do not (1.29, 1.01).
+    assert impossible_figures(figures) == {}
+    assert set(implausible_figures(figures)) <= {"lift_buy_val", "matched_lift_buy_val"}
+    assert "check failed figures_are_plausible of metrics" in trained.said
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+def test_figures_lie_in_the_bands_for_large_caps(figures: dict[str, float], name: str) -> None:
+    # Accuracy 0 to 5 points over the majority class, below it reported as it is; R² -3 % to +0.5 %.
+    assert -0.05 < figures[f"{name}_accuracy"] - figures[f"{name}_majority_accuracy"] < 0.05
+    assert -0.03 < figures[f"{name}_r2_over_prior"] < 0.005
+    assert 1.0 < figures[f"lift_buy_{name}"] < 1.5
+    assert 0.97 < figures[f"matched_lift_buy_{name}"] < 1.15
+
+
+def test_errors_of_the_forecast_are_about_the_deviation_of_the_returns_themselves(
+    trained: Trained, figures: dict[str, float]
+) -> None:
+    # What makes RMSE plausible or not in these two calm years: how much 20-session returns vary at all.
+    for name, asset in (("val", "validation_set"), ("test", "test_set")):
+        panel = pd.read_parquet(trained.installation.artifacts / "assets" / f"{asset}.parquet")
+        deviation = float(np.std(panel["forward_return"]))
+        assert figures[f"{name}_rmse"] == pytest.approx(deviation, rel=0.03)
+        assert 0.05 < deviation < 0.09

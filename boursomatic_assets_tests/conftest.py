@@ -1,0 +1,114 @@
+"""A real PostgreSQL for the tests that need one, and an environment in which no developer's settings matter."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from boursomatic_assets.settings import Settings
+from boursomatic_assets.storage import schema, server
+from boursomatic_assets.storage.database import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SETTINGS = ("DATABASE_URL", "ARTIFACTS_DIR")
+_PREFIXES = ("BOURSOMATIC_", "DAGSTER_", "PG")
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def nobodys_environment(tmp_path: Path) -> Iterator[None]:
+    """No setting of the developer's reaches a test, and none that a test makes outlives it."""
+    with environment_at(tmp_path / "home"):
+        yield
+
+
+@contextmanager
+def environment_at(home: Path) -> Iterator[None]:
+    """An environment that says nothing but where the home is; what it was before comes back at the end."""
+    before = dict(os.environ)
+    for name in before:
+        if name in _SETTINGS or name.startswith(_PREFIXES):
+            del os.environ[name]
+    os.environ["BOURSOMATIC_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home folder for an embedded server of the test's own. Its path is short, as a socket's must be."""
+    folder = Path(tempfile.mkdtemp(prefix="bm-"))
+    yield folder
+    cut_off(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def cut_off(home: Path) -> None:
+    """End a server under this home at once: what it holds goes with the folder."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        folders = [part for part in process.info["cmdline"] or [] if part.startswith(f"{home}/")]
+        if process.info["name"] == "postgres" and folders:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(30)
+
+
+def settings_at(home: Path) -> Settings:
+    return Settings.from_environment({"BOURSOMATIC_HOME": str(home)})
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[sa.Engine]:
+    """One embedded server for all tests that only need a database."""
+    folder = Path(tempfile.mkdtemp(prefix="bm-"))
+    url = sa.make_url(server.database_url(settings_at(folder))).set(drivername="postgresql+psycopg2")
+    yield sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    server.stop(settings_at(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def settings(postgres: sa.Engine) -> Iterator[Settings]:
+    """Settings, also those of the environment, that name a fresh and empty database."""
+    with fresh_database(postgres) as settings:
+        yield settings
+
+
+@contextmanager
+def fresh_database(postgres: sa.Engine) -> Iterator[Settings]:
+    """An empty database, named by the environment for as long as it exists."""
+    name = f"test_{next(_numbers)}"
+    with postgres.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    url = postgres.url.set(drivername="postgresql", database=name)
+    os.environ["DATABASE_URL"] = url.render_as_string(hide_password=False)
+    try:
+        yield Settings.from_environment()
+    finally:
+        with postgres.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(settings: Settings) -> Database:
+    """The same fresh database, upgraded."""
+    return upgraded(settings)
+
+
+def upgraded(settings: Settings) -> Database:
+    schema.upgrade(Database(server.database_url(settings)).engine)
+    return Database.open(settings)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from boursomatic_assets.errors import ConfigurationError, UnknownProviderError
+from boursomatic_assets.providers.files import FilesProvider
+from boursomatic_assets.providers.registry import PROVIDER_NAMES, provider_for
+from boursomatic_assets.providers.sample import SampleProvider
+from boursomatic_assets.settings import Settings
+
+
+def settings(**environ: str) -> Settings:
+    return Settings.from_environment(environ)
+
+
+def test_without_a_wish_the_sample_is_the_source() -> None:
+    assert isinstance(provider_for(settings()), SampleProvider)
+
+
+def test_the_environment_chooses_the_source() -> None:
+    assert isinstance(provider_for(settings(BOURSOMATIC_PROVIDER="sample")), SampleProvider)
+    files = provider_for(settings(BOURSOMATIC_PROVIDER="files", BOURSOMATIC_PROVIDER_PATH="/prices/daily.csv"))
+    assert files == FilesProvider(Path("/prices/daily.csv"))
+    assert files.description == "files at /prices/daily.csv"
+
+
+def test_a_path_may_begin_at_the_persons_home() -> None:
+    files = provider_for(settings(BOURSOMATIC_PROVIDER="files", BOURSOMATIC_PROVIDER_PATH="~/daily.csv"))
+    assert files == FilesProvider(Path.home() / "daily.csv")
+
+
+def test_an_unknown_source_is_refused_with_the_known_ones_and_an_example() -> None:
+    with pytest.raises(UnknownProviderError, match="'yahoo'") as caught:
+        provider_for(settings(BOURSOMATIC_PROVIDER="yahoo"))
+    assert "files, sample" in str(caught.value)
+    assert "boursomatic materialize --provider" in str(caught.value)
+    assert isinstance(caught.value, LookupError)
+
+
+def test_files_without_a_path_are_refused_with_an_example() -> None:
+    with pytest.raises(ConfigurationError, match=r"--path prices\.csv"):
+        provider_for(settings(BOURSOMATIC_PROVIDER="files"))
+
+
+@pytest.mark.parametrize("name", PROVIDER_NAMES)
+def test_every_registered_source_can_be_built_and_says_what_it_is(name: str) -> None:
+    provider = provider_for(settings(BOURSOMATIC_PROVIDER=name, BOURSOMATIC_PROVIDER_PATH="/prices"))
+    assert provider.description

@@ -1,0 +1,60 @@
+"""The benchmark runs and prints every stage; how long anything takes is not for a test to say."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from boursomatic_assets_tests.assets.installation import new_installation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STAGES = {
+    "read the source",
+    "check the bars",
+    "first ingest: bars to database",
+    "same bars again",
+    "features and labels from loaded bars",
+    "first ingest: features to database",
+    "database to model inputs",
+    "floor: LightGBM alone, both models",
+    "predict and evaluate",
+    "boursomatic materialize, whole process",
+    "retrain, whole process",
+}
+
+
+@pytest.mark.slow
+def test_bench_prints_each_stage_beside_the_floor_and_leaves_nothing_behind() -> None:
+    with new_installation() as installation:
+        # Its own home is made in the folder for temporary files: here, so that what it leaves would be seen.
+        ended = installation.run_apart("bench", TMPDIR=str(installation.home))
+        assert ended.code == 0, ended.errors
+        # Seconds, rows a second (none for reading the source) and peak memory of each stage.
+        rows = re.findall(r"│ ([^│]+?) +│ +([\d.]+) │ +([\d,]*) │ +([\d,]+) │", ended.output)
+        assert {stage for stage, *_ in rows} == STAGES
+        assert len(rows) == len(STAGES)
+        for stage, seconds, speed, megabytes in rows:
+            assert float(seconds) >= 0
+            assert bool(speed) == (stage != "read the source")
+            assert int(megabytes.replace(",", "")) > 50
+        assert "bundled sample" in ended.output
+        assert re.search(
+            r"Retrain over floor: [\d.]+ s / [\d.]+ s = [\d.]+; bound 2\.0 x floor \+ 10 s", ended.said
+        )
+        assert re.search(
+            r"Dagster, checks, pictures and process start: -?[\d.]+ s, -?[\d.]+ s an asset", ended.said
+        )
+        assert ended.errors == ""
+        assert [path for path in installation.home.iterdir() if path.name.startswith("bench-")] == []
+
+
+def test_bench_of_a_file_that_is_not_there_fails_with_one_message(tmp_path: Path) -> None:
+    with new_installation() as installation:
+        ended = installation.run("bench", "--provider", "files", "--path", str(tmp_path / "none.csv"))
+    assert ended.code == 1
+    assert "there is nothing at" in ended.said
+    assert "Traceback" not in ended.said

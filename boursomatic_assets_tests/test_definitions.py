@@ -1,0 +1,141 @@
+"""The code location as Dagster loads it, and promises derived from it so that what is forgotten fails here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import tomllib
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+import boursomatic_assets
+from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
+from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.definitions import MODULES, defs
+from boursomatic_assets.storage.resources import ExperimentResource
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(boursomatic_assets.__file__).parent
+LOCATION = "boursomatic_assets.definitions"
+
+# The picture of the design, read from left to right.
+PARENTS: dict[str, set[str]] = {
+    "instruments": set(),
+    "price_bars": {"instruments"},
+    "features": {"price_bars"},
+    "labels": {"features", "price_bars"},
+    "train_set": {"labels"},
+    "validation_set": {"labels"},
+    "test_set": {"labels"},
+    "classifier": {"train_set"},
+    "regressor": {"train_set"},
+    "metrics": {"classifier", "regressor", "train_set", "validation_set", "test_set", "labels"},
+    "feature_importance": {"classifier", "regressor"},
+    "model_version": {"classifier", "regressor", "metrics", "feature_importance"},
+}
+GROUPS = ["market_data", "features", "labels", "splits", "models", "metrics", "model_version"]
+
+
+def names(keys: set[dg.AssetKey]) -> set[str]:
+    return {key.to_user_string() for key in keys}
+
+
+def test_definitions_are_loadable() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_workspace_and_project_file_name_the_module_of_the_definitions() -> None:
+    (entry,) = yaml.safe_load((CHECKOUT / "workspace.yaml").read_text())["load_from"]
+    assert entry["python_module"]["module_name"] == LOCATION
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    assert project["code_location_target_module"] == LOCATION
+    found = [name for name, value in vars(importlib.import_module(LOCATION)).items() if value is defs]
+    assert found == ["defs"]
+
+
+def test_every_module_of_assets_is_part_of_the_definitions() -> None:
+    files = {path.stem for path in (PACKAGE / "assets").glob("*.py")} - {"__init__"}
+    assert {module.__name__ for module in MODULES} == {f"boursomatic_assets.assets.{name}" for name in files}
+
+
+def test_the_lineage_is_the_picture_of_the_design() -> None:
+    graph = defs.resolve_asset_graph()
+    found = {key.to_user_string(): names(graph.get(key).parent_keys) for key in graph.get_all_asset_keys()}
+    assert found == PARENTS
+
+
+def test_groups_read_from_left_to_right_and_nothing_flows_back() -> None:
+    graph = defs.resolve_asset_graph()
+    groups = {key: graph.get(key).group_name for key in graph.get_all_asset_keys()}
+    assert set(groups.values()) == set(GROUPS)
+    for key, group in groups.items():
+        for parent in graph.get(key).parent_keys:
+            assert GROUPS.index(groups[parent]) <= GROUPS.index(group)
+
+
+@pytest.mark.parametrize("asset", PARENTS)
+def test_every_asset_refers_to_the_source_of_its_definition(asset: str) -> None:
+    node = defs.resolve_asset_graph().get(dg.AssetKey(asset))
+    (reference,) = node.metadata["dagster/code_references"].code_references
+    path = Path(reference.file_path)
+    assert path == PACKAGE / "assets" / f"{node.group_name}.py"
+    # The three sets are one function; every other asset is the function of its name.
+    function = "splits" if node.group_name == "splits" else asset
+    lines = path.read_text().splitlines()
+    block = inspect.getblock([line + "\n" for line in lines[reference.line_number - 1 :]])
+    assert block[0].startswith(("@dg.asset(", "@dg.multi_asset("))
+    assert any(line.startswith(f"def {function}(") for line in block)
+
+
+def test_every_blocking_check_before_a_version_is_required_for_it_in_any_run() -> None:
+    graph = defs.resolve_asset_graph()
+    upstream = graph.get_ancestor_asset_keys(dg.AssetKey("model_version"))
+    assert names(upstream) == set(PARENTS) - {"model_version"}
+    blocking = {key for key in graph.asset_check_keys if key.asset_key in upstream and graph.get(key).blocking}
+    assert set(REQUIRED_CHECKS) == blocking
+    assert len(REQUIRED_CHECKS) == len(blocking)
+
+
+def test_every_computed_asset_before_a_version_has_a_blocking_check() -> None:
+    # The check of the sets belongs to the training set, and reads all three; a ranking corrupts nothing after it.
+    graph = defs.resolve_asset_graph()
+    guarded = {key.asset_key.to_user_string() for key in graph.asset_check_keys if graph.get(key).blocking}
+    assert guarded == set(PARENTS) - {"instruments", "validation_set", "test_set", "feature_importance"}
+
+
+def test_a_check_says_what_it_found_to_be_so() -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.asset_check_keys:
+        assert graph.get(key).description, key.name
+
+
+def test_a_run_without_configuration_is_the_reference_experiment() -> None:
+    assert ExperimentResource().value() == Experiment()
+
+
+def test_the_launchpad_offers_every_number_of_the_experiment_with_a_description() -> None:
+    job = defs.resolve_implicit_global_asset_job_def()
+    resources = job.run_config_schema.config_type.fields["resources"].config_type.fields
+    fields = resources["experiment"].config_type.fields["config"].config_type.fields
+    assert set(fields) == set(Experiment.model_fields)
+    assert [name for name, field in fields.items() if not field.description] == []
+    for model in ("classifier", "regressor"):
+        nested = fields[model].config_type.fields
+        assert set(nested) == set(Experiment.model_fields[model].default.model_dump())
+
+
+def test_the_launchpad_offers_one_place_for_settings_and_none_beside_it() -> None:
+    job = defs.resolve_implicit_global_asset_job_def()
+    resources = job.run_config_schema.config_type.fields["resources"].config_type.fields
+    # Dagster always adds an io_manager of its own, which no asset here uses.
+    editable = {
+        name
+        for name, resource in resources.items()
+        if name != "io_manager"
+        and "config" in resource.config_type.fields
+        and resource.config_type.fields["config"].config_type.fields
+    }
+    assert editable == {"experiment", "platform"}

@@ -1,0 +1,408 @@
+"""What a person sees and clicks in the Dagster UI, from an empty home on: `boursomatic dev` in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect
+
+from boursomatic_assets_tests.browser import (
+    HOST,
+    RUN_SECONDS,
+    Product,
+    Window,
+    in_chromium,
+    open_window,
+    running_product,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import FloatRect, Locator, Page
+
+GROUPS = ("market_data", "features", "labels", "splits", "models", "metrics", "model_version")
+
+
+@dataclass(frozen=True)
+class Box:
+    """What the page of an asset has to show beyond what all have."""
+
+    group: str
+    is_table: bool = True
+    has_column_lineage: bool = True
+    pictures: int = 0
+
+
+BOXES = {
+    "instruments": Box("market_data", has_column_lineage=False),
+    "price_bars": Box("market_data", has_column_lineage=False),
+    "features": Box("features"),
+    "labels": Box("labels", pictures=1),
+    "train_set": Box("splits", pictures=2),
+    "validation_set": Box("splits", pictures=2),
+    "test_set": Box("splits", pictures=2),
+    "classifier": Box("models", is_table=False, pictures=1),
+    "regressor": Box("models", is_table=False, pictures=1),
+    "metrics": Box("metrics", is_table=False, has_column_lineage=False, pictures=2),
+    "feature_importance": Box("metrics", has_column_lineage=False, pictures=1),
+    "model_version": Box("model_version", is_table=False, has_column_lineage=False),
+}
+PHOTOGRAPHED = ("labels", "classifier", "metrics", "model_version")
+
+ASSETS = """{ assetNodes {
+  assetKey { path } groupName description opVersion kinds staleStatus owners { __typename }
+  assetChecksOrError { ... on AssetChecks { checks {
+    name description executionForLatestMaterialization { runId status }
+  } } }
+  assetMaterializations(limit: 1) {
+    runId tags { key value }
+    metadataEntries { label ... on JsonMetadataEntry { jsonString } ... on MarkdownMetadataEntry { mdStr } }
+  }
+} }"""
+
+
+@pytest.fixture(scope="module")
+def product() -> Iterator[Product]:
+    with running_product() as running:
+        yield running
+        assert running.interrupt() == 0
+        assert running.remaining() == []
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Window]:
+    with open_window() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def page(window: Window) -> Page:
+    return window.page
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    wanted = os.environ.get("BOURSOMATIC_SCREENSHOTS")
+    folder = Path(wanted) if wanted else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that succeeded, and what was known of the assets when it had."""
+
+    run_id: str
+    assets: dict[str, dict[str, Any]]
+
+    def data_versions(self) -> dict[str, str]:
+        return {name: _tag(asset, "dagster/data_version") for name, asset in self.assets.items()}
+
+    def metadata(self, asset: str) -> dict[str, str]:
+        """Entries by name; the content of those that are JSON or Markdown."""
+        entries = self.assets[asset]["assetMaterializations"][0]["metadataEntries"]
+        return {entry["label"]: entry.get("jsonString", entry.get("mdStr", "")) for entry in entries}
+
+
+@pytest.fixture(scope="module")
+def first_run(product: Product, page: Page) -> Run:
+    return _materialize_all(product, page)
+
+
+@pytest.fixture(scope="module")
+def second_run(product: Product, page: Page, first_run: Run) -> Run:  # noqa: ARG001 (comes after it)
+    return _materialize_all(product, page)
+
+
+def _materialize_all(product: Product, page: Page) -> Run:
+    _open_lineage(product, page)
+    return _launched(product, page.get_by_role("button", name="Materialize all"))
+
+
+def _launched(product: Product, button: Locator) -> Run:
+    """The run that a click starts, when it has succeeded."""
+    before = product.run_ids()
+    button.click()
+    new = wait_until(lambda: set(product.run_ids()) - set(before), RUN_SECONDS, "new run")
+    assert len(new) == 1
+    (run_id,) = new
+    product.require_success(run_id)
+    nodes = product.graphql(ASSETS)["assetNodes"]
+    return Run(run_id, {node["assetKey"]["path"][0]: node for node in nodes})
+
+
+def _tag(asset: dict[str, Any], key: str) -> str:
+    return next(tag["value"] for tag in asset["assetMaterializations"][0]["tags"] if tag["key"] == key)
+
+
+def _open_lineage(product: Product, page: Page) -> None:
+    # A graph that has to be made smaller to fit shows only the names of its boxes.
+    page.set_viewport_size({"width": 3600, "height": 2000})
+    page.goto(product.address("/asset-groups"))
+    expect(_drawn(page)).to_have_count(len(GROUPS))
+    expect(page.get_by_text("fetching statuses")).to_have_count(0)
+
+
+def _drawn(page: Page) -> Locator:
+    # An expanded group has a frame too, without a text.
+    return page.locator("foreignObject", has_text=re.compile(r"\S"))
+
+
+def _boxes(page: Page) -> list[tuple[str, FloatRect]]:
+    """Name and place of each box of the graph, group or asset."""
+    drawn = []
+    for box in _drawn(page).all():
+        place = box.bounding_box()
+        assert place is not None
+        drawn.append((box.locator("div").first.inner_text().splitlines()[0], place))
+    return drawn
+
+
+def _assert_read_from_left_to_right(places: dict[str, FloatRect]) -> None:
+    assert set(places) == set(GROUPS)
+    assert sorted(GROUPS, key=lambda name: places[name]["x"]) == list(GROUPS)
+
+
+@in_chromium
+def test_the_groups_read_from_left_to_right_as_the_pipeline(
+    product: Product, page: Page, screenshots: Path
+) -> None:
+    _open_lineage(product, page)
+    places = dict(_boxes(page))
+    _assert_read_from_left_to_right(places)
+    for left, right in pairwise(GROUPS):
+        assert places[left]["x"] + places[left]["width"] <= places[right]["x"]
+    page.screenshot(path=screenshots / "lineage_before.png")
+
+
+@in_chromium
+def test_materialize_all_is_one_click_to_success(
+    product: Product, page: Page, first_run: Run, screenshots: Path
+) -> None:
+    assert {asset["assetMaterializations"][0]["runId"] for asset in first_run.assets.values()} == {first_run.run_id}
+    page.set_viewport_size({"width": 1600, "height": 1400})
+    page.goto(product.address(f"/runs/{first_run.run_id}"))
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    expect(page.get_by_text("RUN_SUCCESS")).to_be_visible()
+    page.screenshot(path=screenshots / "run.png")
+
+
+@in_chromium
+@pytest.mark.usefixtures("first_run")
+def test_the_expanded_graph_draws_every_asset(product: Product, page: Page, screenshots: Path) -> None:
+    _open_lineage(product, page)
+    page.screenshot(path=screenshots / "lineage.png")
+    # The navigation has a button with the same picture.
+    page.locator("button:has([aria-label=settings])").last.click()
+    page.locator(":visible", has_text="Expand all groups").last.click()
+    expect(_drawn(page)).to_have_count(len(GROUPS) + len(BOXES))
+    page.keyboard.press("Escape")
+    drawn = _boxes(page)
+    assert Counter(name for name, _ in drawn) == Counter([*GROUPS, *BOXES])
+    # A group has its asset's name where it has only one; it is the wider box.
+    widest = {name: place for name, place in sorted(drawn, key=lambda box: box[1]["width"]) if name in GROUPS}
+    _assert_read_from_left_to_right(widest)
+    page.screenshot(path=screenshots / "lineage_expanded.png")
+
+
+@in_chromium
+@pytest.mark.parametrize("asset", BOXES)
+def test_every_box_has_a_description_metadata_plots_and_pictures(
+    asset: str, product: Product, page: Page, first_run: Run, screenshots: Path
+) -> None:
+    box = BOXES[asset]
+    page.set_viewport_size({"width": 1600, "height": 3000})
+    page.goto(product.address(f"/assets/{asset}?view=overview"))
+    _assert_definition_is_shown(page, box, first_run.assets[asset])
+    if box.is_table:
+        _assert_columns_are_described(page)
+    recorded = first_run.metadata(asset)
+    assert ("dagster/column_lineage" in recorded) == box.has_column_lineage
+    _assert_metadata_is_shown(page, set(recorded))
+    if asset in PHOTOGRAPHED:
+        page.screenshot(path=screenshots / f"{asset}.png")
+    pictures = [name for name, content in recorded.items() if content.startswith("![")]
+    assert len(pictures) == box.pictures
+    for name in pictures:
+        _assert_picture_is_shown(page, name, screenshots / f"{asset}_{name}.png")
+    _assert_plots_are_drawn(page)
+    if asset in PHOTOGRAPHED:
+        page.screenshot(path=screenshots / f"{asset}_plots.png")
+
+
+def _assert_definition_is_shown(page: Page, box: Box, asset: dict[str, Any]) -> None:
+    first_paragraph = asset["description"].partition("\n\n")[0]
+    words = " ".join(first_paragraph.replace("`", "").split())
+    expect(page.get_by_text(words, exact=True)).to_be_visible()
+    assert asset["groupName"] == box.group
+    assert asset["owners"]
+    assert asset["kinds"]
+    for heading in ("Group", "Owners", "Kinds", "Source code"):
+        expect(page.get_by_text(heading, exact=True)).to_be_visible()
+    # The group is named as its module.
+    link = page.get_by_role("link", name=f"Open {box.group}.py")
+    expect(link).to_have_attribute("href", re.compile(rf"/assets/{box.group}\.py:\d+$"))
+    page.get_by_text("Compute details", exact=True).click()
+    expect(page.get_by_text("Code version", exact=True)).to_be_visible()
+    expect(page.get_by_title(asset["opVersion"])).to_be_visible()
+
+
+def _table(page: Page, first_heading: str) -> Locator:
+    heading = page.get_by_role("cell", name=first_heading, exact=True)
+    return page.get_by_role("table").filter(has=heading)
+
+
+def _row(page: Page, name: str) -> Locator:
+    """The row of a metadata entry. A preview is a table, too, inside a row."""
+    rows = _table(page, "Key").locator("> tbody > tr")
+    return rows.filter(has=page.get_by_role("cell", name=name, exact=True)).first
+
+
+def _assert_columns_are_described(page: Page) -> None:
+    rows = _table(page, "Column name").locator("tbody tr")
+    expect(rows.first).to_be_visible()
+    for row in rows.all():
+        name, kind, description = (cell.inner_text().strip() for cell in row.locator("td").all())
+        assert name
+        assert kind
+        assert description, f"{name} has no description"
+
+
+def _assert_metadata_is_shown(page: Page, recorded: set[str]) -> None:
+    # What Dagster knows by a name of its own has its own place on the page.
+    for name in sorted(name for name in recorded if not name.startswith("dagster/")):
+        value = _row(page, name).locator("> td").nth(2)
+        expect(value).to_have_text(re.compile(r"\S"))
+
+
+def _assert_picture_is_shown(page: Page, name: str, path: Path) -> None:
+    # In the table itself the UI shows only short Markdown.
+    _row(page, name).get_by_text("[Show Markdown]", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    picture = dialog.locator("img")
+    expect(picture).to_be_visible()
+    expect(picture).to_have_attribute("src", re.compile("^data:image/png;base64,"))
+    expect(picture).to_have_attribute("alt", re.compile(r"\S"))
+    width, natural_width = picture.evaluate("image => [image.clientWidth, image.naturalWidth]")
+    # Drawn in its own size: neither broken nor squeezed until its text cannot be read.
+    assert width == natural_width > 0
+    page.screenshot(path=path)
+    dialog.get_by_role("button", name="Close").click()
+    expect(picture).to_be_hidden()
+
+
+def _assert_plots_are_drawn(page: Page) -> None:
+    page.get_by_role("button", name="Plots").click()
+    expect(page.locator("canvas").first).to_be_visible()
+    inked = (
+        "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(byte => byte)"
+    )
+    wait_until(lambda: page.locator("canvas").first.evaluate(inked), 30, "ink on the plot")
+
+
+@in_chromium
+def test_every_check_passed_and_says_what_it_checks(first_run: Run) -> None:
+    checks = [check for asset in first_run.assets.values() for check in asset["assetChecksOrError"]["checks"]]
+    assert len(checks) > len(GROUPS)
+    for check in checks:
+        last = check["executionForLatestMaterialization"]
+        assert (last["status"], last["runId"]) == ("SUCCEEDED", first_run.run_id), check["name"]
+        assert check["description"], check["name"]
+
+
+@in_chromium
+@pytest.mark.parametrize(
+    "asset",
+    ["price_bars", "features", "labels", "train_set", "classifier", "regressor", "metrics", "model_version"],
+)
+def test_the_checks_tab_is_green(
+    asset: str, product: Product, page: Page, first_run: Run, screenshots: Path
+) -> None:
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    page.goto(product.address(f"/assets/{asset}?view=checks"))
+    checks = first_run.assets[asset]["assetChecksOrError"]["checks"]
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(checks))
+    expect(page.get_by_text("Passed", exact=True)).to_be_visible()
+    page.screenshot(path=screenshots / f"{asset}_checks.png")
+
+
+@in_chromium
+def test_a_second_run_on_unchanged_inputs_changes_no_version_and_leaves_nothing_stale(
+    first_run: Run, second_run: Run
+) -> None:
+    before, after = first_run.data_versions(), second_run.data_versions()
+    # Each training is a version of its own, even of the same models.
+    assert before.pop("model_version") != after.pop("model_version")
+    assert before == after
+    assert {asset["staleStatus"] for asset in second_run.assets.values()} == {"FRESH"}
+
+
+@in_chromium
+def test_a_horizon_changed_in_the_launchpad_reaches_the_model_version(
+    product: Product, page: Page, second_run: Run, screenshots: Path
+) -> None:
+    page.set_viewport_size({"width": 1600, "height": 1400})
+    location = product.graphql(
+        "{ repositoriesOrError { ... on RepositoryConnection { nodes { location { name } } } } }"
+    )
+    (repository,) = location["repositoriesOrError"]["nodes"]
+    page.goto(product.address(f"/locations/{repository['location']['name']}/jobs/whole_graph/playground"))
+    # The Launchpad opens with every default written out.
+    expect(page.get_by_text("horizon: 20")).to_be_visible()
+    page.locator(".CodeMirror").evaluate(
+        "({CodeMirror: editor}) => editor.setValue(editor.getValue().replace('horizon: 20', 'horizon: 10'))"
+    )
+    expect(page.get_by_text("No errors")).to_be_visible()
+    page.screenshot(path=screenshots / "launchpad.png")
+    run = _launched(product, page.get_by_role("button", name="Launch Run"))
+    assert json.loads(run.metadata("model_version")["experiment"])["horizon"] == 10
+    assert {asset["staleStatus"] for asset in run.assets.values()} == {"FRESH"}
+    before, after = second_run.data_versions(), run.data_versions()
+    unchanged = {name for name in BOXES if before[name] == after[name]}
+    assert unchanged == {"instruments", "price_bars", "features"}
+    # One of the three versions is active: the newest, which is listed first.
+    lines = product.command("models", "list").splitlines()
+    rows = [line for line in lines if re.match(r"\W*\d{8}_\d{6}_[0-9a-f]{6}\b", line)]
+    assert [bool(re.search(r"\byes\b", row)) for row in rows] == [True, False, False]
+
+
+@in_chromium
+def test_the_pages_ask_nothing_outside_this_machine_and_none_breaks(product: Product, window: Window) -> None:
+    # Last of the browser's tests, so that it judges what all the others opened.
+    _open_lineage(product, window.page)
+    asked = {urlsplit(address.removeprefix("blob:")) for address in window.addresses}
+    assert {address.hostname for address in asked if address.scheme != "data"} == {HOST}
+    assert window.errors == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_a_run_leaves_no_process() -> None:
+    with running_product() as product:
+        (repository,) = product.graphql(
+            "{ repositoriesOrError { ... on RepositoryConnection { nodes { name location { name } } } } }"
+        )["repositoriesOrError"]["nodes"]
+        selector = {
+            "repositoryLocationName": repository["location"]["name"],
+            "repositoryName": repository["name"],
+            "jobName": "whole_graph",
+        }
+        launched = product.graphql(
+            "mutation ($to: ExecutionParams!) { launchRun(executionParams: $to) {"
+            " ... on LaunchRunSuccess { run { runId } } } }",
+            to={"selector": selector},
+        )
+        run_id = launched["launchRun"]["run"]["runId"]
+        wait_until(lambda: product.run_status(run_id) == "STARTED", RUN_SECONDS, "start of the run")
+        assert product.interrupt() == 0
+        assert product.remaining() == []
