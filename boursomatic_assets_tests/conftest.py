@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import tempfile
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,14 @@ def cut_off(home: Path) -> None:
         folders = [part for part in process.info["cmdline"] or [] if part.startswith(f"{home}/")]
         if process.info["name"] == "postgres" and folders:
             process.send_signal(signal.SIGQUIT)
-            process.wait(30)
+            wait_until_ended(process)
+
+
+def wait_until_ended(process: psutil.Process) -> None:
+    """Wait for the end of a process, whether or not the one that adopted it takes notice."""
+    with suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
 
 
 def settings_at(home: Path) -> Settings:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def shared_file(name: str) -> Path:
     """A file of the folder `shared` beside the checkout.
 
-    Where it is absent the test is reported as left out; with `BOURSOMATIC_TESTS_COMPLETE` set, as in CI, that is a failure.
+    Where it is absent the test is reported as left out; with `BOURSOMATIC_TESTS_COMPLETE` set, as in CI, that is a
+    failure.
     """
     path = Path(__file__).resolve().parents[2] / "shared" / name
     if not path.exists():

@@ -111,20 +111,20 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
 
 def _evidence(context: dg.AssetExecutionContext, classifier: FittedModel, regressor: FittedModel) -> dict[str, Any]:
     """Fingerprints of the data behind the models, once checks, lineage and digests have vouched for them."""
-    unmet = unmet_checks(context.instance, context.run.run_id, REQUIRED_CHECKS)
-    if unmet:
-        listed = "".join(f"\n  {name}: {why}" for name, why in unmet.items())
-        message = (
-            f"no model version is recorded while these checks do not hold:{listed}\n"
-            "Look at them in the UI, mend the cause, then: boursomatic materialize"
-        )
-        raise dg.Failure(description=message, allow_retries=False)
     outdated = outdated_inputs(context.instance, context.run.run_id, _MADE_FROM)
     if outdated:
         listed = "".join(f"\n  {name}: {', '.join(inputs)}" for name, inputs in outdated.items())
         message = (
             f"no model version is recorded from parts that do not belong together; inputs that changed:{listed}"
             "\nMake them anew: boursomatic materialize --select features+"
+        )
+        raise dg.Failure(description=message, allow_retries=False)
+    unmet = unmet_checks(context.instance, context.run.run_id, REQUIRED_CHECKS)
+    if unmet:
+        listed = "".join(f"\n  {name}: {why}" for name, why in unmet.items())
+        message = (
+            f"no model version is recorded while these checks do not hold:{listed}\n"
+            "Look at them in the UI, mend the cause, then: boursomatic materialize"
         )
         raise dg.Failure(description=message, allow_retries=False)
     for name, model in (("classifier", classifier), ("regressor", regressor)):

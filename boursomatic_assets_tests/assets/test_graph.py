@@ -56,7 +56,7 @@ PICTURES = {
     "labels": {"label_mix"},
     **{name: {"label_mix", "timeline"} for name in SETS},
     **{name: {"where_each_input_comes_from"} for name in MODELS},
-    "metrics": {"confusion", "equity"},
+    "metrics": {"confusion_matrices", "equity_and_drawdown"},
     "feature_importance": {"importance"},
 }
 BUNDLE = {
@@ -193,7 +193,8 @@ def test_every_table_has_its_rows_columns_and_a_description_of_each_column(
     if asset in stored:
         assert metadata["dagster/row_count"] == stored[asset].height
         assert {name: column.type for name, column in columns.items()} == {
-            name: str(dtype) for name, dtype in stored[asset].schema.items()
+            name: "Enum(BUY, HOLD, SELL)" if name == "label" else str(dtype)
+            for name, dtype in stored[asset].schema.items()
         }
     else:
         assert first.installation.ask(f"SELECT count(*) FROM {asset}") == [  # noqa: S608
@@ -228,13 +229,14 @@ def test_every_column_of_features_labels_and_sets_has_lineage(first: Run) -> Non
 
 
 @pytest.mark.parametrize("asset", TABLES)
-def test_the_preview_of_a_table_shows_its_columns_and_first_rows(first: Run, asset: str) -> None:
+def test_the_preview_of_a_table_shows_its_columns_and_a_few_rows(first: Run, asset: str) -> None:
     metadata = first.metadata(asset)
     head, rule, *rows = metadata["preview"].splitlines()
     columns = [column.name for column in metadata["dagster/column_schema"].columns]
     assert [cell.strip() for cell in head.strip("|").split("|")] == columns
     assert rule == "|" + "---|" * len(columns)
-    assert len(rows) == 5
+    # Five rows; of a panel the newest of each symbol, and FB came too late for the first two sets.
+    assert len(rows) == (4 if asset in {"train_set", "validation_set"} else 5)
     if "symbol" in columns:
         assert rows[0].startswith("| AAPL |")
 
@@ -273,7 +275,8 @@ def test_paths_lead_to_what_was_stored(first: Run) -> None:
         assert path.is_relative_to(first.installation.artifacts)
         assert path.stat().st_size == first.metadata(name)["bytes"]
     for name in ("instruments", "price_bars", "features"):
-        assert first.metadata(name)["dagster/uri"].endswith(f"#{name}")
+        assert first.metadata(name)["dagster/table_name"] == f"public.{name}"
+        assert first.metadata(name)["dagster/uri"].startswith("postgresql://")
 
 
 def test_data_versions_are_the_content_and_nothing_else(first: Run, stored: dict[str, pl.DataFrame]) -> None:
@@ -408,7 +411,8 @@ def test_metrics_have_every_promised_figure_and_its_baseline(first: Run) -> None
     }  # fmt: skip
     for name in promised:
         assert isinstance(first.metrics[name], float), name
-        assert first.metadata("metrics")[name] == first.metrics[name]
+        # Six digits for people; the value itself has them all.
+        assert first.metadata("metrics")[name] == pytest.approx(first.metrics[name], rel=1e-5)
     for name in ("val", "test"):
         report = first.metrics[f"classification_report_{name}"]
         assert {"BUY", "HOLD", "SELL"} <= set(report)

@@ -263,6 +263,13 @@ UNREACHABLE = [
 ]
 
 
+# Signs that ought to be written %40, %2F, %25, %20: whatever becomes of the address, its password is not shown.
+MISTYPED = [
+    f"postgresql://reader:{password}@127.0.0.1:1/prices"
+    for password in ("p@hush-hush", "hush/hush", "hush%zz", "hush hush", "hush#hush", "hush?hush", "p:hush")
+]
+
+
 def everything_shown(error: BaseException) -> str:
     return repr(error) + "".join(traceback.format_exception(error))
 
@@ -282,6 +289,23 @@ def test_nor_does_a_columnar_read_show_the_password(url: str) -> None:
     with pytest.raises(DatabaseUnreachableError, match="DATABASE_URL") as caught:
         database.read("SELECT 1")
     assert "hush" not in everything_shown(caught.value)
+
+
+@pytest.mark.parametrize("url", MISTYPED)
+def test_nor_does_any_error_show_a_password_that_was_mistyped(url: str) -> None:
+    settings = Settings.from_environment({"DATABASE_URL": url})
+    for attempt in (lambda: Database.open(settings), lambda: Database(database_url(settings)).read("SELECT 1")):
+        with pytest.raises(BoursomaticError, match="DATABASE_URL") as caught:
+            attempt()
+        assert "hush" not in everything_shown(caught.value)
+
+
+def test_a_parameter_that_postgresql_does_not_know_is_named() -> None:
+    settings = Settings.from_environment({"DATABASE_URL": f"{UNREACHABLE[0]}?nonsense=1"})
+    for attempt in (lambda: Database.open(settings), lambda: Database(database_url(settings)).read("SELECT 1")):
+        with pytest.raises(DatabaseUnreachableError, match="nonsense") as caught:
+            attempt()
+        assert "hush" not in everything_shown(caught.value)
 
 
 @pytest.mark.parametrize("url", UNREACHABLE)

@@ -19,7 +19,7 @@ from boursomatic_assets.errors import DatabaseUnreachableError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage import server
 from boursomatic_assets.storage.database import Database
-from boursomatic_assets_tests.conftest import settings_at
+from boursomatic_assets_tests.conftest import settings_at, wait_until_ended
 from boursomatic_assets_tests.storage.processes import WAIT, at_once, finish, spawn, wait_until_ready
 
 if TYPE_CHECKING:
@@ -50,9 +50,13 @@ def cluster() -> Iterator[Path]:
 @pytest.fixture
 def stopped(settings: Settings, cluster: Path) -> Settings:
     """Settings of an embedded server that was there before; to copy it is faster than to make it."""
-    # With owners: run by root, the server has a user of its own.
-    subprocess.run(["cp", "-a", str(cluster), str(settings.home / "postgres")], check=True)  # noqa: S607
+    copy(cluster, settings.home)
     return settings
+
+
+def copy(cluster: Path, home: Path) -> None:
+    # With owners: run by root, the server has a user of its own.
+    subprocess.run(["cp", "-a", str(cluster), str(home / "postgres")], check=True)  # noqa: S607
 
 
 def postmaster(home: Path) -> psutil.Process:
@@ -159,7 +163,7 @@ def test_a_set_up_whose_children_outlive_it_does_not_disturb_the_next(settings: 
         assert answer(server.database_url(settings), "SELECT current_database()") == "boursomatic"
     finally:
         later.join()
-        psutil.wait_procs([orphan], timeout=30)
+        wait_until_ended(orphan)
 
 
 def held_while_starting(process: subprocess.Popen[str], home: Path) -> psutil.Process:
@@ -207,7 +211,7 @@ def test_a_server_still_stopping_is_waited_for_and_started_anew(stopped: Setting
         finish(opener)
     finally:
         later.join()
-        stopping.wait(30)
+        wait_until_ended(stopping)
 
 
 def test_a_process_id_left_by_a_dead_server_and_given_to_another_program_is_not_believed(
@@ -265,6 +269,20 @@ def test_eight_processes_that_open_an_empty_home_at_once_find_one_database(setti
     assert not server.is_running(settings)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to make a process adopt orphans")
+def test_a_server_whose_end_nobody_takes_notice_of_counts_as_stopped(stopped: Settings) -> None:
+    # As in a container without an init process: what adopted the server, here its opener, never collects it.
+    adopt_orphans = "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
+    opener = spawn(adopt_orphans + OPEN + WAIT)
+    wait_until_ready(opener)
+    ended = postmaster(stopped.home)
+    assert server.stop(stopped)
+    assert ended.status() == psutil.STATUS_ZOMBIE
+    assert not server.is_running(stopped)
+    assert answer(server.database_url(stopped), "SELECT current_database()") == "boursomatic"
+    finish(opener)
+
+
 def test_a_home_that_cannot_be_created_is_named_with_what_to_do() -> None:
     with pytest.raises(DatabaseUnreachableError, match="BOURSOMATIC_HOME") as caught:
         server.database_url(settings_at(Path("/proc/nowhere/home")))
@@ -306,9 +324,11 @@ def test_a_home_whose_name_holds_a_space_works_or_is_refused_for_the_space(home:
         server.stop(settings)
 
 
-def test_a_home_whose_path_is_too_long_for_a_socket_works(home: Path) -> None:
+def test_a_home_whose_path_is_too_long_for_a_socket_works(home: Path, cluster: Path) -> None:
     # A socket's path ends at about 100 characters.
     settings = settings_at(home / ("long" * 30))
+    settings.home.mkdir()
+    copy(cluster, settings.home)
     url = server.database_url(settings)
     assert answer(url, "SELECT current_database()") == "boursomatic"
     elsewhere = Path(str(answer(url, "SHOW unix_socket_directories")))
