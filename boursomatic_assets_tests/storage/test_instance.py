@@ -150,7 +150,9 @@ class Graph:
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance, self.name = instance, f"noted_{next(_numbers)}"
-        self.checks = [dg.AssetCheckKey(dg.AssetKey(self.name), "holds")]
+        self.checks: dict[dg.AssetCheckKey, list[dg.AssetKey]] = {
+            dg.AssetCheckKey(dg.AssetKey(self.name), "holds"): []
+        }
 
     def run(self, *, asset: bool = True, passes: bool | None = True, rows: int = 3) -> str:
         """Materialize the asset, evaluate its check (unless `passes` is None), or both; the run's id."""
@@ -196,13 +198,28 @@ def test_a_check_that_was_never_evaluated_does_not_vouch(graph: Graph) -> None:
 def test_a_check_that_failed_does_not_vouch(graph: Graph) -> None:
     own = graph.run(passes=False)
     assert graph.unmet(own) == graph.unmet() == [f"failed in run {own}"]
-    assert list(unmet_checks(graph.instance, own, graph.checks)) == [str(graph.checks[0])]
+    assert list(unmet_checks(graph.instance, own, graph.checks)) == list(map(str, graph.checks))
 
 
 def test_a_check_that_saw_an_older_materialization_does_not_vouch_until_evaluated_again(graph: Graph) -> None:
     graph.run()
     graph.run(passes=None)
     assert graph.unmet() == [f"not evaluated since {graph.name} was materialized last"]
+    graph.run(asset=False)
+    assert graph.unmet() == []
+
+
+def test_a_check_that_looks_at_another_asset_too_does_not_vouch_once_that_one_is_newer(
+    instance: dg.DagsterInstance, graph: Graph
+) -> None:
+    other = Graph(instance)
+    (check,) = graph.checks
+    graph.checks[check] = [dg.AssetKey(other.name)]
+    # Never materialized, the other one has nothing that could be newer.
+    graph.run()
+    assert graph.unmet() == []
+    own = other.run()
+    assert graph.unmet() == graph.unmet(own) == [f"not evaluated since {other.name} was materialized last"]
     graph.run(asset=False)
     assert graph.unmet() == []
 
