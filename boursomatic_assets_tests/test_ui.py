@@ -46,7 +46,7 @@ class Box:
 
 BOXES = {
     "instruments": Box("market_data", has_column_lineage=False),
-    "price_bars": Box("market_data", has_column_lineage=False),
+    "price_bars": Box("market_data"),
     "features": Box("features"),
     "labels": Box("labels", pictures=1),
     "train_set": Box("splits", pictures=2),

@@ -138,21 +138,21 @@ def test_fewer_sessions_than_the_split_needs(trained: Installation, prices: Path
 
 
 @pytest.mark.parametrize(
-    ("closes", "mix"),
+    ("closes", "absent"),
     [
         # 1.005 ** 20 is 1.105: every return over 20 sessions is above +5 %
-        ([10 * 1.005**i for i in range(400)], "'HOLD': 0, 'SELL': 0"),
-        ([10.0] * 400, "'BUY': 0"),
+        ([10 * 1.005**i for i in range(400)], ("'HOLD': 0", "'SELL': 0")),
+        ([10.0] * 400, ("'BUY': 0", "'SELL': 0")),
     ],
     ids=["steadily rising", "constant"],
 )
-def test_one_class_only(trained: Installation, prices: Path, closes: list[float], mix: str) -> None:
+def test_one_class_only(trained: Installation, prices: Path, closes: list[float], absent: tuple[str, str]) -> None:
     write(prices, rows_of(closes))
     before = Before(trained)
     assert says(
         ingest(trained, prices),
         "the classifier needs rows of every class to train on",
-        mix,
+        *absent,
         "buy_threshold, sell_threshold",
     )
     assert before.still_there()

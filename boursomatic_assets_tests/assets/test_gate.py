@@ -264,6 +264,23 @@ def test_within_a_run_a_failed_blocking_check_skips_what_follows(trained: Instal
     assert trained.ask("SELECT max(xmin::text::bigint), count(*) FROM features") == features
 
 
+def test_a_tampered_bundle_fails_its_check_by_name(trained: Installation) -> None:
+    assert trained.execute(ALONE).success
+    (active,) = [row for row in trained.versions() if row.is_active]
+    recorded = dg.AssetSelection.checks(
+        dg.AssetCheckKey(dg.AssetKey("model_version"), "the_bundle_is_what_was_recorded")
+    )
+    assert check_passed(trained.execute(recorded)) == [True]
+
+    pickled = trained.artifacts / "models" / active.version / "classifier.pkl"
+    pickled.write_bytes(pickled.read_bytes() + b".")
+    refused = trained.execute(recorded)
+    assert not refused.success
+    message = failure_of(refused, "model_version_the_bundle_is_what_was_recorded")
+    assert TamperedArtifactError.__name__ in message
+    assert "classifier.pkl is not the file that was recorded" in message
+
+
 def test_a_truncated_panel_is_refused_with_its_name(trained: Installation) -> None:
     path = path_of(trained, "train_set")
     path.write_bytes(path.read_bytes()[:-100])
