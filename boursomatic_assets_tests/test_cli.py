@@ -132,6 +132,7 @@ def test_help_answers_without_importing_dagster_or_any_library_of_the_graph(empt
         ("materialize --lookback-days -5", "--lookback-days"),
         ("materialize --lookback-days soon", "--lookback-days"),
         ("materialize --lookback-days 1.5", "--lookback-days"),
+        ("materialize --lookback-days 99999999999", "--lookback-days"),
         ("materialize --select", "--select"),
         ("models list --limit 0", "--limit"),
         ("dev --port 70000", "--port"),
@@ -330,6 +331,17 @@ def test_the_provider_comes_from_the_environment_and_an_option_overrules_it(
     ended = installation.run("materialize", "--select", "instruments", "--provider", "sample", **provider)
     assert ended.code == 0, ended.errors
     assert installation.ask("SELECT count(*) FROM instruments") == [(5,)]
+
+
+@pytest.mark.parametrize("arguments", ["materialize", "materialize --provider sample", "bench"])
+def test_a_path_that_the_provider_would_not_read_is_wrong_usage(
+    empty: Installation, prices: Path, arguments: str
+) -> None:
+    # Ignored, it would give a model of the bundled prices to someone who named others.
+    ended = empty.run(*arguments.split(), "--path", str(prices))
+    assert ended.code == 2
+    assert "--provider files" in ended.said
+    assert list(empty.home.iterdir()) == []
 
 
 def test_a_setting_that_cannot_be_read_is_named(empty: Installation) -> None:
