@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FAILED = 1
 HOST = "127.0.0.1"
 STOPPING_SECONDS = 30
+MOST_DAYS = 100_000
 
 app = typer.Typer(
     help="Daily price bars to BUY / HOLD / SELL models that can be believed and traced.\n\n"
@@ -70,7 +71,9 @@ def materialize(  # noqa: PLR0913 (each is an option)
     path: Path = None,
     lookback_days: Annotated[
         int | None,
-        typer.Option(min=1, help="Calendar days before the newest bar to train on.", show_default="2000"),
+        typer.Option(
+            min=1, max=MOST_DAYS, help="Calendar days before the newest bar to train on.", show_default="2000"
+        ),
     ] = None,
     artifacts_dir: Annotated[
         str | None,
@@ -88,6 +91,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
 
       boursomatic materialize --select features+        (retrain on the stored bars)
     """
+    _require_files(provider, path)
     overrides = {"provider": provider, "provider_path": path, "artifacts_dir": artifacts_dir}
     configuration = {
         "platform": {"config": {name: value for name, value in overrides.items() if value is not None}},
@@ -112,6 +116,15 @@ def materialize(  # noqa: PLR0913 (each is an option)
 def _program() -> str:
     """Name the program as a person would type it: by name where the shell finds it, else by its path."""
     return "boursomatic" if shutil.which("boursomatic") == sys.argv[0] else sys.argv[0]
+
+
+def _require_files(provider: str | None, path: str | None) -> None:
+    """Refuse a path that the provider would ignore: prices were named, and others would be used."""
+    from boursomatic_assets.settings import Settings
+
+    if path is not None and (provider or Settings.from_environment().provider) != "files":
+        message = "only the provider files reads a path; add: --provider files"
+        raise typer.BadParameter(message, param_hint="--path")
 
 
 def _execute(select: str | None, configuration: Mapping[str, Any], *, verbose: bool) -> dict[str, dict[str, Any]]:
@@ -291,6 +304,7 @@ def list_models(
 @app.command()
 def bench(provider: Provider = None, path: Path = None) -> None:
     """Measure each stage (seconds, rows a second, peak memory) and LightGBM alone, in a home of its own."""
+    _require_files(provider, path)
     from boursomatic_assets.bench import run_benchmark
 
     run_benchmark(console, provider or "sample", path)

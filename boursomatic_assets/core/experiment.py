@@ -42,7 +42,7 @@ class Experiment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lookback_days: int = Field(
-        2000, ge=1, description="Calendar days before the newest bar that are read for training."
+        2000, ge=1, le=100_000, description="Calendar days before the newest bar that are read for training."
     )
     features: tuple[str, ...] = Field(FEATURE_NAMES, min_length=1, description="Model inputs, in order.")
     horizon: int = Field(20, ge=1, description="Sessions ahead that a label looks.")
