@@ -306,8 +306,10 @@ def bench(provider: Provider = None, path: Path = None) -> None:
     """Measure each stage (seconds, rows a second, peak memory) and LightGBM alone, in a home of its own."""
     _require_files(provider, path)
     from boursomatic_assets.bench import run_benchmark
+    from boursomatic_assets.settings import Settings
 
-    run_benchmark(console, provider or "sample", path)
+    settings = Settings.from_environment()
+    run_benchmark(console, provider or settings.provider, path or settings.provider_path)
 
 
 def _open_database() -> "tuple[Settings, Database]":

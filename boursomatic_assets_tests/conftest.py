@@ -40,7 +40,8 @@ def environment_at(home: Path) -> Iterator[None]:
     """An environment that says nothing but where the home is; what it was before comes back at the end."""
     before = dict(os.environ)
     for name in before:
-        if name in _SETTINGS or name.startswith(_PREFIXES):
+        # Whether tests may be left out is not the product's setting, and stays.
+        if name != "BOURSOMATIC_TESTS_COMPLETE" and (name in _SETTINGS or name.startswith(_PREFIXES)):
             del os.environ[name]
     os.environ["BOURSOMATIC_HOME"] = str(home)
     try:

@@ -58,3 +58,13 @@ def test_bench_of_a_file_that_is_not_there_fails_with_one_message(tmp_path: Path
     assert ended.code == 1
     assert "there is nothing at" in ended.said
     assert "Traceback" not in ended.said
+
+
+def test_bench_reads_the_path_when_the_environment_has_chosen_files(tmp_path: Path) -> None:
+    # One bar is too few for any feature: a bench of anything else would end well.
+    prices = tmp_path / "prices.csv"
+    prices.write_text("Date,Symbol,Open,High,Low,Close,Volume\n2015-01-05,ZZZ,10,11,9,10.5,1000\n")
+    with new_installation() as installation:
+        ended = installation.run("bench", "--path", str(prices), BOURSOMATIC_PROVIDER="files")
+    assert ended.code == 1
+    assert "features need at least 21 sessions of one symbol" in ended.said

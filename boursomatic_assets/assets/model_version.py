@@ -20,7 +20,7 @@ from boursomatic_assets.storage.model_store import (
     require_digests,
     save_bundle,
 )
-from boursomatic_assets.storage.model_table import ModelRow, active_versions, list_versions, record_active
+from boursomatic_assets.storage.model_table import ModelRow, active_version, active_versions, record_active
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 
 # Dagster's blocking checks stop what follows in their own run only; these must have passed whatever the run.
@@ -159,6 +159,8 @@ def exactly_one_version_is_active(platform: PlatformResource) -> dg.AssetCheckRe
 @dg.asset_check(asset=model_version, blocking=True)
 def the_bundle_is_what_was_recorded(platform: PlatformResource) -> dg.AssetCheckResult:
     """Every file of the active bundle has the digest that its manifest says, and the manifest the row's."""
-    active = next(row for row in list_versions(platform.database()) if row.is_active)
+    active = active_version(platform.database())
+    if active is None:
+        return dg.AssetCheckResult(passed=False, description="No version is active.")
     bundle = open_bundle(active.model_path, active.manifest_sha256)
     return dg.AssetCheckResult(passed=True, metadata={"version": active.version, "files": len(bundle.files)})

@@ -82,9 +82,17 @@ def record_active(database: Database, row: ModelRow) -> str | None:
 
 def list_versions(database: Database, limit: int = 50) -> list[ModelRow]:
     """The newest versions first."""
-    query = f"SELECT {_COLUMNS} FROM model_versions ORDER BY trained_at DESC, version DESC LIMIT :limit"  # noqa: S608
+    return _rows(database, f"ORDER BY trained_at DESC, created_at DESC, version DESC LIMIT {int(limit)}")
+
+
+def active_version(database: Database) -> ModelRow | None:
+    """The active version; None before the first training."""
+    return next(iter(_rows(database, "WHERE is_active")), None)
+
+
+def _rows(database: Database, condition: str) -> list[ModelRow]:
     with database.connection() as connection:
-        rows = connection.execute(sa.text(query), {"limit": limit}).mappings().all()
+        rows = connection.execute(sa.text(f"SELECT {_COLUMNS} FROM model_versions {condition}")).mappings().all()  # noqa: S608
     return [
         ModelRow(
             version=row["version"],
