@@ -113,20 +113,14 @@ def _evidence(context: dg.AssetExecutionContext, classifier: FittedModel, regres
     """Fingerprints of the data behind the models, once checks, lineage and digests have vouched for them."""
     outdated = outdated_inputs(context.instance, context.run.run_id, _MADE_FROM)
     if outdated:
-        listed = "".join(f"\n  {name}: {', '.join(inputs)}" for name, inputs in outdated.items())
-        message = (
-            f"no model version is recorded from parts that do not belong together; inputs that changed:{listed}"
-            "\nMake them anew: boursomatic materialize --select features+"
-        )
-        raise dg.Failure(description=message, allow_retries=False)
+        changed = {name: ", ".join(inputs) for name, inputs in outdated.items()}
+        what = "from parts that do not belong together; inputs that changed"
+        raise _refusal(what, changed, "Make them anew: boursomatic materialize --select features+")
     unmet = unmet_checks(context.instance, context.run.run_id, REQUIRED_CHECKS)
     if unmet:
-        listed = "".join(f"\n  {name}: {why}" for name, why in unmet.items())
-        message = (
-            f"no model version is recorded while these checks do not hold:{listed}\n"
-            "Look at them in the UI, mend the cause, then: boursomatic materialize"
-        )
-        raise dg.Failure(description=message, allow_retries=False)
+        remedy = "Look at them in the UI, mend the cause, then: boursomatic materialize"
+        what = "while these checks do not hold"
+        raise _refusal(what, unmet, remedy)
     for name, model in (("classifier", classifier), ("regressor", regressor)):
         recorded = recorded_metadata(context.instance, context.run.run_id, name)
         require_digests(name, model, recorded["text_sha256"], recorded["pickle_sha256"])
@@ -137,6 +131,12 @@ def _evidence(context: dg.AssetExecutionContext, classifier: FittedModel, regres
         for name in _SETS
         for recorded in [recorded_metadata(context.instance, context.run.run_id, name)]
     }
+
+
+def _refusal(why: str, found: dict[str, str], remedy: str) -> dg.Failure:
+    listed = "".join(f"\n  {name}: {text}" for name, text in found.items())
+    message = f"no model version is recorded {why}:{listed}\n{remedy}"
+    return dg.Failure(description=message, allow_retries=False)
 
 
 def _files_table(folder: str, digest: str) -> str:
