@@ -22,7 +22,7 @@ BAR_SCHEMA: dict[str, pl.DataType] = {
 }
 PANEL_KEY = ["symbol", "session"]
 INSTRUMENT_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
-    ("symbol", "exchange", "name", "sector", "market_cap_bucket", "pe_bucket"), pl.String()
+    ("symbol", "exchange", "name", "sector", "market_cap_bucket", "pe_bucket", "currency"), pl.String()
 )
 
 EXAMPLES_IN_A_MESSAGE = 5
