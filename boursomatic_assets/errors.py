@@ -4,7 +4,11 @@
     ├── ConfigurationError (ValueError)           settings or experiment that cannot be used
     ├── ProviderError
     │   ├── UnknownProviderError (LookupError)    no provider of that name
-    │   └── SourceFileError (ValueError)          a price file missing, truncated or without a column
+    │   ├── SourceFileError (ValueError)          a price file missing, truncated or without a column
+    │   ├── SourceFailedError (ConnectionError)   a source that is down, refuses or answers with rubbish
+    │   ├── SymbolNotFoundError (LookupError)     a symbol that the source does not know
+    │   ├── NoBarsError (LookupError)             a known symbol without bars for the dates asked for
+    │   └── DelistedError (LookupError)           a symbol that has stopped trading
     ├── PanelError (ValueError)
     │   ├── BarContractError                      too many bars break the bar contract
     │   ├── PanelContractError                    a panel unsorted, duplicated or lacking a column
@@ -43,6 +47,22 @@ class UnknownProviderError(ProviderError, LookupError):
 
 class SourceFileError(ProviderError, ValueError):
     """A price file that is missing, truncated, or lacks a needed column."""
+
+
+class SourceFailedError(ProviderError, ConnectionError):
+    """A price source is down, refuses, or answers with something that is no prices."""
+
+
+class SymbolNotFoundError(ProviderError, LookupError):
+    """The source does not know the symbol."""
+
+
+class NoBarsError(ProviderError, LookupError):
+    """The source knows the symbol and has no bars for the dates asked for."""
+
+
+class DelistedError(ProviderError, LookupError):
+    """The symbol has stopped trading."""
 
 
 class PanelError(BoursomaticError, ValueError):

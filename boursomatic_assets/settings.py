@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PROVIDER = "sample"
 DEFAULT_MAX_REJECTED_SHARE = 0.01
+DEFAULT_MIN_ARRIVED_SHARE = 0.98
+DEFAULT_OVERLAP_SESSIONS = 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,19 @@ class Settings:
         `BOURSOMATIC_MAX_REJECTED_SHARE`: the share of bars, as a fraction, that may break the contract.
     threads : int
         `BOURSOMATIC_THREADS`: threads for training; 0 means all cores. Never changes a result.
+    universe : str or None
+        `BOURSOMATIC_UNIVERSE`: CSV with the instruments to follow; None means `universe.csv` under `home`, or the
+        shipped list where there is none.
+    min_arrived_share : float
+        `BOURSOMATIC_MIN_ARRIVED_SHARE`: share of the universe, as a fraction, whose bars must arrive.
+    overlap_sessions : int
+        `BOURSOMATIC_OVERLAP_SESSIONS`: stored sessions that are fetched again each time, to notice that a source
+        has rewritten its history.
+    gateway : str or None
+        `BOURSOMATIC_GATEWAY`: an address through which network sources are reached: `https://HOST/PATH` becomes
+        `GATEWAY/HOST/PATH`.
+    requests_per_second : float or None
+        `BOURSOMATIC_REQUESTS_PER_SECOND`: rate limit for each network source; None means the source's own.
     """
 
     home: Path
@@ -46,6 +61,11 @@ class Settings:
     provider_path: str | None
     max_rejected_share: float
     threads: int
+    universe: str | None = None
+    min_arrived_share: float = DEFAULT_MIN_ARRIVED_SHARE
+    overlap_sessions: int = DEFAULT_OVERLAP_SESSIONS
+    gateway: str | None = None
+    requests_per_second: float | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -69,8 +89,15 @@ class Settings:
             artifacts_dir=_place(values.get("ARTIFACTS_DIR") or str(home / "artifacts")),
             provider=values.get("BOURSOMATIC_PROVIDER") or DEFAULT_PROVIDER,
             provider_path=values.get("BOURSOMATIC_PROVIDER_PATH") or None,
-            max_rejected_share=_share(values, "BOURSOMATIC_MAX_REJECTED_SHARE"),
-            threads=_count(values, "BOURSOMATIC_THREADS"),
+            max_rejected_share=_share(values, "BOURSOMATIC_MAX_REJECTED_SHARE", DEFAULT_MAX_REJECTED_SHARE),
+            threads=_count(values, "BOURSOMATIC_THREADS", meaning="0 for all cores", default=0),
+            universe=values.get("BOURSOMATIC_UNIVERSE") or None,
+            min_arrived_share=_share(values, "BOURSOMATIC_MIN_ARRIVED_SHARE", DEFAULT_MIN_ARRIVED_SHARE),
+            overlap_sessions=_count(
+                values, "BOURSOMATIC_OVERLAP_SESSIONS", meaning="of sessions", default=DEFAULT_OVERLAP_SESSIONS
+            ),
+            gateway=_address(values, "BOURSOMATIC_GATEWAY"),
+            requests_per_second=_rate(values, "BOURSOMATIC_REQUESTS_PER_SECOND"),
         )
 
 
@@ -86,21 +113,43 @@ def _folder(name: str, text: str) -> Path:
         raise ConfigurationError(message) from None
 
 
-def _share(values: Mapping[str, str], name: str) -> float:
-    text = values.get(name) or str(DEFAULT_MAX_REJECTED_SHARE)
+def _share(values: Mapping[str, str], name: str, default: float) -> float:
+    text = values.get(name) or str(default)
     try:
         share = float(text)
     except ValueError:
         share = -1.0
     if not 0.0 <= share <= 1.0:
-        message = f"{name} must be a fraction from 0 to 1; found {text!r}. Example: {name}=0.01"
+        message = f"{name} must be a fraction from 0 to 1; found {text!r}. Example: {name}={default}"
         raise ConfigurationError(message)
     return share
 
 
-def _count(values: Mapping[str, str], name: str) -> int:
-    text = values.get(name) or "0"
+def _count(values: Mapping[str, str], name: str, *, meaning: str, default: int) -> int:
+    text = values.get(name) or str(default)
     if not (text.isascii() and text.isdecimal()):
-        message = f"{name} must be a whole number, 0 for all cores; found {text!r}. Example: {name}=2"
+        message = f"{name} must be a whole number, {meaning}; found {text!r}. Example: {name}=2"
         raise ConfigurationError(message)
     return int(text)
+
+
+def _rate(values: Mapping[str, str], name: str) -> float | None:
+    text = values.get(name)
+    if not text:
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0.0 < rate < float("inf"):
+        message = f"{name} must be a number of requests above 0; found {text!r}. Example: {name}=2"
+        raise ConfigurationError(message)
+    return rate
+
+
+def _address(values: Mapping[str, str], name: str) -> str | None:
+    text = values.get(name)
+    if text and not text.startswith(("http://", "https://")):
+        message = f"{name} must be an http:// or https:// address; found {text!r}"
+        raise ConfigurationError(message)
+    return text.rstrip("/") if text else None
