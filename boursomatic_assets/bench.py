@@ -28,6 +28,7 @@ from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage import market_tables
 from boursomatic_assets.storage.database import Database
+from boursomatic_assets.storage.instruments_table import write_instruments
 from boursomatic_assets.storage.server import stop
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _measure_core(watch: Stopwatch, settings: Settings) -> int:
     with watch.stage("check the bars", rows):
         bars = check_bars(raw, datetime.now(UTC).date())
     database = Database.open(settings)
-    market_tables.write_instruments(database, source.instruments())
+    write_instruments(database, source.instruments())
     with watch.stage("first ingest: bars to database", rows):
         market_tables.write_bars(database, bars, "bench")
     with watch.stage("same bars again", rows):
@@ -148,9 +149,9 @@ def _measure_core(watch: Stopwatch, settings: Settings) -> int:
 
 
 def _model_inputs(database: Database, experiment: Experiment) -> tuple[Split, pl.DataFrame]:
-    lookback = experiment.lookback_days
-    features = market_tables.read_features(database, lookback_days=lookback)
-    closes = market_tables.read_bars(database, ["close"], lookback)
+    part = market_tables.Part(lookback_days=experiment.lookback_days)
+    features = market_tables.read_features(database, part=part)
+    closes = market_tables.read_usable_bars(database, ["close", "exchange"], part)
     labels = label_panel(features, closes, experiment)
     split = split_panel(labels, experiment)
     for panel in split.sets().values():

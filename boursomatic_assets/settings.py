@@ -50,6 +50,8 @@ class Settings:
     gateway : str or None
         `BOURSOMATIC_GATEWAY`: an address through which network sources are reached: `https://HOST/PATH` becomes
         `GATEWAY/HOST/PATH`.
+    exchanges : tuple of str
+        `BOURSOMATIC_EXCHANGES`: calendars whose instruments network sources are asked for; empty means all.
     requests_per_second : float or None
         `BOURSOMATIC_REQUESTS_PER_SECOND`: rate limit for each network source; None means the source's own.
     """
@@ -66,6 +68,7 @@ class Settings:
     overlap_sessions: int = DEFAULT_OVERLAP_SESSIONS
     gateway: str | None = None
     requests_per_second: float | None = None
+    exchanges: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -98,6 +101,7 @@ class Settings:
             ),
             gateway=_address(values, "BOURSOMATIC_GATEWAY"),
             requests_per_second=_rate(values, "BOURSOMATIC_REQUESTS_PER_SECOND"),
+            exchanges=tuple(filter(None, values.get("BOURSOMATIC_EXCHANGES", "").replace(" ", "").split(","))),
         )
 
 

@@ -4,12 +4,22 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.assets.market_data import FRESHNESS
 from boursomatic_assets.core import features as core
 from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
-from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
-from boursomatic_assets.storage.market_tables import count_broken_features
+from boursomatic_assets.display.metadata import column_lineage, content_metadata, written_metadata
+from boursomatic_assets.storage.content import count_nulls, read_content, version_of
+from boursomatic_assets.storage.market_tables import (
+    Part,
+    count_broken_features,
+    newest_features,
+    read_features,
+    read_usable_bars,
+)
 from boursomatic_assets.storage.resources import PlatformResource
+from boursomatic_assets.updates.features import update_features
 
+CODE = code_version(core)
 SYMBOLS_RECOMPUTED = 20
 TOLERANCE = 1e-9
 
@@ -18,18 +28,30 @@ TOLERANCE = 1e-9
     group_name="features",
     kinds={"polars", "postgres"},
     owners=OWNERS,
-    code_version=code_version(core),
+    code_version=CODE,
     io_manager_key="tables",
+    deps=["price_bars"],
+    freshness_policy=FRESHNESS,
 )
-def features(price_bars: pl.DataFrame) -> dg.Output[pl.DataFrame]:
+def features(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Returns, momentum, relative strength, volatility, true range and volume score of each symbol and session.
 
-    Each value is computed from that symbol's bars up to and including its session, and from nothing else.
+    Each value is computed from that symbol's bars up to and including its session, and from nothing else. Only
+    symbols whose bars have changed are computed again; the result is that of computing all.
     """
-    computed = compute_features(price_bars)
-    nulls = {f"null_{name}": computed[name].null_count() for name in FEATURE_NAMES}
-    metadata = {**panel_metadata(computed), **column_lineage("features"), **nulls}
-    return dg.Output(computed, metadata=metadata, data_version=data_version(computed))
+    database = platform.database()
+    update = update_features(database, CODE, context.log.info)
+    content = read_content(database, "features")
+    metadata = {
+        **content_metadata(content, newest_features(database)),
+        **column_lineage("features"),
+        **written_metadata(update.counts, database.shown_url, "features"),
+        "symbols_recomputed": update.recomputed,
+        "symbols_unchanged": update.unchanged,
+        "quarantined": update.quarantined,
+        **{f"null_{name}": count for name, count in count_nulls(database).items()},
+    }
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version_of(content)))
 
 
 @dg.asset_check(asset=features, blocking=True)
@@ -39,18 +61,16 @@ def values_are_possible(platform: PlatformResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=broken == 0, metadata={"broken_rows": broken})
 
 
-@dg.asset_check(
-    asset=features,
-    blocking=True,
-    additional_ins={"bars": dg.AssetIn("price_bars", metadata={"first_symbols": SYMBOLS_RECOMPUTED})},
-)
-def the_future_is_not_read(features: pl.DataFrame, bars: pl.DataFrame) -> dg.AssetCheckResult:
+@dg.asset_check(asset=features, blocking=True)
+def the_future_is_not_read(platform: PlatformResource) -> dg.AssetCheckResult:
     """Cutting off all bars after the middle session changes no feature up to it, for the first 20 symbols."""
+    database, some = platform.database(), Part(first_symbols=SYMBOLS_RECOMPUTED)
+    bars = read_usable_bars(database, part=some)
     middle = bars["session"].unique().sort().quantile(0.5, "nearest")
     past = bars.filter(pl.col("session") <= middle)
     if past.filter(pl.len().over("symbol") > core.LOOKBACK_SESSIONS).is_empty():
         return dg.AssetCheckResult(passed=True, description="Too little history to cut.")
-    changed = _changed(compute_features(past), features)
+    changed = _changed(compute_features(past), read_features(database, part=some))
     metadata = {"changed_rows": changed, "rows": past.height, "symbols": past["symbol"].n_unique()}
     return dg.AssetCheckResult(passed=changed == 0, metadata=metadata)
 

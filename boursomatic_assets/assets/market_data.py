@@ -1,27 +1,51 @@
 """Instruments and their daily bars: from the price source, through the bar contract, into the database."""
 
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import market_data as core
-from boursomatic_assets.core.market_data import CheckedBars, check_bars, require_usable
+from boursomatic_assets.core.calendars import CALENDARS, last_complete_session
+from boursomatic_assets.core.corporate_actions import large_moves
+from boursomatic_assets.core.fetch_report import Outcome
+from boursomatic_assets.core.market_data import BAR_SCHEMA
+from boursomatic_assets.display.bar_update import arrival_metadata, audit_metadata, update_metadata
 from boursomatic_assets.display.metadata import (
     column_lineage,
+    column_schema,
+    content_metadata,
     data_version,
     markdown_table,
-    panel_metadata,
     table_metadata,
+    written_metadata,
 )
 from boursomatic_assets.providers.registry import provider_for
-from boursomatic_assets.storage.market_tables import count_broken_bars
+from boursomatic_assets.storage.adjustments_table import read_corrections
+from boursomatic_assets.storage.content import read_content, version_of
+from boursomatic_assets.storage.fetch_log import newest_round, read_results
+from boursomatic_assets.storage.instruments_table import read_instruments, write_instruments, write_universe
+from boursomatic_assets.storage.market_tables import (
+    Part,
+    count_broken_bars,
+    newest_bars,
+    read_usable_bars,
+    symbol_batches,
+)
 from boursomatic_assets.storage.resources import PlatformResource
+from boursomatic_assets.updates.audit import audit_calendar
+from boursomatic_assets.updates.bars import survey
+from boursomatic_assets.updates.update import update_bars
 
-REJECTED_ROWS_SHOWN = 20
 LONG_GAP_DAYS = 10
+ROWS_SHOWN = 10
+# Beyond this share of its sessions missing, or of rows too many, an exchange's bars deserve a look.
+MOST_AMISS = 0.001
+# A long weekend passes without a new session on either continent.
+FRESH_FOR = timedelta(days=5)
+FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=FRESH_FOR, warn_window=FRESH_FOR - timedelta(days=1))
 
 
 @dg.asset(
@@ -31,17 +55,31 @@ LONG_GAP_DAYS = 10
     code_version=code_version(core),
     io_manager_key="tables",
 )
-def instruments(platform: PlatformResource) -> dg.Output[pl.DataFrame]:
-    """Companies of the price source, kept in the table `instruments`.
+def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Companies to follow, kept in the table `instruments`.
 
-    An instrument that is already there keeps what the table says about it; only blanks are filled.
+    From the universe, for a source that is asked over a network: what the list says holds, and an instrument that
+    left it becomes inactive, never deleted. From the prices themselves for a source at hand: what the table says
+    stays, only blanks are filled.
     """
-    provider = provider_for(platform.settings())
-    # A source whose bars are refused brings no instruments either.
-    _checked_bars(platform)
-    listed = provider.instruments()
-    metadata = {**table_metadata(listed), "source": provider.description}
-    return dg.Output(listed, metadata=metadata, data_version=data_version(listed))
+    settings, database = platform.settings(), platform.database()
+    provider = provider_for(settings)
+    left: list[str] = []
+    if provider.asks_for_wishes:
+        counts, left = write_universe(database, provider.instruments())
+    else:
+        # A source whose bars are refused brings no instruments either.
+        survey(provider, settings, datetime.now(UTC).date())
+        counts = write_instruments(database, provider.instruments())
+    listed = read_instruments(database)
+    metadata = {
+        **table_metadata(listed),
+        **written_metadata(counts, database.shown_url, "instruments"),
+        "source": provider.description,
+        "active": listed["is_active"].sum(),
+        "became_inactive": left,
+    }
+    return dg.MaterializeResult(metadata=metadata, data_version=data_version(listed))
 
 
 @dg.asset(
@@ -51,38 +89,31 @@ def instruments(platform: PlatformResource) -> dg.Output[pl.DataFrame]:
     code_version=code_version(core),
     io_manager_key="tables",
     deps=[instruments],
+    freshness_policy=FRESHNESS,
 )
-def price_bars(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.Output[CheckedBars]:
-    """Daily bars per symbol and session, adjusted, kept in the table `price_bars`.
+def price_bars(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Daily bars per symbol and session, kept in the table `price_bars`.
 
-    Rows that break the bar contract are set aside in the table `rejected_bars` with the reason, never dropped or
-    repaired. Above the configured share of them nothing is stored at all.
+    Only what the table does not have is fetched and written. Rows that break the bar contract are set aside in the
+    table `rejected_bars` with the reason, never dropped or repaired. Above the configured share of them, a source
+    at hand is refused whole.
     """
-    bars, source = _checked_bars(platform), provider_for(platform.settings()).description
-    context.log.info("%s: %d bars, %d rejected", source, bars.accepted.height, bars.rejected.height)
-    metadata = {
-        **panel_metadata(bars.accepted),
-        **column_lineage("price_bars"),
-        "source": source,
-        **_rejected(bars),
-    }
-    return dg.Output(bars, metadata=metadata, data_version=data_version(bars.accepted))
-
-
-def _checked_bars(platform: PlatformResource) -> CheckedBars:
-    settings = platform.settings()
+    settings, database = platform.settings(), platform.database()
     provider = provider_for(settings)
-    bars = check_bars(provider.bars(), today=datetime.now(UTC).date())
-    require_usable(bars, settings.max_rejected_share, provider.description)
-    return bars
-
-
-def _rejected(bars: CheckedBars) -> dict[str, Any]:
-    counts = {"rejected_rows": bars.rejected.height, "rejected_share": bars.rejected_share}
-    if bars.rejected.is_empty():
-        return counts
-    rows = markdown_table(bars.rejected.head(REJECTED_ROWS_SHOWN))
-    return {**counts, "rejected_reasons": bars.reasons(), "rejected_preview": dg.MetadataValue.md(rows)}
+    update = update_bars(database, provider, settings, datetime.now(UTC), context.log.info)
+    content = read_content(database, "price_bars")
+    with database.bulk() as cursor:
+        corrections = read_corrections(cursor)
+    metadata = {
+        **content_metadata(content, newest_bars(database)),
+        "dagster/column_schema": column_schema(BAR_SCHEMA),
+        **column_lineage("price_bars"),
+        **written_metadata(update.counts, database.shown_url, "price_bars"),
+        "source": provider.description,
+        **update_metadata(update, corrections),
+    }
+    version = version_of(content, str(corrections.adjustments.rows()), str(corrections.quarantined))
+    return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version))
 
 
 @dg.asset_check(asset=price_bars, blocking=True)
@@ -92,18 +123,95 @@ def stored_bars_keep_the_contract(platform: PlatformResource) -> dg.AssetCheckRe
     return dg.AssetCheckResult(passed=broken == 0, metadata={"broken_rows": broken})
 
 
+@dg.asset_check(asset=price_bars, blocking=True)
+def the_universe_has_arrived(platform: PlatformResource) -> dg.AssetCheckResult:
+    """The configured share of the symbols that a network source was asked for arrived; the others are explained."""
+    settings, database = platform.settings(), platform.database()
+    number = newest_round(database, settings.provider) if provider_for(settings).asks_for_wishes else None
+    if number is None:
+        return dg.AssetCheckResult(passed=True, description="The source has everything at hand.")
+    reports = read_results(database, number)
+    arrived = sum(report.outcome is Outcome.FETCHED for report in reports)
+    required = settings.min_arrived_share
+    return dg.AssetCheckResult(
+        passed=arrived >= required * len(reports),
+        description=f"{arrived} of {len(reports)} symbols arrived; at least {required:.0%} must.",
+        metadata=arrival_metadata(reports),
+    )
+
+
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec(
+            f"sessions_of_{calendar.lower()}",
+            asset=price_bars,
+            description=f"Every session of {calendar} has its bar, no other date has one, and none is out of date.",
+        )
+        for calendar in CALENDARS
+    ],
+    can_subset=True,
+)
+def sessions_of_exchanges(
+    context: dg.AssetCheckExecutionContext, platform: PlatformResource
+) -> Iterator[dg.AssetCheckResult]:
+    """Compare the sessions of each exchange with the bars that are stored."""
+    settings, database = platform.settings(), platform.database()
+    # A file is as new as it is; a source that goes on should have the newest session.
+    goes_on = provider_for(settings).asks_for_wishes or settings.provider == "database"
+    for key in sorted(context.selected_asset_check_keys, key=str):
+        calendar = key.name.removeprefix("sessions_of_").upper()
+        audit = audit_calendar(database, calendar)
+        newest = last_complete_session(calendar, datetime.now(UTC)) if goes_on else None
+        row = audit.exchanges.row(0, named=True) if audit.exchanges.height else None
+        behind = row is not None and newest is not None and row["newest"] < newest
+        amiss = row is not None and (
+            row["missing"] + row["extra"] > MOST_AMISS * row["expected"] or row["stale_runs"]
+        )
+        yield dg.AssetCheckResult(
+            check_name=key.name,
+            asset_key=key.asset_key,
+            passed=not (behind or amiss),
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata=audit_metadata(audit, newest),
+        )
+
+
 @dg.asset_check(asset=price_bars)
-def sessions_have_no_long_gaps(price_bars: pl.DataFrame) -> dg.AssetCheckResult:
+def sessions_have_no_long_gaps(platform: PlatformResource) -> dg.AssetCheckResult:
     """No symbol misses more than ten calendar days between two bars; longer gaps are listed, not filled."""
     gap = pl.col("session").diff().over("symbol").dt.total_days()
-    gaps = price_bars.with_columns(days=gap).filter(pl.col("days") > LONG_GAP_DAYS)
+    gaps = _in_batches(platform, lambda bars: bars.with_columns(days=gap).filter(pl.col("days") > LONG_GAP_DAYS))
+    longest = gaps.sort("days", descending=True).select("symbol", "session", "days").head(ROWS_SHOWN)
     return dg.AssetCheckResult(
         passed=gaps.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
+        metadata={"gaps": gaps.height, "longest": dg.MetadataValue.md(markdown_table(longest))},
+    )
+
+
+@dg.asset_check(asset=price_bars)
+def jumps_are_explained(platform: PlatformResource) -> dg.AssetCheckResult:
+    """No symbol is quarantined for a jump near a split ratio; other moves of more than 40 % are listed."""
+    with platform.database().bulk() as cursor:
+        waiting = read_corrections(cursor).jumps
+    moves = _in_batches(platform, large_moves)
+    return dg.AssetCheckResult(
+        passed=waiting.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None
+        if waiting.is_empty()
+        else "Quarantined until explained: boursomatic adjustments add SYMBOL SESSION RATIO",
         metadata={
-            "gaps": gaps.height,
-            "longest": dg.MetadataValue.md(
-                markdown_table(gaps.sort("days", descending=True).select("symbol", "session", "days").head(10))
-            ),
+            "quarantined": dg.MetadataValue.md(markdown_table(waiting)),
+            "large_moves": dg.MetadataValue.md(markdown_table(moves.head(2 * ROWS_SHOWN))),
+            "large_moves_count": moves.height,
         },
     )
+
+
+def _in_batches(platform: PlatformResource, find: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
+    """What `find` finds in the usable closes of all symbols, so many at a time as fit in memory."""
+    database = platform.database()
+    batches = symbol_batches(database)
+    found = [find(read_usable_bars(database, ["close"], Part(symbols=symbols))) for symbols in batches]
+    return pl.concat(found) if found else find(read_usable_bars(database, ["close"]))

@@ -139,11 +139,8 @@ def compute_features(bars: pl.DataFrame) -> pl.DataFrame:
     ------
     PanelContractError
         If `bars` is not a panel.
-    NotEnoughHistoryError
-        If no instrument has more sessions than the longest lookback.
     """
     require_panel(bars, ["high", "low", "close", "volume"])
-    _require_history(bars)
     columns = (feature.expression.over("symbol").alias(feature.name) for feature in FEATURES)
     return bars.select(*PANEL_KEY, *columns)
 
@@ -159,15 +156,26 @@ def is_warmed_up(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
     return pl.all_horizontal(pl.lit(value=True), *(pl.col(name).is_not_null() for name in firm))
 
 
-def _require_history(bars: pl.DataFrame) -> None:
-    spans = bars.group_by("symbol").agg(pl.len(), first=pl.col("session").min(), last=pl.col("session").max())
-    longest = spans.sort("len", "symbol", descending=[True, False]).head(1)
-    if longest.height and longest["len"].item() > LOOKBACK_SESSIONS:
+def require_history(spans: pl.DataFrame) -> None:
+    """Stop when nothing has enough history for features.
+
+    Parameters
+    ----------
+    spans : DataFrame
+        `symbol`, number of `rows`, `first` and `last` session of each instrument's bars.
+
+    Raises
+    ------
+    NotEnoughHistoryError
+        If no instrument has more sessions than the longest lookback.
+    """
+    longest = spans.sort("rows", "symbol", descending=[True, False]).head(1)
+    if longest.height and longest["rows"].item() > LOOKBACK_SESSIONS:
         return
     needed = f"features need at least {LOOKBACK_SESSIONS + 1} sessions of one symbol"
     found = "there are no bars"
     if longest.height:
         row = longest.row(0, named=True)
-        found = f"the longest, {row['symbol']!r}, has {row['len']} ({row['first']}..{row['last']})"
+        found = f"the longest, {row['symbol']!r}, has {row['rows']} ({row['first']}..{row['last']})"
     message = f"{needed}; {found}.\nIngest more history: boursomatic materialize --select price_bars"
     raise NotEnoughHistoryError(message)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from boursomatic_assets.core.calendars import calendar_column, sessions_ahead
 from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
 from boursomatic_assets.errors import NotEnoughHistoryError
 
@@ -25,31 +26,34 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
     features : DataFrame
         Feature panel.
     closes : DataFrame
-        Panel with `close`; its sessions are the ones the horizon counts.
+        Panel with `close`, and with `exchange` where it is known: the horizon then counts the sessions of that
+        exchange. Without it, or for an exchange without a calendar, it counts the instrument's own bars.
     experiment : Experiment
 
     Returns
     -------
     DataFrame
         A row per session that has both a close and a row of features: `symbol`, `session`, `close`, the
-        experiment's features, `forward_return` (fraction), `label_end` (session of bar t + horizon) and
-        `label`. The newest rows, whose horizon has not passed, have nulls in the last three: they are to be
+        experiment's features, `forward_return` (fraction), `label_end` (the session `horizon` sessions later)
+        and `label`. The newest rows, whose horizon has not passed, have nulls in the last three: they are to be
         predicted, never trained on.
 
     Raises
     ------
     NotEnoughHistoryError
         If no row can be labelled.
+
+    Notes
+    -----
+    Where an instrument has no bar in the session in which its horizon ends, the last close before it counts, as
+    it does for whoever holds the instrument. After an instrument's last bar there is nothing to count.
     """
     require_panel(features, experiment.features)
     require_panel(closes, ["close"])
-    ahead = -experiment.horizon
-    outcomes = closes.select(
-        *PANEL_KEY,
-        "close",
-        forward_return=pl.col("close").shift(ahead).over("symbol") / pl.col("close") - 1,
-        label_end=pl.col("session").shift(ahead).over("symbol"),
-    ).with_columns(label=_label(pl.col("forward_return"), experiment))
+    outcomes = _outcomes(closes, experiment.horizon).with_columns(
+        forward_return=pl.col("close_ahead") / pl.col("close") - 1
+    )
+    outcomes = outcomes.with_columns(label=_label(pl.col("forward_return"), experiment))
     order = [*PANEL_KEY, "close", *experiment.features, "forward_return", "label_end", "label"]
     panel = features.join(outcomes, on=PANEL_KEY, how="inner").select(order).sort(PANEL_KEY)
     if panel["label"].null_count() == panel.height:
@@ -60,6 +64,35 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
         )
         raise NotEnoughHistoryError(message)
     return panel
+
+
+def _outcomes(closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
+    """Close and session a horizon ahead: `close_ahead` and `label_end`, null where it has not passed."""
+    by_bars = closes.with_columns(
+        close_ahead=pl.col("close").shift(-horizon).over("symbol"),
+        label_end=pl.col("session").shift(-horizon).over("symbol"),
+    )
+    if "exchange" not in closes.columns:
+        return by_bars
+    placed = by_bars.with_columns(calendar=calendar_column())
+    pieces = [placed.filter(pl.col("calendar").is_null())]
+    for calendar in placed["calendar"].drop_nulls().unique().sort().to_list():
+        own = placed.filter(pl.col("calendar") == calendar).drop("close_ahead", "label_end")
+        pieces.append(_ahead_on_calendar(own, calendar, horizon).select(placed.columns))
+    return pl.concat(pieces).sort(PANEL_KEY)
+
+
+def _ahead_on_calendar(closes: pl.DataFrame, calendar: str, horizon: int) -> pl.DataFrame:
+    ends = closes.with_columns(label_end=sessions_ahead(closes["session"], calendar, horizon))
+    reached = ends.join_asof(
+        closes.select("symbol", label_end="session", found="session", close_ahead="close"),
+        on="label_end",
+        by="symbol",
+        strategy="backward",
+        check_sortedness=False,
+    )
+    passed = (pl.col("label_end") <= pl.col("session").max().over("symbol")) & (pl.col("found") > pl.col("session"))
+    return reached.with_columns(pl.when(passed).then(pl.col("label_end", "close_ahead")))
 
 
 def _label(forward_return: pl.Expr, experiment: Experiment) -> pl.Expr:

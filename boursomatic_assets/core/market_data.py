@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -25,7 +26,11 @@ INSTRUMENT_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
     ("symbol", "exchange", "name", "sector", "market_cap_bucket", "pe_bucket", "currency"), pl.String()
 )
 
+BAD_FACTOR = "negative or absurd adjusted close"
+HIGHEST_FACTOR = 1.05
+REVERSE_SPLIT_RISE = 1.4
 EXAMPLES_IN_A_MESSAGE = 5
+EXAMPLES_KEPT = 20
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,44 @@ class CheckedBars:
         return dict(counts.iter_rows())
 
 
+@dataclass(frozen=True)
+class BarTally:
+    """How many bars of a source, which may come in pieces, kept the contract.
+
+    Attributes
+    ----------
+    accepted, rejected : int
+        Rows.
+    reasons : dict of str to int
+        Rejected rows by reason.
+    examples : DataFrame
+        The first rejected rows, with their reason.
+    """
+
+    accepted: int = 0
+    rejected: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    examples: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    def plus(self, bars: CheckedBars) -> BarTally:
+        """Count one more piece."""
+        reasons = Counter(self.reasons) + Counter(bars.reasons())
+        room = EXAMPLES_KEPT - self.examples.height
+        kept = [frame for frame in (self.examples, bars.rejected.head(max(room, 0))) if frame.height]
+        return BarTally(
+            accepted=self.accepted + bars.accepted.height,
+            rejected=self.rejected + bars.rejected.height,
+            reasons=dict(sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0]))),
+            examples=pl.concat(kept) if kept else self.examples,
+        )
+
+    @property
+    def rejected_share(self) -> float:
+        """Share of all rows that were rejected, as a fraction; 0.0 for no rows at all."""
+        total = self.accepted + self.rejected
+        return self.rejected / total if total else 0.0
+
+
 def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     """Scale each whole bar by `adj_close / close`, so that returns include splits and dividends.
 
@@ -66,12 +109,30 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        Without `adj_close`. A missing or impossible factor turns into a price that the bar contract rejects; a
+        Without `adj_close`. A bar whose adjusted close is negative or absurd stays as it came; where there is one,
+        a column `objection` says so, which `check_bars` takes up. A missing factor turns into a missing price; a
         close that is not positive leaves its bar as it is, so that no factor can make it lawful.
+
+    Notes
+    -----
+    Dividends and splits push past prices down. An adjusted close well above the close needs a reverse split after
+    it, which would show as a jump of the close; without one it is absurd.
     """
-    factor = pl.when(pl.col("close") > 0).then(pl.col("adj_close") / pl.col("close")).otherwise(1.0)
+    close = pl.col("close")
+    factor = pl.when(close > 0).then(pl.col("adj_close") / close).otherwise(1.0)
+    jumps = (close / close.shift(1) >= REVERSE_SPLIT_RISE).fill_null(value=False)
+    split_follows = jumps.cast(pl.Int32).cum_sum(reverse=True).shift(-1, fill_value=0) > 0
+    in_time = bars.with_row_index("_row").sort([*PANEL_KEY, "_row"])
+    judged = in_time.with_columns(
+        _factor=factor, _absurd=(factor <= 0) | ((factor > HIGHEST_FACTOR) & ~split_follows.over("symbol"))
+    ).sort("_row")
+    absurd = pl.col("_absurd").fill_null(value=False)
     # The close too is multiplied, not replaced by adj_close: one rounded factor keeps the order of a bar's prices.
-    return bars.with_columns(pl.col(name) * factor for name in PRICE_COLUMNS).drop("adj_close")
+    scale = pl.when(absurd).then(1.0).otherwise(pl.col("_factor"))
+    scaled = judged.with_columns(pl.col(name) * scale for name in PRICE_COLUMNS)
+    if scaled.select(absurd.any()).item():
+        scaled = scaled.with_columns(objection=pl.when(absurd).then(pl.lit(BAD_FACTOR)))
+    return scaled.drop("adj_close", "_row", "_factor", "_absurd")
 
 
 def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
@@ -80,7 +141,8 @@ def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
     Parameters
     ----------
     bars : DataFrame
-        Columns of `BAR_SCHEMA`, in any row order.
+        Columns of `BAR_SCHEMA`, in any row order; where there is a column `objection`, what the source itself has
+        against a row, null for nothing.
     today : date
         The newest session that can exist; later ones are in the future.
 
@@ -91,8 +153,9 @@ def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
         differ none, since nothing tells which is right.
     """
     _require_columns(bars, list(BAR_SCHEMA))
-    typed = bars.select(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items())
-    judged = typed.with_columns(reason=_first_broken_rule(today))
+    objection = pl.col("objection") if "objection" in bars.columns else pl.lit(None, pl.String)
+    typed = bars.select(*(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items()), objection=objection)
+    judged = typed.with_columns(reason=pl.coalesce(_first_broken_rule(today), "objection")).drop("objection")
     sound = judged.filter(pl.col("reason").is_null())
     repeated = pl.struct(PANEL_KEY).is_duplicated()
     copies = sound.filter(repeated).with_columns(reason=_duplicate_reason())
@@ -132,12 +195,12 @@ def _first_broken_rule(today: date) -> pl.Expr:
     return pl.coalesce(pl.when(broken).then(pl.lit(reason)) for reason, broken in rules.items())
 
 
-def require_usable(bars: CheckedBars, max_rejected_share: float, source: str) -> None:
+def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, source: str) -> None:
     """Stop when a source is too broken for the rest of it to be believed.
 
     Parameters
     ----------
-    bars : CheckedBars
+    bars : CheckedBars or BarTally
     max_rejected_share : float
         Largest share of rejected rows, as a fraction.
     source : str
@@ -149,15 +212,16 @@ def require_usable(bars: CheckedBars, max_rejected_share: float, source: str) ->
         If no row is usable, or more than `max_rejected_share` of them are rejected. Lists the reasons with
         their counts and the first examples.
     """
-    if bars.accepted.height and bars.rejected_share <= max_rejected_share:
+    tally = bars if isinstance(bars, BarTally) else BarTally().plus(bars)
+    if tally.accepted and tally.rejected_share <= max_rejected_share:
         return
-    total = bars.accepted.height + bars.rejected.height
-    reasons = "".join(f"\n  {count} x {reason}" for reason, count in bars.reasons().items())
-    first = bars.rejected.head(EXAMPLES_IN_A_MESSAGE).iter_rows(named=True)
+    reasons = "".join(f"\n  {count} x {reason}" for reason, count in tally.reasons.items())
+    first = tally.examples.head(EXAMPLES_IN_A_MESSAGE).iter_rows(named=True)
     examples = "".join("\n  " + " ".join(f"{key}={value}" for key, value in row.items()) for row in first)
     message = (
         f"{source}: expected bars of which at most {max_rejected_share:.2%} break the bar contract; "
-        f"{bars.rejected.height} of {total} do ({bars.rejected_share:.2%}). Nothing was stored.\n"
+        f"{tally.rejected} of {tally.accepted + tally.rejected} do ({tally.rejected_share:.2%}). "
+        "Nothing was stored.\n"
         f"Reasons:{reasons or ' none, there are no rows'}\nFirst examples:{examples or ' none'}\n"
         "Mend the source, or allow more: BOURSOMATIC_MAX_REJECTED_SHARE=0.05 boursomatic materialize"
     )

@@ -16,6 +16,7 @@ from boursomatic_assets.core.market_data import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from boursomatic_assets.storage.database import UpsertCounts
 
 PREVIEW_ROWS = 5
 SIGNIFICANT_DIGITS = 6
@@ -28,10 +29,12 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "sector": "GICS sector.",
     "market_cap_bucket": "small, mid or large.",
     "pe_bucket": "low, medium or high.",
-    "open": "Opening price, adjusted.",
-    "high": "Highest price, adjusted.",
-    "low": "Lowest price, adjusted.",
-    "close": "Closing price, adjusted.",
+    "currency": "ISO 4217 code of the currency it trades in.",
+    "is_active": "Whether it is still followed.",
+    "open": "Opening price, as the source gives it.",
+    "high": "Highest price, as the source gives it.",
+    "low": "Lowest price, as the source gives it.",
+    "close": "Closing price, as the source gives it.",
     "volume": "Shares traded, as the source gives them.",
     **{feature.name: feature.doc for feature in FEATURES},
     "forward_return": "Return over the next horizon of sessions, a fraction; null while the horizon runs.",
@@ -70,6 +73,29 @@ def panel_metadata(panel: pl.DataFrame) -> dict[str, Any]:
         "sessions": panel["session"].n_unique(),
         "first_session": str(first),
         "last_session": str(last),
+    }
+
+
+def content_metadata(content: pl.DataFrame, newest: pl.DataFrame) -> dict[str, Any]:
+    """What a table of bars or features holds, from what `read_content` says, with some of its newest rows."""
+    return {
+        "dagster/row_count": int(content["rows"].sum()),
+        "dagster/column_schema": column_schema(newest.schema),
+        "preview": dg.MetadataValue.md(markdown_table(newest)),
+        "symbols": content.height,
+        "first_session": str(content["first"].min()),
+        "last_session": str(content["last"].max()),
+    }
+
+
+def written_metadata(counts: UpsertCounts, url: str, table: str) -> dict[str, Any]:
+    """What an update wrote, and where."""
+    return {
+        "rows_inserted": counts.inserted,
+        "rows_updated": counts.updated,
+        "rows_unchanged": counts.unchanged,
+        "dagster/uri": url,
+        "dagster/table_name": f"public.{table}",
     }
 
 

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 import polars as pl
 
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, PRICE_COLUMNS, scale_to_adjusted
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
+from boursomatic_assets.providers.source import Delivery, reports_of
+from boursomatic_assets.providers.symbols import exchange_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from boursomatic_assets.providers.source import Wish
     from boursomatic_assets.settings import Settings
 
+_Read = TypeVar("_Read")
+
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
+# Files of more than this are read symbol by symbol, about so many rows at a time.
+BYTES_AT_ONCE = 200_000_000
+ROWS_AT_ONCE = 1_000_000
+BYTES_A_ROW = 50
 
 # Usual names, compared without case, spaces, underscores and dots.
 _ALIASES = {
@@ -27,9 +39,8 @@ _ALIASES = {
     "adj_close": ("adjclose", "adjustedclose", "closeadjusted", "adj"),
     "volume": ("volume", "v", "vol"),
 }
-# Yahoo's suffix of a symbol to the exchange's ISO 10383 code.
-_EXCHANGE_OF_SUFFIX = {"PA": "XPAR", "AS": "XAMS", "BR": "XBRU"}
-UNKNOWN_US_EXCHANGE = "US"
+# Of a suffix that is not known, such as London's .L: without a calendar, and without a word on its sessions.
+UNKNOWN_EXCHANGE = "unknown"
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,7 @@ class FilesProvider:
     """
 
     path: Path
+    asks_for_wishes: ClassVar[bool] = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -68,11 +80,12 @@ class FilesProvider:
 
     def instruments(self) -> pl.DataFrame:
         """A row per symbol; the exchange follows from the symbol's suffix (`.PA`, `.AS`, `.BR`)."""
-        symbols = self.bars().select(pl.col("symbol").drop_nulls().unique().sort())
-        suffix = pl.col("symbol").str.extract(r"\.([A-Z]+)$")
-        exchange = suffix.replace_strict(_EXCHANGE_OF_SUFFIX, default=UNKNOWN_US_EXCHANGE, return_dtype=pl.String)
+        symbols = pl.concat(file.rows for file in self._price_files())["symbol"].drop_nulls().unique().sort()
+        listed = pl.DataFrame({"symbol": symbols})
+        exchange = [exchange_of(symbol) or UNKNOWN_EXCHANGE for symbol in symbols.to_list()]
         blanks = {name: pl.lit(None, pl.String) for name in INSTRUMENT_SCHEMA if name not in {"symbol", "exchange"}}
-        return symbols.with_columns(exchange=exchange, **blanks).select(list(INSTRUMENT_SCHEMA))
+        placed = listed.with_columns(exchange=pl.Series(exchange, dtype=pl.String), **blanks)
+        return placed.select(list(INSTRUMENT_SCHEMA))
 
     def bars(self) -> pl.DataFrame:
         """Bars as the files hold them, scaled where there is an adjusted close.
@@ -82,7 +95,22 @@ class FilesProvider:
         SourceFileError
             If there is nothing to read, a file is damaged, or a column is missing.
         """
-        return pl.concat([_read_bars(path, one_of_many=self.path.is_dir()) for path in self._files()])
+        return pl.concat([file.read() for file in self._price_files()], how="diagonal")
+
+    def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
+        """All bars, in pieces of about a million rows where the files are large; raises as `bars`."""
+        files = self._price_files()
+        for symbols in _batches(files, self._bytes()):
+            held = [file for file in files if symbols is None or file.holds(symbols)]
+            # One symbol may be spread over files: a piece is only as adjusted as the least of them.
+            for adjusted, bars in _by_adjustment([(file.is_adjusted, file.read(symbols)) for file in held]):
+                yield Delivery(bars, reports_of(bars, "files"), adjusted=adjusted)
+
+    def _price_files(self) -> list[_PriceFile]:
+        return [_PriceFile(path, one_of_many=self.path.is_dir()) for path in self._files()]
+
+    def _bytes(self) -> int:
+        return sum(path.stat().st_size for path in self._files())
 
     def _files(self) -> list[Path]:
         if not self.path.exists():
@@ -97,32 +125,96 @@ class FilesProvider:
         return found
 
 
-def _read_bars(path: Path, *, one_of_many: bool) -> pl.DataFrame:
-    raw = _read(path)
-    names = _match(raw.columns)
-    if one_of_many and "symbol" not in names:
-        raw = raw.with_columns(symbol=pl.lit(_symbol_of(path)))
-        names["symbol"] = "symbol"
-    missing = [name for name in BAR_SCHEMA if name not in names]
-    if missing:
-        message = (
-            f"{path}: expected columns for {', '.join(BAR_SCHEMA)} (and adj_close where there is one); none found "
-            f"for {', '.join(missing)} among {raw.columns}.\nRename them, for example to "
-            "Date, Symbol, Open, High, Low, Close, Volume"
-        )
-        raise SourceFileError(message)
-    chosen = raw.select(pl.col(found).alias(name) for name, found in names.items())
-    typed = _typed(chosen, path)
-    bars = scale_to_adjusted(typed) if "adj_close" in names else typed
-    return bars.select(list(BAR_SCHEMA))
+@dataclass(frozen=True)
+class _PriceFile:
+    """One file: how its columns are called, which symbols it holds, and its bars, whole or of some symbols."""
+
+    path: Path
+    one_of_many: bool
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Our column names to the file's.
+
+        Raises
+        ------
+        SourceFileError
+            If a column is missing.
+        """
+        found = _guarded(self.path, lambda: _scan(self.path).collect_schema().names())
+        names = _match(found)
+        missing = [name for name in BAR_SCHEMA if name not in names and not (name == "symbol" and self.one_of_many)]
+        if missing:
+            message = (
+                f"{self.path}: expected columns for {', '.join(BAR_SCHEMA)} (and adj_close where there is one); "
+                f"none found for {', '.join(missing)} among {found}.\nRename them, for example to "
+                "Date, Symbol, Open, High, Low, Close, Volume"
+            )
+            raise SourceFileError(message)
+        return {name: names[name] for name in (*BAR_SCHEMA, "adj_close") if name in names}
+
+    @property
+    def is_adjusted(self) -> bool:
+        return "adj_close" in self.names
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """`symbol` and number of `rows`; of a file named after its symbol, an estimate."""
+        if "symbol" not in self.names:
+            return pl.DataFrame(
+                {"symbol": [_symbol_of(self.path)], "rows": [self.path.stat().st_size // BYTES_A_ROW]}
+            )
+        counts = _scan(self.path).group_by(_symbol(self.names["symbol"])).agg(rows=pl.len())
+        return _guarded(self.path, lambda: counts.collect(engine="streaming")).cast({"rows": pl.Int64})
+
+    def holds(self, symbols: Sequence[str | None]) -> bool:
+        return not set(symbols).isdisjoint(self.rows["symbol"].to_list())
+
+    def read(self, symbols: Sequence[str | None] | None = None) -> pl.DataFrame:
+        """Read the bars, of all symbols or of some."""
+        wanted = _scan(self.path)
+        if symbols is not None and "symbol" in self.names:
+            column = _symbol(self.names["symbol"])
+            wanted = wanted.filter(column.is_in(list(symbols), nulls_equal=True))
+        raw = _guarded(self.path, lambda: wanted.select(pl.col(*self.names.values())).collect())
+        chosen = raw.select(pl.col(found).alias(name) for name, found in self.names.items())
+        if "symbol" not in self.names:
+            chosen = chosen.select(pl.lit(_symbol_of(self.path)).alias("symbol"), pl.all())
+        typed = _typed(chosen, self.path)
+        return scale_to_adjusted(typed) if self.is_adjusted else typed
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _batches(files: Sequence[_PriceFile], size: int) -> Iterator[list[str | None] | None]:
+    """Groups of symbols to read at a time; None, once, for all of them where that fits in memory."""
+    if size <= BYTES_AT_ONCE:
+        yield None
+        return
+    rows = pl.concat(file.rows for file in files).group_by("symbol").agg(pl.col("rows").sum()).sort("symbol")
+    number = (pl.col("rows").cum_sum() - pl.col("rows")) // ROWS_AT_ONCE
+    for _, batch in rows.group_by(number.alias("batch"), maintain_order=True):
+        yield batch["symbol"].to_list()
+
+
+def _by_adjustment(pieces: Sequence[tuple[bool, pl.DataFrame]]) -> Iterator[tuple[bool, pl.DataFrame]]:
+    raw = [bars for adjusted, bars in pieces if not adjusted]
+    symbols = pl.concat(bars["symbol"] for bars in raw).unique() if raw else pl.Series(dtype=pl.String)
+    everything = pl.concat([bars for _, bars in pieces], how="diagonal")
+    is_raw = pl.col("symbol").is_in(symbols.implode()).fill_null(value=bool(raw))
+    for adjusted, bars in ((False, everything.filter(is_raw)), (True, everything.filter(~is_raw))):
+        if bars.height:
+            yield adjusted, bars
+
+
+def _scan(path: Path) -> pl.LazyFrame:
+    if path.suffix.lower() == ".parquet":
+        return pl.scan_parquet(path)
+    # As text: inferred types would stop at the first value that does not fit.
+    return pl.scan_csv(path, infer_schema=False)
+
+
+def _guarded(path: Path, read: Callable[[], _Read]) -> _Read:
     try:
-        if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path)
-        # As text: inferred types would stop at the first value that does not fit.
-        return pl.read_csv(path, infer_schema=False)
+        return read()
     except (pl.exceptions.PolarsError, OSError) as error:
         message = f"{path} cannot be read; it may be truncated or of another format: {error}"
         raise SourceFileError(message) from error
@@ -151,7 +243,7 @@ def _typed(bars: pl.DataFrame, path: Path) -> pl.DataFrame:
     """
     numbers = [name for name in (*PRICE_COLUMNS, "adj_close", "volume") if name in bars.columns]
     typed = bars.with_columns(
-        pl.col("symbol").cast(pl.String).str.strip_chars().replace("", None),
+        _symbol("symbol"),
         _session(bars.schema["session"]),
         *(_number(name, bars.schema[name]) for name in numbers),
     )
@@ -162,6 +254,10 @@ def _typed(bars: pl.DataFrame, path: Path) -> pl.DataFrame:
             message = f"{path}: expected {expected} for {name}; found {given[0]!r}, and no value that can be read"
             raise SourceFileError(message)
     return typed
+
+
+def _symbol(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.String).str.strip_chars().replace("", None).alias("symbol")
 
 
 def _number(name: str, dtype: pl.DataType) -> pl.Expr:

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Self
 import polars as pl
 
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, scale_to_adjusted
+from boursomatic_assets.providers.source import Delivery, reports_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from boursomatic_assets.providers.source import Wish
     from boursomatic_assets.settings import Settings
 
 # Symbol, exchange at the time (ISO 10383), name, GICS sector.
@@ -24,6 +28,7 @@ _COMPANIES = (
 class SampleProvider:
     """Real prices that need no network: 12,154 daily bars."""
 
+    asks_for_wishes = False
     description = "bundled sample (bokeh_sampledata: AAPL, FB, GOOG, IBM, MSFT, 2000-2013)"
 
     @classmethod
@@ -33,8 +38,8 @@ class SampleProvider:
 
     def instruments(self) -> pl.DataFrame:
         """The five companies."""
-        rows = [dict(zip(INSTRUMENT_SCHEMA, (*company, "large", None), strict=True)) for company in _COMPANIES]
-        return pl.DataFrame(rows, schema=INSTRUMENT_SCHEMA)
+        rows = [(*company, "large", None, "USD") for company in _COMPANIES]
+        return pl.DataFrame(rows, schema=INSTRUMENT_SCHEMA, orient="row")
 
     def bars(self) -> pl.DataFrame:
         """Bars scaled by `adj_close / close`: the package holds unadjusted prices."""
@@ -42,4 +47,9 @@ class SampleProvider:
 
         raw = pl.from_pandas(stocks.data).rename({"ticker": "symbol", "date": "session"})
         typed = raw.with_columns(pl.col("session").cast(pl.Date), pl.col("volume").cast(pl.Float64))
-        return scale_to_adjusted(typed).select(list(BAR_SCHEMA))
+        return scale_to_adjusted(typed.select(*BAR_SCHEMA, "adj_close"))
+
+    def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
+        """All bars at once."""
+        bars = self.bars()
+        yield Delivery(bars, reports_of(bars, "sample"), adjusted=True)

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
+
+import polars as pl
+
+from boursomatic_assets.core.fetch_report import Outcome, SymbolReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import date
 
-    import polars as pl
-
-
-class Outcome(StrEnum):
-    """What became of one symbol; only `FETCHED` brings bars."""
-
-    FETCHED = "fetched"
-    SOURCE_FAILED = "source failed"
-    NOT_FOUND = "not found"
-    EMPTY = "empty for these dates"
-    DELISTED = "delisted"
-    REFUSED = "refused"
+__all__ = ["Delivery", "Outcome", "Provider", "SymbolReport", "Wish", "reports_of"]
 
 
 @dataclass(frozen=True)
@@ -54,33 +46,6 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class SymbolReport:
-    """What became of one symbol.
-
-    Attributes
-    ----------
-    symbol : str
-    outcome : Outcome
-    source : str or None
-        Who delivered, such as `yahoo`; None where nobody did.
-    rows : int
-        Bars delivered.
-    first, last : date or None
-        Span of the bars delivered.
-    detail : str
-        For a person: why not, or what the first choice said before a fallback delivered.
-    """
-
-    symbol: str
-    outcome: Outcome
-    source: str | None = None
-    rows: int = 0
-    first: date | None = None
-    last: date | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True)
 class Delivery:
     """Bars of some symbols, whole: no symbol is spread over two deliveries.
 
@@ -98,6 +63,17 @@ class Delivery:
     bars: pl.DataFrame
     reports: tuple[SymbolReport, ...]
     adjusted: bool
+
+
+def reports_of(bars: pl.DataFrame, source: str) -> tuple[SymbolReport, ...]:
+    """Report the symbols of a source that has everything at hand."""
+    spans = bars.drop_nulls("symbol").group_by("symbol").agg(
+        rows=pl.len(), first=pl.col("session").min(), last=pl.col("session").max()
+    )
+    return tuple(
+        SymbolReport(symbol, Outcome.FETCHED, source, rows, first, last)
+        for symbol, rows, first, last in spans.sort("symbol").iter_rows()
+    )
 
 
 class Provider(Protocol):

@@ -12,13 +12,13 @@ from upath import UPath
 
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import FEATURE_NAMES
-from boursomatic_assets.core.market_data import CheckedBars
 from boursomatic_assets.core.model_version import strict_json
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.errors import StaleInputError, TamperedArtifactError
 from boursomatic_assets.storage import market_tables, model_store
 from boursomatic_assets.storage.artifacts import read_whole, write_whole
-from boursomatic_assets.storage.database import UpsertCounts
+from boursomatic_assets.storage.instruments_table import read_instruments
+from boursomatic_assets.storage.market_tables import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.tables import BAR_COLUMNS
 
@@ -162,54 +162,34 @@ class ModelIOManager(ArtifactIOManager):
 
 
 class TableIOManager(RunIOManager):
-    """Keeps the market assets in their PostgreSQL tables: `instruments`, `price_bars` and `features`.
+    """Reads the market assets from their PostgreSQL tables: `instruments`, `price_bars` and `features`.
 
-    An input's metadata may ask for some `columns`, for the `first_symbols` in the alphabet, and for `recent` rows:
-    those within the experiment's lookback before the newest bar.
+    These assets write their tables themselves, piece by piece; what is read of `price_bars` are the usable bars.
+    An input's metadata may ask for some `columns`, and for `recent` rows: those within the experiment's lookback
+    before the newest bar.
     """
 
-    def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame | CheckedBars) -> None:
-        """Write the rows that are new or differ, in one transaction."""
-        database, asset = self.launched_platform().database(), context.asset_key.path[-1]
-        if isinstance(obj, CheckedBars):
-            settings = self.launched_platform().settings()
-            source = ":".join(filter(None, [settings.provider, settings.provider_path]))
-            counts = market_tables.write_bars(database, obj, source)
-        elif asset == "instruments":
-            counts = market_tables.write_instruments(database, obj)
-        else:
-            counts = market_tables.write_features(database, obj)
-        context.add_output_metadata(_upsert_metadata(counts, database.shown_url, asset))
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
+        """Refuse: a table is never written as one value."""
+        message = (
+            f"{context.asset_key.to_user_string()} is kept in its table, not handed over as {type(obj).__name__}"
+        )
+        raise TypeError(message)
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
         """Read a panel."""
-        database, asset, wish = (
-            self.launched_platform().database(),
-            context.asset_key.path[-1],
-            context.definition_metadata,
-        )
-        lookback = self.launched_experiment().lookback_days if wish.get("recent") else None
-        if asset == "price_bars":
-            columns = wish.get("columns", tuple(BAR_COLUMNS))
-            panel = market_tables.read_bars(database, columns, lookback, wish.get("first_symbols"))
-        elif asset == "features":
-            columns = wish.get("columns", FEATURE_NAMES)
-            panel = market_tables.read_features(database, columns, lookback, wish.get("first_symbols"))
-        else:
-            panel = market_tables.read_instruments(database)
+        database, wish = self.launched_platform().database(), context.definition_metadata
+        part = Part(lookback_days=self.launched_experiment().lookback_days if wish.get("recent") else None)
+        match context.asset_key.path[-1]:
+            case "price_bars":
+                panel = market_tables.read_usable_bars(database, wish.get("columns", tuple(BAR_COLUMNS)), part)
+            case "features":
+                panel = market_tables.read_features(database, wish.get("columns", FEATURE_NAMES), part)
+            case _:
+                panel = read_instruments(database)
         return _as_annotated(panel, context)
 
 
 def _as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> pl.DataFrame | pd.DataFrame:
     """Polars where the input is annotated so; pandas for a person who annotates nothing."""
     return panel if context.dagster_type.typing_type is pl.DataFrame else panel.to_pandas()
-
-
-def _upsert_metadata(counts: UpsertCounts, url: str, table: str) -> dict[str, Any]:
-    return {
-        "rows_inserted": counts.inserted,
-        "rows_updated": counts.updated,
-        "rows_unchanged": counts.unchanged,
-        "dagster/uri": url,
-        "dagster/table_name": f"public.{table}",
-    }

@@ -59,6 +59,9 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         None, description="Largest share of bars, as a fraction, that may break the bar contract."
     )
     artifacts_dir: str | None = Field(None, description="Folder or fsspec URL; empty: ARTIFACTS_DIR.")
+    exchanges: str | None = Field(
+        None, description="Calendars to update from a network source, such as XNYS or XPAR,XAMS,XBRU; empty: all."
+    )
     threads: int | None = Field(None, description="Threads for training, 0 for all. Never changes a result.")
 
     def settings(self) -> Settings:
@@ -68,6 +71,7 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             "BOURSOMATIC_PROVIDER_PATH": self.provider_path,
             "BOURSOMATIC_MAX_REJECTED_SHARE": self.max_rejected_share,
             "ARTIFACTS_DIR": self.artifacts_dir,
+            "BOURSOMATIC_EXCHANGES": self.exchanges,
             "BOURSOMATIC_THREADS": self.threads,
         }
         given = {name: str(value) for name, value in overrides.items() if value is not None}

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from boursomatic_assets.errors import SchemaVersionError
-from boursomatic_assets.storage.tables import EXISTING_COLUMNS
+from boursomatic_assets.storage.tables import EXISTING_COLUMNS, OWN_COLUMNS
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 # Other programs keep their own state in `alembic_version`; ours must never touch it.
 VERSION_TABLE = "boursomatic_assets_alembic_version"
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 _UPGRADE_LOCK = 0x626F7572
 
 
@@ -91,9 +91,9 @@ def _refuse_newer(found: str | None) -> None:
 
 
 def _require_columns(connection: Connection) -> None:
-    inspector = sa.inspect(connection)
-    for table in sorted(set(EXISTING_COLUMNS) & set(inspector.get_table_names())):
-        columns = EXISTING_COLUMNS[table]
+    inspector, expected = sa.inspect(connection), {**EXISTING_COLUMNS, **OWN_COLUMNS}
+    for table in sorted(set(expected) & set(inspector.get_table_names())):
+        columns = expected[table]
         missing = sorted(set(columns) - {column["name"] for column in inspector.get_columns(table)})
         if missing:
             message = (

@@ -9,11 +9,13 @@ BAR_COLUMNS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"
 FEATURE_COLUMNS = {name: name for name in FEATURE_NAMES}
 
 DAILY = "daily"
+# In the existing database no column can be trusted to have a default: every insert supplies all of them.
+NOW = "timezone('utc', now())"
 
 # An instrument is named by its symbol; where two exchanges list the same one, by symbol@exchange.
 KEYS = """
     keys AS (
-        SELECT id, CASE WHEN count(*) OVER (PARTITION BY symbol) > 1
+        SELECT id, exchange, CASE WHEN count(*) OVER (PARTITION BY symbol) > 1
                         THEN symbol || '@' || exchange ELSE symbol END AS symbol
         FROM instruments)
 """
@@ -34,4 +36,15 @@ EXISTING_COLUMNS = {
         "horizon_days", "stop_loss", "take_profit", "justification", "features_snapshot", "generated_at",
         "is_active",
     ),
+}  # fmt: skip
+
+# Tables of the platform's own that people may fill; another program's table of that name is not overwritten.
+OWN_COLUMNS = {
+    "adjustments": ("symbol", "session", "ratio", "note", "created_at"),
+    "unexplained_jumps": ("symbol", "session", "ratio", "split_ratio", "detected_at"),
+    "fetch_rounds": ("id", "provider", "scope", "started_at", "finished_at"),
+    "fetch_results": (
+        "round_id", "symbol", "outcome", "source", "rows", "first", "last", "detail", "fetched_at",
+    ),
+    "feature_state": ("symbol", "inputs", "outputs", "computed_at"),
 }  # fmt: skip

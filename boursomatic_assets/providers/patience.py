@@ -1,0 +1,144 @@
+"""How often a source is asked, and how long it is insisted on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from boursomatic_assets.errors import SourceFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tenacity import RetryCallState
+
+# A source that asks for a longer wait is not waited for: its symbols go to the next one.
+LONGEST_WAIT = 60.0
+
+_TOO_MANY_REQUESTS = 429
+_SERVER_ERROR = 500
+_T = TypeVar("_T")
+
+
+class PassingFailureError(SourceFailedError):
+    """A failure that another attempt may get past.
+
+    Attributes
+    ----------
+    retry_after : float
+        Seconds that the source asked to be left alone; 0.0 where it named none.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Pace:
+    """Spaces the requests of all threads to one source.
+
+    Parameters
+    ----------
+    requests_per_second : float
+    pause : callable, optional
+        Waits for so many seconds.
+    """
+
+    def __init__(self, requests_per_second: float, pause: Callable[[float], None] = time.sleep) -> None:
+        self._interval = 1.0 / requests_per_second
+        self._pause = pause
+        self._lock = threading.Lock()
+        self._next_turn = 0.0
+
+    def take_turn(self) -> None:
+        """Wait until a request may be sent."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next_turn)
+            self._next_turn = turn + self._interval
+        if turn > now:
+            self._pause(turn - now)
+
+    def heed(self, status: int, retry_after: str | None) -> None:
+        """Raise on an answer that says to come back later, and hold every thread back as long as it asks.
+
+        Parameters
+        ----------
+        status : int
+            Of the HTTP answer.
+        retry_after : str or None
+            Its header `Retry-After`.
+
+        Raises
+        ------
+        PassingFailureError
+            If the status is 429 or of the server's own failures.
+        """
+        if status != _TOO_MANY_REQUESTS and status < _SERVER_ERROR:
+            return
+        asked = _seconds_asked(retry_after)
+        with self._lock:
+            self._next_turn = max(self._next_turn, time.monotonic() + min(asked, LONGEST_WAIT))
+        later = f" and asks to wait {asked:.0f} s" if asked else ""
+        message = f"answered {status}{later}"
+        raise PassingFailureError(message, asked)
+
+
+def _seconds_asked(header: str | None) -> float:
+    """Seconds that a `Retry-After` header asks for, which is a number or a date."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return max((moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one symbol is insisted on at one source.
+
+    Attributes
+    ----------
+    attempts : int
+        In all.
+    first_wait : float
+        Seconds before the second attempt, and at most as many at random on top; doubles from there on.
+    pause : callable
+        Waits for so many seconds.
+    """
+
+    attempts: int = 4
+    first_wait: float = 1.0
+    pause: Callable[[float], None] = time.sleep
+
+    def insist(self, attempt: Callable[[], _T]) -> _T:
+        """Try, and again after each failure that may pass; raises what the last attempt raised."""
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt
+
+        retrying = Retrying(
+            stop=stop_after_attempt(self.attempts),
+            wait=self._seconds,
+            retry=retry_if_exception(_may_pass_soon),
+            sleep=self.pause,
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    def _seconds(self, state: RetryCallState) -> float:
+        from tenacity import wait_exponential_jitter
+
+        backoff = wait_exponential_jitter(initial=self.first_wait, max=LONGEST_WAIT, jitter=self.first_wait)
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, PassingFailureError) else 0.0
+        return max(backoff(state), asked)
+
+
+def _may_pass_soon(error: BaseException) -> bool:
+    return isinstance(error, PassingFailureError) and error.retry_after <= LONGEST_WAIT

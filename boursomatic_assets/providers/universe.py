@@ -1,0 +1,138 @@
+"""The universe: which instruments are followed, from a person's own CSV or the one shipped with the package.
+
+Columns are those of `INSTRUMENT_SCHEMA`; only the symbol is compulsory. What a list must keep is in
+`providers.universe_check`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boursomatic_assets.errors import ConfigurationError, SourceFileError
+from boursomatic_assets.providers.universe_check import Listing, Row, check_universe, instruments_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import polars as pl
+
+    from boursomatic_assets.settings import Settings
+
+FILE_NAME = "universe.csv"
+SHIPPED = Path(__file__).with_name(FILE_NAME)
+
+
+def universe_place(settings: Settings) -> Path:
+    """Find the list in use: `BOURSOMATIC_UNIVERSE`, else `universe.csv` under the home, else the shipped one."""
+    if settings.universe is not None:
+        return Path(settings.universe).expanduser()
+    own = settings.home / FILE_NAME
+    return own if own.exists() else SHIPPED
+
+
+def read_universe(settings: Settings) -> pl.DataFrame:
+    """Read the instruments to follow.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `INSTRUMENT_SCHEMA`, a row per symbol, in the file's order. A blank exchange follows from the
+        symbol's suffix, a blank currency from the exchange; any other blank is null.
+
+    Raises
+    ------
+    SourceFileError
+        If the file cannot be read, or holds what cannot be used: names every problem with its line.
+    """
+    place = universe_place(settings)
+    listing = read_listing(place)
+    errors = check_universe(listing).errors
+    if errors:
+        count = f"{len(errors)} problem{'s' if len(errors) > 1 else ''}"
+        listed = "".join(f"\n  {error}" for error in errors)
+        message = (
+            f"{place}: expected a list of instruments that can be used; found {count}:{listed}\n"
+            f"Correct the file, then: boursomatic universe check {place}"
+        )
+        raise SourceFileError(message)
+    return instruments_of(listing)
+
+
+def read_listing(path: Path) -> Listing:
+    """Read a list without judging it. Columns may come in any order, separated by commas or semicolons.
+
+    Raises
+    ------
+    SourceFileError
+        If the file is missing, is not text in UTF-8, or leaves a quote open.
+    """
+    try:
+        records = list(_records(path.read_bytes().decode("utf-8-sig")))
+    except FileNotFoundError as error:
+        message = (
+            f"there is no list of instruments at {path}. Correct the path (or BOURSOMATIC_UNIVERSE), or start from "
+            "the shipped list: boursomatic universe init"
+        )
+        raise SourceFileError(message) from error
+    except UnicodeDecodeError as error:
+        message = f"{path}: expected text in UTF-8; found another encoding ({error}). Save it as CSV UTF-8"
+        raise SourceFileError(message) from error
+    except (OSError, csv.Error) as error:
+        message = f"{path} cannot be read as CSV: {error}"
+        raise SourceFileError(message) from error
+    line, header = records[0] if records else (1, [])
+    columns = tuple(name.strip().lower() for name in header)
+    return Listing(columns, tuple(_row(number, columns, cells) for number, cells in records[1:]), line)
+
+
+def _records(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield what is on the lines that hold anything, with the number of the line."""
+    head = next((line for line in text.splitlines() if line.strip()), "")
+    # What a spreadsheet writes as CSV where the comma is the decimal sign.
+    delimiter = ";" if ";" in head and "," not in head else ","
+    # Strict: an open quote would else swallow all the rows after it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        message = f"line {line}: {error}"
+        raise csv.Error(message) from error
+
+
+def _row(line: int, columns: tuple[str, ...], cells: list[str]) -> Row:
+    surplus = sum(1 for cell in cells[len(columns) :] if cell.strip())
+    return Row(line, dict(zip(columns, cells, strict=False)), surplus)
+
+
+def copy_shipped(settings: Settings, *, overwrite: bool) -> Path:
+    """Put a copy of the shipped list under the home, to edit; whole, or not at all.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is one already, or the home cannot be written.
+    """
+    place = settings.home / FILE_NAME
+    if place.exists() and not overwrite:
+        message = f"{place} exists already. Replace it with the shipped list: boursomatic universe init --force"
+        raise ConfigurationError(message)
+    beside = place.with_name(f".{FILE_NAME}.{os.getpid()}.partial")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(SHIPPED.read_bytes())
+        beside.replace(place)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        message = f"{place} cannot be written: {error}. Name another folder, such as BOURSOMATIC_HOME=~/boursomatic"
+        raise ConfigurationError(message) from error
+    return place

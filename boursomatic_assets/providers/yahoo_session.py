@@ -1,0 +1,105 @@
+"""The HTTP session that `yfinance` is given: paced, perhaps through a gateway, and attentive to what Yahoo says.
+
+`yfinance` repeats a refused request at once and tells its caller neither the status nor `Retry-After`; here they
+are still at hand. Apart from `yahoo`, so that only who fetches pays for the import.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+from curl_cffi.requests import Response, Session
+
+from boursomatic_assets.errors import NoBarsError, ProviderError, SourceFailedError, SymbolNotFoundError
+from boursomatic_assets.providers.fetching import NOT_FOUND, start_of, through
+from boursomatic_assets.providers.patience import Pace, PassingFailureError
+
+if TYPE_CHECKING:
+    from curl_cffi.requests.session import HttpMethod
+
+SECONDS_TO_ANSWER = 20.0
+
+_CHART = "/v8/finance/chart/"
+_QUOTE_KEYS = ("open", "high", "low", "close", "volume")
+
+
+class YahooSession(Session[Response]):
+    """A browser-like session for all threads of one source.
+
+    Parameters
+    ----------
+    pace : Pace
+    gateway : str, optional
+        Address through which Yahoo is reached.
+    seconds_to_answer : float, optional
+        Longest a request may take.
+    """
+
+    def __init__(
+        self, pace: Pace, gateway: str | None = None, seconds_to_answer: float = SECONDS_TO_ANSWER
+    ) -> None:
+        super().__init__(impersonate="chrome", timeout=seconds_to_answer)
+        self._pace = pace
+        self._gateway = gateway
+        self._seconds_to_answer = seconds_to_answer
+        self._heard = threading.local()
+
+    @property
+    def chart(self) -> dict[str, Any] | None:
+        """What Yahoo last sent to the calling thread as a chart, as it sent it; None if it was none."""
+        return getattr(self._heard, "chart", None)
+
+    def request(self, method: HttpMethod, url: str, *args: Any, **options: Any) -> Response:  # noqa: ANN401 (curl's)
+        """Send a request in its turn; an answer that tells why there is no chart is raised as that reason."""
+        self._pace.take_turn()
+        options["timeout"] = self._seconds_to_answer
+        if _CHART not in url:
+            return super().request(method, through(self._gateway, url), *args, **options)
+        self._heard.chart = None
+        response = super().request(method, through(self._gateway, url), *args, **options)
+        self._pace.heed(response.status_code, response.headers.get("Retry-After"))
+        self._heard.chart = _chart_of(response)
+        return response
+
+
+def _chart_of(response: Response) -> dict[str, Any] | None:
+    """The chart of an answer; None for what `yfinance` knows how to deal with, such as a crumb gone stale."""
+    try:
+        answer = json.loads(response.content)
+    except ValueError as error:
+        raise _no_json(response) from error
+    match answer:
+        case {"chart": {"error": {"code": "Not Found", "description": reason}}}:
+            message = f"says {reason!r}"
+            raise SymbolNotFoundError(message)
+        case {"chart": {"error": {"description": str(reason)}}} if "Data doesn't exist" in reason:
+            message = f"says {reason!r}"
+            raise NoBarsError(message)
+        case {"chart": {"result": [{"meta": dict(), "indicators": {"quote": [dict(quote), *_]}} as chart, *_]}}:
+            if quote:
+                _require_keys(chart, quote)
+            return chart  # type: ignore[no-any-return]
+    return None
+
+
+def _no_json(response: Response) -> ProviderError:
+    if response.status_code == NOT_FOUND:
+        return SymbolNotFoundError("answered 404")
+    return PassingFailureError(f"answered {response.status_code}, expected JSON; found {start_of(response.text)}")
+
+
+def _require_keys(chart: dict[str, Any], quote: dict[str, Any]) -> None:
+    """Without adjusted closes `yfinance` would take the plain ones, and the series would change its scale."""
+    missing = [name for name in _QUOTE_KEYS if name not in quote]
+    match chart["indicators"]:
+        case {"adjclose": [{"adjclose": list()}, *_]}:
+            pass
+        case _:
+            missing.append("adjclose")
+    if "timestamp" not in chart:
+        missing.append("timestamp")
+    if missing:
+        message = f"expected {', '.join((*_QUOTE_KEYS, 'adjclose', 'timestamp'))}; {missing} missing"
+        raise SourceFailedError(message)

@@ -1,0 +1,131 @@
+"""Adjustments that people entered, and jumps that nobody has explained yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from boursomatic_assets.core.corporate_actions import ADJUSTMENT_SCHEMA, JUMP_SCHEMA
+from boursomatic_assets.core.market_data import PANEL_KEY
+from boursomatic_assets.errors import ConfigurationError
+from boursomatic_assets.storage.database import STAGING, fetch, stage, take_turns
+from boursomatic_assets.storage.tables import KEYS
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from boursomatic_assets.storage.database import Database
+
+_UNEXPLAINED = """
+    SELECT j.symbol, j.session, j.ratio, j.split_ratio FROM unexplained_jumps j
+    WHERE NOT EXISTS (SELECT FROM adjustments a WHERE a.symbol = j.symbol AND a.session = j.session)
+    ORDER BY j.symbol, j.session
+"""
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """What is known to be wrong about the stored bars.
+
+    Attributes
+    ----------
+    adjustments : DataFrame
+        Of `ADJUSTMENT_SCHEMA`: what people entered.
+    jumps : DataFrame
+        Of `JUMP_SCHEMA`: sessions that look like a split and have no entry.
+    """
+
+    adjustments: pl.DataFrame
+    jumps: pl.DataFrame
+
+    @property
+    def quarantined(self) -> list[str]:
+        """Symbols with an unexplained jump."""
+        return self.jumps["symbol"].unique().sort().to_list()
+
+
+def read_corrections(cursor: Any) -> Corrections:  # noqa: ANN401 (an ADBC cursor)
+    """Read adjustments and unexplained jumps in the transaction of `cursor`."""
+    entered = fetch(cursor, "SELECT symbol, session, ratio FROM adjustments ORDER BY symbol, session")
+    return Corrections(entered.cast(ADJUSTMENT_SCHEMA), fetch(cursor, _UNEXPLAINED).cast(JUMP_SCHEMA))  # type: ignore[arg-type]
+
+
+def replace_jumps(cursor: Any, looked_at: pl.DataFrame, jumps: pl.DataFrame) -> None:  # noqa: ANN401
+    """Record the jumps of the bars that were looked at, and forget those that are no longer there.
+
+    Parameters
+    ----------
+    cursor : ADBC cursor
+    looked_at : DataFrame
+        `symbol`, `first`, `last`: the span of each symbol that was searched.
+    jumps : DataFrame
+        Of `JUMP_SCHEMA`, within these spans.
+    """
+    take_turns(cursor, "unexplained_jumps")
+    stage(cursor, looked_at)
+    known = fetch(
+        cursor,
+        f"SELECT j.symbol, j.session, j.ratio, j.split_ratio FROM unexplained_jumps j JOIN {STAGING} s "  # noqa: S608
+        "ON s.symbol = j.symbol AND j.session > s.first AND j.session <= s.last",
+    ).cast(JUMP_SCHEMA)  # type: ignore[arg-type]
+    gone, new = known.join(jumps, on=PANEL_KEY, how="anti"), jumps.join(known, on=PANEL_KEY, how="anti")
+    if gone.height:
+        stage(cursor, gone)
+        cursor.execute(
+            f"DELETE FROM unexplained_jumps j USING {STAGING} s WHERE s.symbol = j.symbol AND s.session = j.session"  # noqa: S608
+        )
+    if new.height:
+        stage(cursor, new)
+        cursor.execute(
+            "INSERT INTO unexplained_jumps (symbol, session, ratio, split_ratio) "  # noqa: S608
+            f"SELECT symbol, session, ratio, split_ratio FROM {STAGING}"
+        )
+
+
+def add_adjustment(database: Database, symbol: str, session: date, ratio: float, note: str | None) -> None:
+    """Enter an adjustment, or replace the one of that symbol and session.
+
+    Raises
+    ------
+    ConfigurationError
+        If the symbol is no instrument, or the ratio is not above 0.
+    """
+    if not 0 < ratio < float("inf"):
+        message = (
+            f"a ratio is the price after over the price before and above 0; found {ratio}. "
+            "Example: 0.5 for a two-for-one split"
+        )
+        raise ConfigurationError(message)
+    with database.connection() as connection:
+        known = sa.text(f"WITH {KEYS} SELECT 1 FROM keys WHERE symbol = :symbol")  # noqa: S608
+        if connection.execute(known, {"symbol": symbol}).scalar() is None:
+            message = f"there is no instrument {symbol!r}. See which there are: boursomatic status"
+            raise ConfigurationError(message)
+        connection.execute(
+            sa.text(
+                "INSERT INTO adjustments (symbol, session, ratio, note) VALUES (:symbol, :session, :ratio, :note) "
+                "ON CONFLICT (symbol, session) DO UPDATE SET ratio = excluded.ratio, note = excluded.note"
+            ),
+            {"symbol": symbol, "session": session, "ratio": ratio, "note": note},
+        )
+
+
+def remove_adjustment(database: Database, symbol: str, session: date) -> bool:
+    """Take an adjustment back; says whether there was one."""
+    with database.connection() as connection:
+        gone = connection.execute(
+            sa.text("DELETE FROM adjustments WHERE symbol = :symbol AND session = :session"),
+            {"symbol": symbol, "session": session},
+        )
+        return gone.rowcount > 0
+
+
+def list_adjustments(database: Database) -> pl.DataFrame:
+    """Adjustments with their notes, and unexplained jumps without a ratio yet."""
+    return database.read(
+        "SELECT symbol, session, ratio, NULL::double precision AS split_ratio, note FROM adjustments "  # noqa: S608
+        f"UNION ALL SELECT symbol, session, NULL, split_ratio, NULL FROM ({_UNEXPLAINED}) j ORDER BY 1, 2"
+    )

@@ -1,0 +1,180 @@
+"""The commands `boursomatic universe`: show the list of instruments, check it, start one of your own."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.table import Table
+
+    from boursomatic_assets.providers.universe_check import Listing, UniverseCheck
+
+# polars is imported by the commands that need it: --help answers at once.
+
+FAILED = 1
+
+universe = typer.Typer(
+    help="The instruments to follow: show them, check a list, start a list of your own.\n\n"
+    "Alone it says where the list in use comes from, what is in it, and what is wrong with it.",
+)
+console = Console()
+
+
+@universe.callback(invoke_without_command=True)
+def overview(context: typer.Context) -> None:
+    """Say where the list in use comes from, what is in it, and what is wrong with it."""
+    if context.invoked_subcommand is not None:
+        return
+    from boursomatic_assets.providers.universe import SHIPPED, read_listing, universe_place
+    from boursomatic_assets.providers.universe_check import check_universe, instruments_of
+    from boursomatic_assets.settings import Settings
+
+    place = universe_place(Settings.from_environment())
+    listing = read_listing(place)
+    found = check_universe(listing)
+    _print(f"Universe: {place}")
+    if listing.rows:
+        console.print(_counts_table(instruments_of(listing)))
+    _conclude(listing, found)
+    if place == SHIPPED:
+        console.print("A list of your own: [bold]boursomatic universe init[/bold]")
+
+
+@universe.command()
+def show(
+    *,
+    exchange: Annotated[str | None, typer.Option(help="Only those of an exchange, such as XPAR.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, in the form of the list itself.")] = False,
+) -> None:
+    """Show the instruments of the list in use.
+
+    For example:
+
+      boursomatic universe show --exchange XPAR
+
+      boursomatic universe show --csv > mine.csv
+    """
+    if as_json and as_csv:
+        message = "choose one of --json and --csv"
+        raise typer.BadParameter(message)
+    from boursomatic_assets.providers.universe import read_universe
+    from boursomatic_assets.settings import Settings
+
+    instruments = _on(read_universe(Settings.from_environment()), exchange)
+    if as_json:
+        print(json.dumps(instruments.to_dicts(), ensure_ascii=False, indent=2))  # noqa: T201 (for a program)
+    elif as_csv:
+        print(instruments.write_csv(), end="")  # noqa: T201 (for a program)
+    else:
+        console.print(_instruments_table(instruments))
+
+
+def _on(instruments: "pl.DataFrame", exchange: str | None) -> "pl.DataFrame":
+    """Keep the instruments of an exchange; all of them where none is named."""
+    if exchange is None:
+        return instruments
+    chosen = instruments.filter(exchange=exchange.strip().upper())
+    if chosen.is_empty():
+        known = ", ".join(instruments["exchange"].unique().sort())
+        message = f"no instrument is on {exchange!r}; there are: {known}"
+        raise typer.BadParameter(message, param_hint="--exchange")
+    return chosen
+
+
+@universe.command()
+def check(
+    file: Annotated[
+        str | None, typer.Argument(help="A list to check.", show_default="the list in use", metavar="[FILE]")
+    ] = None,
+) -> None:
+    """Check a list: every problem with its line, and exit code 1 where it cannot be used."""
+    from pathlib import Path
+
+    from boursomatic_assets.providers.universe import read_listing, universe_place
+    from boursomatic_assets.providers.universe_check import check_universe
+    from boursomatic_assets.settings import Settings
+
+    place = universe_place(Settings.from_environment()) if file is None else Path(file).expanduser()
+    listing = read_listing(place)
+    _print(f"List: {place}")
+    _conclude(listing, check_universe(listing))
+
+
+def _conclude(listing: "Listing", found: "UniverseCheck") -> None:
+    """Print what was found; end with exit code 1 if the list cannot be used."""
+    from boursomatic_assets.providers.universe_check import instruments_of
+
+    for error in found.errors:
+        _print(f"error    {error}", style="red")
+    for warning in found.warnings:
+        _print(f"warning  {warning}", style="yellow")
+    if found.errors:
+        _print(f"The list cannot be used: {_counted(len(found.errors), 'error')}.", style="bold red")
+        raise typer.Exit(FAILED)
+    exchanges = instruments_of(listing)["exchange"].n_unique()
+    said = f"OK: {_counted(len(listing.rows), 'instrument')} on {_counted(exchanges, 'exchange')}"
+    _print(f"{said}, {_counted(len(found.warnings), 'warning')}.", style="green")
+
+
+@universe.command()
+def init(
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a list that is there; its edits are lost.")
+    ] = False,
+) -> None:
+    """Copy the shipped list to $BOURSOMATIC_HOME/universe.csv, to edit."""
+    from boursomatic_assets.providers.universe import copy_shipped
+    from boursomatic_assets.settings import Settings
+
+    settings = Settings.from_environment()
+    place = copy_shipped(settings, overwrite=force)
+    _print(str(place))
+    if settings.universe is not None:
+        _print(f"Not in use as long as BOURSOMATIC_UNIVERSE names {settings.universe}", style="yellow")
+    console.print("Edit it, then: [bold]boursomatic universe check[/bold]")
+
+
+def _counts_table(instruments: "pl.DataFrame") -> "Table":
+    """Instruments by sector and exchange, with totals."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    exchanges = instruments["exchange"].fill_null("unknown")
+    sectors = instruments["sector"].fill_null("unknown")
+    columns = exchanges.unique(maintain_order=True).to_list()
+    table = Table("Sector")
+    for heading in (*columns, "All"):
+        table.add_column(escape(heading), justify="right")
+    for sector in sectors.unique().sort():
+        counts = [((exchanges == exchange) & (sectors == sector)).sum() for exchange in columns]
+        table.add_row(escape(sector), *(str(count or "") for count in counts), str(sum(counts)))
+    table.add_section()
+    totals = [(exchanges == exchange).sum() for exchange in columns]
+    table.add_row("All", *map(str, totals), str(sum(totals)))
+    return table
+
+
+def _instruments_table(instruments: "pl.DataFrame") -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("Symbol", "Exchange", "Name", "Sector", "Size", "P/E", "Currency"):
+        table.add_column(heading, overflow="fold")
+    for row in instruments.iter_rows():
+        table.add_row(*(escape(value or "") for value in row))
+    return table
+
+
+def _print(text: str, style: str | None = None) -> None:
+    """Print a text as it is: what a file holds is not markup, and a path stays on one line."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

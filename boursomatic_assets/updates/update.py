@@ -1,0 +1,39 @@
+"""One way to bring the bars up to date, whatever the source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boursomatic_assets.providers.database import DatabaseProvider
+from boursomatic_assets.updates.bars import BarUpdate, look_through, take_all
+from boursomatic_assets.updates.fetching import fetch_missing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from boursomatic_assets.providers.source import Provider
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.database import Database
+
+
+def update_bars(
+    database: Database, provider: Provider, settings: Settings, now: datetime, note: Callable[[str], None]
+) -> BarUpdate:
+    """Bring the table `price_bars` up to date.
+
+    Parameters
+    ----------
+    database : Database
+    provider : Provider
+    settings : Settings
+    now : datetime
+        With a time zone.
+    note : callable
+        Is told how far it is.
+    """
+    if provider.asks_for_wishes:
+        return fetch_missing(database, provider, settings, now, note)
+    if isinstance(provider, DatabaseProvider):
+        return look_through(database, note)
+    return take_all(database, provider, settings, now.date(), note)
