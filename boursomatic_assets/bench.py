@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
 import psutil
 from rich.table import Table
 
+from boursomatic_assets.core.calendars import CALENDARS, sessions_ahead
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import compute_features
 from boursomatic_assets.core.labels import label_panel
@@ -30,11 +32,13 @@ from boursomatic_assets.storage import market_tables
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instruments_table import write_instruments
 from boursomatic_assets.storage.server import stop
+from boursomatic_assets.storage.tables import BAR_COLUMNS
+from boursomatic_assets.updates.bars import survey, take_all
+from boursomatic_assets.updates.features import update_features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import polars as pl
     from rich.console import Console
 
     from boursomatic_assets.core.splits import Split
@@ -122,23 +126,23 @@ def run_benchmark(console: Console, provider: str, path: str | None) -> None:
 
 
 def _measure_core(watch: Stopwatch, settings: Settings) -> int:
-    experiment, source = Experiment(), provider_for(settings)
-    with watch.stage("read the source", 0):
-        raw = source.bars()
-    rows = raw.height
-    with watch.stage("check the bars", rows):
-        bars = check_bars(raw, datetime.now(UTC).date())
+    experiment, source, today = Experiment(), provider_for(settings), datetime.now(UTC).date()
+    with watch.stage("read and check the source", 0):
+        rows = survey(source, settings, today).accepted
     database = Database.open(settings)
     write_instruments(database, source.instruments())
     with watch.stage("first ingest: bars to database", rows):
-        market_tables.write_bars(database, bars, "bench")
-    with watch.stage("same bars again", rows):
-        market_tables.write_bars(database, bars, "bench")
-    with watch.stage("features and labels from loaded bars", rows):
-        features = compute_features(bars.accepted)
-        label_panel(features, bars.accepted, experiment)
-    with watch.stage("first ingest: features to database", rows):
-        market_tables.write_features(database, features)
+        take_all(database, source, settings, today, _say_nothing)
+    with watch.stage("first ingest: features", rows):
+        update_features(database, "bench", _say_nothing)
+    with watch.stage("same bars again: bars and features", rows):
+        take_all(database, source, settings, today, _say_nothing)
+        update_features(database, "bench", _say_nothing)
+    _measure_one_session(watch, database)
+    bars = market_tables.read_usable_bars(database, [*BAR_COLUMNS, "exchange"])
+    with watch.stage("features and labels from loaded bars", bars.height):
+        features = compute_features(bars)
+        label_panel(features, bars, experiment)
     with watch.stage("database to model inputs", rows):
         split, labels = _model_inputs(database, experiment)
     with watch.stage("floor: LightGBM alone, both models", split.train.height):
@@ -146,6 +150,23 @@ def _measure_core(watch: Stopwatch, settings: Settings) -> int:
     with watch.stage("predict and evaluate", labels.height):
         evaluate(split.sets(), labels, models, experiment)
     return rows
+
+
+def _say_nothing(_message: str) -> None:
+    """Stand in for a log."""
+
+
+def _measure_one_session(watch: Stopwatch, database: Database) -> None:
+    """One more session for every symbol: from the frame that a source delivered to the stored features."""
+    bars = market_tables.read_bars(database)
+    newest = bars.group_by("symbol", maintain_order=True).last()
+    session = sessions_ahead(newest.select(pl.col("session").max())["session"], CALENDARS[0], 1).item()
+    delivered = newest.with_columns(pl.lit(session).alias("session"))
+    with watch.stage("one new session: bars and features", delivered.height):
+        checked = check_bars(delivered, session)
+        with database.bulk() as cursor:
+            market_tables.upsert_bars(cursor, checked, "bench")
+        update_features(database, "bench", _say_nothing)
 
 
 def _model_inputs(database: Database, experiment: Experiment) -> tuple[Split, pl.DataFrame]:
@@ -187,7 +208,7 @@ def _print_verdicts(console: Console, watch: Stopwatch) -> None:
     retrain = watch.seconds("retrain, whole process")
     work = watch.seconds(
         "features and labels from loaded bars",
-        "same bars again",
+        "same bars again: bars and features",
         "database to model inputs",
         "floor: LightGBM alone, both models",
         "predict and evaluate",

@@ -1,31 +1,25 @@
 """The command line `boursomatic`: thin, it starts what Dagster offers and says what became of it."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
 import uuid
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from boursomatic_assets.errors import BoursomaticError, ConfigurationError
-
-if TYPE_CHECKING:
-    from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.database import Database
+from boursomatic_assets.commands.adjustments import adjustments
+from boursomatic_assets.commands.database import db
+from boursomatic_assets.commands.dev import dev
+from boursomatic_assets.commands.models import models
+from boursomatic_assets.commands.opening import console, errors, open_database
+from boursomatic_assets.commands.universe import universe
+from boursomatic_assets.errors import BoursomaticError
 
 # Dagster, polars and LightGBM are imported by the commands that need them: --help answers at once.
 
 FAILED = 1
-HOST = "127.0.0.1"
-STOPPING_SECONDS = 30
 MOST_DAYS = 100_000
 
 app = typer.Typer(
@@ -36,22 +30,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Environment: BOURSOMATIC_HOME (default ~/.boursomatic), DATABASE_URL (default: an embedded "
-    "PostgreSQL), ARTIFACTS_DIR, BOURSOMATIC_PROVIDER, BOURSOMATIC_PROVIDER_PATH, BOURSOMATIC_MAX_REJECTED_SHARE, "
-    "BOURSOMATIC_THREADS.",
+    "PostgreSQL), ARTIFACTS_DIR, BOURSOMATIC_PROVIDER, BOURSOMATIC_PROVIDER_PATH, BOURSOMATIC_UNIVERSE, "
+    "BOURSOMATIC_MAX_REJECTED_SHARE, BOURSOMATIC_MIN_ARRIVED_SHARE, BOURSOMATIC_OVERLAP_SESSIONS, "
+    "BOURSOMATIC_EXCHANGES, BOURSOMATIC_GATEWAY, BOURSOMATIC_REQUESTS_PER_SECOND, BOURSOMATIC_THREADS.",
 )
-db = typer.Typer(
-    help="The PostgreSQL database: upgrade it, connect to it, stop the embedded one.", no_args_is_help=True
-)
-models = typer.Typer(help="Model versions that were recorded.", no_args_is_help=True)
-app.add_typer(db, name="db")
+app.command()(dev)
+app.add_typer(universe, name="universe")
+app.add_typer(adjustments, name="adjustments")
 app.add_typer(models, name="models")
-
-console = Console()
-errors = Console(stderr=True)
+app.add_typer(db, name="db")
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Dagster's log, and the traceback of an error.")]
 Provider = Annotated[
-    str | None, typer.Option(help="Price source: sample (bundled) or files.", show_default="sample")
+    str | None,
+    typer.Option(
+        help="Price source: sample (bundled), files, yahoo, stooq, or database (bars already there).",
+        show_default="sample",
+    ),
 ]
 Path = Annotated[
     str | None, typer.Option(help="For files: a Parquet or CSV file, or a folder with one file per symbol.")
@@ -135,7 +130,7 @@ def _execute(select: str | None, configuration: Mapping[str, Any], *, verbose: b
     from boursomatic_assets.display.terminal import run_progress
     from boursomatic_assets.storage.instance import open_instance
 
-    settings, database = _open_database()
+    settings, database = open_database()
     job = defs.resolve_implicit_global_asset_job_def()
     keys = _selected(select)
     run_id, level = str(uuid.uuid4()), "INFO" if verbose else "CRITICAL"
@@ -189,119 +184,6 @@ def _selected(select: str | None) -> "list[Any] | None":
 
 
 @app.command()
-def dev(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI on 127.0.0.1.")] = 3000,
-) -> None:
-    """Open the Dagster UI with its daemon, on the same database and artifacts. Stop it with Ctrl-C."""
-    from boursomatic_assets.storage.instance import open_instance
-
-    _require_free(port)
-    settings, database = _open_database()
-    open_instance(settings, database).dispose()
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "boursomatic_assets.definitions"]
-    console.print(f"Dagster UI: [bold]http://{HOST}:{port}[/bold]  (stop with Ctrl-C)")
-    # A handler of our own, so that the child does not inherit an ignored SIGINT from a script's background.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A start and a run would print some thirty warnings about interfaces that Dagster may change.
-    quiet = {**os.environ, "PYTHONWARNINGS": "ignore:Function `,ignore:Class `,ignore:Parameter `"}
-    child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], start_new_session=True, env=quiet)
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
-    try:
-        code = child.wait()
-    except KeyboardInterrupt:
-        # To the whole group, as a terminal would: a code server with a run in flight outlives its parent for ever.
-        os.killpg(child.pid, signal.SIGINT)
-        code = _stopped(child)
-    raise typer.Exit(code)
-
-
-def _stopped(child: "subprocess.Popen[bytes]") -> int:
-    """Wait for the end of the child and of every process it started; what is left after a while is killed."""
-    latest = time.monotonic() + STOPPING_SECONDS
-    while time.monotonic() < latest:
-        # A child that ended but was not asked for still counts as there.
-        child.poll()
-        try:
-            os.killpg(child.pid, 0)
-        except ProcessLookupError:
-            return 0
-        time.sleep(0.1)
-    os.killpg(child.pid, signal.SIGKILL)
-    return 0
-
-
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            message = (
-                f"port {port} on {HOST} is taken, perhaps by another boursomatic dev. "
-                f"Try: boursomatic dev --port {port + 1}"
-            )
-            raise ConfigurationError(message) from None
-
-
-@db.command()
-def upgrade() -> None:
-    """Create what the platform needs and is missing. Existing tables and rows stay as they are."""
-    from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage import schema
-    from boursomatic_assets.storage.database import Database
-    from boursomatic_assets.storage.server import database_url
-
-    database = Database(database_url(Settings.from_environment()))
-    with database.connection():
-        before = schema.upgrade(database.engine)
-    console.print(f"Schema of {database.shown_url}: {before or 'none'} -> {schema.HEAD_REVISION}", soft_wrap=True)
-
-
-@db.command()
-def url() -> None:
-    """Print the database's address, for psql and other tools: psql "$(boursomatic db url)"
-
-    The embedded server then stays up until `boursomatic db stop`.
-    """  # noqa: D400 (a command to copy)
-    from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.server import database_url, keep_running
-
-    settings = Settings.from_environment()
-    if settings.database_url is None:
-        keep_running(settings)
-        errors.print("[dim]The embedded PostgreSQL stays up until: boursomatic db stop[/dim]")
-    print(database_url(settings))  # noqa: T201 (nothing but the address, unwrapped, for a shell to take)
-
-
-@db.command()
-def stop() -> None:
-    """Stop the embedded server that `db url` left running."""
-    from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage import server
-
-    stopped = server.stop(Settings.from_environment())
-    console.print("Stopped the embedded PostgreSQL." if stopped else "The embedded PostgreSQL is not running.")
-
-
-@models.command("list")
-def list_models(
-    limit: Annotated[int, typer.Option(min=1, help="How many of the newest versions.")] = 20,
-) -> None:
-    """Show recorded model versions, the newest first."""
-    from boursomatic_assets.display.terminal import versions_table
-    from boursomatic_assets.storage.model_table import list_versions
-
-    _, database = _open_database()
-    rows = list_versions(database, limit)
-    if rows:
-        console.print(versions_table(rows))
-        for row in filter(lambda row: row.is_active, rows):
-            console.print(f"Active bundle: {row.model_path}", soft_wrap=True)
-    else:
-        console.print("No model version yet: [bold]boursomatic materialize[/bold]")
-
-
-@app.command()
 def bench(provider: Provider = None, path: Path = None) -> None:
     """Measure each stage (seconds, rows a second, peak memory) and LightGBM alone, in a home of its own."""
     _require_files(provider, path)
@@ -310,14 +192,6 @@ def bench(provider: Provider = None, path: Path = None) -> None:
 
     settings = Settings.from_environment()
     run_benchmark(console, provider or settings.provider, path or settings.provider_path)
-
-
-def _open_database() -> "tuple[Settings, Database]":
-    from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.database import Database
-
-    settings = Settings.from_environment()
-    return settings, Database.open(settings)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import dagster as dg
 
 from boursomatic_assets.assets import features, labels, market_data, metrics, model_version, models, splits
 from boursomatic_assets.automation.jobs import JOBS
+from boursomatic_assets.automation.schedules import SCHEDULES
 from boursomatic_assets.storage.io_managers import (
     JsonIOManager,
     ModelIOManager,
@@ -25,6 +26,7 @@ defs = dg.Definitions(
     assets=dg.with_source_code_references(dg.load_assets_from_modules(MODULES)),
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
     jobs=JOBS,
+    schedules=SCHEDULES,
     executor=dg.in_process_executor,
     resources={
         **_shared,

@@ -20,13 +20,13 @@ from boursomatic_assets.storage.resources import ExperimentResource
     io_manager_key="panels",
     ins={
         "features": dg.AssetIn(metadata={"recent": True}),
-        "price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close"]}),
+        "price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]}),
     },
 )
 def labels(
     features: pl.DataFrame, price_bars: pl.DataFrame, experiment: ExperimentResource
 ) -> dg.Output[pl.DataFrame]:
-    """BUY, HOLD or SELL per symbol and session, from the return over the next `horizon` sessions.
+    """BUY, HOLD or SELL per symbol and session, from the return over the next `horizon` sessions of its exchange.
 
     The newest rows of each symbol, whose horizon has not passed, stay without a label: they are to be predicted.
     """

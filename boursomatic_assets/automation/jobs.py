@@ -1,4 +1,4 @@
-"""Jobs: the whole graph, and a retrain from the bars that are stored."""
+"""Jobs: the whole graph, a retrain from the bars that are stored, and the daily update."""
 
 import dagster as dg
 
@@ -30,4 +30,11 @@ whole_graph_isolated = dg.define_asset_job(
     executor_def=isolated_executor,
 )
 
-JOBS = [whole_graph, retrain, whole_graph_isolated]
+daily_update = dg.define_asset_job(
+    "daily_update",
+    selection=dg.AssetSelection.assets("instruments", "price_bars", "features"),
+    description="New sessions from the price source, and the features that follow from them: no model is trained.",
+    executor_def=dg.in_process_executor,
+)
+
+JOBS = [daily_update, whole_graph, retrain, whole_graph_isolated]

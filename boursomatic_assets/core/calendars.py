@@ -44,8 +44,8 @@ def calendar_of(exchange: str | None) -> str | None:
 def _calendar(name: str, last_year: int) -> ExchangeCalendar:
     import exchange_calendars
 
-    # The end is given, since the library would else take it from the clock.
-    return exchange_calendars.get_calendar(name, start=f"{FIRST_YEAR}-01-01", end=f"{last_year}-12-31")
+    # Both ends are given: the library would take the last from the clock, and it calls its first date a session.
+    return exchange_calendars.get_calendar(name, start=f"{FIRST_YEAR - 1}-12-01", end=f"{last_year}-12-31")
 
 
 @lru_cache(maxsize=64)
@@ -81,7 +81,15 @@ def last_complete_session(calendar: str, now: datetime) -> date:
         One of `CALENDARS`.
     now : datetime
         With a time zone.
+
+    Raises
+    ------
+    ValueError
+        If the moment has no time zone.
     """
+    if now.tzinfo is None:
+        message = f"a moment needs a time zone; found {now}"
+        raise ValueError(message)
     moment = now.astimezone(UTC)
     sessions = sessions_between(calendar, moment.date() - timedelta(days=14), moment.date())
     exchange = _calendar(calendar, moment.year)
@@ -128,7 +136,7 @@ def outside_sessions(panel: pl.DataFrame) -> pl.DataFrame:
     panel : DataFrame
         With `session` and `exchange`; a row of an unknown exchange is never outside.
     """
-    dated = panel.with_columns(calendar=calendar_column()).filter(pl.col("calendar").is_not_null())
+    dated = _dated(panel)
     key = ["calendar", "session"]
     return dated.join(_known_sessions(dated), on=key, how="anti", maintain_order="left").select(panel.columns)
 
@@ -180,7 +188,7 @@ def audit_sessions(bars: pl.DataFrame) -> SessionAudit:
         Bar panel with `close`, `volume` and `exchange`. Symbols of an unknown exchange are left out.
     """
     require_panel(bars, ["close", "volume", "exchange"])
-    dated = bars.with_columns(calendar=calendar_column()).filter(pl.col("calendar").is_not_null())
+    dated = _dated(bars)
     known, key = _known_sessions(dated), ["calendar", "session"]
     extra = dated.join(known, on=key, how="anti", maintain_order="left").select("calendar", *PANEL_KEY, "volume")
     missing = _missing(dated, known)
@@ -196,6 +204,12 @@ def audit_sessions(bars: pl.DataFrame) -> SessionAudit:
     )
     order = ["calendar", "symbols", "newest", "expected", "stored", "missing", "extra", "stale_runs"]
     return SessionAudit(exchanges.select(order).sort("calendar"), missing, extra, stale)
+
+
+def _dated(panel: pl.DataFrame) -> pl.DataFrame:
+    """Rows that a calendar has something to say about, with the `calendar` of their exchange."""
+    placed = panel.with_columns(calendar=calendar_column())
+    return placed.filter(pl.col("calendar").is_not_null() & (pl.col("session") >= date(FIRST_YEAR, 1, 1)))
 
 
 def _known_sessions(dated: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,9 @@ def _follow(progress: Progress, instance: DagsterInstance, run_id: str, total: i
 def _show_event(progress: Progress, task: Any, entry: EventLogEntry) -> None:  # noqa: ANN401 (rich's TaskID)
     event = entry.dagster_event
     if event is None:
+        # What a step says about how far it is.
+        if entry.step_key and entry.level == logging.INFO:
+            progress.update(task, description=f"{entry.step_key}: {entry.user_message}")
         return
     if event.is_step_start:
         progress.update(task, description=str(event.step_key))
@@ -127,6 +131,17 @@ def versions_table(rows: Sequence[ModelRow]) -> Table:
         figures = row.metrics if isinstance(row.metrics, dict) else {}
         active = "[green]yes[/green]" if row.is_active else ""
         table.add_row(row.version, active, row.params_hash[:8], *(_figure(figures.get(name)) for name in names))
+    return table
+
+
+def adjustments_table(entries: Sequence[tuple[Any, ...]]) -> Table:
+    """Adjustments, and jumps without one: symbol, session, ratio, the split ratio that a jump is near, note."""
+    table = Table("Symbol", "Session", title="Adjustments", title_justify="left")
+    table.add_column("Ratio", justify="right")
+    table.add_column("")
+    for symbol, session, ratio, split_ratio, note in entries:
+        said = note or "" if ratio else f"[yellow]quarantined: a jump near {split_ratio:.4g}[/yellow]"
+        table.add_row(symbol, str(session), f"{ratio:.6g}" if ratio else "", said)
     return table
 
 

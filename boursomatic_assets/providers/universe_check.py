@@ -13,13 +13,11 @@ import polars as pl
 
 from boursomatic_assets.core.calendars import CURRENCY_OF_CALENDAR, calendar_of
 from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
-from boursomatic_assets.providers.symbols import US as UNKNOWN_US_EXCHANGE
+from boursomatic_assets.providers.symbols import EXCHANGE_OF_SUFFIX, US, exchange_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Yahoo's suffix of a symbol to the exchange's ISO 10383 code, which is also the name of its calendar.
-EXCHANGE_OF_SUFFIX = {"PA": "XPAR", "AS": "XAMS", "BR": "XBRU"}
 BUCKETS = {"market_cap_bucket": ("small", "mid", "large"), "pe_bucket": ("low", "medium", "high")}
 
 _CASE = {"symbol": str.upper, "exchange": str.upper, **dict.fromkeys(BUCKETS, str.lower)}
@@ -142,7 +140,7 @@ def _exchange_errors(row: Row) -> Iterator[str]:
     elif follows is None:
         known = ", ".join(f".{suffix}" for suffix in EXCHANGE_OF_SUFFIX)
         yield f"{symbol} ends like no known exchange; known are {known}, and a class as in BRK.B"
-    elif exchange and follows != UNKNOWN_US_EXCHANGE and calendar_of(exchange) != follows:
+    elif exchange and follows != US and calendar_of(exchange) != follows:
         yield f"{symbol} is on {follows} by its suffix, on {exchange} by its exchange"
 
 
@@ -158,21 +156,6 @@ def _row_warnings(row: Row) -> Iterator[str]:
     for suffix, code in EXCHANGE_OF_SUFFIX.items():
         if calendar_of(exchange) == code and exchange_of(row.value("symbol")) != code:
             yield f"{symbol} on {exchange} lacks the suffix .{suffix}; a source may take it for a US symbol"
-
-
-def exchange_of(symbol: str) -> str | None:
-    """Tell a symbol's exchange from its suffix.
-
-    Returns
-    -------
-    str or None
-        `US` without a suffix and for the one letter of a share class (`BRK.B`); None for a suffix of an exchange
-        that is not known here.
-    """
-    _, dot, suffix = symbol.rpartition(".")
-    if not dot or len(suffix) == 1:
-        return UNKNOWN_US_EXCHANGE
-    return EXCHANGE_OF_SUFFIX.get(suffix)
 
 
 def completed(row: Row) -> dict[str, str | None]:

@@ -119,13 +119,12 @@ def test_a_csv_that_breaks_off_is_a_failure_even_if_its_length_agrees(body: str)
 
 
 def test_without_a_gateway_stooq_itself_is_asked() -> None:
-    asked: list[httpx.URL] = []
-    transport = httpx.MockTransport(
-        lambda request: asked.append(request.url) or httpx.Response(200, text="No data")
-    )
-    with httpx.Client(transport=transport) as client, pytest.raises(NoBarsError):
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert str(request.url) == "https://stooq.com/q/d/l/?s=aapl.us&d1=20240110&d2=20240229&i=d"
+        return httpx.Response(200, text="No data")
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client, pytest.raises(NoBarsError):
         StooqSource(client, Pace(1000)).fetch(wish())
-    assert [str(url) for url in asked] == ["https://stooq.com/q/d/l/?s=aapl.us&d1=20240110&d2=20240229&i=d"]
 
 
 @pytest.mark.parametrize(

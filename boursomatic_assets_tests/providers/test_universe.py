@@ -22,13 +22,13 @@ from boursomatic_assets.providers.universe import (
     read_universe,
     universe_place,
 )
+from boursomatic_assets.providers.symbols import exchange_of
 from boursomatic_assets.providers.universe_check import (
     BUCKETS,
     Listing,
     Row,
     check_universe,
     completed,
-    exchange_of,
     instruments_of,
 )
 from boursomatic_assets.settings import Settings

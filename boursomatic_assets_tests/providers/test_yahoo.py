@@ -58,8 +58,8 @@ def changed(name: str, values: dict[date, float | None]) -> pl.DataFrame:
     return BARS.with_columns(pl.when(pl.col("session").is_in(list(values))).then(new).otherwise(old).alias(name))
 
 
-def close_on(bars: pl.DataFrame, session: date) -> float | None:
-    return bars.row(by_predicate=pl.col("session") == session, named=True)["close"]
+def close_on(bars: pl.DataFrame, session: date) -> float:
+    return float(bars.filter(session=session)["close"].item())
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
 from boursomatic_assets.providers.universe import SHIPPED
-from boursomatic_assets.universe_cli import universe
+from boursomatic_assets.commands.universe import universe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ def test_help_names_the_commands() -> None:
 
 
 def test_help_answers_without_importing_polars() -> None:
-    code = "import sys, boursomatic_assets.universe_cli; sys.exit('polars' in sys.modules)"
+    code = "import sys, boursomatic_assets.commands.universe; sys.exit('polars' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

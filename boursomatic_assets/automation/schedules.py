@@ -1,0 +1,52 @@
+"""Schedules: each group of exchanges is updated after its close, on the days on which it was open."""
+
+from datetime import date
+
+import dagster as dg
+
+from boursomatic_assets.automation.jobs import daily_update
+from boursomatic_assets.core.calendars import sessions_between
+from boursomatic_assets.settings import DEFAULT_PROVIDER, Settings
+
+# Closes settle half an hour after the bell: 16:00 in New York, 17:30 in Paris, Amsterdam and Brussels.
+US_CRON, US_ZONE = "35 16 * * 1-5", "America/New_York"
+EURONEXT_CRON, EURONEXT_ZONE = "5 18 * * 1-5", "Europe/Paris"
+
+
+@dg.schedule(
+    job=daily_update,
+    cron_schedule=US_CRON,
+    execution_timezone=US_ZONE,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def us_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """New bars and features of US instruments, 35 minutes after the close; not on exchange holidays."""
+    return _after_close("us", ("XNYS",), context.scheduled_execution_time.date())
+
+
+@dg.schedule(
+    job=daily_update,
+    cron_schedule=EURONEXT_CRON,
+    execution_timezone=EURONEXT_ZONE,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def euronext_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """New bars and features of Euronext instruments, 35 minutes after the close; not on exchange holidays."""
+    return _after_close("euronext", ("XPAR", "XAMS", "XBRU"), context.scheduled_execution_time.date())
+
+
+def _after_close(group: str, calendars: tuple[str, ...], today: date) -> dg.RunRequest | dg.SkipReason:
+    provider = Settings.from_environment().provider
+    if provider == DEFAULT_PROVIDER:
+        return dg.SkipReason(f"The price source {provider!r} never has anything new: set BOURSOMATIC_PROVIDER.")
+    if all(sessions_between(calendar, today, today).is_empty() for calendar in calendars):
+        return dg.SkipReason(f"{today} was no session of {', '.join(calendars)}.")
+    return dg.RunRequest(
+        # One run a session, however often the daemon is restarted.
+        run_key=f"{group}-{today}",
+        run_config={"resources": {"platform": {"config": {"exchanges": ",".join(calendars)}}}},
+        tags={"boursomatic/session": str(today)},
+    )
+
+
+SCHEDULES = [us_after_close, euronext_after_close]

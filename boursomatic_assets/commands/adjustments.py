@@ -1,0 +1,74 @@
+"""The commands `boursomatic adjustments`: explain a jump of a price, see which ones wait for it."""
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from boursomatic_assets.commands.opening import console, open_database
+
+adjustments = typer.Typer(
+    help="Splits that a source did not take out of its prices: enter them, see what waits for an entry.",
+    no_args_is_help=True,
+)
+
+Symbol = Annotated[str, typer.Argument(help="As `boursomatic universe` or the prices write it.")]
+Session = Annotated[
+    datetime, typer.Argument(formats=["%Y-%m-%d"], help="The first session at the new price, such as 2024-06-10.")
+]
+NEXT = "Compute what follows from it: [bold]boursomatic materialize --select price_bars+[/bold]"
+
+
+@adjustments.command("list")
+def list_entries() -> None:
+    """Show the adjustments, and the jumps that quarantine their symbol until there is one."""
+    from boursomatic_assets.display.terminal import adjustments_table
+    from boursomatic_assets.storage.adjustments_table import list_adjustments
+
+    _, database = open_database()
+    entries = list_adjustments(database)
+    if entries.is_empty():
+        console.print("No adjustments, and no jump that waits for one.")
+        return
+    console.print(adjustments_table(entries.rows()))
+    if entries["ratio"].null_count():
+        console.print("Explain a jump: [bold]boursomatic adjustments add SYMBOL SESSION RATIO[/bold]")
+
+
+@adjustments.command()
+def add(
+    symbol: Symbol,
+    session: Session,
+    ratio: Annotated[
+        float,
+        typer.Argument(
+            help="Price after over price before: 0.5 for a two-for-one split, 1 for a move that was real."
+        ),
+    ],
+    note: Annotated[str | None, typer.Option(help="Why, for whoever reads it later.")] = None,
+) -> None:
+    """Enter an adjustment: bars before the session are scaled by the ratio whenever they are read.
+
+    For example:
+
+      boursomatic adjustments add AAPL 2020-08-31 0.25 --note "four for one"
+    """
+    from boursomatic_assets.storage.adjustments_table import add_adjustment
+
+    _, database = open_database()
+    add_adjustment(database, symbol, session.date(), ratio, note)
+    console.print(f"{symbol}: bars before {session:%Y-%m-%d} are multiplied by {ratio:g}.")
+    console.print(NEXT)
+
+
+@adjustments.command()
+def remove(symbol: Symbol, session: Session) -> None:
+    """Take an adjustment back."""
+    from boursomatic_assets.storage.adjustments_table import remove_adjustment
+
+    _, database = open_database()
+    if not remove_adjustment(database, symbol, session.date()):
+        console.print(f"There is no adjustment of {symbol} on {session:%Y-%m-%d}: boursomatic adjustments list")
+        raise typer.Exit(1)
+    console.print(f"{symbol}: the adjustment of {session:%Y-%m-%d} is taken back.")
+    console.print(NEXT)

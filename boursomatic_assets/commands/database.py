@@ -1,0 +1,49 @@
+"""The commands `boursomatic db`: upgrade the database, connect to it, stop the embedded one."""
+
+import typer
+
+from boursomatic_assets.commands.opening import console, errors
+
+db = typer.Typer(
+    help="The PostgreSQL database: upgrade it, connect to it, stop the embedded one.", no_args_is_help=True
+)
+
+
+@db.command()
+def upgrade() -> None:
+    """Create what the platform needs and is missing. Existing tables and rows stay as they are."""
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage import schema
+    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.server import database_url
+
+    database = Database(database_url(Settings.from_environment()))
+    with database.connection():
+        before = schema.upgrade(database.engine)
+    console.print(f"Schema of {database.shown_url}: {before or 'none'} -> {schema.HEAD_REVISION}", soft_wrap=True)
+
+
+@db.command()
+def url() -> None:
+    """Print the database's address, for psql and other tools: psql "$(boursomatic db url)"
+
+    The embedded server then stays up until `boursomatic db stop`.
+    """  # noqa: D400 (a command to copy)
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.server import database_url, keep_running
+
+    settings = Settings.from_environment()
+    if settings.database_url is None:
+        keep_running(settings)
+        errors.print("[dim]The embedded PostgreSQL stays up until: boursomatic db stop[/dim]")
+    print(database_url(settings))  # noqa: T201 (nothing but the address, unwrapped, for a shell to take)
+
+
+@db.command()
+def stop() -> None:
+    """Stop the embedded server that `db url` left running."""
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage import server
+
+    stopped = server.stop(Settings.from_environment())
+    console.print("Stopped the embedded PostgreSQL." if stopped else "The embedded PostgreSQL is not running.")

@@ -1,0 +1,23 @@
+"""The settings and the database that a command works on."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.database import Database
+
+# Dagster, polars and LightGBM are imported by the commands that need them: --help answers at once.
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def open_database() -> "tuple[Settings, Database]":
+    """Read the settings and open the database in use."""
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.database import Database
+
+    settings = Settings.from_environment()
+    return settings, Database.open(settings)
