@@ -93,9 +93,11 @@ def materialize(  # noqa: PLR0913 (each is an option)
         "experiment": {"config": {"lookback_days": lookback_days} if lookback_days else {}},
     }
     materialized = _execute(select, configuration, verbose=verbose)
-    from boursomatic_assets.display.terminal import assets_table, metrics_table
+    from boursomatic_assets.display.terminal import assets_table, bars_summary, metrics_table
 
     console.print(assets_table(materialized))
+    for line in bars_summary(materialized["price_bars"]) if "price_bars" in materialized else ():
+        console.print(line, soft_wrap=True)
     if "metrics" in materialized:
         console.print(metrics_table(materialized["metrics"]))
     if "model_version" in materialized:

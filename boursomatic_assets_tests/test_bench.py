@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STAGES = {
-    "read the source",
-    "check the bars",
+    "read and check the source",
     "first ingest: bars to database",
-    "same bars again",
+    "first ingest: features",
+    "same bars again: bars and features",
+    "one new session: bars and features",
     "features and labels from loaded bars",
-    "first ingest: features to database",
     "database to model inputs",
     "floor: LightGBM alone, both models",
     "predict and evaluate",
@@ -39,7 +39,7 @@ def test_bench_prints_each_stage_beside_the_floor_and_leaves_nothing_behind() ->
         assert len(rows) == len(STAGES)
         for stage, seconds, speed, megabytes in rows:
             assert float(seconds) >= 0
-            assert bool(speed) == (stage != "read the source")
+            assert bool(speed) == (stage != "read and check the source")
             assert int(megabytes.replace(",", "")) > 50
         assert "bundled sample" in ended.output
         assert re.search(

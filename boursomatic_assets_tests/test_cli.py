@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from boursomatic_assets_tests.assets.installation import Installation, Outcome
 
 COMMANDS = {
-    "": ["materialize", "dev", "bench", "db", "models", "BOURSOMATIC_HOME", "DATABASE_URL"],
+    "": [
+        "materialize",
+        "dev",
+        "bench",
+        "db",
+        "models",
+        "universe",
+        "adjustments",
+        "BOURSOMATIC_HOME",
+        "DATABASE_URL",
+    ],
     "materialize": [
         "--select",
         "--provider",
@@ -37,6 +47,10 @@ COMMANDS = {
         "features+",
     ],
     "dev": ["--port", "3000"],
+    "universe": ["show", "check", "init"],
+    "adjustments": ["list", "add", "remove"],
+    "adjustments add": ["SYMBOL", "SESSION", "RATIO", "--note"],
+    "adjustments remove": ["SYMBOL", "SESSION"],
     "bench": ["--provider", "--path"],
     "db": ["upgrade", "url", "stop"],
     "db upgrade": ["stay as they are"],
@@ -120,7 +134,10 @@ def test_help_answers_without_importing_dagster_or_any_library_of_the_graph(empt
     )
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}
     assert "typer" in imported
-    heavy = {"dagster", "polars", "pandas", "numpy", "lightgbm", "sklearn", "sqlalchemy", "alembic", "matplotlib"}
+    heavy = {
+        "dagster", "polars", "pandas", "numpy", "lightgbm", "sklearn", "sqlalchemy", "alembic", "matplotlib",
+        "exchange_calendars", "yfinance", "httpx",
+    }  # fmt: skip
     assert imported & heavy == set()
 
 
@@ -139,6 +156,7 @@ def test_help_answers_without_importing_dagster_or_any_library_of_the_graph(empt
         ("models list --limit 0", "--limit"),
         ("dev --port 70000", "--port"),
         ("db", "upgrade"),
+        ("adjustments", "list"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_starts_nothing(empty: Installation, arguments: str, words: str) -> None:
@@ -174,7 +192,10 @@ def test_an_empty_selection_is_wrong_usage_not_everything(installation: Installa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--provider nosuch", "there is no price provider 'nosuch'; there are: files, sample."),
+        (
+            "--provider nosuch",
+            "there is no price provider 'nosuch'; there are: database, files, sample, stooq, yahoo.",
+        ),
         ("--provider files", "the provider 'files' needs a path"),
         ("--provider files --path /nowhere/prices.csv", "there is nothing at /nowhere/prices.csv. Correct --path"),
     ],
@@ -356,9 +377,9 @@ def test_a_setting_that_cannot_be_read_is_named(empty: Installation) -> None:
 
 def test_db_upgrade_twice_changes_nothing_the_second_time(named: Installation) -> None:
     first = named.run("db", "upgrade")
-    assert (first.code, first.said.rpartition(": ")[2]) == (0, "none -> 0001")
+    assert (first.code, first.said.rpartition(": ")[2]) == (0, "none -> 0002")
     again = named.run("db", "upgrade")
-    assert (again.code, again.said.rpartition(": ")[2]) == (0, "0001 -> 0001")
+    assert (again.code, again.said.rpartition(": ")[2]) == (0, "0002 -> 0002")
 
 
 def test_db_url_prints_the_address_alone_and_the_server_stays_until_db_stop(empty: Installation) -> None:
@@ -402,7 +423,7 @@ def test_a_password_is_never_printed_or_stored(settings: Settings) -> None:
             installation.run_apart("materialize", "--select", "classifier", "--verbose"),
             installation.run("models", "list"),
         ]
-        assert "12154 bars, 0 rejected" in ended[1].errors
+        assert "5 symbols, 12,154 bars" in ended[1].errors
         assert "Traceback" in ended[2].errors
         assert [outcome.code for outcome in ended] == [0, 0, 1, 0]
         for outcome in ended:

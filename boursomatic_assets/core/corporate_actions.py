@@ -137,7 +137,7 @@ def _nearest(ratio: pl.Expr, ratios: Iterable[float]) -> pl.Expr:
     """The known ratio that lies nearest, by proportion."""
     known = list(ratios)
     borders = [(low * high) ** 0.5 for low, high in pairwise(known)]
-    return ratio.cut(borders, labels=[repr(value) for value in known]).cast(pl.String).cast(pl.Float64)
+    return pl.lit(pl.Series(known)).gather(pl.lit(pl.Series(borders)).search_sorted(ratio))
 
 
 def _is_near(ratio: pl.Expr, target: pl.Expr) -> pl.Expr:

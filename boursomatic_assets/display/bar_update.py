@@ -31,6 +31,7 @@ def update_metadata(update: BarUpdate, corrections: Corrections) -> dict[str, An
     return {
         "outcomes": dict(outcomes),
         "sources": {str(name): count for name, count in sources.items()},
+        "not_arrived": _why_not(update.reports),
         "symbol_reports": _table(_reports(update.reports)),
         "rejected_rows": update.tally.rejected,
         "rejected_share": update.tally.rejected_share,
@@ -42,6 +43,15 @@ def update_metadata(update: BarUpdate, corrections: Corrections) -> dict[str, An
         "disagreements": _table(update.disagreements),
         "adjustments_applied": corrections.adjustments.height,
         "quarantined": corrections.quarantined,
+    }
+
+
+def _why_not(reports: Sequence[SymbolReport]) -> dict[str, str]:
+    """Why the first symbols that did not arrive did not."""
+    missing = [report for report in reports if report.outcome is not Outcome.FETCHED]
+    return {
+        report.symbol: ": ".join(filter(None, [report.outcome.value, report.detail]))
+        for report in missing[:ROWS_SHOWN]
     }
 
 

@@ -7,6 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -99,6 +100,35 @@ def assets_table(materialized: Mapping[str, Mapping[str, Any]]) -> Table:
         span = f"{metadata['first_session']} .. {metadata['last_session']}" if "first_session" in metadata else ""
         table.add_row(name, f"{rows:,}" if rows is not None else "", span, _mix(metadata))
     return table
+
+
+def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
+    """What an update of the bars did that a person should know, a line each."""
+    outcomes, sources = metadata["outcomes"], metadata["sources"]
+    lines = []
+    if outcomes:
+        arrived = ", ".join(f"{count:,} from {name}" for name, count in sources.items()) or "none"
+        others = [f"{count:,} {outcome}" for outcome, count in outcomes.items() if outcome != "fetched"]
+        lines.append("; ".join([f"Symbols: {arrived}", *others]))
+    lines += [f"  [yellow]{symbol}[/yellow] {escape(why)}" for symbol, why in metadata["not_arrived"].items()]
+    lines.append(
+        f"Bars: {metadata['rows_inserted']:,} new, {metadata['rows_updated']:,} changed, "
+        f"{metadata['rows_unchanged']:,} as they were"
+    )
+    if metadata["rewritten_rows"]:
+        lines.append(
+            f"History rewritten by the source: {metadata['rewritten_rows']:,} bars since "
+            f"{metadata['rewritten_since']}"
+        )
+    if metadata["rejected_rows"]:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in metadata["rejected_reasons"].items())
+        lines.append(f"Set aside in rejected_bars: {reasons}")
+    if metadata["quarantined"]:
+        lines.append(
+            f"[yellow]Quarantined[/yellow] for a jump near a split ratio: {', '.join(metadata['quarantined'])}. "
+            "See: [bold]boursomatic adjustments list[/bold]"
+        )
+    return lines
 
 
 def _mix(metadata: Mapping[str, Any]) -> str:

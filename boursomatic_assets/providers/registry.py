@@ -16,10 +16,24 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
 
 
+def _yahoo(settings: Settings) -> Provider:
+    from boursomatic_assets.providers.yahoo import yahoo_provider
+
+    return yahoo_provider(settings)
+
+
+def _stooq(settings: Settings) -> Provider:
+    from boursomatic_assets.providers.stooq import stooq_provider
+
+    return stooq_provider(settings)
+
+
 _REGISTRY: dict[str, Callable[[Settings], Provider]] = {
     "database": DatabaseProvider.from_settings,
     "files": FilesProvider.from_settings,
     "sample": SampleProvider.from_settings,
+    "stooq": _stooq,
+    "yahoo": _yahoo,
 }
 PROVIDER_NAMES = tuple(_REGISTRY)
 

@@ -92,7 +92,7 @@ class YahooSource:
         """Fetch the bars of one symbol; see `Source`."""
         history = self._history(wish)
         chart = self._session.chart
-        if history is None or chart is None:
+        if history is None:
             raise _absence(chart, wish)
         bars = within(_with_absent_volumes(_as_bars(history, wish.symbol), chart), wish)
         if bars["close"].null_count() == bars.height:
@@ -116,8 +116,11 @@ class YahooSource:
                 actions=False,
                 keepna=True,
             )
-        except YFTickerMissingError:
-            return None
+        except YFTickerMissingError as error:
+            if self._session.chart:
+                return None
+            message = f"sent no chart: {error}"
+            raise SourceFailedError(message) from error
         except ProviderError:
             raise
         except (OSError, YFException) as error:
@@ -178,10 +181,8 @@ def _session_of(moment: int, zone: ZoneInfo) -> date:
     return local.date() + timedelta(days=early_midnight)
 
 
-def _absence(chart: dict[str, Any] | None, wish: Wish) -> ProviderError:
-    """Why there are no bars."""
-    if chart is None:
-        return SourceFailedError("expected a chart; found an answer without one")
+def _absence(chart: dict[str, Any], wish: Wish) -> ProviderError:
+    """Why a chart has no bars."""
     traded = chart["meta"].get("regularMarketTime")
     last_trade = (_EPOCH + timedelta(seconds=traded)).date() if isinstance(traded, int) else None
     if last_trade and last_trade < wish.last - LONG_SILENCE:

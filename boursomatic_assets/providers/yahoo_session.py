@@ -47,25 +47,23 @@ class YahooSession(Session[Response]):
         self._heard = threading.local()
 
     @property
-    def chart(self) -> dict[str, Any] | None:
-        """What Yahoo last sent to the calling thread as a chart, as it sent it; None if it was none."""
-        return getattr(self._heard, "chart", None)
+    def chart(self) -> dict[str, Any]:
+        """What Yahoo last sent to the calling thread as a chart, as it sent it; empty if it was none."""
+        return getattr(self._heard, "chart", {})
 
     def request(self, method: HttpMethod, url: str, *args: Any, **options: Any) -> Response:  # noqa: ANN401 (curl's)
         """Send a request in its turn; an answer that tells why there is no chart is raised as that reason."""
         self._pace.take_turn()
         options["timeout"] = self._seconds_to_answer
-        if _CHART not in url:
-            return super().request(method, through(self._gateway, url), *args, **options)
-        self._heard.chart = None
         response = super().request(method, through(self._gateway, url), *args, **options)
-        self._pace.heed(response.status_code, response.headers.get("Retry-After"))
-        self._heard.chart = _chart_of(response)
+        if _CHART in url:
+            self._pace.heed(response.status_code, response.headers.get("Retry-After"))
+            self._heard.chart = _chart_of(response)
         return response
 
 
-def _chart_of(response: Response) -> dict[str, Any] | None:
-    """The chart of an answer; None for what `yfinance` knows how to deal with, such as a crumb gone stale."""
+def _chart_of(response: Response) -> dict[str, Any]:
+    """The chart of an answer; empty for what `yfinance` knows how to deal with, such as a crumb gone stale."""
     try:
         answer = json.loads(response.content)
     except ValueError as error:
@@ -81,7 +79,7 @@ def _chart_of(response: Response) -> dict[str, Any] | None:
             if quote:
                 _require_keys(chart, quote)
             return chart  # type: ignore[no-any-return]
-    return None
+    return {}
 
 
 def _no_json(response: Response) -> ProviderError:

@@ -125,13 +125,14 @@ def test_fewer_sessions_than_the_features_need(blank: Installation, prices: Path
 
 
 def test_fewer_sessions_than_the_split_needs(trained: Installation, prices: Path) -> None:
-    # 60 sessions: the first 20 lack history, the last 20 an outcome; 20 are left, and each label takes 20 more.
+    # 60 weekdays: the first 20 lack history. 20 sessions before 2024-06-28 is 2024-05-30, 21 weekdays before, since
+    # New York was closed on 2024-06-19: the last 21 lack an outcome. 19 are left, and each label takes 20 more.
     write(prices, rows_of([10.0 + i % 7 for i in range(60)]))
     before = Before(trained)
     assert says(
         ingest(trained, prices),
         "three purged sets need many more sessions than the horizon of 20",
-        "20 labelled sessions",
+        "19 labelled sessions",
         "--lookback-days",
     )
     assert before.still_there()
@@ -246,7 +247,7 @@ def test_a_named_database_that_was_not_upgraded_is_left_as_it_is(blank: Installa
     run(blank.database(), "CREATE TABLE instruments (id int); INSERT INTO instruments VALUES (1)")
     before = shape(blank.database())
     ended = blank.run(*command.split())
-    assert says(ended, "must be at revision 0001; found none", "boursomatic db upgrade")
+    assert says(ended, "must be at revision 0002; found none", "boursomatic db upgrade")
     assert shape(blank.database()) == before
     assert list(blank.home.iterdir()) == []
 
@@ -256,7 +257,7 @@ def test_a_database_of_a_newer_program(trained: Installation) -> None:
     before = Before(trained)
     for command in ("materialize", "models list", "db upgrade"):
         ended = trained.run(*command.split())
-        assert says(ended, "revision 9999, newer than this program's 0001", "DATABASE_URL")
+        assert says(ended, "revision 9999, newer than this program's 0002", "DATABASE_URL")
     assert before.untouched()
 
 

@@ -25,6 +25,7 @@ RETRAINED = {
     "metrics", "feature_importance", "model_version",
 }  # fmt: skip
 SELECTED = {
+    "daily_update": MARKET_DATA | {"features"},
     "whole_graph": MARKET_DATA | RETRAINED,
     "retrain": RETRAINED,
     "whole_graph_isolated": MARKET_DATA | RETRAINED,
@@ -37,7 +38,7 @@ def installation() -> Iterator[Installation]:
         yield made
 
 
-def test_there_are_three_jobs_each_with_a_description() -> None:
+def test_there_are_four_jobs_each_with_a_description() -> None:
     assert {job.name for job in defs.jobs} == set(SELECTED)
     assert all(job.description for job in defs.jobs)
 
@@ -55,6 +56,7 @@ def test_a_job_selects_its_assets_and_all_their_checks(name: str, assets: set[st
 def test_runs_stay_in_one_process_unless_isolation_is_asked_for() -> None:
     executors = {name: defs.resolve_job_def(name).executor_def.name for name in SELECTED}
     assert executors == {
+        "daily_update": "in_process",
         "whole_graph": "in_process",
         "retrain": "in_process",
         "whole_graph_isolated": "multiprocess",

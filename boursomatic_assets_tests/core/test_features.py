@@ -17,6 +17,7 @@ from boursomatic_assets.core.features import (
     Feature,
     compute_features,
     is_warmed_up,
+    require_history,
 )
 from boursomatic_assets.core.labels import label_mix, label_panel
 from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY, check_bars
@@ -252,16 +253,33 @@ def test_bars_out_of_order_are_refused() -> None:
         compute_features(random_walk_bars(symbols=1, sessions=30, seed=0).reverse())
 
 
+def spans_of(bars: pl.DataFrame) -> pl.DataFrame:
+    """How many bars of each symbol there are, and from when to when."""
+    session = pl.col("session")
+    return bars.group_by("symbol").agg(rows=pl.len(), first=session.min(), last=session.max())
+
+
 def test_twenty_one_sessions_of_one_symbol_are_enough() -> None:
     bars = pl.concat([random_walk_bars(symbols=1, sessions=21, seed=0), flat_bars({"ZZZ": [1.0]})])
-    assert compute_features(bars).height == 22
+    require_history(spans_of(bars))
+    features = compute_features(bars)
+    assert features.height == 22
+    assert features.filter(is_warmed_up()).select("symbol", "session").rows() == [("W000", weekdays(21)[20])]
+
+
+def test_too_little_history_is_no_reason_to_compute_nothing() -> None:
+    # one of many symbols may be new: it has a row a bar all the same, and no value that needs more
+    features = compute_features(flat_bars({"AAA": [100.0, 110.0]}))
+    assert features["ret_1d"].to_list() == [None, pytest.approx(0.1, rel=1e-12)]
+    assert features["ret_5d"].to_list() == [None, None]
+    assert compute_features(pl.DataFrame(schema=BAR_SCHEMA)).columns == [*PANEL_KEY, *FEATURE_NAMES]
 
 
 def test_twenty_sessions_are_too_few_and_the_message_says_what_was_found() -> None:
     # weekday 20 after Monday 2018-01-01 is Friday 2018-01-26
     bars = flat_bars({"AAA": [100.0] * 19, "FB": [100.0] * 20})
     with pytest.raises(NotEnoughHistoryError) as caught:
-        compute_features(bars)
+        require_history(spans_of(bars))
     assert "at least 21 sessions of one symbol" in str(caught.value)
     assert "the longest, 'FB', has 20 (2018-01-01..2018-01-26)" in str(caught.value)
     assert "boursomatic materialize" in str(caught.value)
@@ -269,7 +287,13 @@ def test_twenty_sessions_are_too_few_and_the_message_says_what_was_found() -> No
 
 def test_no_bars_at_all_are_too_few() -> None:
     with pytest.raises(NotEnoughHistoryError, match="there are no bars"):
-        compute_features(pl.DataFrame(schema=BAR_SCHEMA))
+        require_history(spans_of(pl.DataFrame(schema=BAR_SCHEMA)))
+
+
+def test_of_symbols_with_equally_little_history_the_first_is_named() -> None:
+    bars = flat_bars({"BBB": [1.0] * 3, "AAA": [1.0] * 3})
+    with pytest.raises(NotEnoughHistoryError, match=r"the longest, 'AAA', has 3 \(2018-01-01\.\.2018-01-03\)"):
+        require_history(spans_of(bars))
 
 
 def test_a_row_is_warmed_up_once_the_longest_of_the_named_features_is() -> None:

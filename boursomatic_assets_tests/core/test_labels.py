@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -28,7 +29,7 @@ from boursomatic_assets_tests.strategies import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 TWO_SESSIONS = Experiment(horizon=2, features=("ret_1d",))
 
@@ -168,6 +169,166 @@ def test_panels_that_lack_a_column_or_order_are_refused() -> None:
         label_panel(features_for(bars).reverse(), bars, TWO_SESSIONS)
     with pytest.raises(PanelContractError, match="sorted"):
         label_panel(features_for(bars), bars.reverse(), TWO_SESSIONS)
+
+
+# Horizons on an exchange's calendar. In the summer of 2024 New York was closed on 19 June, 4 July and 2 September,
+# Euronext on no weekday at all.
+SUMMER = [date(2024, 6, 3) + timedelta(days) for days in range(100)]
+WEEKDAYS = [day for day in SUMMER if day.weekday() < 5]
+NEW_YORK = [day for day in WEEKDAYS if day not in {date(2024, 6, 19), date(2024, 7, 4), date(2024, 9, 2)}]
+SESSIONS = {"XNYS": NEW_YORK, "NASDAQ": NEW_YORK, "XPAR": WEEKDAYS, "XAMS": WEEKDAYS}
+
+
+def july(*days: int) -> list[date]:
+    return [date(2024, 7, day) for day in days]
+
+
+def listed_on(exchange: str | None, closes: Mapping[date, float], symbol: str = "AAA") -> pl.DataFrame:
+    rows = [(symbol, session, close, exchange) for session, close in sorted(closes.items())]
+    return pl.DataFrame(
+        rows,
+        schema={"symbol": pl.String, "session": pl.Date, "close": pl.Float64, "exchange": pl.String},
+        orient="row",
+    )
+
+
+def label_closes(closes: pl.DataFrame, horizon: int = 2) -> pl.DataFrame:
+    return label_panel(features_for(closes), closes, Experiment(horizon=horizon, features=("ret_1d",)))
+
+
+def test_a_holiday_of_its_exchange_is_no_session_of_an_instruments_horizon() -> None:
+    # Tuesday the 2nd: New York's next but one is Friday the 5th, Thursday being a holiday; Paris's is Thursday
+    new_york = listed_on("XNYS", dict(zip(july(1, 2, 3, 5, 8), [10.0, 10.0, 10.0, 11.0, 12.0], strict=True)))
+    paris = listed_on("XPAR", dict(zip(july(1, 2, 3, 4, 5), [10.0, 10.0, 10.0, 9.0, 8.0], strict=True)), "BBB")
+    labels = label_closes(pl.concat([new_york, paris]))
+    ends = labels.select("symbol", "session", "label_end", "label").rows()
+    assert ends[:3] == [
+        ("AAA", *july(1, 3), "HOLD"),
+        ("AAA", *july(2, 5), "BUY"),
+        ("AAA", *july(3, 8), "BUY"),
+    ]
+    assert ends[5:8] == [
+        ("BBB", *july(1, 3), "HOLD"),
+        ("BBB", *july(2, 4), "SELL"),
+        ("BBB", *july(3, 5), "SELL"),
+    ]
+    assert labels["label"].null_count() == 2 + 2
+
+
+def test_where_the_bar_at_the_end_of_the_horizon_is_missing_the_last_close_before_it_counts() -> None:
+    # Paris without Wednesday the 3rd: from Monday two sessions on is that Wednesday, when Tuesday's 11 still stood
+    closes = dict(zip(july(1, 2, 4, 5), [10.0, 11.0, 15.0, 20.0], strict=True))
+    labels = label_closes(listed_on("Euronext Paris", closes))
+    assert labels["label_end"].to_list() == [*july(3, 4), None, None]
+    # 11 / 10 - 1; from Tuesday the 2nd it is Thursday's 15 / 11 - 1
+    assert labels["forward_return"].to_list()[:2] == [
+        pytest.approx(0.1, rel=1e-12),
+        pytest.approx(4 / 11, rel=1e-12),
+    ]
+
+
+def test_over_a_suspension_longer_than_the_horizon_there_is_nothing_to_say() -> None:
+    # no bar from the 2nd to the 5th: two sessions after Monday the 1st nobody knew another price
+    closes = dict(zip(july(1, 8, 9, 10), [10.0, 5.0, 5.0, 5.0], strict=True))
+    labels = label_closes(listed_on("XPAR", closes))
+    assert labels["label"].to_list() == [None, "HOLD", None, None]
+    assert labels["forward_return"].to_list() == [None, 0.0, None, None]
+    assert labels["label_end"].to_list() == [None, *july(10), None, None]
+
+
+def test_after_an_instruments_last_bar_there_is_nothing_to_count_though_its_exchange_goes_on() -> None:
+    delisted = listed_on("XPAR", dict(zip(july(1, 2, 3), [10.0, 10.0, 5.0], strict=True)))
+    other = listed_on("XPAR", dict.fromkeys(july(1, 2, 3, 4, 5, 8), 10.0), "BBB")
+    labels = label_closes(pl.concat([delisted, other])).filter(pl.col("symbol") == "AAA")
+    assert labels["label_end"].to_list() == [*july(3), None, None]
+    assert labels["label"].to_list() == ["SELL", None, None]
+
+
+def test_a_bar_on_a_day_without_a_session_counts_from_the_session_before_it() -> None:
+    # Sunday the 7th: one session on is Monday, as from Friday the 5th
+    closes = dict(zip(july(5, 7, 8, 9), [10.0, 10.0, 11.0, 12.0], strict=True))
+    labels = label_closes(listed_on("XPAR", closes), horizon=1)
+    assert labels["label_end"].to_list() == [*july(8, 8, 9), None]
+
+
+@pytest.mark.parametrize("exchange", ["XLON", "unknown", None])
+def test_on_an_exchange_without_a_calendar_the_horizon_counts_the_instruments_own_bars(
+    exchange: str | None,
+) -> None:
+    closes = listed_on(exchange, dict(zip(july(1, 3, 6, 8), [10.0, 11.0, 12.0, 13.0], strict=True)))
+    known = listed_on("XNYS", dict.fromkeys(july(1, 2, 3, 5, 8), 10.0), "BBB")
+    labels = label_closes(pl.concat([closes, known]))
+    assert labels.filter(pl.col("symbol") == "AAA")["label_end"].to_list() == [*july(6, 8), None, None]
+    assert labels.filter(pl.col("symbol") == "BBB")["label_end"].to_list() == [*july(3, 5, 8), None, None]
+    assert labels.select(PANEL_KEY).equals(pl.concat([closes, known]).select(PANEL_KEY))
+
+
+@st.composite
+def panels_with_exchanges(draw: st.DrawFn, *, gaps: bool, strays: bool) -> pl.DataFrame:
+    """Closes of up to three instruments on the sessions of their exchanges, some missing, some on other days."""
+    pieces = []
+    for symbol in ("AAA", "BBB", "CCC")[: draw(st.integers(1, 3))]:
+        exchange = draw(st.sampled_from(sorted(SESSIONS)))
+        sessions = SESSIONS[exchange]
+        start = draw(st.integers(0, 10))
+        days = set(sessions[start : start + draw(st.integers(12, 40))])
+        if gaps:
+            days -= draw(st.sets(st.sampled_from(sorted(days)), max_size=10))
+        if strays:
+            days |= draw(st.sets(st.sampled_from([day for day in SUMMER[:70] if day not in sessions]), max_size=3))
+        paths = st.lists(st.floats(50, 200), min_size=len(days), max_size=len(days))
+        pieces.append(listed_on(exchange, dict(zip(sorted(days), draw(paths), strict=True)), symbol))
+    return pl.concat(pieces)
+
+
+@given(panels_with_exchanges(gaps=False, strays=False), st.integers(1, 10))
+def test_where_no_session_is_missing_the_calendar_says_what_the_bars_say(
+    closes: pl.DataFrame, horizon: int
+) -> None:
+    by_bars = label_closes(closes.drop("exchange"), horizon)
+    assert label_closes(closes, horizon).equals(by_bars)
+
+
+@given(panels_with_exchanges(gaps=True, strays=True), st.integers(1, 10))
+def test_every_label_says_what_the_closes_did_up_to_a_session_of_the_exchange(
+    closes: pl.DataFrame, horizon: int
+) -> None:
+    expected = []
+    for row in closes.iter_rows(named=True):
+        sessions = SESSIONS[row["exchange"]]
+        end = [day for day in sessions if day > row["session"]][horizon - 1]
+        own = closes.filter(pl.col("symbol") == row["symbol"])
+        path = dict(own.select("session", "close").iter_rows())
+        later = [day for day in path if row["session"] < day <= end]
+        known = end <= max(path) and later
+        outcome = (path[max(later)] / row["close"] - 1, end) if known else (None, None)
+        expected.append((row["symbol"], row["session"], *outcome))
+    if all(outcome is None for *_, outcome in expected):
+        with pytest.raises(NotEnoughHistoryError):
+            label_closes(closes, horizon)
+        return
+    labels = label_closes(closes, horizon)
+    assert labels.select(*PANEL_KEY, "forward_return", "label_end").rows() == expected
+    assert labels["label"].is_null().equals(labels["label_end"].is_null())
+
+
+@given(panels_with_exchanges(gaps=True, strays=True), st.integers(1, 5), st.data())
+def test_labels_on_a_calendar_that_were_known_never_change_with_the_future(
+    closes: pl.DataFrame, horizon: int, data: st.DataObject
+) -> None:
+    # one instrument has a bar in every session, so that some labels are always known
+    steady = listed_on("XPAR", dict.fromkeys(WEEKDAYS[:40], 10.0), "ZZZ")
+    closes = pl.concat([closes, steady])
+    present = data.draw(st.sampled_from(WEEKDAYS[6:40]), label="present")
+    then = labelled_rows(label_closes(closes.filter(pl.col("session") <= present), horizon))
+    now = labelled_rows(label_closes(closes, horizon)).filter(pl.col("label_end") <= present)
+    assert then.equals(now.join(then, on=PANEL_KEY, how="semi", maintain_order="left"))
+    # what became known later on are ends that came after an instrument's newest bar at the time
+    newest = dict(
+        closes.filter(pl.col("session") <= present).group_by("symbol").agg(pl.col("session").max()).rows()
+    )
+    later = now.join(then, on=PANEL_KEY, how="anti")
+    assert all(row["label_end"] > newest[row["symbol"]] for row in later.iter_rows(named=True))
 
 
 def label(bars: pl.DataFrame, horizon: int = 5) -> pl.DataFrame:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from datetime import date, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from boursomatic_assets.core.market_data import (
+    BAD_FACTOR,
     BAR_SCHEMA,
     EXAMPLES_IN_A_MESSAGE,
+    EXAMPLES_KEPT,
     INSTRUMENT_SCHEMA,
     PANEL_KEY,
     PRICE_COLUMNS,
+    BarTally,
     CheckedBars,
     check_bars,
     fingerprint,
@@ -243,10 +247,99 @@ def test_a_missing_or_impossible_adjusted_close_is_rejected(adj_close: float | N
     assert checked.rejected.height == 1
 
 
-def test_a_negative_adjusted_close_never_inverts_a_bar() -> None:
-    # factor -5.5 / 11 = -0.5: every price turns negative
-    scaled = adjusted(adj_close=-5.5)
-    assert check_bars(scaled, TODAY).reasons() == {"non-positive price": 1}
+@pytest.mark.parametrize("adj_close", [-5.5, 0.0])
+def test_a_bar_whose_adjusted_close_is_not_positive_stays_as_it_came_and_says_so(adj_close: float) -> None:
+    # factor -5.5 / 11 = -0.5 would turn every price negative, and 0 / 11 every price to nothing
+    scaled = adjusted(adj_close=adj_close)
+    assert scaled.to_dicts() == [SOUND | {"objection": "negative or absurd adjusted close"}]
+    checked = check_bars(scaled, TODAY)
+    assert checked.rejected.to_dicts() == [SOUND | {"reason": BAD_FACTOR}]
+
+
+def path_with(closes: list[float], adjusted_closes: list[float], symbol: str = "AAA") -> pl.DataFrame:
+    """Bars at these closes on successive weekdays, with these adjusted closes."""
+    return flat_bars({symbol: closes}).with_columns(adj_close=pl.Series(adjusted_closes))
+
+
+def objected(bars: pl.DataFrame) -> list[bool]:
+    """Row by row, whether the scaling objects to the adjusted close."""
+    scaled = scale_to_adjusted(bars)
+    assert scaled.height == bars.height
+    if "objection" not in scaled.columns:
+        return [False] * bars.height
+    assert set(scaled["objection"].drop_nulls()) == {BAD_FACTOR}
+    return scaled["objection"].is_not_null().to_list()
+
+
+@pytest.mark.parametrize(
+    ("adj_close", "absurd"), [(100.0, False), (105.0, False), (105.01, True), (200.0, True), (math.inf, True)]
+)
+def test_an_adjusted_close_more_than_a_twentieth_above_the_close_needs_a_reverse_split(
+    adj_close: float, *, absurd: bool
+) -> None:
+    # 105 / 100 is 1.05 and still believed, 105.01 / 100 is not
+    assert objected(path_with([100.0, 101.0], [adj_close, 101.0])) == [absurd, False]
+
+
+@pytest.mark.parametrize(("after", "absurd"), [(1000.0, False), (140.0, False), (139.0, True), (50.0, True)])
+def test_a_rise_of_two_fifths_later_on_passes_for_a_reverse_split(after: float, *, absurd: bool) -> None:
+    # the close jumps by 1000/100, 140/100 = 1.4, 1.39 and 0.5; ten old shares would be one new one
+    bars = path_with([100.0, 100.0, after], [1000.0, 1000.0, after])
+    assert objected(bars) == [absurd, absurd, False]
+    if not absurd:
+        # factor 1000 / 100 = 10, and none on the last session
+        assert scale_to_adjusted(bars)["close"].to_list() == [1000.0, 1000.0, after]
+
+
+def test_a_rise_at_the_session_itself_or_before_it_excuses_nothing() -> None:
+    # the close is ten times higher from the second session on; what lies after is all that counts
+    assert objected(path_with([10.0, 100.0, 100.0], [100.0, 200.0, 200.0])) == [False, True, True]
+
+
+def test_a_rise_of_another_symbol_excuses_nothing() -> None:
+    bars = pl.concat([path_with([100.0] * 2, [200.0, 100.0]), path_with([10.0, 100.0], [100.0, 100.0], "BBB")])
+    assert objected(bars) == [True, False, False, False]
+
+
+def test_objected_bars_are_set_aside_as_they_came_and_the_others_are_scaled() -> None:
+    # 50 / 100 = 0.5 scales the second bar; the first keeps its prices, so that whoever looks sees what came
+    checked = check_bars(scale_to_adjusted(path_with([100.0, 100.0], [300.0, 50.0])), TODAY)
+    assert checked.accepted["close"].to_list() == [50.0]
+    assert checked.rejected["close"].to_list() == [100.0]
+    assert checked.reasons() == {BAD_FACTOR: 1}
+
+
+def test_without_an_absurd_adjusted_close_there_is_nothing_to_say() -> None:
+    scaled = scale_to_adjusted(path_with([100.0, 100.0], [50.0, 100.0]))
+    assert dict(scaled.schema) == BAR_SCHEMA
+    assert scaled["close"].to_list() == [50.0, 100.0]
+
+
+@given(bar_panels(min_sessions=2, max_sessions=20), st.integers(0, 2**32 - 1))
+def test_which_adjusted_closes_are_absurd_does_not_depend_on_the_order_of_the_rows(
+    bars: pl.DataFrame, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    factor = pl.Series(rng.choice([-1.0, 0.5, 1.0, 1.2], bars.height))
+    came = bars.with_columns(adj_close=pl.col("close") * factor)
+    expected = []
+    for row, times in zip(came.iter_rows(named=True), factor, strict=True):
+        later = bars.filter((pl.col("symbol") == row["symbol"]) & (pl.col("session") >= row["session"]))["close"]
+        rises = [after / before >= 1.4 for before, after in pairwise(later)]
+        expected.append(times < 0 or (times > 1.05 and not any(rises)))
+    assert objected(came) == expected
+    order = rng.permutation(bars.height)
+    assert objected(came[order]) == [expected[number] for number in order]
+
+
+def test_what_a_source_itself_objects_to_is_set_aside_behind_the_contracts_own_reasons() -> None:
+    bars = bars_of({}, {"symbol": "BBB"}, {"symbol": "CCC", "volume": -1.0}).with_columns(
+        objection=pl.Series([None, "bad tick", "bad tick"])
+    )
+    checked = check_bars(bars, TODAY)
+    assert checked.accepted.to_dicts() == [SOUND]
+    assert checked.rejected.select("symbol", "reason").rows() == [("BBB", "bad tick"), ("CCC", "negative volume")]
+    assert checked.rejected.columns == [*BAR_SCHEMA, "reason"]
 
 
 @pytest.mark.parametrize("close", [0.0, None, math.nan, -11.0])
@@ -261,7 +354,7 @@ def test_negative_prices_are_never_turned_into_positive_ones(adj_close: float) -
     assert check_bars(scaled, TODAY).accepted.is_empty()
 
 
-@given(bar_panels(min_sessions=1, max_sessions=20), st.floats(1e-6, 10))
+@given(bar_panels(min_sessions=1, max_sessions=20), st.floats(1e-6, 1.05, exclude_max=True))
 def test_scaling_keeps_a_lawful_bar_lawful_and_its_returns(bars: pl.DataFrame, factor: float) -> None:
     scaled = scale_to_adjusted(bars.with_columns(adj_close=pl.col("close") * factor))
     assert check_bars(scaled, TODAY).rejected.is_empty()
@@ -331,6 +424,62 @@ def test_the_refusal_lists_reasons_counts_and_the_first_examples() -> None:
         *["reason=negative", "volume"],
     ]
     assert "BOURSOMATIC_MAX_REJECTED_SHARE" in lines[-1]
+
+
+def test_a_tally_adds_up_pieces() -> None:
+    # 3 sound and 1 broken bar, then 2 and 2, then 0 and 0: 5 and 3 of 8, which is 0.375
+    tally = BarTally().plus(checked_with(3, 1)).plus(checked_with(2, 2)).plus(checked_with(0, 0))
+    assert (tally.accepted, tally.rejected, tally.rejected_share) == (5, 3, 0.375)
+    assert tally.reasons == {"negative volume": 3}
+    assert tally.examples["session"].to_list() == [*weekdays(1), *weekdays(2)]
+
+
+def test_a_tally_of_nothing_says_nothing() -> None:
+    assert BarTally().rejected_share == 0.0
+    assert BarTally().plus(checked_with(0, 0)).examples.is_empty()
+
+
+def test_a_tally_lists_reasons_the_most_frequent_first_and_ties_by_name() -> None:
+    first = check_bars(bars_of({"open": None}, *numbered(2, symbol="B", volume=-1.0)), TODAY)
+    second = check_bars(bars_of(*numbered(2, symbol="C", open=None), {"high": math.nan}), TODAY)
+    # nulls: 1 + 2; negative volumes: 2 + 0; not a number: 0 + 1
+    assert list(BarTally().plus(first).plus(second).reasons.items()) == [
+        ("null price or volume", 3),
+        ("negative volume", 2),
+        ("non-finite price or volume", 1),
+    ]
+    tie = BarTally().plus(second).plus(check_bars(bars_of({"high": math.nan}), TODAY))
+    assert list(tie.reasons) == ["non-finite price or volume", "null price or volume"]
+
+
+def test_a_tally_keeps_the_first_examples_and_no_more() -> None:
+    tally = BarTally()
+    for symbol, count in (("AAA", 13), ("BBB", 13), ("CCC", 13)):
+        tally = tally.plus(check_bars(bars_of(*numbered(count, symbol=symbol, volume=-1.0)), TODAY))
+    # 13 of the first piece, 20 - 13 = 7 of the second, none of the third; all 39 are counted
+    assert EXAMPLES_KEPT == 20
+    assert tally.examples["symbol"].to_list() == ["AAA"] * 13 + ["BBB"] * 7
+    assert tally.rejected == tally.reasons["negative volume"] == 39
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30)), max_size=5))
+def test_a_tally_in_pieces_is_a_tally_of_the_whole(pieces: list[tuple[int, int]]) -> None:
+    tally = BarTally()
+    for sound, broken in pieces:
+        tally = tally.plus(checked_with(sound, broken))
+    assert tally.accepted == sum(sound for sound, _ in pieces)
+    assert tally.rejected == sum(broken for _, broken in pieces)
+    assert tally.examples.height == min(tally.rejected, 20)
+    assert sum(tally.reasons.values()) == tally.rejected
+
+
+def test_a_tally_is_judged_like_the_bars_it_counts() -> None:
+    pieces = BarTally().plus(checked_with(50, 1)).plus(checked_with(49, 0))
+    require_usable(pieces, 0.01, "a file")
+    with pytest.raises(BarContractError, match=r"2 of 101 do \(1\.98%\)"):
+        require_usable(pieces.plus(checked_with(0, 1)), 0.01, "a file")
+    with pytest.raises(BarContractError, match="there are no rows"):
+        require_usable(BarTally(), 1.0, "a file")
 
 
 def test_a_panel_may_have_gaps_and_more_columns_than_needed() -> None:

@@ -127,6 +127,14 @@ def test_without_a_gateway_stooq_itself_is_asked() -> None:
         StooqSource(client, Pace(1000)).fetch(wish())
 
 
+@pytest.mark.parametrize("rows", ["", "2024-01-09,105,108,104,106,1000\r\n"])
+def test_a_csv_without_the_dates_asked_for_holds_no_bars(rows: str) -> None:
+    body = f"Date,Open,High,Low,Close,Volume\r\n{rows}"
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=body))
+    with httpx.Client(transport=transport) as client, pytest.raises(NoBarsError, match="2024-01-10 to 2024-02-29"):
+        StooqSource(client, Pace(1000)).fetch(wish())
+
+
 @pytest.mark.parametrize(
     ("asked", "error"),
     [
