@@ -52,6 +52,8 @@ class Settings:
         `GATEWAY/HOST/PATH`.
     exchanges : tuple of str
         `BOURSOMATIC_EXCHANGES`: calendars whose instruments network sources are asked for; empty means all.
+    stooq_key : str or None
+        `BOURSOMATIC_STOOQ_KEY`: API key for Stooq, where it asks for one. Kept out of `repr`.
     requests_per_second : float or None
         `BOURSOMATIC_REQUESTS_PER_SECOND`: rate limit for each network source; None means the source's own.
     """
@@ -69,6 +71,7 @@ class Settings:
     gateway: str | None = None
     requests_per_second: float | None = None
     exchanges: tuple[str, ...] = ()
+    stooq_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -101,6 +104,7 @@ class Settings:
             ),
             gateway=_address(values, "BOURSOMATIC_GATEWAY"),
             requests_per_second=_rate(values, "BOURSOMATIC_REQUESTS_PER_SECOND"),
+            stooq_key=values.get("BOURSOMATIC_STOOQ_KEY") or None,
             exchanges=tuple(filter(None, values.get("BOURSOMATIC_EXCHANGES", "").replace(" ", "").split(","))),
         )
 

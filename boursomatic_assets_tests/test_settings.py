@@ -18,6 +18,12 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.provider_path is None
     assert settings.max_rejected_share == 0.01
     assert settings.threads == 0
+    assert settings.universe is None
+    assert settings.min_arrived_share == 0.98
+    assert settings.overlap_sessions == 5
+    assert settings.gateway is None
+    assert settings.exchanges == ()
+    assert settings.requests_per_second is None
 
 
 def test_every_variable_is_read() -> None:
@@ -30,6 +36,12 @@ def test_every_variable_is_read() -> None:
             "BOURSOMATIC_PROVIDER_PATH": "/prices",
             "BOURSOMATIC_MAX_REJECTED_SHARE": "0.05",
             "BOURSOMATIC_THREADS": "2",
+            "BOURSOMATIC_UNIVERSE": "/lists/mine.csv",
+            "BOURSOMATIC_MIN_ARRIVED_SHARE": "0.9",
+            "BOURSOMATIC_OVERLAP_SESSIONS": "10",
+            "BOURSOMATIC_GATEWAY": "https://gate.example/fetch/",
+            "BOURSOMATIC_EXCHANGES": "XPAR, XAMS",
+            "BOURSOMATIC_REQUESTS_PER_SECOND": "0.5",
         }
     )
     assert settings == Settings(
@@ -40,6 +52,12 @@ def test_every_variable_is_read() -> None:
         provider_path="/prices",
         max_rejected_share=0.05,
         threads=2,
+        universe="/lists/mine.csv",
+        min_arrived_share=0.9,
+        overlap_sessions=10,
+        gateway="https://gate.example/fetch",
+        exchanges=("XPAR", "XAMS"),
+        requests_per_second=0.5,
     )
 
 
@@ -59,6 +77,12 @@ def test_a_variable_set_to_nothing_counts_as_unset() -> None:
         "BOURSOMATIC_PROVIDER_PATH",
         "BOURSOMATIC_MAX_REJECTED_SHARE",
         "BOURSOMATIC_THREADS",
+        "BOURSOMATIC_UNIVERSE",
+        "BOURSOMATIC_MIN_ARRIVED_SHARE",
+        "BOURSOMATIC_OVERLAP_SESSIONS",
+        "BOURSOMATIC_GATEWAY",
+        "BOURSOMATIC_EXCHANGES",
+        "BOURSOMATIC_REQUESTS_PER_SECOND",
     )
     assert Settings.from_environment(dict.fromkeys(names, "")) == Settings.from_environment({})
 
@@ -78,26 +102,53 @@ def test_a_tilde_means_the_users_folder() -> None:
     assert Settings.from_environment({"BOURSOMATIC_HOME": "~/b"}).home == Path.home() / "b"
 
 
+@pytest.mark.parametrize("name", ["BOURSOMATIC_MAX_REJECTED_SHARE", "BOURSOMATIC_MIN_ARRIVED_SHARE"])
 @pytest.mark.parametrize("text", ["-0.01", "1.01", "nan", "inf", "one percent", "1%"])
-def test_a_share_that_is_no_fraction_is_refused_by_name(text: str) -> None:
+def test_a_share_that_is_no_fraction_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        Settings.from_environment({"BOURSOMATIC_MAX_REJECTED_SHARE": text})
-    assert "BOURSOMATIC_MAX_REJECTED_SHARE" in str(caught.value)
+        Settings.from_environment({name: text})
+    assert name in str(caught.value)
     assert repr(text) in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["0", "1"])
 def test_the_ends_of_the_share_are_allowed(text: str) -> None:
     assert Settings.from_environment({"BOURSOMATIC_MAX_REJECTED_SHARE": text}).max_rejected_share == float(text)
+    assert Settings.from_environment({"BOURSOMATIC_MIN_ARRIVED_SHARE": text}).min_arrived_share == float(text)
 
 
 # The last is a superscript two, which str.isdigit takes for a digit and int() does not.
+@pytest.mark.parametrize("name", ["BOURSOMATIC_THREADS", "BOURSOMATIC_OVERLAP_SESSIONS"])
 @pytest.mark.parametrize("text", ["-1", "1.5", "two", " 2", "²"])
-def test_threads_that_are_no_whole_number_are_refused_by_name(text: str) -> None:
+def test_a_count_that_is_no_whole_number_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        Settings.from_environment({"BOURSOMATIC_THREADS": text})
-    assert "BOURSOMATIC_THREADS" in str(caught.value)
+        Settings.from_environment({name: text})
+    assert name in str(caught.value)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "two", "2/s"])
+def test_a_rate_that_is_no_number_above_0_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"BOURSOMATIC_REQUESTS_PER_SECOND": text})
+    assert "BOURSOMATIC_REQUESTS_PER_SECOND" in str(caught.value)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["gate.example", "ftp://gate.example", "/gate", "https:gate"])
+def test_a_gateway_that_is_no_web_address_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"BOURSOMATIC_GATEWAY": text})
+    assert "BOURSOMATIC_GATEWAY" in str(caught.value)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "exchanges"),
+    [("XPAR", ("XPAR",)), (" XPAR , XNYS ", ("XPAR", "XNYS")), (",XPAR,,", ("XPAR",)), (" ", ())],
+)
+def test_exchanges_are_listed_with_commas_and_blanks_mean_nothing(text: str, exchanges: tuple[str, ...]) -> None:
+    assert Settings.from_environment({"BOURSOMATIC_EXCHANGES": text}).exchanges == exchanges
 
 
 def test_a_home_under_a_user_who_does_not_exist_is_refused_by_name() -> None:

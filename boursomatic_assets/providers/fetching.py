@@ -21,13 +21,14 @@ from boursomatic_assets.errors import (
     DelistedError,
     NoBarsError,
     ProviderError,
+    SourceFailedError,
     SymbolNotFoundError,
 )
-from boursomatic_assets.providers.patience import Patience
+from boursomatic_assets.providers.patience import Fuse, Patience
 from boursomatic_assets.providers.source import Delivery, Outcome, SymbolReport, Wish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 NOT_FOUND = 404
 
@@ -80,6 +81,8 @@ class FetchedProvider:
         Symbols that are asked for at a time.
     symbols_per_delivery : int
         So many symbols at most are lost when a run is killed before their delivery was stored.
+    failures_in_a_row : int
+        Symbols after which a source counts as down for the rest of the deliveries.
     """
 
     sources: tuple[Source, ...]
@@ -87,6 +90,7 @@ class FetchedProvider:
     patience: Patience = field(default_factory=Patience)
     workers: int = 4
     symbols_per_delivery: int = 20
+    failures_in_a_row: int = 12
 
     @property
     def description(self) -> str:
@@ -116,18 +120,19 @@ class FetchedProvider:
     def _answers(self, pool: ThreadPoolExecutor, wishes: Iterator[Wish]) -> Iterator[_Answer]:
         """Answers as they come. The sources work ahead of whoever stores them, yet only by a delivery."""
         ahead = self.workers + self.symbols_per_delivery
-        running = {pool.submit(self._answer, wish) for wish in islice(wishes, ahead)}
+        fuses = {source.name: Fuse(self.failures_in_a_row) for source in self.sources}
+        running = {pool.submit(self._answer, wish, fuses) for wish in islice(wishes, ahead)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-                running |= {pool.submit(self._answer, wish) for wish in islice(wishes, 1)}
+                running |= {pool.submit(self._answer, wish, fuses) for wish in islice(wishes, 1)}
 
-    def _answer(self, wish: Wish) -> _Answer:
+    def _answer(self, wish: Wish, fuses: Mapping[str, Fuse]) -> _Answer:
         said: dict[str, ProviderError] = {}
         for source in self.sources:
             try:
-                bars = self.patience.insist(partial(source.fetch, wish))
+                bars = self._asked(source, wish, fuses[source.name])
             except ProviderError as error:
                 said[source.name] = error
                 # Another source would be taken at its word although this one says that something is wrong.
@@ -136,6 +141,18 @@ class FetchedProvider:
             else:
                 return bars, _delivered(wish, source.name, bars, _quoted(said))
         return pl.DataFrame(schema=BAR_SCHEMA), _not_delivered(wish, said)
+
+    def _asked(self, source: Source, wish: Wish, fuse: Fuse) -> pl.DataFrame:
+        if fuse.is_blown:
+            message = f"not asked any more, after it had failed for {fuse.failures} symbols in a row"
+            raise SourceFailedError(message)
+        try:
+            bars = self.patience.insist(partial(source.fetch, wish))
+        except ProviderError as error:
+            fuse.note(failed=_word(error) is Outcome.SOURCE_FAILED)
+            raise
+        fuse.note(failed=False)
+        return bars
 
 
 def _stacked(answers: Sequence[_Answer]) -> pl.DataFrame:

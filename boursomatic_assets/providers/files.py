@@ -27,6 +27,7 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz")
 BYTES_AT_ONCE = 200_000_000
 ROWS_AT_ONCE = 1_000_000
 BYTES_A_ROW = 50
+_ROWS_SCHEMA = {"raw": pl.String, "rows": pl.Int64, "symbol": pl.String}
 
 # Usual names, compared without case, spaces, underscores and dots.
 _ALIASES = {
@@ -159,13 +160,14 @@ class _PriceFile:
 
     @cached_property
     def rows(self) -> pl.DataFrame:
-        """`symbol` and number of `rows`; of a file named after its symbol, an estimate."""
+        """`symbol`, the `raw` text of it and number of `rows`; of a file named after its symbol, an estimate."""
         if "symbol" not in self.names:
-            return pl.DataFrame(
-                {"symbol": [_symbol_of(self.path)], "rows": [self.path.stat().st_size // BYTES_A_ROW]}
-            )
-        counts = _scan(self.path).group_by(_symbol(self.names["symbol"])).agg(rows=pl.len())
-        return _guarded(self.path, lambda: counts.collect(engine="streaming")).cast({"rows": pl.Int64})
+            rows = self.path.stat().st_size // BYTES_A_ROW
+            return pl.DataFrame({"raw": [None], "rows": [rows], "symbol": [_symbol_of(self.path)]}, _ROWS_SCHEMA)
+        raw = pl.col(self.names["symbol"]).cast(pl.String).alias("raw")
+        counts = _scan(self.path).group_by(raw).agg(rows=pl.len())
+        found = _guarded(self.path, lambda: counts.collect(engine="streaming"))
+        return found.with_columns(_symbol("raw")).cast(_ROWS_SCHEMA)  # type: ignore[arg-type]
 
     def holds(self, symbols: Sequence[str | None]) -> bool:
         return not set(symbols).isdisjoint(self.rows["symbol"].to_list())
@@ -174,14 +176,22 @@ class _PriceFile:
         """Read the bars, of all symbols or of some."""
         wanted = _scan(self.path)
         if symbols is not None and "symbol" in self.names:
-            column = _symbol(self.names["symbol"])
-            wanted = wanted.filter(column.is_in(list(symbols), nulls_equal=True))
+            wanted = wanted.filter(*self._holding(symbols))
         raw = _guarded(self.path, lambda: wanted.select(pl.col(*self.names.values())).collect())
         chosen = raw.select(pl.col(found).alias(name) for name, found in self.names.items())
         if "symbol" not in self.names:
             chosen = chosen.select(pl.lit(_symbol_of(self.path)).alias("symbol"), pl.all())
         typed = _typed(chosen, self.path)
         return scale_to_adjusted(typed) if self.is_adjusted else typed
+
+    def _holding(self, symbols: Sequence[str | None]) -> list[pl.Expr]:
+        """Conditions on the raw column: with its extremes named, whole stretches of a sorted file are skipped."""
+        raw = self.rows.filter(pl.col("symbol").is_in(list(symbols), nulls_equal=True))["raw"]
+        column = pl.col(self.names["symbol"])
+        chosen = column.cast(pl.String).is_in(raw.to_list(), nulls_equal=True)
+        if raw.null_count() or _scan(self.path).collect_schema()[self.names["symbol"]] != pl.String:
+            return [chosen]
+        return [column.is_between(pl.lit(raw.min()), pl.lit(raw.max())), chosen]
 
 
 def _batches(files: Sequence[_PriceFile], size: int) -> Iterator[list[str | None] | None]:

@@ -142,3 +142,26 @@ class Patience:
 
 def _may_pass_soon(error: BaseException) -> bool:
     return isinstance(error, PassingFailureError) and error.retry_after <= LONGEST_WAIT
+
+
+class Fuse:
+    """Notices that a source is down: after so many symbols in a row that it failed, it is not asked any more.
+
+    Parameters
+    ----------
+    failures : int
+        In a row; a single answer of any other kind starts the count anew.
+    """
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self._in_a_row = 0
+
+    def note(self, *, failed: bool) -> None:
+        """Count what became of one symbol."""
+        self._in_a_row = self._in_a_row + 1 if failed else 0
+
+    @property
+    def is_blown(self) -> bool:
+        """Whether there is no point in asking on."""
+        return self._in_a_row >= self.failures

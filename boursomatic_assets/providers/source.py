@@ -67,8 +67,10 @@ class Delivery:
 
 def reports_of(bars: pl.DataFrame, source: str) -> tuple[SymbolReport, ...]:
     """Report the symbols of a source that has everything at hand."""
-    spans = bars.drop_nulls("symbol").group_by("symbol").agg(
-        rows=pl.len(), first=pl.col("session").min(), last=pl.col("session").max()
+    spans = (
+        bars.drop_nulls("symbol")
+        .group_by("symbol")
+        .agg(rows=pl.len(), first=pl.col("session").min(), last=pl.col("session").max())
     )
     return tuple(
         SymbolReport(symbol, Outcome.FETCHED, source, rows, first, last)

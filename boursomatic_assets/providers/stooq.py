@@ -55,7 +55,8 @@ def stooq_source(settings: Settings) -> StooqSource:
     import httpx
 
     client = httpx.Client(timeout=SECONDS_TO_ANSWER, follow_redirects=True)
-    source = StooqSource(client, Pace(settings.requests_per_second or REQUESTS_PER_SECOND), settings.gateway)
+    pace = Pace(settings.requests_per_second or REQUESTS_PER_SECOND)
+    source = StooqSource(client, pace, settings.gateway, settings.stooq_key)
     weakref.finalize(source, client.close)
     return source
 
@@ -69,12 +70,17 @@ class StooqSource:
     pace : Pace
     gateway : str, optional
         Address through which Stooq is reached.
+    key : str, optional
+        API key, where Stooq asks for one.
     """
 
     name = "stooq"
 
-    def __init__(self, client: httpx.Client, pace: Pace, gateway: str | None = None) -> None:
+    def __init__(
+        self, client: httpx.Client, pace: Pace, gateway: str | None = None, key: str | None = None
+    ) -> None:
         self._client = client
+        self._key = {"apikey": key} if key else {}
         self._pace = pace
         self._gateway = gateway
 
@@ -97,7 +103,7 @@ class StooqSource:
         import httpx
 
         dates = {"d1": wish.first.strftime("%Y%m%d")} if wish.first else {}
-        query = {"s": name, **dates, "d2": wish.last.strftime("%Y%m%d"), "i": "d"}
+        query = {"s": name, **dates, "d2": wish.last.strftime("%Y%m%d"), "i": "d", **self._key}
         self._pace.take_turn()
         try:
             response = self._client.get(through(self._gateway, _DOWNLOAD), params=query)

@@ -392,3 +392,22 @@ def test_the_fake_sources_run_as_a_program(tmp_path: Path) -> None:
     assert before.equals(expected_bars("stooq", SYMBOLS[:1]))
     assert after.equals(before.with_columns(close=pl.col("close") + 1))
     assert sorted(asked, key=str) == [(SYMBOLS[0], None)] * 2 + [(SYMBOLS[1], "daily limit reached")]
+
+
+def test_a_source_that_is_down_is_soon_not_asked_any_more(provider: FetchedProvider, sources: FakeSources) -> None:
+    sources.faults = {"yahoo/*": Fault.SERVER_ERROR}
+    reports = reports_of(list(replace(provider, workers=1, failures_in_a_row=3).deliveries(wishes())))
+    asked = {request["symbol"] for request in sources.requests if request["source"] == "yahoo"}
+    # Three symbols in a row failed, each after all its attempts; Stooq delivered them and all others.
+    assert len(asked) == 3
+    assert {report.outcome for report in reports.values()} == {Outcome.FETCHED}
+    assert {report.source for report in reports.values()} == {"stooq"}
+    assert sum("not asked any more" in report.detail for report in reports.values()) == len(SYMBOLS) - 3
+
+
+def test_one_answer_in_between_keeps_a_source_in_use(provider: FetchedProvider, sources: FakeSources) -> None:
+    sources.faults = {f"yahoo/{symbol}": Fault.SERVER_ERROR for n, symbol in enumerate(SYMBOLS) if n % 3}
+    reports = reports_of(list(replace(provider, workers=1, failures_in_a_row=3).deliveries(wishes())))
+    # Of three symbols two fail: never three in a row.
+    assert sum(report.source == "yahoo" for report in reports.values()) == len(SYMBOLS) / 3
+    assert not any("not asked any more" in report.detail for report in reports.values())

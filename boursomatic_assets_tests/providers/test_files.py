@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, CheckedBars, check_bars
 from boursomatic_assets.errors import SourceFileError
+from boursomatic_assets.providers import files
 from boursomatic_assets.providers.files import FilesProvider
+from boursomatic_assets.providers.source import Outcome, SymbolReport
 from boursomatic_assets_tests.oracles import shared_file
-from boursomatic_assets_tests.strategies import bar_panels
+from boursomatic_assets_tests.strategies import bar_panels, flat_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -362,7 +364,7 @@ def test_a_row_with_a_missing_cell_at_its_end_is_set_aside(tmp_path: Path) -> No
 
 
 def test_the_exchange_follows_from_the_symbols_suffix(tmp_path: Path) -> None:
-    symbols = ["MC.PA", "ASML.AS", "UCB.BR", "AAPL", "BRK.B", "RDS-A", "X.PA.", "PA"]
+    symbols = ["MC.PA", "ASML.AS", "UCB.BR", "AAPL", "BRK.B", "RDS-A", "PA", "VOD.L", "SAP.DE", "X.PA."]
     lines = "\n".join(LINE.replace("AAPL", symbol) for symbol in symbols)
     (tmp_path / "prices.csv").write_text(f"{HEADER}\n{lines}\n{lines}\n")
     instruments = FilesProvider(tmp_path / "prices.csv").instruments()
@@ -371,11 +373,130 @@ def test_the_exchange_follows_from_the_symbols_suffix(tmp_path: Path) -> None:
         "MC.PA": "XPAR",
         "ASML.AS": "XAMS",
         "UCB.BR": "XBRU",
-        **dict.fromkeys(["AAPL", "BRK.B", "RDS-A", "X.PA.", "PA"], "US"),
+        **dict.fromkeys(["AAPL", "BRK.B", "RDS-A", "PA"], "US"),
+        # Neither a market that is known here nor a share class: of its sessions nothing is said.
+        **dict.fromkeys(["VOD.L", "SAP.DE", "X.PA."], "unknown"),
     }
     assert instruments["symbol"].is_sorted()
     # Nothing more is known, and nothing is made up.
-    assert instruments.drop("symbol", "exchange").null_count().row(0) == (len(symbols),) * 4
+    assert instruments.drop("symbol", "exchange").null_count().row(0) == (len(symbols),) * 5
+
+
+# What is handed over: everything once, in pieces where the files are large, each as adjusted as it is.
+
+
+def test_a_file_is_delivered_at_once_with_a_report_for_each_symbol(tmp_path: Path) -> None:
+    BARS.write_csv(tmp_path / "prices.csv")
+    (delivery,) = FilesProvider(tmp_path / "prices.csv").deliveries()
+    assert delivery.bars.equals(BARS)
+    assert delivery.adjusted is False
+    assert delivery.reports == (
+        SymbolReport("AAPL", Outcome.FETCHED, "files", 2, date(2024, 1, 31), date(2024, 2, 1)),
+        SymbolReport("MC.PA", Outcome.FETCHED, "files", 1, date(2024, 1, 31), date(2024, 1, 31)),
+    )
+
+
+def test_only_a_file_with_an_adjusted_close_counts_as_adjusted(tmp_path: Path) -> None:
+    BARS.with_columns(adj_close=pl.col("close") / 2).write_parquet(tmp_path / "prices.parquet")
+    (delivery,) = FilesProvider(tmp_path / "prices.parquet").deliveries()
+    assert delivery.adjusted is True
+    assert delivery.bars["close"].to_list() == [5.5, 6.0, 0.1]
+
+
+def test_a_symbol_of_which_one_file_is_unadjusted_is_delivered_as_unadjusted(tmp_path: Path) -> None:
+    adjusted = BARS.with_columns(adj_close=pl.col("close"))
+    # Apple is in both files, LVMH in the adjusted one only, Microsoft in the other only.
+    adjusted.write_csv(tmp_path / "adjusted.csv")
+    raw = pl.concat([BARS.head(1), BARS.head(1).with_columns(symbol=pl.lit("MSFT"))])
+    raw.with_columns(session=pl.lit(date(2020, 1, 2))).write_csv(tmp_path / "raw.csv")
+    deliveries = {delivery.adjusted: delivery for delivery in FilesProvider(tmp_path).deliveries()}
+    assert sorted(deliveries[False].bars["symbol"]) == ["AAPL", "AAPL", "AAPL", "MSFT"]
+    assert deliveries[True].bars["symbol"].to_list() == ["MC.PA"]
+    assert [report.symbol for report in deliveries[False].reports] == ["AAPL", "MSFT"]
+
+
+def test_a_row_without_a_symbol_is_delivered_once_and_reported_by_nobody(tmp_path: Path) -> None:
+    nameless = BARS.with_columns(symbol=pl.Series(["AAPL", None, "MC.PA"]))
+    nameless.write_csv(tmp_path / "raw.csv")
+    BARS.with_columns(adj_close=pl.col("close"), symbol=pl.lit("MSFT")).write_csv(tmp_path / "adjusted.csv")
+    deliveries = list(FilesProvider(tmp_path).deliveries())
+    delivered = pl.concat(delivery.bars for delivery in deliveries)
+    assert delivered.height == 6
+    assert delivered["symbol"].null_count() == 1
+    assert [[report.symbol for report in delivery.reports] for delivery in deliveries] == [
+        ["AAPL", "MC.PA"],
+        ["MSFT"],
+    ]
+
+
+def small_pieces(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Take every file for a large one, and so many rows at a time."""
+    monkeypatch.setattr(files, "BYTES_AT_ONCE", 0)
+    monkeypatch.setattr(files, "ROWS_AT_ONCE", rows)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".csv.gz"])
+def test_a_large_file_is_delivered_in_pieces_of_whole_symbols(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    # 7 + 3 + 5 + 5 bars, about eight at a time: B begins before the eighth bar is passed, and so does D after C.
+    bars = flat_bars({"A": [1.0] * 7, "B": [2.0] * 3, "C": [3.0] * 5, "D": [4.0] * 5})
+    WRITERS[f"prices{suffix}"](bars.sample(fraction=1.0, shuffle=True, seed=2), tmp_path / f"prices{suffix}")
+    small_pieces(monkeypatch, rows=8)
+    deliveries = list(FilesProvider(tmp_path / f"prices{suffix}").deliveries())
+    assert [[report.symbol for report in delivery.reports] for delivery in deliveries] == [["A", "B"], ["C", "D"]]
+    assert pl.concat(delivery.bars for delivery in deliveries).sort("symbol", "session").equals(bars)
+
+
+def test_a_large_folder_is_delivered_in_pieces_of_whole_symbols(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = flat_bars({"AAPL": [1.0, 2.0], "MSFT": [3.0]})
+    for symbol in ("AAPL", "MSFT"):
+        named.filter(pl.col("symbol") == symbol).drop("symbol").write_csv(tmp_path / f"{symbol}.csv")
+    together = flat_bars({"AAPL": [None, None, 5.0], "IBM": [4.0]})
+    together.with_columns(adj_close=pl.col("close") / 2).write_parquet(tmp_path / "others.parquet")
+    small_pieces(monkeypatch, rows=1)
+    deliveries = list(FilesProvider(tmp_path).deliveries())
+    # Apple is in two files, of which one is not adjusted.
+    assert [(delivery.reports[0].symbol, delivery.adjusted) for delivery in deliveries] == [
+        ("AAPL", False),
+        ("IBM", True),
+        ("MSFT", False),
+    ]
+    assert [delivery.bars.sort("session")["close"].to_list() for delivery in deliveries] == [
+        [1.0, 2.0, 2.5],
+        [2.0],
+        [3.0],
+    ]
+
+
+@settings(deadline=None, max_examples=25)
+@given(panel=bar_panels(min_sessions=1, max_sessions=8), rows=st.integers(1, 30), data=st.data())
+def test_pieces_of_any_size_are_the_whole_and_no_symbol_comes_twice(
+    panel: pl.DataFrame, rows: int, data: st.DataObject
+) -> None:
+    symbols = pl.Series([data.draw(st.sampled_from([name, None]), label="symbol") for name in panel["symbol"]])
+    soiled = panel.with_columns(symbol=symbols.cast(pl.String), adj_close=pl.col("close") * 0.5)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as monkeypatch:
+        soiled.write_parquet(Path(folder) / "prices.parquet")
+        whole = read(Path(folder) / "prices.parquet")
+        small_pieces(monkeypatch, rows)
+        deliveries = list(FilesProvider(Path(folder) / "prices.parquet").deliveries())
+    order = list(BAR_SCHEMA)
+    assert pl.concat(delivery.bars for delivery in deliveries).sort(order).equals(whole.sort(order))
+    assert all(delivery.adjusted for delivery in deliveries)
+    reported = [report.symbol for delivery in deliveries for report in delivery.reports]
+    assert reported == sorted(set(symbols.drop_nulls()))
+
+
+def test_what_is_wrong_with_a_large_file_is_said_as_of_a_small_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BARS.drop("close").write_csv(tmp_path / "prices.csv")
+    small_pieces(monkeypatch, rows=1)
+    with pytest.raises(SourceFileError, match=r"prices\.csv: .* none found for close"):
+        list(FilesProvider(tmp_path / "prices.csv").deliveries())
 
 
 # The real panels, where they lie beside the checkout. What must be rejected is counted with plain pandas.
@@ -384,10 +505,12 @@ def test_the_exchange_follows_from_the_symbols_suffix(tmp_path: Path) -> None:
 def expected_reasons(path: Path) -> tuple[dict[str, int], pd.DataFrame]:
     """Rows by the first rule of the bar contract that they break, after scaling by adj_close / close."""
     raw = pd.read_parquet(path)
+    absurd = pd.Series(data=False, index=raw.index)
     if "adj_close" in raw:
         factor = raw["adj_close"] / raw["close"]
+        absurd = (factor <= 0) | ((factor > 1.05) & ~before_a_reverse_split(raw))
         for name in ("open", "high", "low", "close"):
-            raw[name] *= factor
+            raw[name] *= factor.where(~absurd, 1.0)
     o, h, l, c, v = (raw[name] for name in ("open", "high", "low", "close", "volume"))  # noqa: E741
     prices = raw[["open", "high", "low", "close"]]
     rules = {
@@ -396,6 +519,7 @@ def expected_reasons(path: Path) -> tuple[dict[str, int], pd.DataFrame]:
         "high below low, open or close": (h < l) | (h < o) | (h < c),
         "low above open or close": (l > o) | (l > c),
         "negative volume": v < 0,
+        "negative or absurd adjusted close": absurd,
         "conflicting duplicate of a symbol and session": raw.duplicated(["symbol", "date"], keep=False),
     }
     left, counts = pd.Series(data=True, index=raw.index), {}
@@ -403,6 +527,16 @@ def expected_reasons(path: Path) -> tuple[dict[str, int], pd.DataFrame]:
         counts[reason] = int((left & broken).sum())
         left &= ~broken
     return {reason: count for reason, count in counts.items() if count}, raw[left]
+
+
+def before_a_reverse_split(raw: pd.DataFrame) -> pd.Series:
+    """Whether the close rises to 1.4 times or more from one session to the next, somewhere after a row."""
+    found = pd.Series(data=False, index=raw.index)
+    for _, own in raw.sort_values("date").groupby("symbol"):
+        rises = own.index[own["close"] / own["close"].shift(1) >= 1.4]
+        if len(rises):
+            found[own.index[: own.index.get_loc(rises[-1])]] = True
+    return found
 
 
 def load(path: Path) -> CheckedBars:
@@ -433,21 +567,43 @@ def test_the_european_panel_is_read_whole_and_its_known_defects_are_set_aside() 
     expected, sound = expected_reasons(path)
     assert checked.accepted.height + checked.rejected.height == 184_099
     assert checked.reasons() == expected
-    # As its README says: one all-null Sunday, negative adjusted closes of ACA.PA, 193 highs below open or close,
-    # thousands of zero volumes, which are lawful.
+    # As its README says: one all-null Sunday, negative adjusted closes of ACA.PA, 193 highs not at or above open
+    # and close, of which that Sunday's is one, thousands of zero volumes, which are lawful.
     assert expected["null price or volume"] == 1
     nothing = checked.rejected.filter(pl.col("open").is_null()).row(0, named=True)
     assert (nothing["symbol"], nothing["session"], nothing["close"]) == ("ENGI.PA", date(2001, 1, 14), None)
-    assert set(checked.rejected.filter(pl.col("close") <= 0)["symbol"]) == {"ACA.PA"}
-    # The 193 count that Sunday too, whose high is not at or above anything.
     raw = pd.read_parquet(path)
-    assert int((~(raw["high"] >= raw[["open", "close"]].max(axis=1))).sum()) == 193
+    highest = raw[["open", "close"]].max(axis=1)
+    assert (int((raw["high"] < highest).sum()), int((~(raw["high"] >= highest)).sum())) == (192, 193)
     assert checked.accepted.filter(pl.col("volume") == 0).height == int((sound["volume"] == 0).sum()) > 1000
     assert checked.accepted["symbol"].n_unique() == 40
     # In the same order, to the last bits of the scaled prices.
     ordered = sound.sort_values(["symbol", "date"])
     assert checked.accepted["symbol"].to_list() == ordered["symbol"].to_list()
     assert checked.accepted["close"].to_list() == pytest.approx(ordered["close"].to_list(), rel=1e-15)
+
+
+def test_the_european_panels_impossible_adjusted_closes_are_set_aside_with_the_prices_that_came() -> None:
+    path = shared_file("data/europe_1989_2017.parquet")
+    raw = pd.read_parquet(path)
+    factor = raw["adj_close"] / raw["close"]
+    # One symbol's: 1,064 are negative; those of a year are far above a close that no reverse split follows.
+    assert set(raw["symbol"][(factor <= 0) | (factor > 1.05)]) == {"ACA.PA"}
+    assert int((raw["adj_close"] < 0).sum()) == 1064
+    above = raw[factor > 1.05]["date"]
+    assert (above.min(), above.max()) == (date(2004, 10, 21), date(2005, 10, 19))
+    assert not before_a_reverse_split(raw)[raw["symbol"] == "ACA.PA"].any()
+
+    checked = load(path)
+    aside = checked.rejected.filter(pl.col("symbol") == "ACA.PA").rename({"session": "date"})
+    impossible = pl.from_pandas(raw[(factor <= 0) | (factor > 1.05)])
+    # Each of them is rejected, for its order of prices where that is broken too, and none is changed.
+    key = ["date", "open", "high", "low", "close", "volume"]
+    assert impossible.height == 1064 + len(above)
+    assert impossible.join(aside.cast({"date": impossible.schema["date"]}), on=key, how="anti").is_empty()
+    # Of its bars that are left none has an adjusted price that a holder could not have seen.
+    left = checked.accepted.filter(pl.col("symbol") == "ACA.PA")["close"].to_numpy()
+    assert abs(left[1:] / left[:-1] - 1).max() < 0.5
 
 
 def test_in_ci_the_real_panels_are_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

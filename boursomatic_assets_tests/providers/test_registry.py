@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
 from boursomatic_assets.errors import ConfigurationError, UnknownProviderError
 from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets.providers.registry import PROVIDER_NAMES, provider_for
@@ -32,11 +34,27 @@ def test_a_path_may_begin_at_the_persons_home() -> None:
 
 
 def test_an_unknown_source_is_refused_with_the_known_ones_and_an_example() -> None:
-    with pytest.raises(UnknownProviderError, match="'yahoo'") as caught:
-        provider_for(settings(BOURSOMATIC_PROVIDER="yahoo"))
-    assert "files, sample" in str(caught.value)
+    with pytest.raises(UnknownProviderError, match="'gazette'") as caught:
+        provider_for(settings(BOURSOMATIC_PROVIDER="gazette"))
+    assert "database, files, sample, stooq, yahoo" in str(caught.value)
     assert "boursomatic materialize --provider" in str(caught.value)
     assert isinstance(caught.value, LookupError)
+
+
+@pytest.mark.parametrize(
+    ("name", "asks"),
+    [("database", False), ("files", False), ("sample", False), ("stooq", True), ("yahoo", True)],
+)
+def test_only_network_sources_ask_which_bars_are_wanted(name: str, *, asks: bool) -> None:
+    provider = provider_for(settings(BOURSOMATIC_PROVIDER=name, BOURSOMATIC_PROVIDER_PATH="/prices"))
+    assert provider.asks_for_wishes is asks
+
+
+def test_of_bars_that_another_program_keeps_nothing_is_delivered() -> None:
+    provider = provider_for(settings(BOURSOMATIC_PROVIDER="database"))
+    assert provider.instruments().schema == pl.Schema(INSTRUMENT_SCHEMA)
+    assert provider.instruments().is_empty()
+    assert list(provider.deliveries()) == []
 
 
 def test_files_without_a_path_are_refused_with_an_example() -> None:

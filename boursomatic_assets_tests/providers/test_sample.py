@@ -8,6 +8,7 @@ import pytest
 
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, check_bars
 from boursomatic_assets.providers.sample import SampleProvider
+from boursomatic_assets.providers.source import Outcome
 from boursomatic_assets.settings import Settings
 from boursomatic_assets_tests.oracles import sample_bars
 
@@ -53,6 +54,23 @@ def test_the_five_companies_are_the_instruments(bars: pl.DataFrame) -> None:
     assert instruments["exchange"].to_list() == ["XNAS", "XNAS", "XNAS", "XNYS", "XNAS"]
     assert instruments["market_cap_bucket"].unique().to_list() == ["large"]
     assert instruments["name"].null_count() == instruments["sector"].null_count() == 0
+    assert instruments["currency"].to_list() == ["USD"] * 5
+
+
+def test_the_sample_is_delivered_at_once_without_splits_in_its_prices(bars: pl.DataFrame) -> None:
+    provider = SampleProvider()
+    assert provider.asks_for_wishes is False
+    (delivery,) = provider.deliveries()
+    assert delivery.bars.equals(bars)
+    assert delivery.adjusted is True
+    assert [report.symbol for report in delivery.reports] == SYMBOLS
+    raw = sample_bars().groupby("symbol")["session"].agg(["size", "min", "max"])
+    for report in delivery.reports:
+        assert (report.outcome, report.source) == (Outcome.FETCHED, "sample")
+        found = (report.rows, str(report.first), str(report.last))
+        assert found == tuple(
+            str(value)[:10] if name != "size" else value for name, value in raw.loc[report.symbol].items()
+        )
 
 
 def test_the_sample_says_what_it_is() -> None:

@@ -168,3 +168,10 @@ def test_without_the_extra_the_message_says_what_to_install(
     settings = Settings.from_environment({"BOURSOMATIC_HOME": str(tmp_path)})
     with pytest.raises(ConfigurationError, match=r'pip install "boursomatic-assets\[yahoo\]"'):
         stooq_source(settings)
+
+
+def test_a_key_goes_along_where_there_is_one(sources: FakeSources) -> None:
+    named = Settings.from_environment({"BOURSOMATIC_GATEWAY": sources.address, "BOURSOMATIC_STOOQ_KEY": "sesame"})
+    stooq_source(named).fetch(wish())
+    assert sources.requests[-1]["query"]["apikey"] == "sesame"
+    assert "sesame" not in repr(named)

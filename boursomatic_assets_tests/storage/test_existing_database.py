@@ -17,7 +17,7 @@ import pytest
 from boursomatic_assets.storage import schema
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instance import open_instance
-from boursomatic_assets.storage.market_tables import read_bars
+from boursomatic_assets.storage.market_tables import Part, read_bars
 from boursomatic_assets.storage.model_store import open_bundle
 from boursomatic_assets.storage.model_table import list_versions
 from boursomatic_assets.storage.server import database_url
@@ -262,4 +262,4 @@ def test_their_bars_are_read_without_the_quarters_of_an_hour(existing: Database,
     # The lookback too counts from the newest daily bar. 420 weekdays from Monday 2018-01-01: 84 weeks, the last day
     # is Friday 2019-08-09; seven days before is the Friday before: 6 sessions each.
     assert bars["session"].max() == datetime(2019, 8, 9).date()  # noqa: DTZ001
-    assert read_bars(existing, lookback_days=7).height == SYMBOLS * 6
+    assert read_bars(existing, part=Part(lookback_days=7)).height == SYMBOLS * 6

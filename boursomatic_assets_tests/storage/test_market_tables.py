@@ -15,15 +15,22 @@ from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, CheckedBars, check_bars
 from boursomatic_assets.errors import PanelContractError, StorageError
 from boursomatic_assets.storage.database import UpsertCounts
+from boursomatic_assets.storage.instruments_table import read_instruments, write_instruments
 from boursomatic_assets.storage.market_tables import (
+    Part,
     count_broken_bars,
     count_broken_features,
+    first_sessions,
+    newest_bars,
+    newest_features,
     read_bars,
     read_features,
-    read_instruments,
+    read_tails,
+    read_usable_bars,
+    symbol_batches,
+    upsert_bars,
     write_bars,
     write_features,
-    write_instruments,
 )
 from boursomatic_assets_tests.storage.catalog import rows, run, versions_of
 from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars
@@ -308,14 +315,14 @@ def test_the_lookback_counts_calendar_days_from_the_newest_daily_bar_of_all(data
     # Seven days before the 10th is the 3rd: 3, 4, 5, 8, 9, 10 of AAA and 3, 4, 5 of BBB.
     recent = bars.filter(pl.col("session") >= date(2018, 1, 3))
     assert recent.height == 6 + 3
-    assert read_bars(database, lookback_days=7).equals(recent)
+    assert read_bars(database, part=Part(lookback_days=7)).equals(recent)
     assert (
-        read_features(database, ["ret_1d"], lookback_days=7)
+        read_features(database, ["ret_1d"], part=Part(lookback_days=7))
         .select("symbol", "session")
         .equals(recent.select("symbol", "session"))
     )
-    assert read_bars(database, lookback_days=0).select("symbol", "session").rows() == [("AAA", date(2018, 1, 10))]
-    assert read_bars(database, lookback_days=5000).equals(bars)
+    assert read_bars(database, part=Part(lookback_days=0)).select("symbol", "session").rows() == [("AAA", date(2018, 1, 10))]
+    assert read_bars(database, part=Part(lookback_days=5000)).equals(bars)
 
 
 def test_the_first_symbols_are_those_of_the_alphabet(database: Database) -> None:
@@ -323,16 +330,16 @@ def test_the_first_symbols_are_those_of_the_alphabet(database: Database) -> None
     bars = flat_bars({"AAA": [1.0], "BBB": [2.0, 3.0], "CCC": [4.0]})
     write_bars(database, accepted(bars), SOURCE)
     write_features(database, some_features(bars, ret_1d=[0.0] * 4))
-    assert read_bars(database, first_symbols=2).equals(bars.head(3))
-    assert read_features(database, first_symbols=2)["symbol"].to_list() == ["AAA", "BBB", "BBB"]
-    assert read_bars(database, first_symbols=4).equals(bars)
+    assert read_bars(database, part=Part(first_symbols=2)).equals(bars.head(3))
+    assert read_features(database, part=Part(first_symbols=2))["symbol"].to_list() == ["AAA", "BBB", "BBB"]
+    assert read_bars(database, part=Part(first_symbols=4)).equals(bars)
     # With the lookback too, which still counts from the newest bar of all: BBB's of Tuesday.
-    assert read_bars(database, lookback_days=0, first_symbols=2)["symbol"].to_list() == ["BBB"]
-    assert read_bars(database, lookback_days=0, first_symbols=1).is_empty()
+    assert read_bars(database, part=Part(lookback_days=0, first_symbols=2))["symbol"].to_list() == ["BBB"]
+    assert read_bars(database, part=Part(lookback_days=0, first_symbols=1)).is_empty()
 
 
 def test_an_empty_database_reads_as_an_empty_panel(database: Database) -> None:
-    assert read_bars(database, lookback_days=7).equals(pl.DataFrame(schema=BAR_SCHEMA))
+    assert read_bars(database, part=Part(lookback_days=7)).equals(pl.DataFrame(schema=BAR_SCHEMA))
     assert read_features(database).columns == ["symbol", "session", *FEATURE_NAMES]
     assert read_features(database).is_empty()
     assert read_instruments(database).is_empty()
@@ -344,43 +351,6 @@ def test_bars_come_sorted_by_symbol_whatever_the_database_thinks_of_the_alphabet
     write_bars(database, accepted(bars.sample(fraction=1.0, shuffle=True, seed=1)), SOURCE)
     assert read_bars(database)["symbol"].unique(maintain_order=True).to_list() == ["A.B", "AB", "B", "^I", "a", "é"]
     assert read_bars(database).equals(bars)
-
-
-def test_instruments_are_added_once_and_only_their_blanks_are_filled(database: Database) -> None:
-    assert write_instruments(database, listed("AAA", "BBB", sector="Energy")) == UpsertCounts(2, 0, 0)
-    before = versions_of(database, "instruments")
-    assert write_instruments(database, listed("AAA", "BBB", sector="Energy")) == UpsertCounts(0, 0, 2)
-    assert versions_of(database, "instruments") == before
-
-    # AAA gets a name, keeps its sector and exchange; BBB brings nothing that is blank; CCC is new.
-    news = pl.concat(
-        [
-            listed("AAA", exchange="XPAR", name="Triple A", sector="Health"),
-            listed("BBB", sector="Health"),
-            listed("CCC"),
-        ]
-    )
-    assert write_instruments(database, news) == UpsertCounts(1, 1, 1)
-    assert read_instruments(database).select("symbol", "exchange", "name", "sector", "is_active").rows() == [
-        ("AAA", "XNYS", "Triple A", "Energy", True),
-        ("BBB", "XNYS", None, "Energy", True),
-        ("CCC", "XNYS", None, None, True),
-    ]
-    assert rows(database, "SELECT symbol FROM instruments WHERE updated_at > created_at") == [("AAA",)]
-
-
-def test_a_symbol_that_two_exchanges_list_already_leaves_counts_that_add_up(database: Database) -> None:
-    write_instruments(database, pl.concat([listed("AAA", exchange="XPAR"), listed("AAA", exchange="XNYS")]))
-    counts = write_instruments(database, listed("AAA", name="Triple A"))
-    assert min(counts.inserted, counts.updated, counts.unchanged) >= 0
-    assert counts.inserted + counts.updated + counts.unchanged == 1
-
-
-def test_an_instrument_that_someone_retired_stays_retired(database: Database) -> None:
-    write_instruments(database, listed("AAA"))
-    run(database, "UPDATE instruments SET is_active = false")
-    write_instruments(database, listed("AAA", name="Triple A"))
-    assert read_instruments(database)["is_active"].to_list() == [False]
 
 
 def at_once(*tasks: Callable[[], UpsertCounts]) -> list[UpsertCounts]:
