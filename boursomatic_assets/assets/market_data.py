@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -12,13 +13,14 @@ from boursomatic_assets.core.calendars import CALENDARS, last_complete_session
 from boursomatic_assets.core.corporate_actions import large_moves
 from boursomatic_assets.core.fetch_report import Outcome
 from boursomatic_assets.core.market_data import BAR_SCHEMA
-from boursomatic_assets.display.bar_update import arrival_metadata, audit_metadata, update_metadata
+from boursomatic_assets.display.bar_update import arrival_metadata, audit_metadata, tables_metadata, update_metadata
+from boursomatic_assets.display.canvas import embedded
+from boursomatic_assets.display.data_pictures import coverage_picture
 from boursomatic_assets.display.metadata import (
     column_lineage,
     column_schema,
     content_metadata,
     data_version,
-    markdown_table,
     table_metadata,
     written_metadata,
 )
@@ -40,7 +42,6 @@ from boursomatic_assets.updates.bars import survey
 from boursomatic_assets.updates.update import update_bars
 
 LONG_GAP_DAYS = 10
-ROWS_SHOWN = 10
 # Beyond this share of its sessions missing, or of rows too many, an exchange's bars deserve a look.
 MOST_AMISS = 0.001
 # A long weekend passes without a new session on either continent.
@@ -110,10 +111,17 @@ def price_bars(context: dg.AssetExecutionContext, platform: PlatformResource) ->
         **column_lineage("price_bars"),
         **written_metadata(update.counts, database.shown_url, "price_bars"),
         "source": provider.description,
+        **_coverage(content),
         **update_metadata(update, corrections),
     }
     version = version_of(content, str(corrections.adjustments.rows()), str(corrections.quarantined))
     return dg.MaterializeResult(metadata=metadata, data_version=dg.DataVersion(version))
+
+
+def _coverage(content: pl.DataFrame) -> dict[str, Any]:
+    if content.is_empty():
+        return {}
+    return {"coverage": dg.MetadataValue.md(embedded(coverage_picture(content), "Symbols with bars"))}
 
 
 @dg.asset_check(asset=price_bars, blocking=True)
@@ -181,11 +189,11 @@ def sessions_have_no_long_gaps(platform: PlatformResource) -> dg.AssetCheckResul
     """No symbol misses more than ten calendar days between two bars; longer gaps are listed, not filled."""
     gap = pl.col("session").diff().over("symbol").dt.total_days()
     gaps = _in_batches(platform, lambda bars: bars.with_columns(days=gap).filter(pl.col("days") > LONG_GAP_DAYS))
-    longest = gaps.sort("days", descending=True).select("symbol", "session", "days").head(ROWS_SHOWN)
+    longest = gaps.sort("days", descending=True).select("symbol", "session", "days")
     return dg.AssetCheckResult(
         passed=gaps.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"gaps": gaps.height, "longest": dg.MetadataValue.md(markdown_table(longest))},
+        metadata={"gaps": gaps.height, **tables_metadata({"longest": longest})},
     )
 
 
@@ -202,9 +210,8 @@ def jumps_are_explained(platform: PlatformResource) -> dg.AssetCheckResult:
         if waiting.is_empty()
         else "Quarantined until explained: boursomatic adjustments add SYMBOL SESSION RATIO",
         metadata={
-            "quarantined": dg.MetadataValue.md(markdown_table(waiting)),
-            "large_moves": dg.MetadataValue.md(markdown_table(moves.head(2 * ROWS_SHOWN))),
             "large_moves_count": moves.height,
+            **tables_metadata({"quarantined": waiting, "large_moves": moves}),
         },
     )
 

@@ -28,6 +28,7 @@ REQUIRED_CHECKS = {
     key: tuple(check.keys_by_input_name.values())
     for check in (
         market_data.stored_bars_keep_the_contract,
+        market_data.the_universe_has_arrived,
         features.values_are_possible,
         features.the_future_is_not_read,
         labels.labels_end_after_their_session,

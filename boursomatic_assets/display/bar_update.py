@@ -12,7 +12,7 @@ from boursomatic_assets.core.fetch_report import Outcome
 from boursomatic_assets.display.metadata import markdown_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     from boursomatic_assets.core.calendars import SessionAudit
@@ -25,25 +25,27 @@ ROWS_SHOWN = 20
 
 def update_metadata(update: BarUpdate, corrections: Corrections) -> dict[str, Any]:
     """What came from where, what was set aside and why, which history was rewritten, what waits for a person."""
-    outcomes = Counter(report.outcome.value for report in update.reports)
-    sources = Counter(report.source for report in update.reports if report.outcome is Outcome.FETCHED)
+    fetched = [report for report in update.reports if report.outcome is Outcome.FETCHED]
     rewritten = update.rewritten.sort("rows", descending=True)
-    return {
-        "outcomes": dict(outcomes),
-        "sources": {str(name): count for name, count in sources.items()},
+    counts = {
+        "outcomes": dict(Counter(report.outcome.value for report in update.reports)),
+        "sources": dict(Counter(str(report.source) for report in fetched)),
         "not_arrived": _why_not(update.reports),
-        "symbol_reports": _table(_reports(update.reports)),
         "rejected_rows": update.tally.rejected,
         "rejected_share": update.tally.rejected_share,
         "rejected_reasons": update.tally.reasons,
-        "rejected_preview": _table(update.tally.examples),
         "rewritten_rows": int(rewritten["rows"].sum()),
-        "rewritten_since": str(rewritten["since"].min()) if rewritten.height else "",
-        "rewritten_symbols": _table(rewritten),
-        "disagreements": _table(update.disagreements),
+        "rewritten_since": str(rewritten["since"].min()) if rewritten.height else "never",
         "adjustments_applied": corrections.adjustments.height,
         "quarantined": corrections.quarantined,
     }
+    tables = {
+        "symbol_reports": _reports(update.reports),
+        "rejected_preview": update.tally.examples,
+        "rewritten_symbols": rewritten,
+        "disagreements": update.disagreements,
+    }
+    return {**counts, **tables_metadata(tables)}
 
 
 def _why_not(reports: Sequence[SymbolReport]) -> dict[str, str]:
@@ -75,7 +77,7 @@ def arrival_metadata(reports: Sequence[SymbolReport]) -> dict[str, Any]:
         "arrived": len(reports) - len(missing),
         "asked_for": len(reports),
         "why_not": dict(Counter(report.outcome.value for report in missing)),
-        "not_arrived": _table(_reports(missing)),
+        **tables_metadata({"not_arrived": _reports(missing)}),
     }
 
 
@@ -88,12 +90,21 @@ def audit_metadata(audit: SessionAudit, newest: date | None) -> dict[str, Any]:
         **{name: row[name] for name in ("symbols", "expected", "stored", "missing", "extra", "stale_runs")},
         "newest_session": str(row["newest"]),
         "newest_complete_session": str(newest) if newest else "not asked: the source is as new as it is",
-        "missing_sessions": _table(audit.missing.sort("session", descending=True)),
-        "extra_rows": _table(audit.extra.sort("session", descending=True)),
-        "stale_rows": _table(audit.stale.sort("rows", descending=True)),
+        **tables_metadata(
+            {
+                "missing_sessions": audit.missing.sort("session", descending=True),
+                "extra_rows": audit.extra.sort("session", descending=True),
+                "stale_rows": audit.stale.sort("rows", descending=True),
+            }
+        ),
     }
+
+
+def tables_metadata(frames: Mapping[str, pl.DataFrame]) -> dict[str, dg.MarkdownMetadataValue]:
+    """The first rows of each frame that has any."""
+    return {name: _table(frame) for name, frame in frames.items() if frame.height}
 
 
 def _table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
     more = f"\n\nand {frame.height - ROWS_SHOWN:,} more" if frame.height > ROWS_SHOWN else ""
-    return dg.MetadataValue.md((markdown_table(frame.head(ROWS_SHOWN)) + more) if frame.height else "none")
+    return dg.MetadataValue.md(markdown_table(frame.head(ROWS_SHOWN)) + more)

@@ -6,6 +6,8 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from boursomatic_assets.display.canvas import (
     FAINT,
     INK,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 # A bluish green and an orange-leaning red stay apart for colour-blind readers too.
 CLASS_COLOURS = {"BUY": "#008866", "HOLD": "#b4b8bd", "SELL": "#cc3311"}
+EXCHANGE_COLOURS = ("#3b6ea5", "#f0b94a", "#008866", "#cc3311", "#7d6ba8", "#b4b8bd")
 SET_COLOUR, PURGE_COLOUR = "#3b6ea5", "#f0b94a"
 # Below this share of a bar there is no room for its percentage.
 NARROWEST_WITH_TEXT = 0.05
@@ -80,6 +83,41 @@ def _stack(axes: Axes, row: int, mix: Mapping[str, int]) -> None:
             ink = INK if name == "HOLD" else "white"
             axes.text(left + share / 2, row, f"{share:.0%}", ha="center", va="center", color=ink, fontsize=10)
         left += share
+
+
+def coverage_picture(content: pl.DataFrame) -> bytes:
+    """Draw how many symbols have bars over time, exchange upon exchange.
+
+    Parameters
+    ----------
+    content : DataFrame
+        `exchange`, `first` and `last` session of each symbol; at least one row.
+
+    Returns
+    -------
+    bytes
+        PNG, 700 pixels wide.
+    """
+    figure = blank_figure(WIDTH, 240)
+    axes = figure.add_subplot()
+    frame_axes(axes)
+    end = content["last"].max()
+    months = content.select(pl.date_range(pl.col("first").min(), pl.col("last").max(), "1mo")).to_series()
+    moments = pl.concat([months, pl.Series([end], dtype=pl.Date)]).unique().sort()
+    exchanges = content["exchange"].unique().sort().to_list()
+    counts = [_symbols_at(content.filter(exchange=name), moments) for name in exchanges]
+    colours = [EXCHANGE_COLOURS[number % len(EXCHANGE_COLOURS)] for number in range(len(exchanges))]
+    axes.stackplot(moments.to_list(), counts, labels=exchanges, colors=colours, step="post", linewidth=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(moments[0], moments[-1] if len(moments) > 1 else moments[0] + timedelta(days=1))
+    axes.set_ylabel("symbols with bars", color=INK, fontsize=TEXT)
+    use_date_axis(axes, most_ticks=8)
+    draw_legend(figure, len(exchanges))
+    return to_png(figure)
+
+
+def _symbols_at(content: pl.DataFrame, moments: pl.Series) -> list[int]:
+    return [content.filter((pl.col("first") <= moment) & (pl.col("last") >= moment)).height for moment in moments]
 
 
 def split_picture(spans: Mapping[str, tuple[date, date, int]]) -> bytes:

@@ -85,7 +85,12 @@ def content_metadata(content: pl.DataFrame, newest: pl.DataFrame) -> dict[str, A
         "symbols": content.height,
         "first_session": str(content["first"].min()),
         "last_session": str(content["last"].max()),
+        "newest_session_by_exchange": {name: str(last) for name, last in _newest_by_exchange(content)},
     }
+
+
+def _newest_by_exchange(content: pl.DataFrame) -> list[tuple[str, date]]:
+    return content.group_by("exchange").agg(pl.col("last").max()).sort("exchange").rows()
 
 
 def written_metadata(counts: UpsertCounts, url: str, table: str) -> dict[str, Any]:

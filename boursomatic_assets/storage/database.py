@@ -30,6 +30,11 @@ class UpsertCounts:
     updated: int
     unchanged: int
 
+    def __add__(self, other: UpsertCounts) -> UpsertCounts:
+        return UpsertCounts(
+            self.inserted + other.inserted, self.updated + other.updated, self.unchanged + other.unchanged
+        )
+
 
 @dataclass(frozen=True)
 class Database:

@@ -59,12 +59,9 @@ class BarUpdate:
     rewritten: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_REWRITTEN_SCHEMA))
     disagreements: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_DISAGREEMENT_SCHEMA))
 
-    def add(self, written: Written) -> None:
-        """Count one more write."""
-        more, before = written.counts, self.counts
-        self.counts = UpsertCounts(
-            before.inserted + more.inserted, before.updated + more.updated, before.unchanged + more.unchanged
-        )
+    def add(self, written: Written, unchanged: int = 0) -> None:
+        """Count one more write, and rows that were found unchanged before it."""
+        self.counts = self.counts + written.counts + UpsertCounts(0, 0, unchanged)
         if written.rewritten.height:
             self.rewritten = pl.concat([self.rewritten, written.rewritten])
 

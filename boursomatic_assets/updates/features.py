@@ -74,10 +74,7 @@ def update_features(database: Database, code: str, note: Callable[[str], None]) 
         bars = read_usable_bars(database, _SOURCES, Part(symbols=batch["symbol"].to_list()))
         computed = compute_features(bars)
         with database.bulk() as cursor:
-            more = upsert_features(cursor, computed)
-        counts = UpsertCounts(
-            counts.inserted + more.inserted, counts.updated + more.updated, counts.unchanged + more.unchanged
-        )
+            counts += upsert_features(cursor, computed)
         rows += computed.height
         note(f"{rows:,} of {due['rows'].sum():,} rows")
     _record(database, due)

@@ -184,7 +184,8 @@ class _Fetching:
         fresh = CheckedBars(self._without_unchanged(accepted, fallback), rejected)
         self.update.tally = self.update.tally.plus(CheckedBars(accepted, rejected))
         with self.database.bulk() as cursor:
-            self.update.add(upsert_bars(cursor, fresh, ",".join(sorted({r.source or "" for r in reports} - {""}))))
+            written = upsert_bars(cursor, fresh, _named(reports))
+            self.update.add(written, unchanged=accepted.height - fresh.accepted.height)
             note_jumps(cursor, accepted, adjusted=delivery.adjusted)
             record_results(cursor, self.number, reports)
 
@@ -197,6 +198,10 @@ class _Fetching:
         ) & (pl.col("volume") == pl.col("volume_stored"))
         stored = pl.col("close_stored").is_not_null() & pl.col("symbol").is_in(list(fallback))
         return beside.filter(~same.fill_null(value=False) & ~stored).select(accepted.columns)
+
+
+def _named(reports: Sequence[SymbolReport]) -> str:
+    return ",".join(sorted({report.source for report in reports if report.source}))
 
 
 def _refused(report: SymbolReport, why: str) -> SymbolReport:

@@ -14,6 +14,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
+from boursomatic_assets.assets import market_data
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, CheckedBars
 from boursomatic_assets.core.models import FittedModel
@@ -24,10 +25,13 @@ from boursomatic_assets.errors import (
     StaleInputError,
     TamperedArtifactError,
 )
+from boursomatic_assets.storage.adjustments_table import add_adjustment
 from boursomatic_assets.storage.database import Database
+from boursomatic_assets.storage.instruments_table import write_instruments
 from boursomatic_assets.storage.io_managers import JsonIOManager, ModelIOManager, ParquetIOManager, TableIOManager
+from boursomatic_assets.storage.market_tables import write_bars, write_features
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets_tests.storage.catalog import rows
+from boursomatic_assets_tests.storage.catalog import rows, run
 from boursomatic_assets_tests.strategies import flat_bars
 
 PANEL = pl.DataFrame(
@@ -368,48 +372,73 @@ BARS = flat_bars({"AAA": [1.0, 2.0, 3.0], "BBB": [4.0, 5.0, 6.0]})
 
 
 @dg.asset(io_manager_key="tables")
-def instruments() -> pl.DataFrame:
+def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     blank = dict.fromkeys(INSTRUMENT_SCHEMA)
-    return pl.DataFrame(
-        [{**blank, "symbol": symbol, "exchange": "XNYS"} for symbol in ("AAA", "BBB")], schema=INSTRUMENT_SCHEMA
-    )
+    listed = [{**blank, "symbol": symbol, "exchange": "XNYS"} for symbol in ("AAA", "BBB")]
+    write_instruments(platform.database(), pl.DataFrame(listed, schema=INSTRUMENT_SCHEMA))
+    return dg.MaterializeResult()
 
 
 @dg.asset(io_manager_key="tables", deps=[instruments])
-def price_bars() -> CheckedBars:
-    rejected = BARS.head(1).with_columns(close=pl.lit(-1.0), reason=pl.lit("non-positive price"))
-    return CheckedBars(BARS, rejected)
+def price_bars(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    rejected = BARS.clear().with_columns(reason=pl.lit("", pl.String))
+    write_bars(platform.database(), CheckedBars(BARS, rejected), "sample")
+    return dg.MaterializeResult()
 
 
 @dg.asset(io_manager_key="tables")
-def features(price_bars: pl.DataFrame) -> pl.DataFrame:
+def features(price_bars: pl.DataFrame, platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     blank = {name: pl.lit(None, pl.Float64) for name in FEATURE_NAMES}
-    return price_bars.select("symbol", "session", **{**blank, "ret_1d": pl.col("close") / 2})
+    values = price_bars.select("symbol", "session", **{**blank, "ret_1d": pl.col("close") / 2})
+    write_features(platform.database(), values)
+    return dg.MaterializeResult()
 
 
-def test_the_market_assets_live_in_their_tables(database: Database) -> None:
+@pytest.mark.usefixtures("database")
+def test_the_market_assets_are_read_from_their_tables() -> None:
     seen: dict[str, Any] = {}
 
     @dg.asset
     def reader(instruments: pl.DataFrame, price_bars: pl.DataFrame, features: pd.DataFrame) -> None:
         seen.update(instruments=instruments, price_bars=price_bars, features=features)
 
-    result = materialize(instruments, price_bars, features, reader, platform={"provider": "sample"})
+    materialize(instruments, price_bars, features, reader)
     assert seen["instruments"]["symbol"].to_list() == ["AAA", "BBB"]
     assert seen["price_bars"].equals(BARS)
     assert isinstance(seen["features"], pd.DataFrame)
     assert list(seen["features"].columns) == ["symbol", "session", *FEATURE_NAMES]
     assert seen["features"]["ret_1d"].tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
-    assert rows(database, "SELECT source, symbol, close, copies FROM rejected_bars") == [("sample", "AAA", -1.0, 1)]
-    counts = {name: value for name, value in recorded(result, "price_bars").items() if name.startswith("rows_")}
-    assert counts == {"rows_inserted": 6, "rows_updated": 0, "rows_unchanged": 0}
-    again = recorded(materialize(instruments, price_bars, features, reader), "features")
-    assert (again["rows_inserted"], again["rows_updated"], again["rows_unchanged"]) == (0, 0, 6)
 
 
-def test_the_source_of_rejected_bars_names_provider_and_path(database: Database) -> None:
-    materialize(instruments, price_bars, platform={"provider": "files", "provider_path": "/prices.csv"})
-    assert rows(database, "SELECT source FROM rejected_bars") == [("files:/prices.csv",)]
+def test_what_is_read_of_the_bars_are_the_usable_ones(database: Database) -> None:
+    seen: list[pl.DataFrame] = []
+
+    @dg.asset(ins={"price_bars": dg.AssetIn(metadata={"columns": ["close", "exchange"]})})
+    def reader(price_bars: pl.DataFrame) -> None:
+        seen.append(price_bars)
+
+    materialize(instruments, price_bars, reader)
+    add_adjustment(database, "AAA", date(2018, 1, 2), 0.5, None)
+    run(database, "INSERT INTO unexplained_jumps VALUES ('BBB', '2018-01-02', 0.5, 0.5)")
+    materialize(instruments, price_bars, reader, only="reader")
+    assert seen[0]["close"].to_list() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    # before its split 1 * 0.5; BBB is quarantined
+    assert seen[1].rows() == [
+        ("AAA", date(2018, 1, 1), 0.5, "XNYS"),
+        ("AAA", date(2018, 1, 2), 2.0, "XNYS"),
+        ("AAA", date(2018, 1, 3), 3.0, "XNYS"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["instruments", "price_bars", "features"])
+def test_a_table_is_never_written_as_one_value(database: Database, name: str) -> None:
+    @dg.asset(name=name, io_manager_key="tables")
+    def hands_over() -> pl.DataFrame:
+        return BARS
+
+    with pytest.raises(TypeError, match=f"{name} is kept in its table, not handed over as DataFrame"):
+        materialize(hands_over)
+    assert rows(database, "SELECT (SELECT count(*) FROM instruments) + (SELECT count(*) FROM price_bars)") == [(0,)]
 
 
 @pytest.mark.usefixtures("database")
@@ -436,7 +465,7 @@ def test_an_input_from_a_table_may_ask_for_columns_and_for_recent_rows() -> None
 @pytest.mark.usefixtures("database")
 def test_no_password_reaches_the_metadata_of_a_table() -> None:
     os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("postgres:@", "postgres:hush-hush@")
-    metadata = recorded(materialize(instruments), "instruments")
+    metadata = recorded(materialize(market_data.instruments, platform={"provider": "sample"}), "instruments")
     assert metadata["dagster/uri"].startswith("postgresql://postgres:***@")
     assert metadata["dagster/table_name"] == "public.instruments"
     assert "hush" not in str(metadata)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from boursomatic_assets.core.features import FEATURE_NAMES
-from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, CheckedBars, check_bars
+from boursomatic_assets.core.market_data import BAR_SCHEMA, CheckedBars, check_bars
 from boursomatic_assets.errors import PanelContractError, StorageError
 from boursomatic_assets.storage.database import UpsertCounts
 from boursomatic_assets.storage.instruments_table import read_instruments, write_instruments
@@ -33,6 +33,7 @@ from boursomatic_assets.storage.market_tables import (
     write_features,
 )
 from boursomatic_assets_tests.storage.catalog import rows, run, versions_of
+from boursomatic_assets_tests.storage.panels import accepted, listed
 from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars
 
 if TYPE_CHECKING:
@@ -42,17 +43,6 @@ if TYPE_CHECKING:
 
 SOURCE = "files:/prices.csv"
 TODAY = date(2030, 1, 1)
-
-
-def listed(*symbols: str, exchange: str = "XNYS", **known: str) -> pl.DataFrame:
-    """Instruments of these symbols, of which nothing more is known than `known`."""
-    blank = dict.fromkeys(INSTRUMENT_SCHEMA)
-    found = [{**blank, "symbol": symbol, "exchange": exchange, **known} for symbol in symbols]
-    return pl.DataFrame(found, schema=INSTRUMENT_SCHEMA)
-
-
-def accepted(bars: pl.DataFrame) -> CheckedBars:
-    return CheckedBars(bars, bars.clear().with_columns(reason=pl.lit("", pl.String)))
 
 
 def checked(*bars: tuple[Any, ...]) -> CheckedBars:
@@ -321,7 +311,9 @@ def test_the_lookback_counts_calendar_days_from_the_newest_daily_bar_of_all(data
         .select("symbol", "session")
         .equals(recent.select("symbol", "session"))
     )
-    assert read_bars(database, part=Part(lookback_days=0)).select("symbol", "session").rows() == [("AAA", date(2018, 1, 10))]
+    assert read_bars(database, part=Part(lookback_days=0)).select("symbol", "session").rows() == [
+        ("AAA", date(2018, 1, 10))
+    ]
     assert read_bars(database, part=Part(lookback_days=5000)).equals(bars)
 
 
