@@ -5,6 +5,7 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.market_data import FRESHNESS
+from boursomatic_assets.core import calendars, corporate_actions, usable_bars
 from boursomatic_assets.core import features as core
 from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
 from boursomatic_assets.display.metadata import column_lineage, content_metadata, written_metadata
@@ -19,7 +20,7 @@ from boursomatic_assets.storage.market_tables import (
 from boursomatic_assets.storage.resources import PlatformResource
 from boursomatic_assets.updates.features import update_features
 
-CODE = code_version(core)
+CODE = code_version(core, usable_bars, corporate_actions, calendars)
 SYMBOLS_RECOMPUTED = 20
 TOLERANCE = 1e-9
 

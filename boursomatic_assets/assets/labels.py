@@ -4,6 +4,7 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import calendars
 from boursomatic_assets.core import labels as core
 from boursomatic_assets.core.labels import label_mix, label_panel, unlabelled_rows
 from boursomatic_assets.display.canvas import embedded
@@ -16,7 +17,7 @@ from boursomatic_assets.storage.resources import ExperimentResource
     group_name="labels",
     kinds={"polars", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core),
+    code_version=code_version(core, calendars),
     io_manager_key="panels",
     ins={
         "features": dg.AssetIn(metadata={"recent": True}),

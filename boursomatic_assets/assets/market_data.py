@@ -38,8 +38,7 @@ from boursomatic_assets.storage.market_tables import (
 )
 from boursomatic_assets.storage.resources import PlatformResource
 from boursomatic_assets.updates.audit import audit_calendar
-from boursomatic_assets.updates.bars import survey
-from boursomatic_assets.updates.update import update_bars
+from boursomatic_assets.updates.update import require_believable, update_bars
 
 LONG_GAP_DAYS = 10
 # Beyond this share of its sessions missing, or of rows too many, an exchange's bars deserve a look.
@@ -70,7 +69,7 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ig
         counts, left = write_universe(database, provider.instruments())
     else:
         # A source whose bars are refused brings no instruments either.
-        survey(provider, settings, datetime.now(UTC).date())
+        require_believable(provider, settings, datetime.now(UTC))
         counts = write_instruments(database, provider.instruments())
     listed = read_instruments(database)
     metadata = {

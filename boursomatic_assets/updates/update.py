@@ -1,11 +1,11 @@
-"""One way to bring the bars up to date, whatever the source."""
+"""One way to look at a source and to bring the bars up to date, whatever kind of source it is."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.providers.database import DatabaseProvider
-from boursomatic_assets.updates.bars import BarUpdate, look_through, take_all
+from boursomatic_assets.updates.bars import BarUpdate, look_through, survey, take_all
 from boursomatic_assets.updates.fetching import fetch_missing
 
 if TYPE_CHECKING:
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from boursomatic_assets.providers.source import Provider
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.database import Database
+
+
+def require_believable(provider: Provider, settings: Settings, now: datetime) -> None:
+    """Stop where a source at hand cannot be believed; one that is fetched, or stored already, shows as it goes.
+
+    Raises
+    ------
+    BarContractError
+        As `require_usable`.
+    """
+    if not provider.asks_for_wishes and not isinstance(provider, DatabaseProvider):
+        survey(provider, settings, now.date())
 
 
 def update_bars(
