@@ -323,3 +323,59 @@ def _features_are_those_of_a_full_computation(installed: Installation) -> None:
         assert np.allclose(
             stored[name].to_numpy(), computed[name].to_numpy(), rtol=1e-9, atol=1e-12, equal_nan=True
         )
+
+
+def test_a_fallback_that_disagrees_on_a_close_is_reported_and_changes_nothing(
+    universe: Path, bars: pl.DataFrame
+) -> None:
+    silent, split = bars["symbol"].unique(maintain_order=True).to_list()[:2]
+    cut = NOW.date() - timedelta(days=20)
+    # Yahoo's adjusted closes of one symbol are 10 % below the closes that Stooq sells as its own.
+    factor = pl.when(pl.col("symbol") == split).then(0.9).otherwise(1.0)
+    known = bars.with_columns(adj_close=pl.col("close") * factor)
+    older = known.filter(pl.col("session") <= cut)
+    with FakeSources(older) as sources, new_installation() as installed:
+        variables = {**QUICK, "BOURSOMATIC_GATEWAY": sources.address, "BOURSOMATIC_UNIVERSE": str(universe)}
+        bars_only = ("materialize", "--select", "instruments,price_bars")
+        first = installed.run(*bars_only, **variables)
+        assert first.code == 0, first.said
+        before = _closes(installed, split)
+        sources.bars = known
+        sources.faults = {f"yahoo/{name}": Fault.NOT_FOUND for name in (silent, split)}
+        second = installed.run(*bars_only, **variables, BOURSOMATIC_MIN_ARRIVED_SHARE="0.9")
+        assert second.code == 0, second.said
+        # 1 / 0.9 - 1 = 11.1 %
+        assert f"{split} refused: yahoo:" in second.said
+        assert "differs from the stored one by 11.1%" in second.said
+        assert _closes(installed, split) == before
+        # Where they agree, the fallback brings the new sessions.
+        newest = known.filter(pl.col("symbol") == silent)["session"].max()
+        assert list(_closes(installed, silent))[-1] == newest
+        outcomes = dict(installed.ask("SELECT symbol, outcome FROM fetch_results WHERE round_id = 2"))
+        assert (outcomes[split], outcomes[silent]) == ("refused", "fetched")
+
+
+def _closes(installed: Installation, symbol: str) -> dict[object, object]:
+    found = installed.ask(
+        "SELECT ts::date, c FROM price_bars b JOIN instruments i ON i.id = b.instrument_id "  # noqa: S608
+        f"WHERE symbol = '{symbol}' ORDER BY ts"
+    )
+    return dict(found)
+
+
+def test_a_source_in_another_currency_is_refused(universe: Path, bars: pl.DataFrame) -> None:
+    wrong = bars["symbol"][0]
+    priced = bars.with_columns(currency=pl.when(pl.col("symbol") == wrong).then(pl.lit("CHF")))
+    with FakeSources(priced) as sources, new_installation() as installed:
+        ended = installed.run(
+            "materialize",
+            "--select",
+            "instruments,price_bars",
+            **QUICK,
+            BOURSOMATIC_GATEWAY=sources.address,
+            BOURSOMATIC_UNIVERSE=str(universe),
+        )
+        assert ended.code == 0, ended.said
+        assert f"{wrong} refused" in ended.said
+        assert "CHF" in ended.said
+        assert len(_closes(installed, wrong)) == 0

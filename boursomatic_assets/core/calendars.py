@@ -141,6 +141,20 @@ def outside_sessions(panel: pl.DataFrame) -> pl.DataFrame:
     return dated.join(_known_sessions(dated), on=key, how="anti", maintain_order="left").select(panel.columns)
 
 
+def before_first_trade(bars: pl.DataFrame) -> pl.DataFrame:
+    """Keep the rows before an instrument's first trade: without volume, the price still the one they begin with.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bar panel with `close` and `volume`. Of an instrument that never shows a volume, such as an index, nothing
+        can be told.
+    """
+    untouched = (pl.col("volume") == 0) & (pl.col("close") == pl.col("close").first())
+    waiting = untouched.cast(pl.UInt8).cum_min().over("symbol") == 1
+    return bars.filter(waiting & (pl.col("volume").max().over("symbol") > 0))
+
+
 @dataclass(frozen=True)
 class SessionAudit:
     """Sessions that were expected, beside the bars that are there.
@@ -149,7 +163,8 @@ class SessionAudit:
     ----------
     exchanges : DataFrame
         A row per calendar: `calendar`, `symbols`, `newest` session stored, and the number of bars `expected`
-        (sessions between each symbol's first and last bar), `stored`, `missing` and `extra`, and of `stale_runs`.
+        (sessions between the first and last bar of each), `stored`, `missing`, `extra` and `before_trading` (before
+        an instrument's first trade), and of `stale_runs`.
     missing : DataFrame
         `calendar`, `symbol`, `session` of sessions without a bar.
     extra : DataFrame
@@ -192,17 +207,17 @@ def audit_sessions(bars: pl.DataFrame) -> SessionAudit:
     known, key = _known_sessions(dated), ["calendar", "session"]
     extra = dated.join(known, on=key, how="anti", maintain_order="left").select("calendar", *PANEL_KEY, "volume")
     missing = _missing(dated, known)
-    stale = _stale_runs(dated)
+    stale, early = _stale_runs(dated), before_first_trade(dated)
     rows = dated.group_by("calendar").agg(
         pl.col("symbol").n_unique().alias("symbols"), newest=pl.col("session").max(), stored=pl.len()
     )
-    for name, found in {"missing": missing, "extra": extra, "stale_runs": stale}.items():
+    for name, found in {"missing": missing, "extra": extra, "before_trading": early, "stale_runs": stale}.items():
         rows = rows.join(found.group_by("calendar").agg(pl.len().alias(name)), on="calendar", how="left")
-    counts = ("stored", "missing", "extra", "stale_runs")
+    counts = ("stored", "missing", "extra", "before_trading", "stale_runs")
     exchanges = rows.with_columns(pl.col(name).fill_null(0).cast(pl.Int64) for name in counts).with_columns(
         expected=pl.col("stored") - pl.col("extra") + pl.col("missing")
     )
-    order = ["calendar", "symbols", "newest", "expected", "stored", "missing", "extra", "stale_runs"]
+    order = ["calendar", "symbols", "newest", "expected", *counts]
     return SessionAudit(exchanges.select(order).sort("calendar"), missing, extra, stale)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.calendars import outside_sessions
+from boursomatic_assets.core.calendars import before_first_trade, outside_sessions
 from boursomatic_assets.core.corporate_actions import apply_adjustments
 from boursomatic_assets.core.market_data import PANEL_KEY
 
@@ -24,7 +24,7 @@ def usable_bars(bars: pl.DataFrame, adjustments: pl.DataFrame, quarantined: Sequ
     Parameters
     ----------
     bars : DataFrame
-        Bar panel with `volume` and `exchange`.
+        Bar panel with `close`, `volume` and `exchange`.
     adjustments : DataFrame
         As for `apply_adjustments`.
     quarantined : sequence of str
@@ -34,9 +34,11 @@ def usable_bars(bars: pl.DataFrame, adjustments: pl.DataFrame, quarantined: Sequ
     -------
     DataFrame
         The panel without quarantined symbols, and without rows that a source has filled in: dates on which the
-        exchange was closed and nothing was traded. Rows with a volume stay, whatever the calendar says.
+        exchange was closed and nothing was traded, and those before an instrument's first trade. Rows with a
+        volume stay, whatever the calendar says.
     """
     trusted = bars.filter(~pl.col("symbol").is_in(list(quarantined))) if len(quarantined) else bars
-    filled_in = outside_sessions(trusted.filter(pl.col("volume") == 0))
+    idle = trusted.filter(pl.col("volume") == 0)
+    filled_in = pl.concat([outside_sessions(idle), before_first_trade(trusted)]).select(PANEL_KEY)
     real = trusted.join(filled_in, on=PANEL_KEY, how="anti", maintain_order="left") if filled_in.height else trusted
     return apply_adjustments(real, adjustments)

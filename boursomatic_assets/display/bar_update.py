@@ -87,7 +87,7 @@ def audit_metadata(audit: SessionAudit, newest: date | None) -> dict[str, Any]:
         return {"symbols": 0}
     row = audit.exchanges.row(0, named=True)
     return {
-        **{name: row[name] for name in ("symbols", "expected", "stored", "missing", "extra", "stale_runs")},
+        **{name: value for name, value in row.items() if name not in {"calendar", "newest"}},
         "newest_session": str(row["newest"]),
         "newest_complete_session": str(newest) if newest else "not asked: the source is as new as it is",
         **tables_metadata(

@@ -146,7 +146,7 @@ def read_usable_bars(
     with database.bulk() as cursor:
         corrections = read_corrections(cursor)
         exchanges = fetch(cursor, f"WITH {KEYS} SELECT symbol, exchange FROM keys")  # noqa: S608
-        needed = [name for name in BAR_COLUMNS if name in columns or name == "volume"]
+        needed = [name for name in BAR_COLUMNS if name in {*columns, "close", "volume"}]
         bars = _read_panel(cursor, _BARS, needed, part)
     placed = bars.join(exchanges, on="symbol", how="left", maintain_order="left")
     usable = usable_bars(placed, corrections.adjustments, corrections.quarantined)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from boursomatic_assets.core.calendars import calendar_of, last_complete_session
+from boursomatic_assets.core.calendars import CALENDARS, calendar_of, last_complete_session
 from boursomatic_assets.core.fetch_report import Outcome, SymbolReport
 from boursomatic_assets.core.market_data import PANEL_KEY, CheckedBars
 from boursomatic_assets.core.overlap import SAME_CLOSE, SAME_PRICE, compare_overlap
+from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.providers.source import Delivery, Provider, Wish
 from boursomatic_assets.storage.database import take_turns
 from boursomatic_assets.storage.fetch_log import (
@@ -50,7 +51,13 @@ def fetch_missing(
         With a time zone; sessions that were not over by then are left alone.
     note : callable
         Is told how far it is.
+
+    Raises
+    ------
+    ConfigurationError
+        If the settings name an exchange without a calendar.
     """
+    _require_known(settings.exchanges)
     with database.bulk() as turn:
         take_turns(turn, "fetching")
         number, done = begin_round(database, settings.provider, ",".join(settings.exchanges) or "all")
@@ -66,6 +73,13 @@ def fetch_missing(
         finish_round(database, number)
         fetching.update.reports = read_results(database, number)
     return fetching.update
+
+
+def _require_known(exchanges: Sequence[str]) -> None:
+    unknown = sorted(set(exchanges) - set(CALENDARS))
+    if unknown:
+        message = f"BOURSOMATIC_EXCHANGES must name calendars out of {', '.join(CALENDARS)}; found {unknown}"
+        raise ConfigurationError(message)
 
 
 def _in_scope(wish: Wish, settings: Settings) -> bool:
