@@ -31,6 +31,7 @@ from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage import market_tables
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instruments_table import write_instruments
+from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.server import stop
 from boursomatic_assets.storage.tables import BAR_COLUMNS
 from boursomatic_assets.updates.bars import survey, take_all
@@ -170,7 +171,7 @@ def _measure_one_session(watch: Stopwatch, database: Database) -> None:
 
 
 def _model_inputs(database: Database, experiment: Experiment) -> tuple[Split, pl.DataFrame]:
-    part = market_tables.Part(lookback_days=experiment.lookback_days)
+    part = Part(lookback_days=experiment.lookback_days)
     features = market_tables.read_features(database, part=part)
     closes = market_tables.read_usable_bars(database, ["close", "exchange"], part)
     labels = label_panel(features, closes, experiment)

@@ -11,12 +11,12 @@ from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
 from boursomatic_assets.display.metadata import column_lineage, content_metadata, written_metadata
 from boursomatic_assets.storage.content import count_nulls, read_content, version_of
 from boursomatic_assets.storage.market_tables import (
-    Part,
     count_broken_features,
     newest_features,
     read_features,
     read_usable_bars,
 )
+from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import PlatformResource
 from boursomatic_assets.updates.features import update_features
 

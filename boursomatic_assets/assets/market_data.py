@@ -30,12 +30,12 @@ from boursomatic_assets.storage.content import read_content, version_of
 from boursomatic_assets.storage.fetch_log import newest_round, read_results
 from boursomatic_assets.storage.instruments_table import read_instruments, write_instruments, write_universe
 from boursomatic_assets.storage.market_tables import (
-    Part,
     count_broken_bars,
     newest_bars,
     read_usable_bars,
     symbol_batches,
 )
+from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import PlatformResource
 from boursomatic_assets.updates.audit import audit_calendar
 from boursomatic_assets.updates.update import require_believable, update_bars

@@ -18,7 +18,7 @@ from boursomatic_assets.errors import StaleInputError, TamperedArtifactError
 from boursomatic_assets.storage import market_tables, model_store
 from boursomatic_assets.storage.artifacts import read_whole, write_whole
 from boursomatic_assets.storage.instruments_table import read_instruments
-from boursomatic_assets.storage.market_tables import Part
+from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.tables import BAR_COLUMNS
 

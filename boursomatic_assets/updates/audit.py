@@ -9,7 +9,8 @@ import polars as pl
 from boursomatic_assets.core.calendars import SessionAudit, audit_sessions, calendar_of
 from boursomatic_assets.core.market_data import BAR_SCHEMA
 from boursomatic_assets.storage.instruments_table import read_exchanges
-from boursomatic_assets.storage.market_tables import Part, read_bars, symbol_batches
+from boursomatic_assets.storage.market_tables import read_bars, symbol_batches
+from boursomatic_assets.storage.panels import Part
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.database import Database

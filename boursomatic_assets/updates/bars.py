@@ -11,13 +11,8 @@ from boursomatic_assets.core.corporate_actions import set_aside_isolated, unexpl
 from boursomatic_assets.core.market_data import BarTally, CheckedBars, check_bars, require_usable
 from boursomatic_assets.storage.adjustments_table import read_corrections, replace_jumps
 from boursomatic_assets.storage.database import UpsertCounts
-from boursomatic_assets.storage.market_tables import (
-    Part,
-    Written,
-    read_bars,
-    symbol_batches,
-    upsert_bars,
-)
+from boursomatic_assets.storage.market_tables import Written, read_bars, symbol_batches, upsert_bars
+from boursomatic_assets.storage.panels import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable

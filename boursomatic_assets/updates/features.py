@@ -14,7 +14,8 @@ from boursomatic_assets.storage.adjustments_table import read_corrections
 from boursomatic_assets.storage.content import read_content
 from boursomatic_assets.storage.database import UpsertCounts
 from boursomatic_assets.storage.feature_state import read_state, write_state
-from boursomatic_assets.storage.market_tables import ROWS_AT_ONCE, Part, read_usable_bars, upsert_features
+from boursomatic_assets.storage.market_tables import ROWS_AT_ONCE, read_usable_bars, upsert_features
+from boursomatic_assets.storage.panels import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
