@@ -46,7 +46,7 @@ class Box:
 
 BOXES = {
     "instruments": Box("market_data", has_column_lineage=False),
-    "price_bars": Box("market_data"),
+    "price_bars": Box("market_data", pictures=1),
     "features": Box("features"),
     "labels": Box("labels", pictures=1),
     "train_set": Box("splits", pictures=2),
@@ -335,6 +335,29 @@ def test_the_checks_tab_is_green(
     expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(checks))
     expect(page.get_by_text("Passed", exact=True)).to_be_visible()
     page.screenshot(path=screenshots / f"{asset}_checks.png")
+
+
+@in_chromium
+@pytest.mark.parametrize("asset", ["price_bars", "features"])
+def test_the_page_says_whether_new_prices_are_overdue(
+    asset: str, product: Product, page: Page, first_run: Run
+) -> None:
+    assert asset in first_run.assets
+    page.goto(product.address(f"/assets/{asset}?view=overview"))
+    expect(page.get_by_text("Fails if more than 5 days since last materialization")).to_be_visible()
+    # The daemon judges freshness every half minute or so.
+    expect(page.get_by_text("Passing", exact=True).first).to_be_visible(timeout=120_000)
+
+
+@in_chromium
+def test_the_automation_page_lists_an_update_after_each_close(
+    product: Product, page: Page, screenshots: Path
+) -> None:
+    page.goto(product.address("/automation"))
+    for name, moment in {"us_after_close": "04:35 PM", "euronext_after_close": "06:05 PM"}.items():
+        expect(page.get_by_text(name, exact=True)).to_be_visible()
+        expect(page.get_by_text(re.compile(f"At {moment} .*, Monday through Friday"))).to_be_visible()
+    page.screenshot(path=screenshots / "automation.png")
 
 
 @in_chromium

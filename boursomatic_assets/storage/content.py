@@ -16,6 +16,9 @@ _TABLES = {
     "price_bars": (tuple(BAR_COLUMNS.values()), f"t.interval = '{DAILY}'"),
     "features": (tuple(FEATURE_COLUMNS.values()), "true"),
 }
+# PostgreSQL hashes the number zero to the seed, and a null to 0: they must not be the same. A row's hash is linear
+# in those of its values, so it is hashed once more: else values that change rows would leave the sum as it is.
+_SEED = 1
 _SCHEMA = {
     "symbol": pl.String, "exchange": pl.String, "rows": pl.Int64, "first": pl.Date, "last": pl.Date,
     "content": pl.String,
@@ -42,7 +45,7 @@ def read_content(database: Database, table: str) -> pl.DataFrame:
     found = database.read(
         f"WITH {KEYS} SELECT k.symbol, k.exchange, s.rows, s.first, s.last, s.content FROM keys k JOIN ("  # noqa: S608
         "SELECT t.instrument_id, count(*) AS rows, min(t.ts)::date AS first, max(t.ts)::date AS last, "
-        f"sum(hash_record_extended(ROW({row}), 0)::numeric)::text AS content "
+        f"sum(hashtextextended(hash_record_extended(ROW({row}), {_SEED})::text, 0)::numeric)::text AS content "
         f"FROM {table} t WHERE {condition} GROUP BY 1) s ON s.instrument_id = k.id"
     )
     return found.cast(_SCHEMA).sort("symbol")  # type: ignore[arg-type]

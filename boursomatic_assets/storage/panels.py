@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -149,9 +150,12 @@ def _merge_statement(table: PanelTable) -> str:
     targets, values = ", ".join(table.columns.values()), ", ".join(f"s.{name}" for name in table.columns)
     assigned = ", ".join(f"{column} = excluded.{column}" for column in table.columns.values())
     kind, stored_kind = (", interval", f", '{table.kind}'") if table.kind else ("", "")
+    # Ids that begin with the moment lie side by side in their index, however large the table has become.
+    moment = f"{time.time_ns() // 1_000_000:012x}"
+    identity = f"overlay(gen_random_uuid()::text PLACING '{moment[:8]}-{moment[8:]}' FROM 1 FOR 13)::uuid"
     return (
         f"INSERT INTO {table.name} (id, instrument_id, ts, {targets}{kind}, created_at) "  # noqa: S608
-        f"SELECT gen_random_uuid(), k.id, s.session, {values}{stored_kind}, {NOW} FROM {STAGING} s "
+        f"SELECT {identity}, k.id, s.session, {values}{stored_kind}, {NOW} FROM {STAGING} s "
         f"JOIN (WITH {KEYS} SELECT * FROM keys) k ON k.symbol = s.symbol ORDER BY k.id, s.session "
         f"ON CONFLICT ({table.key}) DO UPDATE SET {assigned}"
     )
