@@ -102,7 +102,10 @@ def add_adjustment(database: Database, symbol: str, session: date, ratio: float,
     with database.connection() as connection:
         known = sa.text(f"WITH {KEYS} SELECT 1 FROM keys WHERE symbol = :symbol")  # noqa: S608
         if connection.execute(known, {"symbol": symbol}).scalar() is None:
-            message = f"there is no instrument {symbol!r}. See which there are: boursomatic status"
+            message = (
+                f"there is no instrument {symbol!r}. Write it as the table instruments does, or bring it in first: "
+                "boursomatic materialize --select instruments,price_bars"
+            )
             raise ConfigurationError(message)
         connection.execute(
             sa.text(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
+from boursomatic_assets.commands.universe import universe
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
 from boursomatic_assets.providers.universe import SHIPPED
-from boursomatic_assets.commands.universe import universe
 
 if TYPE_CHECKING:
     from pathlib import Path
