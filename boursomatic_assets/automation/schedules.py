@@ -17,7 +17,7 @@ EURONEXT_CRON, EURONEXT_ZONE = "5 18 * * 1-5", "Europe/Paris"
     job=daily_update,
     cron_schedule=US_CRON,
     execution_timezone=US_ZONE,
-    description="New bars and features of US instruments, 35 minutes after the close; not on exchange holidays.",
+    description="New bars and features of US instruments, 35 minutes after the close; not on holidays.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def us_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -29,7 +29,7 @@ def us_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.
     job=daily_update,
     cron_schedule=EURONEXT_CRON,
     execution_timezone=EURONEXT_ZONE,
-    description="New bars and features of Euronext instruments, 35 minutes after the close; not on exchange holidays.",
+    description="New bars and features of Euronext instruments, 35 minutes after the close; not on holidays.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def euronext_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

@@ -190,6 +190,21 @@ class Installation:
             assert open_bundle(str(self.artifacts / "models" / name), None).manifest["version"] == name
 
 
+def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """What a run recorded with an asset, as plain values."""
+    (made,) = [
+        event.materialization
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key == dg.AssetKey(asset)
+    ]
+    return {name: entry.value for name, entry in made.metadata.items()}
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    """Each check that a run looked at, by its name."""
+    return {made.check_name: made for made in result.get_asset_check_evaluations()}
+
+
 def outcome_of(process: subprocess.Popen[str]) -> Outcome:
     """Wait for a command to end."""
     output, errors = process.communicate(timeout=SECONDS)

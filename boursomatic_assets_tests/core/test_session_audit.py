@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-from itertools import groupby
+from datetime import date, datetime, timedelta
+from itertools import groupby, takewhile
 from typing import Any
 
 import polars as pl
@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from boursomatic_assets.core.calendars import (
     SessionAudit,
     audit_sessions,
+    before_first_trade,
     calendar_column,
+    last_complete_session,
     outside_sessions,
     sessions_ahead,
 )
@@ -60,7 +62,7 @@ def panels(draw: st.DrawFn) -> pl.DataFrame:
 
 def slow_audit(bars: pl.DataFrame) -> dict[str, list[tuple[Any, ...]]]:
     """What an audit should hold, symbol by symbol and day by day."""
-    missing, extra, stale = [], [], []
+    missing, extra, early, stale = [], [], [], []
     counts: dict[str, dict[str, Any]] = {}
     for (symbol,), own in bars.group_by("symbol", maintain_order=True):
         calendar = CALENDAR_OF[own["exchange"][0]]
@@ -75,6 +77,7 @@ def slow_audit(bars: pl.DataFrame) -> dict[str, list[tuple[Any, ...]]]:
             for day, volume in own.select("session", "volume").iter_rows()
             if day not in sessions
         ]
+        early += [(calendar, day) for day in waiting_days(own)]
         idle_runs = groupby(own.iter_rows(named=True), key=lambda row: (row["volume"] == 0, row["close"]))
         for (idle, _), run in idle_runs:
             rows = list(run)
@@ -89,11 +92,20 @@ def slow_audit(bars: pl.DataFrame) -> dict[str, list[tuple[Any, ...]]]:
         (
             calendar,
             *counts[calendar].values(),
-            *(sum(row[0] == calendar for row in found) for found in (missing, extra, stale)),
+            *(sum(row[0] == calendar for row in found) for found in (missing, extra, early, stale)),
         )
         for calendar in sorted(counts)
     ]
     return {"exchanges": exchanges, "missing": sorted(missing), "extra": sorted(extra), "stale": sorted(stale)}
+
+
+def waiting_days(own: pl.DataFrame) -> list[date]:
+    """Days of one symbol before its first trade: idle, at the price it begins with."""
+    rows = own.select("session", "close", "volume").rows()
+    if all(volume == 0 for _, _, volume in rows):
+        return []
+    waiting = takewhile(lambda row: row[1] == rows[0][1] and row[2] == 0, rows)
+    return [day for day, _, _ in waiting]
 
 
 def tables_of(audit: SessionAudit) -> dict[str, list[tuple[Any, ...]]]:
@@ -131,11 +143,11 @@ def test_a_sum_counts_each_exchange_once_and_its_newest_session() -> None:
     assert SessionAudit.sum(audits).exchanges.to_dicts() == [
         {
             "calendar": "XNYS", "symbols": 1, "newest": date(2024, 7, 10), "expected": 3, "stored": 2,
-            "missing": 1, "extra": 0, "stale_runs": 0,
+            "missing": 1, "extra": 0, "before_trading": 0, "stale_runs": 0,
         },
         {
             "calendar": "XPAR", "symbols": 2, "newest": date(2024, 7, 10), "expected": 6, "stored": 4,
-            "missing": 2, "extra": 0, "stale_runs": 0,
+            "missing": 2, "extra": 0, "before_trading": 0, "stale_runs": 0,
         },
     ]  # fmt: skip
     assert SessionAudit.sum(audits).missing.rows() == [
@@ -143,6 +155,52 @@ def test_a_sum_counts_each_exchange_once_and_its_newest_session() -> None:
         ("XNYS", "BBB", date(2024, 7, 9)),
         ("XPAR", "CCC", date(2024, 7, 2)),
     ]
+
+
+def idle_bars(*rows: tuple[float, float], symbol: str = "AAA") -> pl.DataFrame:
+    """Bars of a close and a volume each, on successive days."""
+    days = [(symbol, SUMMER[at], close, volume, "XPAR") for at, (close, volume) in enumerate(rows)]
+    return pl.DataFrame(days, schema=SCHEMA, orient="row")
+
+
+@pytest.mark.parametrize(
+    ("rows", "early"),
+    [
+        ([(5.0, 0.0), (5.0, 0.0), (5.0, 10.0), (5.0, 0.0)], 2),
+        # Another price is a price that somebody paid, whatever the volume says.
+        ([(5.0, 0.0), (6.0, 0.0), (6.0, 10.0)], 1),
+        ([(5.0, 0.0), (6.0, 0.0), (5.0, 0.0), (5.0, 10.0)], 1),
+        ([(5.0, 10.0), (5.0, 0.0), (5.0, 0.0)], 0),
+        # An index has no volume at all.
+        ([(5.0, 0.0), (5.0, 0.0), (5.0, 0.0)], 0),
+    ],
+)
+def test_before_its_first_trade_an_instrument_is_idle_at_the_price_it_begins_with(
+    rows: list[tuple[float, float]], early: int
+) -> None:
+    bars = idle_bars(*rows)
+    assert before_first_trade(bars).equals(bars.head(early))
+
+
+def test_the_first_trade_of_each_instrument_is_its_own() -> None:
+    bars = pl.concat(
+        [idle_bars((5.0, 0.0), (5.0, 7.0)), idle_bars((5.0, 0.0), (5.0, 0.0), (5.0, 7.0), symbol="BBB")]
+    )
+    assert before_first_trade(bars).select("symbol", "session").rows() == [
+        ("AAA", SUMMER[0]),
+        ("BBB", SUMMER[0]),
+        ("BBB", SUMMER[1]),
+    ]
+
+
+@given(panels())
+def test_what_lies_before_the_first_trade_is_what_a_loop_finds(bars: pl.DataFrame) -> None:
+    expected = [
+        (symbol, day)
+        for (symbol,), own in bars.group_by("symbol", maintain_order=True)
+        for day in waiting_days(own)
+    ]
+    assert before_first_trade(bars).select("symbol", "session").rows() == expected
 
 
 @given(panels())
@@ -170,3 +228,8 @@ def test_the_calendar_of_each_row_follows_from_its_exchange(column: str) -> None
     panel = pl.DataFrame({column: list(CALENDAR_OF)}, schema={column: pl.String})
     found = panel.select(calendar_column(column) if column != "exchange" else calendar_column()).to_series()
     assert found.to_list() == list(CALENDAR_OF.values())
+
+
+def test_a_moment_without_a_time_zone_is_refused_rather_than_guessed() -> None:
+    with pytest.raises(ValueError, match="needs a time zone"):
+        last_complete_session("XNYS", datetime(2024, 7, 15, 20, 30))  # noqa: DTZ001 (that is the point)

@@ -75,6 +75,17 @@ def test_what_is_left_is_adjusted() -> None:
     assert found.columns == panel.columns
 
 
+def test_rows_before_an_instruments_first_trade_are_left_out() -> None:
+    volumes = {8: 0.0, 9: 0.0, 10: 3.0, 11: 0.0}
+    panel = pl.concat(bar("AAA", date(2024, 7, day), "XPAR", volume) for day, volume in volumes.items())
+    assert usable_bars(panel, NONE_ENTERED, []).equals(panel[2:])
+    # of an exchange without a calendar too; but an index, which never has a volume, stays whole
+    unknown = panel.with_columns(exchange=pl.lit(None, pl.String))
+    assert usable_bars(unknown, NONE_ENTERED, []).equals(unknown[2:])
+    index = panel.with_columns(volume=pl.lit(0.0))
+    assert usable_bars(index, NONE_ENTERED, []).equals(index)
+
+
 # From 3 June to 31 August 2024 New York was closed on two weekdays, Euronext on none.
 SUMMER = [date(2024, 6, 3) + timedelta(days) for days in range(90)]
 CLOSED = {"XNYS": {date(2024, 6, 19), INDEPENDENCE_DAY}, "XBRU": set[date](), "XLON": None}
@@ -101,10 +112,17 @@ def test_exactly_the_filled_in_rows_and_the_quarantined_symbols_are_missing(
         ]
     )
     kept = []
+    first_trades = {symbol: min(days) for symbol in exchange_of if (days := traded_days(rows, symbol))}
     for symbol, day, volume in sorted(rows):
         holidays = CLOSED[exchange_of[symbol]]
         closed = holidays is not None and (day.weekday() >= 5 or day in holidays)
-        if symbol not in quarantined and not (closed and volume == 0):
+        # the price never changes here: whatever lies before a first trade was filled in
+        waiting = day < first_trades.get(symbol, day)
+        if symbol not in quarantined and not (closed and volume == 0) and not waiting:
             kept.append((symbol, day, volume))
     found = usable_bars(panel, NONE_ENTERED, sorted(quarantined))
     assert found.select("symbol", "session", "volume").rows() == kept
+
+
+def traded_days(rows: list[tuple[str, date, float]], symbol: str) -> list[date]:
+    return [day for name, day, volume in rows if name == symbol and volume > 0]

@@ -17,9 +17,10 @@ import pytest
 from boursomatic_assets.storage import schema
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instance import open_instance
-from boursomatic_assets.storage.market_tables import Part, read_bars
+from boursomatic_assets.storage.market_tables import read_bars
 from boursomatic_assets.storage.model_store import open_bundle
 from boursomatic_assets.storage.model_table import list_versions
+from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.server import database_url
 from boursomatic_assets_tests.oracles import slow_features
 from boursomatic_assets_tests.storage.catalog import rows, run, shape, tables, versions_of

@@ -14,10 +14,10 @@ import pytest
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.core.market_data import BAR_SCHEMA, CheckedBars, check_bars
 from boursomatic_assets.errors import PanelContractError, StorageError
+from boursomatic_assets.storage.adjustments_table import add_adjustment
 from boursomatic_assets.storage.database import UpsertCounts
 from boursomatic_assets.storage.instruments_table import read_instruments, write_instruments
 from boursomatic_assets.storage.market_tables import (
-    Part,
     count_broken_bars,
     count_broken_features,
     first_sessions,
@@ -32,6 +32,7 @@ from boursomatic_assets.storage.market_tables import (
     write_bars,
     write_features,
 )
+from boursomatic_assets.storage.panels import Part
 from boursomatic_assets_tests.storage.catalog import rows, run, versions_of
 from boursomatic_assets_tests.storage.panels import accepted, listed
 from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars
@@ -457,3 +458,154 @@ def test_every_planted_feature_that_cannot_be_is_counted(database: Database) -> 
             "WHERE symbol = 'AAA'",
         )
         assert count_broken_features(database) == number + 1, (name, value)
+
+
+def test_a_part_is_limited_by_symbols_and_by_a_first_session(database: Database) -> None:
+    write_instruments(database, listed("AAA", "BBB", "CCC", "it's, 100%"))
+    bars = flat_bars({"AAA": [1.0] * 4, "BBB": [2.0] * 3, "CCC": [3.0], "it's, 100%": [4.0]})
+    write_bars(database, accepted(bars), SOURCE)
+    write_features(database, some_features(bars, ret_1d=[0.0] * bars.height))
+    symbol, session = pl.col("symbol"), pl.col("session")
+    second = date(2018, 1, 2)
+    for part, expected in (
+        (Part(symbols=["CCC", "AAA"]), symbol.is_in(["AAA", "CCC"])),
+        (Part(symbols=["it's, 100%", "no such"]), symbol == "it's, 100%"),
+        (Part(symbols=[]), pl.lit(value=False)),
+        (Part(since=second), session >= second),
+        (Part(since=second, symbols=["BBB", "CCC"]), (session >= second) & (symbol == "BBB")),
+        # The newest bar of all is AAA's, of Thursday the 4th; two days before is the 2nd.
+        (Part(lookback_days=2, symbols=["BBB"]), (session >= second) & (symbol == "BBB")),
+        (Part(first_symbols=2, since=second), (session >= second) & symbol.is_in(["AAA", "BBB"])),
+    ):
+        assert read_bars(database, part=part).equals(bars.filter(expected)), part
+        found = read_features(database, ["ret_1d"], part)
+        assert found.select("symbol", "session").equals(bars.filter(expected).select("symbol", "session")), part
+
+
+def test_tails_are_the_newest_sessions_of_each_symbol(database: Database) -> None:
+    write_instruments(database, listed("AAA", "BBB", "CCC", "DDD"))
+    bars = flat_bars({"AAA": [1.0, 2.0, None, 4.0, 5.0], "BBB": [6.0], "CCC": [7.0, 8.0]})
+    write_bars(database, accepted(bars), SOURCE)
+    run(
+        database,
+        "INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval) "
+        "SELECT gen_random_uuid(), id, '2019-01-01', 1, 1, 1, 1, 1, '15m' FROM instruments",
+    )
+    # Three of AAA's four, BBB's only one; nobody asked for CCC, and of DDD there is none.
+    expected = bars.filter(pl.col("symbol").is_in(["AAA", "BBB"]))[1:]
+    assert read_tails(database, ["DDD", "BBB", "AAA"], 3).equals(expected)
+    assert read_tails(database, ["AAA"], 10).equals(bars.filter(pl.col("symbol") == "AAA"))
+    assert read_tails(database, [], 3).equals(bars.clear())
+
+
+def test_the_oldest_session_of_each_symbol_is_known(database: Database) -> None:
+    write_instruments(database, listed("AAA", "BBB", "CCC", "DDD"))
+    write_bars(database, accepted(flat_bars({"AAA": [None, 1.0, 2.0], "BBB": [3.0], "CCC": [4.0]})), SOURCE)
+    run(
+        database,
+        "INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval) "
+        "SELECT gen_random_uuid(), id, '2001-01-01', 1, 1, 1, 1, 1, '15m' FROM instruments",
+    )
+    assert first_sessions(database, ["AAA", "BBB", "DDD"]) == {"AAA": date(2018, 1, 2), "BBB": date(2018, 1, 1)}
+    assert first_sessions(database, []) == {}
+
+
+@pytest.mark.parametrize(
+    ("rows_each", "batches"),
+    [
+        # Bars before each symbol: 0, 4, 5, 8.
+        (100, [["AAA", "BBB", "CCC", "DDD"]]),
+        (5, [["AAA", "BBB"], ["CCC", "DDD"]]),
+        (4, [["AAA"], ["BBB", "CCC"], ["DDD"]]),
+        (1, [["AAA"], ["BBB"], ["CCC"], ["DDD"]]),
+    ],
+)
+def test_symbols_are_split_into_batches_of_about_so_many_rows(
+    database: Database, rows_each: int, batches: list[list[str]]
+) -> None:
+    write_instruments(database, listed("DDD", "AAA", "CCC", "BBB", "EEE"))
+    write_bars(
+        database, accepted(flat_bars({"AAA": [1.0] * 4, "BBB": [1.0], "CCC": [1.0] * 3, "DDD": [1.0]})), SOURCE
+    )
+    assert symbol_batches(database, rows=rows_each) == batches
+
+
+def test_batches_may_be_of_some_symbols_only(database: Database) -> None:
+    write_instruments(database, listed("DDD", "AAA", "BBB", "EEE"))
+    write_bars(database, accepted(flat_bars({"AAA": [1.0] * 4, "BBB": [1.0], "DDD": [1.0]})), SOURCE)
+    assert symbol_batches(database, among=["DDD", "EEE", "BBB"]) == [["BBB", "DDD"]]
+    assert symbol_batches(database, among=["DDD", "EEE", "BBB"], rows=1) == [["BBB"], ["DDD"]]
+    assert symbol_batches(database, among=[]) == []
+
+
+def test_there_are_no_batches_of_nothing(database: Database) -> None:
+    write_instruments(database, listed("AAA"))
+    assert symbol_batches(database) == []
+
+
+def test_the_newest_rows_of_the_first_symbols_are_shown(database: Database) -> None:
+    write_instruments(database, listed("AAA", "BBB", "CCC"))
+    bars = flat_bars({"AAA": [1.0, 2.0], "BBB": [3.0], "CCC": [4.0]})
+    write_bars(database, accepted(bars), SOURCE)
+    write_features(database, some_features(bars, ret_1d=[0.1, 0.2, 0.3, 0.4]))
+    assert newest_bars(database, 2).equals(bars[1:3])
+    assert newest_features(database, 2)["ret_1d"].to_list() == [0.2, 0.3]
+
+
+def test_bars_that_now_say_something_else_are_told_by_symbol(database: Database) -> None:
+    write_instruments(database, listed("AAA", "BBB", "CCC"))
+    with database.bulk() as cursor:
+        first = upsert_bars(cursor, accepted(flat_bars({"AAA": [1.0, 2.0, 3.0], "BBB": [4.0, 5.0]})), SOURCE)
+    assert first.counts == UpsertCounts(5, 0, 0)
+    assert first.rewritten.is_empty()
+    with database.bulk() as cursor:
+        changed = flat_bars({"AAA": [1.0, 2.5, 3.5, 4.5], "BBB": [4.5, 5.0], "CCC": [6.0]})
+        second = upsert_bars(cursor, accepted(changed), SOURCE)
+    # AAA's second and third, BBB's first; AAA's fourth and CCC's are new.
+    assert second.counts == UpsertCounts(2, 3, 2)
+    assert second.rewritten.rows() == [("AAA", 2, date(2018, 1, 2)), ("BBB", 1, date(2018, 1, 1))]
+
+
+def test_usable_bars_are_adjusted_and_come_without_quarantined_symbols_and_filled_in_rows(
+    database: Database,
+) -> None:
+    write_instruments(database, pl.concat([listed("AAA", "BBB"), listed("CCC", exchange="XPAR")]))
+    bars = flat_bars({"AAA": [10.0, 5.0, 5.0], "BBB": [10.0, 5.0, 5.0], "CCC": [8.0, 8.0, 8.0]})
+    # Monday 2018-01-01 was a holiday everywhere: CCC's row was filled in, those of the others were traded.
+    at_new_year = (pl.col("symbol") == "CCC") & (pl.col("session") == date(2018, 1, 1))
+    bars = bars.with_columns(volume=pl.when(at_new_year).then(0.0).otherwise("volume"))
+    write_bars(database, accepted(bars), SOURCE)
+    assert read_usable_bars(database).equals(bars.filter(~at_new_year))
+
+    add_adjustment(database, "AAA", date(2018, 1, 2), 0.5, None)
+    run(database, "INSERT INTO unexplained_jumps VALUES ('BBB', '2018-01-02', 0.5, 0.5)")
+    # 10 * 0.5 and 1000 / 0.5
+    assert read_usable_bars(database, ["close", "volume", "exchange"]).rows() == [
+        ("AAA", date(2018, 1, 1), 5.0, 2000.0, "XNYS"),
+        ("AAA", date(2018, 1, 2), 5.0, 1000.0, "XNYS"),
+        ("AAA", date(2018, 1, 3), 5.0, 1000.0, "XNYS"),
+        ("CCC", date(2018, 1, 2), 8.0, 1000.0, "XPAR"),
+        ("CCC", date(2018, 1, 3), 8.0, 1000.0, "XPAR"),
+    ]
+    # An adjustment counts for a part as for the whole, also where its own session is not in the part.
+    part = read_usable_bars(database, ["close"], Part(symbols=["AAA", "BBB"]))
+    assert part["close"].to_list() == [5.0, 5.0, 5.0]
+    assert read_usable_bars(database, ["open"], Part(symbols=["AAA"])).columns == ["symbol", "session", "open"]
+    assert read_bars(database).equals(bars)
+
+
+def test_of_a_symbol_that_two_exchanges_list_each_is_adjusted_by_its_own_entries(database: Database) -> None:
+    run(
+        database,
+        "INSERT INTO instruments (id, symbol, exchange) VALUES (gen_random_uuid(), 'AAA', 'XPAR'), "
+        "(gen_random_uuid(), 'AAA', 'XNYS')",
+    )
+    write_bars(database, accepted(flat_bars({"AAA@XNYS": [4.0, 2.0], "AAA@XPAR": [4.0, 2.0]})), SOURCE)
+    add_adjustment(database, "AAA@XPAR", date(2018, 1, 2), 0.5, None)
+    found = read_usable_bars(database, ["close", "exchange"])
+    assert found.select("symbol", "close", "exchange").rows() == [
+        ("AAA@XNYS", 4.0, "XNYS"),
+        ("AAA@XNYS", 2.0, "XNYS"),
+        ("AAA@XPAR", 2.0, "XPAR"),
+        ("AAA@XPAR", 2.0, "XPAR"),
+    ]
