@@ -6,18 +6,13 @@ questions it asks. Nothing here reads a clock: a moment is always given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from exchange_calendars import ExchangeCalendar
 
 # Names of exchanges, as sources and existing databases write them, to the calendar that they trade on.
@@ -30,9 +25,9 @@ _CALENDAR_OF = {
 CALENDARS = ("XNYS", "XPAR", "XAMS", "XBRU")
 CURRENCY_OF_CALENDAR = {"XNYS": "USD", "XPAR": "EUR", "XAMS": "EUR", "XBRU": "EUR"}
 FIRST_YEAR = 1960
+FIRST_SESSION = date(FIRST_YEAR, 1, 1)
 # A close is not final the moment the bell rings: auctions and late reports follow.
 SETTLING = timedelta(minutes=30)
-STALE_ROWS = 10
 
 
 def calendar_of(exchange: str | None) -> str | None:
@@ -136,9 +131,9 @@ def outside_sessions(panel: pl.DataFrame) -> pl.DataFrame:
     panel : DataFrame
         With `session` and `exchange`; a row of an unknown exchange is never outside.
     """
-    dated = _dated(panel)
+    dated = with_calendar(panel)
     key = ["calendar", "session"]
-    return dated.join(_known_sessions(dated), on=key, how="anti", maintain_order="left").select(panel.columns)
+    return dated.join(known_sessions(dated), on=key, how="anti", maintain_order="left").select(panel.columns)
 
 
 def before_first_trade(bars: pl.DataFrame) -> pl.DataFrame:
@@ -155,79 +150,13 @@ def before_first_trade(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.filter(waiting & (pl.col("volume").max().over("symbol") > 0))
 
 
-@dataclass(frozen=True)
-class SessionAudit:
-    """Sessions that were expected, beside the bars that are there.
-
-    Attributes
-    ----------
-    exchanges : DataFrame
-        A row per calendar: `calendar`, `symbols`, `newest` session stored, and the number of bars `expected`
-        (sessions between the first and last bar of each), `stored`, `missing`, `extra` and `before_trading` (before
-        an instrument's first trade), and of `stale_runs`.
-    missing : DataFrame
-        `calendar`, `symbol`, `session` of sessions without a bar.
-    extra : DataFrame
-        The same of bars on dates without a session, and their `volume`.
-    stale : DataFrame
-        `calendar`, `symbol`, `first`, `last` and `rows` of ten or more identical closes in a row with volume 0.
-    """
-
-    exchanges: pl.DataFrame
-    missing: pl.DataFrame
-    extra: pl.DataFrame
-    stale: pl.DataFrame
-
-    @classmethod
-    def sum(cls, audits: Sequence[SessionAudit]) -> Self:
-        """Add up audits of different symbols, at least one."""
-        rows = pl.concat(audit.exchanges for audit in audits)
-        counts = pl.exclude("calendar", "newest").sum()
-        return cls(
-            exchanges=rows.group_by("calendar")
-            .agg(counts, pl.col("newest").max())
-            .select(rows.columns)
-            .sort("calendar"),
-            missing=pl.concat(audit.missing for audit in audits),
-            extra=pl.concat(audit.extra for audit in audits),
-            stale=pl.concat(audit.stale for audit in audits),
-        )
-
-
-def audit_sessions(bars: pl.DataFrame) -> SessionAudit:
-    """Compare stored bars with the sessions of their exchanges.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel with `close`, `volume` and `exchange`. Symbols of an unknown exchange are left out.
-    """
-    require_panel(bars, ["close", "volume", "exchange"])
-    dated = _dated(bars)
-    known, key = _known_sessions(dated), ["calendar", "session"]
-    extra = dated.join(known, on=key, how="anti", maintain_order="left").select("calendar", *PANEL_KEY, "volume")
-    missing = _missing(dated, known)
-    stale, early = _stale_runs(dated), before_first_trade(dated)
-    rows = dated.group_by("calendar").agg(
-        pl.col("symbol").n_unique().alias("symbols"), newest=pl.col("session").max(), stored=pl.len()
-    )
-    for name, found in {"missing": missing, "extra": extra, "before_trading": early, "stale_runs": stale}.items():
-        rows = rows.join(found.group_by("calendar").agg(pl.len().alias(name)), on="calendar", how="left")
-    counts = ("stored", "missing", "extra", "before_trading", "stale_runs")
-    exchanges = rows.with_columns(pl.col(name).fill_null(0).cast(pl.Int64) for name in counts).with_columns(
-        expected=pl.col("stored") - pl.col("extra") + pl.col("missing")
-    )
-    order = ["calendar", "symbols", "newest", "expected", *counts]
-    return SessionAudit(exchanges.select(order).sort("calendar"), missing, extra, stale)
-
-
-def _dated(panel: pl.DataFrame) -> pl.DataFrame:
+def with_calendar(panel: pl.DataFrame) -> pl.DataFrame:
     """Rows that a calendar has something to say about, with the `calendar` of their exchange."""
-    placed = panel.with_columns(calendar=calendar_column())
-    return placed.filter(pl.col("calendar").is_not_null() & (pl.col("session") >= date(FIRST_YEAR, 1, 1)))
+    known = panel.with_columns(calendar=calendar_column()).filter(pl.col("session") >= FIRST_SESSION)
+    return known.filter(pl.col("calendar").is_not_null())
 
 
-def _known_sessions(dated: pl.DataFrame) -> pl.DataFrame:
+def known_sessions(dated: pl.DataFrame) -> pl.DataFrame:
     """Sessions of the calendars that occur, over the span of the panel: `calendar`, `session`."""
     first, last = dated["session"].min(), dated["session"].max()
     tables = [
@@ -236,33 +165,3 @@ def _known_sessions(dated: pl.DataFrame) -> pl.DataFrame:
     ]
     empty = pl.DataFrame(schema={"session": pl.Date, "calendar": pl.String})
     return pl.concat([empty, *tables])
-
-
-def _missing(dated: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    inside = dated.join(known, on=["calendar", "session"], how="semi")
-    spans = inside.group_by("calendar", "symbol").agg(
-        first=pl.col("session").min(), last=pl.col("session").max(), rows=pl.len()
-    )
-    numbered = known.sort("calendar", "session").with_columns(number=pl.int_range(pl.len()).over("calendar"))
-    for end in ("first", "last"):
-        number = numbered.select("calendar", pl.col("session").alias(end), pl.col("number").alias(f"{end}_number"))
-        spans = spans.join(number, on=["calendar", end])
-    # Only the few symbols with a gap are compared date by date.
-    gaps = spans.filter(pl.col("last_number") - pl.col("first_number") + 1 > pl.col("rows"))
-    expected = gaps.join(known, on="calendar").filter(pl.col("session").is_between("first", "last"))
-    return (
-        expected.join(dated, on=PANEL_KEY, how="anti").select("calendar", *PANEL_KEY).sort("calendar", *PANEL_KEY)
-    )
-
-
-def _stale_runs(dated: pl.DataFrame) -> pl.DataFrame:
-    idle, repeated = pl.col("volume") == 0, pl.col("close") == pl.col("close").shift(1)
-    begins = ~(idle & idle.shift(1) & repeated).fill_null(value=False)
-    runs = dated.with_columns(run=begins.cum_sum().over("symbol")).filter(idle)
-    return (
-        runs.group_by("calendar", "symbol", "run")
-        .agg(first=pl.col("session").min(), last=pl.col("session").max(), rows=pl.len())
-        .filter(pl.col("rows") >= STALE_ROWS)
-        .drop("run")
-        .sort("calendar", "symbol", "first")
-    )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.calendars import calendar_column, sessions_ahead
+from boursomatic_assets.core.calendars import FIRST_SESSION, calendar_column, sessions_ahead
 from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
 from boursomatic_assets.errors import NotEnoughHistoryError
 
@@ -74,7 +74,8 @@ def _outcomes(closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
     )
     if "exchange" not in closes.columns:
         return by_bars
-    placed = by_bars.with_columns(calendar=calendar_column())
+    covered = pl.col("session") >= FIRST_SESSION
+    placed = by_bars.with_columns(calendar=pl.when(covered).then(calendar_column()))
     pieces = [placed.filter(pl.col("calendar").is_null())]
     for calendar in placed["calendar"].drop_nulls().unique().sort().to_list():
         own = placed.filter(pl.col("calendar") == calendar).drop("close_ahead", "label_end")

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def usable_bars(bars: pl.DataFrame, adjustments: pl.DataFrame, quarantined: Sequence[str]) -> pl.DataFrame:
+def usable_bars(
+    bars: pl.DataFrame, adjustments: pl.DataFrame, quarantined: Sequence[str], *, from_the_first_bar: bool = True
+) -> pl.DataFrame:
     """Leave out what is no price, and adjust what is left.
 
     Parameters
@@ -29,6 +31,8 @@ def usable_bars(bars: pl.DataFrame, adjustments: pl.DataFrame, quarantined: Sequ
         As for `apply_adjustments`.
     quarantined : sequence of str
         Symbols with a jump that nobody has explained; left out whole, since a label may reach across it.
+    from_the_first_bar : bool
+        Whether each symbol's history begins with the panel; where it was cut off, an idle start tells nothing.
 
     Returns
     -------
@@ -39,6 +43,7 @@ def usable_bars(bars: pl.DataFrame, adjustments: pl.DataFrame, quarantined: Sequ
     """
     trusted = bars.filter(~pl.col("symbol").is_in(list(quarantined))) if len(quarantined) else bars
     idle = trusted.filter(pl.col("volume") == 0)
-    filled_in = pl.concat([outside_sessions(idle), before_first_trade(trusted)]).select(PANEL_KEY)
+    early = before_first_trade(trusted) if from_the_first_bar else trusted.clear()
+    filled_in = pl.concat([outside_sessions(idle), early]).select(PANEL_KEY)
     real = trusted.join(filled_in, on=PANEL_KEY, how="anti", maintain_order="left") if filled_in.height else trusted
     return apply_adjustments(real, adjustments)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-    from boursomatic_assets.core.calendars import SessionAudit
     from boursomatic_assets.core.fetch_report import SymbolReport
+    from boursomatic_assets.core.session_audit import SessionAudit
     from boursomatic_assets.storage.adjustments_table import Corrections
     from boursomatic_assets.updates.bars import BarUpdate
 

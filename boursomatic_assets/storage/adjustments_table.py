@@ -9,7 +9,6 @@ import polars as pl
 import sqlalchemy as sa
 
 from boursomatic_assets.core.corporate_actions import ADJUSTMENT_SCHEMA, JUMP_SCHEMA
-from boursomatic_assets.core.market_data import PANEL_KEY
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.storage.database import STAGING, fetch, stage, take_turns
 from boursomatic_assets.storage.tables import KEYS
@@ -71,7 +70,11 @@ def replace_jumps(cursor: Any, looked_at: pl.DataFrame, jumps: pl.DataFrame) -> 
         f"SELECT j.symbol, j.session, j.ratio, j.split_ratio FROM unexplained_jumps j JOIN {STAGING} s "  # noqa: S608
         "ON s.symbol = j.symbol AND j.session > s.first AND j.session <= s.last",
     ).cast(JUMP_SCHEMA)  # type: ignore[arg-type]
-    gone, new = known.join(jumps, on=PANEL_KEY, how="anti"), jumps.join(known, on=PANEL_KEY, how="anti")
+    # A jump that has become another one is gone and new.
+    gone, new = (
+        known.join(jumps, on=list(JUMP_SCHEMA), how="anti"),
+        jumps.join(known, on=list(JUMP_SCHEMA), how="anti"),
+    )
     if gone.height:
         stage(cursor, gone)
         cursor.execute(

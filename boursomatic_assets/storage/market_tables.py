@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from boursomatic_assets.core.corporate_actions import ISOLATED
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY
 from boursomatic_assets.core.usable_bars import usable_bars
@@ -63,6 +64,7 @@ def upsert_bars(cursor: Any, bars: CheckedBars, source: str) -> Written:  # noqa
     if bars.rejected.height:
         stage(cursor, bars.rejected)
         cursor.execute(_REJECTED, [source])
+        cursor.execute(_SET_ASIDE, [ISOLATED])
     rewritten = replaced.group_by("symbol").agg(rows=pl.len(), since=pl.col("session").min()).sort("symbol")
     return Written(counts, rewritten)
 
@@ -124,7 +126,9 @@ def read_usable_bars(
         needed = [name for name in BAR_COLUMNS if name in {*columns, "close", "volume"}]
         bars = read_panel(cursor, _BARS, needed, part)
     placed = bars.join(exchanges, on="symbol", how="left", maintain_order="left")
-    usable = usable_bars(placed, corrections.adjustments, corrections.quarantined)
+    usable = usable_bars(
+        placed, corrections.adjustments, corrections.quarantined, from_the_first_bar=part.is_from_the_first_bar
+    )
     return usable.select(*PANEL_KEY, *columns)
 
 
@@ -165,6 +169,25 @@ def upsert_features(cursor: Any, features: pl.DataFrame) -> UpsertCounts:  # noq
     return upsert_panel(cursor, _FEATURES, features)[0]
 
 
+def remove_other_features(
+    cursor: Any,  # noqa: ANN401 (an ADBC cursor)
+    symbols: Sequence[str],
+    features: pl.DataFrame,
+) -> int:
+    """Remove daily features of some symbols at sessions that `features` does not have; returns how many."""
+    stage(cursor, features.select(PANEL_KEY))
+    gone = fetch(
+        cursor,
+        f"WITH {KEYS}, mine AS (SELECT id, symbol FROM keys "  # noqa: S608
+        f"WHERE symbol = ANY (string_to_array($1, '{SEPARATOR}'))), gone AS ("
+        "DELETE FROM features f USING mine m WHERE f.instrument_id = m.id AND f.ts = date_trunc('day', f.ts) "
+        f"AND NOT EXISTS (SELECT FROM {STAGING} s WHERE s.symbol = m.symbol AND s.session = f.ts::date) "
+        "RETURNING 1) SELECT count(*) AS rows FROM gone",
+        [SEPARATOR.join(symbols)],
+    )
+    return int(gone["rows"].item())
+
+
 def read_features(
     database: Database, columns: Sequence[str] = FEATURE_NAMES, part: Part = EVERYTHING
 ) -> pl.DataFrame:
@@ -173,6 +196,12 @@ def read_features(
         return read_panel(cursor, _FEATURES, columns, part)
 
 
+# The newest bar of a symbol cannot be told from a wrong tick until the next one comes: it may be stored already.
+_SET_ASIDE = f"""
+    DELETE FROM price_bars b USING {STAGING} s, (WITH {KEYS} SELECT * FROM keys) k
+    WHERE s.reason = $1 AND k.symbol = s.symbol AND b.instrument_id = k.id AND b.ts = s.session
+        AND b.interval = '{DAILY}' AND (b.o, b.h, b.l, b.c) = (s.open, s.high, s.low, s.close)
+"""  # noqa: S608
 _REJECTED = f"""
     INSERT INTO rejected_bars AS r
         (source, symbol, session, open, high, low, close, volume, reason, copies, row_hash)

@@ -42,6 +42,11 @@ class Part:
     symbols: Sequence[str] | None = None
     since: date | None = None
 
+    @property
+    def is_from_the_first_bar(self) -> bool:
+        """Whether each symbol's history is read from its beginning."""
+        return self.lookback_days is None and self.since is None
+
 
 EVERYTHING = Part()
 

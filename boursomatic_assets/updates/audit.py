@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.calendars import SessionAudit, audit_sessions, calendar_of
+from boursomatic_assets.core.calendars import calendar_of
 from boursomatic_assets.core.market_data import BAR_SCHEMA
+from boursomatic_assets.core.session_audit import SessionAudit, audit_sessions
 from boursomatic_assets.storage.instruments_table import read_exchanges
 from boursomatic_assets.storage.market_tables import read_bars, symbol_batches
 from boursomatic_assets.storage.panels import Part

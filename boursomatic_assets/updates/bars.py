@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from boursomatic_assets.core.corporate_actions import set_aside_isolated, unexplained_jumps
+from boursomatic_assets.core.corporate_actions import ADJUSTMENT_SCHEMA, set_aside_isolated, unexplained_jumps
 from boursomatic_assets.core.market_data import BarTally, CheckedBars, check_bars, require_usable
-from boursomatic_assets.storage.adjustments_table import read_corrections, replace_jumps
+from boursomatic_assets.storage.adjustments_table import replace_jumps
 from boursomatic_assets.storage.database import UpsertCounts
 from boursomatic_assets.storage.market_tables import Written, read_bars, symbol_batches, upsert_bars
 from boursomatic_assets.storage.panels import Part
@@ -118,10 +118,11 @@ def look_through(database: Database, note: Callable[[str], None]) -> BarUpdate:
 
 
 def note_jumps(cursor: Any, bars: pl.DataFrame, *, adjusted: bool) -> None:  # noqa: ANN401 (an ADBC cursor)
-    """Record jumps that look like a split and that no adjustment explains; they quarantine their symbol."""
+    """Record jumps that look like a split; those without an adjustment quarantine their symbol."""
     if bars.is_empty():
         return
     # A source that has taken splits out of its prices explains all of its jumps by doing so.
-    jumps = unexplained_jumps(bars.clear() if adjusted else bars, read_corrections(cursor).adjustments)
+    # Those that an entry explains are recorded too: when it is taken back, they count again.
+    jumps = unexplained_jumps(bars.clear() if adjusted else bars, pl.DataFrame(schema=ADJUSTMENT_SCHEMA))
     spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
     replace_jumps(cursor, spans, jumps)

@@ -14,7 +14,12 @@ from boursomatic_assets.storage.adjustments_table import read_corrections
 from boursomatic_assets.storage.content import read_content
 from boursomatic_assets.storage.database import UpsertCounts
 from boursomatic_assets.storage.feature_state import read_state, write_state
-from boursomatic_assets.storage.market_tables import ROWS_AT_ONCE, read_usable_bars, upsert_features
+from boursomatic_assets.storage.market_tables import (
+    ROWS_AT_ONCE,
+    read_usable_bars,
+    remove_other_features,
+    upsert_features,
+)
 from boursomatic_assets.storage.panels import Part
 
 if TYPE_CHECKING:
@@ -38,12 +43,15 @@ class FeatureUpdate:
         Rows of the recomputed symbols.
     quarantined : list of str
         Symbols left out until somebody explains a jump.
+    removed : int
+        Rows of the recomputed symbols whose bar is gone or can no longer be used.
     """
 
     recomputed: int
     unchanged: int
     counts: UpsertCounts
     quarantined: list[str]
+    removed: int = 0
 
 
 def update_features(database: Database, code: str, note: Callable[[str], None]) -> FeatureUpdate:
@@ -70,16 +78,16 @@ def update_features(database: Database, code: str, note: Callable[[str], None]) 
     wanted = _wanted(database, corrections, code)
     require_history(wanted)
     due = _due(database, wanted)
-    counts, rows = UpsertCounts(0, 0, 0), 0
-    for batch in _batches(due):
-        bars = read_usable_bars(database, _SOURCES, Part(symbols=batch["symbol"].to_list()))
-        computed = compute_features(bars)
+    counts, removed, rows = UpsertCounts(0, 0, 0), 0, 0
+    for symbols in _batches(due):
+        computed = compute_features(read_usable_bars(database, _SOURCES, Part(symbols=symbols)))
         with database.bulk() as cursor:
             counts += upsert_features(cursor, computed)
+            removed += remove_other_features(cursor, symbols, computed)
         rows += computed.height
         note(f"{rows:,} of {due['rows'].sum():,} rows")
     _record(database, due)
-    return FeatureUpdate(due.height, wanted.height - due.height, counts, corrections.quarantined)
+    return FeatureUpdate(due.height, wanted.height - due.height, counts, corrections.quarantined, removed)
 
 
 def _wanted(database: Database, corrections: Corrections, code: str) -> pl.DataFrame:
@@ -103,10 +111,10 @@ def _due(database: Database, wanted: pl.DataFrame) -> pl.DataFrame:
     return beside.filter(~current.fill_null(value=False)).select(wanted.columns)
 
 
-def _batches(due: pl.DataFrame) -> Iterator[pl.DataFrame]:
+def _batches(due: pl.DataFrame) -> Iterator[list[str]]:
     number = (pl.col("rows").cum_sum() - pl.col("rows")) // ROWS_AT_ONCE
     for _, batch in due.group_by(number.alias("batch"), maintain_order=True):
-        yield batch
+        yield batch["symbol"].to_list()
 
 
 def _record(database: Database, due: pl.DataFrame) -> None:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from boursomatic_assets.core.calendars import (
     CALENDARS,
     CURRENCY_OF_CALENDAR,
-    audit_sessions,
     calendar_column,
     calendar_of,
     last_complete_session,
@@ -22,6 +21,7 @@ from boursomatic_assets.core.calendars import (
     sessions_ahead,
     sessions_between,
 )
+from boursomatic_assets.core.session_audit import audit_sessions
 from boursomatic_assets.errors import PanelContractError
 
 EURONEXT = ("XPAR", "XAMS", "XBRU")
@@ -307,11 +307,11 @@ def test_an_audit_counts_bars_beside_the_sessions_that_were_expected() -> None:
         # 9 expected of Apple and 4 of IBM; 9 + 4 stored
         {
             "calendar": "XNYS", "symbols": 2, "newest": date(2024, 7, 12), "expected": 13, "stored": 13,
-            "missing": 1, "extra": 1, "stale_runs": 0,
+            "missing": 1, "extra": 1, "before_trading": 0, "stale_runs": 0,
         },
         {
             "calendar": "XPAR", "symbols": 1, "newest": date(2024, 7, 7), "expected": 0, "stored": 2,
-            "missing": 0, "extra": 2, "stale_runs": 0,
+            "missing": 0, "extra": 2, "before_trading": 0, "stale_runs": 0,
         },
     ]  # fmt: skip
     assert audit.missing.rows() == [("XNYS", "AAPL", date(2024, 7, 8))]

@@ -388,3 +388,17 @@ def test_labels_hold_the_features_unchanged() -> None:
     features = compute_features(bars)
     labels = label_panel(features, bars, Experiment())
     assert labels.select(*PANEL_KEY, *FEATURE_NAMES).equals(features)
+
+
+def test_before_the_calendars_begin_the_horizon_counts_the_instruments_own_bars() -> None:
+    closes = flat_bars({"AAA": [100.0, 110.0, 90.0, 95.0]}).select("symbol", "close")
+    # Three sessions of 1955 and one of 1960, when the calendars have begun.
+    days = [date(1955, 3, 1), date(1955, 3, 2), date(1955, 3, 3), date(1960, 1, 4)]
+    placed = closes.with_columns(session=pl.Series(days), exchange=pl.lit("XNYS")).select(
+        "symbol", "session", "close", "exchange"
+    )
+    features = features_for(placed)
+    found = label_panel(features, placed, Experiment(horizon=1, features=("ret_1d",)))
+    # 110 / 100 - 1, 90 / 110 - 1, 95 / 90 - 1
+    assert found["forward_return"].to_list()[:3] == pytest.approx([0.1, -20 / 110, 5 / 90])
+    assert found["label_end"].to_list()[:2] == [date(1955, 3, 2), date(1955, 3, 3)]

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boursomatic_assets.core.calendars import (
-    SessionAudit,
-    audit_sessions,
     before_first_trade,
     calendar_column,
     last_complete_session,
     outside_sessions,
     sessions_ahead,
 )
+from boursomatic_assets.core.session_audit import SessionAudit, audit_sessions
 
 # From 3 June to 10 September 2024 New York was closed on three weekdays, Euronext on none.
 SUMMER = [date(2024, 6, 3) + timedelta(days) for days in range(100)]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from boursomatic_assets.core.calendars import CURRENCY_OF_CALENDAR, calendar_of
 from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
+from boursomatic_assets.providers.symbols import exchange_of
 from boursomatic_assets.providers.universe import (
     SHIPPED,
     copy_shipped,
@@ -22,7 +23,6 @@ from boursomatic_assets.providers.universe import (
     read_universe,
     universe_place,
 )
-from boursomatic_assets.providers.symbols import exchange_of
 from boursomatic_assets.providers.universe_check import (
     BUCKETS,
     Listing,

@@ -609,3 +609,12 @@ def test_of_a_symbol_that_two_exchanges_list_each_is_adjusted_by_its_own_entries
         ("AAA@XPAR", 2.0, "XPAR"),
         ("AAA@XPAR", 2.0, "XPAR"),
     ]
+
+
+def test_an_idle_start_of_a_window_is_no_time_before_the_first_trade(database: Database) -> None:
+    write_instruments(database, listed("AAA", exchange="unknown"))
+    volumes = pl.Series([7.0, 0.0, 0.0, 0.0, 9.0, 9.0])
+    bars = flat_bars({"AAA": [5.0] * 6}).with_columns(volume=volumes)
+    write_bars(database, accepted(bars), SOURCE)
+    assert read_usable_bars(database, part=Part(since=bars["session"][1])).equals(bars[1:])
+    assert read_usable_bars(database).equals(bars)

@@ -383,3 +383,21 @@ def test_after_whatever_happens_the_features_are_those_computed_anew(
         update(current)
         assert_as_computed_anew(current)
         assert update(current).recomputed == 0
+
+
+def test_features_go_when_their_bar_can_no_longer_be_used(current: Database) -> None:
+    before = read_features(current)
+    holiday = before["session"][30]
+    moved = holiday.replace(year=2021, month=12, day=25)
+    # The bar turns out to be one of Christmas Day without a trade: no price at all.
+    run(
+        current,
+        f"UPDATE price_bars b SET ts = '{moved}', v = 0 FROM instruments i "  # noqa: S608
+        f"WHERE i.id = b.instrument_id AND i.symbol = 'W000' AND b.ts = '{holiday}'",
+    )
+    done = update(current)
+    assert (done.recomputed, done.removed) == (1, 1)
+    left = read_features(current)
+    assert left.select("symbol", "session").equals(
+        before.filter(~(of("W000") & (pl.col("session") == holiday))).select("symbol", "session")
+    )
