@@ -15,6 +15,7 @@ import pytest
 
 from boursomatic_assets.core.calendars import calendar_of, last_complete_session, sessions_between
 from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.fetch_report import Outcome
 from boursomatic_assets.core.market_data import PRICE_COLUMNS
 from boursomatic_assets.providers.universe import read_universe
 from boursomatic_assets.settings import Settings
@@ -379,3 +380,42 @@ def test_a_source_in_another_currency_is_refused(universe: Path, bars: pl.DataFr
         assert f"{wrong} refused" in ended.said
         assert "CHF" in ended.said
         assert len(_closes(installed, wrong)) == 0
+
+
+def test_a_symbol_that_only_the_fallback_knows_follows_what_that_one_rewrites(
+    postgres: sa.Engine, universe: Path, bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    ours = bars["symbol"][0]
+    # Stooq's closes are taken as they are.
+    known = bars.filter(pl.col("symbol") == ours).with_columns(adj_close=pl.col("close"))
+    faults = {f"yahoo/{ours}": Fault.NOT_FOUND}
+    with (
+        FakeSources(known, faults=faults) as sources,
+        settings_for(postgres, sources, universe, tmp_path) as settings,
+    ):
+        update(settings)
+        split = known.with_columns(pl.col(name) / 2 for name in (*PRICE_COLUMNS, "adj_close"))
+        sources.bars = split
+        update(settings)
+        agree(read_bars(Database.open(settings)), expected(split))
+
+
+def test_history_is_not_replaced_by_a_source_that_it_did_not_come_from(
+    postgres: sa.Engine, universe: Path, bars: pl.DataFrame, tmp_path: Path
+) -> None:
+    ours = bars["symbol"][0]
+    known = bars.filter(pl.col("symbol") == ours).with_columns(adj_close=pl.col("close"))
+    with FakeSources(known) as sources, settings_for(postgres, sources, universe, tmp_path) as settings:
+        update(settings)
+        database = Database.open(settings)
+        # Yahoo has rewritten history by 0.5 %, shows it once, and then fails when it is asked for all of it.
+        sources.bars = known.with_columns(pl.col(name) * 0.995 for name in (*PRICE_COLUMNS, "adj_close"))
+        asked = len(sources.asked("yahoo", ours))
+        sources.faults = {f"yahoo/{ours}": [*[""] * (asked + 1), *[Fault.NOT_FOUND] * 9]}
+        update(settings)
+        agree(read_bars(database), expected(known))
+        number = newest_round(database, "yahoo")
+        assert number is not None
+        (report,) = [report for report in read_results(database, number) if report.symbol == ours]
+        assert report.outcome is Outcome.REFUSED
+        assert "is not where it came from" in report.detail

@@ -167,17 +167,22 @@ class _Fetching:
         known = self.firsts.get(report.symbol)
         if known and first > known:
             return _refused(report, f"its history was rewritten, and {report.source} has it only from {first} on")
+        if wish.first is None and wish.stored and not self._may_rewrite(report):
+            return _refused(report, f"its history was rewritten, and {report.source} is not where it came from")
         if overlap is None or wish.first is None:
             return report
         return self._compared(report, overlap)
 
+    def _may_rewrite(self, report: SymbolReport) -> bool:
+        """Whether a source may replace history: the first choice, and whoever delivered the symbol last."""
+        return report.source in {self.first_choice, self.sources.get(report.symbol)}
+
     def _compared(self, report: SymbolReport, overlap: Mapping[str, Any]) -> SymbolReport | None:
-        """Judge an overlap: the first choice may rewrite history, a fallback may only agree with it."""
-        other = self.sources.get(report.symbol, self.first_choice)
+        """Judge an overlap: some may rewrite history, another source may only agree with it."""
         far = overlap["close_gap"] > SAME_CLOSE
-        if far and report.source != other:
+        if far and report.source != self.sources.get(report.symbol, self.first_choice):
             self._note_disagreement(report, overlap)
-        if report.source == self.first_choice:
+        if self._may_rewrite(report):
             return None if overlap["price_gap"] > SAME_PRICE else report
         gap = f"{overlap['close_gap']:.1%} on {overlap['session']}"
         return _refused(report, f"its close differs from the stored one by {gap}") if far else report
@@ -194,8 +199,8 @@ class _Fetching:
         taken = [report.symbol for report in reports if report.outcome is Outcome.FETCHED]
         accepted = checked.accepted.filter(pl.col("symbol").is_in(taken))
         rejected = checked.rejected.filter(pl.col("symbol").is_in([report.symbol for report in reports]))
-        fallback = [report.symbol for report in reports if report.source != self.first_choice]
-        fresh = CheckedBars(self._without_unchanged(accepted, fallback), rejected)
+        others = [report.symbol for report in reports if not self._may_rewrite(report)]
+        fresh = CheckedBars(self._without_unchanged(accepted, others), rejected)
         self.update.tally = self.update.tally.plus(CheckedBars(accepted, rejected))
         with self.database.bulk() as cursor:
             written = upsert_bars(cursor, fresh, _named(reports))
@@ -203,14 +208,14 @@ class _Fetching:
             note_jumps(cursor, accepted, adjusted=delivery.adjusted)
             record_results(cursor, self.number, reports)
 
-    def _without_unchanged(self, accepted: pl.DataFrame, fallback: Sequence[str]) -> pl.DataFrame:
-        """Leave out what differs from the stored tail by a source's last digits, or comes from a fallback."""
+    def _without_unchanged(self, accepted: pl.DataFrame, others: Sequence[str]) -> pl.DataFrame:
+        """Leave out what differs from the stored tail by a source's last digits, or may not rewrite it."""
         beside = accepted.join(self.tails, on=PANEL_KEY, how="left", suffix="_stored", maintain_order="left")
         same = pl.all_horizontal(
             (pl.col(name) / pl.col(f"{name}_stored") - 1).abs() <= SAME_PRICE
             for name in ("open", "high", "low", "close")
         ) & (pl.col("volume") == pl.col("volume_stored"))
-        stored = pl.col("close_stored").is_not_null() & pl.col("symbol").is_in(list(fallback))
+        stored = pl.col("close_stored").is_not_null() & pl.col("symbol").is_in(list(others))
         return beside.filter(~same.fill_null(value=False) & ~stored).select(accepted.columns)
 
 

@@ -60,7 +60,7 @@ class Fault(StrEnum):
 # Those after which the next request may succeed, as drawn by a random share of faults. None takes long.
 PASSING = (Fault.SERVER_ERROR, Fault.TOO_MANY, Fault.PAGE, Fault.HALF_BODY, Fault.DROPPED)
 
-# "yahoo/AAPL" or "stooq/*" to one fault for every request, or to one fault for each of the first requests.
+# "yahoo/AAPL" or "stooq/*" to one fault for every request, or to one fault, or "" for none, for each of the first.
 Faults = dict[str, "str | list[str]"]
 
 
@@ -149,7 +149,7 @@ class FakeSources:
         plan = plans.get(f"{source}/{symbol}", plans.get(f"{source}/*", []))
         if isinstance(plan, str):
             return Fault(plan)
-        return Fault(plan[number]) if number < len(plan) else None
+        return Fault(plan[number]) if number < len(plan) and plan[number] else None
 
     def _drawn(self, seed: str) -> Fault | None:
         """Drawn from the request alone: the order in which threads come by makes no difference."""
