@@ -13,7 +13,13 @@ from boursomatic_assets.core.calendars import CALENDARS, last_complete_session
 from boursomatic_assets.core.corporate_actions import large_moves
 from boursomatic_assets.core.fetch_report import Outcome
 from boursomatic_assets.core.market_data import BAR_SCHEMA
-from boursomatic_assets.display.bar_update import arrival_metadata, audit_metadata, tables_metadata, update_metadata
+from boursomatic_assets.display.bar_update import (
+    arrival_metadata,
+    audit_metadata,
+    first_reasons,
+    tables_metadata,
+    update_metadata,
+)
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.data_pictures import coverage_picture
 from boursomatic_assets.display.metadata import (
@@ -142,7 +148,8 @@ def the_universe_has_arrived(platform: PlatformResource) -> dg.AssetCheckResult:
     required = settings.min_arrived_share
     return dg.AssetCheckResult(
         passed=arrived >= required * len(reports),
-        description=f"{arrived} of {len(reports)} symbols arrived; at least {required:.0%} must.",
+        description=f"{arrived} of {len(reports)} symbols arrived; at least {required:.0%} must. "
+        + first_reasons(reports),
         metadata=arrival_metadata(reports),
     )
 

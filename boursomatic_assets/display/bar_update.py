@@ -81,6 +81,13 @@ def arrival_metadata(reports: Sequence[SymbolReport]) -> dict[str, Any]:
     }
 
 
+def first_reasons(reports: Sequence[SymbolReport], shown: int = 3) -> str:
+    """Why the first few symbols did not arrive, in a sentence; nothing where all of them did."""
+    missing = _why_not(reports)
+    reasons = [f"{symbol}: {why}" for symbol, why in list(missing.items())[:shown]]
+    return f"Among others {'; '.join(reasons)}" if len(missing) > shown else "; ".join(reasons)
+
+
 def audit_metadata(audit: SessionAudit, newest: date | None) -> dict[str, Any]:
     """Counts of one exchange, and the first rows of what is amiss."""
     if audit.exchanges.is_empty():

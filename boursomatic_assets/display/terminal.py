@@ -85,6 +85,8 @@ def _show_event(progress: Progress, task: Any, entry: EventLogEntry) -> None:  #
             progress.console.print(
                 f"[{colour}]check failed[/{colour}] {found.check_name} of {found.asset_key.to_user_string()}"
             )
+            if found.description:
+                progress.console.print(f"  {escape(found.description)}", soft_wrap=True)
     if event.is_step_success or event.is_step_failure or event.is_step_skipped:
         progress.advance(task)
 

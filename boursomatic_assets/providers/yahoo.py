@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -86,6 +87,8 @@ class YahooSource:
         yfinance.config.debug.hide_exceptions = False
         # It calls parts of pandas that will go away: nothing that who runs this could mend.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"yfinance\.")
+        # What it logs of a symbol is in that symbol's report.
+        logging.getLogger("yfinance").setLevel(logging.CRITICAL)
         _keep_caches_in(caches)
 
     def fetch(self, wish: Wish) -> pl.DataFrame:
