@@ -68,15 +68,13 @@ def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
     return scaled.with_columns(*prices, *volume).select(bars.columns)
 
 
-def unexplained_jumps(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataFrame:
+def split_like_jumps(bars: pl.DataFrame) -> pl.DataFrame:
     """Find sessions that look like a split that nobody took out of the prices.
 
     Parameters
     ----------
     bars : DataFrame
         Bar panel with `open` and `close`, as the source gives them.
-    adjustments : DataFrame
-        As for `apply_adjustments`; a session that has an entry is explained, whatever its ratio.
 
     Returns
     -------
@@ -90,14 +88,11 @@ def unexplained_jumps(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
     """
     require_panel(bars, ["open", "close"])
     before = pl.col("close").shift(1).over("symbol")
-    moves = bars.select(*PANEL_KEY, ratio=pl.col("close") / before, overnight=pl.col("open") / before).drop_nulls(
-        "ratio"
-    )
-    split = _nearest(pl.col("ratio"), SPLIT_RATIOS)
-    near = moves.with_columns(split_ratio=split).filter(
+    moves = bars.select(*PANEL_KEY, ratio=pl.col("close") / before, overnight=pl.col("open") / before)
+    near = moves.drop_nulls("ratio").with_columns(split_ratio=_nearest(pl.col("ratio"), SPLIT_RATIOS))
+    return near.filter(
         _is_near(pl.col("ratio"), pl.col("split_ratio")) & _is_near(pl.col("overnight"), pl.col("split_ratio"))
-    )
-    return near.join(adjustments, on=PANEL_KEY, how="anti").select(list(JUMP_SCHEMA))
+    ).select(list(JUMP_SCHEMA))
 
 
 def large_moves(bars: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from boursomatic_assets.core.corporate_actions import ADJUSTMENT_SCHEMA, set_aside_isolated, unexplained_jumps
+from boursomatic_assets.core.corporate_actions import set_aside_isolated, split_like_jumps
 from boursomatic_assets.core.market_data import BarTally, CheckedBars, check_bars, require_usable
 from boursomatic_assets.storage.adjustments_table import replace_jumps
 from boursomatic_assets.storage.database import UpsertCounts
@@ -123,6 +123,6 @@ def note_jumps(cursor: Any, bars: pl.DataFrame, *, adjusted: bool) -> None:  # n
         return
     # A source that has taken splits out of its prices explains all of its jumps by doing so.
     # Those that an entry explains are recorded too: when it is taken back, they count again.
-    jumps = unexplained_jumps(bars.clear() if adjusted else bars, pl.DataFrame(schema=ADJUSTMENT_SCHEMA))
+    jumps = split_like_jumps(bars.clear() if adjusted else bars)
     spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
     replace_jumps(cursor, spans, jumps)

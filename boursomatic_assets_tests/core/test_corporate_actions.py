@@ -18,7 +18,7 @@ from boursomatic_assets.core.corporate_actions import (
     apply_adjustments,
     large_moves,
     set_aside_isolated,
-    unexplained_jumps,
+    split_like_jumps,
 )
 from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY, PRICE_COLUMNS, CheckedBars, check_bars
 from boursomatic_assets.errors import PanelContractError
@@ -150,7 +150,7 @@ def test_with_the_ratio_of_the_closes_as_it_was_the_adjusted_price_is_continuous
     ],
 )
 def test_a_jump_that_looks_like_a_split_is_found(before: float, after: float, ratio: float) -> None:
-    found = unexplained_jumps(opened_and_closed((before, before), (after, after), (after, after)), NONE_ENTERED)
+    found = split_like_jumps(opened_and_closed((before, before), (after, after), (after, after)))
     assert dict(found.schema) == JUMP_SCHEMA
     ((symbol, session, moved, near),) = found.rows()
     assert (symbol, session) == ("AAA", SECOND)
@@ -160,32 +160,19 @@ def test_a_jump_that_looks_like_a_split_is_found(before: float, after: float, ra
 
 def test_the_ratio_is_that_of_the_closes_and_beside_it_stands_the_split_it_is_near() -> None:
     # 26 / 100 = 0.26 lies 4 % above a quarter, and the open of 24.5 lies 2 % below
-    found = unexplained_jumps(opened_and_closed((99.0, 100.0), (24.5, 26.0)), NONE_ENTERED)
+    found = split_like_jumps(opened_and_closed((99.0, 100.0), (24.5, 26.0)))
     assert found.rows() == [("AAA", SECOND, 0.26, 0.25)]
-
-
-@pytest.mark.parametrize("ratio", [0.5, 1.0, 0.123])
-def test_an_entry_explains_a_jump_whatever_its_ratio(ratio: float) -> None:
-    bars = opened_and_closed((100.0, 100.0), (50.0, 50.0), (25.0, 25.0))
-    found = unexplained_jumps(bars, entered(("AAA", SECOND, ratio)))
-    assert found["session"].to_list() == [THIRD]
-
-
-def test_an_entry_of_another_symbol_or_session_explains_nothing() -> None:
-    bars = opened_and_closed((100.0, 100.0), (50.0, 50.0))
-    elsewhere = entered(("BBB", SECOND, 0.5), ("AAA", THIRD, 0.5))
-    assert unexplained_jumps(bars, elsewhere)["session"].to_list() == [SECOND]
 
 
 @pytest.mark.parametrize("opened", [100.0, 90.0, 60.0])
 def test_a_fall_during_the_session_is_a_fall(opened: float) -> None:
     bars = opened_and_closed((100.0, 100.0), (opened, 50.0))
-    assert unexplained_jumps(bars, NONE_ENTERED).is_empty()
+    assert split_like_jumps(bars).is_empty()
 
 
 def test_a_gap_overnight_that_is_bought_back_is_no_split() -> None:
     bars = opened_and_closed((100.0, 100.0), (50.0, 80.0))
-    assert unexplained_jumps(bars, NONE_ENTERED).is_empty()
+    assert split_like_jumps(bars).is_empty()
 
 
 @pytest.mark.parametrize(
@@ -207,25 +194,25 @@ def test_open_and_close_may_each_lie_a_twentieth_off_the_ratio(
     opened: float, closed: float, *, is_found: bool
 ) -> None:
     bars = opened_and_closed((100.0, 100.0), (opened, closed))
-    assert unexplained_jumps(bars, NONE_ENTERED).height == int(is_found)
+    assert split_like_jumps(bars).height == int(is_found)
 
 
 def test_the_first_bar_of_a_symbol_jumps_from_nothing() -> None:
     bars = flat_bars({"AAA": [100.0, 100.0], "BBB": [50.0, 50.0], "CCC": [25.0]})
-    assert unexplained_jumps(bars, NONE_ENTERED).is_empty()
+    assert split_like_jumps(bars).is_empty()
 
 
 def test_a_jump_across_missing_bars_is_found_at_the_bar_after_them() -> None:
     bars = flat_bars({"AAA": [100.0, None, None, 50.0]})
-    assert unexplained_jumps(bars, NONE_ENTERED)["session"].to_list() == [FOURTH]
+    assert split_like_jumps(bars)["session"].to_list() == [FOURTH]
 
 
 def test_jumps_and_moves_want_a_panel() -> None:
     bars = flat_bars({"AAA": [100.0, 50.0]})
     with pytest.raises(PanelContractError, match="sorted"):
-        unexplained_jumps(bars.reverse(), NONE_ENTERED)
+        split_like_jumps(bars.reverse())
     with pytest.raises(PanelContractError, match=r"missing \['open'\]"):
-        unexplained_jumps(bars.drop("open"), NONE_ENTERED)
+        split_like_jumps(bars.drop("open"))
     with pytest.raises(PanelContractError, match=r"missing \['close'\]"):
         large_moves(bars.drop("close"))
 
@@ -257,10 +244,8 @@ def near_a_split(ratio: float) -> list[float]:
     return [known for known in RATIOS if abs(ratio / known - 1) <= 0.05]
 
 
-@given(jumping_panels(), st.data())
-def test_exactly_the_jumps_whose_open_and_close_are_near_one_ratio_are_found(
-    bars: pl.DataFrame, data: st.DataObject
-) -> None:
+@given(jumping_panels())
+def test_exactly_the_jumps_whose_open_and_close_are_near_one_ratio_are_found(bars: pl.DataFrame) -> None:
     expected = []
     for (symbol,), rows in bars.group_by("symbol", maintain_order=True):
         for before, now in pairwise(rows.iter_rows(named=True)):
@@ -270,10 +255,7 @@ def test_exactly_the_jumps_whose_open_and_close_are_near_one_ratio_are_found(
                 for known in both[0]
                 if known in both[1]
             ]
-    assert unexplained_jumps(bars, NONE_ENTERED).rows() == expected
-    explained = data.draw(st.sets(st.sampled_from(expected)) if expected else st.just(set()), label="explained")
-    adjustments = entered(*((symbol, session, 1.0) for symbol, session, *_ in explained))
-    assert unexplained_jumps(bars, adjustments).rows() == [row for row in expected if row not in explained]
+    assert split_like_jumps(bars).rows() == expected
 
 
 def test_moves_of_more_than_two_fifths_are_listed_and_smaller_ones_are_not() -> None:
