@@ -16,7 +16,7 @@ Symbol = Annotated[str, typer.Argument(help="As `boursomatic universe` or the pr
 Session = Annotated[
     datetime, typer.Argument(formats=["%Y-%m-%d"], help="The first session at the new price, such as 2024-06-10.")
 ]
-NEXT = "Compute what follows from it: [bold]boursomatic materialize --select price_bars+[/bold]"
+NEXT = "Compute what follows from it: [bold]boursomatic materialize --select features+[/bold]"
 
 
 @adjustments.command("list")

@@ -27,7 +27,7 @@ def test_an_entry_is_added_listed_replaced_and_removed(installed: Installation) 
     added = installed.run("adjustments", "add", "AAPL", "2005-02-28", "0.5", "--note", "two for one")
     assert added.code == 0, added.said
     assert "AAPL: bars before 2005-02-28 are multiplied by 0.5." in added.said
-    assert "boursomatic materialize --select price_bars+" in added.said
+    assert "boursomatic materialize --select features+" in added.said
     assert installed.ask("SELECT symbol, session::text, ratio, note FROM adjustments") == [
         ("AAPL", "2005-02-28", 0.5, "two for one")
     ]
