@@ -175,7 +175,7 @@ def test_an_adjustment_makes_features_as_of_a_file_that_was_adjusted_and_can_be_
 
     added = here.run("adjustments", "add", "AAA", str(SPLIT), "0.5", "--note", "two for one")
     assert added.code == 0, added.errors
-    assert "boursomatic materialize --select price_bars+" in added.said
+    assert "boursomatic materialize --select features+" in added.said
     result = ingest(here, HALVED, prices, CHECKED | LABELS)
     assert metadata_of(result, "price_bars")["adjustments_applied"] == 1
     assert metadata_of(result, "price_bars")["quarantined"] == []
