@@ -12,7 +12,6 @@ from boursomatic_assets.core import market_data as core
 from boursomatic_assets.core.calendars import CALENDARS, last_complete_session
 from boursomatic_assets.core.corporate_actions import large_moves
 from boursomatic_assets.core.fetch_report import Outcome
-from boursomatic_assets.core.market_data import BAR_SCHEMA
 from boursomatic_assets.display.bar_update import (
     arrival_metadata,
     audit_metadata,
@@ -24,7 +23,6 @@ from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.data_pictures import coverage_picture
 from boursomatic_assets.display.metadata import (
     column_lineage,
-    column_schema,
     content_metadata,
     data_version,
     table_metadata,
@@ -112,7 +110,6 @@ def price_bars(context: dg.AssetExecutionContext, platform: PlatformResource) ->
         corrections = read_corrections(cursor)
     metadata = {
         **content_metadata(content, newest_bars(database)),
-        "dagster/column_schema": column_schema(BAR_SCHEMA),
         **column_lineage("price_bars"),
         **written_metadata(update.counts, database.shown_url, "price_bars"),
         "source": provider.description,

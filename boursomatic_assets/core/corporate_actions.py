@@ -51,11 +51,9 @@ def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
     real = adjustments.filter((pl.col("ratio") != 1.0) & pl.col("symbol").is_in(bars["symbol"].unique().implode()))
     if real.is_empty():
         return bars
-    factors = real.sort(PANEL_KEY).with_columns(
-        factor=pl.col("ratio").cum_prod(reverse=True).over("symbol"), before=pl.col("session")
-    )
+    factors = real.sort(PANEL_KEY).with_columns(factor=pl.col("ratio").cum_prod(reverse=True).over("symbol"))
     scaled = bars.sort(PANEL_KEY).join_asof(
-        factors.select(*PANEL_KEY, "factor", "before"),
+        factors.select(*PANEL_KEY, "factor"),
         on="session",
         by="symbol",
         strategy="forward",

@@ -51,8 +51,7 @@ class CheckedBars:
     @property
     def rejected_share(self) -> float:
         """Share of all rows that were rejected, as a fraction; 0.0 for no rows at all."""
-        total = self.accepted.height + self.rejected.height
-        return self.rejected.height / total if total else 0.0
+        return BarTally().plus(self).rejected_share
 
     def reasons(self) -> dict[str, int]:
         """Count rejected rows by reason, the most frequent first."""
@@ -255,6 +254,20 @@ def _require_columns(panel: pl.DataFrame, columns: Sequence[str]) -> None:
     if missing:
         message = f"expected columns {list(columns)}; missing {missing}, found {panel.columns}"
         raise PanelContractError(message)
+
+
+def symbol_groups(counts: pl.DataFrame, rows: int) -> list[list[str]]:
+    """Split symbols into groups of about so many rows each, for what passes through memory piece by piece.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        `symbol` and its number of `rows`, in the order in which they are to come.
+    rows : int
+        A group ends with the symbol that reaches it.
+    """
+    number = (pl.col("rows").cum_sum() - pl.col("rows")) // rows
+    return counts.group_by(number.alias("group"), maintain_order=True).agg("symbol")["symbol"].to_list()
 
 
 def fingerprint(panel: pl.DataFrame) -> str:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, PRICE_COLUMNS, scale_to_adjusted
+from boursomatic_assets.core.market_data import (
+    BAR_SCHEMA,
+    INSTRUMENT_SCHEMA,
+    PRICE_COLUMNS,
+    scale_to_adjusted,
+    symbol_groups,
+)
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
 from boursomatic_assets.providers.source import Delivery, reports_of
 from boursomatic_assets.providers.symbols import exchange_of
@@ -200,9 +206,8 @@ def _batches(files: Sequence[_PriceFile], size: int) -> Iterator[list[str | None
         yield None
         return
     rows = pl.concat(file.rows for file in files).group_by("symbol").agg(pl.col("rows").sum()).sort("symbol")
-    number = (pl.col("rows").cum_sum() - pl.col("rows")) // ROWS_AT_ONCE
-    for _, batch in rows.group_by(number.alias("batch"), maintain_order=True):
-        yield batch["symbol"].to_list()
+    for symbols in symbol_groups(rows, ROWS_AT_ONCE):
+        yield [*symbols]
 
 
 def _by_adjustment(pieces: Sequence[tuple[bool, pl.DataFrame]]) -> Iterator[tuple[bool, pl.DataFrame]]:

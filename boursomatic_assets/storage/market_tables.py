@@ -9,7 +9,7 @@ import polars as pl
 
 from boursomatic_assets.core.corporate_actions import ISOLATED
 from boursomatic_assets.core.features import FEATURE_NAMES
-from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY
+from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY, symbol_groups
 from boursomatic_assets.core.usable_bars import usable_bars
 from boursomatic_assets.storage.adjustments_table import read_corrections
 from boursomatic_assets.storage.database import STAGING, UpsertCounts, fetch, stage
@@ -141,8 +141,7 @@ def symbol_batches(
         f"FROM price_bars WHERE interval = '{DAILY}' GROUP BY 1) b ON b.instrument_id = k.id"
     ).sort("symbol")
     chosen = counts if among is None else counts.filter(pl.col("symbol").is_in(list(among)))
-    number = (pl.col("rows").cum_sum() - pl.col("rows")) // rows
-    return chosen.group_by(number.alias("batch"), maintain_order=True).agg("symbol")["symbol"].to_list()
+    return symbol_groups(chosen, rows)
 
 
 def newest_bars(database: Database, symbols: int = 5) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from boursomatic_assets.core.features import FEATURES, compute_features, require_history
-from boursomatic_assets.core.market_data import fingerprint
+from boursomatic_assets.core.market_data import fingerprint, symbol_groups
 from boursomatic_assets.storage.adjustments_table import read_corrections
 from boursomatic_assets.storage.content import read_content
 from boursomatic_assets.storage.database import UpsertCounts
@@ -23,7 +23,7 @@ from boursomatic_assets.storage.market_tables import (
 from boursomatic_assets.storage.panels import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from boursomatic_assets.storage.adjustments_table import Corrections
     from boursomatic_assets.storage.database import Database
@@ -79,7 +79,7 @@ def update_features(database: Database, code: str, note: Callable[[str], None]) 
     require_history(wanted)
     due = _due(database, wanted)
     counts, removed, rows = UpsertCounts(0, 0, 0), 0, 0
-    for symbols in _batches(due):
+    for symbols in symbol_groups(due, ROWS_AT_ONCE):
         computed = compute_features(read_usable_bars(database, _SOURCES, Part(symbols=symbols)))
         with database.bulk() as cursor:
             counts += upsert_features(cursor, computed)
@@ -109,12 +109,6 @@ def _due(database: Database, wanted: pl.DataFrame) -> pl.DataFrame:
     )
     current = (pl.col("inputs") == pl.col("inputs_before")) & (pl.col("outputs") == pl.col("stored"))
     return beside.filter(~current.fill_null(value=False)).select(wanted.columns)
-
-
-def _batches(due: pl.DataFrame) -> Iterator[list[str]]:
-    number = (pl.col("rows").cum_sum() - pl.col("rows")) // ROWS_AT_ONCE
-    for _, batch in due.group_by(number.alias("batch"), maintain_order=True):
-        yield batch["symbol"].to_list()
 
 
 def _record(database: Database, due: pl.DataFrame) -> None:
