@@ -36,6 +36,22 @@ class BoosterParameters(BaseModel):
     colsample_bytree: float = Field(0.8, gt=0, le=1, description="Share of the features drawn for a tree.")
 
 
+class WalkForward(BaseModel):
+    """How the experiment is trained again and again through time, for its record of skill."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    folds: int = Field(8, ge=1, le=99, description="Consecutive spans of sessions that are predicted.")
+    window: str = Field(
+        "expanding",
+        pattern="^(expanding|rolling)$",
+        description="Train on all sessions before a fold (expanding), or on as many as before the first (rolling).",
+    )
+    history_fraction: float = Field(
+        0.4, gt=0, lt=1, description="Share of the labelled sessions before the first fold: its least history."
+    )
+
+
 class Experiment(BaseModel):
     """One complete description of how bars become a judged model. Equal descriptions give equal models."""
 
@@ -55,6 +71,11 @@ class Experiment(BaseModel):
     regressor: BoosterParameters = Field(BoosterParameters(), description="LightGBM for the forward return.")
     seed: int = Field(42, ge=0, description="Seed of both models' row and feature sampling.")
     cost_bps: _Number = Field(10.0, ge=0, description="Trading cost in basis points of each side's turnover.")
+    benchmark: str | None = Field(
+        None, description="Symbol of an index or fund whose own return stands beside the books; never trained on."
+    )
+    bootstrap_draws: int = Field(2000, ge=100, le=100_000, description="Draws behind each bootstrap interval.")
+    walk_forward: WalkForward = Field(WalkForward(), description="Folds of the record of skill.")
 
     @model_validator(mode="after")
     def _thresholds_and_fractions_leave_room(self) -> Self:
@@ -110,9 +131,12 @@ class Experiment(BaseModel):
         return _hash(self.model_dump(mode="json"))
 
 
-_LABELS = ("lookback_days", "features", "horizon", "buy_threshold", "sell_threshold")
+_LABELS = ("lookback_days", "features", "horizon", "buy_threshold", "sell_threshold", "benchmark")
 _SETS = (*_LABELS, "train_fraction", "validation_fraction", "embargo")
+_MODELS = (*_SETS, "classifier", "regressor", "seed")
 _WHOLE = tuple(Experiment.model_fields)
+# What is found out on the three sets; how the folds lie changes none of it.
+_JUDGED = tuple(name for name in _WHOLE if name != "walk_forward")
 _SHAPED_BY: dict[str, tuple[str, ...]] = {
     "labels": _LABELS,
     "train_set": _SETS,
@@ -120,8 +144,18 @@ _SHAPED_BY: dict[str, tuple[str, ...]] = {
     "test_set": _SETS,
     "classifier": (*_SETS, "classifier", "seed"),
     "regressor": (*_SETS, "regressor", "seed"),
-    "feature_importance": (*_SETS, "classifier", "regressor", "seed"),
-    "metrics": _WHOLE,
+    "feature_importance": _MODELS,
+    "predictions": _MODELS,
+    "threshold": (*_MODELS, "bootstrap_draws"),
+    "baselines": (*_SETS, "classifier", "seed"),
+    "metrics": _JUDGED,
+    "portfolio": _JUDGED,
+    "positions": _JUDGED,
+    "trades": _JUDGED,
+    "evaluation": _JUDGED,
+    "walk_forward": (*_LABELS, "embargo", "classifier", "regressor", "seed", "walk_forward"),
+    "walk_forward_summary": _WHOLE,
+    "report": _WHOLE,
     "model_version": _WHOLE,
 }
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from boursomatic_assets.core.experiment import BoosterParameters, Experiment
+from boursomatic_assets.core.experiment import BoosterParameters, Experiment, WalkForward
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.errors import ConfigurationError
 
@@ -31,6 +31,9 @@ OTHER: dict[str, Any] = {
     "regressor": BoosterParameters(num_leaves=15),
     "seed": 7,
     "cost_bps": 20.0,
+    "benchmark": "SPY",
+    "bootstrap_draws": 500,
+    "walk_forward": WalkForward(folds=4),
 }
 OTHER_BOOSTER: dict[str, Any] = {
     "n_estimators": 50,
@@ -42,7 +45,7 @@ OTHER_BOOSTER: dict[str, Any] = {
     "subsample_freq": 2,
     "colsample_bytree": 1.0,
 }
-LABEL_FIELDS = {"lookback_days", "features", "horizon", "buy_threshold", "sell_threshold"}
+LABEL_FIELDS = {"lookback_days", "features", "horizon", "buy_threshold", "sell_threshold", "benchmark"}
 SET_FIELDS = LABEL_FIELDS | {"train_fraction", "validation_fraction", "embargo"}
 SHAPED_BY = {
     "instruments": set(),
@@ -55,7 +58,17 @@ SHAPED_BY = {
     "classifier": SET_FIELDS | {"classifier", "seed"},
     "regressor": SET_FIELDS | {"regressor", "seed"},
     "feature_importance": SET_FIELDS | {"classifier", "regressor", "seed"},
-    "metrics": set(OTHER),
+    "predictions": SET_FIELDS | {"classifier", "regressor", "seed"},
+    "threshold": SET_FIELDS | {"classifier", "regressor", "seed", "bootstrap_draws"},
+    "baselines": SET_FIELDS | {"classifier", "seed"},
+    "metrics": set(OTHER) - {"walk_forward"},
+    "portfolio": set(OTHER) - {"walk_forward"},
+    "positions": set(OTHER) - {"walk_forward"},
+    "trades": set(OTHER) - {"walk_forward"},
+    "evaluation": set(OTHER) - {"walk_forward"},
+    "walk_forward": LABEL_FIELDS | {"embargo", "classifier", "regressor", "seed", "walk_forward"},
+    "walk_forward_summary": set(OTHER),
+    "report": set(OTHER),
     "model_version": set(OTHER),
 }
 
@@ -84,6 +97,9 @@ def test_the_defaults_are_the_products_reference_configuration() -> None:
         "regressor": booster,
         "seed": 42,
         "cost_bps": 10.0,
+        "benchmark": None,
+        "bootstrap_draws": 2000,
+        "walk_forward": {"folds": 8, "window": "expanding", "history_fraction": 0.4},
     }
 
 
@@ -140,7 +156,10 @@ def test_equal_experiments_have_an_equal_hash_however_they_were_written(
 
 def test_the_hash_is_that_of_the_canonical_json() -> None:
     # keys in alphabetical order, no spaces
-    text = b'{"buy_threshold":0.05,"features":["ret_1d"],"horizon":20,"lookback_days":2000,"sell_threshold":-0.02}'
+    text = (
+        b'{"benchmark":null,"buy_threshold":0.05,"features":["ret_1d"],"horizon":20,"lookback_days":2000,'
+        b'"sell_threshold":-0.02}'
+    )
     assert Experiment(features=("ret_1d",)).fingerprint_for("labels") == hashlib.sha256(text).hexdigest()
 
 
@@ -217,6 +236,10 @@ def test_an_experiment_survives_the_way_through_json() -> None:
         ({"regressor": {"subsample": 1.1}}, "regressor.subsample"),
         ({"regressor": {"subsample_freq": 0}}, "regressor.subsample_freq"),
         ({"regressor": {"colsample_bytree": 0.0}}, "regressor.colsample_bytree"),
+        ({"bootstrap_draws": 99}, "bootstrap_draws"),
+        ({"walk_forward": {"folds": 0}}, "walk_forward.folds"),
+        ({"walk_forward": {"window": "sliding"}}, "walk_forward.window"),
+        ({"walk_forward": {"history_fraction": 1.0}}, "walk_forward.history_fraction"),
         ({"classifier": {"bagging": 1}}, "classifier.bagging"),
         ({"horizons": 20}, "horizons"),
     ],
