@@ -11,14 +11,8 @@ import polars as pl
 
 from boursomatic_assets.core.labels import CLASS_NAMES, label_mix
 from boursomatic_assets.core.models import FittedModel, predict_panel
-from boursomatic_assets.core.portfolio import (
-    TrancheBook,
-    annual_return,
-    max_drawdown,
-    sharpe_ratio,
-    total_return,
-    tranche_book,
-)
+from boursomatic_assets.core.performance import annual_return, max_drawdown, sharpe_ratio, total_return
+from boursomatic_assets.core.portfolio import TrancheBook, tranche_book
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.experiment import Experiment

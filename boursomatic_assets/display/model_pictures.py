@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from boursomatic_assets.core.portfolio import drawdown, max_drawdown, total_return, wealth
+from boursomatic_assets.core.performance import drawdown, max_drawdown, total_return, wealth
 from boursomatic_assets.display.canvas import (
     CLASSIFIER_COLOUR,
     FAINT,

@@ -22,7 +22,8 @@ from boursomatic_assets.core.features import compute_features
 from boursomatic_assets.core.labels import LABEL_TYPE, label_panel
 from boursomatic_assets.core.metrics import Evaluation, evaluate
 from boursomatic_assets.core.models import FittedModel, fit_classifier, fit_regressor, predict_panel
-from boursomatic_assets.core.portfolio import annual_return, max_drawdown, sharpe_ratio, total_return, tranche_book
+from boursomatic_assets.core.performance import annual_return, max_drawdown, sharpe_ratio, total_return
+from boursomatic_assets.core.portfolio import tranche_book
 from boursomatic_assets.core.splits import split_panel
 from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars, weekdays
 
