@@ -47,4 +47,10 @@ OWN_COLUMNS = {
         "round_id", "symbol", "outcome", "source", "rows", "first", "last", "detail", "fetched_at",
     ),
     "feature_state": ("symbol", "inputs", "outputs", "computed_at"),
+    "universe_members": ("symbol", "member_from", "member_until", "created_at"),
+    "trials": (
+        "id", "params_hash", "experiment", "data_version", "symbols", "first_session", "last_session",
+        "test_first", "test_last", "sharpe", "rank_ic", "matched_lift", "accuracy", "version", "run_id",
+        "created_at",
+    ),
 }  # fmt: skip
