@@ -1,0 +1,274 @@
+"""Inference on few, overlapping observations: errors, intervals and p-values that hold when nothing is there.
+
+Sessions whose labels look `horizon` sessions ahead share most of what they look at: some hundred sessions hold some
+ten independent observations. Normal tables reject such nulls far too often. Here every statistic is read against
+its own distribution under the null for that many sessions, that overlap and that lag, drawn once with a fixed seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from boursomatic_assets.errors import NonFiniteReturnsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REFERENCE_DRAWS = 8_000
+REFERENCE_SEED = 20_18
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class MeanTest:
+    """A mean with what is known of its error.
+
+    Attributes
+    ----------
+    value : float
+        The mean, or the ratio of means.
+    error : float
+        Its standard error, robust to autocorrelation.
+    statistic : float
+        Distance from the value under the null, in standard errors.
+    p_value : float
+        Chance of a statistic at least so large where the null holds; one-sided, against "greater".
+    low, high : float
+        95 % interval.
+    """
+
+    value: float
+    error: float
+    statistic: float
+    p_value: float
+    low: float
+    high: float
+
+
+UNDEFINED = MeanTest(*[float("nan")] * 6)
+
+
+def newey_west_error(values: np.ndarray, lag: int) -> float:
+    """Standard error of a mean, robust to heteroskedasticity and autocorrelation.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+    lag : int
+        Autocovariances up to this lag count, with Bartlett weights.
+
+    Returns
+    -------
+    float
+        sqrt((g_0 + 2 sum_j (1 - j / (lag + 1)) g_j) / n) with g_j = sum_t e_t e_(t-j) / n and e = values - mean.
+
+    Notes
+    -----
+    Newey and West (1987), Econometrica 55. The weighted sum of autocovariances equals the mean square of all sums
+    over `lag` + 1 neighbours, the form computed here.
+    """
+    return float(_bartlett_errors(np.asarray(values, dtype=np.float64)[None, :], lag)[0])
+
+
+def _bartlett_errors(rows: np.ndarray, lag: int) -> np.ndarray:
+    """Newey-West errors of the mean of each row, shape (n_rows,)."""
+    count, width = rows.shape[1], min(lag, rows.shape[1] - 1) + 1
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    sums = np.concatenate([np.zeros((len(rows), width)), centred.cumsum(axis=1)], axis=1)
+    # Windows that hang over the end stop at it: behind the last value there are zeros.
+    sums = np.concatenate([sums, np.repeat(sums[:, -1:], width - 1, axis=1)], axis=1)
+    windows = sums[:, width:] - sums[:, :-width]
+    # Weights 1 - j / width belong to the lag wanted, also where fewer values than lags are there.
+    return np.sqrt(np.square(windows).sum(axis=1) / width) / count
+
+
+@lru_cache(maxsize=64)
+def _reference(count: int, overlap: int, lag: int) -> np.ndarray:
+    """Absolute statistics of means of moving sums of `overlap` independent normal values, in rising order."""
+    random = np.random.default_rng(REFERENCE_SEED)
+    shocks = random.standard_normal((REFERENCE_DRAWS, count + overlap - 1), dtype=np.float32).astype(np.float64)
+    sums = np.concatenate([np.zeros((REFERENCE_DRAWS, 1)), shocks.cumsum(axis=1)], axis=1)
+    rows = sums[:, overlap:] - sums[:, :-overlap]
+    statistics = np.abs(rows.mean(axis=1)) / _bartlett_errors(rows, lag)
+    statistics.sort()
+    statistics.flags.writeable = False
+    return statistics
+
+
+def overlap_test(values: np.ndarray, overlap: int, lag: int, null: float = 0.0) -> MeanTest:
+    """Test whether a mean of overlapping observations is above a value.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_sessions,)
+        One value per session, in time order.
+    overlap : int
+        How many neighbouring values share what they look at: the horizon for outcomes over it, 1 for daily returns.
+    lag : int
+        Lag of the Newey-West error, at least `overlap` - 1.
+    null : float
+        The mean where nothing is there.
+
+    Returns
+    -------
+    MeanTest
+        NaN throughout for fewer than `overlap` + 2 values, or values that do not vary.
+
+    Notes
+    -----
+    The statistic is Newey and West's. It is compared with the same statistic of moving sums of `overlap` independent
+    normal values, as many as there are here: the finite-sample counterpart of fixed-b asymptotics (Kiefer and
+    Vogelsang 2005, Econometric Theory 21), for the dependence that overlapping horizons have by construction.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    _require_finite(values)
+    if len(values) < overlap + 2 or values.max() == values.min():
+        return UNDEFINED
+    value, error = float(values.mean()), newey_west_error(values, lag)
+    return _tested(value, value - null, error, _reference(len(values), overlap, lag))
+
+
+def ratio_test(
+    numerators: np.ndarray, denominators: np.ndarray, overlap: int, lag: int, null: float = 1.0
+) -> MeanTest:
+    """Test whether a ratio of sums over sessions is above a value.
+
+    Parameters
+    ----------
+    numerators, denominators : ndarray of shape (n_sessions,)
+        What each session adds to both sums, such as the hits among its calls and the hits to expect.
+    overlap, lag, null
+        As in `overlap_test`.
+
+    Returns
+    -------
+    MeanTest
+        Of sum(numerators) / sum(denominators). NaN throughout where the denominators sum to zero.
+
+    Notes
+    -----
+    Linearised (delta method): the ratio deviates from `null` by the mean of numerator - null x denominator, over the
+    mean denominator.
+    """
+    numerators, denominators = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
+    whole = float(denominators.mean()) if len(denominators) else 0.0
+    if whole == 0:
+        return UNDEFINED
+    tested = overlap_test((numerators - null * denominators) / whole, overlap, lag)
+    value = float(numerators.mean()) / whole
+    around = overlap_test((numerators - value * denominators) / whole, overlap, lag)
+    return MeanTest(
+        value, around.error, tested.statistic, tested.p_value, value + around.low, value + around.high
+    )
+
+
+def _tested(value: float, distance: float, error: float, reference: np.ndarray) -> MeanTest:
+    if error == 0:
+        return UNDEFINED
+    statistic = distance / error
+    beyond = (len(reference) - np.searchsorted(reference, abs(statistic), side="left") + 1) / (len(reference) + 1)
+    p_value = beyond / 2 if statistic > 0 else 1 - beyond / 2
+    width = float(np.quantile(reference, CONFIDENCE)) * error
+    return MeanTest(value, error, statistic, float(p_value), value - width, value + width)
+
+
+def _require_finite(values: np.ndarray) -> None:
+    broken = ~np.isfinite(values)
+    if broken.any():
+        position = int(np.flatnonzero(broken)[0])
+        message = f"a test needs finite values; found {values[position]} at position {position} of {len(values)}"
+        raise NonFiniteReturnsError(message)
+
+
+def diebold_mariano(
+    losses_of_model: np.ndarray, losses_of_baseline: np.ndarray, overlap: int, lag: int
+) -> MeanTest:
+    """Test whether a model's losses are lower than a baseline's.
+
+    Parameters
+    ----------
+    losses_of_model, losses_of_baseline : ndarray of shape (n_sessions,)
+        Losses of the same sessions, the lower the better; the negative return of a book is a loss.
+    overlap, lag
+        As in `overlap_test`.
+
+    Returns
+    -------
+    MeanTest
+        Of baseline - model: positive where the model is better.
+
+    Notes
+    -----
+    Diebold and Mariano (1995), Journal of Business & Economic Statistics 13, with the reference distribution of
+    `overlap_test` in place of the normal one, after Harvey, Leybourne and Newbold (1997).
+    """
+    return overlap_test(np.asarray(losses_of_baseline) - np.asarray(losses_of_model), overlap, lag)
+
+
+def clark_west_terms(realised: np.ndarray, forecast: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """What each forecast adds to the adjusted difference of squared errors, shape of the inputs.
+
+    (y - f0)^2 - (y - f1)^2 + (f1 - f0)^2 = 2 (y - f0) (f1 - f0), for a baseline f0 that the model nests.
+
+    Notes
+    -----
+    Clark and West (2007), Journal of Econometrics 138. Where there is nothing to know, a model with more parameters
+    has the larger squared error by the noise it fitted; without the adjustment the null would never be rejected.
+    """
+    return np.asarray(2.0 * (realised - baseline) * (forecast - baseline))
+
+
+def bootstrap_weights(count: int, block: int, draws: int, seed: int) -> np.ndarray:
+    """Draw how often each session occurs in resampled histories, shape (draws, count).
+
+    Notes
+    -----
+    Stationary bootstrap: blocks of geometric length, `block` sessions on average, wrapped around the end. Politis
+    and Romano (1994), Journal of the American Statistical Association 89.
+    """
+    random = np.random.default_rng(seed)
+    position = np.arange(count)
+    jumps = random.random((draws, count)) < 1.0 / block
+    jumps[:, 0] = True
+    begun = np.maximum.accumulate(np.where(jumps, position, 0), axis=1)
+    starts = np.take_along_axis(random.integers(0, count, (draws, count)), begun, axis=1)
+    drawn = (starts + position - begun) % count
+    drawn += np.arange(draws)[:, None] * count
+    return np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count)
+
+
+def superior_predictive_ability(
+    returns: np.ndarray, others: Mapping[str, np.ndarray], block: int, draws: int, seed: int
+) -> float:
+    """Test whether any of several books earns more than one book, counting that they were looked at together.
+
+    Parameters
+    ----------
+    returns : ndarray of shape (n_sessions,)
+        Daily returns of the book that the others are held against.
+    others : mapping of str to ndarray of shape (n_sessions,)
+    block : int
+        Mean length of the bootstrap's blocks, in sessions.
+    draws, seed : int
+
+    Returns
+    -------
+    float
+        p-value of the null that none of the others is better; NaN where none of them differs.
+
+    Notes
+    -----
+    Hansen (2005), Journal of Business & Economic Statistics 23; the consistent p-value, as `arch` computes it.
+    """
+    from arch.bootstrap import SPA
+
+    differing = [np.asarray(other) for other in others.values() if np.ptp(np.asarray(other) - returns) > 0]
+    if not differing or len(returns) < 2 * block:
+        return float("nan")
+    test = SPA(-np.asarray(returns), -np.column_stack(differing), block_size=block, reps=draws, seed=seed)
+    test.compute()
+    return float(test.pvalues["consistent"])
