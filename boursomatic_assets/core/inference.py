@@ -76,13 +76,12 @@ def newey_west_error(values: np.ndarray, lag: int) -> float:
 
 def _bartlett_errors(rows: np.ndarray, lag: int) -> np.ndarray:
     """Newey-West errors of the mean of each row, shape (n_rows,)."""
-    count, width = rows.shape[1], min(lag, rows.shape[1] - 1) + 1
+    count, width = rows.shape[1], lag + 1
     centred = rows - rows.mean(axis=1, keepdims=True)
     sums = np.concatenate([np.zeros((len(rows), width)), centred.cumsum(axis=1)], axis=1)
-    # Windows that hang over the end stop at it: behind the last value there are zeros.
+    # Windows that hang over an end stop at it: before the first value and behind the last there are zeros.
     sums = np.concatenate([sums, np.repeat(sums[:, -1:], width - 1, axis=1)], axis=1)
     windows = sums[:, width:] - sums[:, :-width]
-    # Weights 1 - j / width belong to the lag wanted, also where fewer values than lags are there.
     return np.sqrt(np.square(windows).sum(axis=1) / width) / count
 
 
@@ -120,9 +119,10 @@ def overlap_test(values: np.ndarray, overlap: int, lag: int, null: float = 0.0) 
 
     Notes
     -----
-    The statistic is Newey and West's. It is compared with the same statistic of moving sums of `overlap` independent
-    normal values, as many as there are here: the finite-sample counterpart of fixed-b asymptotics (Kiefer and
-    Vogelsang 2005, Econometric Theory 21), for the dependence that overlapping horizons have by construction.
+    The statistic is Newey and West's. It is compared with the same statistic of moving sums of `overlap`
+    independent normal values, as many as there are here: the finite-sample counterpart of fixed-b asymptotics
+    (Kiefer and Vogelsang 2005, Econometric Theory 21), for the dependence that overlapping horizons have by
+    construction.
     """
     values = np.asarray(values, dtype=np.float64)
     _require_finite(values)
@@ -151,8 +151,8 @@ def ratio_test(
 
     Notes
     -----
-    Linearised (delta method): the ratio deviates from `null` by the mean of numerator - null x denominator, over the
-    mean denominator.
+    Linearised (delta method): the ratio deviates from `null` by the mean of numerator - null x denominator, over
+    the mean denominator.
     """
     numerators, denominators = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
     whole = float(denominators.mean()) if len(denominators) else 0.0
@@ -161,9 +161,7 @@ def ratio_test(
     tested = overlap_test((numerators - null * denominators) / whole, overlap, lag)
     value = float(numerators.mean()) / whole
     around = overlap_test((numerators - value * denominators) / whole, overlap, lag)
-    return MeanTest(
-        value, around.error, tested.statistic, tested.p_value, value + around.low, value + around.high
-    )
+    return MeanTest(value, around.error, tested.statistic, tested.p_value, value + around.low, value + around.high)
 
 
 def _tested(value: float, distance: float, error: float, reference: np.ndarray) -> MeanTest:
