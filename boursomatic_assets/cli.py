@@ -12,9 +12,11 @@ import typer
 from boursomatic_assets.commands.adjustments import adjustments
 from boursomatic_assets.commands.database import db
 from boursomatic_assets.commands.dev import dev
+from boursomatic_assets.commands.experiments import experiments
 from boursomatic_assets.commands.models import models
 from boursomatic_assets.commands.opening import console, errors, open_database
 from boursomatic_assets.commands.universe import universe
+from boursomatic_assets.commands.verify import verify
 from boursomatic_assets.errors import BoursomaticError
 
 # Dagster, polars and LightGBM are imported by the commands that need them: --help answers at once.
@@ -36,9 +38,11 @@ app = typer.Typer(
     "BOURSOMATIC_THREADS.",
 )
 app.command()(dev)
+app.command()(verify)
 app.add_typer(universe, name="universe")
 app.add_typer(adjustments, name="adjustments")
 app.add_typer(models, name="models")
+app.add_typer(experiments, name="experiments")
 app.add_typer(db, name="db")
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Dagster's log, and the traceback of an error.")]

@@ -90,9 +90,15 @@ def active_version(database: Database) -> ModelRow | None:
     return next(iter(_rows(database, "WHERE is_active")), None)
 
 
-def _rows(database: Database, condition: str) -> list[ModelRow]:
+def find_version(database: Database, version: str) -> ModelRow | None:
+    """The row of a version; None where there is no such version."""
+    return next(iter(_rows(database, "WHERE version = :version", version=version)), None)
+
+
+def _rows(database: Database, condition: str, **parameters: str) -> list[ModelRow]:
+    query = sa.text(f"SELECT {_COLUMNS} FROM model_versions {condition}")  # noqa: S608
     with database.connection() as connection:
-        rows = connection.execute(sa.text(f"SELECT {_COLUMNS} FROM model_versions {condition}")).mappings().all()  # noqa: S608
+        rows = connection.execute(query, parameters).mappings().all()
     return [
         ModelRow(
             version=row["version"],

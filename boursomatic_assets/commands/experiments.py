@@ -1,0 +1,31 @@
+"""The commands `boursomatic experiments`: every training that was tried, side by side."""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from boursomatic_assets.commands.opening import console, open_database
+
+experiments = typer.Typer(help="The ledger of experiments that were tried.", no_args_is_help=True)
+
+
+@experiments.command("list")
+def list_experiments(
+    as_json: Annotated[bool, typer.Option("--json", help="Whole experiments and figures, as JSON.")] = False,  # noqa: FBT002 (typer)
+) -> None:
+    """Show what was tried and what came of it, the newest first, also where no version was recorded."""
+    from boursomatic_assets.display.trials import trials_report
+    from boursomatic_assets.storage.trials_table import count_trials, list_trials
+
+    _, database = open_database()
+    trials = list_trials(database)
+    if as_json:
+        typer.echo(json.dumps([asdict(trial) for trial in trials], indent=2, default=str, allow_nan=False))
+    elif trials:
+        counted = count_trials(database, trials[0].test_first, trials[0].test_last)
+        for shown in trials_report(trials, counted.count):
+            console.print(shown, soft_wrap=True)
+    else:
+        console.print("No experiment was tried yet: [bold]boursomatic materialize[/bold]")

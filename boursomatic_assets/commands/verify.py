@@ -1,0 +1,152 @@
+"""The command `boursomatic verify`: make a recorded version again and compare, byte for byte."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from boursomatic_assets.commands.opening import console, errors, open_database
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    import polars as pl
+
+    from boursomatic_assets.core.experiment import Experiment
+    from boursomatic_assets.core.model_version import Bundle
+    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.model_table import ModelRow
+
+ACTIVE = "active"
+
+
+def verify(
+    version: Annotated[str, typer.Argument(help="As `boursomatic models list` shows it, or active.")] = ACTIVE,
+    *,
+    against_database: Annotated[
+        bool,
+        typer.Option(
+            "--against-database",
+            help="Train nothing: say which bars have changed in the database since the version was trained.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything that was found, as JSON.")] = False,
+) -> None:
+    """Retrain a version from its snapshot and compare models and figures with the recorded ones, byte for byte.
+
+    Ends with 0 where nothing differs, else with 1.
+
+    For example:
+
+      boursomatic verify
+
+      boursomatic verify 20260102_030405_abcdef
+
+      boursomatic verify --against-database
+    """
+    settings, database = open_database()
+    row = _recorded(database, version)
+    bundle, labels = _open(row)
+    if against_database:
+        same = _show_changes(database, row, bundle, labels, as_json=as_json)
+    else:
+        same = _show_parts(row, bundle, labels, settings.threads, as_json=as_json)
+    if not same:
+        raise typer.Exit(1)
+
+
+def _recorded(database: "Database", version: str) -> "ModelRow":
+    from boursomatic_assets.errors import MissingArtifactError
+    from boursomatic_assets.storage.model_table import active_version, find_version
+
+    row = active_version(database) if version == ACTIVE else find_version(database, version)
+    if row is None:
+        what = "no version is active" if version == ACTIVE else f"there is no version {version!r}"
+        message = f"{what}; see what there is: boursomatic models list"
+        raise MissingArtifactError(message)
+    return row
+
+
+def _open(row: "ModelRow") -> "tuple[Bundle, pl.DataFrame]":
+    """The bundle and its snapshot, every digest compared."""
+    from upath import UPath
+
+    from boursomatic_assets.storage.model_store import open_bundle
+    from boursomatic_assets.storage.snapshots import Snapshot, read_snapshot
+
+    bundle = open_bundle(row.model_path, row.manifest_sha256)
+    # Beside the bundle, wherever new artifacts go today.
+    root = UPath(row.model_path).parent.parent
+    return bundle, read_snapshot(root, Snapshot.named_by(bundle.manifest))
+
+
+def _show_parts(row: "ModelRow", bundle: "Bundle", labels: "pl.DataFrame", threads: int, *, as_json: bool) -> bool:
+    from boursomatic_assets.core.reproduction import changed_surroundings, compare_parts
+    from boursomatic_assets.core.retraining import retrain
+    from boursomatic_assets.display.verification import parts_report
+    from boursomatic_assets.storage.model_store import code_revision, package_versions
+
+    with errors.status(f"Retraining {row.version} on {labels.height:,} rows as they were then"):
+        parts = compare_parts(bundle, retrain(labels, bundle.experiment, threads))
+    changed = changed_surroundings(bundle.manifest, code_revision(), package_versions())
+    identical = all(part.is_identical for part in parts)
+    if as_json:
+        found = {
+            "version": row.version,
+            "identical": identical,
+            "parts": [{**asdict(part), "identical": part.is_identical} for part in parts],
+            "changed_since": [asdict(change) for change in changed],
+        }
+        _print_json(found)
+    else:
+        for shown in parts_report(row.version, parts, changed):
+            console.print(shown, soft_wrap=True)
+    return identical
+
+
+def _show_changes(
+    database: "Database", row: "ModelRow", bundle: "Bundle", labels: "pl.DataFrame", *, as_json: bool
+) -> bool:
+    from boursomatic_assets.core.reproduction import changes_by_symbol, compare_panels
+    from boursomatic_assets.display.verification import changes_report
+
+    with errors.status(f"Comparing {labels.height:,} rows of {row.version} with the database"):
+        today = _labels_today(database, bundle.experiment, labels["session"].min())  # type: ignore[arg-type]
+        changes = compare_panels(labels, today, bundle.experiment.features)
+    by_symbol = changes_by_symbol(changes)
+    if as_json:
+        found = {
+            "version": row.version,
+            "rows": labels.height,
+            "changed_rows": changes.height,
+            "symbols": _rows(by_symbol),
+            "bars": _rows(changes),
+        }
+        _print_json(found)
+    else:
+        for shown in changes_report(row.version, labels, by_symbol):
+            console.print(shown, soft_wrap=True)
+    return changes.is_empty()
+
+
+def _labels_today(database: "Database", experiment: "Experiment", since: "date") -> "pl.DataFrame":
+    """The label panel that the database gives now, from the session on with which the snapshot begins."""
+    from boursomatic_assets.core.labels import label_panel
+    from boursomatic_assets.storage.market_tables import read_features, read_usable_bars
+    from boursomatic_assets.storage.panels import Part
+
+    part = Part(since=since)
+    features = read_features(database, experiment.features, part)
+    return label_panel(features, read_usable_bars(database, ("close", "exchange"), part), experiment)
+
+
+def _rows(frame: "pl.DataFrame") -> list[dict[str, Any]]:
+    import polars as pl
+
+    return frame.with_columns(pl.col(pl.Date).cast(pl.String)).rows(named=True)
+
+
+def _print_json(found: dict[str, Any]) -> None:
+    # Unwrapped and without colours, for a program to read.
+    typer.echo(json.dumps(found, indent=2, allow_nan=False))
