@@ -23,9 +23,11 @@ from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.market_data import check_bars
-from boursomatic_assets.core.metrics import evaluate
+from boursomatic_assets.core.metrics import measure
 from boursomatic_assets.core.models import fit_classifier, fit_regressor, model_matrix
+from boursomatic_assets.core.predictions import predict_sets
 from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.core.threshold import threshold_of
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage import market_tables
@@ -149,7 +151,9 @@ def _measure_core(watch: Stopwatch, settings: Settings) -> int:
     with watch.stage("floor: LightGBM alone, both models", split.train.height):
         models = (fit_classifier(split.train, experiment), fit_regressor(split.train, experiment))
     with watch.stage("predict and evaluate", labels.height):
-        evaluate(split.sets(), labels, models, experiment)
+        predictions = predict_sets({"validation": split.validation, "test": split.test}, *models)
+        tau = threshold_of(predictions, experiment).tau
+        measure(predictions, tau, split.train, models[0], labels, experiment)
     return rows
 
 

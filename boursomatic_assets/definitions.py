@@ -4,7 +4,16 @@ from typing import Any
 
 import dagster as dg
 
-from boursomatic_assets.assets import features, labels, market_data, metrics, model_version, models, splits
+from boursomatic_assets.assets import (
+    features,
+    labels,
+    market_data,
+    metrics,
+    model_version,
+    models,
+    predictions,
+    splits,
+)
 from boursomatic_assets.automation.jobs import JOBS
 from boursomatic_assets.automation.schedules import SCHEDULES
 from boursomatic_assets.storage.io_managers import (
@@ -15,7 +24,7 @@ from boursomatic_assets.storage.io_managers import (
 )
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 
-MODULES = [market_data, features, labels, splits, models, metrics, model_version]
+MODULES = [market_data, features, labels, splits, models, predictions, metrics, model_version]
 
 # Configured at launch, so that one change in the Launchpad reaches assets and IO managers alike.
 _experiment = ExperimentResource.configure_at_launch()

@@ -6,10 +6,10 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import classification, performance, portfolio
 from boursomatic_assets.core import metrics as core
-from boursomatic_assets.core import portfolio
 from boursomatic_assets.core.labels import CLASS_NAMES
-from boursomatic_assets.core.metrics import evaluate
+from boursomatic_assets.core.metrics import measure
 from boursomatic_assets.core.model_version import sha256, strict_json
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.core.models import feature_importance as rank_features
@@ -27,16 +27,15 @@ _DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "p
     group_name="metrics",
     kinds={"scikitlearn", "json"},
     owners=OWNERS,
-    code_version=code_version(core, portfolio),
+    code_version=code_version(core, classification, performance, portfolio),
     io_manager_key="figures",
     ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]})},
 )
 def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
+    predictions: pl.DataFrame,
+    threshold: dict[str, Any],
     classifier: FittedModel,
-    regressor: FittedModel,
     train_set: pl.DataFrame,
-    validation_set: pl.DataFrame,
-    test_set: pl.DataFrame,
     labels: pl.DataFrame,
     experiment: ExperimentResource,
 ) -> dg.Output[dict[str, Any]]:
@@ -45,8 +44,7 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     `sharpe_ratio`, `max_drawdown`, `mean_return` and `total_return` are the validation set's; those of the test
     set begin with `test_`.
     """
-    sets = {"train_set": train_set, "validation_set": validation_set, "test_set": test_set}
-    found = evaluate(sets, labels, (classifier, regressor), experiment.value())
+    found = measure(predictions, threshold["tau"], train_set, classifier, labels, experiment.value())
     value = found.to_json()
     shown = {name: figure for name, figure in found.figures.items() if not name.endswith(_DETAILS)}
     metadata = {

@@ -6,7 +6,17 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from boursomatic_assets.assets import OWNERS, code_version, features, labels, market_data, metrics, models, splits
+from boursomatic_assets.assets import (
+    OWNERS,
+    code_version,
+    features,
+    labels,
+    market_data,
+    metrics,
+    models,
+    predictions,
+    splits,
+)
 from boursomatic_assets.core import model_version as core
 from boursomatic_assets.core.model_version import build_bundle, sha256
 from boursomatic_assets.core.models import FittedModel
@@ -35,6 +45,8 @@ REQUIRED_CHECKS = {
         splits.sets_do_not_touch,
         models.probabilities_sum_to_one,
         models.forecasts_are_finite,
+        predictions.predictions_are_out_of_sample,
+        predictions.the_test_set_is_not_read,
         metrics.figures_are_possible,
     )
     for key in check.check_keys
@@ -46,7 +58,9 @@ _MADE_FROM = {
     "classifier": ["train_set"],
     "regressor": ["train_set"],
     "feature_importance": ["classifier", "regressor"],
-    "metrics": ["classifier", "regressor", *_SETS],
+    "predictions": ["classifier", "regressor", "validation_set", "test_set"],
+    "threshold": ["predictions"],
+    "metrics": ["predictions", "threshold", "classifier", "train_set"],
 }
 
 
@@ -60,6 +74,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     context: dg.AssetExecutionContext,
     classifier: FittedModel,
     regressor: FittedModel,
+    threshold: dict[str, Any],
     metrics: dict[str, Any],
     feature_importance: pl.DataFrame,
     experiment: ExperimentResource,
@@ -76,6 +91,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
         "experiment": settings.model_dump(mode="json"),
         "params_hash": settings.params_hash,
         "training_data": evidence,
+        "threshold": {name: threshold[name] for name in ("tau", "reason")},
         "code": code_revision(),
         "packages": package_versions(),
         "run_id": context.run.run_id,

@@ -22,6 +22,8 @@ Dependencies = dict[str, list[Column]]
 SETS = ("train_set", "validation_set", "test_set")
 # What the classifier and the regressor learn to predict.
 CLASS_TARGET, RETURN_TARGET = "label", "forward_return"
+# The feature that goes along with the predictions, to compare calls with rows as volatile.
+MATCHED_BY = "vol_20d"
 # What a label panel adds to the features, by the columns of the bars that decide the values.
 OUTCOMES = {RETURN_TARGET: "close", "label_end": "session", CLASS_TARGET: "close"}
 
@@ -72,7 +74,26 @@ def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
         **{name: _copies("labels", list(labels)) for name in SETS},
         "classifier": {name: _columns("train_set", [*features, CLASS_TARGET]) for name in probabilities},
         "regressor": {"predicted_return": _columns("train_set", [*features, RETURN_TARGET])},
+        "predictions": _predictions(probabilities, features),
     }
+
+
+def _predictions(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
+    """Keys and outcomes of both sets that the models have not seen, and what the models make of them."""
+    return {
+        **_of_both_sets(PANEL_KEY),
+        # Which of the two a row is of follows from its session.
+        "set": [(unseen, "session") for unseen in SETS[1:]],
+        **_of_both_sets([CLASS_TARGET, RETURN_TARGET, "label_end"]),
+        **_copies("classifier", probabilities),
+        "predicted_label": _columns("classifier", probabilities),
+        **_copies("regressor", ["predicted_return"]),
+        **_of_both_sets([name for name in features if name == MATCHED_BY]),
+    }
+
+
+def _of_both_sets(names: Sequence[str]) -> Dependencies:
+    return {name: [(unseen, name) for unseen in SETS[1:]] for name in names}
 
 
 def upstream_columns(asset: str, column: str, features: Sequence[str] = FEATURE_NAMES) -> list[list[Column]]:

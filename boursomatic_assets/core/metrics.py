@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from boursomatic_assets.core.labels import CLASS_NAMES, label_mix
-from boursomatic_assets.core.models import FittedModel, predict_panel
+from boursomatic_assets.core import classification
+from boursomatic_assets.core.classification import mean_of, ratio
+from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.performance import annual_return, max_drawdown, sharpe_ratio, total_return
 from boursomatic_assets.core.portfolio import TrancheBook, tranche_book
+from boursomatic_assets.core.predictions import SET_NAMES, classify_rows, set_of
+from boursomatic_assets.core.threshold import make_calls
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.experiment import Experiment
+    from boursomatic_assets.core.models import FittedModel
 
 Figures = dict[str, float]
-VOLATILITY = "vol_20d"
-DECILES = 10
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Metrics:
     """Everything measured on one pair of models.
 
     Attributes
@@ -33,15 +35,18 @@ class Evaluation:
     reports : dict of str to dict
         scikit-learn's classification report for `validation` and `test`.
     confusions : dict of str to list of list of int
-        Rows are the true class, columns the predicted one, both in the order of `CLASS_NAMES`.
+        Rows are the true class, columns the called one, both in the order of `CLASS_NAMES`.
     books : dict of str to TrancheBook
         The long-only book of each set's BUY calls.
+    tau : float or None
+        From this p(BUY) on a row was called BUY; None for the most probable class.
     """
 
     figures: Figures
     reports: dict[str, dict[str, Any]]
     confusions: dict[str, list[list[int]]]
     books: dict[str, TrancheBook]
+    tau: float | None
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON: a figure that is not finite is null, and `undefined` says why."""
@@ -50,6 +55,7 @@ class Evaluation:
         return {
             **figures,
             "undefined": undefined,
+            "threshold": self.tau,
             "classes": list(CLASS_NAMES),
             "classification_report_val": self.reports["validation"],
             "classification_report_test": self.reports["test"],
@@ -58,115 +64,110 @@ class Evaluation:
         }
 
 
-def evaluate(
-    sets: dict[str, pl.DataFrame],
+def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
+    predictions: pl.DataFrame,
+    tau: float | None,
+    train_set: pl.DataFrame,
+    classifier: FittedModel,
     closes: pl.DataFrame,
-    models: tuple[FittedModel, FittedModel],
     experiment: Experiment,
-) -> Evaluation:
-    """Measure a classifier and a regressor on the three sets.
+) -> Metrics:
+    """Measure what the models say of the two sets they have not seen.
 
     Parameters
     ----------
-    sets : dict of str to DataFrame
-        `train_set`, `validation_set` and `test_set`.
+    predictions : DataFrame
+        As `predict_sets` gives it.
+    tau : float or None
+        The decision rule, as `make_calls` takes it.
+    train_set : DataFrame
+        Gives the priors, and the accuracy on what was learned.
+    classifier : FittedModel
+        Calls the rows of the training set.
     closes : DataFrame
         Panel with `close` that covers the sets and the horizon after them, to mark the book to market.
-    models : tuple of FittedModel
-        Classifier and regressor.
     experiment : Experiment
 
     Returns
     -------
-    Evaluation
+    Metrics
         Figures named `train_…`, `val_…`, `test_…`; `precision_buy_…`, and for the validation set's book the
         unprefixed `sharpe_ratio`, `max_drawdown`, `mean_return`, `total_return`; with `equal_weight_` the same
         book holding every instrument, the baseline that needs no model.
     """
-    train, validation, test = (
-        predict_panel(sets[name], *models) for name in ("train_set", "validation_set", "test_set")
-    )
-    judged = {"validation": validation, "test": test}
+    train = make_calls(classify_rows(train_set, classifier), tau)
+    judged = {name: make_calls(set_of(predictions, name), tau) for name in SET_NAMES}
+    validation, test = judged["validation"], judged["test"]
     books = {
-        name: tranche_book(_buy_calls(panel), closes, experiment.horizon, experiment.cost_bps)
-        for name, panel in judged.items()
+        name: _book(panel.filter(pl.col("call") == "BUY"), closes, experiment) for name, panel in judged.items()
     }
-    everything = {
-        name: tranche_book(panel, closes, experiment.horizon, experiment.cost_bps) for name, panel in judged.items()
-    }
-    prior = _majority_class(train)
+    everything = {name: _book(panel, closes, experiment) for name, panel in judged.items()}
+    known_mean = mean_of(train_set["forward_return"].to_numpy())
     figures = {
-        **_classification("train", train, prior),
-        **_classification("val", validation, prior),
-        **_classification("test", test, prior),
-        "matched_lift_buy_val": _matched_lift(validation, sets["validation_set"]),
-        "matched_lift_buy_test": _matched_lift(test, sets["test_set"]),
-        **_regression("val", validation, train),
-        **_regression("test", test, train),
+        **_classification("train", train, train),
+        **_classification("val", validation, train),
+        **_classification("test", test, train),
+        "matched_lift_buy_val": classification.matched_lift(validation),
+        "matched_lift_buy_test": classification.matched_lift(test),
+        **_calibration("val", validation, train),
+        **_calibration("test", test, train),
+        **_regression("val", validation, known_mean),
+        **_regression("test", test, known_mean),
         **_portfolio("", books["validation"]),
         **_portfolio("test_", books["test"]),
         **_portfolio("equal_weight_", everything["validation"]),
         **_portfolio("test_equal_weight_", everything["test"]),
     }
-    return Evaluation(
+    return Metrics(
         figures=figures,
-        reports={name: _classification_report(panel) for name, panel in judged.items()},
-        confusions={name: _confusion(panel) for name, panel in judged.items()},
+        reports={name: classification.classification_report(panel) for name, panel in judged.items()},
+        confusions={name: classification.confusion_counts(panel) for name, panel in judged.items()},
         books=books,
+        tau=tau,
     )
 
 
-def _buy_calls(predictions: pl.DataFrame) -> pl.DataFrame:
-    return predictions.filter(pl.col("predicted_label") == "BUY").select("symbol", "session")
+def _book(calls: pl.DataFrame, closes: pl.DataFrame, experiment: Experiment) -> TrancheBook:
+    return tranche_book(calls.select("symbol", "session"), closes, experiment.horizon, experiment.cost_bps)
 
 
-def _majority_class(panel: pl.DataFrame) -> str:
-    mix = label_mix(panel)
-    return max(mix, key=lambda name: mix[name])
-
-
-def _classification(name: str, predictions: pl.DataFrame, prior: str) -> Figures:
+def _classification(name: str, panel: pl.DataFrame, train: pl.DataFrame) -> Figures:
     """Accuracy and BUY precision beside what needs no model.
 
     `majority` always names the set's own most frequent class, the strongest constant, known only afterwards;
     `prior` the training set's, the constant one could have chosen.
     """
-    label, call = predictions["label"].cast(pl.String), predictions["predicted_label"].cast(pl.String)
-    called = call == "BUY"
-    precision, base_rate = _mean((label == "BUY").filter(called)), _mean(label == "BUY")
+    called = panel.filter(pl.col("call") == "BUY")
+    precision, base_rate = classification.buy_precision(panel), classification.constant_accuracy(panel, "BUY")
+    majority, prior = classification.majority_class(panel), classification.majority_class(train)
     return {
-        f"{name}_accuracy": _mean(label == call),
-        f"{name}_majority_accuracy": _mean(label == _majority_class(predictions)),
-        f"{name}_prior_accuracy": _mean(label == prior),
+        f"{name}_accuracy": classification.accuracy(panel),
+        f"{name}_majority_accuracy": classification.constant_accuracy(panel, majority),
+        f"{name}_prior_accuracy": classification.constant_accuracy(panel, prior),
         f"precision_buy_{name}": precision,
         f"buy_base_rate_{name}": base_rate,
-        f"lift_buy_{name}": _ratio(precision, base_rate),
-        f"buy_calls_{name}": float(called.sum()),
-        f"mean_forward_return_buy_{name}": _mean(predictions["forward_return"].filter(called)),
+        f"lift_buy_{name}": ratio(precision, base_rate),
+        f"buy_calls_{name}": float(called.height),
+        f"mean_forward_return_buy_{name}": mean_of(called["forward_return"].to_numpy()),
     }
 
 
-def _matched_lift(predictions: pl.DataFrame, features: pl.DataFrame) -> float:
-    """BUY precision over the base rate of rows as volatile as the rows called.
+def _calibration(name: str, panel: pl.DataFrame, train: pl.DataFrame) -> Figures:
+    """How far the probabilities are from what happened, beside the training set's shares of the classes.
 
-    Within deciles of `vol_20d`, base rates are weighted as the BUY calls are. Volatile instruments cross both
-    thresholds more often: a model that knows only volatility has a raw lift above 1, and a matched lift of 1.
+    `calibration_error` is that of p(BUY), the probability that calls are made by.
     """
-    if VOLATILITY not in features.columns:
-        return math.nan
-    volatility = features[VOLATILITY].rank("ordinal")
-    rows = predictions.select(
-        decile=pl.Series((volatility - 1) * DECILES // len(volatility)),
-        buy=pl.col("label") == "BUY",
-        called=pl.col("predicted_label") == "BUY",
-    )
-    deciles = rows.group_by("decile", maintain_order=True).agg(pl.col("buy").mean(), pl.col("called").sum())
-    calls = float(deciles["called"].sum())
-    matched = _ratio(float((deciles["buy"] * deciles["called"]).sum()), calls)
-    return _ratio(_mean(rows["buy"].filter(rows["called"])), matched)
+    prior = classification.class_shares(train)
+    return {
+        f"{name}_log_loss": classification.log_loss(panel),
+        f"{name}_prior_log_loss": classification.log_loss_of_prior(panel, prior),
+        f"{name}_brier_score": classification.brier_score(panel),
+        f"{name}_brier_skill": classification.brier_skill(panel, prior),
+        f"{name}_calibration_error": classification.expected_calibration_error(panel),
+    }
 
 
-def _regression(name: str, predictions: pl.DataFrame, train: pl.DataFrame) -> Figures:
+def _regression(name: str, predictions: pl.DataFrame, known_mean: float) -> Figures:
     """Errors of the forecast.
 
     `r2` compares with the set's own mean, as scikit-learn does, which nobody knew beforehand; `r2_over_prior`
@@ -178,12 +179,11 @@ def _regression(name: str, predictions: pl.DataFrame, train: pl.DataFrame) -> Fi
     # Equal returns leave a residue of rounding around their mean: no variance to explain.
     varies = realised.max() > realised.min()
     spread = float(np.sum((realised - realised.mean()) ** 2)) if varies else 0.0
-    known_mean = float(np.mean(train["forward_return"].to_numpy()))
     return {
         f"{name}_mae": float(np.abs(error).mean()),
         f"{name}_rmse": float(np.sqrt(np.mean(error**2))),
-        f"{name}_r2": 1.0 - _ratio(squares, spread),
-        f"{name}_r2_over_prior": 1.0 - _ratio(squares, float(np.sum((realised - known_mean) ** 2))),
+        f"{name}_r2": 1.0 - ratio(squares, spread),
+        f"{name}_r2_over_prior": 1.0 - ratio(squares, float(np.sum((realised - known_mean) ** 2))),
     }
 
 
@@ -200,38 +200,6 @@ def _portfolio(prefix: str, book: TrancheBook) -> Figures:
         f"{prefix}exposure": float(book.exposure.mean()) if held else math.nan,
         f"{prefix}early_exits": float(book.early_exits),
     }
-
-
-def _classification_report(predictions: pl.DataFrame) -> dict[str, Any]:
-    from sklearn.metrics import classification_report
-
-    report: dict[str, Any] = classification_report(
-        predictions["label"].cast(pl.String).to_numpy(),
-        predictions["predicted_label"].cast(pl.String).to_numpy(),
-        labels=list(CLASS_NAMES),
-        output_dict=True,
-        zero_division=0.0,
-    )
-    return report
-
-
-def _confusion(predictions: pl.DataFrame) -> list[list[int]]:
-    from sklearn.metrics import confusion_matrix
-
-    matrix = confusion_matrix(
-        predictions["label"].cast(pl.String).to_numpy(),
-        predictions["predicted_label"].cast(pl.String).to_numpy(),
-        labels=list(CLASS_NAMES),
-    )
-    return [[int(count) for count in row] for row in matrix]
-
-
-def _mean(values: pl.Series) -> float:
-    return float(values.cast(pl.Float64).mean()) if len(values) else math.nan  # type: ignore[arg-type]
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
 
 
 def _why_undefined(name: str) -> str:

@@ -160,31 +160,6 @@ def _without_thread_count(text: str) -> str:
     return re.sub(r"^\[num_threads: -?\d+\]$", "[num_threads: 0]", text, flags=re.MULTILINE)
 
 
-def predict_panel(panel: pl.DataFrame, classifier: FittedModel, regressor: FittedModel) -> pl.DataFrame:
-    """Predict every row of a set with both models.
-
-    Parameters
-    ----------
-    panel : DataFrame
-        A set: keys, features, `forward_return`, `label_end` and `label`.
-    classifier, regressor : FittedModel
-
-    Returns
-    -------
-    DataFrame
-        Keys, `label`, `forward_return`, `probability_buy`, `probability_hold`, `probability_sell`,
-        `predicted_label` (the most probable class) and `predicted_return` (fraction).
-    """
-    probabilities = classifier.predict(panel)
-    calls = pl.Series(np.asarray(CLASS_NAMES)[probabilities.argmax(axis=1)], dtype=panel.schema["label"])
-    columns = {f"probability_{name.lower()}": probabilities[:, i] for i, name in enumerate(CLASS_NAMES)}
-    return panel.select("symbol", "session", "label", "forward_return").with_columns(
-        **{name: pl.Series(values) for name, values in columns.items()},
-        predicted_label=calls,
-        predicted_return=pl.Series(regressor.predict(panel)),
-    )
-
-
 def feature_importance(classifier: FittedModel, regressor: FittedModel) -> pl.DataFrame:
     """Gain and split count of each feature in both models, the classifier's most gainful first.
 

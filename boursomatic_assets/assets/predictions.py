@@ -1,0 +1,117 @@
+"""What both models say about the sessions they have not seen, and from which probability on that means BUY."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import classification, inference, models
+from boursomatic_assets.core import predictions as core
+from boursomatic_assets.core import threshold as decision
+from boursomatic_assets.core.classification import PROBABILITIES
+from boursomatic_assets.core.labels import label_mix
+from boursomatic_assets.core.model_version import sha256, strict_json
+from boursomatic_assets.core.models import FittedModel
+from boursomatic_assets.core.predictions import predict_sets, prediction_faults
+from boursomatic_assets.core.threshold import differences_without_test_set, threshold_of
+from boursomatic_assets.display.metadata import (
+    column_lineage,
+    data_version,
+    markdown_table,
+    numeric_metadata,
+    panel_metadata,
+)
+from boursomatic_assets.storage.resources import ExperimentResource
+
+
+@dg.asset(
+    group_name="predictions",
+    kinds={"lightgbm", "parquet"},
+    owners=OWNERS,
+    code_version=code_version(core, models),
+    io_manager_key="panels",
+)
+def predictions(
+    classifier: FittedModel,
+    regressor: FittedModel,
+    validation_set: pl.DataFrame,
+    test_set: pl.DataFrame,
+    experiment: ExperimentResource,
+) -> dg.Output[pl.DataFrame]:
+    """Probabilities and expected return of every row that the models have not learned from, beside its outcome."""
+    panel = predict_sets({"validation": validation_set, "test": test_set}, classifier, regressor)
+    mix = label_mix(panel.with_columns(label="predicted_label"))
+    metadata = {
+        **panel_metadata(panel),
+        **column_lineage("predictions", experiment.value().features),
+        **{f"rows_{name.lower()}": count for name, count in mix.items()},
+        **{f"rows_of_{name}": int(count) for name, count in panel["set"].value_counts().rows()},
+        "probabilities": dg.MetadataValue.md(_spread_table(panel)),
+        **numeric_metadata(_means(panel)),
+    }
+    return dg.Output(panel, metadata=metadata, data_version=data_version(panel))
+
+
+def _spread_table(panel: pl.DataFrame) -> str:
+    """Spread of the probabilities and the forecast."""
+    columns = [*PROBABILITIES, "predicted_return"]
+    return markdown_table(panel.select(columns).describe().filter(pl.col("statistic") != "null_count"))
+
+
+def _means(panel: pl.DataFrame) -> dict[str, float]:
+    means = panel.select(pl.col(*PROBABILITIES, "predicted_return").mean().name.prefix("mean_"))
+    return {name: float(value) for name, value in means.row(0, named=True).items()}
+
+
+@dg.asset(
+    group_name="predictions",
+    kinds={"json"},
+    owners=OWNERS,
+    code_version=code_version(decision, classification, inference),
+    io_manager_key="figures",
+)
+def threshold(predictions: pl.DataFrame, experiment: ExperimentResource) -> dg.Output[dict[str, Any]]:
+    """The probability from which on a row is called BUY, chosen on the validation set alone.
+
+    It is the smallest whose precision lies above the base rate of rows as volatile by more than luck explains.
+    Where there is none, it is null, and the most probable class is called.
+    """
+    chosen = threshold_of(predictions, experiment.value())
+    value = chosen.to_json()
+    metadata: dict[str, Any] = {
+        **({} if chosen.tau is None else {"tau": float(chosen.tau)}),
+        "reason": chosen.reason,
+        "candidate_values": chosen.candidates.height,
+        "preview": dg.MetadataValue.md(markdown_table(chosen.candidates)),
+    }
+    return dg.Output(value, metadata=metadata, data_version=dg.DataVersion(sha256(strict_json(value))))
+
+
+_KEYS = {"columns": ["symbol", "session"]}
+
+
+@dg.asset_check(
+    asset=predictions,
+    blocking=True,
+    additional_ins={
+        "train_set": dg.AssetIn("train_set", metadata={"columns": ["symbol", "session", "label_end"]}),
+        "validation_set": dg.AssetIn("validation_set", metadata=_KEYS),
+        "test_set": dg.AssetIn("test_set", metadata=_KEYS),
+    },
+)
+def predictions_are_out_of_sample(
+    predictions: pl.DataFrame, train_set: pl.DataFrame, validation_set: pl.DataFrame, test_set: pl.DataFrame
+) -> dg.AssetCheckResult:
+    """Every row of both sets is predicted lawfully, and no other row; none before the training labels ended."""
+    faults = prediction_faults(predictions, train_set, {"validation": validation_set, "test": test_set})
+    return dg.AssetCheckResult(passed=not faults, metadata={"faults": faults})
+
+
+@dg.asset_check(asset=threshold, blocking=True, additional_ins={"predictions": dg.AssetIn("predictions")})
+def the_test_set_is_not_read(
+    threshold: dict[str, Any], predictions: pl.DataFrame, experiment: ExperimentResource
+) -> dg.AssetCheckResult:
+    """The threshold is the same without the test rows, and with their outcomes turned around."""
+    differences = differences_without_test_set(threshold, predictions, experiment.value())
+    return dg.AssetCheckResult(passed=not differences, metadata={"differences": differences})
