@@ -32,11 +32,13 @@ PARENTS: dict[str, set[str]] = {
     "test_set": {"labels"},
     "classifier": {"train_set"},
     "regressor": {"train_set"},
-    "metrics": {"classifier", "regressor", "train_set", "validation_set", "test_set", "labels"},
+    "predictions": {"classifier", "regressor", "validation_set", "test_set"},
+    "threshold": {"predictions"},
+    "metrics": {"predictions", "threshold", "classifier", "train_set", "labels"},
     "feature_importance": {"classifier", "regressor"},
-    "model_version": {"classifier", "regressor", "metrics", "feature_importance"},
+    "model_version": {"labels", "classifier", "regressor", "threshold", "metrics", "feature_importance"},
 }
-GROUPS = ["market_data", "features", "labels", "splits", "models", "metrics", "model_version"]
+GROUPS = ["market_data", "features", "labels", "splits", "models", "predictions", "metrics", "model_version"]
 
 
 def names(keys: set[dg.AssetKey]) -> set[str]:

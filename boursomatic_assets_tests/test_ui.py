@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import FloatRect, Locator, Page
 
-GROUPS = ("market_data", "features", "labels", "splits", "models", "metrics", "model_version")
+GROUPS = ("market_data", "features", "labels", "splits", "models", "predictions", "metrics", "model_version")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ BOXES = {
     "test_set": Box("splits", pictures=2),
     "classifier": Box("models", is_table=False, pictures=1),
     "regressor": Box("models", is_table=False, pictures=1),
+    "predictions": Box("predictions"),
+    "threshold": Box("predictions", is_table=False, has_column_lineage=False),
     "metrics": Box("metrics", is_table=False, has_column_lineage=False, pictures=2),
     "feature_importance": Box("metrics", has_column_lineage=False, pictures=1),
     "model_version": Box("model_version", is_table=False, has_column_lineage=False),

@@ -1,5 +1,6 @@
 """What the two models are worth on sessions they have not seen, each figure beside its baseline."""
 
+import math
 from typing import Any
 
 import dagster as dg
@@ -8,19 +9,23 @@ import polars as pl
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import classification, performance, portfolio
 from boursomatic_assets.core import metrics as core
+from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.metrics import measure
 from boursomatic_assets.core.model_version import sha256, strict_json
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.core.models import feature_importance as rank_features
+from boursomatic_assets.core.performance import SESSIONS_PER_YEAR
 from boursomatic_assets.core.plausibility import implausible_figures, impossible_figures
+from boursomatic_assets.core.ranking import rank_ic
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.metadata import data_version, numeric_metadata, table_metadata
 from boursomatic_assets.display.model_pictures import confusion_picture, equity_picture, importance_picture
-from boursomatic_assets.storage.resources import ExperimentResource
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.trials_table import Trial, closes_version, record_trial
 
 # In the value and its preview, but not worth a plot of their own.
-_DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "prior_accuracy")
+_DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "prior_accuracy", "prior_log_loss")
 
 
 @dg.asset(
@@ -32,20 +37,24 @@ _DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "p
     ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]})},
 )
 def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
+    context: dg.AssetExecutionContext,
     predictions: pl.DataFrame,
     threshold: dict[str, Any],
     classifier: FittedModel,
     train_set: pl.DataFrame,
     labels: pl.DataFrame,
     experiment: ExperimentResource,
+    platform: PlatformResource,
 ) -> dg.Output[dict[str, Any]]:
     """Accuracy, BUY precision, forecast errors and the daily book's figures, net of cost, on each set.
 
     `sharpe_ratio`, `max_drawdown`, `mean_return` and `total_return` are the validation set's; those of the test
-    set begin with `test_`.
+    set begin with `test_`. Who has seen them has had a trial, which the ledger counts.
     """
     found = measure(predictions, threshold["tau"], train_set, classifier, labels, experiment.value())
     value = found.to_json()
+    trial = _trial(experiment.value(), labels, predictions, value, context.run.run_id)
+    record_trial(platform.database(), trial)
     shown = {name: figure for name, figure in found.figures.items() if not name.endswith(_DETAILS)}
     metadata = {
         "equity_and_drawdown": dg.MetadataValue.md(
@@ -59,6 +68,31 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
         "preview": dg.MetadataValue.json(value),
     }
     return dg.Output(value, metadata=metadata, data_version=dg.DataVersion(sha256(strict_json(value))))
+
+
+def _trial(
+    experiment: Experiment, labels: pl.DataFrame, predictions: pl.DataFrame, value: dict[str, Any], run_id: str
+) -> Trial:
+    test = predictions.filter(pl.col("set") == "test")
+    coefficient, sharpe = rank_ic(test)["rank_ic"].mean(), value["test_sharpe_ratio"]
+    first, last, test_first, test_last = (
+        time for panel in (labels, test) for time in (panel["session"].min(), panel["session"].max())
+    )
+    return Trial(
+        params_hash=experiment.params_hash,
+        experiment=experiment.model_dump(mode="json"),
+        data_version=closes_version(labels),
+        symbols=labels["symbol"].n_unique(),
+        first_session=first,  # type: ignore[arg-type]
+        last_session=last,  # type: ignore[arg-type]
+        test_first=test_first,  # type: ignore[arg-type]
+        test_last=test_last,  # type: ignore[arg-type]
+        sharpe=None if sharpe is None else sharpe / math.sqrt(SESSIONS_PER_YEAR),
+        rank_ic=None if coefficient is None else float(coefficient),  # type: ignore[arg-type]
+        matched_lift=value["matched_lift_buy_test"],
+        accuracy=value["test_accuracy"],
+        run_id=run_id,
+    )
 
 
 @dg.asset(

@@ -135,7 +135,8 @@ def _classification(name: str, panel: pl.DataFrame, train: pl.DataFrame) -> Figu
     """Accuracy and BUY precision beside what needs no model.
 
     `majority` always names the set's own most frequent class, the strongest constant, known only afterwards;
-    `prior` the training set's, the constant one could have chosen.
+    `prior` the training set's, the constant one could have chosen. `most_probable` is what the classifier itself
+    gets right: a threshold that calls BUY more often costs accuracy.
     """
     called = panel.filter(pl.col("call") == "BUY")
     precision, base_rate = classification.buy_precision(panel), classification.constant_accuracy(panel, "BUY")
@@ -143,6 +144,7 @@ def _classification(name: str, panel: pl.DataFrame, train: pl.DataFrame) -> Figu
     return {
         f"{name}_accuracy": classification.accuracy(panel),
         f"{name}_majority_accuracy": classification.constant_accuracy(panel, majority),
+        f"{name}_most_probable_accuracy": classification.accuracy(panel, "predicted_label"),
         f"{name}_prior_accuracy": classification.constant_accuracy(panel, prior),
         f"precision_buy_{name}": precision,
         f"buy_base_rate_{name}": base_rate,

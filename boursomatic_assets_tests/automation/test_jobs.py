@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MARKET_DATA = {"instruments", "price_bars"}
 RETRAINED = {
     "features", "labels", "train_set", "validation_set", "test_set", "classifier", "regressor",
-    "metrics", "feature_importance", "model_version",
+    "predictions", "threshold", "metrics", "feature_importance", "model_version",
 }  # fmt: skip
 SELECTED = {
     "daily_update": MARKET_DATA | {"features"},

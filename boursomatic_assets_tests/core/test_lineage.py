@@ -13,7 +13,8 @@ from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES, Feature, c
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.lineage import column_dependencies, lineage_edges, upstream_columns
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA
-from boursomatic_assets.core.models import fit_classifier, fit_regressor, predict_panel
+from boursomatic_assets.core.models import fit_classifier, fit_regressor
+from boursomatic_assets.core.predictions import predict_sets
 from boursomatic_assets.core.splits import split_panel
 
 SESSIONS = 200
@@ -43,10 +44,14 @@ def computed() -> dict[str, pl.DataFrame]:
     bars = pl.concat([bars_of("AAA", 1), bars_of("BBB", 2)])
     features = compute_features(bars)
     labels = label_panel(features, bars, EXPERIMENT)
-    return {"price_bars": bars, "features": features, "labels": labels, **split_panel(labels, EXPERIMENT).sets()}
+    split = split_panel(labels, EXPERIMENT)
+    models = fit_classifier(split.train, EXPERIMENT), fit_regressor(split.train, EXPERIMENT)
+    predictions = predict_sets({"validation": split.validation, "test": split.test}, *models)
+    panels = {"price_bars": bars, "features": features, "labels": labels, **split.sets()}
+    return {**panels, "predictions": predictions}
 
 
-@pytest.mark.parametrize("asset", ["features", "labels", "train_set", "validation_set", "test_set"])
+@pytest.mark.parametrize("asset", ["features", "labels", "train_set", "validation_set", "test_set", "predictions"])
 def test_every_computed_column_has_its_lineage_in_order(computed: dict[str, pl.DataFrame], asset: str) -> None:
     assert list(column_dependencies(asset)) == computed[asset].columns
 
@@ -66,9 +71,7 @@ def test_a_chosen_feature_set_leaves_the_features_asset_whole() -> None:
 
 
 def test_predictions_of_both_models_are_columns_of_the_predicted_panel(computed: dict[str, pl.DataFrame]) -> None:
-    train = computed["train_set"]
-    models = fit_classifier(train, EXPERIMENT), fit_regressor(train, EXPERIMENT)
-    predicted = predict_panel(computed["test_set"], *models).columns
+    predicted = computed["predictions"].columns
     named = [*column_dependencies("classifier"), *column_dependencies("regressor")]
     assert named == [name for name in predicted if name.startswith(("probability_", "predicted_return"))]
 
@@ -76,6 +79,7 @@ def test_predictions_of_both_models_are_columns_of_the_predicted_panel(computed:
 def test_every_upstream_column_exists(computed: dict[str, pl.DataFrame]) -> None:
     known = {asset: set(panel.columns) for asset, panel in computed.items()}
     known["instruments"] = set(INSTRUMENT_SCHEMA)
+    known |= {model: set(column_dependencies(model)) for model in ("classifier", "regressor")}
     for asset in [*computed, "classifier", "regressor"]:
         for parents in column_dependencies(asset).values():
             assert parents
@@ -132,6 +136,22 @@ def test_models_learn_from_the_training_set_their_features_and_their_target() ->
     assert column_dependencies("regressor", ["ret_1d", "vol_20d"]) == {
         "predicted_return": [*features, ("train_set", "forward_return")]
     }
+
+
+def test_predictions_carry_keys_and_outcomes_of_both_unseen_sets_along() -> None:
+    dependencies = column_dependencies("predictions", ["rsi_14"])
+    assert dependencies["symbol"] == [("validation_set", "symbol"), ("test_set", "symbol")]
+    assert dependencies["set"] == [("validation_set", "session"), ("test_set", "session")]
+    assert dependencies["label_end"] == [("validation_set", "label_end"), ("test_set", "label_end")]
+    probabilities = [("classifier", f"probability_{name}") for name in ("buy", "hold", "sell")]
+    assert dependencies["predicted_label"] == probabilities
+    assert dependencies["probability_sell"] == probabilities[2:]
+    assert dependencies["predicted_return"] == [("regressor", "predicted_return")]
+    # volatility goes along where it is a feature
+    assert "vol_20d" not in dependencies
+    assert column_dependencies("predictions", ["vol_20d"])["vol_20d"] == [
+        ("validation_set", "vol_20d"), ("test_set", "vol_20d"),
+    ]  # fmt: skip
 
 
 def test_an_asset_without_column_lineage_has_none() -> None:

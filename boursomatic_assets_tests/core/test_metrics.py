@@ -20,10 +20,11 @@ from sklearn.metrics import (
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment
 from boursomatic_assets.core.features import compute_features
 from boursomatic_assets.core.labels import LABEL_TYPE, label_panel
-from boursomatic_assets.core.metrics import Evaluation, evaluate
-from boursomatic_assets.core.models import FittedModel, fit_classifier, fit_regressor, predict_panel
+from boursomatic_assets.core.metrics import Metrics, measure
+from boursomatic_assets.core.models import FittedModel, fit_classifier, fit_regressor
 from boursomatic_assets.core.performance import annual_return, max_drawdown, sharpe_ratio, total_return
 from boursomatic_assets.core.portfolio import tranche_book
+from boursomatic_assets.core.predictions import predict_rows, predict_sets
 from boursomatic_assets.core.splits import split_panel
 from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars, weekdays
 
@@ -56,6 +57,7 @@ def judged_rows(
             "ret_1d": [SIGNAL[call] for call in calls],
             "vol_20d": volatility or [1.0] * count,
             "forward_return": forward_returns or [0.25 * SIGNAL[label] for label in labels],
+            "label_end": weekdays(1) * count,
             "label": pl.Series(labels, dtype=LABEL_TYPE),
         }
     )
@@ -71,10 +73,22 @@ TRAIN = judged_rows(TRAINING_CLASSES, TRAINING_CLASSES, [0.125 * SIGNAL[name] fo
 def obedient() -> tuple[FittedModel, FittedModel]:
     """Models that call BUY, HOLD and SELL, and forecast +1/8, 0 and -1/8, as `ret_1d` is 1, 0 and -1."""
     models = fit_classifier(TRAIN, OBEDIENT, threads=1), fit_regressor(TRAIN, OBEDIENT, threads=1)
-    predictions = predict_panel(TRAIN, *models)
+    predictions = predict_rows(TRAIN, *models)
     assert predictions["predicted_label"].equals(TRAIN["label"])
     assert predictions["predicted_return"].equals(TRAIN["forward_return"])
     return models
+
+
+def measured(
+    sets: dict[str, pl.DataFrame],
+    closes: pl.DataFrame,
+    models: tuple[FittedModel, FittedModel],
+    experiment: Experiment,
+    tau: float | None = None,
+) -> Metrics:
+    """Figures of what models say of two sets."""
+    unseen = {"validation": sets["validation_set"], "test": sets["test_set"]}
+    return measure(predict_sets(unseen, *models), tau, sets["train_set"], models[0], closes, experiment)
 
 
 def evaluated(
@@ -82,12 +96,12 @@ def evaluated(
     validation: pl.DataFrame,
     test: pl.DataFrame | None = None,
     closes: pl.DataFrame | None = None,
-) -> Evaluation:
+) -> Metrics:
     sets = {"train_set": TRAIN, "validation_set": validation, "test_set": validation if test is None else test}
     symbols = sorted({symbol for panel in sets.values() for symbol in panel["symbol"]})
     if closes is None:
         closes = flat_bars({symbol: [10.0] * 3 for symbol in symbols})
-    return evaluate(sets, closes, models, OBEDIENT)
+    return measured(sets, closes, models, OBEDIENT)
 
 
 # Ten rows, call and label: 2 BUY right, 1 BUY that held, 1 BUY that fell, 3 HOLD right, 1 HOLD that rose,
@@ -97,11 +111,11 @@ TEN_LABELS = ["BUY", "BUY", "HOLD", "SELL", "HOLD", "HOLD", "HOLD", "BUY", "SELL
 
 
 @pytest.fixture(scope="module")
-def of_ten(obedient: tuple[FittedModel, FittedModel]) -> Evaluation:
+def of_ten(obedient: tuple[FittedModel, FittedModel]) -> Metrics:
     return evaluated(obedient, judged_rows(TEN_CALLS, TEN_LABELS), judged_rows(["HOLD"] * 4, ["HOLD"] * 4))
 
 
-def test_accuracy_stands_beside_the_majority_and_the_training_prior(of_ten: Evaluation) -> None:
+def test_accuracy_stands_beside_the_majority_and_the_training_prior(of_ten: Metrics) -> None:
     # right: 2 BUY + 3 HOLD + 1 SELL of 10
     assert of_ten.figures["val_accuracy"] == pytest.approx(0.6, rel=1e-12)
     # HOLD is the most frequent label of the ten, 5 times; BUY was in training, and is right 3 times
@@ -113,7 +127,7 @@ def test_accuracy_stands_beside_the_majority_and_the_training_prior(of_ten: Eval
     assert of_ten.figures["train_prior_accuracy"] == pytest.approx(7 / 16, rel=1e-12)
 
 
-def test_precision_of_buy_stands_beside_its_base_rate(of_ten: Evaluation) -> None:
+def test_precision_of_buy_stands_beside_its_base_rate(of_ten: Metrics) -> None:
     # 2 of 4 BUY calls are right, 3 of 10 labels are BUY: (1/2) / (3/10) = 5/3
     assert of_ten.figures["precision_buy_val"] == pytest.approx(0.5, rel=1e-12)
     assert of_ten.figures["buy_base_rate_val"] == pytest.approx(0.3, rel=1e-12)
@@ -123,7 +137,7 @@ def test_precision_of_buy_stands_beside_its_base_rate(of_ten: Evaluation) -> Non
     assert of_ten.figures["mean_forward_return_buy_val"] == pytest.approx(1 / 16, rel=1e-12)
 
 
-def test_errors_of_the_forecast(of_ten: Evaluation) -> None:
+def test_errors_of_the_forecast(of_ten: Metrics) -> None:
     # Realised minus forecast in eighths: BUY 1, 1, -1, -3; HOLD 0, 0, 0, 2; SELL -1, 1.
     # Absolute 10 eighths over 10 rows; squares 1+1+1+9+4+1+1 = 18 of 1/64 each.
     squares = 18 / 64
@@ -136,13 +150,13 @@ def test_errors_of_the_forecast(of_ten: Evaluation) -> None:
     assert of_ten.figures["val_r2_over_prior"] == pytest.approx(1 - squares / around_known, rel=1e-12)
 
 
-def test_the_confusion_has_the_true_classes_in_rows(of_ten: Evaluation) -> None:
+def test_the_confusion_has_the_true_classes_in_rows(of_ten: Metrics) -> None:
     # of 3 BUY: 2 called BUY, 1 HOLD; of 5 HOLD: 1, 3, 1; of 2 SELL: 1, 0, 1
     assert of_ten.confusions["validation"] == [[2, 1, 0], [1, 3, 1], [1, 0, 1]]
     assert of_ten.confusions["test"] == [[0, 0, 0], [0, 4, 0], [0, 0, 0]]
 
 
-def test_without_a_buy_call_the_figures_of_buying_are_undefined_and_not_zero(of_ten: Evaluation) -> None:
+def test_without_a_buy_call_the_figures_of_buying_are_undefined_and_not_zero(of_ten: Metrics) -> None:
     for name in (
         "precision_buy_test",
         "lift_buy_test",
@@ -162,7 +176,7 @@ def test_without_a_buy_call_the_figures_of_buying_are_undefined_and_not_zero(of_
     assert of_ten.figures["test_early_exits"] == 0.0
 
 
-def test_the_evaluation_as_json_is_strict_with_null_and_a_reason_for_the_undefined(of_ten: Evaluation) -> None:
+def test_the_metrics_as_json_is_strict_with_null_and_a_reason_for_the_undefined(of_ten: Metrics) -> None:
     stored = json.loads(json.dumps(of_ten.to_json(), allow_nan=False))
     assert stored["val_accuracy"] == of_ten.figures["val_accuracy"]
     assert stored["precision_buy_test"] is None
@@ -175,7 +189,7 @@ def test_the_evaluation_as_json_is_strict_with_null_and_a_reason_for_the_undefin
     assert all(stored[name] is None for name in undefined)
 
 
-def test_the_json_holds_the_classes_reports_and_confusions_of_both_sets(of_ten: Evaluation) -> None:
+def test_the_json_holds_the_classes_reports_and_confusions_of_both_sets(of_ten: Metrics) -> None:
     stored = of_ten.to_json()
     assert stored["classes"] == ["BUY", "HOLD", "SELL"]
     assert stored["confusion_matrix_val"] == [[2, 1, 0], [1, 3, 1], [1, 0, 1]]
@@ -193,7 +207,7 @@ def test_a_matched_lift_without_volatility_among_the_features_is_null_and_says_s
     rows = judged_rows(TEN_CALLS, TEN_LABELS).drop("vol_20d")
     sets = {"train_set": TRAIN, "validation_set": rows, "test_set": rows}
     closes = flat_bars({symbol: [10.0] * 3 for symbol in rows["symbol"]})
-    stored = evaluate(sets, closes, models, experiment).to_json()
+    stored = measured(sets, closes, models, experiment).to_json()
     assert stored["precision_buy_val"] == 0.5
     assert stored["matched_lift_buy_val"] is None
     assert "vol_20d" in stored["undefined"]["matched_lift_buy_val"]
@@ -304,8 +318,8 @@ def test_the_validation_book_has_the_plain_names_and_the_test_book_the_prefix(
     test = judged_rows(["HOLD", "BUY"], ["BUY", "HOLD"])
     idle = {symbol: [10.0] * 3 for symbol in TRAIN["symbol"]}
     closes = flat_bars(idle | {"S00000": [10.0, 10.0, 11.0], "S00001": [10.0, 10.0, 8.0]})
-    evaluation = evaluated(obedient, validation, test, closes)
-    figures = evaluation.figures
+    metrics = evaluated(obedient, validation, test, closes)
+    figures = metrics.figures
     # Two sessions: 0 % on the day of the fill, then the move.
     assert figures["total_return"] == pytest.approx(0.10, rel=1e-12)
     assert figures["mean_return"] == pytest.approx(0.05, rel=1e-12)
@@ -321,7 +335,7 @@ def test_the_validation_book_has_the_plain_names_and_the_test_book_the_prefix(
     assert figures["test_mean_return"] == pytest.approx(-0.10, rel=1e-12)
     assert figures["test_max_drawdown"] == pytest.approx(-0.20, rel=1e-12)
     assert figures["test_sharpe_ratio"] == pytest.approx(-math.sqrt(252 / 2), rel=1e-12)
-    assert evaluation.books["validation"].sessions == tuple(weekdays(3)[1:])
+    assert metrics.books["validation"].sessions == tuple(weekdays(3)[1:])
     # both instruments in halves, in either set: (10 % - 20 %) / 2
     assert figures["equal_weight_total_return"] == pytest.approx(-0.05, rel=1e-12)
     assert figures["test_equal_weight_total_return"] == pytest.approx(-0.05, rel=1e-12)
@@ -330,16 +344,16 @@ def test_the_validation_book_has_the_plain_names_and_the_test_book_the_prefix(
 def test_a_book_that_never_moves_has_a_sharpe_ratio_of_null_that_says_why(
     obedient: tuple[FittedModel, FittedModel],
 ) -> None:
-    evaluation = evaluated(obedient, judged_rows(["BUY", "HOLD"], ["BUY", "SELL"]))
-    stored = evaluation.to_json()
+    metrics = evaluated(obedient, judged_rows(["BUY", "HOLD"], ["BUY", "SELL"]))
+    stored = metrics.to_json()
     assert stored["total_return"] == 0.0
     assert stored["sharpe_ratio"] is None
     assert "never varies" in stored["undefined"]["sharpe_ratio"]
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Evaluation, dict[str, pl.DataFrame], dict[str, pl.DataFrame], pl.DataFrame, Experiment]:
-    """An evaluation of models trained on walks, with sets, predictions and closes."""
+def trained() -> tuple[Metrics, dict[str, pl.DataFrame], dict[str, pl.DataFrame], pl.DataFrame, Experiment]:
+    """Metrics of models trained on walks, with sets, predictions and closes."""
     few = BoosterParameters(n_estimators=10)
     experiment = Experiment(classifier=few, regressor=few, horizon=5, buy_threshold=0.01, sell_threshold=-0.01)
     bars = random_walk_bars(symbols=6, sessions=260, seed=3)
@@ -348,11 +362,11 @@ def trained() -> tuple[Evaluation, dict[str, pl.DataFrame], dict[str, pl.DataFra
         fit_classifier(sets["train_set"], experiment, threads=1),
         fit_regressor(sets["train_set"], experiment, threads=1),
     )
-    predictions = {name: predict_panel(panel, *models) for name, panel in sets.items()}
-    return evaluate(sets, bars, models, experiment), sets, predictions, bars, experiment
+    predictions = {name: predict_rows(panel, *models) for name, panel in sets.items()}
+    return measured(sets, bars, models, experiment), sets, predictions, bars, experiment
 
 
-Trained = tuple[Evaluation, dict[str, pl.DataFrame], dict[str, pl.DataFrame], pl.DataFrame, Experiment]
+Trained = tuple[Metrics, dict[str, pl.DataFrame], dict[str, pl.DataFrame], pl.DataFrame, Experiment]
 
 
 @pytest.mark.parametrize(
@@ -379,29 +393,29 @@ def test_regression_figures_agree_with_scikit_learn(trained: Trained, name: str,
 
 @pytest.mark.parametrize(("name", "asset"), [("validation", "validation_set"), ("test", "test_set")])
 def test_reports_and_confusions_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
-    evaluation, predictions = trained[0], trained[2][asset]
+    metrics, predictions = trained[0], trained[2][asset]
     label, call = predictions["label"].to_list(), predictions["predicted_label"].to_list()
-    assert evaluation.confusions[name] == confusion_matrix(label, call).tolist()
-    assert evaluation.reports[name] == classification_report(label, call, output_dict=True)
+    assert metrics.confusions[name] == confusion_matrix(label, call).tolist()
+    assert metrics.reports[name] == classification_report(label, call, output_dict=True)
 
 
 @pytest.mark.parametrize(("prefix", "name"), [("equal_weight_", "validation"), ("test_equal_weight_", "test")])
 def test_the_equal_weight_book_holds_every_row_of_the_set(trained: Trained, prefix: str, name: str) -> None:
-    evaluation, sets, _, bars, experiment = trained
+    metrics, sets, _, bars, experiment = trained
     every_row = sets[f"{name}_set"].select("symbol", "session")
     book = tranche_book(every_row, bars, experiment.horizon, experiment.cost_bps)
-    assert evaluation.figures[f"{prefix}sharpe_ratio"] == sharpe_ratio(book.returns)
-    assert evaluation.figures[f"{prefix}max_drawdown"] == max_drawdown(book.returns)
-    assert evaluation.figures[f"{prefix}turnover"] == pytest.approx(book.turnover.mean(), rel=1e-12)
+    assert metrics.figures[f"{prefix}sharpe_ratio"] == sharpe_ratio(book.returns)
+    assert metrics.figures[f"{prefix}max_drawdown"] == max_drawdown(book.returns)
+    assert metrics.figures[f"{prefix}turnover"] == pytest.approx(book.turnover.mean(), rel=1e-12)
 
 
 @pytest.mark.parametrize(("prefix", "name"), [("", "validation"), ("test_", "test")])
 def test_portfolio_figures_are_those_of_the_book_of_the_buy_calls(trained: Trained, prefix: str, name: str) -> None:
-    evaluation, _, predictions, bars, experiment = trained
+    metrics, _, predictions, bars, experiment = trained
     calls = predictions[f"{name}_set"].filter(pl.col("predicted_label") == "BUY").select("symbol", "session")
     book = tranche_book(calls, bars, experiment.horizon, experiment.cost_bps)
-    np.testing.assert_array_equal(evaluation.books[name].returns, book.returns)
-    figures = evaluation.figures
+    np.testing.assert_array_equal(metrics.books[name].returns, book.returns)
+    figures = metrics.figures
     assert figures[f"{prefix}sharpe_ratio"] == sharpe_ratio(book.returns)
     assert figures[f"{prefix}max_drawdown"] == max_drawdown(book.returns)
     assert figures[f"{prefix}total_return"] == total_return(book.returns)
@@ -417,28 +431,28 @@ def test_the_cost_lowers_the_books_return(trained: Trained) -> None:
         fit_classifier(sets["train_set"], experiment, threads=1),
         fit_regressor(sets["train_set"], experiment, threads=1),
     )
-    free = evaluate(sets, bars, models, experiment.model_copy(update={"cost_bps": 0.0})).figures
-    dear = evaluate(sets, bars, models, experiment.model_copy(update={"cost_bps": 50.0})).figures
+    free = measured(sets, bars, models, experiment.model_copy(update={"cost_bps": 0.0})).figures
+    dear = measured(sets, bars, models, experiment.model_copy(update={"cost_bps": 50.0})).figures
     # the mean return falls by the mean turnover times 50 basis points
     assert free["mean_return"] - dear["mean_return"] == pytest.approx(free["turnover"] * 0.005, rel=1e-9)
 
 
-def test_the_evaluation_of_trained_models_is_strict_json_without_anything_undefined(trained: Trained) -> None:
-    evaluation = trained[0]
-    stored = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
+def test_the_metrics_of_trained_models_is_strict_json_without_anything_undefined(trained: Trained) -> None:
+    metrics = trained[0]
+    stored = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
     assert stored["undefined"] == {}
-    assert {name: stored[name] for name in evaluation.figures} == evaluation.figures
+    assert {name: stored[name] for name in metrics.figures} == metrics.figures
 
 
 def test_the_figures_never_change_with_the_order_of_the_rows(trained: Trained) -> None:
-    evaluation, sets, _, bars, experiment = trained
+    metrics, sets, _, bars, experiment = trained
     models = (
         fit_classifier(sets["train_set"], experiment, threads=1),
         fit_regressor(sets["train_set"], experiment, threads=1),
     )
     shuffled = {name: panel.sample(fraction=1.0, shuffle=True, seed=5) for name, panel in sets.items()}
-    again = evaluate(shuffled, bars.sample(fraction=1.0, shuffle=True, seed=6), models, experiment)
-    assert again.figures == pytest.approx(evaluation.figures, rel=1e-9)
+    again = measured(shuffled, bars.sample(fraction=1.0, shuffle=True, seed=6), models, experiment)
+    assert again.figures == pytest.approx(metrics.figures, rel=1e-9)
 
 
 def test_on_walks_without_signal_the_matched_lift_centres_on_one() -> None:
@@ -454,6 +468,6 @@ def test_on_walks_without_signal_the_matched_lift_centres_on_one() -> None:
             fit_classifier(sets["train_set"], experiment, threads=1),
             fit_regressor(sets["train_set"], experiment, threads=1),
         )
-        figures = evaluate(sets, bars, models, experiment).figures
+        figures = measured(sets, bars, models, experiment).figures
         lifts += [figures["matched_lift_buy_val"], figures["matched_lift_buy_test"]]
     assert np.mean(lifts) == pytest.approx(1, abs=0.08)

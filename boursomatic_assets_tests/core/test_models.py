@@ -15,7 +15,6 @@ from boursomatic_assets.core.models import (
     fit_classifier,
     fit_regressor,
     model_matrix,
-    predict_panel,
 )
 from boursomatic_assets.core.splits import Split, split_panel
 from boursomatic_assets.errors import DegenerateLabelsError
@@ -190,30 +189,6 @@ DECISIVE = BoosterParameters(
 TELLTALE = Experiment(features=("ret_1d", "vol_20d"), classifier=DECISIVE, regressor=DECISIVE)
 
 
-def test_predictions_stand_in_the_columns_of_their_classes() -> None:
-    rows = signal_rows()
-    predictions = predict_panel(
-        rows, fit_classifier(rows, TELLTALE, threads=1), fit_regressor(rows, TELLTALE, threads=1)
-    )
-    assert predictions.columns == [
-        "symbol",
-        "session",
-        "label",
-        "forward_return",
-        "probability_buy",
-        "probability_hold",
-        "probability_sell",
-        "predicted_label",
-        "predicted_return",
-    ]
-    assert predictions.schema["predicted_label"] == LABEL_TYPE
-    assert predictions["predicted_label"].equals(predictions["label"])
-    for row in predictions.iter_rows(named=True):
-        greatest = max("BUY", "HOLD", "SELL", key=lambda name: row[f"probability_{name.lower()}"])
-        assert greatest == row["label"]
-        assert row["predicted_return"] == pytest.approx(row["forward_return"], abs=1e-3)
-
-
 def test_importance_shares_sum_to_one_and_the_most_gainful_comes_first() -> None:
     rows = signal_rows()
     table = feature_importance(fit_classifier(rows, TELLTALE, threads=1), fit_regressor(rows, TELLTALE, threads=1))
@@ -261,9 +236,11 @@ def test_nulls_in_the_features_are_accepted_in_training_and_prediction() -> None
     rows = signal_rows()
     gaps = rows.with_columns(vol_20d=pl.when(pl.int_range(pl.len()) % 2 == 0).then("vol_20d"))
     assert gaps["vol_20d"].null_count() == 30
-    classifier, regressor = fit_classifier(gaps, TELLTALE, threads=1), fit_regressor(gaps, TELLTALE, threads=1)
-    predictions = predict_panel(gaps.with_columns(vol_20d=pl.lit(None, pl.Float64)), classifier, regressor)
-    assert predictions["predicted_label"].equals(predictions["label"])
+    unknown = gaps.with_columns(vol_20d=pl.lit(None, pl.Float64))
+    probabilities = fit_classifier(gaps, TELLTALE, threads=1).predict(unknown)
+    assert [CLASS_NAMES[place] for place in probabilities.argmax(axis=1)] == rows["label"].to_list()
+    forecasts = fit_regressor(gaps, TELLTALE, threads=1).predict(unknown)
+    np.testing.assert_allclose(forecasts, rows["forward_return"], atol=1e-3)
 
 
 def test_the_model_matrix_is_float32_with_named_columns_in_order() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -8,11 +9,13 @@ import pytest
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment
 from boursomatic_assets.core.features import compute_features
 from boursomatic_assets.core.labels import label_panel
-from boursomatic_assets.core.metrics import Figures, evaluate
-from boursomatic_assets.core.models import fit_classifier, fit_regressor
+from boursomatic_assets.core.metrics import measure
 from boursomatic_assets.core.plausibility import PLAUSIBLE_AT_MOST, implausible_figures, impossible_figures
-from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.core.retraining import retrain
 from boursomatic_assets_tests.strategies import random_walk_bars
+
+if TYPE_CHECKING:
+    from boursomatic_assets.core.metrics import Figures
 
 
 def figures_of_walks(**leaks: pl.Expr) -> Figures:
@@ -21,12 +24,10 @@ def figures_of_walks(**leaks: pl.Expr) -> Figures:
     experiment = Experiment(classifier=few, regressor=few, horizon=5)
     bars = random_walk_bars(symbols=6, sessions=260, seed=3)
     labels = label_panel(compute_features(bars), bars, experiment)
-    sets = split_panel(labels.with_columns(**leaks), experiment).sets()
-    models = (
-        fit_classifier(sets["train_set"], experiment, threads=1),
-        fit_regressor(sets["train_set"], experiment, threads=1),
-    )
-    return evaluate(sets, bars, models, experiment).figures
+    made = retrain(labels.with_columns(**leaks), experiment, threads=1)
+    return measure(
+        made.predictions, made.threshold.tau, made.split.train, made.classifier, bars, experiment
+    ).figures
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,12 @@ def figures() -> Figures:
 
 def test_the_figures_of_walks_without_signal_are_all_possible(figures: Figures) -> None:
     assert impossible_figures(figures) == {}
+
+
+def test_a_threshold_that_costs_accuracy_does_not_hide_a_feature_that_knows_the_outcome() -> None:
+    # of the calls by a threshold, but not of the most probable classes, accuracy is below the majority's
+    figures = figures_of_walks(ret_1d=pl.col("forward_return").fill_null(0.0))
+    assert figures["test_accuracy"] < figures["test_majority_accuracy"] < figures["test_most_probable_accuracy"]
 
 
 def test_a_feature_that_already_knows_the_outcome_is_implausible() -> None:
@@ -56,6 +63,13 @@ def test_a_feature_that_already_knows_the_outcome_is_implausible() -> None:
         ("lift_buy_val", -0.5),
         ("matched_lift_buy_test", -0.5),
         ("buy_calls_test", -1.0),
+        ("val_log_loss", -1e-9),
+        ("test_prior_log_loss", math.inf),
+        ("val_brier_score", 2.0000001),
+        ("test_brier_score", -1e-9),
+        ("test_brier_skill", 1.0000001),
+        ("val_calibration_error", 1.0000001),
+        ("test_calibration_error", -1e-9),
         ("val_mae", -1e-9),
         ("test_mae", math.inf),
         ("test_rmse", -1e-9),
@@ -84,6 +98,9 @@ def test_each_impossible_figure_is_found(figures: Figures, name: str, value: flo
     [
         ("val_accuracy", 0.0),
         ("val_accuracy", 1.0),
+        ("val_brier_skill", -3.0),
+        ("val_brier_score", 2.0),
+        ("val_calibration_error", 0.0),
         ("val_r2", -7.0),
         ("max_drawdown", -1.0),
         ("max_drawdown", 0.0),
@@ -99,9 +116,9 @@ def test_a_figure_at_the_edge_of_the_possible_or_undefined_is_allowed(
 
 
 MODEST = {
-    "val_accuracy": 0.45,
+    "val_most_probable_accuracy": 0.45,
     "val_majority_accuracy": 0.42,
-    "test_accuracy": 0.40,
+    "test_most_probable_accuracy": 0.40,
     "test_majority_accuracy": 0.42,
     **dict.fromkeys((name for name in PLAUSIBLE_AT_MOST if "accuracy" not in name), 0.0),
 }
@@ -120,7 +137,7 @@ def test_a_figure_above_the_plausible_is_found_and_one_at_the_limit_is_not(name:
 
 def test_an_accuracy_far_over_the_majority_is_implausible() -> None:
     # 0.50 - 0.42 = 0.08, above 0.05
-    found = implausible_figures(MODEST | {"test_accuracy": 0.50})
+    found = implausible_figures(MODEST | {"test_most_probable_accuracy": 0.50})
     assert found == {"test_accuracy_over_majority": pytest.approx(0.08, rel=1e-9)}
 
 
