@@ -82,7 +82,8 @@ def _bartlett_errors(rows: np.ndarray, lag: int) -> np.ndarray:
     # Windows that hang over an end stop at it: before the first value and behind the last there are zeros.
     sums = np.concatenate([sums, np.repeat(sums[:, -1:], width - 1, axis=1)], axis=1)
     windows = sums[:, width:] - sums[:, :-width]
-    return np.sqrt(np.square(windows).sum(axis=1) / width) / count
+    errors: np.ndarray = np.sqrt(np.square(windows).sum(axis=1) / width) / count
+    return errors
 
 
 @lru_cache(maxsize=64)
@@ -92,7 +93,7 @@ def _reference(count: int, overlap: int, lag: int) -> np.ndarray:
     shocks = random.standard_normal((REFERENCE_DRAWS, count + overlap - 1), dtype=np.float32).astype(np.float64)
     sums = np.concatenate([np.zeros((REFERENCE_DRAWS, 1)), shocks.cumsum(axis=1)], axis=1)
     rows = sums[:, overlap:] - sums[:, :-overlap]
-    statistics = np.abs(rows.mean(axis=1)) / _bartlett_errors(rows, lag)
+    statistics: np.ndarray = np.abs(rows.mean(axis=1)) / _bartlett_errors(rows, lag)
     statistics.sort()
     statistics.flags.writeable = False
     return statistics
