@@ -18,11 +18,18 @@ from boursomatic_assets.assets import (
     splits,
 )
 from boursomatic_assets.core import model_version as core
+from boursomatic_assets.core.market_data import fingerprint
 from boursomatic_assets.core.model_version import build_bundle, sha256
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.display.metadata import markdown_table
+from boursomatic_assets.errors import TamperedArtifactError
 from boursomatic_assets.storage.artifacts import remove_folder
-from boursomatic_assets.storage.instance import outdated_inputs, recorded_metadata, unmet_checks
+from boursomatic_assets.storage.instance import (
+    outdated_inputs,
+    recorded_data_version,
+    recorded_metadata,
+    unmet_checks,
+)
 from boursomatic_assets.storage.model_store import (
     code_revision,
     open_bundle,
@@ -32,6 +39,8 @@ from boursomatic_assets.storage.model_store import (
 )
 from boursomatic_assets.storage.model_table import ModelRow, active_version, active_versions, record_active
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.snapshots import save_snapshot
+from boursomatic_assets.storage.trials_table import closes_version, name_version
 
 # Dagster's blocking checks stop what follows in their own run only; these must have passed whatever the run.
 REQUIRED_CHECKS = {
@@ -53,8 +62,9 @@ REQUIRED_CHECKS = {
 }
 _SHOWN = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio", "test_equal_weight_sharpe_ratio")
 _SETS = ("train_set", "validation_set", "test_set")
-# What a version is made of must be of one piece: figures of these models, models of these sets.
+# What a version is made of must be of one piece: figures of these models, models of these sets, sets of one panel.
 _MADE_FROM = {
+    **{name: ["labels"] for name in _SETS},
     "classifier": ["train_set"],
     "regressor": ["train_set"],
     "feature_importance": ["classifier", "regressor"],
@@ -74,6 +84,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     context: dg.AssetExecutionContext,
     classifier: FittedModel,
     regressor: FittedModel,
+    labels: pl.DataFrame,
     threshold: dict[str, Any],
     metrics: dict[str, Any],
     feature_importance: pl.DataFrame,
@@ -84,13 +95,14 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
 
     Refuses to record anything while a check that must hold does not.
     """
-    evidence = _evidence(context, classifier, regressor)
+    evidence = _evidence(context, classifier, regressor, labels)
     settings, trained_at = experiment.value(), datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     provenance: dict[str, Any] = {
         "trained_at": f"{trained_at.isoformat()}Z",
         "experiment": settings.model_dump(mode="json"),
         "params_hash": settings.params_hash,
         "training_data": evidence,
+        "snapshot": save_snapshot(platform.artifacts(), labels).to_json(),
         "threshold": {name: threshold[name] for name in ("tau", "reason")},
         "code": code_revision(),
         "packages": package_versions(),
@@ -109,6 +121,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     except BaseException:
         remove_folder(folder)
         raise
+    name_version(platform.database(), settings.params_hash, closes_version(labels), version)
     return dg.MaterializeResult(
         metadata={
             "version": version,
@@ -117,6 +130,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
             "manifest_sha256": digest,
             "path": dg.MetadataValue.path(str(folder)),
             "horizon": settings.horizon,
+            "decision_rule": threshold["reason"],
             **{name: metrics[name] for name in _SHOWN if metrics[name] is not None},
             "preview": dg.MetadataValue.md(_files_table(str(folder), digest)),
             "experiment": dg.MetadataValue.json(provenance["experiment"]),
@@ -126,7 +140,9 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     )
 
 
-def _evidence(context: dg.AssetExecutionContext, classifier: FittedModel, regressor: FittedModel) -> dict[str, Any]:
+def _evidence(
+    context: dg.AssetExecutionContext, classifier: FittedModel, regressor: FittedModel, labels: pl.DataFrame
+) -> dict[str, Any]:
     """Fingerprints of the data behind the models, once checks, lineage and digests have vouched for them."""
     outdated = outdated_inputs(context.instance, context.run.run_id, _MADE_FROM)
     if outdated:
@@ -141,6 +157,7 @@ def _evidence(context: dg.AssetExecutionContext, classifier: FittedModel, regres
     for name, model in (("classifier", classifier), ("regressor", regressor)):
         recorded = recorded_metadata(context.instance, context.run.run_id, name)
         require_digests(name, model, recorded["text_sha256"], recorded["pickle_sha256"])
+    _require_recorded(context, labels)
     return {
         name: {
             key: recorded[key] for key in ("content_sha256", "dagster/row_count", "first_session", "last_session")
@@ -148,6 +165,17 @@ def _evidence(context: dg.AssetExecutionContext, classifier: FittedModel, regres
         for name in _SETS
         for recorded in [recorded_metadata(context.instance, context.run.run_id, name)]
     }
+
+
+def _require_recorded(context: dg.AssetExecutionContext, labels: pl.DataFrame) -> None:
+    """Refuse a snapshot of other labels than those that the sets were cut from."""
+    expected, found = recorded_data_version(context.instance, context.run.run_id, "labels"), fingerprint(labels)
+    if found != expected:
+        message = (
+            f"labels are not what was stored: expected content {expected}, found {found}. Nothing was recorded.\n"
+            "Make them anew: boursomatic materialize --select labels+"
+        )
+        raise TamperedArtifactError(message)
 
 
 def _refusal(why: str, found: dict[str, str], remedy: str) -> dg.Failure:

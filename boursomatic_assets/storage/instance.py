@@ -136,6 +136,17 @@ def recorded_metadata(instance: DagsterInstance, run_id: str, asset: str) -> dic
     return {name: entry.value for name, entry in _materialization(instance, run_id, asset).metadata.items()}
 
 
+def recorded_data_version(instance: DagsterInstance, run_id: str, asset: str) -> str | None:
+    """Data version that was recorded when an asset was materialized: in this run, or else most recently.
+
+    Raises
+    ------
+    MissingArtifactError
+        If it never was.
+    """
+    return (_materialization(instance, run_id, asset).tags or {}).get(DATA_VERSION_TAG)
+
+
 def outdated_inputs(
     instance: DagsterInstance, run_id: str, inputs: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
