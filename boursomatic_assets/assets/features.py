@@ -8,12 +8,21 @@ from boursomatic_assets.assets.market_data import FRESHNESS
 from boursomatic_assets.core import calendars, corporate_actions, usable_bars
 from boursomatic_assets.core import features as core
 from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
-from boursomatic_assets.display.metadata import column_lineage, content_metadata, written_metadata
+from boursomatic_assets.core.leaks import (
+    computed_apart,
+    different_rows,
+    rows_that_read_the_future,
+    rows_that_touch_others,
+    sampled_symbols,
+)
+from boursomatic_assets.display.metadata import column_lineage, content_metadata, markdown_table, written_metadata
 from boursomatic_assets.storage.content import count_nulls, read_content, version_of
+from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.market_tables import (
     count_broken_features,
     newest_features,
     read_features,
+    read_spans,
     read_usable_bars,
 )
 from boursomatic_assets.storage.panels import Part
@@ -21,8 +30,8 @@ from boursomatic_assets.storage.resources import PlatformResource
 from boursomatic_assets.updates.features import update_features
 
 CODE = code_version(core, usable_bars, corporate_actions, calendars)
-SYMBOLS_RECOMPUTED = 20
-TOLERANCE = 1e-9
+SYMBOLS_LOOKED_AT = 24
+EXAMPLES = 10
 
 
 @dg.asset(
@@ -65,24 +74,40 @@ def values_are_possible(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
 def the_future_is_not_read(platform: PlatformResource) -> dg.AssetCheckResult:
-    """Cutting off all bars after the middle of its history changes no feature of a symbol, for the first 20."""
-    database, some = platform.database(), Part(first_symbols=SYMBOLS_RECOMPUTED)
-    bars = read_usable_bars(database, part=some)
-    number, bars_of_symbol = pl.int_range(pl.len()).over("symbol"), pl.len().over("symbol")
-    past = bars.filter(number <= bars_of_symbol // 2)
-    if past.filter(pl.len().over("symbol") > core.LOOKBACK_SESSIONS).is_empty():
-        return dg.AssetCheckResult(passed=True, description="Too little history to cut.")
-    changed = _changed(compute_features(past), read_features(database, part=some))
-    metadata = {"changed_rows": changed, "rows": past.height, "symbols": past["symbol"].n_unique()}
-    return dg.AssetCheckResult(passed=changed == 0, metadata=metadata)
+    """Taking away the bars after a session, or putting wild ones there, changes no feature up to it."""
+    bars = _bars_looked_at(platform.database())
+    changed = rows_that_read_the_future(bars, compute_features, FEATURE_NAMES)
+    return _result(changed, bars)
 
 
-def _changed(recomputed: pl.DataFrame, stored: pl.DataFrame) -> int:
-    beside = recomputed.join(stored, on=["symbol", "session"], how="left", suffix="_stored")
-    return beside.filter(pl.any_horizontal(_differs(name) for name in FEATURE_NAMES)).height
+@dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
+def instruments_do_not_touch(platform: PlatformResource) -> dg.AssetCheckResult:
+    """The features of a symbol are the same when no other symbol's bars are there."""
+    bars = _bars_looked_at(platform.database())
+    return _result(rows_that_touch_others(bars, compute_features, FEATURE_NAMES), bars)
 
 
-def _differs(name: str) -> pl.Expr:
-    new, old = pl.col(name), pl.col(f"{name}_stored")
-    far = (new - old).abs() > TOLERANCE * pl.max_horizontal(new.abs(), old.abs())
-    return (new.is_null() != old.is_null()) | far.fill_null(value=False)
+@dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
+def features_follow_from_their_own_bars(platform: PlatformResource) -> dg.AssetCheckResult:
+    """The table holds what a symbol's own bars give, a row for each of them and no other row."""
+    database = platform.database()
+    bars = _bars_looked_at(database)
+    stored = read_features(database, part=Part(symbols=bars["symbol"].unique().to_list()))
+    return _result(different_rows(computed_apart(bars, compute_features), stored, FEATURE_NAMES), bars)
+
+
+def _bars_looked_at(database: Database) -> pl.DataFrame:
+    """Every usable bar of some symbols: to recompute all would cost as much as computing them did."""
+    symbols = sampled_symbols(read_spans(database), SYMBOLS_LOOKED_AT)
+    return read_usable_bars(database, part=Part(symbols=symbols))
+
+
+def _result(wrong: pl.DataFrame, bars: pl.DataFrame) -> dg.AssetCheckResult:
+    metadata: dict[str, dg.RawMetadataValue] = {
+        "changed_rows": wrong.height,
+        "rows": bars.height,
+        "symbols": bars["symbol"].n_unique(),
+    }
+    if wrong.height:
+        metadata["first_changed_rows"] = dg.MetadataValue.md(markdown_table(wrong.head(EXAMPLES)))
+    return dg.AssetCheckResult(passed=wrong.is_empty(), metadata=metadata)

@@ -4,20 +4,36 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import calendars
+from boursomatic_assets.core import calendars, membership
 from boursomatic_assets.core import labels as core
+from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.labels import label_mix, label_panel, unlabelled_rows
+from boursomatic_assets.core.leaks import (
+    contradicted_labels,
+    different_rows,
+    forgotten_members,
+    non_members,
+    outlived_labels,
+    sampled_symbols,
+    slow_outcomes,
+)
+from boursomatic_assets.core.membership import within_membership
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.data_pictures import label_mix_picture
 from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
-from boursomatic_assets.storage.resources import ExperimentResource
+from boursomatic_assets.storage.market_tables import read_features, read_spans, read_usable_bars
+from boursomatic_assets.storage.membership_table import read_members
+from boursomatic_assets.storage.panels import Part
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+
+SYMBOLS_LOOKED_AT = 24
 
 
 @dg.asset(
     group_name="labels",
     kinds={"polars", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core, calendars),
+    code_version=code_version(core, calendars, membership),
     io_manager_key="panels",
     ins={
         "features": dg.AssetIn(metadata={"recent": True}),
@@ -25,20 +41,25 @@ from boursomatic_assets.storage.resources import ExperimentResource
     },
 )
 def labels(
-    features: pl.DataFrame, price_bars: pl.DataFrame, experiment: ExperimentResource
+    features: pl.DataFrame, price_bars: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.Output[pl.DataFrame]:
     """BUY, HOLD or SELL per symbol and session, from the return over the next `horizon` sessions of its exchange.
 
     The newest rows of each symbol, whose horizon has not passed, stay without a label: they are to be predicted.
+    Where it is known who belonged to the universe when, only sessions of members have rows; the benchmark has none.
     """
-    settings = experiment.value()
-    labelled = label_panel(features, price_bars, settings)
+    settings, members = experiment.value(), read_members(platform.database())
+    every = label_panel(features, price_bars, settings)
+    labelled = within_membership(every, members)
     mix = label_mix(labelled)
     metadata = {
         **panel_metadata(labelled),
         **column_lineage("labels", settings.features),
         **{f"rows_{name.lower()}": count for name, count in mix.items()},
         "rows_to_predict": unlabelled_rows(labelled).height,
+        "rows_of_no_members": every.height - labelled.height,
+        "symbols_never_members": every["symbol"].n_unique() - labelled["symbol"].n_unique(),
+        "memberships_known": members.height,
         "horizon": settings.horizon,
         "label_mix": dg.MetadataValue.md(embedded(label_mix_picture({"labels": mix}), "Label mix")),
     }
@@ -46,14 +67,98 @@ def labels(
 
 
 @dg.asset_check(asset=labels, blocking=True)
-def labels_end_after_their_session(labels: pl.DataFrame) -> dg.AssetCheckResult:
+def labels_end_after_their_session(labels: pl.DataFrame, experiment: ExperimentResource) -> dg.AssetCheckResult:
     """Every label became known after its session, and says what its forward return says."""
-    known = labels.drop_nulls("label")
-    early = known.filter(pl.col("label_end") <= pl.col("session")).height
-    half = labels.filter(pl.col("label").is_null() != pl.col("forward_return").is_null()).height
+    early = labels.filter(pl.col("label_end") <= pl.col("session")).height
+    half = labels.filter(pl.col("label_end").is_null() != pl.col("forward_return").is_null()).height
+    contradicted = contradicted_labels(labels, experiment.value()).height
     return dg.AssetCheckResult(
-        passed=early == 0 and half == 0, metadata={"labels_too_early": early, "labels_without_return": half}
+        passed=early == half == contradicted == 0,
+        metadata={
+            "labels_too_early": early,
+            "labels_without_return": half,
+            "labels_unlike_their_return": contradicted,
+        },
     )
+
+
+@dg.asset_check(asset=labels, blocking=True, additional_deps=["price_bars"])
+def labels_follow_their_own_instrument(
+    labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
+) -> dg.AssetCheckResult:
+    """Closes and forward returns are those of the symbol's own bars, computed a second time, bar by bar."""
+    some, expected = _looked_at(labels, experiment.value(), platform)
+    wrong = different_rows(some, expected, ["close", "forward_return"]).height
+    return dg.AssetCheckResult(passed=wrong == 0, metadata={"wrong_rows": wrong, "rows": some.height})
+
+
+@dg.asset_check(asset=labels, blocking=True, additional_deps=["price_bars"])
+def labels_end_a_horizon_later(
+    labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
+) -> dg.AssetCheckResult:
+    """Each label ends at the session that lies the experiment's horizon ahead, counted a second time."""
+    some, expected = _looked_at(labels, experiment.value(), platform)
+    ends = some.join(expected, on=["symbol", "session"], how="left", suffix="_expected")
+    wrong = ends.filter(pl.col("label_end").ne_missing(pl.col("label_end_expected"))).height
+    return dg.AssetCheckResult(passed=wrong == 0, metadata={"wrong_rows": wrong, "rows": some.height})
+
+
+@dg.asset_check(asset=labels, blocking=True, additional_deps=["price_bars"])
+def no_label_outlives_its_instrument(labels: pl.DataFrame, platform: PlatformResource) -> dg.AssetCheckResult:
+    """No label ends after the last bar of its symbol: a price that is carried on past it was paid to nobody."""
+    outlived = outlived_labels(labels, read_spans(platform.database()))
+    metadata = {"outlived_labels": outlived.height, "symbols": outlived["symbol"].n_unique()}
+    return dg.AssetCheckResult(passed=outlived.is_empty(), metadata=metadata)
+
+
+@dg.asset_check(asset=labels, blocking=True, additional_deps=["features"])
+def labels_carry_the_stored_features(
+    labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
+) -> dg.AssetCheckResult:
+    """The features beside the labels are the values of the table, neither scaled nor filled nor moved."""
+    some = labels.filter(pl.col("symbol").is_in(_symbols(labels)))
+    stored = read_features(platform.database(), part=Part(symbols=_symbols(labels)))
+    there = stored.join(some.select("symbol", "session"), on=["symbol", "session"], how="semi")
+    wrong = different_rows(some, there, experiment.value().features).height
+    return dg.AssetCheckResult(passed=wrong == 0, metadata={"wrong_rows": wrong, "rows": some.height})
+
+
+@dg.asset_check(asset=labels, blocking=True, additional_deps=["features"])
+def only_members_of_the_time(labels: pl.DataFrame, platform: PlatformResource) -> dg.AssetCheckResult:
+    """Where it is known who belonged to the universe when, rows are of members of their session, and none lacks."""
+    database = platform.database()
+    members = read_members(database)
+    strangers = non_members(labels, members).height
+    first = labels["session"].min()
+    available = read_spans(database, "features", first)  # type: ignore[arg-type]
+    forgotten = forgotten_members(labels, members, available)
+    return dg.AssetCheckResult(
+        passed=strangers == 0 and not forgotten,
+        metadata={
+            "rows_of_no_members": strangers,
+            "members_without_rows": forgotten,
+            "memberships": members.height,
+        },
+    )
+
+
+def _symbols(labels: pl.DataFrame) -> list[str]:
+    spans = labels.group_by("symbol").agg(rows=pl.len(), last=pl.col("session").max())
+    return sampled_symbols(spans, SYMBOLS_LOOKED_AT)
+
+
+def _looked_at(
+    labels: pl.DataFrame, settings: Experiment, platform: PlatformResource
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of some symbols, and what they ought to say."""
+    symbols = _symbols(labels)
+    part = Part(lookback_days=settings.lookback_days, symbols=symbols)
+    closes = read_usable_bars(platform.database(), ["close", "exchange"], part)
+    some = labels.filter(pl.col("symbol").is_in(symbols)).select(
+        "symbol", "session", "close", "forward_return", "label_end"
+    )
+    expected = closes.join(slow_outcomes(closes, settings.horizon), on=["symbol", "session"])
+    return some, expected.join(some, on=["symbol", "session"], how="semi")
 
 
 @dg.asset_check(asset=labels)

@@ -9,10 +9,11 @@ import polars as pl
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import splits as core
 from boursomatic_assets.core.labels import label_mix
+from boursomatic_assets.core.leaks import foreign_rows, knowledge_of_the_label
 from boursomatic_assets.core.splits import Split, overlaps, split_panel
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.data_pictures import label_mix_picture, split_picture
-from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
+from boursomatic_assets.display.metadata import column_lineage, data_version, markdown_table, panel_metadata
 from boursomatic_assets.storage.resources import ExperimentResource
 
 _DESCRIPTIONS = {
@@ -82,3 +83,32 @@ def sets_do_not_touch(
     """No label of an earlier set reaches into a later one, and no session lies in two sets."""
     found = overlaps(Split(train_set, validation_set, test_set, purged=0))
     return dg.AssetCheckResult(passed=not found, metadata={"overlaps": found})
+
+
+@dg.asset_check(
+    asset="train_set",
+    blocking=True,
+    additional_ins={name: dg.AssetIn(name) for name in ("validation_set", "test_set", "labels")},
+)
+def sets_are_rows_of_the_labels(
+    train_set: pl.DataFrame, validation_set: pl.DataFrame, test_set: pl.DataFrame, labels: pl.DataFrame
+) -> dg.AssetCheckResult:
+    """Every row of a set is, value for value, a row of the labels: nothing was scaled, filled or dated anew."""
+    foreign = foreign_rows([train_set, validation_set, test_set], labels)
+    return dg.AssetCheckResult(passed=foreign == 0, metadata={"foreign_rows": foreign})
+
+
+@dg.asset_check(asset="train_set", blocking=True)
+def no_feature_knows_the_label(train_set: pl.DataFrame, experiment: ExperimentResource) -> dg.AssetCheckResult:
+    """No feature's changes foretell the returns that enter the label, within sessions or between them."""
+    settings = experiment.value()
+    found = knowledge_of_the_label(train_set, settings.features, settings.horizon)
+    guilty = found.filter("knows")
+    return dg.AssetCheckResult(
+        passed=guilty.is_empty(),
+        metadata={
+            "features_that_know": guilty["feature"].unique().sort().to_list(),
+            "largest_correlation": float(found["correlation"].abs().max()),  # type: ignore[arg-type]
+            "correlations": dg.MetadataValue.md(markdown_table(found)),
+        },
+    )

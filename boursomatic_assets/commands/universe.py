@@ -20,6 +20,11 @@ universe = typer.Typer(
     help="The instruments to follow: show them, check a list, start a list of your own.\n\n"
     "Alone it says where the list in use comes from, what is in it, and what is wrong with it.",
 )
+members = typer.Typer(
+    help="Who belonged to the universe when: where that is known, nothing is learned from other sessions.",
+    no_args_is_help=True,
+)
+universe.add_typer(members, name="members")
 console = Console()
 
 
@@ -137,6 +142,74 @@ def init(
     if settings.universe is not None:
         _print(f"Not in use as long as BOURSOMATIC_UNIVERSE names {settings.universe}", style="yellow")
     console.print("Edit it, then: [bold]boursomatic universe check[/bold]")
+
+
+RELABEL = "Label the sessions anew: [bold]boursomatic materialize --select labels+[/bold]"
+
+
+@members.command("list")
+def list_members() -> None:
+    """Show every membership that is known."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from boursomatic_assets.commands.opening import open_database
+    from boursomatic_assets.storage.membership_table import read_members
+
+    _, database = open_database()
+    known = read_members(database)
+    if known.is_empty():
+        console.print("No membership is known: every instrument counts as a member at every session.")
+        console.print("Say who belonged when: [bold]boursomatic universe members import FILE.csv[/bold]")
+        return
+    table = Table("Symbol", "From", "Until")
+    for symbol, first, until in known.iter_rows():
+        table.add_row(escape(symbol), str(first), str(until or ""))
+    console.print(table)
+    _print(f"{_counted(known.height, 'membership')} of {_counted(known['symbol'].n_unique(), 'symbol')}.")
+
+
+@members.command("import")
+def import_members(
+    file: Annotated[str, typer.Argument(help="CSV: symbol,member_from,member_until.", metavar="FILE.csv")],
+) -> None:
+    """Make a list the known memberships, in place of those before.
+
+    The file has a header and the columns symbol, member_from and member_until: the first date on which a symbol
+    belongs, and the first on which it no longer does, empty while it does. A symbol that left and came back has two
+    rows. Once there is one membership, a symbol without any was never a member.
+
+    For example:
+
+      boursomatic universe members import sp500.csv
+    """
+    from pathlib import Path
+
+    from boursomatic_assets.commands.opening import open_database
+    from boursomatic_assets.storage.membership_table import read_member_file, replace_members
+
+    listed = read_member_file(Path(file).expanduser())
+    _, database = open_database()
+    added, removed = replace_members(database, listed)
+    _print(f"{_counted(listed.height, 'membership')} known: {added} added, {removed} removed.")
+    if added or removed:
+        console.print(RELABEL)
+
+
+@members.command("clear")
+def clear_members() -> None:
+    """Forget every membership: all instruments count as members at every session again."""
+    import polars as pl
+
+    from boursomatic_assets.commands.opening import open_database
+    from boursomatic_assets.core.membership import MEMBER_SCHEMA
+    from boursomatic_assets.storage.membership_table import replace_members
+
+    _, database = open_database()
+    _, removed = replace_members(database, pl.DataFrame(schema=MEMBER_SCHEMA))
+    _print(f"{_counted(removed, 'membership')} forgotten.")
+    if removed:
+        console.print(RELABEL)
 
 
 def _counts_table(instruments: "pl.DataFrame") -> "Table":

@@ -36,7 +36,7 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
         A row per session that has both a close and a row of features: `symbol`, `session`, `close`, the
         experiment's features, `forward_return` (fraction), `label_end` (the session `horizon` sessions later)
         and `label`. The newest rows, whose horizon has not passed, have nulls in the last three: they are to be
-        predicted, never trained on.
+        predicted, never trained on. The experiment's benchmark has no rows: it is what others are compared with.
 
     Raises
     ------
@@ -55,7 +55,9 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
     )
     outcomes = outcomes.with_columns(label=_label(pl.col("forward_return"), experiment))
     order = [*PANEL_KEY, "close", *experiment.features, "forward_return", "label_end", "label"]
-    panel = features.join(outcomes, on=PANEL_KEY, how="inner").select(order).sort(PANEL_KEY)
+    not_learned = pl.lit(experiment.benchmark, pl.String)
+    learned = features.filter(pl.col("symbol").ne_missing(not_learned))
+    panel = learned.join(outcomes, on=PANEL_KEY, how="inner").select(order).sort(PANEL_KEY)
     if panel["label"].null_count() == panel.height:
         message = (
             f"labels need sessions with features and {experiment.horizon} more sessions after them; of "

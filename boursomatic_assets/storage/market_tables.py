@@ -108,6 +108,18 @@ def first_sessions(database: Database, symbols: Sequence[str]) -> dict[str, date
     return dict(found.iter_rows())
 
 
+def read_spans(database: Database, table: str = "price_bars", since: date | None = None) -> pl.DataFrame:
+    """Number of `rows`, `first` and `last` session of each symbol in `price_bars` or `features`, from a date on."""
+    daily = f"t.interval = '{DAILY}'" if table == "price_bars" else "true"
+    spans = database.read(
+        f"WITH {KEYS} SELECT k.symbol, s.rows, s.first, s.last FROM keys k JOIN ("  # noqa: S608
+        "SELECT instrument_id, count(*) AS rows, min(ts)::date AS first, max(ts)::date AS last "
+        f"FROM {table} t WHERE {daily} AND ts >= $1::text::timestamp GROUP BY 1) s ON s.instrument_id = k.id",
+        [since.isoformat() if since else "-infinity"],
+    )
+    return spans.cast({"symbol": pl.String, "first": pl.Date, "last": pl.Date}).sort("symbol")
+
+
 def read_usable_bars(
     database: Database, columns: Sequence[str] = tuple(BAR_COLUMNS), part: Part = EVERYTHING
 ) -> pl.DataFrame:
