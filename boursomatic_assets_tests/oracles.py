@@ -87,74 +87,123 @@ def two_pass_deviation(window: np.ndarray) -> float:
 
 @dataclass
 class _Lot:
-    """Money set aside for one instrument: invested from its first close at or after the fill session on."""
+    """Money set aside for one instrument, below zero for a short: invested from its first close at the fill on."""
 
     value: float
     price: float | None = None
 
 
+@dataclass
+class _Tranche:
+    """Lots by symbol, and the cash beside them."""
+
+    lots: dict[str, _Lot]
+    cash: float
+
+    def wealth(self) -> float:
+        return self.cash + sum(lot.value for lot in self.lots.values())
+
+    def gross(self) -> float:
+        return sum(abs(lot.value) for lot in self.lots.values())
+
+    def weights(self) -> dict[str, float]:
+        return {symbol: lot.value / self.wealth() for symbol, lot in self.lots.items()}
+
+
 @dataclass(frozen=True)
 class SlowBook:
-    """A book's history as plain lists, one entry per session."""
+    """A book's history as plain lists, one entry per session; positions and trades as weights by symbol."""
 
     sessions: list[date]
+    gross: list[float]
     returns: list[float]
     turnover: list[float]
     exposure: list[float]
+    positions: list[dict[str, float]]
+    trades: list[dict[str, float]]
 
 
-def slow_tranche_book(calls: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_bps: float) -> SlowBook:
+Calls = dict[int, dict[str, int]]
+
+
+def slow_tranche_book(
+    calls: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_bps: float, legs: str = "long"
+) -> SlowBook:
     """`horizon` tranches in dictionaries, one session after the other.
 
     A call of session t is filled at the close of the session after it and leaves `horizon` sessions later, or
-    at the end of the data. Weights are equal at the fill and drift with the prices. The day's return is the mean
-    over the tranches of their growth, less cost times the value traded (netted within a tranche).
+    at the end of the data. Weights are equal at the fill (all of it in the longs, or half of it in each side) and
+    drift with the prices. The day's gross return is the mean over the tranches of their growth; the value traded is
+    netted within a tranche, and over all of them when the end closes the book. A tranche whose longs and shorts are
+    worth a thousand million times its wealth, or more, is closed at zero.
     """
     prices = {(row["symbol"], row["session"]): row["close"] for row in closes.iter_rows(named=True)}
     calendar = sorted({session for _, session in prices})
-    called: dict[int, set[str]] = {}
+    called: Calls = {}
     for row in calls.iter_rows(named=True):
-        called.setdefault(calendar.index(row["session"]), set()).add(row["symbol"])
+        side = row.get("side", 1)
+        if side == 1 or legs == "long_short":
+            called.setdefault(calendar.index(row["session"]), {})[row["symbol"]] = side
+    book = SlowBook([], [], [], [], [], [], [])
+    if not called:
+        return book
     end = min(max(called) + 1 + horizon, len(calendar) - 1)
-    tranches: list[dict[str, _Lot]] = [{} for _ in range(horizon)]
-    book = SlowBook([], [], [], [])
+    tranches = [_Tranche({}, 1.0) for _ in range(horizon)]
     for now in range(min(called) + 1, end + 1):
-        growth = [_mark(tranche, prices, calendar[now]) for tranche in tranches]
-        exposure = sum(1 for tranche in tranches if tranche) / horizon
-        traded = _rotate(tranches, now % horizon, called.get(now - 1, set()) if now < end else set())
-        if now == end:
-            traded += sum(_rotate(tranches, number, set()) for number in range(horizon))
-        for lot_of in tranches:
-            _fill(lot_of, prices, calendar[now])
+        exposure = sum(tranche.gross() / tranche.wealth() for tranche in tranches) / horizon
+        gross = sum(_mark(tranche, prices, calendar[now]) for tranche in tranches) / horizon
+        leaving = tranches if now == end else [tranches[now % horizon]]
+        traded: dict[str, float] = {}
+        for tranche in leaving:
+            _add(traded, tranche.weights(), -1 / horizon)
+            tranche.lots, tranche.cash = {}, 1.0
+        if now < end:
+            tranches[now % horizon] = _filled(called.get(now - 1, {}), legs)
+            _add(traded, tranches[now % horizon].weights(), 1 / horizon)
+        held: dict[str, float] = {}
+        for tranche in tranches:
+            _fill(tranche, prices, calendar[now])
+            _add(held, tranche.weights(), 1 / horizon)
+        turnover = sum(abs(change) for change in traded.values())
         book.sessions.append(calendar[now])
-        book.returns.append(sum(growth) / horizon - traded / horizon * cost_bps / 10_000)
-        book.turnover.append(traded / horizon)
+        book.gross.append(gross)
+        book.returns.append(max(gross - turnover * cost_bps / 10_000, -1.0))
+        book.turnover.append(turnover)
         book.exposure.append(exposure)
+        book.positions.append(held)
+        book.trades.append(traded)
     return book
 
 
-def _mark(tranche: dict[str, _Lot], prices: dict[tuple[str, date], float], session: date) -> float:
+def _mark(tranche: _Tranche, prices: dict[tuple[str, date], float], session: date) -> float:
     """Carry each lot to the session's close; the tranche's return. A lot without a bar keeps its value."""
-    before = sum(lot.value for lot in tranche.values())
-    for symbol, lot in tranche.items():
+    before = tranche.wealth()
+    for symbol, lot in tranche.lots.items():
         price = prices.get((symbol, session))
         if price is not None and lot.price is not None:
             lot.value *= price / lot.price
             lot.price = price
-    return sum(lot.value for lot in tranche.values()) / before - 1 if tranche else 0.0
+    after = tranche.wealth()
+    if after * 1e9 < tranche.gross():
+        tranche.lots, tranche.cash = {}, 1.0
+        return -1.0
+    return after / before - 1
 
 
-def _rotate(tranches: list[dict[str, _Lot]], number: int, entering: set[str]) -> float:
-    """Sell a tranche and buy the entering names in equal weights; the value traded over the tranche's value."""
-    leaving = tranches[number]
-    total = sum(lot.value for lot in leaving.values())
-    old = {symbol: lot.value / total for symbol, lot in leaving.items()}
-    tranches[number] = {symbol: _Lot(1 / len(entering)) for symbol in entering}
-    new = {symbol: lot.value for symbol, lot in tranches[number].items()}
-    return sum(abs(new.get(symbol, 0.0) - old.get(symbol, 0.0)) for symbol in old.keys() | new.keys())
+def _filled(entering: dict[str, int], legs: str) -> _Tranche:
+    """Equal weights in each side; what is neither bought nor bound by a short is cash."""
+    leg = 1.0 if legs == "long" else 0.5
+    count = {side: sum(1 for each in entering.values() if each == side) for side in (1, -1)}
+    lots = {symbol: _Lot(side * leg / count[side]) for symbol, side in entering.items()}
+    return _Tranche(lots, 1.0 - sum(lot.value for lot in lots.values()))
 
 
-def _fill(tranche: dict[str, _Lot], prices: dict[tuple[str, date], float], session: date) -> None:
-    for symbol, lot in tranche.items():
+def _fill(tranche: _Tranche, prices: dict[tuple[str, date], float], session: date) -> None:
+    for symbol, lot in tranche.lots.items():
         if lot.price is None:
             lot.price = prices.get((symbol, session))
+
+
+def _add(total: dict[str, float], weights: dict[str, float], factor: float) -> None:
+    for symbol, weight in weights.items():
+        total[symbol] = total.get(symbol, 0.0) + factor * weight

@@ -2,47 +2,92 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from boursomatic_assets.errors import PanelContractError
+from boursomatic_assets.core.tranches import Legs, Market, life_of_book, require_closes, sided_calls
 
 if TYPE_CHECKING:
     from datetime import date
 
 BASIS_POINT = 1e-4
 
+EXIT_SCHEMA: dict[str, pl.DataType] = {"symbol": pl.String(), "entered": pl.Date(), "last_session": pl.Date()}
+POSITION_SCHEMA: dict[str, pl.DataType] = {"session": pl.Date(), "symbol": pl.String(), "weight": pl.Float64()}
+TRADE_SCHEMA: dict[str, pl.DataType] = {
+    "session": pl.Date(),
+    "symbol": pl.String(),
+    "weight_change": pl.Float64(),
+    "price": pl.Float64(),
+}
+
 
 @dataclass(frozen=True)
 class TrancheBook:
-    """Daily history of a tranche portfolio.
+    """Daily history of a portfolio.
 
     Attributes
     ----------
     sessions : tuple of date
         From the first possible fill, one session after the first call, to the last exit.
-    returns : ndarray of shape (n_sessions,)
-        Simple return of the whole book per session, as fractions, net of cost.
+    gross : ndarray of shape (n_sessions,)
+        Simple return of the whole book per session, as fractions, before cost.
     turnover : ndarray of shape (n_sessions,)
         Traded value per session over the book's value, both sides counted.
     exposure : ndarray of shape (n_sessions,)
-        Share of the capital invested over the session.
-    early_exits : int
-        Positions closed at an instrument's last close because it stopped trading before the horizon.
+        Value held, longs and shorts added, over the book's value as the session begins. At most 1 for longs alone;
+        shorts that lose can take it above.
+    cost_bps : float
+        The book's own cost, in basis points of the value traded.
+    exits : DataFrame
+        Positions closed at an instrument's last close because it stopped trading before the horizon: `symbol`,
+        `entered` (session of the fill) and `last_session` (of its last bar).
+    ruined : int
+        Tranches whose shorts lost all that they had, closed at zero.
+    market : Market or None
+        What `positions` and `trades` are worked out from; None for a book that has neither, as an index.
     """
 
     sessions: tuple[date, ...]
-    returns: np.ndarray
+    gross: np.ndarray
     turnover: np.ndarray
     exposure: np.ndarray
-    early_exits: int
+    cost_bps: float = 0.0
+    exits: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EXIT_SCHEMA))
+    ruined: int = 0
+    market: Market | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Return per session, net of the book's own cost."""
+        return self.net(self.cost_bps)
+
+    @property
+    def early_exits(self) -> int:
+        """Count of positions in `exits`."""
+        return self.exits.height
+
+    def net(self, cost_bps: float) -> np.ndarray:
+        """Return per session less cost times turnover, shape (n_sessions,).
+
+        A book cannot lose more than it has: where the cost would take the return below -1, it is -1.
+        """
+        return np.maximum(self.gross - self.turnover * cost_bps * BASIS_POINT, -1.0)
 
 
-def tranche_book(calls: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_bps: float) -> TrancheBook:
-    """Account for a long-only book that follows calls.
+def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are six things)
+    calls: pl.DataFrame,
+    closes: pl.DataFrame,
+    horizon: int,
+    cost_bps: float,
+    *,
+    legs: Legs = "long",
+    span: tuple[date, date] | None = None,
+) -> TrancheBook:
+    """Account for a book that follows calls.
 
     Each session 1/`horizon` of the capital enters that session's calls in equal weights, and leaves `horizon`
     sessions later. A call made at the close of t is filled at the close of t + 1; inside a tranche the weights
@@ -51,13 +96,20 @@ def tranche_book(calls: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_b
     Parameters
     ----------
     calls : DataFrame
-        `symbol`, `session` of each call to buy; the session is the one whose close made the call.
+        `symbol`, `session` of each call and optionally `side`, 1 to buy (as without the column) or -1 to sell
+        short; the session is the one whose close made the call.
     closes : DataFrame
         Panel with `close` that covers the calls and the sessions after them.
     horizon : int
         Sessions that a position is held, and number of tranches.
     cost_bps : float
         Cost in basis points of the value traded, on each side.
+    legs : {"long", "long_short"}
+        `long` puts the whole tranche into its longs and leaves calls to sell aside. `long_short` puts half into
+        the longs and half into the shorts; the half of a missing side stays in cash.
+    span : tuple of date, optional
+        First and last session that could have made a call, for books that must cover the same sessions; by default
+        those of the calls. Sessions before the first call are spent in cash.
 
     Returns
     -------
@@ -67,108 +119,111 @@ def tranche_book(calls: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_b
     Raises
     ------
     PanelContractError
-        If a call's symbol has no close in the call's session.
+        If a call's symbol has no close in the call's session, or a call is on both sides or on none.
 
     Notes
     -----
     Overlapping tranches follow Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling Losers".
+    A tranche's wealth is 1 + sum_i w_i (p_i / p_i,fill - 1), with w_i below zero for shorts. One whose shorts lose
+    more than it has is closed at zero, without cost: there is nothing left to pay it.
     An instrument without a bar in a session keeps its last close; one that stops trading is sold at it.
+    Sessions are those of all instruments together. Where exchanges with different holidays meet, a position leaves
+    `horizon` sessions of that common calendar after its fill, a little before its own exchange has had as many, and
+    keeps its last close on its own exchange's holidays.
     """
-    if calls.is_empty():
-        return TrancheBook((), np.empty(0), np.empty(0), np.empty(0), 0)
-    _require_closes(calls, closes)
-    market = _Market.around(calls, closes, horizon)
-    last = len(market.sessions) - 1
-    returns, exposure = np.zeros((last + 1, horizon)), np.zeros((last + 1, horizon))
-    turnover = np.zeros(last + 1)
-    held = np.zeros((horizon, len(market.symbols)))
-    early_exits = 0
-    for entry in range(1, last + 1):
-        tranche = entry % horizon
-        # Signals of the session before are filled now; on the last session there is nothing left to earn.
-        entering = market.weights[entry - 1] if entry < last else np.zeros(len(market.symbols))
-        turnover[entry] = np.abs(entering - held[tranche]).sum() / horizon
-        held[tranche] = 0.0
-        names = np.flatnonzero(entering)
-        if len(names):
-            leave = min(entry + horizon, last)
-            values = entering[names] * market.relative_prices(entry, leave, names)
-            value = values.sum(axis=1)
-            returns[entry + 1 : leave + 1, tranche] = value[1:] / value[:-1] - 1
-            exposure[entry + 1 : leave + 1, tranche] = 1.0
-            held[tranche, names] = values[-1] / value[-1]
-            early_exits += int((market.final_bar[names] < leave).sum())
-    # What the end of the data leaves open is sold at its last close.
-    turnover[last] += held.sum() / horizon
-    net = returns.mean(axis=1) - turnover * cost_bps * BASIS_POINT
-    return TrancheBook(tuple(market.sessions[1:]), net[1:], turnover[1:], exposure.mean(axis=1)[1:], early_exits)
+    sided = sided_calls(calls, legs)
+    if sided.is_empty() and span is None:
+        return TrancheBook((), np.empty(0), np.empty(0), np.empty(0), cost_bps)
+    require_closes(sided, closes)
+    # Any: what polars says of a column's ends is wider than a date.
+    ends: tuple[Any, Any] = span or (sided["session"].min(), sided["session"].max())
+    market = Market.around(sided, closes, life_of_book(closes, *ends, horizon), horizon, legs)
+    return _account(market, cost_bps)
 
 
-def _require_closes(calls: pl.DataFrame, closes: pl.DataFrame) -> None:
-    strange = calls.join(closes, on=["symbol", "session"], how="anti")
-    if strange.height:
-        row = strange.row(0, named=True)
-        message = (
-            f"a call needs the close that it was made on; {strange.height} have none, first {row['symbol']!r} "
-            f"{row['session']}"
-        )
-        raise PanelContractError(message)
+def _account(market: Market, cost_bps: float) -> TrancheBook:
+    shape = len(market.sessions), market.horizon
+    returns, exposure, turnover = np.zeros(shape), np.zeros(shape), np.zeros(shape[0])
+    exits: list[tuple[str, date, date]] = []
+    ruined = 0
+    for turn in market.turns():
+        turnover[turn.entry] = np.abs(turn.changes).sum() / market.horizon
+        held = slice(turn.entry + 1, turn.entry + len(turn.wealth)), turn.entry % market.horizon
+        returns[held], exposure[held] = turn.returns, turn.exposure
+        exits += market.exits(turn)
+        ruined += turn.ruined
+    return TrancheBook(
+        tuple(market.sessions[1:]),
+        returns.mean(axis=1)[1:],
+        turnover[1:],
+        exposure.mean(axis=1)[1:],
+        cost_bps,
+        pl.DataFrame(exits, schema=EXIT_SCHEMA, orient="row"),
+        ruined,
+        market,
+    )
 
 
-@dataclass(frozen=True)
-class _Market:
-    """Prices and entry weights as session x instrument matrices over the life of a book.
+def positions(book: TrancheBook) -> pl.DataFrame:
+    """Everything that a book holds at each close, after the trades of that close.
 
-    The life runs from the first call to the exit of the last (filled one session later, held `horizon`
-    sessions), or to the end of the data. `next_bar` is the row of an instrument's next bar at or after each
-    session, `final_bar` the row of its very last one (`len(sessions)` when that is after the life).
+    Parameters
+    ----------
+    book : TrancheBook
+
+    Returns
+    -------
+    DataFrame
+        `session`, `symbol`, `weight`, sorted: the instrument's share of the book's value, over all tranches,
+        drifted with the prices, below zero where it is short. A row per instrument held.
+
+    Notes
+    -----
+    The gross return of a session is the sum over the positions of the session before of weight times the
+    instrument's return. Money set aside for an instrument that has had no bar since counts as its position.
     """
-
-    sessions: list[date]
-    symbols: list[str]
-    prices: np.ndarray
-    next_bar: np.ndarray
-    final_bar: np.ndarray
-    weights: np.ndarray
-
-    @classmethod
-    def around(cls, calls: pl.DataFrame, closes: pl.DataFrame, horizon: int) -> _Market:
-        calendar = closes["session"].unique().sort()
-        calendar = calendar.filter(calendar >= calls["session"].min())
-        calendar = calendar.head(int((calendar <= calls["session"].max()).sum()) + horizon + 1)
-        symbols = calls["symbol"].unique().sort()
-        wanted = closes.filter(pl.col("symbol").is_in(symbols.implode()))
-        grid = calendar.to_frame("session").join(
-            wanted.pivot("symbol", index="session", values="close"), on="session", how="left", maintain_order="left"
-        )
-        table = grid.select(symbols.to_list())
-        observed = table.select(pl.all().is_not_null()).to_numpy()
-        rows = np.where(observed, np.arange(len(calendar))[:, None], len(calendar))
-        traded_later = wanted.group_by("symbol").agg(pl.col("session").max() > calendar.max()).sort("symbol")
-        last_row = len(calendar) - 1 - np.argmax(observed[::-1], axis=0)
-        return cls(
-            sessions=calendar.to_list(),
-            symbols=symbols.to_list(),
-            prices=table.fill_null(strategy="forward").to_numpy().astype(np.float64),
-            next_bar=np.minimum.accumulate(rows[::-1], axis=0)[::-1],
-            final_bar=np.where(traded_later["session"].to_numpy(), len(calendar), last_row),
-            weights=_equal_weights(calls, calendar, symbols),
-        )
-
-    def relative_prices(self, entry: int, leave: int, names: np.ndarray) -> np.ndarray:
-        """Price over fill price, shape (leave - entry + 1, len(names)), from the entry's session on.
-
-        An instrument that does not trade at the entry is filled at its next close and stands at 1 until then.
-        """
-        filled_at = np.minimum(self.next_bar[entry, names], leave)
-        path = self.prices[entry : leave + 1, names] / self.prices[filled_at, names]
-        waiting = np.arange(entry, leave + 1)[:, None] < filled_at
-        return np.where(waiting, 1.0, path)
+    if book.market is None:
+        return pl.DataFrame(schema=POSITION_SCHEMA)
+    market = book.market
+    weights = np.zeros(market.weights.shape)
+    for turn in market.turns():
+        held = slice(turn.entry, turn.entry + len(turn.wealth) - 1)
+        weights[held, turn.names] += turn.weights[:-1] / market.horizon
+    sessions, symbols, found = _listed(market, weights)
+    return pl.DataFrame([sessions, symbols, found], schema=POSITION_SCHEMA)
 
 
-def _equal_weights(calls: pl.DataFrame, calendar: pl.Series, symbols: pl.Series) -> np.ndarray:
-    weights = np.zeros((len(calendar), len(symbols)))
-    weights[calendar.search_sorted(calls["session"]), symbols.search_sorted(calls["symbol"])] = 1.0
-    called = weights.sum(axis=1, keepdims=True)
-    np.divide(weights, called, out=weights, where=called > 0)
-    return weights
+def trades(book: TrancheBook) -> pl.DataFrame:
+    """Everything that a book buys and sells.
+
+    Parameters
+    ----------
+    book : TrancheBook
+
+    Returns
+    -------
+    DataFrame
+        `session`, `symbol`, `weight_change` (bought, or below zero sold, over the book's value) and `price`,
+        sorted. The absolute changes of a session sum to the book's turnover.
+
+    Notes
+    -----
+    An instrument that leaves and enters in the same session trades the difference. What has no bar in the session
+    is bought at its next close and sold at its last one. A ruined tranche leaves nothing to trade.
+    """
+    if book.market is None:
+        return pl.DataFrame(schema=TRADE_SCHEMA)
+    market = book.market
+    changes, prices = np.zeros(market.weights.shape), np.zeros(market.weights.shape)
+    for turn in market.turns():
+        changes[turn.entry] = turn.changes / market.horizon
+        prices[turn.entry] = market.trade_prices(turn)
+    sessions, symbols, found = _listed(market, changes)
+    return pl.DataFrame([sessions, symbols, found, pl.Series(prices[changes != 0])], schema=TRADE_SCHEMA)
+
+
+def _listed(market: Market, matrix: np.ndarray) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Session, symbol and value of what is not zero in a session x instrument matrix."""
+    rows, columns = np.nonzero(matrix)
+    sessions, symbols = pl.Series(market.sessions, dtype=pl.Date), pl.Series(market.symbols, dtype=pl.String)
+    return sessions.gather(rows), symbols.gather(columns), pl.Series(matrix[rows, columns])

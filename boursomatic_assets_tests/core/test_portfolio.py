@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boursomatic_assets.core.performance import max_drawdown
-from boursomatic_assets.core.portfolio import TrancheBook, tranche_book
+from boursomatic_assets.core.portfolio import TrancheBook, positions, trades, tranche_book
+from boursomatic_assets.errors import PanelContractError
 from boursomatic_assets_tests.oracles import slow_tranche_book
 from boursomatic_assets_tests.strategies import bar_panels, flat_bars, random_walk_bars, weekdays, with_other_future
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hypothesis.strategies import DrawFn
+
+    from boursomatic_assets.core.tranches import Legs
 
 D = weekdays(30)
 
@@ -233,6 +236,164 @@ def test_a_call_without_a_close_is_refused_and_not_moved_to_another_session(symb
         tranche_book(calls, closes, 2, 0.0)
 
 
+def short_book(*calls: tuple[str, int, int], horizon: int = 2, **closes: Sequence[float | None]) -> TrancheBook:
+    """A long-short book of calls as symbol, session's number and side."""
+    sided = calls_of(*[(symbol, number) for symbol, number, _ in calls])
+    sided = sided.with_columns(side=pl.Series([side for *_, side in calls], dtype=pl.Int64))
+    return tranche_book(sided, flat_bars(closes), horizon, 0.0, legs="long_short")
+
+
+def test_a_long_short_tranche_puts_half_into_each_side_and_drifts() -> None:
+    # Horizon 1, filled at 1: +1/2 A, -1/2 B. At 2 A is +20 %, B -10 %: 1 + 0.5 x 0.2 + 0.5 x 0.1 = 1.15.
+    book = short_book(("A", 0, 1), ("B", 0, -1), horizon=1, A=[10, 10, 12, 12], B=[10, 10, 9, 9])
+    assert_close(book.gross, [0, 0.15])
+    # Worth 0.6 and -0.45 of 1.15 then, which is what is traded to close.
+    assert_close(book.turnover, [1, 1.05 / 1.15])
+    assert_close(book.exposure, [0, 1])
+
+
+def test_the_weights_of_a_long_short_tranche_drift_apart() -> None:
+    # Horizon 2, half of the capital. At 2 A doubles: wealth 1 + 0.5 = 1.5, the book +0.25; A is worth 1.0, B -0.5:
+    # exposure 1.5 / 1.5 = 1, half of it. At 3 B doubles: wealth 1.5 - 0.5 = 1.0, 1.0 / 1.5 - 1 = -1/3, book -1/6.
+    book = short_book(("A", 0, 1), ("B", 0, -1), A=[10, 10, 20, 20, 20], B=[10, 10, 10, 20, 20])
+    assert_close(book.gross, [0, 0.25, -1 / 6])
+    assert_close(book.exposure, [0, 0.5, 0.5])
+    # Closed at 3: A worth 1.0, B -1.0, over a wealth of 1.0; half of it
+    assert_close(book.turnover, [0.5, 0, 1])
+
+
+def test_losing_shorts_take_the_exposure_above_one() -> None:
+    # Filled at 1: B doubles at 2: wealth 1 - 0.5 = 0.5, A 0.5 and B -1.0: 1.5 / 0.5 = 3 over session 3, half of it.
+    book = short_book(("A", 0, 1), ("B", 0, -1), A=[10] * 5, B=[10, 10, 20, 20, 20])
+    assert_close(book.exposure, [0, 0.5, 1.5])
+    assert_close(book.gross, [0, -0.25, 0])
+
+
+@pytest.mark.parametrize(("side", "expected"), [(1, 0.1), (-1, -0.1)], ids=["longs only", "shorts only"])
+def test_a_missing_side_stays_in_cash(side: int, expected: float) -> None:
+    # Horizon 1: half of the capital in A, which rises 20 %; the other half is cash
+    book = short_book(("A", 0, side), horizon=1, A=[10, 10, 12, 12])
+    assert_close(book.gross, [0, expected])
+    assert_close(book.exposure, [0, 0.5])
+
+
+def test_names_share_their_side_equally_whatever_the_other_side_holds() -> None:
+    # Horizon 1: A and B a quarter each, C minus a half. At 2: 0.25 x 0.2 + 0.25 x 0 - 0.5 x 0.1 = 0
+    book = short_book(
+        ("A", 0, 1), ("B", 0, 1), ("C", 0, -1), horizon=1, A=[10, 10, 12], B=[10, 10, 10], C=[10, 10, 11]
+    )
+    assert_close(book.gross, [0, 0])
+    found = positions(book).filter(pl.col("session") == D[1])
+    assert found["weight"].to_list() == [0.25, 0.25, -0.5]
+
+
+def test_a_long_book_leaves_calls_to_sell_aside() -> None:
+    calls = calls_of(("A", 0), ("B", 0)).with_columns(side=pl.Series([1, -1]))
+    closes = flat_bars({"A": [10, 10, 12, 12], "B": [10, 10, 20, 20]})
+    alone = tranche_book(calls.head(1), closes, 1, 10.0)
+    np.testing.assert_array_equal(tranche_book(calls, closes, 1, 10.0).returns, alone.returns)
+
+
+def test_a_tranche_whose_shorts_take_all_is_closed_at_zero_and_counted() -> None:
+    # Horizon 2: B is short with a half and rises from 10 to 40 at 2: 1 - 0.5 x 3 = -0.5, closed at 0: the tranche
+    # loses all, the book half. It falls back at 3, which is of no use any more. Nothing is left to trade at 3.
+    book = short_book(("A", 0, 1), ("B", 0, -1), A=[10] * 5, B=[10, 10, 40, 10, 10])
+    assert_close(book.gross, [0, -0.5, 0])
+    assert_close(book.turnover, [0.5, 0, 0])
+    assert_close(book.exposure, [0, 0.5, 0])
+    assert book.ruined == 1
+    assert positions(book)["session"].unique().to_list() == [D[1]]
+    assert trades(book)["session"].unique().to_list() == [D[1]]
+
+
+def test_a_tranche_that_loses_exactly_all_is_ruined_too() -> None:
+    # 1 - 0.5 x (30 / 10 - 1) = 0
+    book = short_book(("A", 0, 1), ("B", 0, -1), horizon=1, A=[10] * 3, B=[10, 10, 30])
+    assert_close(book.gross, [0, -1])
+    assert book.ruined == 1
+
+
+def test_a_cost_never_takes_more_than_all() -> None:
+    # All in at 1 and nothing earned: 10,000 basis points are the capital, 20,000 would be twice that
+    book = book_of(("A", 0), horizon=1, A=[10] * 4)
+    assert book.net(10_000).tolist() == [-1, -1]
+    assert book.net(20_000).tolist() == [-1, -1]
+    assert book.net(0).tolist() == [0, 0]
+
+
+def test_what_two_tranches_hold_against_each_other_is_not_traded_as_the_book_closes() -> None:
+    # Horizon 2, A bought at 1 and sold short at 2, prices flat: at 3, where the data end, both tranches close.
+    # +1/2 and -1/2 of half of the capital each: nothing.
+    book = short_book(("A", 0, 1), ("A", 1, -1), A=[10] * 4)
+    assert_close(book.turnover, [0.25, 0.25, 0])
+    # held: a quarter after 1, nothing after 2
+    assert positions(book).rows() == [(D[1], "A", 0.25)]
+    assert trades(book).rows() == [(D[1], "A", 0.25, 10.0), (D[2], "A", -0.25, 10.0)]
+
+
+@pytest.mark.parametrize("sides", [[1, -1], [0, 1], [2, -1], [None, 1]], ids=["both", "none", "twofold", "unknown"])
+def test_a_call_must_be_on_one_side(sides: list[int | None]) -> None:
+    calls = calls_of(("A", 0), ("A", 0)).with_columns(side=pl.Series(sides, dtype=pl.Int64))
+    with pytest.raises(PanelContractError, match="first 'A' 2018-01-01"):
+        tranche_book(calls, flat_bars({"A": [10.0] * 4}), 1, 0.0, legs="long_short")
+
+
+def test_early_exits_are_listed_with_their_fill_and_last_bar() -> None:
+    # called at 0 and 1, filled at 1 and 2, never traded after 2; B trades on
+    book = book_of(("A", 0), ("B", 0), ("A", 1), horizon=3, A=[10, 10, 10, None, None, None], B=[5] * 6)
+    assert book.exits.rows() == [("A", D[1], D[2]), ("A", D[2], D[2])]
+
+
+def test_a_book_can_stand_ready_before_its_first_call_and_after_its_last() -> None:
+    # Calls could come from 0 to 3, one came at 2: cash at 1 and 2, filled at 3, sold at 4; the last call could have
+    # been filled at 4 and sold at 5.
+    closes = flat_bars({"A": [10, 10, 10, 10, 20, 20, 20, 20]})
+    book = tranche_book(calls_of(("A", 2)), closes, 1, 0.0, span=(D[0], D[3]))
+    assert book.sessions == tuple(D[1:6])
+    assert_close(book.gross, [0, 0, 0, 1, 0])
+
+
+def test_a_book_that_stands_ready_without_any_call_stays_in_cash() -> None:
+    book = tranche_book(calls_of(), flat_bars({"A": [10.0] * 8}), 2, 10.0, span=(D[0], D[3]))
+    assert book.sessions == tuple(D[1:7])
+    assert_close(book.returns, [0] * 6)
+    assert_close(book.exposure, [0] * 6)
+    assert positions(book).is_empty()
+    assert trades(book).is_empty()
+
+
+def test_positions_are_the_weights_after_the_trades_of_the_session() -> None:
+    # Horizon 2, half of the capital in halves: a quarter each. At 2 A doubles: 2/3 and 1/3 of the tranche.
+    book = book_of(("A", 0), ("B", 0), A=[10, 10, 20, 20], B=[10, 10, 10, 10])
+    found = positions(book)
+    assert found.rows() == [(D[1], "A", 0.25), (D[1], "B", 0.25), (D[2], "A", 1 / 3), (D[2], "B", 1 / 6)]
+
+
+def test_trades_are_the_changes_in_weight_with_the_close_they_are_made_at() -> None:
+    # as above: in at 1, out at 3
+    book = book_of(("A", 0), ("B", 0), A=[10, 10, 20, 30], B=[10, 10, 10, 10])
+    sold = trades(book).filter(pl.col("session") == D[3])
+    # at 3: 3 and 1 of 4, of half of the capital
+    assert sold.rows() == [(D[3], "A", -0.375, 30.0), (D[3], "B", -0.125, 10.0)]
+    assert trades(book).filter(pl.col("session") == D[1]).rows() == [
+        (D[1], "A", 0.25, 10.0),
+        (D[1], "B", 0.25, 10.0),
+    ]
+
+
+def test_without_a_bar_the_next_close_is_paid_and_the_last_one_received() -> None:
+    # A: no bar at 1, bought at 2 for 20; no bar at 4, where it leaves: the 40 of 3
+    book = book_of(("A", 0), horizon=3, A=[10, None, 20, 40, None, 50], B=[5] * 6)
+    assert trades(book).select("session", "price").rows() == [(D[1], 20.0), (D[4], 40.0)]
+
+
+def test_a_book_that_is_only_its_returns_lists_neither_positions_nor_trades() -> None:
+    book = TrancheBook((D[0],), np.zeros(1), np.zeros(1), np.zeros(1))
+    assert positions(book).columns == ["session", "symbol", "weight"]
+    assert trades(book).columns == ["session", "symbol", "weight_change", "price"]
+    assert positions(book).height == trades(book).height == 0
+
+
 Made = tuple[pl.DataFrame, pl.DataFrame, int, float]
 
 
@@ -274,10 +435,90 @@ def test_a_book_is_always_finite_and_bounded(made: Made) -> None:
     assert ((book.exposure >= 0) & (book.exposure <= 1 + 1e-12)).all()
     # a tranche is sold and bought whole at most
     assert ((book.turnover >= 0) & (book.turnover <= 2 + 1e-12)).all()
-    # a cost is taken beside the return, hence can take more than what a ruined book has left
-    gross = tranche_book(*made[:3], cost_bps=0.0).returns
-    assert -1 <= max_drawdown(gross) <= 0
-    np.testing.assert_allclose(book.returns, gross - book.turnover * made[3] / 10_000, rtol=0, atol=1e-12)
+    assert -1 <= max_drawdown(book.gross) <= 0
+    assert -1 <= max_drawdown(book.returns) <= 0
+    # a cost is taken beside the return: it could take more than what a ruined book has left, but for the floor
+    net = np.maximum(book.gross - book.turnover * made[3] / 10_000, -1)
+    np.testing.assert_allclose(book.returns, net, rtol=0, atol=1e-12)
+
+
+@st.composite
+def sided_books(draw: DrawFn) -> Made:
+    """As `books`, each call on one side."""
+    calls, *others = draw(books())
+    sides = draw(st.lists(st.sampled_from([1, -1]), min_size=calls.height, max_size=calls.height), label="sides")
+    return calls.with_columns(side=pl.Series(sides)), *others
+
+
+@given(sided_books(), st.sampled_from(["long", "long_short"]))
+def test_sided_books_agree_with_a_slow_separate_implementation(made: Made, legs: Legs) -> None:
+    book, slow = tranche_book(*made, legs=legs), slow_tranche_book(*made, legs=legs)
+    assert list(book.sessions) == slow.sessions
+    for ours, theirs in (
+        (book.gross, slow.gross),
+        (book.returns, slow.returns),
+        (book.turnover, slow.turnover),
+        (book.exposure, slow.exposure),
+    ):
+        # A leverage of a thousand magnifies rounding as much.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
+    for table, weight, slow_weights in (
+        (positions(book), "weight", slow.positions),
+        (trades(book), "weight_change", slow.trades),
+    ):
+        found = {
+            (session, symbol): value for session, symbol, value in table.select("session", "symbol", weight).rows()
+        }
+        expected = {
+            (session, symbol): value
+            for session, each in zip(slow.sessions, slow_weights, strict=True)
+            for symbol, value in each.items()
+        }
+        for key in found.keys() | expected.keys():
+            assert found.get(key, 0.0) == pytest.approx(expected.get(key, 0.0), rel=1e-8, abs=1e-8)
+
+
+@given(sided_books(), st.sampled_from(["long", "long_short"]))
+def test_positions_and_trades_add_up_to_the_book(made: Made, legs: Legs) -> None:
+    book = tranche_book(*made, legs=legs)
+    traded = dict(trades(book).group_by("session").agg(pl.col("weight_change").abs().sum()).iter_rows())
+    for session, turnover in zip(book.sessions, book.turnover, strict=True):
+        assert traded.get(session, 0.0) == pytest.approx(turnover, rel=1e-9, abs=1e-12)
+    held = dict(positions(book).group_by("session").agg(pl.col("weight").abs().sum()).iter_rows())
+    for session, exposure in zip(book.sessions, book.exposure[1:], strict=False):
+        # longs of one tranche and shorts of another may cancel out
+        assert held.get(session, 0.0) <= exposure * (1 + 1e-9) + 1e-12
+        if legs == "long":
+            assert held.get(session, 0.0) == pytest.approx(exposure, rel=1e-9, abs=1e-12)
+
+
+@given(sided_books())
+def test_a_long_short_book_never_loses_more_than_all(made: Made) -> None:
+    book = tranche_book(*made, legs="long_short")
+    assert np.isfinite(book.gross).all()
+    assert np.isfinite(book.exposure).all()
+    assert (book.exposure >= 0).all()
+    for cost_bps in (0, 5, 10, 20, 50):
+        assert -1 <= max_drawdown(book.net(cost_bps)) <= 0
+
+
+def test_positions_earn_the_gross_return_of_the_next_session() -> None:
+    # Flat walks without gaps or ruin: sum of weight x return of the instrument
+    closes = random_walk_bars(symbols=6, sessions=60, seed=3)
+    calls = closes.filter(closes["session"] < weekdays(60)[40]).sample(fraction=0.4, seed=3)
+    sides = pl.Series(np.random.default_rng(3).choice([1, -1], calls.height))
+    book = tranche_book(calls.with_columns(side=sides), closes, 5, 0.0, legs="long_short")
+    moves = closes.with_columns(move=pl.col("close").shift(-1).over("symbol") / pl.col("close") - 1)
+    earned = (
+        positions(book)
+        .join(moves, on=["session", "symbol"])
+        .group_by("session")
+        .agg(earned=(pl.col("weight") * pl.col("move")).sum())
+    )
+    by_session = dict(earned.iter_rows())
+    expected = [by_session.get(session, 0.0) for session in book.sessions[:-1]]
+    np.testing.assert_allclose(book.gross[1:], expected, rtol=1e-9, atol=1e-12)
+    assert book.ruined == 0
 
 
 @given(books(), st.integers(0, 2**32 - 1))

@@ -1,0 +1,255 @@
+"""How overlapping tranches take turns: prices and entry weights as matrices, and what each tranche then earns.
+
+The machinery beneath `portfolio`, which says what a book is and adds the tranches up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.errors import PanelContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date
+
+Legs = Literal["long", "long_short"]
+# A leverage that only rounding keeps from being infinite: the tranche's wealth is gone.
+RUINOUS_LEVERAGE = 1e9
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One tranche from the session in which it is filled to the one in which it is filled anew.
+
+    Attributes
+    ----------
+    entry : int
+        Row of the session whose close fills it.
+    changes : ndarray of shape (n_symbols,)
+        What is traded at the fill, as signed shares of the tranche's wealth: the new weights less those that the
+        turn before has drifted to. In the last turn, which closes the book, those of all tranches together.
+    names : ndarray of shape (n_names,)
+        Columns of the instruments held.
+    values : ndarray of shape (n_held + 1, n_names)
+        Value of each at each close, the fill first, over the wealth at the fill; below zero for shorts.
+    wealth : ndarray of shape (n_held + 1,)
+        Of the tranche, 1.0 at the fill; 0.0 from its ruin on.
+    ruined : bool
+        Whether its shorts took all that it had.
+    """
+
+    entry: int
+    changes: np.ndarray
+    names: np.ndarray
+    values: np.ndarray
+    wealth: np.ndarray
+    ruined: bool
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Return per held session, shape (n_held,); -1 in the session of its ruin and zero after it."""
+        before = self.wealth[:-1]
+        return _shares(self.wealth[1:], before, otherwise=1.0) - 1.0
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Signed share of the tranche's wealth in each instrument at each close, shape of `values`."""
+        return _shares(self.values, self.wealth[:, None])
+
+    @property
+    def exposure(self) -> np.ndarray:
+        """Longs and shorts added, over the wealth, as each held session begins; shape (n_held,)."""
+        return _shares(np.abs(self.values[:-1]).sum(axis=1), self.wealth[:-1])
+
+
+@dataclass(frozen=True)
+class Market:
+    """Prices and entry weights as session x instrument matrices over the life of a book.
+
+    Attributes
+    ----------
+    sessions : list of date
+        From the first that can make a call to the exit of the last call (filled one session later, held `horizon`
+        sessions), or to the end of the data.
+    symbols : list of str
+        Instruments called at least once, sorted.
+    horizon : int
+        Sessions that a tranche is held, and number of tranches.
+    prices : ndarray of shape (n_sessions, n_symbols)
+        Closes; without a bar the last one before.
+    next_bar : ndarray of shape (n_sessions, n_symbols)
+        Row of the next bar at or after each session; `n_sessions` if there is none.
+    final_bar : ndarray of shape (n_symbols,)
+        Row of an instrument's very last bar; `n_sessions` when that is after the life of the book.
+    weights : ndarray of shape (n_sessions, n_symbols)
+        Signed weights that each session's calls ask for.
+    cash : ndarray of shape (n_sessions,)
+        Share of a tranche that is in cash once they are filled, with what its shorts were sold for.
+    """
+
+    sessions: list[date]
+    symbols: list[str]
+    horizon: int
+    prices: np.ndarray
+    next_bar: np.ndarray
+    final_bar: np.ndarray
+    weights: np.ndarray
+    cash: np.ndarray
+
+    @classmethod
+    def around(
+        cls, calls: pl.DataFrame, closes: pl.DataFrame, calendar: pl.Series, horizon: int, legs: Legs
+    ) -> Market:
+        """Lay calls with a `side` and the closes of their instruments on a calendar that covers them."""
+        symbols = calls["symbol"].unique().sort()
+        wanted = closes.filter(pl.col("symbol").is_in(symbols.implode())).drop_nulls("close")
+        bars = wanted.filter(pl.col("session").is_between(calendar.min(), calendar.max()))
+        closing = np.full((len(calendar), len(symbols)), np.nan)
+        closing[_cells(bars, calendar, symbols)] = bars["close"]
+        row = np.arange(len(calendar))[:, None]
+        observed = ~np.isnan(closing)
+        last_bar = np.maximum.accumulate(np.where(observed, row, 0), axis=0)
+        traded_later = wanted.group_by("symbol").agg(pl.col("session").max() > calendar.max()).sort("symbol")
+        weights, cash = _entry_weights(calls, calendar, symbols, legs)
+        return cls(
+            sessions=calendar.to_list(),
+            symbols=symbols.to_list(),
+            horizon=horizon,
+            prices=np.take_along_axis(closing, last_bar, axis=0),
+            next_bar=np.minimum.accumulate(np.where(observed, row, len(calendar))[::-1], axis=0)[::-1],
+            final_bar=np.where(traded_later["session"].to_numpy(), len(calendar), last_bar[-1]),
+            weights=weights,
+            cash=cash,
+        )
+
+    def turns(self) -> Iterator[Turn]:
+        """Let the tranches take turns, one in each session after the first; the last turn closes the book."""
+        last = len(self.sessions) - 1
+        held = np.zeros((self.horizon, len(self.symbols)))
+        for entry in range(1, last):
+            tranche = entry % self.horizon
+            # Signals of the session before are filled now.
+            turn = self._turn(entry, min(entry + self.horizon, last), held[tranche])
+            held[tranche] = 0.0
+            held[tranche, turn.names] = turn.weights[-1]
+            yield turn
+        if last > 0:
+            # Nothing is left to earn: no fill, and what the end of the data leaves open is sold at its last close.
+            nothing = np.empty(0, dtype=np.intp)
+            yield Turn(last, -held.sum(axis=0), nothing, np.empty((1, 0)), np.ones(1), ruined=False)
+
+    def _turn(self, entry: int, leave: int, held: np.ndarray) -> Turn:
+        entering = self.weights[entry - 1]
+        names = np.flatnonzero(entering)
+        values = entering[names] * self._relative_prices(entry, leave, names)
+        wealth = self.cash[entry - 1] + values.sum(axis=1)
+        # Never a tranche in cash, nor one of longs alone: its wealth is what it holds.
+        ruin = np.flatnonzero(wealth * RUINOUS_LEVERAGE < np.abs(values).sum(axis=1))[:1]
+        for row in ruin:
+            values[row:], wealth[row:] = 0.0, 0.0
+        return Turn(entry, entering - held, names, values, wealth, ruined=len(ruin) > 0)
+
+    def _relative_prices(self, entry: int, leave: int, names: np.ndarray) -> np.ndarray:
+        """Price over fill price, shape (leave - entry + 1, len(names)), from the entry's session on.
+
+        An instrument that does not trade at the entry is filled at its next close and stands at 1 until then.
+        """
+        filled_at = self._filled_at(entry, leave, names)
+        path = self.prices[entry : leave + 1, names] / self.prices[filled_at, names]
+        waiting = np.arange(entry, leave + 1)[:, None] < filled_at
+        relative: np.ndarray = np.where(waiting, 1.0, path)
+        return relative
+
+    def _filled_at(self, entry: int, leave: int, names: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = np.minimum(self.next_bar[entry, names], leave)
+        return rows
+
+    def trade_prices(self, turn: Turn) -> np.ndarray:
+        """Close at which each instrument of a turn is traded, shape (n_symbols,).
+
+        Without a bar in the session: the next close for what enters, the last one before for what leaves.
+        """
+        prices: np.ndarray = self.prices[turn.entry].copy()
+        leave = turn.entry + len(turn.wealth) - 1
+        prices[turn.names] = self.prices[self._filled_at(turn.entry, leave, turn.names), turn.names]
+        return prices
+
+    def exits(self, turn: Turn) -> list[tuple[str, date, date]]:
+        """Symbol, session of the fill and session of the last bar of what stopped trading before it could leave."""
+        leave = turn.entry + len(turn.wealth) - 1
+        stopped = turn.names[self.final_bar[turn.names] < leave]
+        return [
+            (self.symbols[name], self.sessions[turn.entry], self.sessions[self.final_bar[name]]) for name in stopped
+        ]
+
+
+def _shares(parts: np.ndarray, whole: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
+    """`parts` over `whole`; `otherwise` where there is nothing left to share."""
+    shares: np.ndarray = np.divide(parts, whole, out=np.full(parts.shape, otherwise), where=whole > 0)
+    return shares
+
+
+def _cells(rows: pl.DataFrame, calendar: pl.Series, symbols: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    column = rows["symbol"].cast(pl.Enum(symbols)).to_physical()
+    return calendar.search_sorted(rows["session"]).to_numpy(), column.to_numpy()
+
+
+def _entry_weights(
+    calls: pl.DataFrame, calendar: pl.Series, symbols: pl.Series, legs: Legs
+) -> tuple[np.ndarray, np.ndarray]:
+    """Signed weights per session and instrument, and the cash beside them."""
+    side = np.zeros((len(calendar), len(symbols)))
+    side[_cells(calls, calendar, symbols)] = calls["side"]
+    if legs == "long":
+        longs = _equal_weights(side > 0)
+        return longs, 1.0 - _called_at_all(longs)
+    longs, shorts = 0.5 * _equal_weights(side > 0), 0.5 * _equal_weights(side < 0)
+    return longs - shorts, 1.0 - 0.5 * _called_at_all(longs) + 0.5 * _called_at_all(shorts)
+
+
+def _equal_weights(called: np.ndarray) -> np.ndarray:
+    return _shares(called.astype(np.float64), called.sum(axis=1, keepdims=True))
+
+
+def _called_at_all(weights: np.ndarray) -> np.ndarray:
+    return np.asarray(weights.any(axis=1), dtype=np.float64)
+
+
+def sided_calls(calls: pl.DataFrame, legs: Legs) -> pl.DataFrame:
+    """Each call once, with its `side`; without calls to sell where there are no shorts.
+
+    Raises
+    ------
+    PanelContractError
+        If a call is on both sides, or on none.
+    """
+    sided = calls if "side" in calls.columns else calls.with_columns(side=pl.lit(1))
+    sided = sided.select("symbol", "session", "side").unique().sort("symbol", "session", "side")
+    strange = sided.filter(~pl.col("side").is_in([-1, 1]) | sided.select("symbol", "session").is_duplicated())
+    _refuse(strange, "a call is on one side, 1 to buy or -1 to sell short; {count} are not")
+    return sided.filter(pl.col("side") > 0) if legs == "long" else sided
+
+
+def require_closes(calls: pl.DataFrame, closes: pl.DataFrame) -> None:
+    """Refuse calls of instruments that have no close in the call's session."""
+    strange = calls.join(closes, on=["symbol", "session"], how="anti", maintain_order="left")
+    _refuse(strange, "a call needs the close that it was made on; {count} have none")
+
+
+def _refuse(strange: pl.DataFrame, reason: str) -> None:
+    if strange.height:
+        row = strange.row(0, named=True)
+        message = f"{reason.format(count=strange.height)}, first {row['symbol']!r} {row['session']}"
+        raise PanelContractError(message)
+
+
+def life_of_book(closes: pl.DataFrame, first: date, last: date, horizon: int) -> pl.Series:
+    """Sessions of all instruments from the first that can make a call to the exit of the last call."""
+    calendar = closes["session"].unique().sort()
+    calendar = calendar.filter(calendar >= first)
+    return calendar.head(int((calendar <= last).sum()) + horizon + 1)
