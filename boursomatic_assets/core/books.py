@@ -1,0 +1,115 @@
+"""The books that a model is judged by, and those that need no model: all over the same sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.portfolio import TrancheBook, tranche_book
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from boursomatic_assets.core.tranches import Legs
+
+# Column of the judged panel by which a book of a baseline chooses its names, the highest first.
+CHOSEN_BY = {"volatility": "volatility_probability_buy", "momentum": "momentum_12_1"}
+BOOK_NAMES = ("buy", "long_short", "equal_weight", "equal_weight_matched", *CHOSEN_BY, "benchmark")
+
+
+def judged_books(
+    judged: pl.DataFrame,
+    closes: pl.DataFrame,
+    horizon: int,
+    cost_bps: float,
+    benchmark: pl.DataFrame | None = None,
+) -> dict[str, TrancheBook]:
+    """Account for the model's books and for those it is held against.
+
+    Parameters
+    ----------
+    judged : DataFrame
+        A row per symbol and session that was predicted, with the `call` made of it and the baselines' columns.
+    closes : DataFrame
+        Panel with `close` that covers the judged rows and the sessions after them.
+    horizon : int
+        Sessions that a position is held, and number of tranches.
+    cost_bps : float
+        Cost in basis points of the value traded, on each side.
+    benchmark : DataFrame, optional
+        `session`, `close` of the benchmark's instrument.
+
+    Returns
+    -------
+    dict of str to TrancheBook
+        In the order of `BOOK_NAMES`, each over the same sessions, in cash where it makes no call:
+
+        - `buy`: the BUY calls; `long_short`: the BUY calls against the SELL calls, half of the capital each.
+        - `equal_weight`: every instrument, in every session; `equal_weight_matched`: every instrument, in the
+          sessions in which there is a BUY call, as a model that only chooses its sessions would hold it.
+        - `volatility`, `momentum`: in each session as many names as there are BUY calls, those with the highest
+          p(BUY) of the volatility-only classifier, or the highest 12-1 momentum.
+        - `benchmark`: the instrument itself, where one is given.
+    """
+    span: Any = (judged["session"].min(), judged["session"].max())
+    books = {
+        name: tranche_book(calls, closes, horizon, cost_bps, legs=_legs(name), span=span)
+        for name, calls in book_calls(judged).items()
+    }
+    if benchmark is not None:
+        books["benchmark"] = index_book(benchmark, books["equal_weight"].sessions)
+    return books
+
+
+def book_calls(judged: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Calls that each book of `judged_books` follows, but for the benchmark: `symbol`, `session`, `side`."""
+    sides = judged.sort("session", "symbol").with_columns(
+        side=pl.col("call").cast(pl.String).replace_strict({"BUY": 1, "HOLD": 0, "SELL": -1}, return_dtype=pl.Int8),
+        bought=(pl.col("call") == "BUY").sum().over("session"),
+    )
+    bought, held = pl.col("side") == 1, pl.lit(1, dtype=pl.Int8).alias("side")
+    chosen = {
+        name: sides.filter(pl.col(column).rank("ordinal", descending=True).over("session") <= pl.col("bought"))
+        for name, column in CHOSEN_BY.items()
+    }
+    calls = {
+        "buy": sides.filter(bought),
+        "long_short": sides.filter(pl.col("side") != 0),
+        "equal_weight": sides.with_columns(held),
+        "equal_weight_matched": sides.filter(pl.col("bought") > 0).with_columns(held),
+        **{name: rows.with_columns(held) for name, rows in chosen.items()},
+    }
+    return {name: rows.select("symbol", "session", "side") for name, rows in calls.items()}
+
+
+def _legs(name: str) -> Legs:
+    return "long_short" if name == "long_short" else "long"
+
+
+def index_book(closes: pl.DataFrame, sessions: Sequence[date]) -> TrancheBook:
+    """Buy one instrument at the close of the first session and hold it: what an index did meanwhile.
+
+    Parameters
+    ----------
+    closes : DataFrame
+        `session`, `close` of the one instrument.
+    sessions : sequence of date
+        Those of the book that it stands beside.
+
+    Returns
+    -------
+    TrancheBook
+        Without turnover, since nobody trades an index. It earns nothing in the first session, whose close is paid,
+        nor while it has no close; its exposure is then 0. A session that it missed keeps its last close.
+    """
+    calendar = pl.DataFrame({"session": sessions}, schema={"session": pl.Date})
+    known = closes.select("session", "close").drop_nulls().sort("session")
+    price = calendar.join_asof(known, on="session", strategy="backward")["close"].cast(pl.Float64).to_numpy()
+    exposure, gross = np.zeros(len(price)), np.zeros(len(price))
+    invested = ~np.isnan(price[:-1])
+    exposure[1:] = invested
+    gross[1:][invested] = (price[1:] / price[:-1] - 1.0)[invested]
+    return TrancheBook(tuple(sessions), gross, np.zeros(len(price)), exposure)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boursomatic_assets.core.books import BOOK_NAMES, book_calls, index_book, judged_books
+from boursomatic_assets.core.labels import LABEL_TYPE
+from boursomatic_assets.core.portfolio import positions, trades, tranche_book
+from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars, weekdays
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+D = weekdays(30)
+Row = tuple[str, int, str, float | None, float | None]
+
+
+def judged_panel(*rows: Row) -> pl.DataFrame:
+    """Symbol, number of the session, call, the volatility classifier's p(BUY), momentum."""
+    return pl.DataFrame(
+        [(symbol, D[number], *others) for symbol, number, *others in rows],
+        schema={
+            "symbol": pl.String,
+            "session": pl.Date,
+            "call": LABEL_TYPE,
+            "volatility_probability_buy": pl.Float64,
+            "momentum_12_1": pl.Float64,
+        },
+        orient="row",
+    ).sort("symbol", "session")
+
+
+# At 0 two names are bought and one sold, at 1 nothing is bought, at 2 one is.
+JUDGED = judged_panel(
+    ("A", 0, "BUY", 0.2, 0.3), ("B", 0, "BUY", 0.5, None), ("C", 0, "SELL", 0.4, -0.1),
+    ("A", 1, "HOLD", 0.9, 0.3), ("B", 1, "SELL", 0.1, 0.2),
+    ("A", 2, "HOLD", 0.3, None), ("B", 2, "BUY", 0.3, None), ("C", 2, "HOLD", 0.1, None),
+)  # fmt: skip
+CLOSES = flat_bars({"A": [10, 10, 11, 12, 12, 12], "B": [5, 5, 5, 6, 6, 6], "C": [8, 8, 8, 8, 4, 4]})
+
+
+def followed(name: str, judged: pl.DataFrame = JUDGED) -> list[tuple[str, int, int]]:
+    return [(symbol, D.index(session), side) for symbol, session, side in book_calls(judged)[name].rows()]
+
+
+def test_the_models_books_follow_its_calls() -> None:
+    assert followed("buy") == [("A", 0, 1), ("B", 0, 1), ("B", 2, 1)]
+    assert followed("long_short") == [("A", 0, 1), ("B", 0, 1), ("C", 0, -1), ("B", 1, -1), ("B", 2, 1)]
+
+
+def test_equal_weight_holds_every_row_and_matched_only_the_sessions_with_a_buy_call() -> None:
+    everything = [
+        ("A", 0, 1),
+        ("B", 0, 1),
+        ("C", 0, 1),
+        ("A", 1, 1),
+        ("B", 1, 1),
+        ("A", 2, 1),
+        ("B", 2, 1),
+        ("C", 2, 1),
+    ]
+    assert followed("equal_weight") == everything
+    assert followed("equal_weight_matched") == [call for call in everything if call[1] != 1]
+
+
+def test_baselines_hold_as_many_names_as_the_model_buys() -> None:
+    # two at 0: B and C are the most probable; none at 1; one at 2, where A and B are alike
+    volatility = followed("volatility")
+    assert sorted(volatility[:2]) == [("B", 0, 1), ("C", 0, 1)]
+    assert [session for _, session, _ in volatility] == [0, 0, 2]
+    assert volatility[2][0] in {"A", "B"}
+    # two at 0: A and C, B has no momentum; at 2 nobody has one
+    assert sorted(followed("momentum")) == [("A", 0, 1), ("C", 0, 1)]
+
+
+def test_books_follow_the_same_names_whatever_the_order_of_the_rows() -> None:
+    turned = {name: calls.rows() for name, calls in book_calls(JUDGED.reverse()).items()}
+    assert turned == {name: calls.rows() for name, calls in book_calls(JUDGED).items()}
+
+
+def test_all_books_cover_the_same_sessions_and_keep_their_order() -> None:
+    late = JUDGED.with_columns(
+        call=pl.when(pl.col("session") > D[0]).then("call").otherwise(pl.lit("HOLD", LABEL_TYPE))
+    )
+    books = judged_books(late, CLOSES, 2, 10.0, benchmark=CLOSES.filter(pl.col("symbol") == "C"))
+    assert tuple(books) == BOOK_NAMES
+    # judged from 0 to 2: filled from 1 on, the last of them sold at 5
+    assert {book.sessions for book in books.values()} == {tuple(D[1:6])}
+    # the first BUY call, at 2, is filled at 3
+    assert books["buy"].turnover.tolist() == [0, 0, 0.5, 0, 0.5]
+
+
+def test_a_model_that_never_calls_leaves_its_books_in_cash() -> None:
+    silent = JUDGED.with_columns(call=pl.lit("HOLD", LABEL_TYPE))
+    books = judged_books(silent, CLOSES, 2, 10.0)
+    for name in ("buy", "long_short", "equal_weight_matched", "volatility", "momentum"):
+        assert books[name].returns.tolist() == [0.0] * 5
+    assert books["equal_weight"].turnover.any()
+    assert "benchmark" not in books
+
+
+def test_a_model_that_buys_everything_holds_what_equal_weight_holds() -> None:
+    books = judged_books(JUDGED.with_columns(call=pl.lit("BUY", LABEL_TYPE)), CLOSES, 2, 10.0)
+    for name in ("buy", "equal_weight_matched", "volatility"):
+        np.testing.assert_array_equal(books[name].returns, books["equal_weight"].returns)
+
+
+def test_books_bear_the_cost_and_the_sides_of_their_calls() -> None:
+    books = judged_books(JUDGED, CLOSES, 2, 25.0)
+    calls = book_calls(JUDGED)
+    for name, legs in (("buy", "long"), ("long_short", "long_short")):
+        alone = tranche_book(calls[name], CLOSES, 2, 25.0, legs=legs, span=(D[0], D[2]))
+        np.testing.assert_array_equal(books[name].returns, alone.returns)
+    # C is short after 1: half of half of the capital
+    assert positions(books["long_short"]).filter(pl.col("symbol") == "C")["weight"][0] == -0.25
+    assert trades(books["buy"])["weight_change"][0] == 0.25
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_baselines_never_hold_other_numbers_of_names_than_the_model(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    closes = random_walk_bars(symbols=6, sessions=12, seed=seed)
+    judged = closes.select("symbol", "session").with_columns(
+        call=pl.Series(random.choice(["BUY", "HOLD", "SELL"], closes.height), dtype=LABEL_TYPE),
+        volatility_probability_buy=pl.Series(random.integers(0, 3, closes.height) / 3),
+        momentum_12_1=pl.Series(random.normal(size=closes.height)),
+    )
+    counts = {name: dict(calls.group_by("session").len().iter_rows()) for name, calls in book_calls(judged).items()}
+    assert counts["volatility"] == counts["momentum"] == counts["buy"]
+    chosen = judged.join(book_calls(judged)["momentum"], on=["symbol", "session"], how="left")
+    for _, group in chosen.group_by("session"):
+        inside, outside = (
+            group.filter(pl.col("side").is_null() == left)["momentum_12_1"] for left in (False, True)
+        )
+        assert not len(inside) or not len(outside) or inside.min() > outside.max()
+
+
+def index_of(closes: Sequence[float | None]) -> pl.DataFrame:
+    return flat_bars({"I": closes}).select("session", "close")
+
+
+def test_an_index_is_bought_at_the_first_close_and_held() -> None:
+    book = index_book(index_of([8, 10, 12, 9, 20]), D[1:4])
+    # paid 10 at 1; 12/10, 9/12
+    np.testing.assert_allclose(book.returns, [0, 0.2, -0.25], rtol=0, atol=1e-15)
+    assert book.exposure.tolist() == [0, 1, 1]
+    assert book.turnover.tolist() == [0, 0, 0]
+    assert book.sessions == tuple(D[1:4])
+
+
+def test_an_index_keeps_its_last_close_over_sessions_of_others() -> None:
+    # no bar at 1, where it is bought at the 10 of 0, nor at 3
+    book = index_book(index_of([10, None, 12, None, 15]), D[1:5])
+    np.testing.assert_allclose(book.returns, [0, 0.2, 0, 0.25], rtol=0, atol=1e-15)
+
+
+def test_an_index_that_begins_later_is_not_held_before() -> None:
+    # its first close is at 2: bought there
+    book = index_book(index_of([None, None, 10, 11]), D[:4])
+    np.testing.assert_allclose(book.returns, [0, 0, 0, 0.1], rtol=0, atol=1e-15)
+    assert book.exposure.tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("sessions", [[], D[:1]], ids=["none", "one"])
+def test_an_index_over_no_span_earns_nothing(sessions: list[object]) -> None:
+    book = index_book(index_of([10, 11]), sessions)  # type: ignore[arg-type]
+    assert book.returns.tolist() == [0.0] * len(sessions)
