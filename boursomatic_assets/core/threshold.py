@@ -99,7 +99,9 @@ def choose_threshold(validation: pl.DataFrame, horizon: int, draws: int, seed: i
     The bound is the 5 % quantile of the precision over draws of the stationary bootstrap (Politis and Romano 1994)
     of whole sessions, so that what happens to all instruments at once counts once. The matched base rate is that
     of the calls as they were and does not vary with the draw: it moves with precision from one draw to the next,
-    so that this rule errs towards no threshold. A draw without any call has a precision of 0.
+    so that each value is judged strictly. A draw without any call has a precision of 0. Each bound holds for one
+    value: with forty tried, one is easily found by luck where there is no skill. A threshold is a choice and no
+    evidence; that is what the test set is for.
     """
     if validation["vol_20d"].null_count() == validation.height:
         return Threshold(None, f"no row has vol_20d to compare it by; {_ARGMAX}", pl.DataFrame(schema=SCHEMA))

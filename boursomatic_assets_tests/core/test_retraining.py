@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from boursomatic_assets.core.experiment import BoosterParameters, Experiment
+from boursomatic_assets.core.features import compute_features
+from boursomatic_assets.core.labels import label_panel
+from boursomatic_assets.core.metrics import measure
+from boursomatic_assets.core.model_version import strict_json
+from boursomatic_assets.core.models import feature_importance, fit_classifier, fit_regressor
+from boursomatic_assets.core.predictions import predict_sets
+from boursomatic_assets.core.retraining import Retrained, retrain
+from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.core.threshold import make_calls, threshold_of
+from boursomatic_assets_tests.strategies import random_walk_bars
+
+FEW_TREES = BoosterParameters(n_estimators=10)
+EXPERIMENT = Experiment(classifier=FEW_TREES, regressor=FEW_TREES, horizon=5, bootstrap_draws=200)
+
+
+@pytest.fixture(scope="module")
+def labels() -> pl.DataFrame:
+    bars = random_walk_bars(symbols=5, sessions=260, seed=1)
+    return label_panel(compute_features(bars), bars, EXPERIMENT)
+
+
+@pytest.fixture(scope="module")
+def made(labels: pl.DataFrame) -> Retrained:
+    return retrain(labels, EXPERIMENT, threads=1)
+
+
+def test_one_call_makes_what_the_steps_make_one_by_one(labels: pl.DataFrame, made: Retrained) -> None:
+    split = split_panel(labels, EXPERIMENT)
+    models = fit_classifier(split.train, EXPERIMENT, 1), fit_regressor(split.train, EXPERIMENT, 1)
+    predictions = predict_sets({"validation": split.validation, "test": split.test}, *models)
+    threshold = threshold_of(predictions, EXPERIMENT)
+    metrics = measure(predictions, threshold.tau, split.train, models[0], labels, EXPERIMENT)
+    for name, panel in split.sets().items():
+        assert_frame_equal(made.split.sets()[name], panel, check_exact=True)
+    assert (made.classifier.text, made.regressor.text) == tuple(model.text for model in models)
+    assert_frame_equal(made.predictions, predictions, check_exact=True)
+    assert made.threshold.to_json() == threshold.to_json()
+    assert strict_json(made.metrics_json) == strict_json(metrics.to_json())
+    assert_frame_equal(made.importance, feature_importance(*models), check_exact=True)
+
+
+def test_the_same_panel_makes_the_same_bytes_at_any_thread_count_and_in_any_order(
+    labels: pl.DataFrame, made: Retrained
+) -> None:
+    again = retrain(labels.clone(), EXPERIMENT, threads=2)
+    assert again.classifier.text == made.classifier.text
+    assert strict_json(again.metrics_json) == strict_json(made.metrics_json)
+    assert again.metrics_json["threshold"] == made.threshold.tau
+
+
+def test_the_metrics_are_those_of_the_calls_that_the_threshold_makes(made: Retrained) -> None:
+    calls = make_calls(made.predictions, made.threshold.tau).filter(pl.col("set") == "test")
+    assert made.metrics_json["buy_calls_test"] == (calls["call"] == "BUY").sum()
+    assert made.metrics_json["test_accuracy"] == pytest.approx((calls["call"] == calls["label"]).mean(), rel=1e-12)
