@@ -1,0 +1,106 @@
+"""Everything measured on rows that no model had learned from: figures, comparisons, curves, and the conclusion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from boursomatic_assets.core.book_figures import (
+    Trials,
+    better_baseline,
+    book_comparisons,
+    book_figures,
+    cost_sweep,
+    loss_comparisons,
+)
+from boursomatic_assets.core.classification import confusion_counts, precision_by_decile, reliability_curve
+from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.ranking import rank_ic, rank_ic_by_year
+from boursomatic_assets.core.scores import scores, session_sums
+from boursomatic_assets.core.verdict import conclude
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import polars as pl
+
+    from boursomatic_assets.core.experiment import Experiment
+    from boursomatic_assets.core.portfolio import TrancheBook
+
+
+def evaluate_judged(
+    judged: pl.DataFrame,
+    books: Mapping[str, TrancheBook],
+    experiment: Experiment,
+    scope: str,
+    trials: Trials,
+) -> dict[str, Any]:
+    """Measure judged rows and the books that follow them.
+
+    Parameters
+    ----------
+    judged : DataFrame
+        Predictions with the columns of the baselines and `call`.
+    books : mapping of str to TrancheBook
+        As `judged_books` makes them of the same rows.
+    experiment : Experiment
+    scope : str
+        Which rows these are: `test set` or `walk-forward`.
+    trials : Trials
+        Distinct experiments tried on these sessions, for the deflated Sharpe ratio.
+
+    Returns
+    -------
+    dict
+        Strict JSON: `figures` (each with value, interval, p-value, value without skill and baseline),
+        `comparisons`, `superior_predictive_ability`, `curves`, `trials` and `verdict`, beside what was measured.
+        What is not defined is None, and says why.
+    """
+    figures = [*scores(judged, experiment), *book_figures(books, trials, experiment)]
+    sessions = judged["session"].n_unique()
+    verdict = conclude(figures, sessions / experiment.horizon, trials)
+    return {
+        "scope": scope,
+        "first_session": str(judged["session"].min()),
+        "last_session": str(judged["session"].max()),
+        "sessions": sessions,
+        "rows": judged.height,
+        "symbols": judged["symbol"].n_unique(),
+        "horizon": experiment.horizon,
+        "independent_periods": sessions / experiment.horizon,
+        "figures": [figure.to_json() for figure in figures],
+        "comparisons": [
+            *book_comparisons(books, experiment.horizon),
+            *loss_comparisons(session_sums(judged), experiment.horizon),
+        ],
+        "superior_predictive_ability": better_baseline(books, experiment),
+        "curves": _curves(judged, books),
+        "trials": {"count": trials.count, "sharpe_variance": trials.sharpe_variance},
+        "verdict": {"skill": verdict.skill, "sentence": verdict.sentence, "remarks": list(verdict.remarks)},
+    }
+
+
+def _curves(judged: pl.DataFrame, books: Mapping[str, TrancheBook]) -> dict[str, Any]:
+    coefficients = rank_ic(judged)
+    return {
+        "books": {
+            name: {"sessions": [str(day) for day in book.sessions], "returns": book.returns.tolist()}
+            for name, book in books.items()
+        },
+        "rank_ic": {
+            "sessions": coefficients["session"].cast(str).to_list(),
+            "values": coefficients["rank_ic"].to_list(),
+        },
+        "rank_ic_by_year": rank_ic_by_year(coefficients).to_dicts(),
+        "reliability": reliability_curve(judged).to_dicts(),
+        "precision_by_decile": precision_by_decile(judged).to_dicts(),
+        "cost_sweep": cost_sweep(books),
+        "confusion": {"classes": list(CLASS_NAMES), "counts": confusion_counts(judged)},
+    }
+
+
+def p_values(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Every p-value that an evaluation reports, by what it belongs to."""
+    figures = {figure["name"]: figure["p_value"] for figure in evaluation["figures"]}
+    compared = {f"{row['measure']} over {row['baseline']}": row["p_value"] for row in evaluation["comparisons"]}
+    searched = {"superior_predictive_ability": evaluation["superior_predictive_ability"]["p_value"]}
+    return {name: p for name, p in (figures | compared | searched).items() if p is not None}
