@@ -7,17 +7,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from boursomatic_assets.core.performance import drawdown, wealth
 from boursomatic_assets.core.portfolio import TrancheBook, tranche_book
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import date
 
     from boursomatic_assets.core.tranches import Legs
 
 # Column of the judged panel by which a book of a baseline chooses its names, the highest first.
 CHOSEN_BY = {"volatility": "volatility_probability_buy", "momentum": "momentum_12_1"}
-BOOK_NAMES = ("buy", "long_short", "equal_weight", "equal_weight_matched", *CHOSEN_BY, "benchmark")
+# Those whose positions and trades are kept.
+MODEL_BOOKS = ("buy", "long_short")
+BOOK_NAMES = (*MODEL_BOOKS, "equal_weight", "equal_weight_matched", *CHOSEN_BY, "benchmark")
+BOOK_TYPE = pl.Enum(BOOK_NAMES)
+PORTFOLIO_SCHEMA: dict[str, pl.DataType] = {
+    "book": BOOK_TYPE,
+    "session": pl.Date(),
+    **dict.fromkeys(("return", "gross", "equity", "drawdown", "turnover", "exposure"), pl.Float64()),
+}
+# Sums of the same weights in another order differ by as much.
+ROUNDING = 1e-9
 
 
 def judged_books(
@@ -113,3 +124,100 @@ def index_book(closes: pl.DataFrame, sessions: Sequence[date]) -> TrancheBook:
     exposure[1:] = invested
     gross[1:][invested] = (price[1:] / price[:-1] - 1.0)[invested]
     return TrancheBook(tuple(sessions), gross, np.zeros(len(price)), exposure)
+
+
+def portfolio_table(books: Mapping[str, TrancheBook]) -> pl.DataFrame:
+    """Lay the daily history of books out as one long table.
+
+    Parameters
+    ----------
+    books : mapping of str to TrancheBook
+
+    Returns
+    -------
+    DataFrame
+        A row per book and session: `book`, `session`, `return` (net of the book's cost), `gross`, `equity` (wealth
+        after the session, of a starting capital of 1), `drawdown` (its distance from the running peak, in [-1, 0]),
+        `turnover`, `exposure`.
+    """
+    tables = [pl.DataFrame(schema=PORTFOLIO_SCHEMA)]
+    for name, book in books.items():
+        columns = {
+            "session": pl.Series(book.sessions, dtype=pl.Date),
+            "return": book.returns,
+            "gross": book.gross,
+            # After each session: the starting capital is no row.
+            "equity": wealth(book.returns)[1:],
+            "drawdown": drawdown(book.returns)[1:],
+            "turnover": book.turnover,
+            "exposure": book.exposure,
+        }
+        tables.append(pl.DataFrame(columns).select(pl.lit(name, BOOK_TYPE).alias("book"), pl.all()))
+    return pl.concat(tables)
+
+
+def books_of(portfolio: pl.DataFrame, cost_bps: float) -> dict[str, TrancheBook]:
+    """Books again from what `portfolio_table` made of them; without exits, positions and trades.
+
+    Parameters
+    ----------
+    portfolio : DataFrame
+    cost_bps : float
+        Cost that the books bore.
+    """
+    return {
+        str(name): TrancheBook(
+            tuple(rows["session"]),
+            rows["gross"].to_numpy(),
+            rows["turnover"].to_numpy(),
+            rows["exposure"].to_numpy(),
+            cost_bps,
+        )
+        for (name,), rows in portfolio.partition_by("book", as_dict=True, maintain_order=True).items()
+    }
+
+
+def detail_table(books: Mapping[str, TrancheBook], details: Callable[[TrancheBook], pl.DataFrame]) -> pl.DataFrame:
+    """Put `positions` or `trades` of the model's two books under one another, with a column `book` first."""
+    return pl.concat(
+        details(books[name]).select(pl.lit(name, BOOK_TYPE).alias("book"), pl.all()) for name in MODEL_BOOKS
+    )
+
+
+def portfolio_faults(portfolio: pl.DataFrame, trades: pl.DataFrame) -> list[str]:
+    """Say what in the books' history cannot be.
+
+    Parameters
+    ----------
+    portfolio : DataFrame
+        As `portfolio_table` gives it.
+    trades : DataFrame
+        As `detail_table` gives it.
+
+    Returns
+    -------
+    list of str
+        A sentence per rule that is broken: equity a number of at least zero, drawdown in [-1, 0], and the turnover
+        of each session the sum of its trades.
+    """
+    traded = trades.group_by("book", "session").agg(traded=pl.col("weight_change").abs().sum())
+    compared = portfolio.filter(pl.col("book").is_in(MODEL_BOOKS)).join(
+        traded, on=["book", "session"], how="full", coalesce=True
+    )
+    gap = (pl.col("turnover").fill_null(0.0) - pl.col("traded").fill_null(0.0)).abs()
+    broken = {
+        "an equity that is no number of at least zero": portfolio.filter(
+            ~pl.col("equity").is_finite().fill_null(value=False) | (pl.col("equity") < 0)
+        ),
+        "a drawdown outside [-1, 0]": portfolio.filter(
+            ~pl.col("drawdown").is_between(-1, 0).fill_null(value=False) | pl.col("drawdown").is_nan()
+        ),
+        "trades that do not sum to its turnover": compared.filter(
+            gap > ROUNDING * (1 + pl.col("turnover").fill_null(0.0))
+        ),
+    }
+    return [
+        f"sessions with {what}: {rows.height}, first {rows['book'][0]} {rows['session'][0]}"
+        for what, rows in broken.items()
+        if rows.height
+    ]

@@ -95,23 +95,23 @@ def _heat_map(axes: Axes, counts: np.ndarray) -> None:
 
 
 def equity_picture(books: Mapping[str, TrancheBook]) -> bytes:
-    """Draw the wealth of each set's book, and below it its distance from the running peak.
+    """Draw the wealth of each book, and below it its distance from the running peak.
 
     Parameters
     ----------
     books : mapping of str to TrancheBook
-        Set name to its long-only book.
+        Name to book.
 
     Returns
     -------
     bytes
-        PNG, 700 pixels wide, two sets to a row. A book that never held anything is a sentence.
+        PNG, 700 pixels wide, two books to a row. A book that never held anything is a sentence.
     """
     across = min(len(books), 2)
     down = -(-len(books) // 2)
     figure = blank_figure(WIDTH, 320 * down)
     grid = figure.add_gridspec(2 * down, across, height_ratios=[3, 1.3] * down)
-    # One scale for all sets: a tame book should not look as wild as another.
+    # One scale for all: a tame book should not look as wild as another.
     held = [book.returns for book in books.values() if len(book.returns)]
     deepest = min(map(max_drawdown, held), default=0.0)
     first: Axes | None = None
@@ -137,7 +137,7 @@ def _draw_book(upper: Axes, lower: Axes, name: str, book: TrancheBook) -> None:
     upper.plot(days, wealth(book.returns), color=WEALTH_COLOUR, linewidth=1.4)
     lower.fill_between(days, drawdown(book.returns), 0.0, color=DRAWDOWN_COLOUR, alpha=0.45, linewidth=0)
     figures = f"{total_return(book.returns):+.1%} in total, deepest fall {max_drawdown(book.returns):.1%}"
-    set_title(upper, f"{name}: long-only, net of cost\n{figures.replace('-', MINUS)}")
+    set_title(upper, f"{name}: net of cost\n{figures.replace('-', MINUS)}")
     for axes, measure, most_ticks in ((upper, "wealth", 5), (lower, "drawdown", 3)):
         frame_axes(axes)
         use_date_axis(axes, most_ticks=5)
@@ -151,7 +151,7 @@ def _draw_empty_book(axes: Axes, name: str) -> None:
     strip_axes(axes)
     axes.set_xticks([])
     axes.set_yticks([])
-    set_title(axes, f"{name}: long-only, net of cost\nno position")
+    set_title(axes, f"{name}: net of cost\nno position")
     sentence = "No BUY call in this set:\nthe book never held anything."
     axes.text(0.5, 0.5, sentence, ha="center", va="center", color=FAINT, fontsize=10, transform=axes.transAxes)
 

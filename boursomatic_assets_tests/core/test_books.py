@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.books import BOOK_NAMES, book_calls, index_book, judged_books
+from boursomatic_assets.core.books import (
+    BOOK_NAMES,
+    BOOK_TYPE,
+    book_calls,
+    books_of,
+    detail_table,
+    index_book,
+    judged_books,
+    portfolio_faults,
+    portfolio_table,
+)
 from boursomatic_assets.core.labels import LABEL_TYPE
-from boursomatic_assets.core.portfolio import positions, trades, tranche_book
+from boursomatic_assets.core.portfolio import TrancheBook, positions, trades, tranche_book
 from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars, weekdays
 
 if TYPE_CHECKING:
@@ -170,3 +180,83 @@ def test_an_index_that_begins_later_is_not_held_before() -> None:
 def test_an_index_over_no_span_earns_nothing(sessions: list[object]) -> None:
     book = index_book(index_of([10, 11]), sessions)  # type: ignore[arg-type]
     assert book.returns.tolist() == [0.0] * len(sessions)
+
+
+def test_the_portfolio_table_shows_wealth_and_its_falls_after_each_session() -> None:
+    # returns 0, +50 %, -50 % net of 100 bp of a turnover of 1: wealth 1, 1.5, 0.75; the last is half of its peak
+    book = TrancheBook(
+        tuple(D[:3]), np.array([0.01, 0.5, -0.5]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0.5]), 100.0
+    )
+    table = portfolio_table({"buy": book})
+    np.testing.assert_allclose(table["equity"], [1, 1.5, 0.75], rtol=1e-12)
+    np.testing.assert_allclose(table["drawdown"], [0, 0, -0.5], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(table["return"], [0, 0.5, -0.5], rtol=0, atol=1e-15)
+    assert table["gross"].to_list() == [0.01, 0.5, -0.5]
+    assert table["exposure"].to_list() == [0, 1, 0.5]
+    assert table["book"].to_list() == ["buy"] * 3
+
+
+def test_books_come_back_from_their_table() -> None:
+    books = judged_books(JUDGED, CLOSES, 2, 10.0)
+    back = books_of(portfolio_table(books), 10.0)
+    assert list(back) == list(books)
+    for name, book in back.items():
+        assert book.sessions == books[name].sessions
+        np.testing.assert_array_equal(book.returns, books[name].returns)
+        np.testing.assert_array_equal(book.exposure, books[name].exposure)
+
+
+def test_a_portfolio_without_books_is_an_empty_table() -> None:
+    assert portfolio_table({}).is_empty()
+    assert books_of(portfolio_table({}), 10.0) == {}
+
+
+def test_details_name_the_book_they_are_of() -> None:
+    books = judged_books(JUDGED, CLOSES, 2, 10.0)
+    held = detail_table(books, positions)
+    assert held.columns == ["book", "session", "symbol", "weight"]
+    assert held.filter(pl.col("book") == "long_short").drop("book").equals(positions(books["long_short"]))
+    assert held.filter(pl.col("book") == "buy").drop("book").equals(positions(books["buy"]))
+
+
+PORTFOLIO = portfolio_table(judged_books(JUDGED, CLOSES, 2, 10.0))
+TRADES = detail_table(judged_books(JUDGED, CLOSES, 2, 10.0), trades)
+
+
+def test_books_as_they_are_have_no_faults() -> None:
+    assert portfolio_faults(PORTFOLIO, TRADES) == []
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("equity", float("nan"), "an equity that is no number"),
+        ("equity", None, "an equity that is no number"),
+        ("equity", float("inf"), "an equity that is no number"),
+        ("equity", -0.1, "an equity that is no number"),
+        ("drawdown", -1.1, "a drawdown outside"),
+        ("drawdown", 0.1, "a drawdown outside"),
+        ("drawdown", float("nan"), "a drawdown outside"),
+        ("drawdown", None, "a drawdown outside"),
+        ("turnover", 0.9, "trades that do not sum"),
+        ("turnover", None, "trades that do not sum"),
+    ],
+)
+def test_what_cannot_be_is_said_with_its_first_session(column: str, value: float | None, said: str) -> None:
+    here = (pl.col("session") == D[1]) & (pl.col("book") == "buy")
+    broken = PORTFOLIO.with_columns(pl.when(~here).then(column).otherwise(pl.lit(value)).alias(column))
+    (fault,) = portfolio_faults(broken, TRADES)
+    assert fault.startswith(f"sessions with {said}")
+    assert fault.endswith(f": 1, first buy {D[1]}")
+
+
+def test_a_trade_that_is_lost_or_of_no_session_of_the_book_is_a_fault() -> None:
+    lost = TRADES.filter(~((pl.col("session") == D[1]) & (pl.col("book") == "buy")))
+    assert "first buy 2018-01-02" in portfolio_faults(PORTFOLIO, lost)[0]
+    more = TRADES.head(1).with_columns(session=pl.lit(D[20]))
+    assert "first buy 2018-01-29" in portfolio_faults(PORTFOLIO, pl.concat([TRADES, more]))[0]
+
+
+def test_books_are_named_in_their_tables_by_an_enum_in_the_order_of_the_books() -> None:
+    assert PORTFOLIO.schema["book"] == BOOK_TYPE
+    assert PORTFOLIO["book"].unique(maintain_order=True).to_list() == list(BOOK_NAMES[:-1])

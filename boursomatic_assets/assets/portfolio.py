@@ -1,0 +1,123 @@
+"""What following the calls would have earned on the test set, beside books that need no model."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import books as core
+from boursomatic_assets.core import performance, threshold, tranches
+from boursomatic_assets.core import portfolio as accounting
+from boursomatic_assets.core.books import MODEL_BOOKS, detail_table, judged_books, portfolio_faults, portfolio_table
+from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.portfolio import TrancheBook, positions, trades
+from boursomatic_assets.core.predictions import set_of
+from boursomatic_assets.core.threshold import make_calls
+from boursomatic_assets.display.canvas import embedded
+from boursomatic_assets.display.metadata import data_version, markdown_table, numeric_metadata, table_metadata
+from boursomatic_assets.display.model_pictures import equity_picture
+from boursomatic_assets.storage.market_tables import read_usable_bars
+from boursomatic_assets.storage.panels import Part
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+
+_DESCRIPTIONS = {
+    "portfolio": "Daily return, equity and drawdown on the test set: of the model's books, of equal weight, of "
+    "books chosen by volatility or momentum alone, and of the benchmark.",
+    "positions": "What the BUY book and the long-short book hold after each session's close.",
+    "trades": "What the BUY book and the long-short book buy and sell, and at which close.",
+}
+_TABLES: dict[str, Callable[[dict[str, TrancheBook]], pl.DataFrame]] = {
+    "portfolio": portfolio_table,
+    "positions": lambda books: detail_table(books, positions),
+    "trades": lambda books: detail_table(books, trades),
+}
+_PICTURED = (*MODEL_BOOKS, "equal_weight", "benchmark")
+EXITS_SHOWN = 20
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            name,
+            description=text,
+            group_name="portfolio",
+            kinds={"polars", "parquet"},
+            owners=OWNERS,
+            code_version=code_version(core, accounting, tranches, performance, threshold),
+            deps=["predictions", "threshold", "baselines", "labels", "price_bars"],
+            skippable=True,
+        ).with_io_manager_key("panels")
+        for name, text in _DESCRIPTIONS.items()
+    ],
+    ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]})},
+    can_subset=True,
+)
+def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
+    context: dg.AssetExecutionContext,
+    predictions: pl.DataFrame,
+    threshold: dict[str, Any],
+    baselines: pl.DataFrame,
+    labels: pl.DataFrame,
+    experiment: ExperimentResource,
+    platform: PlatformResource,
+) -> Iterator[dg.MaterializeResult[pl.DataFrame]]:
+    """Follow the calls of the test set, session by session."""
+    settings = experiment.value()
+    calls = make_calls(set_of(predictions, "test"), threshold["tau"])
+    judged = calls.join(baselines.drop("set"), on=["symbol", "session"], how="left", maintain_order="left")
+    benchmark = _benchmark(platform, settings)
+    books = judged_books(judged, labels, settings.horizon, settings.cost_bps, benchmark)
+    shared = _exit_metadata(books)
+    for name, table_of in _TABLES.items():
+        if dg.AssetKey(name) in context.selected_asset_keys:
+            table = table_of(books)
+            own = _book_metadata(books, settings) if name == "portfolio" else {}
+            metadata = {**table_metadata(table), **own, **shared}
+            yield dg.MaterializeResult(
+                asset_key=name, value=table, metadata=metadata, data_version=data_version(table)
+            )
+
+
+def _benchmark(platform: PlatformResource, settings: Experiment) -> pl.DataFrame | None:
+    """Sessions and closes of the benchmark, which the labels leave out; None where it has no bars."""
+    if settings.benchmark is None:
+        return None
+    bars = read_usable_bars(platform.database(), ["close"], Part(symbols=(settings.benchmark,)))
+    return bars if bars.height else None
+
+
+def _book_metadata(books: dict[str, TrancheBook], settings: Experiment) -> dict[str, Any]:
+    pictured = {name: books[name] for name in _PICTURED if name in books}
+    return {
+        "equity_and_drawdown": dg.MetadataValue.md(
+            embedded(equity_picture(pictured), "Equity and drawdown of the books, test set")
+        ),
+        **numeric_metadata(
+            {f"{name}_total_return": performance.total_return(book.returns) for name, book in books.items()}
+        ),
+        "benchmark": _what_of_the_benchmark(books, settings.benchmark),
+    }
+
+
+def _what_of_the_benchmark(books: dict[str, TrancheBook], symbol: str | None) -> str:
+    if symbol is None:
+        return "the experiment names none"
+    return symbol if "benchmark" in books else f"{symbol} has no bars stored: it stands beside no book"
+
+
+def _exit_metadata(books: dict[str, TrancheBook]) -> dict[str, Any]:
+    exits = pl.concat(books[name].exits.select(pl.lit(name).alias("book"), pl.all()) for name in MODEL_BOOKS)
+    return {
+        "early_exits": exits.height,
+        "early_exits_listed": dg.MetadataValue.md(markdown_table(exits.head(EXITS_SHOWN))),
+        "ruined_tranches": sum(book.ruined for book in books.values()),
+    }
+
+
+@dg.asset_check(asset="portfolio", blocking=True, additional_ins={"trades": dg.AssetIn("trades")})
+def books_add_up(portfolio: pl.DataFrame, trades: pl.DataFrame) -> dg.AssetCheckResult:
+    """Equity is always a number, drawdown lies in [-1, 0], and each session's trades sum to its turnover."""
+    faults = portfolio_faults(portfolio, trades)
+    return dg.AssetCheckResult(passed=not faults, metadata={"faults": faults})
