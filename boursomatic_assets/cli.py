@@ -4,8 +4,8 @@ import shutil
 import sys
 import uuid
 import warnings
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,10 +19,14 @@ from boursomatic_assets.commands.universe import universe
 from boursomatic_assets.commands.verify import verify
 from boursomatic_assets.errors import BoursomaticError
 
+if TYPE_CHECKING:
+    from dagster import AssetSelection
+
 # Dagster, polars and LightGBM are imported by the commands that need them: --help answers at once.
 
 FAILED = 1
 MOST_DAYS = 100_000
+MOST_FOLDS = 99
 
 app = typer.Typer(
     help="Daily price bars to BUY / HOLD / SELL models that can be believed and traced.\n\n"
@@ -67,6 +71,9 @@ def materialize(  # noqa: PLR0913 (each is an option)
             help="Only these assets: names, comma-separated; a + after a name adds all that follows from it."
         ),
     ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Stop at this asset: of what is selected, only what it needs.")
+    ] = None,
     provider: Provider = None,
     path: Path = None,
     lookback_days: Annotated[
@@ -75,13 +82,28 @@ def materialize(  # noqa: PLR0913 (each is an option)
             min=1, max=MOST_DAYS, help="Calendar days before the newest bar to train on.", show_default="2000"
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_FOLDS, help="Folds of the walk-forward, a partition each.", show_default="8"),
+    ] = None,
+    window: Annotated[
+        Literal["expanding", "rolling"] | None,
+        typer.Option(
+            help="Train each fold on all sessions before it, or on as many as before the first.",
+            show_default="expanding",
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(help="Symbol of an index or fund whose own return stands beside; never trained on."),
+    ] = None,
     artifacts_dir: Annotated[
         str | None,
         typer.Option(help="Folder or fsspec URL for artifacts.", show_default="$BOURSOMATIC_HOME/artifacts"),
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Run the graph: prices to an active model version, with a closing table of what came out.
+    """Run the graph: prices to an active model version and its record of skill, with a closing table.
 
     For example:
 
@@ -89,15 +111,21 @@ def materialize(  # noqa: PLR0913 (each is an option)
 
       boursomatic materialize --provider files --path prices.csv
 
-      boursomatic materialize --select features+        (retrain on the stored bars)
+      boursomatic materialize --select features+        (retrain on the stored bars, judge anew)
+
+      boursomatic materialize --select features+ --to model_version        (retrain, by the shortest way)
+
+      boursomatic materialize --select walk_forward+ --folds 12        (judge on more, shorter folds)
     """
     _require_files(provider, path)
-    overrides = {"provider": provider, "provider_path": path, "artifacts_dir": artifacts_dir}
+    platform = {"provider": provider, "provider_path": path, "artifacts_dir": artifacts_dir}
+    walk_forward = _given({"folds": folds, "window": window})
+    experiment = {"lookback_days": lookback_days, "benchmark": benchmark, "walk_forward": walk_forward or None}
     configuration = {
-        "platform": {"config": {name: value for name, value in overrides.items() if value is not None}},
-        "experiment": {"config": {"lookback_days": lookback_days} if lookback_days else {}},
+        "platform": {"config": _given(platform)},
+        "experiment": {"config": _given(experiment)},
     }
-    materialized = _execute(select, configuration, verbose=verbose)
+    materialized = _execute(_selected(select, to), configuration, folds, verbose=verbose)
     from boursomatic_assets.display.terminal import assets_table, bars_summary, metrics_table
 
     console.print(assets_table(materialized))
@@ -115,6 +143,10 @@ def materialize(  # noqa: PLR0913 (each is an option)
     console.print(f'Query the tables: [bold]psql "$({_program()} db url)"[/bold]', soft_wrap=True)
 
 
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def _program() -> str:
     """Name the program as a person would type it: by name where the shell finds it, else by its path."""
     return "boursomatic" if shutil.which("boursomatic") == sys.argv[0] else sys.argv[0]
@@ -129,19 +161,24 @@ def _require_files(provider: str | None, path: str | None) -> None:
         raise typer.BadParameter(message, param_hint="--path")
 
 
-def _execute(select: str | None, configuration: Mapping[str, Any], *, verbose: bool) -> dict[str, dict[str, Any]]:
-    """Run the selected assets in this process; returns each asset's metadata as plain values."""
+def _execute(
+    keys: "list[Any] | None", configuration: Mapping[str, Any], folds: int | None, *, verbose: bool
+) -> dict[str, dict[str, Any]]:
+    """Run some assets, or all of them, in this process; returns each asset's metadata as plain values."""
     import dagster as dg
 
+    from boursomatic_assets.core.experiment import WalkForward
     from boursomatic_assets.definitions import defs
     from boursomatic_assets.display.terminal import run_progress
-    from boursomatic_assets.storage.instance import open_instance
+    from boursomatic_assets.storage.instance import open_instance, register_folds
 
     settings, database = open_database()
     job = defs.resolve_implicit_global_asset_job_def()
-    keys = _selected(select)
     run_id, level = str(uuid.uuid4()), "INFO" if verbose else "CRITICAL"
     with open_instance(settings, database) as instance:
+        trains_folds = keys is None or dg.AssetKey("walk_forward") in keys
+        # One run trains all folds, one after the other: labels are read once.
+        tags = register_folds(instance, folds or WalkForward().folds) if trains_folds or folds else {}
         steps = len(job.get_subset(asset_selection=set(keys)).nodes) if keys else len(job.nodes)
         with run_progress(console, instance, run_id, steps):
             result = job.execute_in_process(
@@ -149,45 +186,80 @@ def _execute(select: str | None, configuration: Mapping[str, Any], *, verbose: b
                 instance=instance,
                 asset_selection=keys,
                 run_id=run_id,
+                tags=tags if trains_folds else None,
             )
-        materializations = [
-            event.materialization
-            for event in result.all_events
-            if event.event_type_value == "ASSET_MATERIALIZATION"
-        ]
-    return {
-        made.asset_key.to_user_string(): {
+    return _metadata_by_asset(
+        event.materialization for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"
+    )
+
+
+def _metadata_by_asset(materializations: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Metadata of each asset as plain values; of one with partitions, the rows of all and the span over all."""
+    import dagster as dg
+
+    found: dict[str, dict[str, Any]] = {}
+    for made in materializations:
+        values = {
             name: entry.value
             for name, entry in made.metadata.items()
             if not isinstance(entry, dg.MarkdownMetadataValue)
         }
-        for made in materializations
-    }
+        name, before = made.asset_key.to_user_string(), found.get(made.asset_key.to_user_string())
+        if before is not None and made.partition is not None:
+            values["dagster/row_count"] += before["dagster/row_count"]
+            values["first_session"] = min(values["first_session"], before["first_session"])
+            values["last_session"] = max(values["last_session"], before["last_session"])
+        found[name] = values
+    return found
 
 
-def _selected(select: str | None) -> "list[Any] | None":
-    """Resolve `a,b+` to asset keys; None for everything."""
-    if select is None:
+def _selected(select: str | None, to: str | None) -> "list[Any] | None":
+    """Resolve `a,b+`, of it only what one asset needs, to asset keys; None for everything."""
+    if select is None and to is None:
         return None
     import dagster as dg
 
     from boursomatic_assets.definitions import defs
 
-    known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    graph = defs.resolve_asset_graph()
+    selection = dg.AssetSelection.all() if select is None else _parsed(select)
+    if to is not None:
+        _require_asset(to, "--to")
+        selection &= dg.AssetSelection.assets(to).upstream()
+    keys = sorted(selection.resolve(graph))
+    if not keys:
+        message = f"{to} needs nothing of what is selected: {select}"
+        raise typer.BadParameter(message, param_hint="--to")
+    return keys
+
+
+def _parsed(select: str) -> "AssetSelection":
+    import dagster as dg
+
     selection: dg.AssetSelection = dg.AssetSelection.assets()
     items = [part.strip() for part in select.split(",") if part.strip()]
     if not items:
-        message = f"name at least one asset of: {', '.join(sorted(known))}"
+        message = f"name at least one asset of: {', '.join(_known_assets())}"
         raise typer.BadParameter(message, param_hint="--select")
     for item in items:
         name = item.strip("+")
-        if name not in known:
-            message = f"there is no asset {name!r}; there are: {', '.join(sorted(known))}"
-            raise typer.BadParameter(message, param_hint="--select")
+        _require_asset(name, "--select")
         chosen = dg.AssetSelection.assets(name)
         selection |= chosen.upstream() if item.startswith("+") else chosen
         selection |= chosen.downstream() if item.endswith("+") else chosen
-    return sorted(selection.resolve(defs.resolve_asset_graph()))
+    return selection
+
+
+def _require_asset(name: str, option: str) -> None:
+    if name not in _known_assets():
+        message = f"there is no asset {name!r}; there are: {', '.join(_known_assets())}"
+        raise typer.BadParameter(message, param_hint=option)
+
+
+def _known_assets() -> list[str]:
+    from boursomatic_assets.definitions import defs
+
+    return sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys())
 
 
 @app.command()

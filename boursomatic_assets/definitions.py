@@ -13,10 +13,12 @@ from boursomatic_assets.assets import (
     models,
     predictions,
     splits,
+    walk_forward,
 )
 from boursomatic_assets.automation.jobs import JOBS
 from boursomatic_assets.automation.schedules import SCHEDULES
 from boursomatic_assets.storage.io_managers import (
+    FoldIOManager,
     JsonIOManager,
     ModelIOManager,
     ParquetIOManager,
@@ -24,7 +26,7 @@ from boursomatic_assets.storage.io_managers import (
 )
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 
-MODULES = [market_data, features, labels, splits, models, predictions, metrics, model_version]
+MODULES = [market_data, features, labels, splits, models, predictions, metrics, model_version, walk_forward]
 
 # Configured at launch, so that one change in the Launchpad reaches assets and IO managers alike.
 _experiment = ExperimentResource.configure_at_launch()
@@ -40,6 +42,7 @@ defs = dg.Definitions(
     resources={
         **_shared,
         "tables": TableIOManager(**_shared),
+        "folds": FoldIOManager(**_shared),
         "panels": ParquetIOManager(**_shared),
         "models": ModelIOManager(**_shared),
         "figures": JsonIOManager(**_shared),

@@ -1,4 +1,4 @@
-"""Jobs: the whole graph, a retrain from the bars that are stored, and the daily update."""
+"""Jobs: the whole graph, a retrain from the stored bars, the folds of the walk-forward, and the daily update."""
 
 import dagster as dg
 
@@ -9,25 +9,41 @@ isolated_executor = dg.multiprocess_executor.configured(
     {"start_method": {"forkserver": {"preload_modules": HEAVY_MODULES}}, "max_concurrent": 2}
 )
 
+# A run trains one fold, or a range of them: what has partitions has a job of its own.
+walk_forward_assets = dg.AssetSelection.assets("walk_forward", "walk_forward_summary")
+without_folds = dg.AssetSelection.all() - walk_forward_assets
+
 whole_graph = dg.define_asset_job(
     "whole_graph",
-    selection=dg.AssetSelection.all(),
-    description="From the price source to a new active model version.",
+    selection=without_folds,
+    description="From the price source to a new active model version and its report, without the walk-forward.",
     executor_def=dg.in_process_executor,
 )
 
 retrain = dg.define_asset_job(
     "retrain",
-    selection=dg.AssetSelection.assets("features").downstream(),
-    description="Features and everything after, from the bars already stored: nothing is fetched.",
+    selection=dg.AssetSelection.assets("features").downstream()
+    & dg.AssetSelection.assets("model_version").upstream(),
+    description="A new active model version from the bars already stored, by the shortest way: nothing is fetched, "
+    "and nothing is judged beyond what a version records.",
     executor_def=dg.in_process_executor,
 )
 
 whole_graph_isolated = dg.define_asset_job(
     "whole_graph_isolated",
-    selection=dg.AssetSelection.all(),
-    description="The whole graph with each step in a process of its own, where a crash must not spread.",
+    selection=without_folds,
+    description="The whole graph, without the walk-forward, each step in a process of its own: where a crash must "
+    "not spread.",
     executor_def=isolated_executor,
+)
+
+# Not the asset's own name: Dagster wants the names of jobs and of assets apart.
+walk_forward_folds = dg.define_asset_job(
+    "walk_forward_folds",
+    selection=dg.AssetSelection.assets("walk_forward"),
+    description="The experiment trained again through time, one run a fold: launch a backfill of some folds or of "
+    "all, then materialize walk_forward_summary.",
+    executor_def=dg.in_process_executor,
 )
 
 daily_update = dg.define_asset_job(
@@ -37,4 +53,4 @@ daily_update = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-JOBS = [daily_update, whole_graph, retrain, whole_graph_isolated]
+JOBS = [daily_update, whole_graph, retrain, walk_forward_folds, whole_graph_isolated]

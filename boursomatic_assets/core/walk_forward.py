@@ -6,6 +6,7 @@ of its session, nor of any label that reached into it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,19 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
+from boursomatic_assets.core.classification import (
+    accuracy,
+    constant_accuracy,
+    majority_class,
+    matched_lift,
+    mean_of,
+)
 from boursomatic_assets.core.features import is_warmed_up
 from boursomatic_assets.core.labels import labelled_rows
 from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
 from boursomatic_assets.core.models import fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_rows
+from boursomatic_assets.core.ranking import rank_ic
 from boursomatic_assets.core.threshold import SCHEMA as CANDIDATE_SCHEMA
 from boursomatic_assets.core.threshold import Threshold, choose_threshold, make_calls
 from boursomatic_assets.errors import NotEnoughHistoryError
@@ -274,6 +283,50 @@ def _threshold_before(panel: pl.DataFrame, number: int, experiment: Experiment) 
         return Threshold(None, reason, pl.DataFrame(schema=CANDIDATE_SCHEMA))
     horizon = experiment.horizon
     return choose_threshold(known, horizon, experiment.bootstrap_draws, experiment.seed, 2 * horizon)
+
+
+def fold_table(
+    called: pl.DataFrame, facts: Sequence[FoldFacts], thresholds: Mapping[int, Threshold]
+) -> list[dict[str, Any]]:
+    """What each fold was trained on and how it fared, a row each.
+
+    Parameters
+    ----------
+    called : DataFrame
+        Predictions of all folds with `call`.
+    facts : sequence of FoldFacts
+    thresholds : mapping of int to Threshold
+        By the fold's number.
+
+    Returns
+    -------
+    list of dict
+        Strict JSON: the facts, mean `rank_ic`, `matched_lift_buy`, `accuracy` of the calls, `majority_accuracy`
+        (the fold's own most frequent class, known only afterwards) and `tau`; None where one is not defined.
+    """
+    return [
+        {
+            **fold.to_json(),
+            **_defined(fold_figures(called.filter(fold=fold.fold))),
+            "tau": thresholds[fold.fold].tau,
+        }
+        for fold in facts
+    ]
+
+
+def fold_figures(panel: pl.DataFrame, call: str = "call") -> dict[str, float]:
+    """Figures of one fold's rows; NaN where one is not defined."""
+    coefficients = rank_ic(panel)["rank_ic"].to_numpy()
+    return {
+        "rank_ic": mean_of(coefficients),
+        "matched_lift_buy": matched_lift(panel, call),
+        "accuracy": accuracy(panel, call),
+        "majority_accuracy": constant_accuracy(panel, majority_class(panel)),
+    }
+
+
+def _defined(figures: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def folds_overlap(folds: Sequence[FoldFacts], panel: pl.DataFrame) -> list[str]:

@@ -77,7 +77,8 @@ def _show_event(progress: Progress, task: Any, entry: EventLogEntry) -> None:  #
     elif event.event_type_value == "ASSET_MATERIALIZATION":
         rows = event.materialization.metadata.get("dagster/row_count")
         count = f" [dim]{rows.value:,} rows[/dim]" if rows else ""
-        progress.console.print(f"[green]materialized[/green] {event.asset_key.to_user_string()}{count}")  # type: ignore[union-attr]
+        name = " ".join(filter(None, [event.asset_key.to_user_string(), event.partition]))  # type: ignore[union-attr]
+        progress.console.print(f"[green]materialized[/green] {name}{count}")
     elif event.event_type_value == "ASSET_CHECK_EVALUATION":
         found = event.asset_check_evaluation_data
         if not found.passed:

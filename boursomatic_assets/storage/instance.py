@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from dagster import AssetCheckKey, AssetKey, AssetMaterialization, DagsterEventType, DagsterInstance
 from upath import UPath
 
+from boursomatic_assets.core.experiment import WalkForward
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, StorageError
 from boursomatic_assets.storage.artifacts import write_whole
+from boursomatic_assets.storage.folds import fold_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +29,11 @@ RECENT_EVALUATIONS = 50
 # Tags under which Dagster records an asset's data version and those of the inputs it was made from.
 DATA_VERSION_TAG = "dagster/data_version"
 INPUT_DATA_VERSION_TAG_PREFIX = "dagster/input_data_version"
+# Under this name the instance knows the folds of the walk-forward.
+FOLD_PARTITIONS = "walk_forward_folds"
+# Tags by which a run says which partitions it materializes.
+ASSET_PARTITION_RANGE_START_TAG = "dagster/asset_partition_range_start"
+ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
 
 
 def prepare_instance(settings: Settings, database: Database) -> Path:
@@ -85,8 +92,28 @@ def open_instance(settings: Settings, database: Database) -> DagsterInstance:
             )
             raise StorageError(message) from None
         instance = DagsterInstance.from_config(str(home))
-        instance.get_runs_count()
+        if not instance.get_dynamic_partitions(FOLD_PARTITIONS):
+            register_folds(instance, WalkForward().folds)
     return instance
+
+
+def register_folds(instance: DagsterInstance, count: int) -> dict[str, str]:
+    """Name the partitions of the walk-forward: as many as there are folds, no more, in their order.
+
+    Returns
+    -------
+    dict of str to str
+        Tags of a run that materializes all of them.
+    """
+    known, wanted = list(instance.get_dynamic_partitions(FOLD_PARTITIONS)), fold_keys(count)
+    kept = known[:count] if known[:count] == wanted[: len(known)] else []
+    # A range goes by the order in which they were named: after a gap all are named anew.
+    for key in known:
+        if key not in kept:
+            instance.delete_dynamic_partition(FOLD_PARTITIONS, key)
+    if missing := wanted[len(kept) :]:
+        instance.add_dynamic_partitions(FOLD_PARTITIONS, missing)
+    return {ASSET_PARTITION_RANGE_START_TAG: wanted[0], ASSET_PARTITION_RANGE_END_TAG: wanted[-1]}
 
 
 def unmet_checks(

@@ -1,8 +1,6 @@
 """How each asset is kept: panels as Parquet, models as packed text and pickle, tables in PostgreSQL."""
 
-import io
 import json
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import dagster as dg
@@ -14,16 +12,15 @@ from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.core.model_version import strict_json
 from boursomatic_assets.core.models import FittedModel
-from boursomatic_assets.errors import StaleInputError, TamperedArtifactError
+from boursomatic_assets.errors import TamperedArtifactError
 from boursomatic_assets.storage import market_tables, model_store
 from boursomatic_assets.storage.artifacts import read_whole, write_whole
+from boursomatic_assets.storage.folds import ASSET, StoredFolds, fold_number, fold_path, load_folds
 from boursomatic_assets.storage.instruments_table import read_instruments
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.stamps import from_parquet, refuse_stale, stamp_for, to_parquet
 from boursomatic_assets.storage.tables import BAR_COLUMNS
-
-# Under this key a Parquet file says which asset it is and which experiment shaped it.
-STAMP = "boursomatic"
 
 
 class RunIOManager(dg.ConfigurableIOManager):
@@ -66,7 +63,7 @@ class ArtifactIOManager(RunIOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
         """Store a value; the file is replaced as a whole."""
         asset = context.asset_key.path[-1]
-        content = self.encode(obj, {"asset": asset, "experiment": self.launched_experiment().part_for(asset)})
+        content = self.encode(obj, stamp_for(asset, self.launched_experiment()))
         path = self._path(asset)
         write_whole(path, content)
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": len(content)})
@@ -75,27 +72,11 @@ class ArtifactIOManager(RunIOManager):
         """Read a value, refusing one that another experiment shaped."""
         asset = context.asset_key.path[-1]
         value, stamp = self.decode(read_whole(self._path(asset), asset), context)
-        self._refuse_stale(asset, stamp["experiment"])
+        refuse_stale(asset, stamp, self.launched_experiment())
         return value
 
     def _path(self, asset: str) -> UPath:
         return self.launched_platform().artifacts() / "assets" / f"{asset}{self.suffix}"
-
-    def _refuse_stale(self, asset: str, stored: Mapping[str, Any]) -> None:
-        wanted = self.launched_experiment().part_for(asset)
-        if stored == wanted:
-            return
-        names = sorted(set(stored) | set(wanted))
-        changes = "".join(
-            f"\n  {name}: {stored.get(name)!r} -> {wanted.get(name)!r}"
-            for name in names
-            if stored.get(name) != wanted.get(name)
-        )
-        message = (
-            f"{asset} was built under another experiment than the one in use:{changes}\n"
-            f"Materialize it again, with what follows from it: boursomatic materialize --select '{asset}+'"
-        )
-        raise StaleInputError(message)
 
 
 class ParquetIOManager(ArtifactIOManager):
@@ -105,23 +86,35 @@ class ParquetIOManager(ArtifactIOManager):
 
     def encode(self, value: pl.DataFrame, stamp: dict[str, Any]) -> bytes:
         """Write Parquet with the stamp in its key-value metadata."""
-        buffer = io.BytesIO()
-        value.write_parquet(buffer, compression="lz4", metadata={STAMP: json.dumps(stamp)})
-        return buffer.getvalue()
+        return to_parquet(value, stamp)
 
     def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
         """Read Parquet, only the `columns` the input asks for, as the annotated frame."""
-        asset = context.asset_key.path[-1]
-        try:
-            stamp = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[STAMP])
-            panel = pl.read_parquet(io.BytesIO(content), columns=context.definition_metadata.get("columns"))
-        except (pl.exceptions.PolarsError, KeyError, ValueError, OSError) as error:
-            message = (
-                f"the stored asset {asset} is truncated or damaged ({len(content)} bytes): {error}.\n"
-                f"Materialize it again: boursomatic materialize --select {asset}"
-            )
-            raise TamperedArtifactError(message) from error
+        columns = context.definition_metadata.get("columns")
+        panel, stamp = from_parquet(content, context.asset_key.path[-1], columns)
         return _as_annotated(panel, context), stamp
+
+
+class FoldIOManager(ParquetIOManager):
+    """Reads folds of the walk-forward: one as a panel, or all of the experiment together.
+
+    The asset writes each fold as soon as it is trained, so that what ends half-way leaves whole folds behind.
+    """
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
+        """Refuse: folds are never written as one value."""
+        message = f"{context.asset_key.to_user_string()} writes its folds itself, not as {type(obj).__name__}"
+        raise TypeError(message)
+
+    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
+        """Read all folds where the input is annotated so; else the one whose partition is asked for."""
+        experiment, artifacts = self.launched_experiment(), self.launched_platform().artifacts()
+        if context.dagster_type.typing_type is StoredFolds:
+            return load_folds(artifacts, experiment, context.definition_metadata.get("columns"))
+        path = fold_path(artifacts, fold_number(context.asset_partition_key, experiment.walk_forward.folds))
+        panel, stamp = self.decode(read_whole(path, ASSET), context)
+        refuse_stale(ASSET, stamp, experiment)
+        return panel
 
 
 class JsonIOManager(ArtifactIOManager):

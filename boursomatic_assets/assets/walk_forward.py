@@ -1,0 +1,165 @@
+"""The experiment trained again and again through time: a partition per fold, and the record of skill over all."""
+
+import time
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import baselines, evaluation, models, predictions, threshold
+from boursomatic_assets.core import walk_forward as core
+from boursomatic_assets.core.book_figures import Trials
+from boursomatic_assets.core.books import judged_books
+from boursomatic_assets.core.evaluation import evaluate_judged
+from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.market_data import fingerprint
+from boursomatic_assets.core.model_version import sha256, strict_json
+from boursomatic_assets.core.walk_forward import (
+    Fold,
+    FoldResult,
+    fold_figures,
+    fold_table,
+    folds_overlap,
+    join_folds,
+    plan_folds,
+    run_fold,
+    sequential_calls,
+)
+from boursomatic_assets.display.canvas import embedded
+from boursomatic_assets.display.fold_pictures import fold_figures_picture, folds_picture
+from boursomatic_assets.display.metadata import markdown_table, numeric_metadata, panel_metadata
+from boursomatic_assets.storage.database import Database
+from boursomatic_assets.storage.folds import StoredFolds, fold_key, fold_number, save_fold
+from boursomatic_assets.storage.instance import FOLD_PARTITIONS
+from boursomatic_assets.storage.market_tables import read_usable_bars
+from boursomatic_assets.storage.panels import Part
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.trials_table import count_trials
+
+# A fold that is trained differently, or judged from other columns, is another fold.
+CODE = code_version(core, models, predictions, baselines)
+
+
+@dg.asset(
+    group_name="walk_forward",
+    kinds={"lightgbm", "parquet"},
+    owners=OWNERS,
+    code_version=CODE,
+    io_manager_key="folds",
+    partitions_def=dg.DynamicPartitionsDefinition(name=FOLD_PARTITIONS),
+    # One run a fold: each shows, fails, reruns and runs beside others on its own.
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+    # It takes longest: in a run of the whole graph what does not wait for it comes before it.
+    op_tags={"dagster/priority": "-1"},
+)
+def walk_forward(
+    context: dg.AssetExecutionContext,
+    labels: pl.DataFrame,
+    experiment: ExperimentResource,
+    platform: PlatformResource,
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Out-of-sample predictions of one span of sessions, by models that were trained on what was known before it.
+
+    Each partition is a fold. What the volatility-only classifier, momentum and the training rows' own averages say
+    of the same rows stands beside.
+    """
+    settings, version, threads = experiment.value(), fingerprint(labels), platform.settings().threads
+    for fold in _chosen(plan_folds(labels, settings), context.partition_keys):
+        place = f"fold {fold.number} of {settings.walk_forward.folds}"
+        context.log.info("%s: %s to %s", place, fold.test_first, fold.test_last)
+        started = time.perf_counter()
+        result = run_fold(labels, fold, settings, threads)
+        seconds = time.perf_counter() - started
+        path, size = save_fold(platform.artifacts(), result, settings, version)
+        stored = {"path": dg.MetadataValue.path(str(path)), "bytes": size, "seconds": round(seconds, 3)}
+        context.add_asset_metadata({**_fold_metadata(result), **stored}, partition_key=fold_key(fold.number))
+    made_from = sha256(
+        strict_json({"labels": version, "experiment": settings.part_for("walk_forward"), "code": CODE})
+    )
+    return dg.MaterializeResult(data_version=dg.DataVersion(made_from))
+
+
+def _chosen(plan: tuple[Fold, ...], keys: list[str]) -> list[Fold]:
+    """Folds of some partitions, in time order."""
+    return [plan[number - 1] for number in sorted(fold_number(key, len(plan)) for key in keys)]
+
+
+def _fold_metadata(result: FoldResult) -> dict[str, Any]:
+    facts = result.facts.to_json()
+    return {
+        **panel_metadata(result.panel),
+        **{name: facts[name] for name in ("train_first", "train_last", "train_last_label_end", "train_rows")},
+        **numeric_metadata(fold_figures(result.panel, "predicted_label")),
+        "fold_in_time": dg.MetadataValue.md(embedded(folds_picture([facts]), "Trained on and predicted")),
+    }
+
+
+@dg.asset(
+    group_name="walk_forward",
+    kinds={"json"},
+    owners=OWNERS,
+    code_version=code_version(core, threshold, evaluation),
+    io_manager_key="figures",
+    deps=["price_bars"],
+)
+def walk_forward_summary(
+    walk_forward: StoredFolds,
+    labels: pl.DataFrame,
+    experiment: ExperimentResource,
+    platform: PlatformResource,
+) -> dg.Output[dict[str, Any]]:
+    """The record of skill: every figure over the predictions of all folds, with interval, baseline and p-value.
+
+    A fold's calls are made by a threshold that was chosen on what earlier folds had predicted.
+    """
+    walk_forward.require_labels(labels)
+    settings, database = experiment.value(), platform.database()
+    called, thresholds = sequential_calls(join_folds(walk_forward.panels), settings)
+    last = thresholds[max(thresholds)]
+    value = {
+        **_judge(called, labels, settings, database),
+        "threshold": {"tau": last.tau, "reason": last.reason},
+        "folds": fold_table(called, walk_forward.facts, thresholds),
+    }
+    return dg.Output(
+        value, metadata=_summary_metadata(value), data_version=dg.DataVersion(sha256(strict_json(value)))
+    )
+
+
+def _judge(called: pl.DataFrame, labels: pl.DataFrame, settings: Experiment, database: Database) -> dict[str, Any]:
+    span: Any = (called["session"].min(), called["session"].max())
+    tried = count_trials(database, *span)
+    trials = Trials(max(tried.count, 1), tried.sharpe_variance)
+    benchmark = None
+    if settings.benchmark:
+        benchmark = read_usable_bars(database, ["close"], Part(symbols=[settings.benchmark]))
+    books = judged_books(called, labels, settings.horizon, settings.cost_bps, benchmark)
+    return evaluate_judged(called, books, settings, "walk-forward", trials)
+
+
+def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    folds = value["folds"]
+    figures = {figure["name"]: figure["value"] for figure in value["figures"] if figure["value"] is not None}
+    return {
+        "verdict": value["verdict"]["sentence"],
+        "folds_in_time": dg.MetadataValue.md(embedded(folds_picture(folds), "Folds: trained on and predicted")),
+        "figures_per_fold": dg.MetadataValue.md(embedded(fold_figures_picture(folds), "Rank IC and lift per fold")),
+        "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),
+        **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
+        **numeric_metadata(figures),
+        "preview": dg.MetadataValue.json({name: value[name] for name in value if name != "curves"}),
+    }
+
+
+@dg.asset_check(
+    asset=walk_forward_summary,
+    blocking=True,
+    additional_ins={
+        "walk_forward": dg.AssetIn("walk_forward", metadata={"columns": ["symbol", "session", "fold"]})
+    },
+)
+def folds_train_on_the_past(walk_forward: StoredFolds) -> dg.AssetCheckResult:
+    """Labels that a fold was trained on were all known before its first session; no two folds predict the same."""
+    found = folds_overlap(walk_forward.facts, join_folds(walk_forward.panels))
+    return dg.AssetCheckResult(passed=not found, metadata={"overlaps": found})
