@@ -69,17 +69,18 @@ def changes_report(version: str, labels: pl.DataFrame, by_symbol: pl.DataFrame) 
     table = Table("Symbol", title=title, title_justify="left")
     for heading in ("Rows", "Gone", "New", "Other close", "Other features only"):
         table.add_column(heading, justify="right")
-    table.add_column("First session")
+    table.add_column("Sessions")
     table.add_column("Close then -> now")
     for row in by_symbol.head(MOST_SYMBOLS).iter_rows(named=True):
         counts = (f"{row[name]:,}" for name in ("rows", "gone", "new", "close", "features"))
-        table.add_row(row["symbol"], *counts, str(row["first"]), _closes(row))
+        table.add_row(row["symbol"], *counts, f"{row['first']} .. {row['last']}", _closes(row))
     report: list[Table | str] = [table]
     if by_symbol.height > MOST_SYMBOLS:
         report.append(f"... and {by_symbol.height - MOST_SYMBOLS:,} more symbols; all of them: --json")
     totals = by_symbol.select("rows", "gone", "new", "close", "features").sum().row(0, named=True)
     report.append(
-        f"[bold yellow]Changed[/bold yellow]: {totals['rows']:,} rows of {by_symbol.height:,} symbols: "
+        f"[bold yellow]Changed[/bold yellow]: {totals['rows']:,} rows (the snapshot has {labels.height:,}) in "
+        f"{by_symbol.height:,} symbols (of {labels['symbol'].n_unique():,}): "
         f"{totals['gone']:,} gone, {totals['new']:,} new, {totals['close']:,} with another close, "
         f"{totals['features']:,} with the same close and other features (highs, lows, volumes or earlier bars)."
     )

@@ -9,13 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from boursomatic_assets.core.market_data import fingerprint
+from boursomatic_assets.core.model_version import Bundle, build_bundle, sha256
+from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.core.reproduction import (
     Surrounding,
     changed_surroundings,
     changes_by_symbol,
     compare_panels,
+    compare_parts,
     first_difference,
 )
+from boursomatic_assets.core.retraining import Retrained
+from boursomatic_assets.core.splits import Split
+from boursomatic_assets.core.threshold import Threshold
 
 # By symbol and number of the day: close, ret_1d, rsi_14.
 Rows = dict[tuple[str, int], tuple[float, float | None, float | None]]
@@ -170,3 +177,55 @@ def test_code_and_packages_that_are_not_what_they_were_are_named() -> None:
         Surrounding("packages", "polars", None, "1.43.2"),
     ]
     assert changed_surroundings(manifest, manifest["code"], manifest["packages"]) == []  # type: ignore[arg-type]
+
+
+def retrained(text: str = "tree\n", accuracy: float = 0.5, close: float = 1.0) -> Retrained:
+    """What a training might give; the models are never asked to predict."""
+    rows = pl.DataFrame({"symbol": ["AAA"], "session": [DAYS[0]], "close": [close]})
+    return Retrained(
+        split=Split(rows, rows.with_columns(set=1), rows.with_columns(set=2), purged=0),
+        classifier=FittedModel(text, b"a pickle of this run", ("ret_1d",), ("BUY", "HOLD", "SELL")),
+        regressor=FittedModel("tree\n", b"another", ("ret_1d",)),
+        predictions=rows,
+        threshold=Threshold(tau=None, reason="none", candidates=rows),
+        metrics_json={"test_accuracy": accuracy},
+        importance=pl.DataFrame({"feature": ["ret_1d"], "classifier_gain": [1.0]}),
+    )
+
+
+def recorded(made: Retrained) -> Bundle:
+    sets = {name: {"content_sha256": fingerprint(rows)} for name, rows in made.split.sets().items()}
+    files = build_bundle(
+        made.classifier, made.regressor, made.metrics_json, made.importance, {"training_data": sets}
+    )
+    return Bundle.verified(files, None)
+
+
+def test_what_is_made_again_the_same_is_identical_in_every_part_whatever_the_pickles() -> None:
+    again = retrained()
+    other_pickle = FittedModel(again.classifier.text, b"with other threads", ("ret_1d",), ("BUY", "HOLD", "SELL"))
+    parts = compare_parts(recorded(retrained()), Retrained(**{**vars(again), "classifier": other_pickle}))
+    assert [part.name for part in parts] == [
+        "train_set", "validation_set", "test_set",
+        "classifier.txt", "regressor.txt", "metrics.json", "feature_importance.csv",
+    ]  # fmt: skip
+    assert all(part.is_identical and not part.first_difference for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("other", "different"),
+    [
+        (retrained(text="tree 2\n"), {"classifier.txt": "line 1: 'tree' -> 'tree 2'"}),
+        (retrained(accuracy=0.6), {"metrics.json": "line 2: '\"test_accuracy\": 0.5' -> '\"test_accuracy\": 0.6'"}),
+        (retrained(close=2.0), {"train_set": "", "validation_set": "", "test_set": ""}),
+    ],
+)
+def test_the_part_that_differs_is_named_with_its_digests_and_its_first_line(
+    other: Retrained, different: dict[str, str]
+) -> None:
+    bundle = recorded(retrained())
+    parts = {part.name: part for part in compare_parts(bundle, other)}
+    assert {name: part.first_difference for name, part in parts.items() if not part.is_identical} == different
+    assert parts["classifier.txt"].recorded == sha256(bundle.files["classifier.txt"])
+    assert parts["classifier.txt"].found == sha256(other.classifier.text.encode())
+    assert parts["train_set"].found == fingerprint(other.split.train)
