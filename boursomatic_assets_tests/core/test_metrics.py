@@ -11,6 +11,7 @@ from sklearn.metrics import (
     accuracy_score,
     classification_report,
     confusion_matrix,
+    log_loss,
     mean_absolute_error,
     precision_score,
     r2_score,
@@ -125,6 +126,27 @@ def test_accuracy_stands_beside_the_majority_and_the_training_prior(of_ten: Metr
     assert of_ten.figures["train_accuracy"] == 1.0
     assert of_ten.figures["train_majority_accuracy"] == pytest.approx(7 / 16, rel=1e-12)
     assert of_ten.figures["train_prior_accuracy"] == pytest.approx(7 / 16, rel=1e-12)
+
+
+def test_calls_are_made_with_the_threshold(obedient: tuple[FittedModel, FittedModel]) -> None:
+    rows = judged_rows(TEN_CALLS, TEN_LABELS)
+    sets = {"train_set": TRAIN, "validation_set": rows, "test_set": rows}
+    closes = flat_bars({symbol: [10.0] * 3 for symbol in TRAIN["symbol"]})
+    found = measured(sets, closes, obedient, OBEDIENT, tau=0.0)
+    # from a probability of 0 on everything is called BUY; 3 of 10 are, 28 of 64 in training
+    assert found.figures["buy_calls_val"] == 10
+    assert found.figures["precision_buy_val"] == found.figures["val_accuracy"] == pytest.approx(0.3, rel=1e-12)
+    assert found.figures["train_accuracy"] == pytest.approx(7 / 16, rel=1e-12)
+    assert found.confusions["test"] == [[3, 0, 0], [5, 0, 0], [2, 0, 0]]
+    assert found.reports["test"]["HOLD"]["recall"] == 0.0
+    # what the classifier itself holds most probable is right six times, as without a threshold
+    assert found.figures["val_most_probable_accuracy"] == pytest.approx(0.6, rel=1e-12)
+    assert found.to_json()["threshold"] == 0.0
+
+
+def test_without_a_threshold_the_json_says_so(of_ten: Metrics) -> None:
+    assert of_ten.to_json()["threshold"] is None
+    assert of_ten.figures["val_most_probable_accuracy"] == of_ten.figures["val_accuracy"]
 
 
 def test_precision_of_buy_stands_beside_its_base_rate(of_ten: Metrics) -> None:
@@ -380,6 +402,26 @@ def test_classification_figures_agree_with_scikit_learn(trained: Trained, name: 
     precision = precision_score(label, call, labels=["BUY"], average="micro")
     assert figures[f"precision_buy_{name}"] == pytest.approx(precision, rel=1e-9)
     assert figures[f"buy_base_rate_{name}"] == pytest.approx(label.count("BUY") / len(label), rel=1e-9)
+
+
+@pytest.mark.parametrize(("name", "asset"), [("val", "validation_set"), ("test", "test_set")])
+def test_calibration_figures_stand_beside_the_training_shares(trained: Trained, name: str, asset: str) -> None:
+    figures, sets, predictions = trained[0].figures, trained[1], trained[2][asset]
+    labels = predictions["label"].cast(pl.String).to_list()
+    chances = predictions.select("probability_buy", "probability_hold", "probability_sell").to_numpy()
+    learned = sets["train_set"]["label"].cast(pl.String).to_list()
+    shares = np.array([learned.count(label) / len(learned) for label in ("BUY", "HOLD", "SELL")])
+    assert figures[f"{name}_log_loss"] == pytest.approx(log_loss(labels, chances), rel=1e-9)
+    constant = np.tile(shares, (len(labels), 1))
+    assert figures[f"{name}_prior_log_loss"] == pytest.approx(log_loss(labels, constant), rel=1e-9)
+    happened = np.array([[label == column for column in ("BUY", "HOLD", "SELL")] for label in labels])
+    brier, prior = (((forecast - happened) ** 2).sum(axis=1).mean() for forecast in (chances, constant))
+    assert figures[f"{name}_brier_score"] == pytest.approx(brier, rel=1e-9)
+    assert figures[f"{name}_brier_skill"] == pytest.approx(1 - brier / prior, rel=1e-9)
+    # ten bins of equally many rows, from the lowest p(BUY) up
+    bins = np.array_split(np.argsort(chances[:, 0], kind="stable"), 10)
+    distances = [abs(chances[rows, 0].mean() - happened[rows, 0].mean()) * len(rows) for rows in bins]
+    assert figures[f"{name}_calibration_error"] == pytest.approx(sum(distances) / len(labels), abs=0.01)
 
 
 @pytest.mark.parametrize(("name", "asset"), [("val", "validation_set"), ("test", "test_set")])
