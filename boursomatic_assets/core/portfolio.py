@@ -119,7 +119,7 @@ def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are s
     Raises
     ------
     PanelContractError
-        If a call's symbol has no close in the call's session, or a call is on both sides or on none.
+        If a call's symbol has no close in the call's session, or a call is on both of the sides used or on none.
 
     Notes
     -----

@@ -202,9 +202,18 @@ def _cells(rows: pl.DataFrame, calendar: pl.Series, symbols: pl.Series) -> tuple
 def _entry_weights(
     calls: pl.DataFrame, calendar: pl.Series, symbols: pl.Series, legs: Legs
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Signed weights per session and instrument, and the cash beside them."""
+    """Signed weights per session and instrument, and the cash beside them.
+
+    Raises
+    ------
+    PanelContractError
+        If an instrument is called on both sides in one session.
+    """
     side = np.zeros((len(calendar), len(symbols)))
-    side[_cells(calls, calendar, symbols)] = calls["side"]
+    cells, sides = _cells(calls, calendar, symbols), calls["side"].to_numpy()
+    side[cells] = sides
+    # Of two calls in one cell the later one stands there.
+    _refuse(calls.filter(side[cells] != sides), "a call is on one side; {count} are on the other side as well")
     if legs == "long":
         longs = _equal_weights(side > 0)
         return longs, 1.0 - _called_at_all(longs)
@@ -221,17 +230,17 @@ def _called_at_all(weights: np.ndarray) -> np.ndarray:
 
 
 def sided_calls(calls: pl.DataFrame, legs: Legs) -> pl.DataFrame:
-    """Each call once, with its `side`; without calls to sell where there are no shorts.
+    """Calls as `symbol`, `session` and `side`; without those to sell where there are no shorts.
 
     Raises
     ------
     PanelContractError
-        If a call is on both sides, or on none.
+        If a call is on no side.
     """
-    sided = calls if "side" in calls.columns else calls.with_columns(side=pl.lit(1))
-    sided = sided.select("symbol", "session", "side").unique().sort("symbol", "session", "side")
-    strange = sided.filter(~pl.col("side").is_in([-1, 1]) | sided.select("symbol", "session").is_duplicated())
-    _refuse(strange, "a call is on one side, 1 to buy or -1 to sell short; {count} are not")
+    sided = calls if "side" in calls.columns else calls.with_columns(side=pl.lit(1, dtype=pl.Int8))
+    sided = sided.select("symbol", "session", "side")
+    on_a_side = sided["side"].is_in([-1, 1]).fill_null(value=False)
+    _refuse(sided.filter(~on_a_side), "a call is on a side, 1 to buy or -1 to sell short; {count} are not")
     return sided.filter(pl.col("side") > 0) if legs == "long" else sided
 
 
