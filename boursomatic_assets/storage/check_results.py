@@ -1,0 +1,54 @@
+"""What Dagster recorded of the checks: the last result of each, and when it was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dagster import AssetCheckSpec, DagsterInstance
+
+RECENT_RESULTS = 50
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The newest completed result of a check.
+
+    Attributes
+    ----------
+    asset, name, description : str
+    blocking : bool
+        Whether a failure stops what follows.
+    passed : bool or None
+        None where it was never evaluated.
+    evaluated_at : datetime or None
+        UTC.
+    """
+
+    asset: str
+    name: str
+    description: str
+    blocking: bool
+    passed: bool | None = None
+    evaluated_at: datetime | None = None
+
+
+def latest_results(instance: DagsterInstance, checks: Iterable[AssetCheckSpec]) -> list[CheckResult]:
+    """Look up the newest completed result of each check, blocking ones first, each kind by asset and name."""
+    found = [_latest(instance, check) for check in checks]
+    return sorted(found, key=lambda result: (not result.blocking, result.asset, result.name))
+
+
+def _latest(instance: DagsterInstance, check: AssetCheckSpec) -> CheckResult:
+    history = instance.event_log_storage.get_asset_check_execution_history(check.key, limit=RECENT_RESULTS)
+    name, asset = check.name, check.asset_key.to_user_string()
+    for record in history:
+        evaluation = record.event.asset_check_evaluation if record.event else None
+        if record.event is not None and evaluation is not None:
+            moment = datetime.fromtimestamp(record.event.timestamp, UTC)
+            return CheckResult(asset, name, check.description or "", check.blocking, evaluation.passed, moment)
+    return CheckResult(asset, name, check.description or "", check.blocking)
