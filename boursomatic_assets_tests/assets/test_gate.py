@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 ALONE = dg.AssetSelection.assets("model_version")
+REMADE = dg.AssetSelection.assets("predictions", "threshold", "metrics", "feature_importance")
 TRAIN_SET_CHECK = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("train_set"), "sets_do_not_touch"))
 
 
@@ -199,7 +200,8 @@ def test_models_are_not_recorded_with_figures_of_other_models(trained: Installat
     refused = trained.execute(ALONE)
     assert not refused.success
     message = failure_of(refused, "model_version")
-    assert "metrics: classifier, regressor" in message
+    assert "predictions: classifier, regressor, validation_set, test_set" in message
+    assert "metrics: classifier, train_set" in message
     assert "feature_importance: classifier, regressor" in message
     assert state.unchanged()
 
@@ -209,7 +211,7 @@ def test_a_set_that_was_replaced_after_the_sets_were_compared_refuses_a_version(
     # compares the sets belongs to the training set, and has not looked since.
     remake_with_fewer_rows(trained, ["test_set"])
     assert panel_of(trained, "test_set")["session"].min() <= panel_of(trained, "validation_set")["session"].max()
-    assert trained.execute(dg.AssetSelection.assets("metrics", "feature_importance")).success
+    assert trained.execute(REMADE).success
 
     state = State(trained)
     refused = trained.execute(ALONE)

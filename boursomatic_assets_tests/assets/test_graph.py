@@ -33,6 +33,8 @@ from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.lineage import column_dependencies
 from boursomatic_assets.core.market_data import BAR_SCHEMA, fingerprint
+from boursomatic_assets.core.model_version import strict_json
+from boursomatic_assets.core.retraining import retrain
 from boursomatic_assets.core.splits import split_panel
 from boursomatic_assets.definitions import MODULES, defs
 from boursomatic_assets.storage.instance import open_instance
@@ -48,10 +50,12 @@ pytestmark = pytest.mark.slow
 
 VERSION = re.compile(r"^\d{8}_\d{6}_[0-9a-f]{6}$")
 PANELS = ("labels", "train_set", "validation_set", "test_set")
-TABLES = ("instruments", "price_bars", "features", *PANELS, "feature_importance")
+KEPT = (*PANELS, "predictions", "feature_importance")
+TABLES = ("instruments", "price_bars", "features", *KEPT)
 MODELS = ("classifier", "regressor")
-ASSETS = (*TABLES, *MODELS, "metrics", "model_version")
+ASSETS = (*TABLES, *MODELS, "threshold", "metrics", "model_version")
 SETS = {"train_set": "train", "validation_set": "val", "test_set": "test"}
+ENUMS = {**dict.fromkeys(("label", "predicted_label"), "Enum(BUY, HOLD, SELL)"), "set": "Enum(validation, test)"}
 PICTURES = {
     "labels": {"label_mix"},
     **{name: {"label_mix", "timeline"} for name in SETS},
@@ -146,7 +150,7 @@ def second(first: Run, rows_of_the_first: Rows) -> Run:
 @pytest.fixture(scope="module")
 def stored(first: Run) -> dict[str, pl.DataFrame]:
     """Panels as another program reads them from the artifacts."""
-    return {name: pl.read_parquet(first.metadata(name)["path"]) for name in (*PANELS, "feature_importance")}
+    return {name: pl.read_parquet(first.metadata(name)["path"]) for name in KEPT}
 
 
 def test_one_run_materializes_every_asset_and_every_check_passes(first: Run) -> None:
@@ -201,8 +205,7 @@ def test_every_table_has_its_rows_columns_and_a_description_of_each_column(
     if asset in stored:
         assert metadata["dagster/row_count"] == stored[asset].height
         assert {name: column.type for name, column in columns.items()} == {
-            name: "Enum(BUY, HOLD, SELL)" if name == "label" else str(dtype)
-            for name, dtype in stored[asset].schema.items()
+            name: ENUMS.get(name, str(dtype)) for name, dtype in stored[asset].schema.items()
         }
     else:
         assert first.installation.ask(f"SELECT count(*) FROM {asset}") == [  # noqa: S608
@@ -211,7 +214,7 @@ def test_every_table_has_its_rows_columns_and_a_description_of_each_column(
     assert [name for name, column in columns.items() if not column.description] == []
 
 
-@pytest.mark.parametrize("asset", ["features", *PANELS, *MODELS])
+@pytest.mark.parametrize("asset", ["features", *PANELS, *MODELS, "predictions"])
 def test_column_lineage_names_columns_that_exist_in_assets_right_upstream(first: Run, asset: str) -> None:
     lineage = first.metadata(asset)["dagster/column_lineage"].deps_by_column
     found = {
@@ -220,17 +223,20 @@ def test_column_lineage_names_columns_that_exist_in_assets_right_upstream(first:
     }
     assert found == {column: set(deps) for column, deps in column_dependencies(asset).items()}
     parents = defs.resolve_asset_graph().get(dg.AssetKey(asset)).parent_keys
-    schemas = {
-        parent.to_user_string(): {
-            column.name for column in first.metadata(parent.to_user_string())["dagster/column_schema"].columns
-        }
-        for parent in parents
-    }
+    schemas = {parent.to_user_string(): columns_of(first, parent.to_user_string()) for parent in parents}
     assert [dep for deps in found.values() for dep in deps if dep[1] not in schemas[dep[0]]] == []
 
 
-def test_every_column_of_features_labels_and_sets_has_lineage(first: Run) -> None:
-    for asset in ("features", *PANELS):
+def columns_of(run: Run, asset: str) -> set[str]:
+    """Columns of a table; of a model, what it predicts."""
+    metadata = run.metadata(asset)
+    if asset in MODELS:
+        return set(metadata["dagster/column_lineage"].deps_by_column)
+    return {column.name for column in metadata["dagster/column_schema"].columns}
+
+
+def test_every_column_of_features_labels_sets_and_predictions_has_lineage(first: Run) -> None:
+    for asset in ("features", *PANELS, "predictions"):
         metadata = first.metadata(asset)
         columns = [column.name for column in metadata["dagster/column_schema"].columns]
         assert list(metadata["dagster/column_lineage"].deps_by_column) == columns
@@ -278,7 +284,7 @@ def test_promised_pictures_are_readable_and_small(first: Run, asset: str, names:
 
 
 def test_paths_lead_to_what_was_stored(first: Run) -> None:
-    for name in (*PANELS, *MODELS, "metrics", "feature_importance"):
+    for name in (*KEPT, *MODELS, "threshold", "metrics"):
         path = Path(first.metadata(name)["path"])
         assert path.is_relative_to(first.installation.artifacts)
         assert path.stat().st_size == first.metadata(name)["bytes"]
@@ -288,7 +294,7 @@ def test_paths_lead_to_what_was_stored(first: Run) -> None:
 
 
 def test_data_versions_are_the_content_and_nothing_else(first: Run, stored: dict[str, pl.DataFrame]) -> None:
-    for name in (*PANELS, "feature_importance"):
+    for name in KEPT:
         assert first.versions[name] == fingerprint(stored[name])
     for name in MODELS:
         assert first.versions[name] == hashlib.sha256((first.bundle / f"{name}.txt").read_bytes()).hexdigest()
@@ -344,6 +350,47 @@ def test_labels_and_sets_are_what_the_core_makes_of_the_lookback(
     assert_frame_equal(stored["labels"], expected, check_exact=True)
     for name, panel in split_panel(expected, Experiment()).sets().items():
         assert_frame_equal(stored[name], panel, check_exact=True)
+
+
+def test_retraining_in_one_call_gives_the_stored_models_and_metrics_byte_for_byte(
+    first: Run, stored: dict[str, pl.DataFrame]
+) -> None:
+    made = retrain(stored["labels"], Experiment(), threads=1)
+    assert strict_json(made.metrics_json) == (first.bundle / "metrics.json").read_bytes()
+    assert made.classifier.text == (first.bundle / "classifier.txt").read_text()
+    assert made.regressor.text == (first.bundle / "regressor.txt").read_text()
+    assert made.importance.write_csv() == (first.bundle / "feature_importance.csv").read_text()
+    assert_frame_equal(made.predictions, stored["predictions"], check_exact=True)
+    assert made.threshold.to_json() == threshold_of_run(first)
+
+
+def threshold_of_run(run: Run) -> dict[str, Any]:
+    """The decision rule as it is kept."""
+    return strict(Path(run.metadata("threshold")["path"]))["value"]
+
+
+def test_predictions_are_of_both_unseen_sets_and_of_nothing_else(
+    first: Run, stored: dict[str, pl.DataFrame]
+) -> None:
+    predictions = stored["predictions"]
+    assert first.metadata("predictions")["rows_of_validation"] == stored["validation_set"].height
+    assert first.metadata("predictions")["rows_of_test"] == stored["test_set"].height
+    for name in ("validation", "test"):
+        kept = ["symbol", "session", "label", "forward_return", "label_end", "vol_20d"]
+        rows = predictions.filter(pl.col("set") == name).select(kept)
+        assert_frame_equal(rows, stored[f"{name}_set"].select(kept), check_exact=True)
+    assert predictions["session"].min() > stored["train_set"]["label_end"].max()
+    calls = [first.metadata("predictions")[f"rows_{name}"] for name in ("buy", "hold", "sell")]
+    assert sum(calls) == predictions.height
+
+
+def test_the_manifest_and_the_figures_name_the_decision_rule(first: Run) -> None:
+    rule = threshold_of_run(first)
+    assert first.manifest["threshold"] == {"tau": rule["tau"], "reason": rule["reason"]}
+    assert first.metrics["threshold"] == rule["tau"]
+    assert first.metadata("threshold")["reason"] == rule["reason"]
+    assert first.metadata("model_version")["decision_rule"] == rule["reason"]
+    assert first.metadata("threshold")["candidate_values"] == len(rule["candidates"]) == 40
 
 
 def test_the_newest_rows_wait_unlabelled_for_their_prediction(first: Run, stored: dict[str, pl.DataFrame]) -> None:
@@ -415,7 +462,8 @@ def test_metrics_have_every_promised_figure_and_its_baseline(first: Run) -> None
         "val_mae", "val_rmse", "val_r2", "sharpe_ratio", "max_drawdown", "mean_return", "total_return",
         "test_mae", "test_rmse", "test_r2", "test_sharpe_ratio", "test_max_drawdown", "test_mean_return",
         "test_total_return", "val_majority_accuracy", "test_majority_accuracy", "buy_base_rate_val",
-        "buy_base_rate_test",
+        "buy_base_rate_test", "val_log_loss", "test_log_loss", "val_brier_score", "test_brier_score",
+        "val_brier_skill", "test_brier_skill", "val_calibration_error", "test_calibration_error",
     }  # fmt: skip
     for name in promised:
         assert isinstance(first.metrics[name], float), name
@@ -434,10 +482,15 @@ def test_accuracy_is_that_of_the_model_text_in_the_bundle(
 ) -> None:
     panel = stored[asset].to_pandas()
     booster = lightgbm.Booster(model_file=str(first.bundle / "classifier.txt"))
-    calls = np.array(["BUY", "HOLD", "SELL"])[
-        booster.predict(panel[list(FEATURE_NAMES)].astype("float32")).argmax(1)
-    ]
+    chances = booster.predict(panel[list(FEATURE_NAMES)].astype("float32"))
+    most_probable = np.array(["BUY", "HOLD", "SELL"])[chances.argmax(1)]
     labels = panel["label"].astype(str).to_numpy()
+    assert first.metrics[f"{name}_most_probable_accuracy"] == pytest.approx(
+        (most_probable == labels).mean(), rel=1e-12
+    )
+    # On the sample a threshold is found: BUY from it on, else the more probable of the two others.
+    tau = first.manifest["threshold"]["tau"]
+    calls = np.where(chances[:, 0] >= tau, "BUY", np.where(chances[:, 1] >= chances[:, 2], "HOLD", "SELL"))
     assert first.metrics[f"{name}_accuracy"] == pytest.approx((calls == labels).mean(), rel=1e-12)
     bought = labels[calls == "BUY"] == "BUY"
     assert first.metrics[f"precision_buy_{name}"] == pytest.approx(bought.mean(), rel=1e-12)
