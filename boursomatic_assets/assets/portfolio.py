@@ -33,7 +33,12 @@ _TABLES: dict[str, Callable[[dict[str, TrancheBook]], pl.DataFrame]] = {
     "positions": lambda books: detail_table(books, positions),
     "trades": lambda books: detail_table(books, trades),
 }
-_PICTURED = (*MODEL_BOOKS, "equal_weight", "benchmark")
+_PICTURED = {
+    "buy": "BUY calls",
+    "long_short": "BUY against SELL calls",
+    "equal_weight": "every instrument",
+    "benchmark": "benchmark",
+}
 EXITS_SHOWN = 20
 
 
@@ -46,12 +51,12 @@ EXITS_SHOWN = 20
             kinds={"polars", "parquet"},
             owners=OWNERS,
             code_version=code_version(core, accounting, tranches, performance, threshold),
+            # The bars are read for the benchmark's symbol alone, where the experiment names one.
             deps=["predictions", "threshold", "baselines", "labels", "price_bars"],
             skippable=True,
         ).with_io_manager_key("panels")
         for name, text in _DESCRIPTIONS.items()
     ],
-    ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]})},
     can_subset=True,
 )
 def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
@@ -89,7 +94,7 @@ def _benchmark(platform: PlatformResource, settings: Experiment) -> pl.DataFrame
 
 
 def _book_metadata(books: dict[str, TrancheBook], settings: Experiment) -> dict[str, Any]:
-    pictured = {name: books[name] for name in _PICTURED if name in books}
+    pictured = {title: books[name] for name, title in _PICTURED.items() if name in books}
     return {
         "equity_and_drawdown": dg.MetadataValue.md(
             embedded(equity_picture(pictured), "Equity and drawdown of the books, test set")
