@@ -14,8 +14,11 @@ from boursomatic_assets.core.book_figures import (
 )
 from boursomatic_assets.core.classification import confusion_counts, precision_by_decile, reliability_curve
 from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.market_data import PANEL_KEY
+from boursomatic_assets.core.predictions import set_of
 from boursomatic_assets.core.ranking import rank_ic, rank_ic_by_year
 from boursomatic_assets.core.scores import scores, session_sums
+from boursomatic_assets.core.threshold import make_calls
 from boursomatic_assets.core.verdict import conclude
 
 if TYPE_CHECKING:
@@ -77,6 +80,26 @@ def evaluate_judged(
         "trials": {"count": trials.count, "sharpe_variance": trials.sharpe_variance},
         "verdict": {"skill": verdict.skill, "sentence": verdict.sentence, "remarks": list(verdict.remarks)},
     }
+
+
+def judged_rows(
+    predictions: pl.DataFrame, baselines: pl.DataFrame, tau: float | None, name: str = "test"
+) -> pl.DataFrame:
+    """Rows of one set with the calls made of them, and what the baselines say of them.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As `predict_sets` gives it.
+    baselines : DataFrame
+        `baseline_columns` of the same rows, with `set`.
+    tau : float or None
+        The threshold on p(BUY).
+    name : str
+        `validation` or `test`.
+    """
+    called = make_calls(set_of(predictions, name), tau)
+    return called.join(baselines.drop("set"), on=PANEL_KEY, how="left", maintain_order="left")
 
 
 def _curves(judged: pl.DataFrame, books: Mapping[str, TrancheBook]) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NONE = math.nan
 
@@ -71,3 +74,11 @@ def _json(value: str | float) -> str | float | None:
 def finite(value: float) -> float | None:
     """A plain float for JSON; None where it is not finite."""
     return float(value) if math.isfinite(value) else None
+
+
+def values_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Figures of an evaluation by name; NaN where one is not defined."""
+    return {
+        figure["name"]: NONE if figure["value"] is None else float(figure["value"])
+        for figure in evaluation["figures"]
+    }

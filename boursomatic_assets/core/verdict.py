@@ -17,7 +17,13 @@ LEVEL = 0.025
 PRIMARY = ("rank_ic", "selection_lift_buy", "long_short_sharpe_ratio")
 FEW_PERIODS = 20
 # Above these lies a leak or a fault before skill, for such features on large caps.
-RANK_IC_AT_MOST, MATCHED_LIFT_AT_MOST, LONG_SHORT_AT_MOST = 0.06, 1.08, 0.7
+PLAUSIBLE_AT_MOST = {
+    "rank_ic": 0.06,
+    "lift_buy": 1.4,
+    "matched_lift_buy": 1.08,
+    "r2_over_prior": 0.005,
+    "long_short_sharpe_ratio": 0.7,
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def _remarks(named: Mapping[str, Figure], periods: float, trials: Trials) -> tup
     few = f"Sessions overlap: they hold about {periods:.0f} independent horizons"
     remarks = [
         few + (", too few to tell a small skill from none." if periods < FEW_PERIODS else "."),
-        *_too_good(named),
+        *_warning(named),
     ]
     raw, matched = named["lift_buy"], named["matched_lift_buy"]
     if raw.value > 1 and matched.value == matched.value:
@@ -101,13 +107,14 @@ def _remarks(named: Mapping[str, Figure], periods: float, trials: Trials) -> tup
     return tuple(remarks)
 
 
-def _too_good(named: Mapping[str, Figure]) -> list[str]:
-    bounds = {
-        "rank_ic": RANK_IC_AT_MOST,
-        "matched_lift_buy": MATCHED_LIFT_AT_MOST,
-        "long_short_sharpe_ratio": LONG_SHORT_AT_MOST,
-    }
-    above = [named[name].title for name, most in bounds.items() if named[name].value > most]
-    if not above:
+def _warning(named: Mapping[str, Figure]) -> list[str]:
+    found = too_good({name: figure.value for name, figure in named.items()})
+    if not found:
         return []
-    return [f"Beyond what such features can honestly reach: {', '.join(above)}. Look for a leak before being glad."]
+    titles = ", ".join(named[name].title for name in found)
+    return [f"Beyond what such features can honestly reach: {titles}. Look for a leak before being glad."]
+
+
+def too_good(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures above `PLAUSIBLE_AT_MOST`: a reason to look for an error before a reason to be glad."""
+    return {name: figures[name] for name, most in PLAUSIBLE_AT_MOST.items() if figures[name] > most}

@@ -1,0 +1,50 @@
+"""What needs no model, or next to none, says of the same rows."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import baselines as core
+from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
+from boursomatic_assets.core.predictions import SET_TYPE
+from boursomatic_assets.display.metadata import data_version, panel_metadata
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+
+
+@dg.asset(
+    group_name="baselines",
+    kinds={"lightgbm", "parquet"},
+    owners=OWNERS,
+    code_version=code_version(core),
+    io_manager_key="panels",
+    ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]})},
+)
+def baselines(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
+    train_set: pl.DataFrame,
+    validation_set: pl.DataFrame,
+    test_set: pl.DataFrame,
+    labels: pl.DataFrame,
+    experiment: ExperimentResource,
+    platform: PlatformResource,
+) -> dg.Output[pl.DataFrame]:
+    """Volatility-only classifier, 12-1 momentum and the training set's averages, for each predicted row.
+
+    The volatility-only classifier has the same parameters and one feature, `vol_20d`: what it reaches needs no
+    skill in telling a direction.
+    """
+    volatility = fit_volatility_classifier(train_set, experiment.value(), platform.settings().threads)
+    sets = {"validation": validation_set, "test": test_set}
+    parts = [
+        baseline_columns(rows, train_set, volatility, labels).with_columns(set=pl.lit(name, SET_TYPE))
+        for name, rows in sets.items()
+    ]
+    panel = pl.concat(parts).select("symbol", "session", "set", pl.exclude("symbol", "session", "set"))
+    panel = panel.sort("symbol", "session")
+    metadata: dict[str, Any] = {
+        **panel_metadata(panel),
+        "rows_without_momentum": panel["momentum_12_1"].null_count(),
+        "volatility_only_trees": volatility.booster.num_trees() if volatility else 0,
+    }
+    return dg.Output(panel, metadata=metadata, data_version=data_version(panel))

@@ -1,0 +1,93 @@
+"""Every figure of the test set with its interval, its baseline and its chance without skill; and the conclusion."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import book_figures, inference, ranking, scores, verdict
+from boursomatic_assets.core import evaluation as core
+from boursomatic_assets.core.book_figures import Trials
+from boursomatic_assets.core.books import books_of
+from boursomatic_assets.core.evaluation import evaluate_judged, judged_rows, p_values
+from boursomatic_assets.core.figures import values_of
+from boursomatic_assets.core.model_version import sha256, strict_json
+from boursomatic_assets.core.plausibility import impossible_figures
+from boursomatic_assets.core.verdict import too_good
+from boursomatic_assets.display.evaluation import figures_table
+from boursomatic_assets.display.metadata import numeric_metadata
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.trials_table import count_trials
+
+
+@dg.asset(
+    group_name="evaluation",
+    kinds={"json"},
+    owners=OWNERS,
+    code_version=code_version(core, scores, book_figures, inference, ranking, verdict),
+    io_manager_key="figures",
+)
+def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
+    predictions: pl.DataFrame,
+    threshold: dict[str, Any],
+    baselines: pl.DataFrame,
+    portfolio: pl.DataFrame,
+    experiment: ExperimentResource,
+    platform: PlatformResource,
+) -> dg.Output[dict[str, Any]]:
+    """What the newest model is worth on the test set, and what a careful reader may conclude from it.
+
+    Sessions overlap, so that intervals and p-values come from tests that hold for few independent horizons. The
+    record of skill over more sessions is `walk_forward_summary`.
+    """
+    settings = experiment.value()
+    judged = judged_rows(predictions, baselines, threshold["tau"])
+    tried = count_trials(platform.database(), judged["session"].min(), judged["session"].max())  # type: ignore[arg-type]
+    trials = Trials(max(tried.count, 1), tried.sharpe_variance)
+    books = books_of(portfolio, settings.cost_bps)
+    value = {
+        **evaluate_judged(judged, books, settings, "test set", trials),
+        "threshold": {name: threshold[name] for name in ("tau", "reason")},
+    }
+    return dg.Output(
+        value, metadata=evaluation_metadata(value), data_version=dg.DataVersion(sha256(strict_json(value)))
+    )
+
+
+def evaluation_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    """The conclusion, the figures as a table, and each as a number that plots over runs."""
+    return {
+        "verdict": value["verdict"]["sentence"],
+        "remarks": dg.MetadataValue.md("\n".join(f"- {remark}" for remark in value["verdict"]["remarks"])),
+        "figures": dg.MetadataValue.md(figures_table(value)),
+        **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
+        "independent_periods": float(value["independent_periods"]),
+        "trials": value["trials"]["count"],
+        **numeric_metadata(values_of(value)),
+        "p_values": dg.MetadataValue.json(p_values(value)),
+    }
+
+
+@dg.asset_check(asset=evaluation, blocking=True)
+def evaluated_figures_are_possible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+    """No figure is outside what arithmetic allows, and no interval leaves out its own figure."""
+    impossible = impossible_figures(values_of(evaluation))
+    outside = [
+        figure["name"]
+        for figure in evaluation["figures"]
+        if figure["low"] is not None
+        and not figure["low"] <= figure["value"] <= figure["high"]
+        # A percentile interval of what noise always raises lies above it.
+        and figure["name"] != "ece_buy"
+    ]
+    return dg.AssetCheckResult(
+        passed=not impossible and not outside, metadata={"impossible": impossible, "outside_interval": outside}
+    )
+
+
+@dg.asset_check(asset=evaluation)
+def evaluated_figures_are_plausible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+    """No figure is better than such features can be: a warning to look for a leak before being glad."""
+    found = too_good(values_of(evaluation))
+    return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"too_good": found})
