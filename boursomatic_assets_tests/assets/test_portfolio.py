@@ -13,12 +13,18 @@ from boursomatic_assets.assets.portfolio import books_add_up, portfolios
 from boursomatic_assets.core.books import detail_table, judged_books, portfolio_table
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.labels import LABEL_TYPE
+from boursomatic_assets.core.market_data import PRICE_COLUMNS
 from boursomatic_assets.core.portfolio import positions, trades
+from boursomatic_assets.storage.instruments_table import write_instruments
+from boursomatic_assets.storage.market_tables import write_bars
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets_tests.storage.panels import accepted, listed
 from boursomatic_assets_tests.strategies import random_walk_bars, weekdays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from boursomatic_assets.storage.database import Database
 
 D = weekdays(120)
 TAU = 0.5
@@ -64,12 +70,12 @@ def given_labels() -> pl.DataFrame:
     return CLOSES
 
 
-def materialize(selection: Sequence[str] | None = None) -> dg.ExecuteInProcessResult:
+def materialize(selection: Sequence[str] | None = None, benchmark: str | None = None) -> dg.ExecuteInProcessResult:
     upstream = [given_predictions, given_threshold, given_baselines, given_labels]
     given = ["predictions", "threshold", "baselines", "labels"]
     return dg.materialize_to_memory(
         [*upstream, portfolios, books_add_up],
-        resources={"experiment": ExperimentResource(), "platform": PlatformResource()},
+        resources={"experiment": ExperimentResource(benchmark=benchmark), "platform": PlatformResource()},
         selection=None if selection is None else [*given, *selection],
     )
 
@@ -130,3 +136,27 @@ def test_trades_that_do_not_belong_to_the_books_are_found(whole: dg.ExecuteInPro
     check = books_add_up(whole.asset_value("portfolio"), whole.asset_value("trades").tail(-1))
     assert isinstance(check, dg.AssetCheckResult)
     assert not check.passed
+
+
+def test_the_benchmark_stands_beside_the_books(database: Database) -> None:
+    index = CLOSES.filter(pl.col("symbol") == "W000").with_columns(pl.col("close") * 3)
+    bars = index.select(
+        pl.lit("INDEX").alias("symbol"), "session", *[pl.col("close").alias(name) for name in PRICE_COLUMNS],
+        volume=pl.lit(100.0),
+    )  # fmt: skip
+    write_instruments(database, listed("INDEX"))
+    write_bars(database, accepted(bars), "files:/index.csv")
+    result = materialize(benchmark="INDEX")
+    table = result.asset_value("portfolio").filter(pl.col("book") == "benchmark")
+    # bought at the close of the books' first session, 41, and held to the last: called at 89, in at 90, out at 110
+    bought, held = (index.filter(pl.col("session") == session)["close"][0] for session in (D[41], D[110]))
+    assert table["session"].to_list() == D[41:111]
+    assert table["equity"][-1] == pytest.approx(held / bought, rel=1e-9)
+    assert metadata_of(result, "portfolio")["benchmark"] == "INDEX"
+
+
+@pytest.mark.usefixtures("database")
+def test_a_benchmark_without_bars_is_said_to_have_none() -> None:
+    result = materialize(benchmark="INDEX")
+    assert "benchmark" not in result.asset_value("portfolio")["book"].cast(pl.String).to_list()
+    assert "INDEX has no bars stored" in metadata_of(result, "portfolio")["benchmark"]
