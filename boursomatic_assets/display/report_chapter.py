@@ -110,7 +110,8 @@ def _about(judgement: Judgement) -> str:
     threshold = judgement.get("threshold") or {}
     called = [str(threshold["reason"])] if threshold.get("reason") else []
     if threshold.get("tau") is not None:
-        called.insert(0, f"BUY is called from a probability of {number(threshold['tau'], decimals=3)} on.")
+        where = "In the last fold, BUY" if judgement.get("folds") else "BUY"
+        called.insert(0, f"{where} is called from a probability of {number(threshold['tau'], decimals=3)} on.")
     trials = (judgement.get("trials") or {}).get("count")
     counted = f"Trials counted on these prices: {count(trials)}." if trials is not None else ""
     return paragraph(learnt) + paragraph(" ".join([*called, counted]).strip(), "faint")

@@ -104,7 +104,10 @@ def comparisons_table(comparisons: Sequence[Row]) -> str:
             + cell(p_value(found.get("p_value")))
         )
     caption = "Model less baseline (Diebold and Mariano): above 0 the model is better. The test allows for overlap."
-    return table(caption, columns, [rows])
+    notes = dict.fromkeys(str(found["note"]) for found in comparisons if found.get("note"))
+    return table(caption, columns, [rows]) + "".join(
+        paragraph(f"{note[:1].upper()}{note[1:]}.", "faint") for note in notes
+    )
 
 
 def _fine(*values: float | None) -> int:

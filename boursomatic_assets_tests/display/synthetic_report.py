@@ -122,7 +122,8 @@ def evaluation_of(
         "comparisons": [
             {
                 "baseline": baseline, "measure": measure, "difference": 0.00012, "low": -0.00021, "high": 0.00044,
-                "statistic": 0.71, "p_value": 0.24,
+                "statistic": 0.71, "p_value": None if measure == "log loss" else 0.24,
+                "note": "forecasts that are fitted have no p-value" if measure == "log loss" else None,
             }
             for baseline, measure in (
                 ("volatility-only classifier", "daily return"), ("volatility-only classifier", "log loss"),
@@ -132,7 +133,7 @@ def evaluation_of(
         "superior_predictive_ability": {
             "p_value": 0.417,
             "against": ["volatility-only classifier", "12-1 momentum", "equal weight"],
-            "null": "no book of the model is better than the best baseline",
+            "null": "none of these books earns more than the BUY book",
         },
         "curves": curves_of(days, seed),
         "trials": {"count": 7, "sharpe_variance": 0.02},

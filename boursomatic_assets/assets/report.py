@@ -1,0 +1,142 @@
+"""The report: one page that opens anywhere, without a network, and says what may be concluded of the models."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from upath import UPath
+
+from boursomatic_assets import assets
+from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import contributions as core
+from boursomatic_assets.core.contributions import feature_contributions, spread_rows
+from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.model_version import sha256
+from boursomatic_assets.core.models import FittedModel
+from boursomatic_assets.display import report as page_of
+from boursomatic_assets.display import (
+    report_canvas,
+    report_chapter,
+    report_definitions,
+    report_figures,
+    report_importance,
+    report_page,
+    report_proofs,
+    report_tables,
+)
+from boursomatic_assets.display.report import ReportModel, ReportProofs
+from boursomatic_assets.display.report_importance import ReportImportance
+from boursomatic_assets.errors import MissingArtifactError
+from boursomatic_assets.storage.artifacts import write_whole
+from boursomatic_assets.storage.check_results import CheckResult, latest_results
+from boursomatic_assets.storage.instance import outdated_inputs, recorded_metadata
+from boursomatic_assets.storage.model_store import code_revision, package_versions
+from boursomatic_assets.storage.optional_figures import read_if_current, read_json
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+
+FOLDER, FILE, PROOFS = "reports", "report.html", "proofs.json"
+WALK_FORWARD = "walk_forward_summary"
+_WRITERS = (
+    page_of, report_canvas, report_chapter, report_definitions, report_figures, report_importance,
+    report_page, report_proofs, report_tables,
+)  # fmt: skip
+
+
+@dg.asset(
+    group_name="report",
+    kinds={"plotly", "html"},
+    owners=OWNERS,
+    code_version=code_version(core, *_WRITERS),
+    # Neither has to be there: the report says so where one is missing.
+    deps=[WALK_FORWARD, "model_version"],
+)
+def report(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
+    context: dg.AssetExecutionContext,
+    evaluation: dict[str, Any],
+    feature_importance: pl.DataFrame,
+    classifier: FittedModel,
+    test_set: pl.DataFrame,
+    experiment: ExperimentResource,
+    platform: PlatformResource,
+) -> dg.MaterializeResult[None]:
+    """One HTML page with every figure, chart, proof and definition, and in words what may be concluded of them.
+
+    It opens from a file, offline. Each version keeps its own; the newest also lies where it always lies.
+    """
+    settings, root = experiment.value(), platform.artifacts()
+    walk_forward, missing = read_if_current(
+        root / "assets" / f"{WALK_FORWARD}.json", settings.part_for(WALK_FORWARD)
+    )
+    sample = feature_contributions(classifier, spread_rows(test_set))
+    importance = ReportImportance(feature_importance, sample)
+    proofs = ReportProofs(_checks(context.instance), read_json(root / PROOFS))
+    model = _model(context, settings, missing)
+    page = page_of.report_page(evaluation, walk_forward, importance, proofs, model).encode()
+    path = _write(root / FOLDER, model.version, page)
+    record = walk_forward or evaluation
+    return dg.MaterializeResult(
+        metadata={
+            "path": dg.MetadataValue.path(str(path)),
+            **_link(path),
+            "conclusion": str((record.get("verdict") or {}).get("sentence") or "no verdict"),
+            "concluded_from": str(record.get("scope") or "test set"),
+            **({"walk_forward": model.no_walk_forward} if walk_forward is None else {}),
+            "version": model.version or "none recorded of these models",
+            "bytes": len(page),
+        },
+        data_version=dg.DataVersion(sha256(page)),
+    )
+
+
+def _write(folder: UPath, version: str | None, page: bytes) -> UPath:
+    """Write the page where the newest always lies, and once more under its version, where it stays."""
+    path = folder / FILE
+    if version:
+        write_whole(folder / version / FILE, page)
+    write_whole(path, page)
+    return folder / version / FILE if version else path
+
+
+def _link(path: UPath) -> dict[str, dg.MetadataValue[Any]]:
+    if path.protocol not in {"", "file", "local"}:
+        return {}
+    return {"open": dg.MetadataValue.url(Path(path.path).as_uri())}
+
+
+def _checks(instance: dg.DagsterInstance) -> list[CheckResult]:
+    """Every check of every asset: a run knows those of what it makes only."""
+    modules = [import_module(found.name) for found in iter_modules(assets.__path__, f"{assets.__name__}.")]
+    checks = dg.load_asset_checks_from_modules(modules)
+    return latest_results(instance, [spec for check in checks for spec in check.check_specs])
+
+
+def _model(context: dg.AssetExecutionContext, experiment: Experiment, missing: str) -> ReportModel:
+    """What was judged: its version if one is recorded of these very models, its prices, its code."""
+    instance, run_id = context.instance, context.run.run_id
+    version, span = None, {}
+    with suppress(MissingArtifactError):
+        span = recorded_metadata(instance, run_id, "labels")
+    with suppress(MissingArtifactError):
+        recorded = recorded_metadata(instance, run_id, "model_version")
+        changed = outdated_inputs(instance, run_id, {"model_version": ["classifier", "regressor"]})
+        version = None if changed else str(recorded["version"])
+    return ReportModel(
+        version=version,
+        params_hash=experiment.params_hash,
+        experiment=experiment.model_dump(mode="json"),
+        first_session=span.get("first_session"),
+        last_session=span.get("last_session"),
+        run_id=run_id,
+        made_at=datetime.now(UTC),
+        code=code_revision(),
+        packages=package_versions(),
+        no_walk_forward=(
+            f"The walk-forward {missing}: what follows rests on one short test set. "
+            "Make it: boursomatic materialize --select walk_forward+"
+        ),
+    )

@@ -1,0 +1,33 @@
+"""The command `boursomatic report`: where the report lies, and opening it."""
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boursomatic_assets.commands.opening import console
+
+
+def report(
+    version: Annotated[
+        str | None, typer.Argument(help="A model version; the newest report without one.", show_default=False)
+    ] = None,
+    *,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Show where the report lies: one page that needs no network."""
+    from upath import UPath
+
+    from boursomatic_assets.errors import MissingArtifactError
+    from boursomatic_assets.settings import Settings
+
+    folder = UPath(Settings.from_environment().artifacts_dir) / "reports"
+    path = folder / version / "report.html" if version else folder / "report.html"
+    if not path.exists():
+        message = f"there is no report at {path}; write one: boursomatic materialize --select report"
+        raise MissingArtifactError(message)
+    console.print(str(path), soft_wrap=True, markup=False, highlight=False)
+    if open_it:
+        local = path.protocol in {"", "file", "local"}
+        webbrowser.open(Path(path.path).as_uri() if local else str(path))
