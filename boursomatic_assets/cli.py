@@ -263,14 +263,34 @@ def _known_assets() -> list[str]:
 
 
 @app.command()
-def bench(provider: Provider = None, path: Path = None) -> None:
+def bench(
+    *,
+    provider: Provider = None,
+    path: Path = None,
+    proofs: Annotated[
+        bool,
+        typer.Option(
+            "--proofs",
+            help="Instead: judge simulated prices with nothing to find, and with a planted signal, and keep what "
+            "was reported of them for the report. Takes an hour or so.",
+        ),
+    ] = False,
+    null_panels: Annotated[int, typer.Option(min=1, help="Panels with nothing to find, for --proofs.")] = 200,
+    signal_panels: Annotated[int, typer.Option(min=1, help="Panels with a signal, for --proofs.")] = 20,
+) -> None:
     """Measure each stage (seconds, rows a second, peak memory) and LightGBM alone, in a home of its own."""
     _require_files(provider, path)
-    from boursomatic_assets.bench import run_benchmark
     from boursomatic_assets.settings import Settings
 
     settings = Settings.from_environment()
-    run_benchmark(console, provider or settings.provider, path or settings.provider_path)
+    if proofs:
+        from boursomatic_assets.bench.proofs import run_proofs
+
+        run_proofs(console, settings, null_panels, signal_panels)
+    else:
+        from boursomatic_assets.bench.stages import run_benchmark
+
+        run_benchmark(console, provider or settings.provider, path or settings.provider_path)
 
 
 def main() -> None:

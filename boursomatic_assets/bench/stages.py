@@ -6,28 +6,30 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-import psutil
 from rich.table import Table
 
+from boursomatic_assets.bench.stopwatch import Stopwatch
+from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
+from boursomatic_assets.core.book_figures import Trials
+from boursomatic_assets.core.books import judged_books
 from boursomatic_assets.core.calendars import CALENDARS, sessions_ahead
+from boursomatic_assets.core.evaluation import evaluate_judged, judged_rows
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.market_data import check_bars
 from boursomatic_assets.core.metrics import measure
 from boursomatic_assets.core.models import fit_classifier, fit_regressor, model_matrix
-from boursomatic_assets.core.predictions import predict_sets
+from boursomatic_assets.core.portfolio import positions, trades, tranche_book
+from boursomatic_assets.core.predictions import SET_TYPE, predict_sets
 from boursomatic_assets.core.splits import split_panel
 from boursomatic_assets.core.threshold import threshold_of
+from boursomatic_assets.core.walk_forward import fold_sets, plan_folds, run_fold
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage import market_tables
@@ -40,62 +42,17 @@ from boursomatic_assets.updates.bars import survey, take_all
 from boursomatic_assets.updates.features import update_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rich.console import Console
 
     from boursomatic_assets.core.splits import Split
 
-SAMPLE_SECONDS = 0.01
 MEGABYTE = 1e6
-RETRAINED_ASSETS = 9
-
-
-@dataclass
-class Stopwatch:
-    """Collects stages as they are measured.
-
-    Attributes
-    ----------
-    stages : dict of str to tuple
-        Seconds, rows and peak resident memory in bytes, by stage.
-    """
-
-    stages: dict[str, tuple[float, int, int]] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str, rows: int) -> Iterator[None]:
-        """Measure one stage; memory is sampled from another thread, children included."""
-        peak, ended = [0], threading.Event()
-        sampler = threading.Thread(target=_sample_memory, args=(peak, ended), daemon=True)
-        sampler.start()
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            seconds = time.perf_counter() - started
-            ended.set()
-            sampler.join()
-            self.stages[name] = (seconds, rows, peak[0])
-
-    def seconds(self, *names: str) -> float:
-        """Sum of some stages."""
-        return sum(self.stages[name][0] for name in names)
-
-
-def _sample_memory(peak: list[int], ended: threading.Event) -> None:
-    """Largest resident memory of this process or, while one runs, of a child in Python."""
-    here = psutil.Process()
-    while True:
-        for process in (here, *here.children(recursive=True)):
-            try:
-                # PostgreSQL's processes share their buffers: each would count them again.
-                if process.name() != "postgres":
-                    peak[0] = max(peak[0], process.memory_info().rss)
-            except psutil.NoSuchProcess:
-                continue
-        if ended.wait(SAMPLE_SECONDS):
-            return
+RETRAINED_ASSETS = 12
+FLOOR = "floor: LightGBM alone, both models"
+EVALUATION = "evaluation: every figure, 2,000 draws"
+BOOKS = "portfolio: every book, positions and trades"
+FLOOR_OF_FOLDS = "floor of the folds: LightGBM alone, both models"
+FOLDS = "walk-forward: all folds"
 
 
 def run_benchmark(console: Console, provider: str, path: str | None) -> None:
@@ -148,13 +105,47 @@ def _measure_core(watch: Stopwatch, settings: Settings) -> int:
         label_panel(features, bars, experiment)
     with watch.stage("database to model inputs", rows):
         split, labels = _model_inputs(database, experiment)
-    with watch.stage("floor: LightGBM alone, both models", split.train.height):
+    with watch.stage(FLOOR, split.train.height):
         models = (fit_classifier(split.train, experiment), fit_regressor(split.train, experiment))
-    with watch.stage("predict and evaluate", labels.height):
+    with watch.stage("predict, choose the threshold, measure", labels.height):
         predictions = predict_sets({"validation": split.validation, "test": split.test}, *models)
         tau = threshold_of(predictions, experiment).tau
         measure(predictions, tau, split.train, models[0], labels, experiment)
+    _measure_evaluation(watch, split, labels, predictions, experiment)
+    _measure_folds(watch, labels, experiment)
     return rows
+
+
+def _measure_evaluation(
+    watch: Stopwatch, split: Split, labels: pl.DataFrame, predictions: pl.DataFrame, experiment: Experiment
+) -> None:
+    """The test set's figures with what they are read beside, and the largest book there can be."""
+    with watch.stage("baselines: volatility-only classifier, momentum", split.train.height):
+        volatility = fit_volatility_classifier(split.train, experiment)
+        beside = baseline_columns(split.test, split.train, volatility, labels)
+    baselines = beside.with_columns(set=pl.lit("test", SET_TYPE))
+    judged = judged_rows(predictions, baselines, threshold_of(predictions, experiment).tau)
+    with watch.stage(EVALUATION, judged.height):
+        books = judged_books(judged, labels, experiment.horizon, experiment.cost_bps)
+        evaluate_judged(judged, books, experiment, "test set", Trials())
+    everything = labels.select("symbol", "session")
+    with watch.stage(BOOKS, everything.height):
+        book = tranche_book(everything, labels, experiment.horizon, experiment.cost_bps)
+        positions(book)
+        trades(book)
+
+
+def _measure_folds(watch: Stopwatch, labels: pl.DataFrame, experiment: Experiment) -> None:
+    plan = plan_folds(labels, experiment)
+    trained = [fold_sets(labels, fold, experiment)[0] for fold in plan]
+    rows = sum(train.height for train in trained)
+    with watch.stage(FLOOR_OF_FOLDS, rows):
+        for train in trained:
+            fit_classifier(train, experiment)
+            fit_regressor(train, experiment)
+    with watch.stage(FOLDS, rows):
+        for fold in plan:
+            run_fold(labels, fold, experiment)
 
 
 def _say_nothing(_message: str) -> None:
@@ -189,7 +180,7 @@ def _measure_processes(watch: Stopwatch, rows: int, environment: dict[str, str])
     with watch.stage("boursomatic materialize, whole process", rows):
         _run(environment, "materialize")
     with watch.stage("retrain, whole process", rows):
-        _run(environment, "materialize", "--select", "features+")
+        _run(environment, "materialize", "--select", "features+", "--to", "model_version")
 
 
 def _run(environment: dict[str, str], *arguments: str) -> None:
@@ -209,14 +200,14 @@ def _table(watch: Stopwatch, source: str) -> Table:
 
 
 def _print_verdicts(console: Console, watch: Stopwatch) -> None:
-    floor = watch.seconds("floor: LightGBM alone, both models")
+    floor = watch.seconds(FLOOR)
     retrain = watch.seconds("retrain, whole process")
     work = watch.seconds(
         "features and labels from loaded bars",
         "same bars again: bars and features",
         "database to model inputs",
-        "floor: LightGBM alone, both models",
-        "predict and evaluate",
+        FLOOR,
+        "predict, choose the threshold, measure",
     )
     console.print(
         f"Retrain over floor: {retrain:.1f} s / {floor:.1f} s = {retrain / floor:.1f}; bound 2.0 x floor + 10 s"
@@ -225,3 +216,7 @@ def _print_verdicts(console: Console, watch: Stopwatch) -> None:
         f"Dagster, checks, pictures and process start: {retrain - work:.1f} s, "
         f"{(retrain - work) / RETRAINED_ASSETS:.2f} s an asset"
     )
+    floor, folds = watch.seconds(FLOOR_OF_FOLDS), watch.seconds(FOLDS)
+    console.print(f"Folds over their floor: {folds:.1f} s / {floor:.1f} s = {folds / floor:.2f}; bound 1.3")
+    console.print(f"Evaluation: {watch.seconds(EVALUATION):.1f} s; bound 20 s")
+    console.print(f"Portfolio of every instrument in every session: {watch.seconds(BOOKS):.1f} s; bound 2 s")
