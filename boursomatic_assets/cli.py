@@ -15,6 +15,7 @@ from boursomatic_assets.commands.dev import dev
 from boursomatic_assets.commands.experiments import experiments
 from boursomatic_assets.commands.models import models
 from boursomatic_assets.commands.opening import console, errors, open_database
+from boursomatic_assets.commands.report import report
 from boursomatic_assets.commands.universe import universe
 from boursomatic_assets.commands.verify import verify
 from boursomatic_assets.errors import BoursomaticError
@@ -42,6 +43,7 @@ app = typer.Typer(
     "BOURSOMATIC_THREADS.",
 )
 app.command()(dev)
+app.command()(report)
 app.command()(verify)
 app.add_typer(universe, name="universe")
 app.add_typer(adjustments, name="adjustments")
@@ -139,6 +141,8 @@ def materialize(  # noqa: PLR0913 (each is an option)
             f"Active model version: [bold green]{made['version']}[/bold green] (before: {made['replaces']})"
         )
         console.print(f"Bundle: {made['path']}", soft_wrap=True)
+    if "report" in materialized:
+        console.print(f"Report: {materialized['report']['path']}", soft_wrap=True)
     console.print(f"Click through it: [bold]{_program()} dev[/bold]", soft_wrap=True)
     console.print(f'Query the tables: [bold]psql "$({_program()} db url)"[/bold]', soft_wrap=True)
 

@@ -58,6 +58,7 @@ COMMANDS = {
     "db stop": ["Stop the embedded server"],
     "models": ["list"],
     "models list": ["--limit"],
+    "report": ["version", "--open"],
 }
 VERSION = re.compile(r"\b\d{8}_\d{6}_[0-9a-f]{6}\b")
 PASSWORD = "open-sesame-7341"  # noqa: S105 (what these tests look for in what is printed)
