@@ -5,13 +5,17 @@ from typing import Any
 import dagster as dg
 
 from boursomatic_assets.assets import (
+    baselines,
+    evaluation,
     features,
     labels,
     market_data,
     metrics,
     model_version,
     models,
+    portfolio,
     predictions,
+    report,
     splits,
     walk_forward,
 )
@@ -26,7 +30,10 @@ from boursomatic_assets.storage.io_managers import (
 )
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 
-MODULES = [market_data, features, labels, splits, models, predictions, metrics, model_version, walk_forward]
+MODULES = [
+    market_data, features, labels, splits, models, predictions, baselines, metrics, portfolio, evaluation,
+    walk_forward, report, model_version,
+]  # fmt: skip
 
 # Configured at launch, so that one change in the Launchpad reaches assets and IO managers alike.
 _experiment = ExperimentResource.configure_at_launch()
