@@ -11,10 +11,9 @@ from boursomatic_assets.core import books as core
 from boursomatic_assets.core import performance, threshold, tranches
 from boursomatic_assets.core import portfolio as accounting
 from boursomatic_assets.core.books import MODEL_BOOKS, detail_table, judged_books, portfolio_faults, portfolio_table
+from boursomatic_assets.core.evaluation import judged_rows
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.portfolio import TrancheBook, positions, trades
-from boursomatic_assets.core.predictions import set_of
-from boursomatic_assets.core.threshold import make_calls
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.metadata import data_version, markdown_table, numeric_metadata, table_metadata
 from boursomatic_assets.display.model_pictures import equity_picture
@@ -70,8 +69,7 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
 ) -> Iterator[dg.MaterializeResult[pl.DataFrame]]:
     """Follow the calls of the test set, session by session."""
     settings = experiment.value()
-    calls = make_calls(set_of(predictions, "test"), threshold["tau"])
-    judged = calls.join(baselines.drop("set"), on=["symbol", "session"], how="left", maintain_order="left")
+    judged = judged_rows(predictions, baselines, threshold["tau"])
     benchmark = _benchmark(platform, settings)
     books = judged_books(judged, labels, settings.horizon, settings.cost_bps, benchmark)
     shared = _exit_metadata(books)
