@@ -58,7 +58,7 @@ def read_member_file(path: Path) -> pl.DataFrame:
         pl.any_horizontal(pl.col(name).is_not_null() for name in MEMBER_SCHEMA)
     )
     require_members(members.with_columns(pl.col("line").cast(pl.Int64)), str(path))
-    return members.select(MEMBER_SCHEMA)
+    return members.select(list(MEMBER_SCHEMA))
 
 
 def _dated(texts: pl.DataFrame, path: Path) -> pl.DataFrame:
