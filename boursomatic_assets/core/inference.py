@@ -18,7 +18,7 @@ from boursomatic_assets.errors import NonFiniteReturnsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REFERENCE_DRAWS = 8_000
+REFERENCE_DRAWS, REFERENCE_PIECE = 8_000, 500
 REFERENCE_SEED = 20_18
 CONFIDENCE = 0.95
 
@@ -90,11 +90,15 @@ def _bartlett_errors(rows: np.ndarray, lag: int) -> np.ndarray:
 def _reference(count: int, overlap: int, lag: int) -> np.ndarray:
     """Absolute statistics of means of moving sums of `overlap` independent normal values, in rising order."""
     random = np.random.default_rng(REFERENCE_SEED)
-    shocks = random.standard_normal((REFERENCE_DRAWS, count + overlap - 1), dtype=np.float32).astype(np.float64)
-    sums = np.concatenate([np.zeros((REFERENCE_DRAWS, 1)), shocks.cumsum(axis=1)], axis=1)
-    rows = sums[:, overlap:] - sums[:, :-overlap]
-    statistics: np.ndarray = np.abs(rows.mean(axis=1)) / _bartlett_errors(rows, lag)
-    statistics.sort()
+    pieces = []
+    # A piece at a time: all histories at once would take gigabytes for twenty years of sessions.
+    for _ in range(REFERENCE_DRAWS // REFERENCE_PIECE):
+        shape = (REFERENCE_PIECE, count + overlap - 1)
+        shocks = random.standard_normal(shape, dtype=np.float32).astype(np.float64)
+        sums = np.concatenate([np.zeros((REFERENCE_PIECE, 1)), shocks.cumsum(axis=1)], axis=1)
+        rows = sums[:, overlap:] - sums[:, :-overlap]
+        pieces.append(np.abs(rows.mean(axis=1)) / _bartlett_errors(rows, lag))
+    statistics = np.sort(np.concatenate(pieces))
     statistics.flags.writeable = False
     return statistics
 
@@ -257,7 +261,8 @@ def superior_predictive_ability(
     Returns
     -------
     float
-        p-value of the null that none of the others is better; NaN where none of them differs.
+        p-value of the null that none of the others is better; NaN where none of them differs by more than a
+        constant, and for fewer sessions than two blocks.
 
     Notes
     -----
