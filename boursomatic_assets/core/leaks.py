@@ -63,8 +63,9 @@ def different_rows(one: pl.DataFrame, other: pl.DataFrame, columns: Sequence[str
 
 
 def _differs(one: pl.Expr, other: pl.Expr) -> pl.Expr:
-    far = ~((one - other).abs() <= TOLERANCE * pl.max_horizontal(one.abs(), other.abs()))
-    return one.ne_missing(other) & far.fill_null(value=True)
+    gap = (one - other).abs()
+    near = gap.is_finite() & (gap <= TOLERANCE * pl.max_horizontal(one.abs(), other.abs()))
+    return one.ne_missing(other) & ~near.fill_null(value=False)
 
 
 def rows_that_read_the_future(bars: pl.DataFrame, compute: Compute, columns: Sequence[str]) -> pl.DataFrame:
