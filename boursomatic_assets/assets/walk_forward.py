@@ -161,5 +161,5 @@ def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
 )
 def folds_train_on_the_past(walk_forward: StoredFolds) -> dg.AssetCheckResult:
     """Labels that a fold was trained on were all known before its first session; no two folds predict the same."""
-    found = folds_overlap(walk_forward.facts, join_folds(walk_forward.panels))
+    found = folds_overlap(walk_forward.facts, walk_forward.panels)
     return dg.AssetCheckResult(passed=not found, metadata={"overlaps": found})

@@ -329,26 +329,36 @@ def _defined(figures: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
-def folds_overlap(folds: Sequence[FoldFacts], panel: pl.DataFrame) -> list[str]:
+def folds_overlap(folds: Sequence[FoldFacts], panels: Mapping[int, pl.DataFrame]) -> list[str]:
     """Describe every way in which a fold knew of what it predicts, or two folds predict the same; empty if sound.
 
     Parameters
     ----------
     folds : sequence of FoldFacts
         In time order.
-    panel : DataFrame
-        `fold` and `session` of what was predicted, as stored: what the facts say of it is not taken on trust.
+    panels : mapping of int to DataFrame
+        `fold` and `session` of what each fold predicted, as stored: what the facts say of it is not taken on trust.
     """
-    spans = panel.group_by("fold").agg(first=pl.col("session").min(), last=pl.col("session").max()).sort("fold")
-    first_of = dict(zip(spans["fold"], spans["first"], strict=True))
+    spans = {number: _span(panel) for number, panel in sorted(panels.items())}
     found = [
         f"fold {fold.fold} was trained on labels that end {fold.train_last_label_end}, and predicts from "
-        f"{first_of[fold.fold]} on"
+        f"{spans[fold.fold][0]} on"
         for fold in folds
-        if fold.fold in first_of and fold.train_last_label_end >= first_of[fold.fold]
+        if fold.fold in spans and fold.train_last_label_end >= spans[fold.fold][0]
     ]
-    found += [f"fold {fold.fold} has no predictions" for fold in folds if fold.fold not in first_of]
-    for (earlier, _, last), (later, first, _) in pairwise(spans.iter_rows()):
+    found += [f"fold {fold.fold} has no predictions" for fold in folds if fold.fold not in spans]
+    found += [
+        f"fold {number} holds predictions of fold {other}"
+        for number, panel in sorted(panels.items())
+        for other in panel["fold"].unique().sort()
+        if other != number
+    ]
+    for (earlier, (_, last)), (later, (first, _)) in pairwise(spans.items()):
         if first <= last:
             found.append(f"fold {later} predicts from {first} on, and fold {earlier} up to {last}")
     return found
+
+
+def _span(panel: pl.DataFrame) -> tuple[date, date]:
+    first, last = panel.select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last")).row(0)
+    return first, last

@@ -112,7 +112,7 @@ class StoredFolds:
         if others:
             message = (
                 f"{', '.join(map(fold_key, others))} of {ASSET} were made from other labels than those stored "
-                f"now.\nMaterialize the folds again: {_AGAIN}"
+                f"now.\nMaterialize the folds again: {_AGAIN} --folds {len(self.facts)}"
             )
             raise StaleInputError(message)
 
@@ -134,7 +134,7 @@ def load_folds(artifacts: UPath, experiment: Experiment, columns: Sequence[str] 
     if missing:
         message = (
             f"of the {len(numbers)} folds of {ASSET} these were never stored: {', '.join(missing)}.\n"
-            f"Materialize all of them: {_AGAIN}, or these partitions in the UI"
+            f"Materialize all of them: {_AGAIN} --folds {len(numbers)}, or these partitions in the UI"
         )
         raise MissingArtifactError(message)
     panels, stamps = {}, []

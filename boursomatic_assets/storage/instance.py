@@ -92,6 +92,7 @@ def open_instance(settings: Settings, database: Database) -> DagsterInstance:
             )
             raise StorageError(message) from None
         instance = DagsterInstance.from_config(str(home))
+        instance.get_runs_count()
         if not instance.get_dynamic_partitions(FOLD_PARTITIONS):
             register_folds(instance, WalkForward().folds)
     return instance

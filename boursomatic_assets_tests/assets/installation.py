@@ -19,11 +19,12 @@ import dagster as dg
 import pytest
 
 from boursomatic_assets.cli import main
+from boursomatic_assets.core.experiment import WalkForward
 from boursomatic_assets.definitions import defs
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage import server
 from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.instance import open_instance
+from boursomatic_assets.storage.instance import open_instance, register_folds
 from boursomatic_assets.storage.model_store import open_bundle
 from boursomatic_assets.storage.model_table import list_versions
 from boursomatic_assets_tests.storage.catalog import rows, versions_of
@@ -140,8 +141,12 @@ class Installation:
         *,
         platform: Mapping[str, Any] | None = None,
         experiment: Mapping[str, Any] | None = None,
+        fold: str | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Run a selection of assets and checks by Dagster's own interface. A failed run is returned, not raised."""
+        """Run a selection of assets and checks by Dagster's own interface. A failed run is returned, not raised.
+
+        Where the walk-forward is among them, all its folds are run, or the one that is named.
+        """
         job = dg.define_asset_job("chosen", selection=selection, executor_def=dg.in_process_executor)
         chosen = dg.Definitions.merge(defs, dg.Definitions(jobs=[job])).resolve_job_def("chosen")
         config = {
@@ -151,8 +156,16 @@ class Installation:
             },
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         }
+        trains_folds = dg.AssetKey("walk_forward") in chosen.asset_layer.selected_asset_keys
+        folds = dict((experiment or {}).get("walk_forward", {})).get("folds", WalkForward().folds)
         with self.entered(), open_instance(self.settings, self.database()) as instance:
-            return chosen.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
+            return chosen.execute_in_process(
+                run_config=config,
+                instance=instance,
+                raise_on_error=False,
+                partition_key=fold,
+                tags=register_folds(instance, folds) if trains_folds and not fold else None,
+            )
 
     def versions(self) -> list[ModelRow]:
         """Recorded versions, the newest first."""
