@@ -50,6 +50,7 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
 
     `sharpe_ratio`, `max_drawdown`, `mean_return` and `total_return` are the validation set's; those of the test
     set begin with `test_`. Who has seen them has had a trial, which the ledger counts.
+    Calls are those that the threshold makes; `most_probable_accuracy` is the classifier's own, without it.
     """
     found = measure(predictions, threshold["tau"], train_set, classifier, labels, experiment.value())
     value = found.to_json()
