@@ -58,6 +58,8 @@ def evaluate_judged(
         `comparisons`, `superior_predictive_ability`, `curves`, `trials` and `verdict`, beside what was measured.
         What is not defined is None, and says why.
     """
+    # Sums of the same numbers in another order differ in their last digits.
+    judged = judged.sort(PANEL_KEY)
     figures = [*scores(judged, experiment), *book_figures(books, trials, experiment)]
     sessions = judged["session"].n_unique()
     verdict = conclude(figures, sessions / experiment.horizon, trials)

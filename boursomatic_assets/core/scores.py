@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 # Within a session, names are compared in groups of at least so many whose p(HOLD) is alike.
 GROUP_NAMES, MOST_GROUPS = 8, 10
-# A probability of 0 for what happened would be an infinite loss.
-LEAST_PROBABILITY = 1e-15
+# A probability of 0 for what happened would be an infinite loss; scikit-learn's bound.
+LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 NO_CALL = "the model never makes this call here, or it would never have been right"
 NO_VOLATILITY = "vol_20d is no feature, there is no BUY call, or no BUY label among rows as volatile as the calls"
 FORECASTERS = {"model": "probability", "volatility": "volatility_probability", "prior": "prior_probability"}
@@ -82,6 +82,8 @@ def session_sums(judged: pl.DataFrame) -> pl.DataFrame:
         `clark_west` terms; `surprise_…` and `expected_…` hits of the BUY calls, `matched` in volatility and
         `selected` within the session.
     """
+    # Among equally probable rows symbols decide, so that the order of the rows decides nothing.
+    judged = judged.sort(PANEL_KEY)
     label, call = pl.col("label").cast(pl.String), pl.col("call").cast(pl.String)
     terms = clark_west_terms(
         *(judged[name].to_numpy() for name in ("forward_return", "predicted_return", "prior_return"))
@@ -273,7 +275,9 @@ def _surprise_test(sessions: pl.DataFrame, kind: str, horizon: int) -> MeanTest:
     expected = float(sessions[f"expected_{kind}"].to_numpy().mean())
     if not expected > 0:
         return UNDEFINED
-    return overlap_test(sessions[f"surprise_{kind}"].to_numpy() / expected, horizon, horizon - 1)
+    surprises = sessions[f"surprise_{kind}"].to_numpy() / expected
+    # As in `_ratio`, the value stands where no interval can be had.
+    return replace(overlap_test(surprises, horizon, horizon - 1), value=float(surprises.mean()))
 
 
 def _probabilities(judged: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment) -> list[Figure]:
