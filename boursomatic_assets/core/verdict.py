@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,15 +70,24 @@ def conclude(figures: Sequence[Figure], periods: float, trials: Trials) -> Verdi
     if not tested:
         sentence = "No evidence of skill: there are too few sessions or names to test for it."
         return Verdict(skill=False, sentence=sentence, remarks=_remarks(named, periods, trials))
-    found = [figure for figure in tested.values() if figure.p_value <= LEVEL / len(tested)]
+    found = _significant(list(tested.values()))
     shown = "; ".join(_shown(figure) for figure in found or tested.values())
     lead = "Evidence of skill" if found else "No evidence of skill"
     return Verdict(bool(found), f"{lead}: {shown}.", _remarks(named, periods, trials))
 
 
+def _significant(tested: Sequence[Figure]) -> list[Figure]:
+    """Figures significant by Holm: the smallest p-value against the level over all, the next over one fewer."""
+    rising = sorted(tested, key=lambda figure: figure.p_value)
+    passed = [figure.p_value <= LEVEL / (len(rising) - place) for place, figure in enumerate(rising)]
+    found = rising[: passed.index(False)] if False in passed else rising
+    return [figure for figure in tested if figure in found]
+
+
 def _shown(figure: Figure) -> str:
-    interval = f"95 % interval {figure.low:.3g} to {figure.high:.3g}, without skill {figure.no_skill:g}"
-    return f"{figure.title} {figure.value:.3g} ({interval}, p {figure.p_value:.2g})"
+    interval = f"95 % interval {figure.low:.3g} to {figure.high:.3g}, " if math.isfinite(figure.low) else ""
+    beside = f"without skill {figure.no_skill:g}, p {figure.p_value:.2g}"
+    return f"{figure.title} {figure.value:.3g} ({interval}{beside})"
 
 
 def _remarks(named: Mapping[str, Figure], periods: float, trials: Trials) -> tuple[str, ...]:
