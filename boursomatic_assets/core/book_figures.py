@@ -49,7 +49,7 @@ BOOK_TITLES = {
 # Books of as many names in as many sessions: none is ahead by being invested more.
 SEARCHED = ("equal_weight_matched", "volatility", "momentum")
 COST_SWEEP = (0.0, 5.0, 10.0, 20.0, 50.0)
-EMPTY = "the book holds nothing, or its daily return never varies"
+EMPTY = "the book holds nothing, its daily return never varies, or there are too few sessions"
 WITHOUT_P = (
     "no p-value: volatility alone foretells how far prices move, and a model with more to fit is noisier where "
     "there is nothing to learn"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,10 +53,6 @@ class Figure:
     baseline_is: str = ""
     unit: str = "number"
     why_undefined: str = ""
-
-    def between(self, low: float, high: float) -> Figure:
-        """The same with a 95 % interval."""
-        return replace(self, low=low, high=high)
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON: what is not defined is null."""
