@@ -95,7 +95,9 @@ def require_members(members: pl.DataFrame, source: str) -> None:
     """
     problems = check_members(members)
     if problems or members.is_empty():
-        listed = "".join(f"\n  {problem}" for problem in problems) or "\n  it has no rows"
+        listed = "".join(f"\n  {problem}" for problem in problems) or (
+            "\n  it has no rows; to forget all of them: boursomatic universe members clear"
+        )
         message = (
             f"{source} cannot be used as a list of members; nothing was changed:{listed}\n"
             "Expected the columns symbol,member_from,member_until; member_until is the first date on which it no "

@@ -402,3 +402,15 @@ def test_before_the_calendars_begin_the_horizon_counts_the_instruments_own_bars(
     # 110 / 100 - 1, 90 / 110 - 1, 95 / 90 - 1
     assert found["forward_return"].to_list()[:3] == pytest.approx([0.1, -20 / 110, 5 / 90])
     assert found["label_end"].to_list()[:2] == [date(1955, 3, 2), date(1955, 3, 3)]
+
+
+def test_the_benchmark_is_never_labelled_and_changes_no_other_row() -> None:
+    bars = random_walk_bars(symbols=3, sessions=40, seed=0)
+    features = compute_features(bars)
+    every = label_panel(features, bars, Experiment())
+    without = label_panel(features, bars, Experiment(benchmark="W001"))
+    assert without.equals(every.filter(pl.col("symbol") != "W001"))
+    assert without["symbol"].unique().sort().to_list() == ["W000", "W002"]
+    assert label_panel(features, bars, Experiment(benchmark="NONE")).equals(every)
+    with pytest.raises(NotEnoughHistoryError):
+        label_panel(features.filter(pl.col("symbol") == "W001"), bars, Experiment(benchmark="W001"))

@@ -13,6 +13,7 @@ from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.leaks import (
+    KNOWS,
     contradicted_labels,
     different_rows,
     foreign_rows,
@@ -23,7 +24,9 @@ from boursomatic_assets.core.leaks import (
     sampled_symbols,
     slow_outcomes,
 )
+from boursomatic_assets.core.market_data import check_bars, scale_to_adjusted
 from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets_tests.oracles import shared_file
 from boursomatic_assets_tests.strategies import bar_panels, flat_bars, random_walk_bars, weekdays
 
 if TYPE_CHECKING:
@@ -263,6 +266,33 @@ def test_features_of_random_walks_know_nothing(seed: int) -> None:
     assert not found["knows"].any()
     # Sixteen correlations: the largest of as many normal deviates lies beyond four in one of a thousand panels.
     assert (found["correlation"].abs() / found["error"]).max() < 4  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("horizon", [1, 5, 20])
+def test_features_of_the_sample_are_far_from_knowing(
+    adjusted_sample: pl.DataFrame, sample_features: pl.DataFrame, horizon: int
+) -> None:
+    experiment = Experiment(horizon=horizon)
+    train = split_panel(label_panel(sample_features, adjusted_sample, experiment), experiment).train
+    found = knowledge_of_the_label(train, FEATURE_NAMES, horizon)
+    # The limit is four tenths: real prices do not come near half of it.
+    assert found["correlation"].abs().max() < KNOWS / 2
+    assert not found["knows"].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["us_sp500_2013_2018", "europe_1989_2017"])
+def test_features_of_the_large_panels_are_far_from_knowing(name: str) -> None:
+    source = pl.read_parquet(shared_file(f"data/{name}.parquet")).rename({"date": "session"})
+    bars = check_bars(
+        scale_to_adjusted(source) if "adj_close" in source.columns else source, date(2019, 1, 1)
+    ).accepted
+    experiment = Experiment()
+    train = split_panel(label_panel(compute_features(bars), bars, experiment), experiment).train
+    found = knowledge_of_the_label(train, FEATURE_NAMES, experiment.horizon)
+    assert found["correlation"].abs().max() < KNOWS / 2
+    known = train.with_columns(ret_1d="forward_return")
+    assert knowledge_of_the_label(known, ["ret_1d"], experiment.horizon)["correlation"].min() > 0.6
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.25])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
 from boursomatic_assets.core.market_data import BAR_SCHEMA, CheckedBars, check_bars
 from boursomatic_assets.errors import PanelContractError, StorageError
 from boursomatic_assets.storage.adjustments_table import add_adjustment
@@ -25,6 +25,7 @@ from boursomatic_assets.storage.market_tables import (
     newest_features,
     read_bars,
     read_features,
+    read_spans,
     read_tails,
     read_usable_bars,
     symbol_batches,
@@ -35,7 +36,7 @@ from boursomatic_assets.storage.market_tables import (
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets_tests.storage.catalog import rows, run, versions_of
 from boursomatic_assets_tests.storage.panels import accepted, listed
-from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars
+from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars, weekdays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -618,3 +619,15 @@ def test_an_idle_start_of_a_window_is_no_time_before_the_first_trade(database: D
     write_bars(database, accepted(bars), SOURCE)
     assert read_usable_bars(database, part=Part(since=bars["session"][1])).equals(bars[1:])
     assert read_usable_bars(database).equals(bars)
+
+
+def test_the_span_of_each_symbol_is_told_from_a_date_on(database: Database) -> None:
+    bars = flat_bars({"AAA": [1.0, 2.0, None, 4.0], "BBB": [None, 5.0]})
+    write_instruments(database, listed("AAA", "BBB", "NONE"))
+    write_bars(database, accepted(bars), "sample")
+    write_features(database, compute_features(bars.head(2)))
+    days = weekdays(4)
+    assert read_spans(database).rows() == [("AAA", 3, days[0], days[3]), ("BBB", 1, days[1], days[1])]
+    assert read_spans(database, since=days[2]).rows() == [("AAA", 1, days[3], days[3])]
+    assert read_spans(database, "features").rows() == [("AAA", 2, days[0], days[1])]
+    assert read_spans(database, "features", days[3]).is_empty()
