@@ -36,7 +36,7 @@ EXPERIMENT = Experiment(
 )
 NOTHING_TO_FIND = Market(symbols=60, sessions=800)
 # A drift that gives the feature which shows it a rank IC of 0.05 over 20 sessions, as `planted_rank_ic` measures.
-SOMETHING_TO_FIND = Market(symbols=500, sessions=1250, signal=0.0485)
+SOMETHING_TO_FIND = Market(symbols=500, sessions=1250, signal=0.052)
 SIGNAL_FEATURE = "volume_zscore"
 
 

@@ -6,6 +6,8 @@ import polars as pl
 
 # Two names are ranked alike or the other way round, which says nothing of a degree.
 FEWEST_NAMES = 3
+# Within a session, names are compared in groups of at least so many whose p(HOLD) is alike.
+GROUP_NAMES, MOST_GROUPS = 8, 10
 
 
 def rank_ic(panel: pl.DataFrame, score: str = "predicted_return", outcome: str = "forward_return") -> pl.DataFrame:
@@ -36,6 +38,67 @@ def rank_ic(panel: pl.DataFrame, score: str = "predicted_return", outcome: str =
     sessions = ranked.group_by("session").agg(rank_ic=pl.corr("score", "outcome"), names=pl.len())
     defined = pl.col("rank_ic").is_finite() & (pl.col("names") >= FEWEST_NAMES)
     return sessions.filter(defined).sort("session")
+
+
+def volatility_groups(panel: pl.DataFrame) -> pl.DataFrame:
+    """Sort the names of each session into groups that the model believes alike in volatility.
+
+    Parameters
+    ----------
+    panel : DataFrame
+        By symbol and session, with `probability_hold`.
+
+    Returns
+    -------
+    DataFrame
+        The rows of sessions with at least two groups of eight names, with `group` from 0, the most volatile, to at
+        most 9.
+
+    Notes
+    -----
+    The probability of HOLD falls with volatility, and says all that the model knows of it. Among names of one
+    session and alike in it, only a direction is left to tell.
+    """
+    names = pl.len().over("session")
+    groups = (names // GROUP_NAMES).clip(1, MOST_GROUPS)
+    place = pl.col("probability_hold").rank("ordinal").over("session") - 1
+    grouped = panel.with_columns(group=place * groups // names, groups=groups)
+    return grouped.filter(pl.col("groups") > 1).drop("groups")
+
+
+def matched_rank_ic(
+    panel: pl.DataFrame, score: str = "predicted_return", outcome: str = "forward_return"
+) -> pl.DataFrame:
+    """Rank correlation of a score with what followed, within each session and among names alike in volatility.
+
+    Parameters
+    ----------
+    panel : DataFrame
+        By symbol and session, with the two columns and `probability_hold`.
+    score, outcome : str
+        Column names.
+
+    Returns
+    -------
+    DataFrame
+        `session`, `rank_ic` in [-1, 1] and `names`, of sessions with at least two groups of `volatility_groups`.
+
+    Notes
+    -----
+    Ranks within a group are centred on its middle, so that no group as a whole counts. When the market moves,
+    volatile names move farthest: a score that knows volatility then ranks well or badly by chance, and that chance
+    hides a small skill. It is gone here.
+    """
+    within = ["session", "group"]
+    ranked = volatility_groups(panel.drop_nulls([score, outcome])).select(
+        "session",
+        *(
+            (pl.col(column).rank().over(within) - (pl.len().over(within) + 1) / 2).alias(side)
+            for side, column in (("score", score), ("outcome", outcome))
+        ),
+    )
+    sessions = ranked.group_by("session").agg(rank_ic=pl.corr("score", "outcome"), names=pl.len())
+    return sessions.filter(pl.col("rank_ic").is_finite()).sort("session")
 
 
 def rank_ic_by_year(sessions: pl.DataFrame) -> pl.DataFrame:

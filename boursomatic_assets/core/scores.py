@@ -16,6 +16,7 @@ from boursomatic_assets.core.classification import (
     CALIBRATION_BINS,
     expected_calibration_error,
     matched_lift,
+    mean_of,
     volatility_deciles,
 )
 from boursomatic_assets.core.figures import Figure
@@ -29,17 +30,16 @@ from boursomatic_assets.core.inference import (
 )
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.market_data import PANEL_KEY
-from boursomatic_assets.core.ranking import rank_ic
+from boursomatic_assets.core.ranking import GROUP_NAMES, matched_rank_ic, rank_ic, volatility_groups
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.experiment import Experiment
 
-# Within a session, names are compared in groups of at least so many whose p(HOLD) is alike.
-GROUP_NAMES, MOST_GROUPS = 8, 10
 # A probability of 0 for what happened would be an infinite loss; scikit-learn's bound.
 LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 NO_CALL = "the model never makes this call here, or it would never have been right"
 NO_VOLATILITY = "vol_20d is no feature, there is no BUY call, or no BUY label among rows as volatile as the calls"
+NO_RANKS = "no session has three names or more whose forecasts differ, or there are too few sessions"
 FORECASTERS = {"model": "probability", "volatility": "volatility_probability", "prior": "prior_probability"}
 
 
@@ -120,13 +120,9 @@ def _surprises(judged: pl.DataFrame) -> pl.DataFrame:
     over the calls.
     """
     called, bought = (pl.col("call") == "BUY").cast(pl.Float64), (pl.col("label") == "BUY").cast(pl.Float64)
-    names = pl.len().over("session")
-    groups = (names // GROUP_NAMES).clip(1, MOST_GROUPS)
-    believed = (pl.col("probability_hold").rank("ordinal").over("session") - 1) * groups // names
-    rows = judged.with_columns(called=called, bought=bought, group=believed, groups=groups)
-    compared = [*PANEL_KEY, "called", "bought"]
+    rows, compared = judged.with_columns(called=called, bought=bought), [*PANEL_KEY, "called", "bought"]
     matched = volatility_deciles(rows).select(*compared, "decile").pipe(_beyond, ["decile"], "matched")
-    chosen = rows.filter(pl.col("groups") > 1).select(*compared, "group")
+    chosen = volatility_groups(rows).select(*compared, "group")
     return matched.join(
         chosen.pipe(_beyond, ["session", "group"], "selected"), on=PANEL_KEY, how="full", coalesce=True
     )
@@ -164,20 +160,24 @@ def _brier(prefix: str) -> pl.Expr:
 
 
 def _ranking(judged: pl.DataFrame, horizon: int) -> list[Figure]:
-    coefficients = rank_ic(judged)["rank_ic"].to_numpy()
-    tested = overlap_test(coefficients, horizon, horizon - 1)
-    past = judged.drop_nulls("momentum_12_1")
-    by_momentum = rank_ic(past, "momentum_12_1")["rank_ic"].to_numpy()
+    coefficients, matched = rank_ic(judged)["rank_ic"].to_numpy(), matched_rank_ic(judged)["rank_ic"].to_numpy()
+    by_momentum = rank_ic(judged, "momentum_12_1")["rank_ic"].to_numpy()
     varies = len(coefficients) > 1 and np.ptp(coefficients) > 0
-    why = "no session has three names or more whose forecasts differ, or there are too few sessions"
-    mean = float(coefficients.mean()) if len(coefficients) else math.nan
-    ratio = mean / float(coefficients.std(ddof=1)) if varies else math.nan
-    ic = Figure(
-        "rank_ic", "Rank IC", "ranking", mean, tested.low, tested.high, tested.p_value, no_skill=0.0,
-        baseline=float(by_momentum.mean()) if len(by_momentum) else math.nan, baseline_is="12-1 momentum",
-        why_undefined=why,
-    )  # fmt: skip
-    return [ic, Figure("icir", "Rank IC over its deviation", "ranking", ratio, no_skill=0.0, why_undefined=why)]
+    ratio = float(coefficients.mean() / coefficients.std(ddof=1)) if varies else math.nan
+    plain, alike = (overlap_test(values, horizon, horizon - 1) for values in (coefficients, matched))
+    return [
+        Figure(
+            "rank_ic", "Rank IC", "ranking", mean_of(coefficients), plain.low, plain.high, plain.p_value,
+            no_skill=0.0, baseline=mean_of(by_momentum), baseline_is="12-1 momentum", why_undefined=NO_RANKS,
+        ),
+        Figure(
+            "matched_rank_ic", "Rank IC at equal volatility", "ranking", mean_of(matched), alike.low, alike.high,
+            alike.p_value, no_skill=0.0, why_undefined=f"no session has {2 * GROUP_NAMES} names or more",
+        ),
+        Figure(
+            "icir", "Rank IC over its deviation", "ranking", ratio, no_skill=0.0, why_undefined=NO_RANKS,
+        ),
+    ]  # fmt: skip
 
 
 def _calls(judged: pl.DataFrame, sessions: pl.DataFrame, horizon: int) -> list[Figure]:

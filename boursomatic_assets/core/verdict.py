@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # One-sided, as the usual 5 % is two-sided.
 LEVEL = 0.025
 # One question each: does it rank, does it pick within the session, does it earn after cost on both sides?
-PRIMARY = ("rank_ic", "selection_lift_buy", "long_short_sharpe_ratio")
+PRIMARY = ("matched_rank_ic", "selection_lift_buy", "long_short_sharpe_ratio")
 FEW_PERIODS = 20
 # Above these lies a leak or a fault before skill, for such features on large caps.
 PLAUSIBLE_AT_MOST = {
