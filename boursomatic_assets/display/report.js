@@ -45,13 +45,17 @@
     });
   }
 
-  // Paper is light and about 680 px wide, whatever the window is.
+  // Paper is light, about 680 px wide whatever the window is, and nothing on it unfolds.
+  let folded = [];
   addEventListener("beforeprint", () => {
     root.classList.add("printing");
+    folded = [...document.querySelectorAll("details:not([open])")];
+    folded.forEach((part) => { part.open = true; });
     boxes.forEach((box) => { box.style.width = "680px"; draw(box); Plotly.Plots.resize(box); });
   });
   addEventListener("afterprint", () => {
     root.classList.remove("printing");
+    folded.forEach((part) => { part.open = false; });
     boxes.forEach((box) => { box.style.width = ""; draw(box); Plotly.Plots.resize(box); });
   });
 })();

@@ -22,6 +22,7 @@ from boursomatic_assets.display.report_page import (
     p_value,
     paragraph,
     section,
+    sentence,
 )
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _about(judgement: Judgement) -> str:
     horizon = judgement.get("horizon") or "?"
     learnt = f"{span(judgement)}: {size(judgement)}; about {periods} independent periods of {horizon} sessions."
     threshold = judgement.get("threshold") or {}
-    called = [str(threshold["reason"])] if threshold.get("reason") else []
+    called = [sentence(str(threshold["reason"]))] if threshold.get("reason") else []
     if threshold.get("tau") is not None:
         where = "In the last fold, BUY" if judgement.get("folds") else "BUY"
         called.insert(0, f"{where} is called from a probability of {number(threshold['tau'], decimals=3)} on.")

@@ -29,6 +29,7 @@ BOOKS = (
     Line("long_short", "BUY less SELL calls", "var:--long-short"),
     Line("equal_weight", "Equal weight", "var:--equal-weight", "dash"),
     Line("benchmark", "Benchmark", "var:--benchmark", "dot"),
+    Line("equal_weight_matched", "Equal weight in the same sessions", "var:--other", "longdashdot", shown=False),
     Line("volatility", "Volatility-only classifier", "var:--volatility", "dashdot", shown=False),
     Line("momentum", "12-1 momentum", "var:--momentum", "longdash", shown=False),
 )

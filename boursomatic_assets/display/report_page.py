@@ -33,8 +33,11 @@ def escaped(value: object) -> str:
 
 def decimals_for(values: Iterable[float | None], unit: str = "number") -> int:
     """Decimals that show about three digits of the largest of some figures that stand side by side."""
+    known = [value for value in values if value is not None]
+    if unit != "percent" and all(float(value).is_integer() for value in known):
+        return 0
     factor = 100 if unit == "percent" else 1
-    largest = max((abs(value) * factor for value in values if value is not None), default=0.0)
+    largest = max((abs(value) * factor for value in known), default=0.0)
     steps = ((10, 1), (1, 1), (0, 2)) if unit == "percent" else ((100, 0), (10, 1), (0.1, 3), (0, 4))
     return next(decimals for from_here, decimals in steps if largest >= from_here)
 
@@ -59,6 +62,12 @@ def p_value(value: float | None) -> str:
     if value is None:
         return DASH
     return f"<{SPACE}0.001" if value < 0.001 else f"{value:.3f}"  # noqa: PLR2004
+
+
+def sentence(text: str) -> str:
+    """A remark as a sentence: with a capital, and an end."""
+    said = text.strip()
+    return f"{said[:1].upper()}{said[1:]}{'' if said.endswith(('.', '!', '?')) else '.'}" if said else ""
 
 
 def cell(text: str, kind: str = "number", **attributes: object) -> str:

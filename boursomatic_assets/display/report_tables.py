@@ -14,6 +14,7 @@ from boursomatic_assets.display.report_page import (
     number,
     p_value,
     paragraph,
+    sentence,
     strip,
     table,
 )
@@ -30,6 +31,12 @@ _GROUPS = {
     "portfolio": "Portfolio",
     "regression": "Forecast of the return",
 }
+# Figures whose names end so say how a main figure comes about; a name that is not known is a main one.
+_DETAILS = (
+    "icir", "_hold", "_sell", "recall_buy", "f1_buy", "brier", "rmse", "mae", "_newey_west_t",
+    "_probabilistic_sharpe", "_lo_sharpe_ratio", "_total_return", "_annual_volatility", "_hit_rate", "_turnover",
+    "_exposure", "_early_exits",
+)  # fmt: skip
 _FIGURE_COLUMNS = (
     ("Figure", "text"), ("Value", "number"), ("95 % interval", "number"), ("", "strip"), ("No skill", "number"),
     ("Baseline", "number"), ("Baseline is", "text"), ("p-value", "number"),
@@ -37,18 +44,34 @@ _FIGURE_COLUMNS = (
 
 
 def figures_table(figures: Sequence[Row]) -> str:
-    """Every figure with its interval, the value of no skill, its baseline and p-value; grouped."""
-    order = list(dict.fromkeys([*_GROUPS, *(str(figure.get("group")) for figure in figures)]))
+    """Every figure with its interval, the value of no skill, its baseline and p-value; grouped, details folded."""
+    main = [figure for figure in figures if not _is_detail(figure)]
+    others = [figure for figure in figures if _is_detail(figure)]
+    if not main:
+        return paragraph("No figure.", "nothing")
+    caption = (
+        "Main figures. In the drawing: the interval, the value as a dot, no skill as an upright. An interval that "
+        "holds the upright has shown nothing."
+    )
+    shown = table(caption, _FIGURE_COLUMNS, _by_group(main))
+    if not others:
+        return shown
+    folded = table("Figures that explain the main ones", _FIGURE_COLUMNS, _by_group(others))
+    return f"{shown}<details><summary>{len(others)} more figures</summary>{folded}</details>"
+
+
+def _is_detail(figure: Row) -> bool:
+    return str(figure.get("name")).endswith(_DETAILS)
+
+
+def _by_group(figures: Sequence[Row]) -> list[list[str]]:
+    order = dict.fromkeys([*_GROUPS, *(str(figure.get("group")) for figure in figures)])
     bodies = []
     for group in order:
         rows = [_figure_row(figure) for figure in figures if str(figure.get("group")) == group]
         title = heading(_GROUPS.get(group, group), "rowgroup", colspan=len(_FIGURE_COLUMNS))
         bodies.append([title, *rows] if rows else [])
-    caption = (
-        "Main figures. In the drawing: the interval, the value as a dot, no skill as an upright. An interval that "
-        "holds the upright has shown nothing."
-    )
-    return table(caption, _FIGURE_COLUMNS, bodies) if any(bodies) else paragraph("No figure.", "nothing")
+    return bodies
 
 
 def _figure_row(figure: Row) -> str:
@@ -104,10 +127,8 @@ def comparisons_table(comparisons: Sequence[Row]) -> str:
             + cell(p_value(found.get("p_value")))
         )
     caption = "Model less baseline (Diebold and Mariano): above 0 the model is better. The test allows for overlap."
-    notes = dict.fromkeys(str(found["note"]) for found in comparisons if found.get("note"))
-    return table(caption, columns, [rows]) + "".join(
-        paragraph(f"{note[:1].upper()}{note[1:]}.", "faint") for note in notes
-    )
+    notes = dict.fromkeys(sentence(str(found["note"])) for found in comparisons if found.get("note"))
+    return table(caption, columns, [rows]) + "".join(paragraph(note, "faint") for note in notes)
 
 
 def _fine(*values: float | None) -> int:

@@ -23,8 +23,8 @@ from boursomatic_assets.display.report_canvas import rounded, shortened
 from boursomatic_assets.display.report_definitions import definitions
 from boursomatic_assets.display.report_figures import books_chart, drawdown, rolling_mean, wealth
 from boursomatic_assets.display.report_importance import ReportImportance, importance_charts
-from boursomatic_assets.display.report_page import decimals_for, document, number, p_value, strip
-from boursomatic_assets.display.report_tables import interval
+from boursomatic_assets.display.report_page import decimals_for, document, number, p_value, sentence, strip
+from boursomatic_assets.display.report_tables import figures_table, interval
 from boursomatic_assets_tests.display.synthetic_report import (
     PROOFS,
     contributions_of,
@@ -366,10 +366,26 @@ def test_figures_are_written_for_people() -> None:
     assert number(-1234.5) == f"{MINUS}1,234"
     assert number(0.01234) == "0.0123"
     assert number(1.5) == "1.500"
+    assert number(12.0) == "12"
     assert number(-0.00001) == "0.0000"
     assert number(None) == "\N{EN DASH}"
     assert p_value(0.0004) == f"<{SPACE}0.001"
     assert p_value(0.0416) == "0.042"
+
+
+def test_remarks_become_sentences() -> None:
+    assert sentence("none of 40 values stands") == "None of 40 values stands."
+    assert sentence(" It stands. ") == "It stands."
+    assert sentence("") == ""
+
+
+def test_figures_that_explain_others_are_folded_and_unknown_ones_are_not() -> None:
+    names = ("rank_ic", "icir", "buy_turnover", "something_new")
+    shown, _, folded = figures_table([{"name": name, "value": 0.5, "group": "new"} for name in names]).partition(
+        "<details><summary>2 more figures</summary>"
+    )
+    assert ("rank_ic" in shown, "something_new" in shown, "icir" in shown) == (True, True, False)
+    assert ("icir" in folded, "buy_turnover" in folded) == (True, True)
 
 
 def test_an_interval_has_the_decimals_of_its_figure_and_needs_both_ends() -> None:
