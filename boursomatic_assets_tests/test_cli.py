@@ -39,9 +39,13 @@ COMMANDS = {
     ],
     "materialize": [
         "--select",
+        "--to",
         "--provider",
         "--path",
         "--lookback-days",
+        "--folds",
+        "--window",
+        "--benchmark",
         "--artifacts-dir",
         "--verbose",
         "features+",
@@ -178,6 +182,32 @@ def test_an_unknown_asset_is_wrong_usage_and_the_known_ones_are_listed(
     for name in ("instruments", "price_bars", "features", "model_version"):
         assert name in ended.said
     assert installation.tables() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--to nosuch", "there is no asset 'nosuch'; there are: "),
+        ("--select labels --to price_bars", "price_bars needs nothing of what is selected: labels"),
+        ("--folds 0", "--folds"),
+        ("--window sliding", "'sliding' is not one of 'expanding', 'rolling'"),
+    ],
+)
+def test_an_end_or_folds_that_cannot_be_are_wrong_usage(
+    installation: Installation, arguments: str, words: str
+) -> None:
+    before = installation.files()
+    ended = installation.run("materialize", *arguments.split())
+    assert ended.code == 2
+    assert words in ended.said
+    assert installation.files() == before
+
+
+def test_what_is_selected_ends_at_the_asset_that_is_named(installation: Installation) -> None:
+    ended = installation.run("materialize", "--select", "labels+", "--to", "classifier")
+    assert ended.code == 0, ended.errors
+    rows = [line.split()[1] for line in ended.output.splitlines() if line.startswith("\u2502")]
+    assert rows == ["labels", "train_set", "classifier"]
 
 
 @pytest.mark.parametrize("select", ["", ","])

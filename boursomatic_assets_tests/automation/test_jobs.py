@@ -24,11 +24,13 @@ RETRAINED = {
     "features", "labels", "train_set", "validation_set", "test_set", "classifier", "regressor",
     "predictions", "threshold", "metrics", "feature_importance", "model_version",
 }  # fmt: skip
+JUDGED = {"baselines", "portfolio", "positions", "trades", "evaluation", "report"}
 SELECTED = {
     "daily_update": MARKET_DATA | {"features"},
-    "whole_graph": MARKET_DATA | RETRAINED,
+    "whole_graph": MARKET_DATA | RETRAINED | JUDGED,
     "retrain": RETRAINED,
-    "whole_graph_isolated": MARKET_DATA | RETRAINED,
+    "walk_forward_folds": {"walk_forward"},
+    "whole_graph_isolated": MARKET_DATA | RETRAINED | JUDGED,
 }
 
 
@@ -38,7 +40,7 @@ def installation() -> Iterator[Installation]:
         yield made
 
 
-def test_there_are_four_jobs_each_with_a_description() -> None:
+def test_there_are_five_jobs_each_with_a_description() -> None:
     assert {job.name for job in defs.jobs} == set(SELECTED)
     assert all(job.description for job in defs.jobs)
 
@@ -50,7 +52,13 @@ def test_a_job_selects_its_assets_and_all_their_checks(name: str, assets: set[st
     assert {key.to_user_string() for key in layer.selected_asset_keys} == assets
     checks = {key for key in graph.asset_check_keys if key.asset_key.to_user_string() in assets}
     assert set(layer.asset_graph.asset_check_keys) == checks
-    assert checks
+    # What the folds are checked for, all together, belongs to their summary.
+    assert bool(checks) == (name != "walk_forward_folds")
+
+
+def test_only_the_job_of_the_folds_has_partitions() -> None:
+    partitioned = [name for name in SELECTED if defs.resolve_job_def(name).partitions_def is not None]
+    assert partitioned == ["walk_forward_folds"]
 
 
 def test_runs_stay_in_one_process_unless_isolation_is_asked_for() -> None:
@@ -59,6 +67,7 @@ def test_runs_stay_in_one_process_unless_isolation_is_asked_for() -> None:
         "daily_update": "in_process",
         "whole_graph": "in_process",
         "retrain": "in_process",
+        "walk_forward_folds": "in_process",
         "whole_graph_isolated": "multiprocess",
     }
     assert defs.resolve_implicit_global_asset_job_def().executor_def.name == "in_process"
