@@ -124,10 +124,12 @@ def labels_carry_the_stored_features(
 
 
 @dg.asset_check(asset=labels, blocking=True, additional_deps=["features"])
-def only_members_of_the_time(labels: pl.DataFrame, platform: PlatformResource) -> dg.AssetCheckResult:
+def only_members_of_the_time(
+    labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
+) -> dg.AssetCheckResult:
     """Where it is known who belonged to the universe when, rows are of members of their session, and none lacks."""
-    database = platform.database()
-    members = read_members(database)
+    database, benchmark = platform.database(), experiment.value().benchmark
+    members = read_members(database).filter(pl.col("symbol").ne_missing(pl.lit(benchmark, pl.String)))
     strangers = non_members(labels, members).height
     first = labels["session"].min()
     available = read_spans(database, "features", first)  # type: ignore[arg-type]
