@@ -126,10 +126,9 @@ def _best_of_all(spa: Judgement) -> str:
     if spa.get("p_value") is None:
         return paragraph("The test of superior predictive ability could not be made.", "faint")
     against = ", ".join(map(str, spa.get("against") or ())) or "the baselines"
-    null = f" Its null: {spa['null']}." if spa.get("null") else ""
-    return paragraph(
-        f"Superior predictive ability against {against}: p{SPACE}={SPACE}{p_value(spa['p_value'])}.{null}"
-    )
+    null = f" A small p-value would speak against this: {spa['null']}." if spa.get("null") else ""
+    p = f"p{SPACE}={SPACE}{p_value(spa['p_value'])}"
+    return paragraph(f"Superior predictive ability (Hansen), {against}: {p}.{null}")
 
 
 def _folds(judgement: Judgement) -> str:

@@ -38,7 +38,7 @@ def checks_table(checks: Sequence[CheckResult]) -> str:
             + cell(check.name.replace("_", " "), "text")
             + cell(text, kind)
             + cell(f"{check.evaluated_at:%Y-%m-%d %H:%M}" if check.evaluated_at else DASH)
-            + cell(check.description.strip().partition("\n")[0], "text")
+            + cell(check.description.strip().partition("\n")[0], "text long")
         )
     titles = {True: "A failure stops what follows", False: "A failure warns"}
     bodies = [

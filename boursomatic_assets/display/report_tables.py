@@ -91,7 +91,7 @@ def _figure_row(figure: Row) -> str:
             strip(value, low, high, none),
             cell(number(none, unit, places if none else 0)),
             cell(number(baseline, unit, places)),
-            cell(str(figure.get("baseline_is") or ""), "text"),
+            cell(str(figure.get("baseline_is") or ""), "text long"),
             cell(p_value(figure.get("p_value"))),
         ]
     )
