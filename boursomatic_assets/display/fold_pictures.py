@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAIN_COLOUR, TEST_COLOUR = CLASSIFIER_COLOUR, REGRESSOR_COLOUR
+_PARTS = (("train", TRAIN_COLOUR, "trained on"), ("test", TEST_COLOUR, "predicted; before it purged"))
 BAR_HEIGHT = 0.66
+MOST_TICKS = 5
 
 
 def folds_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
@@ -46,15 +48,14 @@ def folds_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
     axes = figure.add_subplot()
     frame_axes(axes)
     for row, fold in enumerate(folds):
-        for part, colour in (("train", TRAIN_COLOUR), ("test", TEST_COLOUR)):
+        for part, colour, meaning in _PARTS:
             first: Any = date.fromisoformat(fold[f"{part}_first"])
             width = date.fromisoformat(fold[f"{part}_last"]) + timedelta(days=1) - first
-            axes.barh(row, width, left=first, height=BAR_HEIGHT, color=colour)
-    axes.barh([0], [0], color=TRAIN_COLOUR, label="trained on")
-    axes.barh([0], [0], color=TEST_COLOUR, label="predicted; before it purged")
+            label = None if row else meaning
+            axes.barh(row, width, left=first, height=BAR_HEIGHT, color=colour, label=label)
     _name_rows(axes, folds)
     use_date_axis(axes, most_ticks=8)
-    draw_legend(figure, 2)
+    draw_legend(figure, len(_PARTS))
     return to_png(figure)
 
 
@@ -94,5 +95,6 @@ def _draw_bars(axes: Axes, folds: Sequence[Mapping[str, Any]], figure: tuple[str
             axes.text(no_skill, row, "undefined", va="center", color=FAINT, fontsize=TEXT)
         else:
             axes.barh(row, value - no_skill, left=no_skill, height=BAR_HEIGHT, color=TRAIN_COLOUR)
+    axes.locator_params(axis="x", nbins=MOST_TICKS)
     axes.axvline(no_skill, color=FAINT, linewidth=1)
     set_title(axes, title)
