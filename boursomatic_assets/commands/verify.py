@@ -136,12 +136,15 @@ def _show_changes(
 def _labels_today(database: "Database", experiment: "Experiment", since: "date") -> "pl.DataFrame":
     """The label panel that the database gives now, from the session on with which the snapshot begins."""
     from boursomatic_assets.core.labels import label_panel
+    from boursomatic_assets.core.membership import within_membership
     from boursomatic_assets.storage.market_tables import read_features, read_usable_bars
+    from boursomatic_assets.storage.membership_table import read_members
     from boursomatic_assets.storage.panels import Part
 
     part = Part(since=since)
     features = read_features(database, experiment.features, part)
-    return label_panel(features, read_usable_bars(database, ("close", "exchange"), part), experiment)
+    closes = read_usable_bars(database, ("close", "exchange"), part)
+    return within_membership(label_panel(features, closes, experiment), read_members(database))
 
 
 def _rows(frame: "pl.DataFrame") -> list[dict[str, Any]]:
