@@ -124,7 +124,7 @@ def test_the_volume_shows_the_planted_signal_one_session_ahead() -> None:
     new, returns = innovations(PLANTED), returns_of(PLANTED)
     # A positive innovation is followed by higher returns. Half of the signal's innovation, 0.5 x sqrt(1 - 0.8^2) =
     # 0.3, is seen beside noise of 0.1 x sqrt(1 + 0.8^2) = 0.13: its correlation with the signal is 0.6 x 0.3 /
-    # sqrt(0.3^2 + 0.13^2) = 0.55. A signal of 0.1 against shocks of sqrt(0.75) within a session: 0.55 x 0.1 / 0.87 =
+    # sqrt(0.3^2 + 0.13^2) = 0.55. Against shocks of sqrt(0.75) within a session: 0.55 x 0.1 / 0.87 =
     # 0.063, less for ranks of unequally volatile names; with an error of 0.1 / sqrt(598) = 0.004.
     ahead = coefficients(new[:-1], returns[1:])
     assert ahead.mean() > 0.03

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boursomatic_assets.core.book_figures import Trials
+from boursomatic_assets.core.figures import Figure
+from boursomatic_assets.core.verdict import LEVEL, PLAUSIBLE_AT_MOST, PRIMARY, Verdict, conclude, too_good
+
+NAN = math.nan
+FIRST, SECOND, THIRD = PRIMARY
+
+
+def figures(p_values: tuple[float, float, float], **others: Figure) -> list[Figure]:
+    """The three primary figures with these p-values, and quiet ones of all else that is looked at."""
+    names = {*PRIMARY, *PLAUSIBLE_AT_MOST, "buy_sharpe_ratio"}
+    quiet = {name: Figure(name, name, "ranking", 0.0) for name in names}
+    primary = {
+        name: Figure(name, f"The {name}", "ranking", 0.001, -0.5, 0.25, p_value, no_skill=0.0)
+        for name, p_value in zip(PRIMARY, p_values, strict=True)
+    }
+    return list((quiet | primary | others).values())
+
+
+def of_value(name: str, value: float, baseline: float = NAN) -> Figure:
+    return Figure(name, f"The {name}", "classification", value, baseline=baseline)
+
+
+def concluded(*p_values: float) -> Verdict:
+    return conclude(figures(p_values), 50, Trials())  # type: ignore[arg-type]
+
+
+def named_in(verdict: Verdict) -> list[str]:
+    return [name for name in PRIMARY if f"The {name} " in verdict.sentence]
+
+
+def test_the_rule_was_fixed_before_any_figure_was_seen() -> None:
+    # Changing one of these changes what is called skill.
+    assert LEVEL == 0.025
+    assert PRIMARY == ("matched_rank_ic", "selection_lift_buy", "long_short_sharpe_ratio")
+
+
+def test_one_of_three_must_be_below_a_third_of_the_level() -> None:
+    # 0.025 / 3 = 0.00833...
+    assert concluded(0.0083, 0.5, 0.5).skill
+    assert concluded(0.5, 0.5, 0.025 / 3).skill
+    assert not concluded(0.0084, 0.5, 0.5).skill
+    # Three near misses are none the better for being three.
+    assert not concluded(0.0084, 0.0084, 0.0084).skill
+
+
+@pytest.mark.parametrize(
+    ("p_values", "found"),
+    [
+        ((0.0083, 0.0124, 0.0249), [FIRST, SECOND, THIRD]),  # below 0.025 / 3, 0.025 / 2 and 0.025
+        ((0.0249, 0.0083, 0.0124), [FIRST, SECOND, THIRD]),  # in whichever order
+        ((0.0083, 0.0124, 0.0251), [FIRST, SECOND]),
+        ((0.0083, 0.0126, 0.0249), [FIRST]),  # the second stops the third
+        ((0.0126, 0.5, 0.0083), [THIRD]),
+        ((0.0084, 0.0124, 0.0249), []),  # the first stops all
+    ],
+)
+def test_the_sentence_names_what_holm_finds(p_values: tuple[float, float, float], found: list[str]) -> None:
+    verdict = concluded(*p_values)
+    assert verdict.skill == bool(found)
+    assert named_in(verdict) == (found or list(PRIMARY))
+
+
+def test_what_is_undefined_is_not_among_the_tests() -> None:
+    # two are left: 0.025 / 2 = 0.0125; then one: 0.025
+    assert concluded(0.0124, NAN, 0.5).skill
+    assert not concluded(0.0126, NAN, 0.5).skill
+    assert concluded(NAN, 0.0249, NAN).skill
+    assert not concluded(NAN, 0.0251, NAN).skill
+    assert named_in(concluded(0.5, NAN, 0.5)) == [FIRST, THIRD]
+
+
+def test_nothing_to_test_is_no_evidence() -> None:
+    verdict = concluded(NAN, NAN, NAN)
+    assert not verdict.skill
+    assert verdict.sentence == "No evidence of skill: there are too few sessions or names to test for it."
+    assert verdict.remarks
+
+
+def test_the_sentence_shows_value_interval_null_and_chance() -> None:
+    assert concluded(0.001, 0.5, 0.5).sentence == (
+        f"Evidence of skill: The {FIRST} 0.001 (95 % interval -0.5 to 0.25, without skill 0, p 0.001)."
+    )
+    assert concluded(0.2, NAN, NAN).sentence == (
+        f"No evidence of skill: The {FIRST} 0.001 (95 % interval -0.5 to 0.25, without skill 0, p 0.2)."
+    )
+
+
+def test_a_test_without_an_interval_shows_none() -> None:
+    listed = [
+        replace(figure, low=NAN, high=NAN) if figure.name == FIRST else figure
+        for figure in figures((0.2, NAN, NAN))
+    ]
+    sentence = conclude(listed, 50, Trials()).sentence
+    assert sentence == f"No evidence of skill: The {FIRST} 0.001 (without skill 0, p 0.2)."
+
+
+CHANCES = st.one_of(st.floats(0, 1), st.floats(0, 0.03), st.just(NAN))
+
+
+@given(CHANCES, CHANCES, CHANCES)
+def test_the_sentence_says_what_the_verdict_is(first: float, second: float, third: float) -> None:
+    verdict = concluded(first, second, third)
+    lead = "Evidence of skill: " if verdict.skill else "No evidence of skill: "
+    assert verdict.sentence.startswith(lead)
+    assert "nan" not in verdict.sentence
+    tested = [p for p in (first, second, third) if not math.isnan(p)]
+    # Whether anything is found at all is decided by the smallest.
+    assert verdict.skill == bool(tested and min(tested) <= 0.025 / len(tested))
+
+
+@given(st.permutations(figures((0.001, 0.2, 0.3))))
+def test_the_order_of_the_figures_decides_nothing(listed: list[Figure]) -> None:
+    assert conclude(listed, 50, Trials()) == concluded(0.001, 0.2, 0.3)
+
+
+def remarks(*others: Figure, periods: float = 50, trials: int = 1) -> tuple[str, ...]:
+    named = {figure.name: figure for figure in others}
+    return conclude(figures((0.5, 0.5, 0.5), **named), periods, Trials(trials, 0.1)).remarks
+
+
+def test_the_one_remark_that_is_always_made_counts_independent_horizons() -> None:
+    assert remarks() == ("Sessions overlap: they hold about 50 independent horizons.",)
+    assert remarks(periods=20) == ("Sessions overlap: they hold about 20 independent horizons.",)
+    few = "Sessions overlap: they hold about 9 independent horizons, too few to tell a small skill from none."
+    assert remarks(periods=9.3) == (few,)
+
+
+def test_a_raw_lift_is_held_against_the_matched_one() -> None:
+    raised, matched = of_value("lift_buy", 1.234), of_value("matched_lift_buy", 0.987)
+    (_, remark) = remarks(raised, matched)
+    assert remark.startswith("The raw BUY lift of 1.23 is 0.99 at equal volatility")
+    assert len(remarks(of_value("lift_buy", 1.0), matched)) == 1
+    assert len(remarks(of_value("lift_buy", NAN), matched)) == 1
+    assert len(remarks(raised, of_value("matched_lift_buy", NAN))) == 1
+
+
+@pytest.mark.parametrize(("value", "beside"), [(0.9, "above"), (0.7, "below")])
+def test_the_book_is_held_against_equal_weights(value: float, beside: str) -> None:
+    (_, remark) = remarks(of_value("buy_sharpe_ratio", value, baseline=0.8))
+    assert remark.startswith(f"The BUY book's Sharpe of {value:.2f} is {beside} the 0.80 of holding everything")
+    assert len(remarks(of_value("buy_sharpe_ratio", NAN, baseline=0.8))) == 1
+    assert len(remarks(of_value("buy_sharpe_ratio", value))) == 1
+
+
+def test_further_experiments_are_counted() -> None:
+    (_, remark) = remarks(trials=7)
+    assert remark.startswith("7 distinct experiments were tried on these sessions")
+
+
+def test_what_is_too_good_is_a_reason_to_look_for_a_leak() -> None:
+    (_, remark) = remarks(of_value("r2_over_prior", 0.0051))
+    assert remark == (
+        "Beyond what such features can honestly reach: The r2_over_prior. Look for a leak before being glad."
+    )
+
+
+def test_bounds_of_the_plausible() -> None:
+    values = dict(PLAUSIBLE_AT_MOST)
+    assert too_good(values) == {}
+    assert too_good(dict.fromkeys(values, NAN)) == {}
+    assert too_good(dict.fromkeys(values, -100.0)) == {}
+    above = {name: most + 1e-9 for name, most in values.items()}
+    assert too_good(above | {"accuracy": 1.0}) == above
+    # What such features can reach on large caps: rank IC up to 0.03 and suspicious above 0.06, lifts up to 1.4 and 1.08,
+    # R² up to half a percent, a long-short Sharpe ratio up to 0.7.
+    assert values == {
+        "rank_ic": 0.06,
+        "lift_buy": 1.4,
+        "matched_lift_buy": 1.08,
+        "r2_over_prior": 0.005,
+        "long_short_sharpe_ratio": 0.7,
+    }
