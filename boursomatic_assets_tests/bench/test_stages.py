@@ -21,7 +21,12 @@ STAGES = {
     "features and labels from loaded bars",
     "database to model inputs",
     "floor: LightGBM alone, both models",
-    "predict and evaluate",
+    "predict, choose the threshold, measure",
+    "baselines: volatility-only classifier, momentum",
+    "evaluation: every figure, 2,000 draws",
+    "portfolio: every book, positions and trades",
+    "floor of the folds: LightGBM alone, both models",
+    "walk-forward: all folds",
     "boursomatic materialize, whole process",
     "retrain, whole process",
 }
@@ -48,6 +53,9 @@ def test_bench_prints_each_stage_beside_the_floor_and_leaves_nothing_behind() ->
         assert re.search(
             r"Dagster, checks, pictures and process start: -?[\d.]+ s, -?[\d.]+ s an asset", ended.said
         )
+        assert re.search(r"Folds over their floor: [\d.]+ s / [\d.]+ s = [\d.]+; bound 1\.3", ended.said)
+        assert re.search(r"Evaluation: [\d.]+ s; bound 20 s", ended.said)
+        assert re.search(r"Portfolio of every instrument in every session: [\d.]+ s; bound 2 s", ended.said)
         assert ended.errors == ""
         assert [path for path in installation.home.iterdir() if path.name.startswith("bench-")] == []
 
