@@ -98,10 +98,9 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
     train = make_calls(classify_rows(train_set, classifier), tau)
     judged = {name: make_calls(set_of(predictions, name), tau) for name in SET_NAMES}
     validation, test = judged["validation"], judged["test"]
-    books = {
-        name: _book(panel.filter(pl.col("call") == "BUY"), closes, experiment) for name, panel in judged.items()
-    }
-    everything = {name: _book(panel, closes, experiment) for name, panel in judged.items()}
+    bought = pl.col("call") == "BUY"
+    books = {name: _book(panel, panel.filter(bought), closes, experiment) for name, panel in judged.items()}
+    everything = {name: _book(panel, panel, closes, experiment) for name, panel in judged.items()}
     known_mean = mean_of(train_set["forward_return"].to_numpy())
     figures = {
         **_classification("train", train, train),
@@ -127,8 +126,12 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
     )
 
 
-def _book(calls: pl.DataFrame, closes: pl.DataFrame, experiment: Experiment) -> TrancheBook:
-    return tranche_book(calls.select("symbol", "session"), closes, experiment.horizon, experiment.cost_bps)
+def _book(panel: pl.DataFrame, calls: pl.DataFrame, closes: pl.DataFrame, experiment: Experiment) -> TrancheBook:
+    """Follow some calls over all sessions of a set: before the first of them the book is in cash."""
+    span: Any = (panel["session"].min(), panel["session"].max())
+    return tranche_book(
+        calls.select("symbol", "session"), closes, experiment.horizon, experiment.cost_bps, span=span
+    )
 
 
 def _classification(name: str, panel: pl.DataFrame, train: pl.DataFrame) -> Figures:
@@ -191,13 +194,13 @@ def _regression(name: str, predictions: pl.DataFrame, known_mean: float) -> Figu
 
 def _portfolio(prefix: str, book: TrancheBook) -> Figures:
     returns = book.returns
-    held = len(returns) > 0
+    held = bool(book.exposure.any())
     return {
         f"{prefix}sharpe_ratio": sharpe_ratio(returns) if held else math.nan,
         f"{prefix}max_drawdown": max_drawdown(returns) if held else math.nan,
         f"{prefix}mean_return": float(returns.mean()) if held else math.nan,
         f"{prefix}total_return": total_return(returns) if held else math.nan,
-        f"{prefix}annual_return": annual_return(returns),
+        f"{prefix}annual_return": annual_return(returns) if held else math.nan,
         f"{prefix}turnover": float(book.turnover.mean()) if held else math.nan,
         f"{prefix}exposure": float(book.exposure.mean()) if held else math.nan,
         f"{prefix}early_exits": float(book.early_exits),

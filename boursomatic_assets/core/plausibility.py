@@ -6,9 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from boursomatic_assets.core.metrics import Figures
 
-# Beyond these lies arithmetic that cannot be: a blocking check.
+# Beyond these lies arithmetic that cannot be: a blocking check. Of the kinds in a figure's name the longest counts.
 POSSIBLE = {
     "accuracy": (0.0, 1.0),
     "precision_buy": (0.0, 1.0),
@@ -28,6 +30,20 @@ POSSIBLE = {
     "exposure": (0.0, 1.0),
     "early_exits": (0.0, math.inf),
     "sharpe_ratio": (-math.inf, math.inf),
+    "rank_ic": (-1.0, 1.0),
+    "precision_hold": (0.0, 1.0),
+    "precision_sell": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "f1": (0.0, 1.0),
+    "brier": (0.0, 2.0),
+    "ece": (0.0, 1.0),
+    "hit_rate": (0.0, 1.0),
+    "annual_volatility": (0.0, math.inf),
+    "probabilistic_sharpe": (0.0, 1.0),
+    "deflated_sharpe": (0.0, 1.0),
+    # Shorts that rise are worth more than the capital that stands for them.
+    "long_short_exposure": (0.0, math.inf),
+    "long_short_turnover": (0.0, math.inf),
 }
 # Above these, for the eight features on large caps over 20 sessions, lies a leak or a fault before skill.
 # Figures below zero are no reason to suspect an error: they are reported as they are.
@@ -43,14 +59,17 @@ PLAUSIBLE_AT_MOST = {
 }
 
 
-def impossible_figures(figures: Figures) -> dict[str, float]:
+def impossible_figures(figures: Mapping[str, float]) -> dict[str, float]:
     """Figures outside what arithmetic allows, or infinite; NaN, which is undefined, is allowed."""
-    return {
-        name: value
-        for name, value in figures.items()
-        for kind, (low, high) in POSSIBLE.items()
-        if kind in name and not math.isnan(value) and (math.isinf(value) or not low <= value <= high)
-    }
+    return {name: value for name, value in figures.items() if not _is_possible(name, value)}
+
+
+def _is_possible(name: str, value: float) -> bool:
+    kinds = [kind for kind in POSSIBLE if kind in name]
+    if not kinds or math.isnan(value):
+        return True
+    low, high = POSSIBLE[max(kinds, key=len)]
+    return math.isfinite(value) and low <= value <= high
 
 
 def implausible_figures(figures: Figures) -> dict[str, float]:
