@@ -23,6 +23,9 @@ from boursomatic_assets.storage.database import Database
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Before LightGBM is imported: beside each other, threads that spin while they wait take each other's core.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 _SETTINGS = ("DATABASE_URL", "ARTIFACTS_DIR")
 _PREFIXES = ("BOURSOMATIC_", "DAGSTER_", "PG")
 _numbers = itertools.count()
