@@ -355,11 +355,7 @@ def _ratio(sessions: pl.DataFrame, part: str, whole: str, horizon: int) -> MeanT
     """Ratio of two sums over the sessions, with its interval; its value alone where no interval can be had."""
     if sessions[part].null_count():
         return UNDEFINED
-    values, base = sessions[part].to_numpy(), sessions[whole].to_numpy()
-    if not base.sum():
-        return UNDEFINED
-    test = ratio_test(values, base, horizon, horizon - 1)
-    return replace(test, value=float(values.sum() / base.sum()))
+    return ratio_test(sessions[part].to_numpy(), sessions[whole].to_numpy(), horizon, horizon - 1)
 
 
 def _around(value: float, test: MeanTest) -> tuple[float, float]:
