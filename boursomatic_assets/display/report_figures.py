@@ -137,11 +137,11 @@ def rank_ic_by_year_chart(name: str, years: Sequence[Curves]) -> Chart | None:
         return None
     bars = {
         "type": "bar",
-        "x": [str(year["year"]) for year in known],
+        # A year of which only some sessions were judged has a bar like any other: it says how many.
+        "x": [f"{year['year']}<br>{year.get('sessions', 0)} sessions" for year in known],
         "y": rounded(year["mean"] for year in known),
-        "customdata": [year.get("sessions") for year in known],
         "marker": {"color": "var:--buy"},
-        "hovertemplate": "%{x}: %{y:.4f}, %{customdata} sessions<extra></extra>",
+        "hovertemplate": "%{x}: %{y:.4f}<extra></extra>",
     }
     shape = layout(
         300, bargap=0.45, xaxis=axis(type="category", showgrid=False), yaxis=axis(nticks=6), shapes=[level(0.0)]
