@@ -63,7 +63,6 @@ _PLAIN = {
     "hit_rate": ("Sessions with a gain", "percent"),
     "turnover": ("Turnover a session", "percent"),
     "exposure": ("Exposure", "percent"),
-    "early_exits": ("Positions closed early", "number"),
 }
 
 
@@ -167,7 +166,6 @@ def _performance(book: TrancheBook | None, lags: int) -> dict[str, float]:
         "hit_rate": hit_rate(returns, book.exposure),
         "turnover": float(book.turnover.mean()),
         "exposure": float(book.exposure.mean()),
-        "early_exits": float(book.early_exits),
     }
 
 

@@ -163,7 +163,7 @@ def _ranking(judged: pl.DataFrame, horizon: int) -> list[Figure]:
     coefficients, matched = rank_ic(judged)["rank_ic"].to_numpy(), matched_rank_ic(judged)["rank_ic"].to_numpy()
     by_momentum = rank_ic(judged, "momentum_12_1")["rank_ic"].to_numpy()
     varies = len(coefficients) > 1 and np.ptp(coefficients) > 0
-    ratio = float(coefficients.mean() / coefficients.std(ddof=1)) if varies else math.nan
+    deviation = float(coefficients.std(ddof=1)) if varies else math.nan
     plain, alike = (overlap_test(values, horizon, horizon - 1) for values in (coefficients, matched))
     return [
         Figure(
@@ -175,7 +175,15 @@ def _ranking(judged: pl.DataFrame, horizon: int) -> list[Figure]:
             alike.p_value, no_skill=0.0, why_undefined=f"no session has {2 * GROUP_NAMES} names or more",
         ),
         Figure(
-            "icir", "Rank IC over its deviation", "ranking", ratio, no_skill=0.0, why_undefined=NO_RANKS,
+            "rank_ic_deviation", "Deviation of the sessions' rank IC", "ranking", deviation, why_undefined=NO_RANKS,
+        ),
+        Figure(
+            "icir", "Rank IC over its deviation", "ranking", mean_of(coefficients) / deviation, no_skill=0.0,
+            why_undefined=NO_RANKS,
+        ),
+        Figure(
+            "rank_ic_t", "Newey-West t of the rank IC", "ranking", plain.statistic, no_skill=0.0,
+            why_undefined=NO_RANKS,
         ),
     ]  # fmt: skip
 
@@ -304,8 +312,8 @@ def _probabilities(judged: pl.DataFrame, sessions: pl.DataFrame, experiment: Exp
             low=1 - skill.high, high=1 - skill.low, no_skill=0.0, baseline=skill_by_volatility, baseline_is=alone,
         ),
         Figure(
-            "ece_buy", "Calibration error of p(BUY)", "calibration", expected_calibration_error(judged),
-            low=low, high=high, unit="percent",
+            "ece_buy", "Calibration error of p(BUY), above 0 by noise alone", "calibration",
+            expected_calibration_error(judged), low=low, high=high, unit="percent",
         ),
     ]  # fmt: skip
 

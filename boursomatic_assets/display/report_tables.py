@@ -35,7 +35,7 @@ _GROUPS = {
 _DETAILS = (
     "icir", "_hold", "_sell", "recall_buy", "f1_buy", "brier", "rmse", "mae", "_newey_west_t",
     "_probabilistic_sharpe", "_lo_sharpe_ratio", "_total_return", "_annual_volatility", "_hit_rate", "_turnover",
-    "_exposure", "_early_exits",
+    "_exposure", "rank_ic_deviation", "rank_ic_t",
 )  # fmt: skip
 _FIGURE_COLUMNS = (
     ("Figure", "text"), ("Value", "number"), ("95 % interval", "number"), ("", "strip"), ("No skill", "number"),

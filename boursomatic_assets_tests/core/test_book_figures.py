@@ -29,7 +29,7 @@ from boursomatic_assets.core.performance import (
     sharpe_interval,
     sharpe_ratio,
 )
-from boursomatic_assets.core.portfolio import EXIT_SCHEMA, TrancheBook
+from boursomatic_assets.core.portfolio import TrancheBook
 from boursomatic_assets.core.scores import session_sums
 from boursomatic_assets_tests.core.judged import EXPERIMENT, HORIZON, judged_panel
 from boursomatic_assets_tests.strategies import weekdays
@@ -42,15 +42,12 @@ if TYPE_CHECKING:
 DAYS = weekdays(400)
 
 
-def book(
-    returns: Sequence[float] | np.ndarray, first: int = 0, turnover: float = 0.0, exits: int = 0
-) -> TrancheBook:
+def book(returns: Sequence[float] | np.ndarray, first: int = 0, turnover: float = 0.0) -> TrancheBook:
     """A book over consecutive sessions, always invested, at 10 basis points a side."""
     gross = np.asarray(returns, dtype=np.float64)
-    stopped = pl.DataFrame([("AAA", DAYS[0], DAYS[1])] * exits, schema=EXIT_SCHEMA, orient="row")
     count = len(gross)
     sessions = tuple(DAYS[first : first + count])
-    return TrancheBook(sessions, gross, np.full(count, turnover), np.ones(count), cost_bps=10.0, exits=stopped)
+    return TrancheBook(sessions, gross, np.full(count, turnover), np.ones(count), cost_bps=10.0)
 
 
 def random_book(seed: int, count: int = 60, mean: float = 0.0, **shape: Any) -> TrancheBook:  # noqa: ANN401 (as `book`)
@@ -58,7 +55,7 @@ def random_book(seed: int, count: int = 60, mean: float = 0.0, **shape: Any) -> 
 
 
 BOOKS = {
-    "buy": random_book(1, turnover=0.2, exits=3),
+    "buy": random_book(1, turnover=0.2),
     "long_short": random_book(2, turnover=0.4),
     "equal_weight": random_book(3, turnover=0.1),
     "equal_weight_matched": random_book(4),
@@ -81,7 +78,7 @@ def test_each_of_the_two_books_has_the_same_figures() -> None:
     names = [
         *("sharpe_ratio", "newey_west_t", "probabilistic_sharpe", "deflated_sharpe", "lo_sharpe_ratio"),
         *("total_return", "annual_return", "annual_volatility", "max_drawdown", "hit_rate", "turnover"),
-        *("exposure", "early_exits"),
+        "exposure",
     ]
     assert list(FIGURES) == [f"{key}_{name}" for key in ("buy", "long_short") for name in names]
     assert {figure.group for figure in FIGURES.values()} == {"portfolio"}
@@ -126,13 +123,12 @@ def test_probabilities_of_a_sharpe_and_chances_without_one_add_up_to_one() -> No
 
 def test_plain_figures_of_a_hand_made_book() -> None:
     # Half lost, a quarter won, nothing, doubled: 0.5 x 1.25 x 2 = 1.25
-    figures = figures_of({"buy": book([-0.5, 0.25, 0.0, 1.0], exits=2), "long_short": CASH})
+    figures = figures_of({"buy": book([-0.5, 0.25, 0.0, 1.0]), "long_short": CASH})
     assert figures["buy_total_return"].value == pytest.approx(0.25)
     assert figures["buy_annual_return"].value == pytest.approx(1.25**63 - 1)
     assert figures["buy_max_drawdown"].value == pytest.approx(-0.5)
     assert figures["buy_hit_rate"].value == 0.5
     assert figures["buy_exposure"].value == 1.0
-    assert figures["buy_early_exits"].value == 2
     # mean 3/16; deviations -11, 1, -3, 13 sixteenths: squares 121 + 1 + 9 + 169 = 300, over 3: the root is 10
     assert figures["buy_annual_volatility"].value == pytest.approx(10 / 16 * math.sqrt(252))
     assert figures["buy_sharpe_ratio"].value == pytest.approx(3 / 10 * math.sqrt(252))

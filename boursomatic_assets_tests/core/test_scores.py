@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, precision_recall_fscore_support, r2_score
 
 from boursomatic_assets.core.classification import expected_calibration_error, matched_lift
-from boursomatic_assets.core.inference import bootstrap_weights, clark_west_terms, overlap_test
+from boursomatic_assets.core.inference import bootstrap_weights, clark_west_terms, newey_west_error, overlap_test
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.ranking import rank_ic
 from boursomatic_assets.core.scores import FORECASTERS, scores, session_sums
@@ -271,7 +271,10 @@ def test_rank_ic_is_the_mean_over_sessions_beside_that_of_momentum() -> None:
     ic = FIGURES["rank_ic"]
     assert (ic.value, ic.low, ic.high, ic.p_value) == (test.value, test.low, test.high, test.p_value)
     assert ic.baseline == pytest.approx(past.mean(), abs=1e-12)
+    assert FIGURES["rank_ic_deviation"].value == pytest.approx(values.std(ddof=1), rel=1e-9)
     assert FIGURES["icir"].value == pytest.approx(values.mean() / values.std(ddof=1), rel=1e-9)
+    error = newey_west_error(values, HORIZON - 1)
+    assert FIGURES["rank_ic_t"].value == pytest.approx(values.mean() / error, rel=1e-9)
 
 
 def test_intervals_hold_their_own_value_and_stay_possible() -> None:
@@ -337,6 +340,7 @@ def all_calls(name: str) -> pl.Expr:
 
 
 NONE = pl.lit(None, pl.Float64)
+ICIR = {"icir", "rank_ic_deviation", "rank_ic_t"}
 POOR = {
     "no volatility": (JUDGED.with_columns(vol_20d=NONE), {"matched_lift_buy"}),
     "no BUY call": (
@@ -358,21 +362,24 @@ POOR = {
         JUDGED.with_columns(pl.when(pl.col("label") == "BUY").then(all_calls("SELL")).otherwise(all_calls("BUY"))),
         {"precision_hold"},
     ),
-    "one session": (JUDGED.filter(pl.col("session") == pl.col("session").min()), {"icir"}),
-    "one session more than the horizon": (JUDGED.filter(pl.col("session").rank("dense") <= HORIZON + 1), set()),
+    "one session": (JUDGED.filter(pl.col("session") == pl.col("session").min()), ICIR),
+    "one session more than the horizon": (
+        JUDGED.filter(pl.col("session").rank("dense") <= HORIZON + 1),
+        {"rank_ic_t"},
+    ),
     "one symbol": (
         JUDGED.filter(pl.col("symbol") == "S000"),
-        {"rank_ic", "matched_rank_ic", "icir", "selection_lift_buy"},
+        {"rank_ic", "matched_rank_ic", *ICIR, "selection_lift_buy"},
     ),
     "no momentum": (JUDGED.with_columns(momentum_12_1=NONE), set()),
     "no volatility classifier": (
         JUDGED.with_columns(NONE.alias(f"volatility_probability_{name.lower()}") for name in CLASS_NAMES),
         set(),
     ),
-    "equal forecasts": (JUDGED.with_columns(predicted_return=pl.lit(0.0)), {"rank_ic", "matched_rank_ic", "icir"}),
+    "equal forecasts": (JUDGED.with_columns(predicted_return=pl.lit(0.0)), {"rank_ic", "matched_rank_ic", *ICIR}),
     "the prior is right": (
         JUDGED.with_columns(forward_return="prior_return"),
-        {"rank_ic", "matched_rank_ic", "icir", "r2_over_prior"},
+        {"rank_ic", "matched_rank_ic", *ICIR, "r2_over_prior"},
     ),
 }
 
@@ -407,7 +414,7 @@ def test_without_a_volatility_classifier_there_is_no_loss_rather_than_none_lost(
 def test_with_too_few_sessions_there_are_values_without_intervals() -> None:
     judged, _ = POOR["one session more than the horizon"]
     for name, figure in figures_of(judged).items():
-        assert math.isfinite(figure.value), name
+        assert math.isfinite(figure.value) != (name == "rank_ic_t"), name
         # The calibration error resamples what there is.
         assert math.isnan(figure.low) or name == "ece_buy", name
         assert math.isnan(figure.p_value), name

@@ -171,8 +171,8 @@ def test_bounds_of_the_plausible() -> None:
     assert too_good(dict.fromkeys(values, -100.0)) == {}
     above = {name: most + 1e-9 for name, most in values.items()}
     assert too_good(above | {"accuracy": 1.0}) == above
-    # What such features can reach on large caps: rank IC up to 0.03 and suspicious above 0.06, lifts up to 1.4 and 1.08,
-    # R² up to half a percent, a long-short Sharpe ratio up to 0.7.
+    # What such features can reach on large caps: rank IC up to 0.03 and suspicious above 0.06, lifts up to 1.4 and
+    # 1.08, R² up to half a percent, a long-short Sharpe ratio up to 0.7.
     assert values == {
         "rank_ic": 0.06,
         "lift_buy": 1.4,
