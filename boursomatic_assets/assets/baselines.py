@@ -9,7 +9,7 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import baselines as core
 from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
 from boursomatic_assets.core.predictions import SET_TYPE
-from boursomatic_assets.display.metadata import data_version, panel_metadata
+from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 
 
@@ -44,6 +44,7 @@ def baselines(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     panel = panel.sort("symbol", "session")
     metadata: dict[str, Any] = {
         **panel_metadata(panel),
+        **column_lineage("baselines", experiment.value().features),
         "rows_without_momentum": panel["momentum_12_1"].null_count(),
         "volatility_only_trees": volatility.booster.num_trees() if volatility else 0,
     }

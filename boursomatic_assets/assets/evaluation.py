@@ -16,7 +16,7 @@ from boursomatic_assets.core.model_version import sha256, strict_json
 from boursomatic_assets.core.plausibility import impossible_figures
 from boursomatic_assets.core.verdict import too_good
 from boursomatic_assets.display.evaluation import figures_table
-from boursomatic_assets.display.metadata import numeric_metadata
+from boursomatic_assets.display.metadata import bullets, numeric_metadata
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.trials_table import count_trials
 
@@ -38,8 +38,9 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
 ) -> dg.Output[dict[str, Any]]:
     """What the newest model is worth on the test set, and what a careful reader may conclude from it.
 
-    Sessions overlap, so that intervals and p-values come from tests that hold for few independent horizons. The
-    record of skill over more sessions is `walk_forward_summary`.
+    Each figure has a 95 % interval, a p-value where there is a test, and beside it what no skill or a simple
+    baseline would give. Labels of neighbouring sessions overlap, and the tests allow for it. The record of skill
+    over more sessions is `walk_forward_summary`.
     """
     settings = experiment.value()
     judged = judged_rows(predictions, baselines, threshold["tau"])
@@ -59,7 +60,7 @@ def evaluation_metadata(value: dict[str, Any]) -> dict[str, Any]:
     """The conclusion, the figures as a table, and each as a number that plots over runs."""
     return {
         "verdict": value["verdict"]["sentence"],
-        "remarks": dg.MetadataValue.md("\n".join(f"- {remark}" for remark in value["verdict"]["remarks"])),
+        "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
         "figures": dg.MetadataValue.md(figures_table(value)),
         **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
         "independent_periods": float(value["independent_periods"]),

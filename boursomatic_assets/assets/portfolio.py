@@ -38,7 +38,7 @@ _PICTURED = {
     "equal_weight": "every instrument",
     "benchmark": "benchmark",
 }
-EXITS_SHOWN = 20
+EXITS_SHOWN, ROWS_OF_A_BOOK = 20, 2
 
 
 @dg.multi_asset(
@@ -77,10 +77,16 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
         if dg.AssetKey(name) in context.selected_asset_keys:
             table = table_of(books)
             own = _book_metadata(books, settings) if name == "portfolio" else {}
-            metadata = {**table_metadata(table), **own, **shared}
+            metadata = {**table_metadata(table), "preview": _last_of_each_book(table), **own, **shared}
             yield dg.MaterializeResult(
                 asset_key=name, value=table, metadata=metadata, data_version=data_version(table)
             )
+
+
+def _last_of_each_book(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """The first rows would be of one book, which holds nothing yet."""
+    newest = table.group_by("book", maintain_order=True).tail(ROWS_OF_A_BOOK)
+    return dg.MetadataValue.md(markdown_table(newest.select(table.columns)))
 
 
 def _benchmark(platform: PlatformResource, settings: Experiment) -> pl.DataFrame | None:
@@ -112,15 +118,16 @@ def _what_of_the_benchmark(books: dict[str, TrancheBook], symbol: str | None) ->
 
 def _exit_metadata(books: dict[str, TrancheBook]) -> dict[str, Any]:
     exits = pl.concat(books[name].exits.select(pl.lit(name).alias("book"), pl.all()) for name in MODEL_BOOKS)
+    listed = {"early_exits_listed": dg.MetadataValue.md(markdown_table(exits.head(EXITS_SHOWN)))}
     return {
         "early_exits": exits.height,
-        "early_exits_listed": dg.MetadataValue.md(markdown_table(exits.head(EXITS_SHOWN))),
+        **(listed if exits.height else {}),
         "ruined_tranches": sum(book.ruined for book in books.values()),
     }
 
 
 @dg.asset_check(asset="portfolio", blocking=True, additional_ins={"trades": dg.AssetIn("trades")})
 def books_add_up(portfolio: pl.DataFrame, trades: pl.DataFrame) -> dg.AssetCheckResult:
-    """Equity is always a number, drawdown lies in [-1, 0], and each session's trades sum to its turnover."""
+    """Equity of a book is always a number, drawdown lies in [-1, 0], a session's trades sum to its turnover."""
     faults = portfolio_faults(portfolio, trades)
     return dg.AssetCheckResult(passed=not faults, metadata={"faults": faults})

@@ -103,7 +103,10 @@ _KEYS = {"columns": ["symbol", "session"]}
 def predictions_are_out_of_sample(
     predictions: pl.DataFrame, train_set: pl.DataFrame, validation_set: pl.DataFrame, test_set: pl.DataFrame
 ) -> dg.AssetCheckResult:
-    """Every row of both sets is predicted lawfully, and no other row; none before the training labels ended."""
+    """Each row of the validation and test sets is predicted once, and none from before the training labels ended.
+
+    Probabilities lie within 0 and 1 and sum to 1.
+    """
     faults = prediction_faults(predictions, train_set, {"validation": validation_set, "test": test_set})
     return dg.AssetCheckResult(passed=not faults, metadata={"faults": faults})
 

@@ -27,8 +27,15 @@ from boursomatic_assets.core.walk_forward import (
     sequential_calls,
 )
 from boursomatic_assets.display.canvas import embedded
+from boursomatic_assets.display.evaluation import figures_table
 from boursomatic_assets.display.fold_pictures import fold_figures_picture, folds_picture
-from boursomatic_assets.display.metadata import markdown_table, numeric_metadata, panel_metadata
+from boursomatic_assets.display.metadata import (
+    bullets,
+    column_lineage,
+    markdown_table,
+    numeric_metadata,
+    panel_metadata,
+)
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.folds import StoredFolds, fold_key, fold_number, save_fold
 from boursomatic_assets.storage.instance import FOLD_PARTITIONS
@@ -59,10 +66,11 @@ def walk_forward(
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Out-of-sample predictions of one span of sessions, by models that were trained on what was known before it.
+    """Predictions of one span of sessions (a fold) by models that were trained on what was known before it.
 
-    Each partition is a fold. What the volatility-only classifier, momentum and the training rows' own averages say
-    of the same rows stands beside.
+    Each partition is a fold; none predicts what another does. What the volatility-only classifier, momentum and the
+    averages of the training rows say of the same rows stands beside. Once all folds are there, materialize
+    `walk_forward_summary`.
     """
     settings, version, threads = experiment.value(), fingerprint(labels), platform.settings().threads
     for fold in _chosen(plan_folds(labels, settings), context.partition_keys):
@@ -73,7 +81,8 @@ def walk_forward(
         seconds = time.perf_counter() - started
         path, size = save_fold(platform.artifacts(), result, settings, version)
         stored = {"path": dg.MetadataValue.path(str(path)), "bytes": size, "seconds": round(seconds, 3)}
-        context.add_asset_metadata({**_fold_metadata(result), **stored}, partition_key=fold_key(fold.number))
+        metadata = {**_fold_metadata(result, settings), **stored}
+        context.add_asset_metadata(metadata, partition_key=fold_key(fold.number))
     made_from = sha256(
         strict_json({"labels": version, "experiment": settings.part_for("walk_forward"), "code": CODE})
     )
@@ -85,10 +94,11 @@ def _chosen(plan: tuple[Fold, ...], keys: list[str]) -> list[Fold]:
     return [plan[number - 1] for number in sorted(fold_number(key, len(plan)) for key in keys)]
 
 
-def _fold_metadata(result: FoldResult) -> dict[str, Any]:
+def _fold_metadata(result: FoldResult, settings: Experiment) -> dict[str, Any]:
     facts = result.facts.to_json()
     return {
         **panel_metadata(result.panel),
+        **column_lineage("walk_forward", settings.features),
         **{name: facts[name] for name in ("train_first", "train_last", "train_last_label_end", "train_rows")},
         **numeric_metadata(fold_figures(result.panel, "predicted_label")),
         "fold_in_time": dg.MetadataValue.md(embedded(folds_picture([facts]), "Trained on and predicted")),
@@ -143,6 +153,8 @@ def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
     figures = {figure["name"]: figure["value"] for figure in value["figures"] if figure["value"] is not None}
     return {
         "verdict": value["verdict"]["sentence"],
+        "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
+        "figures_with_intervals": dg.MetadataValue.md(figures_table(value)),
         "folds_in_time": dg.MetadataValue.md(embedded(folds_picture(folds), "Folds: trained on and predicted")),
         "figures_per_fold": dg.MetadataValue.md(embedded(fold_figures_picture(folds), "Rank IC and lift per fold")),
         "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),

@@ -16,7 +16,9 @@ without_folds = dg.AssetSelection.all() - walk_forward_assets
 whole_graph = dg.define_asset_job(
     "whole_graph",
     selection=without_folds,
-    description="From the price source to a new active model version and its report, without the walk-forward.",
+    description="From the price source to a new active model version and its report, without the walk-forward. "
+    "Before the first walk-forward Dagster asks about walk_forward_summary: confirm; the report says that it is "
+    "missing.",
     executor_def=dg.in_process_executor,
 )
 

@@ -20,6 +20,8 @@ Column = tuple[str, str]
 Dependencies = dict[str, list[Column]]
 
 SETS = ("train_set", "validation_set", "test_set")
+# The sets that no model has learned from.
+UNSEEN_SETS = SETS[1:]
 # What the classifier and the regressor learn to predict.
 CLASS_TARGET, RETURN_TARGET = "label", "forward_return"
 # The feature that goes along with the predictions, to compare calls with rows as volatile.
@@ -75,6 +77,12 @@ def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
         "classifier": {name: _columns("train_set", [*features, CLASS_TARGET]) for name in probabilities},
         "regressor": {"predicted_return": _columns("train_set", [*features, RETURN_TARGET])},
         "predictions": _predictions(probabilities, features),
+        "baselines": {
+            **_of_both_sets(PANEL_KEY),
+            "set": [(unseen, "session") for unseen in UNSEEN_SETS],
+            **_baseline_columns("train_set", UNSEEN_SETS, probabilities, features),
+        },
+        "walk_forward": _walk_forward(probabilities, features),
     }
 
 
@@ -83,7 +91,7 @@ def _predictions(probabilities: Sequence[str], features: Sequence[str]) -> Depen
     return {
         **_of_both_sets(PANEL_KEY),
         # Which of the two a row is of follows from its session.
-        "set": [(unseen, "session") for unseen in SETS[1:]],
+        "set": [(unseen, "session") for unseen in UNSEEN_SETS],
         **_of_both_sets([CLASS_TARGET, RETURN_TARGET, "label_end"]),
         **_copies("classifier", probabilities),
         "predicted_label": _columns("classifier", probabilities),
@@ -92,8 +100,39 @@ def _predictions(probabilities: Sequence[str], features: Sequence[str]) -> Depen
     }
 
 
+def _walk_forward(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
+    """The same of a fold, which trains its own models and baselines on earlier rows of the labels."""
+    learned = _columns("labels", [*features, CLASS_TARGET])
+    return {
+        **_copies("labels", PANEL_KEY),
+        # Which fold a row is of follows from its session.
+        "fold": [("labels", "session")],
+        **_copies("labels", [CLASS_TARGET, RETURN_TARGET, "label_end"]),
+        **dict.fromkeys([*probabilities, "predicted_label"], learned),
+        "predicted_return": _columns("labels", [*features, RETURN_TARGET]),
+        **_copies("labels", [name for name in features if name == MATCHED_BY]),
+        **_baseline_columns("labels", ["labels"], probabilities, features),
+    }
+
+
+def _baseline_columns(
+    learned: str, rows: Sequence[str], probabilities: Sequence[str], features: Sequence[str]
+) -> Dependencies:
+    """What the baselines say of some rows; without its one feature the volatility-only classifier says nothing."""
+    volatility = dict.fromkeys(
+        [(learned, MATCHED_BY), (learned, CLASS_TARGET), *[(row, MATCHED_BY) for row in rows]]
+    )
+    by_volatility = {f"volatility_{name}": list(volatility) for name in probabilities}
+    return {
+        **(by_volatility if MATCHED_BY in features else {}),
+        "momentum_12_1": [("labels", "close")],
+        **{f"prior_{name}": [(learned, CLASS_TARGET)] for name in probabilities},
+        "prior_return": [(learned, RETURN_TARGET)],
+    }
+
+
 def _of_both_sets(names: Sequence[str]) -> Dependencies:
-    return {name: [(unseen, name) for unseen in SETS[1:]] for name in names}
+    return {name: [(unseen, name) for unseen in UNSEEN_SETS] for name in names}
 
 
 def upstream_columns(asset: str, column: str, features: Sequence[str] = FEATURE_NAMES) -> list[list[Column]]:

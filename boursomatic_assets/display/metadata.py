@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.database import UpsertCounts
 
 PREVIEW_ROWS = 5
+# Of an enumeration with more categories the page shows a cut-off list.
+CATEGORIES_NAMED = 3
 SIGNIFICANT_DIGITS = 6
 
 COLUMN_DESCRIPTIONS: dict[str, str] = {
@@ -46,7 +48,19 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "probability_sell": "Probability of SELL, as the classifier gives it.",
     "predicted_label": "The most probable class.",
     "predicted_return": "The regressor's forecast of the forward return, a fraction.",
-    "book": "Which book: of the model's calls, or one that it is held against.",
+    "fold": "Number of the fold, from 1, in time order.",
+    **{
+        f"volatility_probability_{name}": f"Probability of {name.upper()}, as a classifier gives it that knows "
+        "vol_20d alone; null where the experiment has no such feature."
+        for name in ("buy", "hold", "sell")
+    },
+    "momentum_12_1": "Return from 252 to 21 bars before the session, a fraction; null where history is too short.",
+    **{
+        f"prior_probability_{name}": f"Share of {name.upper()} among the rows that were trained on."
+        for name in ("buy", "hold", "sell")
+    },
+    "prior_return": "Mean forward return of the rows that were trained on, a fraction.",
+    "book": "buy and long_short follow the model's calls; the others, which they are held against, need no model.",
     "return": "Return of the whole book over the session, net of cost, a fraction.",
     "gross": "Return of the whole book over the session before cost, a fraction.",
     "equity": "Wealth after the session of a starting capital of 1.",
@@ -62,6 +76,11 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "regressor_gain": "Share of the regressor's total gain.",
     "regressor_splits": "Splits in the regressor's trees.",
 }
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Sentences as a Markdown list."""
+    return "\n".join(f"- {line}" for line in lines) or "none"
 
 
 def data_version(frame: pl.DataFrame) -> dg.DataVersion:
@@ -131,7 +150,9 @@ def column_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
 
 
 def _type_name(dtype: pl.DataType) -> str:
-    return f"Enum({', '.join(dtype.categories)})" if isinstance(dtype, pl.Enum) else str(dtype)
+    if not isinstance(dtype, pl.Enum):
+        return str(dtype)
+    return f"Enum({', '.join(dtype.categories)})" if len(dtype.categories) <= CATEGORIES_NAMED else "Enum"
 
 
 def column_lineage(asset: str, features: Sequence[str] = FEATURE_NAMES) -> dict[str, dg.TableColumnLineage]:

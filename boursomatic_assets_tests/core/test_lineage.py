@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment
 from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES, Feature, compute_features
 from boursomatic_assets.core.labels import label_panel
@@ -16,6 +17,7 @@ from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA
 from boursomatic_assets.core.models import fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_sets
 from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.core.walk_forward import plan_folds, run_fold
 
 SESSIONS = 200
 BOOSTER = BoosterParameters(n_estimators=2, min_child_samples=5)
@@ -48,12 +50,23 @@ def computed() -> dict[str, pl.DataFrame]:
     models = fit_classifier(split.train, EXPERIMENT), fit_regressor(split.train, EXPERIMENT)
     predictions = predict_sets({"validation": split.validation, "test": split.test}, *models)
     panels = {"price_bars": bars, "features": features, "labels": labels, **split.sets()}
-    return {**panels, "predictions": predictions}
+    volatility = fit_volatility_classifier(split.train, EXPERIMENT)
+    baselines = baseline_columns(split.test, split.train, volatility, labels)
+    fold = run_fold(labels, plan_folds(labels, EXPERIMENT)[-1], EXPERIMENT)
+    return {**panels, "predictions": predictions, "baselines": baselines, "walk_forward": fold.panel}
 
 
-@pytest.mark.parametrize("asset", ["features", "labels", "train_set", "validation_set", "test_set", "predictions"])
+@pytest.mark.parametrize(
+    "asset", ["features", "labels", "train_set", "validation_set", "test_set", "predictions", "walk_forward"]
+)
 def test_every_computed_column_has_its_lineage_in_order(computed: dict[str, pl.DataFrame], asset: str) -> None:
     assert list(column_dependencies(asset)) == computed[asset].columns
+
+
+def test_every_column_of_the_baselines_has_its_lineage_in_order(computed: dict[str, pl.DataFrame]) -> None:
+    symbol, session, *others = computed["baselines"].columns
+    # the asset says besides of which set a row is
+    assert list(column_dependencies("baselines")) == [symbol, session, "set", *others]
 
 
 def test_a_chosen_feature_set_shapes_labels_and_sets_as_the_computation_does(
@@ -152,6 +165,38 @@ def test_predictions_carry_keys_and_outcomes_of_both_unseen_sets_along() -> None
     assert column_dependencies("predictions", ["vol_20d"])["vol_20d"] == [
         ("validation_set", "vol_20d"), ("test_set", "vol_20d"),
     ]  # fmt: skip
+
+
+def test_baselines_come_from_volatility_past_closes_and_the_outcomes_trained_on() -> None:
+    dependencies = column_dependencies("baselines")
+    assert dependencies["set"] == [("validation_set", "session"), ("test_set", "session")]
+    # learned from volatility and label; said of the volatility of both unseen sets
+    by_volatility = [
+        ("train_set", "vol_20d"), ("train_set", "label"), ("validation_set", "vol_20d"), ("test_set", "vol_20d"),
+    ]  # fmt: skip
+    for name in ("buy", "hold", "sell"):
+        assert dependencies[f"volatility_probability_{name}"] == by_volatility
+        assert dependencies[f"prior_probability_{name}"] == [("train_set", "label")]
+    assert dependencies["momentum_12_1"] == [("labels", "close")]
+    assert dependencies["prior_return"] == [("train_set", "forward_return")]
+
+
+def test_without_volatility_among_the_features_its_classifier_says_nothing() -> None:
+    for asset in ("baselines", "walk_forward"):
+        dependencies = column_dependencies(asset, ["rsi_14"])
+        assert [name for name in dependencies if name.startswith("vol")] == []
+        assert dependencies["momentum_12_1"] == [("labels", "close")]
+
+
+def test_a_fold_trains_and_predicts_on_rows_of_the_labels() -> None:
+    dependencies = column_dependencies("walk_forward", ["ret_1d", "vol_20d"])
+    learned = [("labels", "ret_1d"), ("labels", "vol_20d"), ("labels", "label")]
+    assert dependencies["fold"] == [("labels", "session")]
+    assert dependencies["probability_buy"] == dependencies["predicted_label"] == learned
+    assert dependencies["predicted_return"] == [*learned[:2], ("labels", "forward_return")]
+    # one column, though both what is learned from and what is predicted has it
+    assert dependencies["volatility_probability_sell"] == learned[1:]
+    assert dependencies["vol_20d"] == [("labels", "vol_20d")]
 
 
 def test_an_asset_without_column_lineage_has_none() -> None:
