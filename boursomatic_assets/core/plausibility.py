@@ -31,6 +31,9 @@ POSSIBLE = {
     "early_exits": (0.0, math.inf),
     "sharpe_ratio": (-math.inf, math.inf),
     "rank_ic": (-1.0, 1.0),
+    # Two sessions, at -1 and 1, deviate most.
+    "rank_ic_deviation": (0.0, math.sqrt(2) + 1e-12),
+    "rank_ic_t": (-math.inf, math.inf),
     "precision_hold": (0.0, 1.0),
     "precision_sell": (0.0, 1.0),
     "recall": (0.0, 1.0),

@@ -98,6 +98,9 @@ def test_each_impossible_figure_is_found(figures: Figures, name: str, value: flo
     [
         ("val_accuracy", 0.0),
         ("val_accuracy", 1.0),
+        ("rank_ic_t", -3.0),
+        # sessions of -1 and 1: mean 0, squares 1 + 1 over the 2 - 1 that are free
+        ("rank_ic_deviation", 2**0.5),
         ("val_brier_skill", -3.0),
         ("val_brier_score", 2.0),
         ("val_calibration_error", 0.0),
