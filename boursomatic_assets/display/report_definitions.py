@@ -7,8 +7,9 @@ _TERMS = """
 Forward return
     Close H sessions later over today's close, less 1; H is the horizon. BUY, HOLD and SELL are its ranges.
 95 % interval
-    From drawing blocks of whole sessions again and again, each block at least H sessions long, since rows that
-    overlap are not independent. A figure whose interval holds its no-skill value has shown nothing.
+    From the Newey-West error of a mean over sessions, and its own distribution for so many sessions of which
+    neighbours share H; of Sharpe ratios and the calibration error from drawing blocks of sessions, H long on
+    average, again and again. A figure whose interval holds its no-skill value has shown nothing.
 p-value
     How often luck alone would give a figure at least as good. Of twenty figures without skill, one is below
     0.05.
@@ -24,8 +25,11 @@ BUY precision, base rate, lift
     over the second.
 Matched lift
     Precision over the base rate of rows of the same volatility: base rates of the ten deciles of 20-session
-    volatility, weighted as the calls are. 1 is no skill; volatile stocks cross +5 % and -2 % more often by
+    volatility, weighted as the calls are. 1 is no skill; volatile stocks cross both thresholds more often by
     themselves.
+Rank IC at equal volatility, BUY lift within the session
+    The same among names of one session to which the model gives a like probability of HOLD, which is all that it
+    knows of their volatility: only a direction is left to tell, and the market's own moves are not in it.
 Brier score and skill
     Mean over rows of the sum over classes of (probability - outcome)². Skill: 1 - score / score of the training
     set's class shares; below 0 is worse than knowing nothing.
