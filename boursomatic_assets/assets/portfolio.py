@@ -38,7 +38,7 @@ _PICTURED = {
     "equal_weight": "every instrument",
     "benchmark": "benchmark",
 }
-EXITS_SHOWN, ROWS_OF_A_BOOK = 20, 2
+EXITS_SHOWN = 20
 
 
 @dg.multi_asset(
@@ -85,7 +85,7 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
 
 def _last_of_each_book(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """The first rows would be of one book, which holds nothing yet."""
-    newest = table.group_by("book", maintain_order=True).tail(ROWS_OF_A_BOOK)
+    newest = table.group_by("book", maintain_order=True).last()
     return dg.MetadataValue.md(markdown_table(newest.select(table.columns)))
 
 

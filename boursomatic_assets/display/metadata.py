@@ -60,7 +60,7 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
         for name in ("buy", "hold", "sell")
     },
     "prior_return": "Mean forward return of the rows that were trained on, a fraction.",
-    "book": "buy and long_short follow the model's calls; the others, which they are held against, need no model.",
+    "book": "buy and long_short follow the model's calls; the others are what they are held against.",
     "return": "Return of the whole book over the session, net of cost, a fraction.",
     "gross": "Return of the whole book over the session before cost, a fraction.",
     "equity": "Wealth after the session of a starting capital of 1.",
