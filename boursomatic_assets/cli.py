@@ -279,8 +279,8 @@ def bench(
             "was reported of them for the report. Takes an hour or so.",
         ),
     ] = False,
-    null_panels: Annotated[int, typer.Option(min=1, help="Panels with nothing to find, for --proofs.")] = 200,
-    signal_panels: Annotated[int, typer.Option(min=1, help="Panels with a signal, for --proofs.")] = 20,
+    null_panels: Annotated[int, typer.Option(min=0, help="Panels with nothing to find, for --proofs.")] = 200,
+    signal_panels: Annotated[int, typer.Option(min=0, help="Panels with a signal, for --proofs.")] = 20,
 ) -> None:
     """Measure each stage (seconds, rows a second, peak memory) and LightGBM alone, in a home of its own."""
     _require_files(provider, path)

@@ -58,21 +58,26 @@ def run_proofs(console: Console, settings: Settings, null_panels: int, signal_pa
     settings : Settings
         Where the artifacts are: the result is `proofs.json` there.
     null_panels, signal_panels : int
-        Panels with nothing to find, and with a planted signal. Their seeds count up from 0.
+        Panels with nothing to find, and with a planted signal; 0 leaves one of them out. Seeds count up from 0.
     """
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
+    found: dict[str, Any] = {}
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("panels with nothing to find", total=null_panels)
-        null = null_calibration(list(_advancing(progress, task, judge_panels(NOTHING_TO_FIND, null_panels))))
-        task = progress.add_task("panels with a planted signal", total=signal_panels)
-        found = power(list(_advancing(progress, task, judge_panels(SOMETHING_TO_FIND, signal_panels))))
-    console.print(_null_table(null))
-    console.print(_power_line(found))
+        if null_panels:
+            task = progress.add_task("panels with nothing to find", total=null_panels)
+            null = null_calibration(list(_advancing(progress, task, judge_panels(NOTHING_TO_FIND, null_panels))))
+            console.print(_null_table(null))
+            found["null"] = asdict(null)
+        if signal_panels:
+            task = progress.add_task("panels with a planted signal", total=signal_panels)
+            signal = power(list(_advancing(progress, task, judge_panels(SOMETHING_TO_FIND, signal_panels))))
+            console.print(_power_line(signal))
+            found["power"] = asdict(signal)
     path = UPath(settings.artifacts_dir) / FILE
-    write_whole(path, strict_json(_record(null, found)))
+    write_whole(path, strict_json({**found, **_circumstances()}))
     console.print(f"Kept for the report: {path}", soft_wrap=True)
 
 
@@ -114,10 +119,8 @@ def _judge(market: Market, seed: int) -> dict[str, Any]:
     return {name: value for name, value in evaluation.items() if name != "curves"}
 
 
-def _record(null: NullCalibration, found: Power) -> dict[str, Any]:
+def _circumstances() -> dict[str, Any]:
     return {
-        "null": asdict(null),
-        "power": asdict(found),
         "measured": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "code": code_revision(),
