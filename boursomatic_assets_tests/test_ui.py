@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import expect
 
 from boursomatic_assets.definitions import defs
+from boursomatic_assets.storage.instance import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from boursomatic_assets_tests.browser import (
     HOST,
     RUN_SECONDS,
@@ -82,7 +83,7 @@ PHOTOGRAPHED = (
 )
 
 ASSETS = """{ assetNodes {
-  assetKey { path } groupName description opVersion kinds staleStatus owners { __typename }
+  assetKey { path } groupName description opVersion kinds staleStatus staleCauses { reason } owners { __typename }
   assetChecksOrError { ... on AssetChecks { checks {
     name description executionForLatestMaterialization { runId status }
   } } }
@@ -134,10 +135,13 @@ class Run:
     def data_versions(self) -> dict[str, str]:
         return {name: _tag(asset, "dagster/data_version") for name, asset in self.materialized().items()}
 
-    def stale(self) -> dict[str, str]:
-        """What the UI says of materialized assets that are not up to date."""
-        statuses = {name: asset["staleStatus"] for name, asset in self.materialized().items()}
-        return {name: status for name, status in statuses.items() if status != "FRESH"}
+    def stale(self) -> dict[str, list[str]]:
+        """Why materialized assets are not up to date, as the UI says."""
+        return {
+            name: [cause["reason"] for cause in asset["staleCauses"]]
+            for name, asset in self.materialized().items()
+            if asset["staleStatus"] != "FRESH"
+        }
 
     def metadata(self, asset: str) -> dict[str, str]:
         """Entries by name; the content of those that are JSON or Markdown."""
@@ -193,13 +197,15 @@ def _launch_folds(product: Product, page: Page, folds: list[str]) -> None:
     new = set(product.run_ids()) - before
     for run_id in new:
         product.require_success(run_id)
-    assert sorted(_partition(product, run_id) for run_id in new) == folds
+    assert sorted(map(sorted, (_partitions(product, run_id) for run_id in new))) == [[fold] for fold in folds]
 
 
-def _partition(product: Product, run_id: str) -> str:
+def _partitions(product: Product, run_id: str) -> set[str]:
+    """Partitions that a run materialized: one, or the ends of a range."""
     query = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { tags { key value } } } }"
     tags = product.graphql(query, id=run_id)["runOrError"]["tags"]
-    return next(tag["value"] for tag in tags if tag["key"] == "dagster/partition")
+    names = ("dagster/partition", ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
+    return {tag["value"] for tag in tags if tag["key"] in names}
 
 
 def _materialize_all(product: Product, page: Page) -> Run:
@@ -268,15 +274,23 @@ def _boxes(page: Page) -> list[tuple[str, FloatRect]]:
     return drawn
 
 
-def _group_edges() -> set[tuple[str, str]]:
-    """Groups of which the second has an asset that is made from one of the first."""
+def _edges() -> set[tuple[str, str]]:
+    """Each asset after each that it is made from."""
     graph = defs.resolve_asset_graph()
-    edges = {
-        (graph.get(parent).group_name, graph.get(key).group_name)
+    return {
+        (parent.to_user_string(), key.to_user_string())
         for key in graph.get_all_asset_keys()
         for parent in graph.get(key).parent_keys
     }
-    return {(upstream, group) for upstream, group in edges if upstream != group}
+
+
+def _assert_upstream_is_left(places: dict[str, FloatRect], edges: set[tuple[str, str]]) -> None:
+    wrong = [
+        (upstream, box)
+        for upstream, box in sorted(edges)
+        if places[upstream]["x"] + places[upstream]["width"] > places[box]["x"]
+    ]
+    assert wrong == []
 
 
 def _assert_none_overlap(places: list[FloatRect]) -> None:
@@ -294,8 +308,10 @@ def test_every_group_lies_right_of_the_groups_that_it_is_made_from(
     drawn = _boxes(page)
     places = dict(drawn)
     assert sorted(places) == sorted(GROUPS)
-    for upstream, group in _group_edges():
-        assert places[upstream]["x"] + places[upstream]["width"] <= places[group]["x"], (upstream, group)
+    graph = defs.resolve_asset_graph()
+    groups = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
+    edges = {(groups[upstream], groups[asset]) for upstream, asset in _edges()}
+    _assert_upstream_is_left(places, {(upstream, group) for upstream, group in edges if upstream != group})
     _assert_none_overlap([place for _, place in drawn])
     page.screenshot(path=screenshots / "lineage_before.png")
 
@@ -331,9 +347,10 @@ def test_the_expanded_graph_draws_every_asset(product: Product, page: Page, scre
     # A group may have an asset's name; it is the wider box.
     widest = {name: place for name, place in sorted(drawn, key=lambda box: box[1]["width"]) if name in GROUPS}
     assert set(widest) == set(GROUPS)
-    for upstream, group in _group_edges():
-        assert widest[upstream]["x"] + widest[upstream]["width"] <= widest[group]["x"], (upstream, group)
-    _assert_none_overlap([place for name, place in drawn if place is not widest.get(name)])
+    assets = {name: place for name, place in drawn if place is not widest.get(name)}
+    assert set(assets) == set(BOXES | WALK_FORWARD)
+    _assert_upstream_is_left(assets, _edges())
+    _assert_none_overlap(list(assets.values()))
     page.screenshot(path=screenshots / "lineage_expanded.png")
 
 
