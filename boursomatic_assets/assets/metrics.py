@@ -125,7 +125,7 @@ def figures_are_possible(metrics: dict[str, Any]) -> dg.AssetCheckResult:
 @dg.asset_check(asset=metrics)
 def figures_are_plausible(metrics: dict[str, Any]) -> dg.AssetCheckResult:
     """No figure is better than such features can be: a warning to look for a leak before being glad."""
-    too_good = implausible_figures(_figures(metrics))
+    too_good = implausible_figures(_figures(metrics), threshold_chosen=metrics["threshold"] is not None)
     return dg.AssetCheckResult(
         passed=not too_good, severity=dg.AssetCheckSeverity.WARN, metadata={"too_good": too_good}
     )

@@ -50,12 +50,19 @@ pytestmark = pytest.mark.slow
 
 VERSION = re.compile(r"^\d{8}_\d{6}_[0-9a-f]{6}$")
 PANELS = ("labels", "train_set", "validation_set", "test_set")
-KEPT = (*PANELS, "predictions", "feature_importance")
+BOOKS = ("portfolio", "positions", "trades")
+KEPT = (*PANELS, "predictions", "feature_importance", "baselines", *BOOKS)
 TABLES = ("instruments", "price_bars", "features", *KEPT)
 MODELS = ("classifier", "regressor")
-ASSETS = (*TABLES, *MODELS, "threshold", "metrics", "model_version")
+JUDGED = ("evaluation", "walk_forward", "walk_forward_summary", "report")
+ASSETS = (*TABLES, *MODELS, "threshold", "metrics", "model_version", *JUDGED)
 SETS = {"train_set": "train", "validation_set": "val", "test_set": "test"}
-ENUMS = {**dict.fromkeys(("label", "predicted_label"), "Enum(BUY, HOLD, SELL)"), "set": "Enum(validation, test)"}
+ENUMS = {
+    **dict.fromkeys(("label", "predicted_label"), "Enum(BUY, HOLD, SELL)"),
+    "set": "Enum(validation, test)",
+    # Seven books are too many to name in a column of a page.
+    "book": "Enum",
+}
 PICTURES = {
     "labels": {"label_mix"},
     **{name: {"label_mix", "timeline"} for name in SETS},
@@ -249,9 +256,11 @@ def test_the_preview_of_a_table_shows_its_columns_and_a_few_rows(first: Run, ass
     columns = [column.name for column in metadata["dagster/column_schema"].columns]
     assert [cell.strip() for cell in head.strip("|").split("|")] == columns
     assert rule == "|" + "---|" * len(columns)
-    # Five rows; of a panel the newest of each symbol, and FB came too late for the first two sets.
-    assert len(rows) == (4 if asset in {"train_set", "validation_set"} else 5)
-    if "symbol" in columns:
+    # Five rows; of a panel the newest of each symbol, and FB came too late for the first two sets. Of the books the
+    # newest row of each, of which there are six without a benchmark, and two that the model makes.
+    few = {"train_set": 4, "validation_set": 4, "portfolio": 6, "positions": 2, "trades": 2}
+    assert len(rows) == few.get(asset, 5)
+    if "symbol" in columns and asset not in BOOKS:
         assert rows[0].startswith("| AAPL |")
 
 
@@ -567,7 +576,8 @@ def open_instance_of(installation: Installation) -> dg.DagsterInstance:
 
 def test_the_same_again_on_two_threads_gives_the_same_content(first: Run, second: Run) -> None:
     assert second.result.success
-    assert changed(first.versions, second.versions) == {"model_version"}
+    # The report says which version it is about.
+    assert changed(first.versions, second.versions) == {"model_version", "report"}
     assert second.metrics == first.metrics
     assert second.row["params_hash"] == first.row["params_hash"]
     for name in ("classifier.txt", "regressor.txt", "feature_importance.csv", "metrics.json"):

@@ -154,3 +154,9 @@ def test_the_limits_are_those_of_plausible_large_caps() -> None:
     assert PLAUSIBLE_AT_MOST["lift_buy_test"] == 1.4
     assert PLAUSIBLE_AT_MOST["matched_lift_buy_test"] == 1.08
     assert PLAUSIBLE_AT_MOST["test_r2_over_prior"] == 0.005
+
+
+def test_a_threshold_that_was_chosen_on_the_validation_set_flatters_its_lifts_there_alone() -> None:
+    figures = MODEST | dict.fromkeys(("lift_buy_val", "matched_lift_buy_val", "matched_lift_buy_test"), 2.0)
+    assert set(implausible_figures(figures)) == {"lift_buy_val", "matched_lift_buy_val", "matched_lift_buy_test"}
+    assert implausible_figures(figures, threshold_chosen=True) == {"matched_lift_buy_test": 2.0}
