@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # Before LightGBM is imported: beside each other, threads that spin while they wait take each other's core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Tests run beside each other are told a terminal's size, which is nobody's: each test says its own.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
 # Before a console is made: it would keep the developer's width, or the one that pytest-xdist's processes are given.
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)

@@ -274,7 +274,7 @@ def test_materialize_closes_with_rows_label_mix_figures_beside_baselines_version
         for name, *counts in re.findall(r"│ (\w+) .*│ +([\d,]+) / ([\d,]+) / ([\d,]+) │", ended.output)
     }
     assert sum(mix["labels"]) == 5_712 - 5 * 20
-    assert set(mix) == {"labels", "train_set", "validation_set", "test_set"}
+    assert set(mix) == {"labels", "train_set", "validation_set", "test_set", "predictions"}
 
     shown = dict(re.findall(r"│ ([^│]+?) +│ +(-?[\d.]+ │ +-?[\d.]+|-?[\d.]+ │ +) +│", ended.output))
     figures = {
@@ -304,7 +304,8 @@ def test_a_retrain_touches_no_bar_and_takes_the_artifacts_where_they_are_wanted(
 ) -> None:
     before, files = installation.tables(), installation.files()
     old = installation.versions()[0]
-    ended = installation.run("materialize", "--select", "features+", "--artifacts-dir", str(tmp_path / "elsewhere"))
+    shortest = ("--select", "features+", "--to", "model_version")
+    ended = installation.run("materialize", *shortest, "--artifacts-dir", str(tmp_path / "elsewhere"))
     assert ended.code == 0, ended.errors
     assert f"before: {old.version}" in ended.said
     after = installation.tables()
@@ -320,7 +321,8 @@ def test_a_retrain_touches_no_bar_and_takes_the_artifacts_where_they_are_wanted(
     assert new.model_path == str(tmp_path / "elsewhere" / "models" / new.version)
     assert {path.name for path in (tmp_path / "elsewhere" / "assets").iterdir()} == {
         "labels.parquet", "train_set.parquet", "validation_set.parquet", "test_set.parquet",
-        "classifier.zip", "regressor.zip", "metrics.json", "feature_importance.parquet",
+        "classifier.zip", "regressor.zip", "predictions.parquet", "threshold.json", "metrics.json",
+        "feature_importance.parquet",
     }  # fmt: skip
     assert new.params_hash == old.params_hash
     assert new.metrics == old.metrics
