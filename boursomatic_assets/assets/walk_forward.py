@@ -11,7 +11,7 @@ from boursomatic_assets.core import baselines, evaluation, models, predictions, 
 from boursomatic_assets.core import walk_forward as core
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import judged_books
-from boursomatic_assets.core.evaluation import evaluate_judged
+from boursomatic_assets.core.evaluation import evaluate_judged, p_values
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.market_data import fingerprint
 from boursomatic_assets.core.model_version import sha256, strict_json
@@ -160,7 +160,7 @@ def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
         "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),
         **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
         **numeric_metadata(figures),
-        "preview": dg.MetadataValue.json({name: value[name] for name in value if name != "curves"}),
+        "p_values": dg.MetadataValue.json(p_values(value)),
     }
 
 

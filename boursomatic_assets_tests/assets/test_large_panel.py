@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
@@ -152,6 +153,24 @@ def test_figures_lie_in_the_bands_for_large_caps(figures: dict[str, float], name
     assert -0.03 < figures[f"{name}_r2_over_prior"] < 0.005
     assert 1.0 < figures[f"lift_buy_{name}"] < 1.5
     assert 0.97 < figures[f"matched_lift_buy_{name}"] < 1.15
+
+
+def test_the_record_of_skill_lies_in_the_bands_and_the_report_is_written(trained: Trained) -> None:
+    # Out of eight folds, 2015 to 2018: rank IC at most 0.03, lift at equal volatility 0.97 to 1.08, R² -3 % to +0.5 %,
+    # a long-short Sharpe ratio of at most 0.7. Below the bands it is reported as it is.
+    stored = json.loads((trained.installation.artifacts / "assets" / "walk_forward_summary.json").read_text())
+    record = stored["value"]
+    figures = {figure["name"]: figure["value"] for figure in record["figures"]}
+    assert record["sessions"] > 700
+    assert len(record["folds"]) == 8
+    assert -0.06 < figures["rank_ic"] < 0.03
+    assert 0.97 < figures["matched_lift_buy"] < 1.08
+    assert -0.03 < figures["r2_over_prior"] < 0.005
+    assert -2.0 < figures["long_short_sharpe_ratio"] < 0.7
+    assert record["verdict"]["sentence"].startswith("No evidence of skill")
+    page = (trained.installation.artifacts / "reports" / "report.html").read_text()
+    assert record["verdict"]["sentence"].split(":")[0] in page
+    assert "Report: " in trained.said
 
 
 def test_errors_of_the_forecast_are_about_the_deviation_of_the_returns_themselves(

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.slow
 
 PRICES = ["open", "high", "low", "close"]
 BARS = dg.AssetSelection.assets("instruments", "price_bars")
+# The graph up to a recorded version.
+VERSION = dg.AssetSelection.assets("model_version").upstream()
 ISOLATED = "isolated price: a split ratio away from the sessions before and after"
 # NASDAQ and New York lines among the names of the CAC 40: their symbols have no suffix.
 AMERICAN = {"ATOS", "MT", "STLA"}
@@ -53,7 +55,7 @@ def both() -> Iterator[Both]:
     with new_installation() as made:
         assert made.run("db", "upgrade").code == 0
         america = ingested(made, "data/us_sp500_2013_2018.parquet", BARS)
-        europe = ingested(made, "data/europe_1989_2017.parquet", "*")
+        europe = ingested(made, "data/europe_1989_2017.parquet", VERSION)
         yield Both(made, america, europe)
 
 
