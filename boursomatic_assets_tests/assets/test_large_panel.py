@@ -156,8 +156,8 @@ def test_figures_lie_in_the_bands_for_large_caps(figures: dict[str, float], name
 
 
 def test_the_record_of_skill_lies_in_the_bands_and_the_report_is_written(trained: Trained) -> None:
-    # Out of eight folds, 2015 to 2018: rank IC at most 0.03, lift at equal volatility 0.97 to 1.08, R² -3 % to +0.5 %,
-    # a long-short Sharpe ratio of at most 0.7. Below the bands it is reported as it is.
+    # Out of eight folds, 2015 to 2018: rank IC at most 0.03, lift at equal volatility 0.97 to 1.08, R² -3 % to
+    # +0.5 %, a long-short Sharpe ratio of at most 0.7. Below the bands it is reported as it is.
     stored = json.loads((trained.installation.artifacts / "assets" / "walk_forward_summary.json").read_text())
     record = stored["value"]
     figures = {figure["name"]: figure["value"] for figure in record["figures"]}
