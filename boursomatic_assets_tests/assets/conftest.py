@@ -67,7 +67,7 @@ def new(postgres: sa.Engine, _upgraded: Installation) -> Iterator[Callable[[], I
 def _template(postgres: sa.Engine) -> Iterator[Installation]:
     with installation_on(postgres) as installation:
         assert installation.run("db", "upgrade").code == 0
-        ended = installation.run("materialize")
+        ended = installation.run("materialize", "--to", "model_version")
         assert ended.code == 0, ended.errors
         yield installation
 

@@ -70,7 +70,10 @@ class Before:
 
 def late(files: dict[str, str]) -> dict[str, str]:
     """Files that the classifier and what follows it are kept in."""
-    names = ("assets/classifier.zip", "assets/metrics.json", "assets/feature_importance.parquet", "models/")
+    names = (
+        "assets/classifier.zip", "assets/predictions.parquet", "assets/threshold.json", "assets/metrics.json",
+        "assets/feature_importance.parquet", "models/",
+    )  # fmt: skip
     return {name: digest for name, digest in files.items() if name.startswith(names)}
 
 
@@ -151,7 +154,7 @@ def test_one_class_only(trained: Installation, prices: Path, closes: list[float]
     write(prices, rows_of(closes))
     before = Before(trained)
     assert says(
-        ingest(trained, prices),
+        ingest(trained, prices, "--to", "model_version"),
         "the classifier needs rows of every class to train on",
         *absent,
         "buy_threshold, sell_threshold",
