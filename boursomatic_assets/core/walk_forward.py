@@ -218,7 +218,8 @@ def run_fold(labels: pl.DataFrame, fold: Fold, experiment: Experiment, threads: 
         If a class never occurs in the rows to train on.
     """
     train, test = fold_sets(labels, fold, experiment)
-    volatility = fit_volatility_classifier(train, experiment, threads, _every(train, experiment))
+    # So few rows are learned faster by one thread than by several that wait for each other.
+    volatility = fit_volatility_classifier(train, experiment, 1, _every(train, experiment))
     models = fit_classifier(train, experiment, threads), fit_regressor(train, experiment, threads)
     closes = labels.select(*PANEL_KEY, "close").filter(pl.col("session") <= fold.test_last)
     panel = (
