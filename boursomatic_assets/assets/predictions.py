@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import classification, inference, models
+from boursomatic_assets.core import calibration, classification, inference, models
 from boursomatic_assets.core import predictions as core
 from boursomatic_assets.core import threshold as decision
 from boursomatic_assets.core.classification import PROBABILITIES
@@ -68,20 +68,22 @@ def _means(panel: pl.DataFrame) -> dict[str, float]:
     group_name="predictions",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(decision, classification, inference),
+    code_version=code_version(decision, calibration, classification, inference),
     io_manager_key="figures",
 )
 def threshold(predictions: pl.DataFrame, experiment: ExperimentResource) -> dg.Output[dict[str, Any]]:
     """The probability from which on a row is called BUY, chosen on the validation set alone.
 
     It is the smallest whose precision lies above the base rate of rows as volatile by more than luck explains.
-    Where there is none, it is null, and the most probable class is called.
+    Where there is none, it is null, and the most probable class is called. Beside it stands the temperature that
+    calibrates the probabilities which people are shown.
     """
     chosen = threshold_of(predictions, experiment.value())
     value = chosen.to_json()
     metadata: dict[str, Any] = {
         **({} if chosen.tau is None else {"tau": float(chosen.tau)}),
         "reason": chosen.reason,
+        "temperature": float(chosen.temperature),
         "candidate_values": chosen.candidates.height,
         "preview": dg.MetadataValue.md(markdown_table(chosen.candidates)),
     }

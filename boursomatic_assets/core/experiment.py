@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import pairwise
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -52,6 +53,65 @@ class WalkForward(BaseModel):
     )
 
 
+PROFILE_NAMES = ("conservative", "moderate", "aggressive")
+
+
+class Profile(BaseModel):
+    """What one kind of investor wants before a call is made, and how far away stop and target lie."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    buy_probability: float = Field(0.40, gt=0, le=1, description="BUY needs at least this calibrated p(BUY).")
+    sell_probability: float = Field(0.40, gt=0, le=1, description="SELL needs at least this calibrated p(SELL).")
+    max_volatility: float = Field(0.03, gt=0, description="BUY only up to this vol_20d, a fraction per session.")
+    stop_atr: float = Field(2.5, gt=0, description="Distance of the stop from the last close, in atr_14.")
+    target_atr: float = Field(4.0, gt=0, description="Distance of the target from the last close, in atr_14.")
+
+
+class Profiles(BaseModel):
+    """The three risk profiles, each bolder than the one before.
+
+    The probabilities follow from what they mean and were tuned on no outcome: more than one in three, which is what
+    a blind choice among three labels gets; two in five; and as likely as everything else together. Volatilities of
+    0.02, 0.03 and 0.05 a session are about 32, 48 and 79 % a year. Stops lie far enough that the range of an
+    ordinary session does not reach them, targets within what 20 sessions of such ranges can reach (about 4.5 times
+    one of them), and at least one and a half times as far as stops.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    conservative: Profile = Field(
+        Profile(buy_probability=0.50, sell_probability=0.50, max_volatility=0.02, stop_atr=2.0, target_atr=3.0),
+        description="Calls only what is likelier than not, and buys nothing wild.",
+    )
+    moderate: Profile = Field(Profile(), description="Between the two others.")
+    aggressive: Profile = Field(
+        Profile(buy_probability=0.35, sell_probability=0.35, max_volatility=0.05, stop_atr=3.0, target_atr=4.5),
+        description="Calls what is likelier than a blind choice, and buys what swings widely.",
+    )
+
+    @model_validator(mode="after")
+    def _each_is_bolder_than_the_one_before(self) -> Self:
+        for calm, bold in pairwise(PROFILE_NAMES):
+            before, after = getattr(self, calm), getattr(self, bold)
+            stricter = [
+                name
+                for name, sign in (("buy_probability", 1), ("sell_probability", 1), ("max_volatility", -1))
+                if sign * getattr(after, name) > sign * getattr(before, name)
+            ]
+            if stricter:
+                message = (
+                    f"profile {bold} must not be stricter than {calm}, so that what {calm} buys it buys too; "
+                    f"it is in: {', '.join(stricter)}"
+                )
+                raise ValueError(message)
+        return self
+
+    def items(self) -> list[tuple[str, Profile]]:
+        """Names and profiles, the strictest first."""
+        return [(name, getattr(self, name)) for name in PROFILE_NAMES]
+
+
 class Experiment(BaseModel):
     """One complete description of how bars become a judged model. Equal descriptions give equal models."""
 
@@ -76,6 +136,10 @@ class Experiment(BaseModel):
     )
     bootstrap_draws: int = Field(2000, ge=100, le=100_000, description="Draws behind each bootstrap interval.")
     walk_forward: WalkForward = Field(WalkForward(), description="Folds of the record of skill.")
+    profiles: Profiles = Field(Profiles(), description="Risk profiles that recommendations are made for.")
+    language: str = Field(
+        "en", pattern="^(en|fr)$", description="Language of the justification in the table: en or fr."
+    )
 
     @model_validator(mode="after")
     def _thresholds_and_fractions_leave_room(self) -> Self:
@@ -127,14 +191,19 @@ class Experiment(BaseModel):
 
     @property
     def params_hash(self) -> str:
-        """Hash the whole experiment: SHA-256 as 64 hexadecimal digits."""
-        return _hash(self.model_dump(mode="json"))
+        """Hash all that shapes a model and its figures: SHA-256 as 64 hexadecimal digits.
+
+        Profiles and language, which only say what is made of a model, are left out: another stop is no other trial.
+        """
+        return self.fingerprint_for("model_version")
 
 
 _LABELS = ("lookback_days", "features", "horizon", "buy_threshold", "sell_threshold", "benchmark")
 _SETS = (*_LABELS, "train_fraction", "validation_fraction", "embargo")
 _MODELS = (*_SETS, "classifier", "regressor", "seed")
-_WHOLE = tuple(Experiment.model_fields)
+# What is made of a model's probabilities afterwards changes nothing that is trained or judged.
+_SERVED = ("profiles", "language")
+_WHOLE = tuple(name for name in Experiment.model_fields if name not in _SERVED)
 # What is found out on the three sets; how the folds lie changes none of it.
 _JUDGED = tuple(name for name in _WHOLE if name != "walk_forward")
 _SHAPED_BY: dict[str, tuple[str, ...]] = {

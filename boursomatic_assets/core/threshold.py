@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from boursomatic_assets.core.classification import volatility_deciles
+from boursomatic_assets.core.calibration import UNCALIBRATED, fit_temperature
+from boursomatic_assets.core.classification import PROBABILITIES, volatility_deciles
 from boursomatic_assets.core.inference import bootstrap_weights
 from boursomatic_assets.core.labels import LABEL_TYPE
 from boursomatic_assets.core.predictions import set_of
@@ -47,15 +48,23 @@ class Threshold:
     candidates : DataFrame
         What was looked at: `tau`, `calls`, `sessions` (with a call), `precision`, `lower_bound`,
         `matched_base_rate`.
+    temperature : float
+        Calibrates the probabilities that people are shown; the rule reads them as they are.
     """
 
     tau: float | None
     reason: str
     candidates: pl.DataFrame
+    temperature: float = UNCALIBRATED
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON: `tau`, `reason` and `candidates` as a list."""
-        return {"tau": self.tau, "reason": self.reason, "candidates": self.candidates.to_dicts()}
+        """As strict JSON: `tau`, `reason`, `temperature`, and `candidates` as a list."""
+        return {
+            "tau": self.tau,
+            "reason": self.reason,
+            "temperature": self.temperature,
+            "candidates": self.candidates.to_dicts(),
+        }
 
 
 def threshold_of(predictions: pl.DataFrame, experiment: Experiment) -> Threshold:
@@ -70,7 +79,9 @@ def threshold_of(predictions: pl.DataFrame, experiment: Experiment) -> Threshold
     """
     horizon = experiment.horizon
     validation = set_of(predictions, "validation")
-    return choose_threshold(validation, horizon, experiment.bootstrap_draws, experiment.seed, 2 * horizon)
+    chosen = choose_threshold(validation, horizon, experiment.bootstrap_draws, experiment.seed, 2 * horizon)
+    probabilities = validation.select(PROBABILITIES).to_numpy()
+    return replace(chosen, temperature=fit_temperature(probabilities, validation["label"]))
 
 
 def choose_threshold(validation: pl.DataFrame, horizon: int, draws: int, seed: int, min_sessions: int) -> Threshold:
@@ -190,7 +201,8 @@ def differences_without_test_set(
     }
     found = {how: threshold_of(panel, experiment).to_json() for how, panel in others.items()}
     return [
-        f"with the test rows {how} the threshold is {value['tau']}, and it is stored as {stored['tau']}"
+        f"with the test rows {how} the threshold is {value['tau']} (temperature {value['temperature']}), and it is "
+        f"stored as {stored['tau']} ({stored.get('temperature')})"
         for how, value in found.items()
         if value != stored
     ]

@@ -12,14 +12,15 @@ from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.database import Database
 
 
-def _launchpad_fields(model: type[BaseModel]) -> dict[str, Any]:
-    """Field definitions that Dagster can show and edit, derived from a model of the core."""
+def _launchpad_fields(model: type[BaseModel], values: BaseModel | None = None) -> dict[str, Any]:
+    """Field definitions that Dagster can show and edit, of a model of the core; `values` are its defaults."""
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        annotation, default = field.annotation, field.default
+        annotation, default = field.annotation, getattr(values, name) if values else field.default
         if isinstance(default, BaseModel):
+            # Two profiles have the same fields and other defaults: each is a class of its own.
             nested: Any = create_model(
-                type(default).__name__, __base__=dg.Config, **_launchpad_fields(type(default))
+                f"{model.__name__}_{name}", __base__=dg.Config, **_launchpad_fields(type(default), default)
             )
             annotation, default = nested, nested()
         elif isinstance(default, tuple):

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from boursomatic_assets.core.experiment import BoosterParameters, Experiment, WalkForward
+from boursomatic_assets.core.experiment import (
+    PROFILE_NAMES,
+    BoosterParameters,
+    Experiment,
+    Profile,
+    Profiles,
+    WalkForward,
+)
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.errors import ConfigurationError
 
@@ -34,7 +41,11 @@ OTHER: dict[str, Any] = {
     "benchmark": "SPY",
     "bootstrap_draws": 500,
     "walk_forward": WalkForward(folds=4),
+    "profiles": Profiles(moderate=Profile(stop_atr=1.0)),
+    "language": "fr",
 }
+# What is made of a model's probabilities afterwards shapes no asset that is trained or judged.
+JUDGED = set(OTHER) - {"profiles", "language"}
 OTHER_BOOSTER: dict[str, Any] = {
     "n_estimators": 50,
     "learning_rate": 0.1,
@@ -61,16 +72,26 @@ SHAPED_BY = {
     "predictions": SET_FIELDS | {"classifier", "regressor", "seed"},
     "threshold": SET_FIELDS | {"classifier", "regressor", "seed", "bootstrap_draws"},
     "baselines": SET_FIELDS | {"classifier", "seed"},
-    "metrics": set(OTHER) - {"walk_forward"},
-    "portfolio": set(OTHER) - {"walk_forward"},
-    "positions": set(OTHER) - {"walk_forward"},
-    "trades": set(OTHER) - {"walk_forward"},
-    "evaluation": set(OTHER) - {"walk_forward"},
+    "metrics": JUDGED - {"walk_forward"},
+    "portfolio": JUDGED - {"walk_forward"},
+    "positions": JUDGED - {"walk_forward"},
+    "trades": JUDGED - {"walk_forward"},
+    "evaluation": JUDGED - {"walk_forward"},
     "walk_forward": LABEL_FIELDS | {"embargo", "classifier", "regressor", "seed", "walk_forward"},
-    "walk_forward_summary": set(OTHER),
-    "report": set(OTHER),
-    "model_version": set(OTHER),
+    "walk_forward_summary": JUDGED,
+    "report": JUDGED,
+    "model_version": JUDGED,
 }
+
+
+def profile(probability: float, volatility: float, stop: float, target: float) -> dict[str, float]:
+    return {
+        "buy_probability": probability,
+        "sell_probability": probability,
+        "max_volatility": volatility,
+        "stop_atr": stop,
+        "target_atr": target,
+    }
 
 
 def test_the_defaults_are_the_products_reference_configuration() -> None:
@@ -100,6 +121,12 @@ def test_the_defaults_are_the_products_reference_configuration() -> None:
         "benchmark": None,
         "bootstrap_draws": 2000,
         "walk_forward": {"folds": 8, "window": "expanding", "history_fraction": 0.4},
+        "profiles": {
+            "conservative": profile(0.50, 0.02, 2.0, 3.0),
+            "moderate": profile(0.40, 0.03, 2.5, 4.0),
+            "aggressive": profile(0.35, 0.05, 3.0, 4.5),
+        },
+        "language": "en",
     }
 
 
@@ -109,13 +136,19 @@ def test_the_other_values_of_these_tests_cover_every_field() -> None:
 
 
 def test_every_field_says_what_it_means() -> None:
-    fields = [*Experiment.model_fields.values(), *BoosterParameters.model_fields.values()]
-    assert all(field.description for field in fields)
+    models = (Experiment, BoosterParameters, WalkForward, Profile, Profiles)
+    assert all(field.description for model in models for field in model.model_fields.values())
 
 
-@pytest.mark.parametrize("field", Experiment.model_fields)
-def test_the_hash_changes_with_every_single_field(field: str) -> None:
+@pytest.mark.parametrize("field", sorted(JUDGED))
+def test_the_hash_changes_with_every_single_field_that_shapes_a_model(field: str) -> None:
     assert Experiment(**{field: OTHER[field]}).params_hash != Experiment().params_hash
+
+
+def test_the_hash_says_nothing_of_what_is_made_of_a_model_afterwards() -> None:
+    served = set(Experiment.model_fields) - JUDGED
+    assert served == {"profiles", "language"}
+    assert Experiment(**{field: OTHER[field] for field in served}).params_hash == Experiment().params_hash
 
 
 @pytest.mark.parametrize("field", BoosterParameters.model_fields)
@@ -240,6 +273,13 @@ def test_an_experiment_survives_the_way_through_json() -> None:
         ({"walk_forward": {"folds": 0}}, "walk_forward.folds"),
         ({"walk_forward": {"window": "sliding"}}, "walk_forward.window"),
         ({"walk_forward": {"history_fraction": 1.0}}, "walk_forward.history_fraction"),
+        ({"profiles": {"moderate": {"buy_probability": 0.0}}}, "profiles.moderate.buy_probability"),
+        ({"profiles": {"moderate": {"sell_probability": 1.1}}}, "profiles.moderate.sell_probability"),
+        ({"profiles": {"moderate": {"max_volatility": math.inf}}}, "profiles.moderate.max_volatility"),
+        ({"profiles": {"moderate": {"stop_atr": 0.0}}}, "profiles.moderate.stop_atr"),
+        ({"profiles": {"moderate": {"target_atr": -1.0}}}, "profiles.moderate.target_atr"),
+        ({"profiles": {"reckless": {}}}, "profiles.reckless"),
+        ({"language": "de"}, "language"),
         ({"classifier": {"bagging": 1}}, "classifier.bagging"),
         ({"horizons": 20}, "horizons"),
     ],
@@ -283,3 +323,32 @@ def test_an_experiment_is_frozen() -> None:
 def test_equal_experiments_are_one_key() -> None:
     assert {Experiment(): "a", Experiment(horizon=20): "b"} == {Experiment(): "b"}
     assert len({Experiment(), Experiment(horizon=10)}) == 2
+
+
+def test_profiles_are_listed_the_strictest_first() -> None:
+    profiles = Experiment().profiles
+    assert [name for name, _ in profiles.items()] == list(PROFILE_NAMES) == list(Profiles.model_fields)
+    assert profiles.items()[1] == ("moderate", profiles.moderate)
+
+
+@pytest.mark.parametrize(
+    ("field", "strict"), [("buy_probability", 0.51), ("sell_probability", 0.51), ("max_volatility", 0.019)]
+)
+def test_a_bolder_profile_that_is_stricter_is_refused_by_name(field: str, strict: float) -> None:
+    # the conservative profile needs 0.50 and takes a volatility of up to 0.02
+    with pytest.raises(ConfigurationError) as caught:
+        Experiment.parse({"profiles": {"moderate": {field: strict}}})
+    assert "profile moderate must not be stricter than conservative" in str(caught.value)
+    assert f"it is in: {field} (found" in str(caught.value)
+
+
+def test_every_bound_in_which_a_profile_is_stricter_is_named() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Experiment.parse({"profiles": {"aggressive": {"buy_probability": 0.41, "sell_probability": 0.42}}})
+    assert "profile aggressive must not be stricter than moderate" in str(caught.value)
+    assert "it is in: buy_probability, sell_probability (found" in str(caught.value)
+
+
+def test_profiles_as_bold_as_each_other_are_lawful() -> None:
+    profiles = Profiles(conservative=Profile(), moderate=Profile(), aggressive=Profile())
+    assert {chosen for _, chosen in profiles.items()} == {Profile()}

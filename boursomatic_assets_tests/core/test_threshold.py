@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from boursomatic_assets.core.classification import buy_precision, matched_base_rate
+from boursomatic_assets.core.calibration import fit_temperature
+from boursomatic_assets.core.classification import PROBABILITIES, buy_precision, matched_base_rate
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.inference import bootstrap_weights
 from boursomatic_assets.core.labels import LABEL_TYPE
@@ -186,8 +187,10 @@ EXPERIMENT = Experiment(horizon=HORIZON, bootstrap_draws=500, seed=1)
 
 def test_the_threshold_of_predictions_is_that_of_the_validation_set() -> None:
     rows = with_sets(predicted(skill=1.0, seed=0))
-    alone = choose_threshold(rows.filter(pl.col("set") == "validation"), HORIZON, 500, 1, 10)
-    assert threshold_of(rows, EXPERIMENT).to_json() == alone.to_json()
+    validation = rows.filter(pl.col("set") == "validation")
+    alone = choose_threshold(validation, HORIZON, 500, 1, 10)
+    temperature = fit_temperature(validation.select(PROBABILITIES).to_numpy(), validation["label"])
+    assert threshold_of(rows, EXPERIMENT).to_json() == alone.to_json() | {"temperature": temperature}
     assert alone.tau is not None
 
 
