@@ -15,12 +15,22 @@ def upgrade() -> None:
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage import schema
     from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.reader_role import READER, missing_grants
     from boursomatic_assets.storage.server import database_url
 
     database = Database(database_url(Settings.from_environment()))
     with database.connection():
         before = schema.upgrade(database.engine)
     console.print(f"Schema of {database.shown_url}: {before or 'none'} -> {schema.HEAD_REVISION}", soft_wrap=True)
+    with database.connection() as connection:
+        missing = missing_grants(connection)
+    if missing:
+        errors.print(
+            f"Programs that only read may use the role {READER}. This login cannot set it up; an administrator of "
+            f"the server does it in this database with the statements below, then again: boursomatic db upgrade\n"
+            + "".join(f"  {statement};\n" for statement in missing),
+            soft_wrap=True,
+        )
 
 
 @db.command()

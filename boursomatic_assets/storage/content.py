@@ -40,15 +40,20 @@ def read_content(database: Database, table: str) -> pl.DataFrame:
         `symbol`, `exchange`, `rows`, `first`, `last` and `content`, a sum of 64-bit hashes of the rows: it depends
         on their values and not on their order, their ids or the time at which they were written.
     """
-    columns, condition = _TABLES[table]
-    row = ", ".join(f"t.{name}" for name in ("ts", *columns))
+    _, condition = _TABLES[table]
     found = database.read(
         f"WITH {KEYS} SELECT k.symbol, k.exchange, s.rows, s.first, s.last, s.content FROM keys k JOIN ("  # noqa: S608
         "SELECT t.instrument_id, count(*) AS rows, min(t.ts)::date AS first, max(t.ts)::date AS last, "
-        f"sum(hashtextextended(hash_record_extended(ROW({row}), {_SEED})::text, 0)::numeric)::text AS content "
+        f"{content_sum(table)} AS content "
         f"FROM {table} t WHERE {condition} GROUP BY 1) s ON s.instrument_id = k.id"
     )
     return found.cast(_SCHEMA).sort("symbol")  # type: ignore[arg-type]
+
+
+def content_sum(table: str) -> str:
+    """The aggregate that makes `content` of rows `t` with the columns of `price_bars` or `features`, as SQL."""
+    row = ", ".join(f"t.{name}" for name in ("ts", *_TABLES[table][0]))
+    return f"sum(hashtextextended(hash_record_extended(ROW({row}), {_SEED})::text, 0)::numeric)::text"
 
 
 def count_nulls(database: Database) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from boursomatic_assets.errors import SchemaVersionError
+from boursomatic_assets.storage.reader_role import let_readers_in
 from boursomatic_assets.storage.tables import EXISTING_COLUMNS, OWN_COLUMNS
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 # Other programs keep their own state in `alembic_version`; ours must never touch it.
 VERSION_TABLE = "boursomatic_assets_alembic_version"
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 _UPGRADE_LOCK = 0x626F7572
 
 
@@ -52,6 +53,8 @@ def upgrade(engine: Engine) -> str | None:
         _require_columns(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        # Each time: an administrator may have created the role since.
+        let_readers_in(connection)
     return before
 
 

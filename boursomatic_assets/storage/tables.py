@@ -53,4 +53,12 @@ OWN_COLUMNS = {
         "test_first", "test_last", "sharpe", "rank_ic", "matched_lift", "accuracy", "version", "run_id",
         "created_at",
     ),
+    "recommendation_outcomes": (
+        "recommendation_id", "entry_session", "entry_close", "exit_session", "exit_close", "realised_return",
+        "realised_label", "hit", "first_touch", "touched_session", "ended", "judged_at",
+    ),
+    "bar_changes": (
+        "id", "bar_id", "instrument_id", "ts", "o", "h", "l", "c", "v", "interval", "bar_created_at", "operation",
+        "changed_at",
+    ),
 }  # fmt: skip

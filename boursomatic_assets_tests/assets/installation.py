@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.model_table import ModelRow
 
 BOURSOMATIC = str(Path(sys.executable).with_name("boursomatic"))
-TABLES = ("instruments", "price_bars", "rejected_bars", "features", "model_versions")
+TABLES = ("instruments", "price_bars", "rejected_bars", "features", "model_versions", "recommendations")
 SECONDS = 300
 
 _SETTINGS = ("DATABASE_URL", "ARTIFACTS_DIR")

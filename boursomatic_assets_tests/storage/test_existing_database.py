@@ -97,6 +97,7 @@ CREATE INDEX ix_recommendations_profile ON recommendations (profile);
 CREATE INDEX ix_recommendations_is_active ON recommendations (is_active);
 """
 THEIRS = ("instruments", "price_bars", "features", "model_versions", "recommendations", "users", "user_settings")
+NEW_COLUMNS = {"instruments": 1, "model_versions": 1, "recommendations": 2}
 LONG_AGO = "2019-01-02 03:04:05"
 
 
@@ -175,9 +176,9 @@ def test_the_upgrade_touches_no_row_and_only_adds(existing: Database) -> None:
     assert schema.upgrade(existing.engine) is None
     for table in THEIRS:
         after = versions_of(existing, table)
-        if table in {"instruments", "model_versions"}:
-            # The new column shows as one more empty value at the end of the row's text.
-            after = {key: (*rest, text.replace(",)", ")")) for key, (*rest, text) in after.items()}
+        # Each new column shows as one more empty value at the end of the row's text.
+        new = "," * NEW_COLUMNS.get(table, 0)
+        after = {key: (*rest, text.removesuffix(f"{new})") + ")") for key, (*rest, text) in after.items()}
         assert after == before[table]
     assert set(shape_before) <= set(shape(existing))
     added = {(table, what) for kind, _, table, what in set(shape(existing)) - set(shape_before) if kind == "column"}
@@ -185,6 +186,8 @@ def test_the_upgrade_touches_no_row_and_only_adds(existing: Database) -> None:
     assert theirs_extended == {
         ("instruments", "currency character varying 3YES"),
         ("model_versions", "manifest_sha256 character varying 64YES"),
+        ("recommendations", "session date YES"),
+        ("recommendations", "archived_at timestamp without time zone YES"),
     }
     assert rows(existing, "SELECT version_num FROM alembic_version") == [("168e12fdbaea",)]
 

@@ -109,9 +109,9 @@ def test_two_processes_that_open_an_empty_instance_at_once_both_succeed(
 @pytest.fixture
 def reader(database: Database) -> Iterator[Database]:
     """The database as a role sees it that may not create schemas."""
-    run(database, "CREATE ROLE boursomatic_reader LOGIN")
-    yield Database(database.url.replace("postgres:@", "boursomatic_reader@"))
-    run(database, "DROP OWNED BY boursomatic_reader CASCADE; DROP ROLE boursomatic_reader")
+    run(database, "CREATE ROLE boursomatic_guest LOGIN")
+    yield Database(database.url.replace("postgres:@", "boursomatic_guest@"))
+    run(database, "DROP OWNED BY boursomatic_guest CASCADE; DROP ROLE boursomatic_guest")
 
 
 def test_a_role_that_may_not_create_the_schema_is_told_what_to_ask_for_and_it_helps(
@@ -121,7 +121,7 @@ def test_a_role_that_may_not_create_the_schema_is_told_what_to_ask_for_and_it_he
         open_instance(settings, reader)
     assert "permission denied" in str(caught.value)
     # As an administrator does what the message says:
-    run(database, "CREATE SCHEMA dagster AUTHORIZATION boursomatic_reader")
+    run(database, "CREATE SCHEMA dagster AUTHORIZATION boursomatic_guest")
     with open_instance(settings, reader) as instance:
         assert instance.get_runs_count() == 0
 
