@@ -16,6 +16,8 @@
     │   ├── DegenerateLabelsError                 a class that never occurs in the training rows
     │   └── NonFiniteReturnsError                 a return that is NaN, infinite or below -1
     ├── StaleInputError (RuntimeError)            an input built under another experiment
+    ├── ModelMismatchError (ValueError)           a bundle whose models are not what its manifest says
+    ├── UnknownRecommendationError (LookupError)  no recommendation of that id, or symbol and session
     └── StorageError
         ├── DatabaseUnreachableError (ConnectionError)
         ├── SchemaVersionError (RuntimeError)     a schema older or newer than this program
@@ -91,6 +93,14 @@ class NonFiniteReturnsError(PanelError):
 
 class StaleInputError(BoursomaticError, RuntimeError):
     """An input that was built under another experiment than the one in use."""
+
+
+class ModelMismatchError(BoursomaticError, ValueError):
+    """The boosters of a bundle take other features, or give other classes, than its manifest says."""
+
+
+class UnknownRecommendationError(BoursomaticError, LookupError):
+    """No recommendation is recorded under that id, or for that symbol and session."""
 
 
 class StorageError(BoursomaticError):

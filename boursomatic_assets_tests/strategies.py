@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
+from boursomatic_assets.core.experiment import PROFILE_NAMES, Profile, Profiles
+from boursomatic_assets.core.justification import Facts
 from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY
 
 if TYPE_CHECKING:
@@ -130,3 +132,55 @@ def _bars(
         },
         schema=BAR_SCHEMA,
     )
+
+
+@st.composite
+def justified_facts(draw: DrawFn) -> Facts:
+    """Facts of any recommendation that can be made, with features of any lawful value and of any size."""
+    label = draw(st.sampled_from(["BUY", "HOLD", "SELL"]))
+    weights = draw(st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3).filter(lambda drawn: sum(drawn) > 0))
+    calibrated = {
+        name: weight / sum(weights) for name, weight in zip(("BUY", "HOLD", "SELL"), weights, strict=True)
+    }
+    close = 10 ** draw(st.floats(-4, 6))
+    moves = st.floats(-0.99, 30.0)
+    week = draw(moves)
+    volatility = draw(st.floats(0.0, 5.0))
+    features = {
+        "ret_1d": draw(moves),
+        "ret_5d": week,
+        "ret_20d": draw(moves),
+        "rsi_14": draw(st.none() | st.floats(0.0, 100.0)),
+        "momentum_5d": week,
+        "vol_20d": volatility,
+        "atr_14": close * draw(st.floats(1e-6, 1.0)),
+        "volume_zscore": draw(st.none() | st.floats(-4.25, 4.25)),
+    }
+    names = draw(st.lists(st.sampled_from(sorted(features)), unique=True))
+    return Facts(
+        label=label,
+        held_back=draw(st.sampled_from(["probability", "threshold", "volatility"])) if label == "HOLD" else None,
+        probability=calibrated[label],
+        calibrated=calibrated,
+        expected_return=draw(st.floats(-1.0, 2.0)),
+        horizon=draw(st.integers(1, 260)),
+        features=features,
+        close=close,
+        contributions={name: draw(st.floats(-5.0, 5.0)) for name in names},
+        profile=draw(st.sampled_from(["conservative", "moderate", "aggressive"])),
+        max_volatility=volatility * draw(st.floats(0.0, 1.0)) + 1e-6,
+        tau=draw(st.none() | st.floats(0.0, 1.0)),
+        buy_threshold=draw(st.none() | st.floats(0.0, 0.5)),
+        sell_threshold=draw(st.none() | st.floats(-0.5, 0.0)),
+    )
+
+
+@st.composite
+def risk_profiles(draw: DrawFn) -> Profiles:
+    """Three profiles, each at least as bold as the one before; stops and targets as they like."""
+    likelihoods = [sorted(draw(st.tuples(*[st.floats(0.05, 1.0)] * 3)), reverse=True) for _ in range(2)]
+    volatilities = sorted(draw(st.tuples(*[st.floats(0.001, 0.2)] * 3)))
+    multiples = [draw(st.tuples(*[st.floats(0.1, 20.0)] * 3)) for _ in range(2)]
+    bounds = zip(*likelihoods, volatilities, *multiples, strict=True)
+    profiles = (Profile(**dict(zip(Profile.model_fields, values, strict=True))) for values in bounds)
+    return Profiles(**dict(zip(PROFILE_NAMES, profiles, strict=True)))

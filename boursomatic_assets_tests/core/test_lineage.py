@@ -16,6 +16,7 @@ from boursomatic_assets.core.lineage import column_dependencies, lineage_edges, 
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA
 from boursomatic_assets.core.models import fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_sets
+from boursomatic_assets.core.recommendations import RECOMMENDATION_SCHEMA
 from boursomatic_assets.core.splits import split_panel
 from boursomatic_assets.core.walk_forward import plan_folds, run_fold
 
@@ -197,6 +198,26 @@ def test_a_fold_trains_and_predicts_on_rows_of_the_labels() -> None:
     # one column, though both what is learned from and what is predicted has it
     assert dependencies["volatility_probability_sell"] == learned[1:]
     assert dependencies["vol_20d"] == [("labels", "vol_20d")]
+
+
+def test_every_column_of_a_recommendation_but_what_the_experiment_says_has_its_lineage_in_order() -> None:
+    made = [*RECOMMENDATION_SCHEMA, "justification"]
+    assert list(column_dependencies("recommendations")) == [
+        name for name in made if name not in {"profile", "horizon_days"}
+    ]
+
+
+def test_a_recommendation_comes_from_the_newest_features_the_close_and_both_models() -> None:
+    dependencies = column_dependencies("recommendations", ["ret_1d"])
+    features = [("features", "ret_1d")]
+    probabilities = [("classifier", f"probability_{name}") for name in ("buy", "hold", "sell")]
+    assert dependencies["confidence"] == [*features, *probabilities]
+    # Too wild for the profile, whether or not the model reads volatility.
+    assert dependencies["label"] == [*features, *probabilities, ("features", "vol_20d")]
+    assert dependencies["expected_return_pct"] == [*features, ("regressor", "predicted_return")]
+    for name in ("stop_loss", "take_profit"):
+        assert dependencies[name][-2:] == [("features", "atr_14"), ("price_bars", "close")]
+    assert dependencies["symbol"] == [("instruments", "symbol")]
 
 
 def test_an_asset_without_column_lineage_has_none() -> None:

@@ -1,0 +1,363 @@
+"""One recommendation followed back to its source: what was recorded at each step beside what is found there now.
+
+A step never says more than it has compared. What was computed is computed again here, by the code that serves.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.corporate_actions import ADJUSTMENT_SCHEMA
+from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.model_version import BUNDLE_FILES, MANIFEST, Bundle, sha256, strict_json
+from boursomatic_assets.core.recommendations import OUTSIDE_DIGEST, content_digest, make_calls, recommend, snapshots
+from boursomatic_assets.core.serving import PRICED_BY
+from boursomatic_assets.core.trace_tree import (
+    CHANGED,
+    DIFFERS,
+    GONE,
+    MATCHES,
+    NOT_RECORDED,
+    NOTHING,
+    TraceStep,
+    compared,
+    gathered,
+    shown,
+    values_step,
+    vouched,
+)
+from boursomatic_assets.core.usable_bars import usable_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from boursomatic_assets.core.evidence import Evidence
+    from boursomatic_assets.core.serving import Serving
+
+# Columns of a recommendation that follow from probabilities, prices and profile.
+CALLED = ("label", "confidence", "expected_return_pct", "stop_loss", "take_profit")
+# The table of features leaves a row as it is that agrees to this relative difference.
+SAME_VALUE = 1e-9
+
+
+def snapshot_step(evidence: Evidence) -> TraceStep:
+    """Whether the stored snapshot is the one whose digest was taken when it was written."""
+    return compared(
+        "snapshot", evidence.digest, content_digest(evidence.raw), "the evidence kept with the row, by its digest"
+    )
+
+
+def call_step(row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
+    """Apply the rule to the recorded probabilities, prices and profile, and compare with the row.
+
+    Parameters
+    ----------
+    row : mapping
+        Columns of `recommendations`, with its `symbol`.
+    evidence : Evidence
+    """
+    predictions = pl.DataFrame(
+        {
+            "symbol": row["symbol"],
+            "session": evidence.session,
+            "close": evidence.close,
+            **{f"probability_{name.lower()}": value for name, value in evidence.probabilities},
+            **{f"calibrated_{name.lower()}": value for name, value in evidence.calibrated},
+            "predicted_return": evidence.predicted_return,
+            **{name: evidence.features[name] for name in PRICED_BY},
+        }
+    )
+    made = make_calls(predictions, evidence.tau, evidence.profiles).row(0, named=True)
+    expected = {
+        **{name: made[name] for name in CALLED},
+        "session": evidence.session,
+        "profile": evidence.profile.name,
+        "horizon_days": evidence.horizon,
+    }
+    stored = {name: row[name] for name in expected}
+    step = values_step("call", stored, expected, "The rule, applied to the recorded probabilities and profile")
+    texts = list(evidence.justification.values())
+    said = row["justification"] if row["justification"] in texts else next(iter(texts), None)
+    return gathered(
+        "call",
+        [
+            *step.children,
+            *(part for part in [compared("justification", row["justification"], said)] if not part.is_sound),
+        ],
+        step.detail,
+        recorded=_call(stored),
+        found=_call(expected),
+    )
+
+
+def _call(values: Mapping[str, Any]) -> str:
+    return f"{values['label']} {shown(values['confidence'])}"
+
+
+def prediction_step(symbol: str, evidence: Evidence, serving: Serving) -> TraceStep:
+    """Ask the models about the recorded features once more, and write the evidence anew.
+
+    Parameters
+    ----------
+    symbol : str
+    evidence : Evidence
+    serving : Serving
+        Of the bundle that made the recommendation, its digests compared.
+    """
+    missing = [name for name in serving.columns if name not in evidence.features]
+    if missing:
+        return TraceStep("prediction", DIFFERS, detail=f"the snapshot has no value of {', '.join(missing)}")
+    values = {name: evidence.features[name] for name in serving.columns}
+    keys = {"symbol": symbol, "session": evidence.session, "close": evidence.close}
+    rows = pl.DataFrame({**keys, **values}, schema_overrides=dict.fromkeys(values, pl.Float64))
+    made = recommend(rows, serving, evidence.profiles)
+    written = snapshots(made, serving, evidence.profiles, {symbol: {}})
+    names = made.rows["profile"].cast(pl.String).to_list()
+    again = json.loads(strict_json(written[names.index(evidence.profile.name)]))
+    step = values_step("prediction", _leaves(evidence.raw), _leaves(again))
+    detail = f"{step.detail}: probabilities, contributions, forecast and reasons, made again by the bundle"
+    recorded, found = (_probabilities(entry) for entry in (evidence.raw, again))
+    return TraceStep("prediction", step.status, recorded, found, detail, step.children)
+
+
+def _probabilities(snapshot: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {shown(value)}" for name, value in snapshot["probabilities"].items())
+
+
+def _leaves(snapshot: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Every value of a snapshot that its digest covers, by its path."""
+    found: dict[str, Any] = {}
+    for name, value in snapshot.items():
+        if above or name not in OUTSIDE_DIGEST:
+            path = f"{above}{name}"
+            found |= _leaves(value, f"{path}: ") if isinstance(value, dict) else {path: value}
+    return found
+
+
+@dataclass(frozen=True)
+class FoundBundle:
+    """A bundle as it lies there: what its files were compared to, and what of it can still be used.
+
+    Attributes
+    ----------
+    step : TraceStep
+    manifest : dict
+        Empty where it is gone or altered.
+    bundle : Bundle or None
+        None where a text that predicts, or the manifest, is not what was recorded.
+    """
+
+    step: TraceStep
+    manifest: dict[str, Any] = field(default_factory=dict)
+    bundle: Bundle | None = None
+
+
+def bundle_step(row: Mapping[str, Any], evidence: Evidence, files: Mapping[str, bytes] | None) -> FoundBundle:
+    """Compare every file of a bundle with its digest, and the manifest with the database and the snapshot.
+
+    Parameters
+    ----------
+    row : mapping
+        With `version`, `model_path` and `manifest_sha256`.
+    evidence : Evidence
+    files : mapping of str to bytes or None
+        None where there is no such folder.
+    """
+    where = f"{row['version']} in {row['model_path']}"
+    if files is None:
+        return FoundBundle(TraceStep("model bundle", GONE, where, NOTHING, "restore it from a backup"))
+    found = None if MANIFEST not in files else sha256(files[MANIFEST])
+    digests = {"database": row["manifest_sha256"], "snapshot": evidence.model.get("manifest_sha256")}
+    # Both have to agree; where they do, one line says it.
+    told = list(digests)[:1] if len(set(digests.values())) == 1 else list(digests)
+    steps = [vouched(MANIFEST, digests[who], found, f"as the {who} recorded it") for who in told]
+    if not all(step.is_sound for step in steps):
+        return FoundBundle(gathered("model bundle", steps, where))
+    manifest: dict[str, Any] = json.loads(files[MANIFEST])
+    for name in BUNDLE_FILES:
+        digest = sha256(files[name]) if name in files else None
+        steps = [*steps, vouched(name, manifest["files"][name]["sha256"], digest, "as the manifest says")]
+    sound = {step.name for step in steps if step.is_sound}
+    # The pickles and the figures play no part in a prediction.
+    usable = {"classifier.txt", "regressor.txt"} <= sound
+    return FoundBundle(
+        gathered("model bundle", steps, where), manifest, Bundle(manifest, dict(files)) if usable else None
+    )
+
+
+def training_data_step(manifest: Mapping[str, Any], found: str | None) -> TraceStep:
+    """Compare the snapshot of the training panel, by the digest of its file; `found` is None where it is gone."""
+    recorded = (manifest.get("snapshot") or {}).get("sha256")
+    return vouched("training data", recorded, found, "the panel the models learned from, as a file")
+
+
+def run_step(name: str, run_id: str | None, found: Mapping[str, Any] | None, said: Mapping[str, Any]) -> TraceStep:
+    """Compare what a Dagster run recorded with what came of it.
+
+    Parameters
+    ----------
+    name : str
+    run_id : str or None
+        As the manifest or the snapshot names it.
+    found : mapping or None
+        `status` of the run and what it recorded under the names in `said`; None where Dagster does not know it.
+    said : mapping
+        What the run must have recorded.
+    """
+    if run_id is None:
+        return TraceStep(name, NOT_RECORDED, NOTHING, NOTHING, "it was not made in a Dagster run")
+    if found is None:
+        return TraceStep(name, GONE, run_id, NOTHING, "Dagster does not know this run, or no longer")
+    parts = [compared(key, value, found.get(key)) for key, value in said.items()]
+    broken = [part for part in parts if not part.is_sound]
+    # A run may fail after it has written what is traced.
+    return gathered(name, broken, f"Dagster run, {shown(found.get('status'))}", recorded=run_id, found=run_id)
+
+
+def code_step(then: Mapping[str, Any], now: Mapping[str, Any]) -> TraceStep:
+    """Say whether the code and packages in use are those of then.
+
+    Parameters
+    ----------
+    then, now : mapping
+        `package`, `source_sha256`, `git`, and versions of packages by name.
+    """
+    if not then:
+        return TraceStep("code revision", NOT_RECORDED)
+    differing = [key for key in dict.fromkeys([*then, *now]) if then.get(key) != now.get(key)]
+    named = differing or ["source_sha256"]
+    recorded, found = (", ".join(f"{key} {shown(of.get(key))}" for key in named) for of in (then, now))
+    detail = "what is computed anew here is computed by the code and packages of now" if differing else ""
+    return TraceStep("code revision", CHANGED if differing else MATCHES, recorded, found, detail)
+
+
+def features_at(
+    bars: pl.DataFrame, exchange: str | None, adjustments: Sequence[tuple[date, float]], session: date
+) -> dict[str, float | None] | None:
+    """Compute close and features of a session from an instrument's bars up to it.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bar panel of one symbol, as the sources gave it.
+    exchange : str or None
+    adjustments : sequence of (date, float)
+        Sessions and ratios.
+    session : date
+
+    Returns
+    -------
+    dict or None
+        None where the session has no usable bar.
+    """
+    placed = bars.filter(pl.col("session") <= session).with_columns(exchange=pl.lit(exchange, pl.String))
+    symbol = pl.lit(placed["symbol"].first(), pl.String)
+    entered = pl.DataFrame(adjustments, schema=["session", "ratio"], orient="row").select(
+        symbol.alias("symbol"), "session", "ratio"
+    )
+    usable = usable_bars(placed, entered.cast(ADJUSTMENT_SCHEMA), [])  # type: ignore[arg-type]
+    found = compute_features(usable).with_columns(close=usable["close"]).filter(pl.col("session") == session)
+    return found.select("close", *FEATURE_NAMES).row(0, named=True) if found.height else None
+
+
+def features_step(
+    name: str,
+    evidence: Evidence,
+    found: Mapping[str, Any] | None,
+    detail: str,
+    *,
+    today: Mapping[str, Any] | None = None,
+) -> TraceStep:
+    """Compare the recorded features, and the close where it is among what is `found`, value by value.
+
+    Parameters
+    ----------
+    name : str
+    evidence : Evidence
+    found : mapping or None
+        None where there is no such row.
+    detail : str
+    today : mapping or None
+        What bars and adjustments give now, where they have changed: other values that follow from them are a
+        consequence, and not where to look.
+    """
+    recorded = {"close": evidence.close, **evidence.features}
+    then = {key: value for key, value in recorded.items() if found is None or key in found}
+    now = {key: None if found is None else found[key] for key in then}
+    step = values_step(name, then, now, detail)
+    if step.is_sound:
+        return step
+    if today is not None and all(_agrees(value, today.get(key)) for key, value in now.items()):
+        named = [child.name for child in step.children]
+        before, after = (", ".join(f"{key} {shown(side[key])}" for key in named) for side in (then, now))
+        return TraceStep(name, CHANGED, before, after, f"{detail}; it follows from what has changed below")
+    return step if found is not None else TraceStep(name, GONE, str(evidence.session), NOTHING, detail)
+
+
+def _agrees(left: float | None, right: float | None) -> bool:
+    """Whether a stored value is what was computed, as the table takes it: one that hardly differs stays."""
+    if left is None or right is None:
+        return left is right
+    return abs(left - right) <= SAME_VALUE * max(abs(left), abs(right))
+
+
+def bars_step(
+    recorded: str | None, found: str, changes: pl.DataFrame, *, is_same: bool, is_restored: bool
+) -> TraceStep:
+    """Compare the daily bars up to the session with those of then.
+
+    Parameters
+    ----------
+    recorded : str or None
+        What they summed up to when the features were computed.
+    found : str
+        What those up to the session sum up to now.
+    changes : DataFrame
+        `session`, `column`, `then`, `now`: what is known to have changed since.
+    is_same : bool
+        Whether none of those up to the session has changed.
+    is_restored : bool
+        Whether undoing the changes gives what was recorded.
+    """
+    if recorded is None:
+        return TraceStep("bars", NOT_RECORDED, NOTHING, found, "the features were not computed by this platform")
+    if is_same:
+        return TraceStep("bars", MATCHES, recorded, found, "the content of all daily bars up to the session")
+    parts = tuple(_changed_bar(rows) for rows in changes.partition_by("session", maintain_order=True))
+    detail = f"{len(parts)} bar{'s' * (len(parts) != 1)} changed since"
+    if not is_restored:
+        unknown = "no change is on record that explains it: bars truncated, or altered before changes were recorded"
+        detail = f"{detail}; {unknown}" if parts else unknown
+    return TraceStep("bars", DIFFERS, recorded, found, detail, parts)
+
+
+def _changed_bar(rows: pl.DataFrame) -> TraceStep:
+    session, then, now = rows["session"].item(0), *(_values(rows, side) for side in ("then", "now"))
+    status = GONE if not now else DIFFERS
+    return TraceStep(str(session), status, then or "no such bar", now or "no such bar")
+
+
+def _values(rows: pl.DataFrame, side: str) -> str:
+    known = rows.drop_nulls(side).select("column", side).iter_rows()
+    return ", ".join(f"{column} {shown(value)}" for column, value in known)
+
+
+def adjustments_step(
+    recorded: Sequence[tuple[date, float]] | None, found: Sequence[tuple[date, float]]
+) -> TraceStep:
+    """Compare the adjustments of then with those of now; those entered, altered or taken back become steps."""
+    if recorded is None:
+        return TraceStep("adjustments", NOT_RECORDED, NOTHING, _listed(found))
+    then, now = dict(recorded), dict(found)
+    steps = [compared(str(session), then.get(session), now.get(session)) for session in sorted({*then, *now})]
+    broken = [step for step in steps if not step.is_sound]
+    return gathered("adjustments", broken, recorded=_listed(recorded), found=_listed(found))
+
+
+def _listed(adjustments: Sequence[tuple[date, float]]) -> str:
+    return ", ".join(f"{session} by {shown(ratio)}" for session, ratio in adjustments) or "none"
