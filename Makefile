@@ -22,7 +22,7 @@ test: $(VENV)/installed-test ## install what tests need and run what CI runs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	DAGSTER_DISABLE_TELEMETRY=1 $(BIN)/dagster definitions validate --log-level warning -m boursomatic_assets.definitions
-	$(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/installed ## measure every stage (ARGS="--provider files --path prices.parquet")
 	@$(BIN)/boursomatic bench $(ARGS)

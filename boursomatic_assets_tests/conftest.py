@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 # Before LightGBM is imported: beside each other, threads that spin while they wait take each other's core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Tests run beside each other are told a terminal's size, which is nobody's: each test says its own.
-for _name in ("COLUMNS", "LINES"):
-    os.environ.pop(_name, None)
 # Before a console is made: it would keep the developer's width, or the one that pytest-xdist's processes are given.
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
@@ -35,6 +32,12 @@ for _name in ("COLUMNS", "LINES"):
 _SETTINGS = ("DATABASE_URL", "ARTIFACTS_DIR")
 _PREFIXES = ("BOURSOMATIC_", "DAGSTER_", "PG")
 _numbers = itertools.count()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: of two processes none is left with a long one when the other is done."""
+    long = {item.path for item in items if any(item.iter_markers("slow")) or any(item.iter_markers("browser"))}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(autouse=True)
