@@ -2,9 +2,8 @@
 
 import shutil
 import sys
-import uuid
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -13,9 +12,14 @@ from boursomatic_assets.commands.adjustments import adjustments
 from boursomatic_assets.commands.database import db
 from boursomatic_assets.commands.dev import dev
 from boursomatic_assets.commands.experiments import experiments
+from boursomatic_assets.commands.explain import explain
 from boursomatic_assets.commands.models import models
-from boursomatic_assets.commands.opening import console, errors, open_database
+from boursomatic_assets.commands.opening import console, errors
+from boursomatic_assets.commands.recommend import READ, recommend
+from boursomatic_assets.commands.recommendations import recommendations
 from boursomatic_assets.commands.report import report
+from boursomatic_assets.commands.running import run_assets
+from boursomatic_assets.commands.trace import trace
 from boursomatic_assets.commands.universe import universe
 from boursomatic_assets.commands.verify import verify
 from boursomatic_assets.errors import BoursomaticError
@@ -43,6 +47,10 @@ app = typer.Typer(
     "BOURSOMATIC_THREADS.",
 )
 app.command()(dev)
+app.command()(recommend)
+app.command()(recommendations)
+app.command()(explain)
+app.command()(trace)
 app.command()(report)
 app.command()(verify)
 app.add_typer(universe, name="universe")
@@ -127,7 +135,8 @@ def materialize(  # noqa: PLR0913 (each is an option)
         "platform": {"config": _given(platform)},
         "experiment": {"config": _given(experiment)},
     }
-    materialized = _execute(_selected(select, to), configuration, folds, verbose=verbose)
+    materialized = run_assets(_selected(select, to), configuration, folds, verbose=verbose)
+    from boursomatic_assets.display.recommendations import made_line
     from boursomatic_assets.display.terminal import assets_table, bars_summary, metrics_table
 
     console.print(assets_table(materialized))
@@ -141,6 +150,9 @@ def materialize(  # noqa: PLR0913 (each is an option)
             f"Active model version: [bold green]{made['version']}[/bold green] (before: {made['replaces']})"
         )
         console.print(f"Bundle: {made['path']}", soft_wrap=True)
+    if "recommendations" in materialized:
+        console.print(made_line(materialized["recommendations"]), soft_wrap=True)
+        console.print(READ, soft_wrap=True)
     if "report" in materialized:
         console.print(f"Report: {materialized['report']['path']}", soft_wrap=True)
     console.print(f"Click through it: [bold]{_program()} dev[/bold]", soft_wrap=True)
@@ -163,58 +175,6 @@ def _require_files(provider: str | None, path: str | None) -> None:
     if path is not None and (provider or Settings.from_environment().provider) != "files":
         message = "only the provider files reads a path; add: --provider files"
         raise typer.BadParameter(message, param_hint="--path")
-
-
-def _execute(
-    keys: "list[Any] | None", configuration: Mapping[str, Any], folds: int | None, *, verbose: bool
-) -> dict[str, dict[str, Any]]:
-    """Run some assets, or all of them, in this process; returns each asset's metadata as plain values."""
-    import dagster as dg
-
-    from boursomatic_assets.core.experiment import WalkForward
-    from boursomatic_assets.definitions import defs
-    from boursomatic_assets.display.terminal import run_progress
-    from boursomatic_assets.storage.instance import open_instance, register_folds
-
-    settings, database = open_database()
-    job = defs.resolve_implicit_global_asset_job_def()
-    run_id, level = str(uuid.uuid4()), "INFO" if verbose else "CRITICAL"
-    with open_instance(settings, database) as instance:
-        trains_folds = keys is None or dg.AssetKey("walk_forward") in keys
-        # One run trains all folds, one after the other: labels are read once.
-        tags = register_folds(instance, folds or WalkForward().folds) if trains_folds or folds else {}
-        steps = len(job.get_subset(asset_selection=set(keys)).nodes) if keys else len(job.nodes)
-        with run_progress(console, instance, run_id, steps):
-            result = job.execute_in_process(
-                run_config={"resources": configuration, "loggers": {"console": {"config": {"log_level": level}}}},
-                instance=instance,
-                asset_selection=keys,
-                run_id=run_id,
-                tags=tags if trains_folds else None,
-            )
-    return _metadata_by_asset(
-        event.materialization for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"
-    )
-
-
-def _metadata_by_asset(materializations: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Metadata of each asset as plain values; of one with partitions, the rows of all and the span over all."""
-    import dagster as dg
-
-    found: dict[str, dict[str, Any]] = {}
-    for made in materializations:
-        values = {
-            name: entry.value
-            for name, entry in made.metadata.items()
-            if not isinstance(entry, dg.MarkdownMetadataValue)
-        }
-        name, before = made.asset_key.to_user_string(), found.get(made.asset_key.to_user_string())
-        if before is not None and made.partition is not None:
-            values["dagster/row_count"] += before["dagster/row_count"]
-            values["first_session"] = min(values["first_session"], before["first_session"])
-            values["last_session"] = max(values["last_session"], before["last_session"])
-        found[name] = values
-    return found
 
 
 def _selected(select: str | None, to: str | None) -> "list[Any] | None":

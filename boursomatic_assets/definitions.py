@@ -13,8 +13,10 @@ from boursomatic_assets.assets import (
     metrics,
     model_version,
     models,
+    outcomes,
     portfolio,
     predictions,
+    recommendations,
     report,
     splits,
     walk_forward,
@@ -32,7 +34,7 @@ from boursomatic_assets.storage.resources import ExperimentResource, PlatformRes
 
 MODULES = [
     market_data, features, labels, splits, models, predictions, baselines, metrics, portfolio, evaluation,
-    walk_forward, report, model_version,
+    walk_forward, report, model_version, recommendations, outcomes,
 ]  # fmt: skip
 
 # Configured at launch, so that one change in the Launchpad reaches assets and IO managers alike.

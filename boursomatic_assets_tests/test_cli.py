@@ -34,6 +34,10 @@ COMMANDS = {
         "models",
         "universe",
         "adjustments",
+        "recommend",
+        "recommendations",
+        "explain",
+        "trace",
         "BOURSOMATIC_HOME",
         "DATABASE_URL",
     ],
@@ -63,6 +67,9 @@ COMMANDS = {
     "models": ["list"],
     "models list": ["--limit"],
     "report": ["version", "--open"],
+    "recommend": ["--verbose"],
+    "recommendations": ["--profile", "--label", "--symbol", "--json", "--csv"],
+    "explain": ["symbol", "--profile"],
 }
 VERSION = re.compile(r"\b\d{8}_\d{6}_[0-9a-f]{6}\b")
 PASSWORD = "open-sesame-7341"  # noqa: S105 (what these tests look for in what is printed)
@@ -410,9 +417,9 @@ def test_a_setting_that_cannot_be_read_is_named(empty: Installation) -> None:
 
 def test_db_upgrade_twice_changes_nothing_the_second_time(named: Installation) -> None:
     first = named.run("db", "upgrade")
-    assert (first.code, first.said.rpartition(": ")[2]) == (0, "none -> 0003")
+    assert (first.code, first.said.rpartition(": ")[2]) == (0, "none -> 0004")
     again = named.run("db", "upgrade")
-    assert (again.code, again.said.rpartition(": ")[2]) == (0, "0003 -> 0003")
+    assert (again.code, again.said.rpartition(": ")[2]) == (0, "0004 -> 0004")
 
 
 def test_db_url_prints_the_address_alone_and_the_server_stays_until_db_stop(empty: Installation) -> None:

@@ -48,14 +48,17 @@ PARENTS: dict[str, set[str]] = {
         "evaluation", "feature_importance", "classifier", "model_version", "test_set", "walk_forward_summary",
     },
     "model_version": {"labels", "classifier", "regressor", "threshold", "metrics", "feature_importance"},
+    "recommendations": {"model_version", "features", "price_bars", "instruments"},
+    "outcomes": {"recommendations", "price_bars"},
 }  # fmt: skip
 GROUPS = [
     "market_data", "features", "labels", "splits", "models", "predictions", "baselines", "metrics", "model_version",
-    "portfolio", "evaluation", "walk_forward", "report",
+    "portfolio", "evaluation", "walk_forward", "report", "recommendations", "outcomes",
 ]  # fmt: skip
-# What is found out about a version, and decides nothing about it.
+# What is found out about a version, or made with it, and decides nothing about it.
 BESIDE_THE_VERSION = {
     "baselines", "portfolio", "positions", "trades", "evaluation", "walk_forward", "walk_forward_summary", "report",
+    "recommendations", "outcomes",
 }  # fmt: skip
 
 
@@ -125,7 +128,9 @@ def test_every_computed_asset_before_a_version_has_a_blocking_check() -> None:
     guarded = {key.asset_key.to_user_string() for key in graph.asset_check_keys if graph.get(key).blocking}
     unguarded = {"instruments", "validation_set", "test_set", "feature_importance"}
     assert guarded - BESIDE_THE_VERSION == set(PARENTS) - BESIDE_THE_VERSION - unguarded
-    assert guarded & BESIDE_THE_VERSION == {"portfolio", "evaluation", "walk_forward_summary"}
+    assert guarded & BESIDE_THE_VERSION == {
+        "portfolio", "evaluation", "walk_forward_summary", "recommendations", "outcomes",
+    }  # fmt: skip
 
 
 def test_a_check_says_what_it_found_to_be_so() -> None:

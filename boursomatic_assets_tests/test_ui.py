@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 GROUPS = (
     *("market_data", "features", "labels", "splits", "models", "predictions", "baselines", "metrics", "portfolio"),
-    *("evaluation", "walk_forward", "report", "model_version"),
+    *("evaluation", "walk_forward", "report", "model_version", "recommendations", "outcomes"),
 )
 FOLDS = [f"fold_{number:02d}" for number in range(1, 9)]
 
@@ -71,6 +71,7 @@ BOXES = {
     "trades": Box("portfolio", has_column_lineage=False),
     "evaluation": Box("evaluation", is_table=False, has_column_lineage=False),
     "report": Box("report", is_table=False, has_column_lineage=False),
+    "recommendations": Box("recommendations", pictures=2),
 }
 # What the job of the whole graph leaves out.
 WALK_FORWARD = {
@@ -511,8 +512,8 @@ def test_a_second_run_on_unchanged_inputs_changes_no_version_and_leaves_nothing_
     first_run: Run, second_run: Run
 ) -> None:
     before, after = first_run.data_versions(), second_run.data_versions()
-    # Each training is a version of its own, even of the same models, and its report names it.
-    for asset in ("model_version", "report"):
+    # Each training is a version of its own, even of the same models; its report and recommendations name it.
+    for asset in ("model_version", "report", "recommendations"):
         assert before.pop(asset) != after.pop(asset)
     assert before == after
     assert second_run.stale() == {}

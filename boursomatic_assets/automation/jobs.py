@@ -1,4 +1,4 @@
-"""Jobs: the whole graph, a retrain from the stored bars, the folds of the walk-forward, and the daily update."""
+"""Jobs: the whole graph, a retrain, recommendations, the folds of the walk-forward, and the daily update."""
 
 import dagster as dg
 
@@ -16,7 +16,8 @@ without_folds = dg.AssetSelection.all() - walk_forward_assets
 whole_graph = dg.define_asset_job(
     "whole_graph",
     selection=without_folds,
-    description="From the price source to a new active model version and its report, without the walk-forward. "
+    description="From the price source to a new active model version, its report and its recommendations, without "
+    "the walk-forward. "
     "Before the first walk-forward Dagster asks about walk_forward_summary: confirm; the report says that it is "
     "missing.",
     executor_def=dg.in_process_executor,
@@ -48,6 +49,14 @@ walk_forward_folds = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
+# Not the asset's own name here either.
+recommend = dg.define_asset_job(
+    "recommend",
+    selection=dg.AssetSelection.assets("recommendations"),
+    description="Recommendations of the active model on the newest features: nothing is fetched, nothing trained.",
+    executor_def=dg.in_process_executor,
+)
+
 daily_update = dg.define_asset_job(
     "daily_update",
     selection=dg.AssetSelection.assets("instruments", "price_bars", "features"),
@@ -55,4 +64,4 @@ daily_update = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-JOBS = [daily_update, whole_graph, retrain, walk_forward_folds, whole_graph_isolated]
+JOBS = [daily_update, whole_graph, retrain, recommend, walk_forward_folds, whole_graph_isolated]

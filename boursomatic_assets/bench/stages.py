@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from rich.table import Table
 
+from boursomatic_assets.bench import recommending
 from boursomatic_assets.bench.stopwatch import Stopwatch
 from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
 from boursomatic_assets.core.book_figures import Trials
@@ -79,6 +80,8 @@ def run_benchmark(console: Console, provider: str, path: str | None) -> None:
                 rows = _measure_core(watch, settings)
             with console.status("measuring whole processes"):
                 _measure_processes(watch, rows, environment)
+            with console.status("measuring recommendations"):
+                recommending.measure_recommendations(watch)
         finally:
             stop(settings)
     console.print(_table(watch, provider_for(settings).description))
@@ -220,3 +223,4 @@ def _print_verdicts(console: Console, watch: Stopwatch) -> None:
     console.print(f"Folds over their floor: {folds:.1f} s / {floor:.1f} s = {folds / floor:.2f}; bound 1.3")
     console.print(f"Evaluation: {watch.seconds(EVALUATION):.1f} s; bound 20 s")
     console.print(f"Portfolio of every instrument in every session: {watch.seconds(BOOKS):.1f} s; bound 2 s")
+    recommending.print_verdicts(console, watch)

@@ -26,6 +26,8 @@ UNSEEN_SETS = SETS[1:]
 CLASS_TARGET, RETURN_TARGET = "label", "forward_return"
 # The feature that goes along with the predictions, to compare calls with rows as volatile.
 MATCHED_BY = "vol_20d"
+# The feature by which a recommendation's stop and target lie away from the close.
+PRICED_BY = "atr_14"
 # What a label panel adds to the features, by the columns of the bars that decide the values.
 OUTCOMES = {RETURN_TARGET: "close", "label_end": "session", CLASS_TARGET: "close"}
 
@@ -83,6 +85,7 @@ def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
             **_baseline_columns("train_set", UNSEEN_SETS, probabilities, features),
         },
         "walk_forward": _walk_forward(probabilities, features),
+        "recommendations": _recommendations(probabilities, features),
     }
 
 
@@ -112,6 +115,26 @@ def _walk_forward(probabilities: Sequence[str], features: Sequence[str]) -> Depe
         "predicted_return": _columns("labels", [*features, RETURN_TARGET]),
         **_copies("labels", [name for name in features if name == MATCHED_BY]),
         **_baseline_columns("labels", ["labels"], probabilities, features),
+    }
+
+
+def _recommendations(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
+    """What the active models make of the newest features, and the prices that follow from the close."""
+    row = [*_columns("features", features), *_columns("classifier", probabilities)]
+    called = list(dict.fromkeys([*row, ("features", MATCHED_BY)]))
+    priced = list(dict.fromkeys([*called, ("features", PRICED_BY), ("price_bars", "close")]))
+    forecast = [*_columns("features", features), ("regressor", "predicted_return")]
+    return {
+        "symbol": [("instruments", "symbol")],
+        "session": [("features", "session")],
+        # The experiment names the profiles, and the horizon.
+        "label": called,
+        "confidence": row,
+        "expected_return_pct": forecast,
+        "stop_loss": priced,
+        "take_profit": priced,
+        "held_back": called,
+        "justification": list(dict.fromkeys([*called, *forecast, ("price_bars", "close")])),
     }
 
 

@@ -108,6 +108,13 @@ def first_sessions(database: Database, symbols: Sequence[str]) -> dict[str, date
     return dict(found.iter_rows())
 
 
+def newest_session(database: Database) -> date | None:
+    """Session of the newest daily bar of all; None without bars."""
+    newest = database.read(f"SELECT max(ts)::date AS newest FROM price_bars WHERE interval = '{DAILY}'")  # noqa: S608
+    found: date | None = newest["newest"].item()
+    return found
+
+
 def read_spans(database: Database, table: str = "price_bars", since: date | None = None) -> pl.DataFrame:
     """Number of `rows`, `first` and `last` session of each symbol in `price_bars` or `features`, from a date on."""
     daily = f"t.interval = '{DAILY}'" if table == "price_bars" else "true"

@@ -44,7 +44,7 @@ OPEN_SCHEMA: dict[str, pl.DataType] = {
 
 _ACTIVE_SCHEMA: dict[str, pl.DataType] = {
     "instrument_id": pl.String(), "profile": pl.String(), "active_id": pl.String(), "active_session": pl.Date(),
-    "active_model": pl.String(), "active_digest": pl.String(),
+    "active_model": pl.String(), "active_digest": pl.String(), "active_justification": pl.String(),
 }  # fmt: skip
 _EXAMPLES = 10
 _PROFILE_PLACE = f"array_position(string_to_array('{','.join(PROFILE_NAMES)}', ','), r.profile::text)"
@@ -85,7 +85,8 @@ class Written:
     archived : int
         Rows that were active before and no longer are.
     unchanged : int
-        Rows that say what the active one says, or are of an older session than it: nothing was written.
+        Rows that say what the active one says, in its language, or are of an older session than it: nothing was
+        written.
     """
 
     added: int
@@ -122,7 +123,10 @@ def write_recommendations(database: Database, rows: pl.DataFrame, version: str) 
         placed = given.join(_instruments(cursor, given), on="symbol", maintain_order="left")
         beside = placed.join(_active(cursor), on=["instrument_id", "profile"], how="left", maintain_order="left")
         newer = (pl.col("active_session") > pl.col("session")) & (pl.col("active_model") == model)
-        same = pl.col("digest") == pl.col("active_digest")
+        # The digest is of the evidence, which holds both languages; the text that people read is in one.
+        same = (pl.col("digest") == pl.col("active_digest")) & (
+            pl.col("justification").eq_missing(pl.col("active_justification"))
+        )
         due = beside.filter(~(same.fill_null(value=False) | newer.fill_null(value=False)))
         archived = _replace(cursor, due, model) if due.height else 0
     return Written(due.height, archived, given.height - due.height)
@@ -187,7 +191,8 @@ def _active(cursor: Any) -> pl.DataFrame:  # noqa: ANN401
     active = fetch(
         cursor,
         "SELECT instrument_id::text AS instrument_id, profile, id::text AS active_id, session AS active_session, "
-        "model_version_id::text AS active_model, features_snapshot ->> 'digest' AS active_digest "
+        "model_version_id::text AS active_model, features_snapshot ->> 'digest' AS active_digest, "
+        "justification AS active_justification "
         "FROM recommendations WHERE is_active",
     )
     return active.cast(_ACTIVE_SCHEMA)  # type: ignore[arg-type]
@@ -301,14 +306,14 @@ def open_recommendations(database: Database, until: date | None = None) -> pl.Da
     ----------
     database : Database
     until : date, optional
-        Only those of sessions up to this one.
+        Only those that may be over by this session: a horizon lasts no fewer days than it has sessions.
 
     Returns
     -------
     DataFrame
         Of `OPEN_SCHEMA`, by session, symbol and profile. `close` and both thresholds are those of the snapshot.
     """
-    limit = "" if until is None else "AND r.session <= $1::text::date"
+    limit = "" if until is None else "AND r.session + r.horizon_days <= $1::text::date"
     found = database.read(
         f"WITH {KEYS} SELECT r.id::text AS id, k.symbol, k.exchange, r.session, r.profile, r.label, s.close, "  # noqa: S608
         "r.stop_loss, r.take_profit, r.horizon_days, r.confidence, "
@@ -324,3 +329,12 @@ def open_recommendations(database: Database, until: date | None = None) -> pl.Da
         [] if until is None else [until.isoformat()],
     )
     return found.cast(OPEN_SCHEMA)  # type: ignore[arg-type]
+
+
+def count_open(database: Database) -> int:
+    """How many recommendations of the platform have no outcome yet."""
+    found = database.read(
+        "SELECT count(*) AS rows FROM recommendations r WHERE r.session IS NOT NULL "
+        "AND NOT EXISTS (SELECT FROM recommendation_outcomes o WHERE o.recommendation_id = r.id)"
+    )
+    return int(found["rows"].item())

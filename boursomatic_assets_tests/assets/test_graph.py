@@ -55,7 +55,8 @@ KEPT = (*PANELS, "predictions", "feature_importance", "baselines", *BOOKS)
 TABLES = ("instruments", "price_bars", "features", *KEPT)
 MODELS = ("classifier", "regressor")
 JUDGED = ("evaluation", "walk_forward", "walk_forward_summary", "report")
-ASSETS = (*TABLES, *MODELS, "threshold", "metrics", "model_version", *JUDGED)
+SERVED = ("recommendations", "outcomes")
+ASSETS = (*TABLES, *MODELS, "threshold", "metrics", "model_version", *JUDGED, *SERVED)
 SETS = {"train_set": "train", "validation_set": "val", "test_set": "test"}
 ENUMS = {
     **dict.fromkeys(("label", "predicted_label"), "Enum(BUY, HOLD, SELL)"),
@@ -69,6 +70,7 @@ PICTURES = {
     **{name: {"where_each_input_comes_from"} for name in MODELS},
     "metrics": {"confusion_matrices", "equity_and_drawdown"},
     "feature_importance": {"importance"},
+    "recommendations": {"label_mix", "where_each_profile_buys"},
 }
 BUNDLE = {
     "classifier.pkl", "regressor.pkl", "classifier.txt", "regressor.txt",
@@ -395,7 +397,7 @@ def test_predictions_are_of_both_unseen_sets_and_of_nothing_else(
 
 def test_the_manifest_and_the_figures_name_the_decision_rule(first: Run) -> None:
     rule = threshold_of_run(first)
-    assert first.manifest["threshold"] == {"tau": rule["tau"], "reason": rule["reason"]}
+    assert first.manifest["threshold"] == {name: rule[name] for name in ("tau", "reason", "temperature")}
     assert first.metrics["threshold"] == rule["tau"]
     assert first.metadata("threshold")["reason"] == rule["reason"]
     assert first.metadata("model_version")["decision_rule"] == rule["reason"]
@@ -576,8 +578,8 @@ def open_instance_of(installation: Installation) -> dg.DagsterInstance:
 
 def test_the_same_again_on_two_threads_gives_the_same_content(first: Run, second: Run) -> None:
     assert second.result.success
-    # The report says which version it is about.
-    assert changed(first.versions, second.versions) == {"model_version", "report"}
+    # The report says which version it is about, and so does each recommendation.
+    assert changed(first.versions, second.versions) == {"model_version", "report", "recommendations"}
     assert second.metrics == first.metrics
     assert second.row["params_hash"] == first.row["params_hash"]
     for name in ("classifier.txt", "regressor.txt", "feature_importance.csv", "metrics.json"):

@@ -25,12 +25,14 @@ RETRAINED = {
     "predictions", "threshold", "metrics", "feature_importance", "model_version",
 }  # fmt: skip
 JUDGED = {"baselines", "portfolio", "positions", "trades", "evaluation", "report"}
+SERVED = {"recommendations", "outcomes"}
 SELECTED = {
     "daily_update": MARKET_DATA | {"features"},
-    "whole_graph": MARKET_DATA | RETRAINED | JUDGED,
+    "whole_graph": MARKET_DATA | RETRAINED | JUDGED | SERVED,
     "retrain": RETRAINED,
+    "recommend": {"recommendations"},
     "walk_forward_folds": {"walk_forward"},
-    "whole_graph_isolated": MARKET_DATA | RETRAINED | JUDGED,
+    "whole_graph_isolated": MARKET_DATA | RETRAINED | JUDGED | SERVED,
 }
 
 
@@ -40,7 +42,7 @@ def installation() -> Iterator[Installation]:
         yield made
 
 
-def test_there_are_five_jobs_each_with_a_description() -> None:
+def test_there_are_six_jobs_each_with_a_description() -> None:
     assert {job.name for job in defs.jobs} == set(SELECTED)
     assert all(job.description for job in defs.jobs)
 
@@ -67,6 +69,7 @@ def test_runs_stay_in_one_process_unless_isolation_is_asked_for() -> None:
         "daily_update": "in_process",
         "whole_graph": "in_process",
         "retrain": "in_process",
+        "recommend": "in_process",
         "walk_forward_folds": "in_process",
         "whole_graph_isolated": "multiprocess",
     }

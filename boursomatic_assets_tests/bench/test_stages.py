@@ -29,6 +29,8 @@ STAGES = {
     "walk-forward: all folds",
     "boursomatic materialize, whole process",
     "retrain, whole process",
+    "recommendations: 505 instruments",
+    "recommendations: 10,000 instruments",
 }
 
 
@@ -56,6 +58,9 @@ def test_bench_prints_each_stage_beside_the_floor_and_leaves_nothing_behind() ->
         assert re.search(r"Folds over their floor: [\d.]+ s / [\d.]+ s = [\d.]+; bound 1\.3", ended.said)
         assert re.search(r"Evaluation: [\d.]+ s; bound 20 s", ended.said)
         assert re.search(r"Portfolio of every instrument in every session: [\d.]+ s; bound 2 s", ended.said)
+        assert re.search(r"for 505 instruments and three profiles: [\d.]+ s; bound 3 s", ended.said)
+        large = r"for 10,000 instruments and three profiles: [\d.]+ s, [\d.]+ GB; bound 15 s and 1\.5 GB"
+        assert re.search(large, ended.said)
         assert ended.errors == ""
         assert [path for path in installation.home.iterdir() if path.name.startswith("bench-")] == []
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pytest
 
 from boursomatic_assets.core.experiment import PROFILE_NAMES
@@ -17,6 +18,7 @@ from boursomatic_assets.storage.recommendations_table import (
     OPEN_SCHEMA,
     STORED_SCHEMA,
     Written,
+    count_open,
     find_recommendation,
     open_recommendations,
     read_recommendations,
@@ -35,8 +37,6 @@ from boursomatic_assets_tests.storage.calls import (
 from boursomatic_assets_tests.storage.catalog import rows, run, versions_of
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from boursomatic_assets.storage.database import Database
 
 LATER = "20240109_000000_fedcba"
@@ -296,6 +296,14 @@ def test_a_symbols_recommendations_are_those_of_now_or_of_a_session(told: Databa
     assert find_recommendation(told, "AAA", MONDAY - timedelta(days=1)) == []
 
 
+def test_the_same_evidence_in_another_language_is_written_anew(ready: Database) -> None:
+    given = calls_of(["AAA"])
+    write(ready, given)
+    french = given.with_columns(justification=pl.lit("Le cours a perdu 6 % en un mois."))
+    assert write(ready, french) == (3, 3, 0)
+    assert write(ready, french) == (0, 0, 3)
+
+
 def test_those_without_an_outcome_are_open_archived_or_not(told: Database) -> None:
     waiting = open_recommendations(told)
     # Six of Monday, and of Tuesday three of AAA and one of BBB.
@@ -306,7 +314,10 @@ def test_those_without_an_outcome_are_open_archived_or_not(told: Database) -> No
     )  # fmt: skip
     assert (first["close"], first["stop_loss"], first["take_profit"]) == (10.1, 9.5, 11.5)
     assert (first["horizon_days"], first["buy_threshold"], first["sell_threshold"]) == (20, 0.05, -0.02)
-    assert open_recommendations(told, until=MONDAY).height == 6
+    # Twenty sessions take twenty days at least, counted from Monday and from Tuesday.
+    over = {days: open_recommendations(told, until=MONDAY + timedelta(days=days)).height for days in (19, 20, 21)}
+    assert over == {19: 0, 20: 6, 21: waiting.height}
+    assert count_open(told) == waiting.height
     run(
         told,
         "INSERT INTO recommendation_outcomes SELECT id, session, 1, session, 1, 0, 'HOLD', false, NULL, NULL, "

@@ -1,0 +1,154 @@
+"""What the active model says about today, for each risk profile, with its reasons and its evidence."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core import calibration, contributions, justification, predictions, serving
+from boursomatic_assets.core import recommendations as core
+from boursomatic_assets.display.metadata import bullets, markdown_table
+from boursomatic_assets.display.recommendations import recommendations_metadata, strongest_row
+from boursomatic_assets.display.trace import trace_page
+from boursomatic_assets.storage.artifacts import write_whole
+from boursomatic_assets.storage.instance import recorded_metadata
+from boursomatic_assets.storage.model_store import code_revision
+from boursomatic_assets.storage.recommendation_faults import (
+    active_symbols,
+    repeated_recommendations,
+    unlawful_probabilities,
+)
+from boursomatic_assets.storage.recommendations_table import read_recommendations
+from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.updates.recommendation_audit import (
+    calls_that_do_not_nest,
+    read_evidence,
+    rows_that_do_not_follow,
+    spread_symbols,
+    unmentioned_symbols,
+)
+from boursomatic_assets.updates.recommending import (
+    RecommendationUpdate,
+    open_serving,
+    require_active,
+    update_recommendations,
+)
+from boursomatic_assets.updates.tracing import trace_recommendation
+
+TRACES = "traces"
+EXAMPLES = 10
+# More than this share left out is no longer the odd instrument that stopped trading.
+MOST_LEFT_OUT = 0.10
+
+
+@dg.asset(
+    group_name="recommendations",
+    kinds={"postgres", "lightgbm"},
+    owners=OWNERS,
+    code_version=code_version(core, serving, justification, calibration, contributions, predictions),
+    # The model is the one that the database calls active, whoever made it active.
+    deps=["model_version", "features", "price_bars", "instruments"],
+)
+def recommendations(
+    context: dg.AssetExecutionContext, experiment: ExperimentResource, platform: PlatformResource
+) -> dg.MaterializeResult[None]:
+    """BUY, HOLD or SELL on every active instrument for each risk profile, from its newest features.
+
+    Served by the active model version, whose every digest is compared first. New rows archive those before them in
+    one transaction; rows that would say the same add nothing.
+    """
+    database = platform.database()
+    run = {"run_id": context.run.run_id, "code": code_revision()}
+    settings = experiment.value()
+    update = update_recommendations(database, settings, run, context.log.info)
+    metadata = recommendations_metadata(update, settings, database.shown_url)
+    return dg.MaterializeResult(
+        metadata={**metadata, **_trace_link(context, platform, update)},
+        data_version=dg.DataVersion(update.content),
+    )
+
+
+def _trace_link(
+    context: dg.AssetExecutionContext, platform: PlatformResource, update: RecommendationUpdate
+) -> dict[str, Any]:
+    """Follow the strongest call back to its bars, on a page beside the artifacts that the UI links."""
+    strongest = strongest_row(update.rows)
+    stored = read_recommendations(
+        platform.database(), symbol=strongest["symbol"], profile=str(strongest["profile"])
+    )
+    trace = trace_recommendation(platform.database(), context.instance, stored["id"][0])
+    path = platform.artifacts() / TRACES / f"{stored['id'][0]}.html"
+    write_whole(path, trace_page(trace))
+    local = path.protocol in {"", "file", "local"}
+    return {
+        "trace": dg.MetadataValue.path(str(path)),
+        **({"open_trace": dg.MetadataValue.url(Path(path.path).as_uri())} if local else {}),
+        "trace_matches": trace.matches,
+    }
+
+
+@dg.asset_check(asset=recommendations, blocking=True)
+def rows_follow_from_the_model(platform: PlatformResource) -> dg.AssetCheckResult:
+    """Some rows, made again from the bundle and the features kept with them, come out the same to the last bit."""
+    database = platform.database()
+    serving = open_serving(require_active(database))
+    stored = read_evidence(database, spread_symbols(active_symbols(database).to_list()))
+    faults = rows_that_do_not_follow(stored, serving)
+    listed = dg.MetadataValue.md(bullets(faults[:EXAMPLES]))
+    return dg.AssetCheckResult(passed=not faults, metadata={"rows": stored.height, "faults": listed})
+
+
+@dg.asset_check(asset=recommendations, blocking=True)
+def every_active_instrument_is_recommended_or_listed(
+    context: dg.AssetCheckExecutionContext, platform: PlatformResource
+) -> dg.AssetCheckResult:
+    """Each active instrument has a row of every profile by the active model, or is left out with a reason."""
+    database = platform.database()
+    excluded = recorded_metadata(context.instance, context.run.run_id, "recommendations")["excluded"]
+    symbols = active_symbols(database)
+    missing = unmentioned_symbols(symbols, read_recommendations(database), excluded)
+    return dg.AssetCheckResult(
+        passed=not missing,
+        metadata={"instruments": len(symbols), "left_out": len(excluded), "unmentioned": missing[:EXAMPLES]},
+    )
+
+
+@dg.asset_check(asset=recommendations, blocking=True)
+def profiles_nest(platform: PlatformResource) -> dg.AssetCheckResult:
+    """What a cautious profile calls, every bolder one calls too."""
+    broken = calls_that_do_not_nest(read_recommendations(platform.database()))
+    return _no_rows(broken)
+
+
+@dg.asset_check(asset=recommendations, blocking=True)
+def one_row_is_active_per_instrument_and_profile(platform: PlatformResource) -> dg.AssetCheckResult:
+    """No instrument has two active recommendations for one profile, whoever wrote them."""
+    return _no_rows(repeated_recommendations(platform.database()))
+
+
+@dg.asset_check(asset=recommendations, blocking=True)
+def probabilities_are_possible(platform: PlatformResource) -> dg.AssetCheckResult:
+    """Of every active row the raw and the calibrated probabilities sum to 1, and the confidence is one of them."""
+    return _no_rows(unlawful_probabilities(platform.database()))
+
+
+@dg.asset_check(asset=recommendations)
+def few_instruments_are_left_out(
+    context: dg.AssetCheckExecutionContext,
+) -> dg.AssetCheckResult:
+    """At most a tenth of the active instruments is left out: more hints at prices that no longer arrive."""
+    share = recorded_metadata(context.instance, context.run.run_id, "recommendations")["excluded_share"]
+    return dg.AssetCheckResult(
+        passed=share <= MOST_LEFT_OUT,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"excluded_share": share, "most": MOST_LEFT_OUT},
+    )
+
+
+def _no_rows(broken: pl.DataFrame) -> dg.AssetCheckResult:
+    metadata: dict[str, Any] = {"broken_rows": broken.height}
+    if broken.height:
+        metadata["first_broken_rows"] = dg.MetadataValue.md(markdown_table(broken.head(EXAMPLES)))
+    return dg.AssetCheckResult(passed=broken.is_empty(), metadata=metadata)

@@ -1,0 +1,40 @@
+"""The command `boursomatic explain`: what speaks for and against a call, in the terminal."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from boursomatic_assets.commands.opening import console, open_database
+
+
+def explain(
+    symbol: Annotated[str, typer.Argument(help="As `boursomatic recommendations` writes it.")],
+    *,
+    profile: Annotated[
+        Literal["conservative", "moderate", "aggressive"], typer.Option(help="The recommendation for this profile.")
+    ] = "moderate",
+) -> None:
+    """Show why an instrument is recommended as it is: what each feature adds, as bars, and the probabilities."""
+    from boursomatic_assets.display.recommendations import explanation
+    from boursomatic_assets.errors import UnknownRecommendationError
+    from boursomatic_assets.storage.recommendations_table import find_recommendation
+
+    _, database = open_database()
+    found = [row for row in find_recommendation(database, symbol) if row["profile"] == profile]
+    if not found:
+        message = (
+            f"nothing is recommended on {symbol!r} for the profile {profile}. Write the symbol as it is listed: "
+            "boursomatic recommendations; or make the recommendations: boursomatic recommend, which says who was "
+            "left out, and why"
+        )
+        raise UnknownRecommendationError(message)
+    evidence = found[0]["snapshot"]
+    if not isinstance(evidence, dict) or "contributions" not in evidence:
+        message = (
+            f"the recommendation on {symbol!r} was written by another program, which kept no contributions with "
+            "it. Make one that does: boursomatic recommend"
+        )
+        raise UnknownRecommendationError(message)
+    for part in explanation(found[0]):
+        console.print(part, soft_wrap=isinstance(part, str))
+    console.print(f"Follow it to its source: [bold]boursomatic trace {found[0]['id']}[/bold]", soft_wrap=True)

@@ -1,0 +1,76 @@
+"""The command `boursomatic recommendations`: what is recommended now, for people and for other programs."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from boursomatic_assets.commands.opening import console, open_database
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+SHOWN = 60
+
+
+def recommendations(
+    *,
+    profile: Annotated[
+        Literal["conservative", "moderate", "aggressive"] | None, typer.Option(help="Only for this profile.")
+    ] = None,
+    label: Annotated[
+        Literal["BUY", "HOLD", "SELL"] | None, typer.Option(help="Only these calls.", case_sensitive=False)
+    ] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only for this instrument.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, a list of objects.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Everything as CSV.")] = False,
+) -> None:
+    """Read the recommendations that are active now.
+
+    For example:
+
+      boursomatic recommendations --profile conservative --label BUY
+
+      boursomatic recommendations --csv > recommendations.csv
+    """
+    if as_json and as_csv:
+        message = "choose one of --json and --csv"
+        raise typer.BadParameter(message, param_hint="--csv")
+    from boursomatic_assets.storage.recommendations_table import read_recommendations
+
+    _, database = open_database()
+    rows = read_recommendations(database, profile=profile, label=label, symbol=symbol)
+    if as_json:
+        # One line an object: a shell can filter it, and a person can read it.
+        lines = [json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) for row in rows.to_dicts()]
+        sys.stdout.write("[" + ",\n ".join(lines) + "]\n")
+    elif as_csv:
+        sys.stdout.write(rows.write_csv())
+    else:
+        _show(rows, filtered=any((profile, label, symbol)))
+
+
+def _plain(row: dict[str, object]) -> dict[str, object]:
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
+
+
+def _show(rows: "DataFrame", *, filtered: bool) -> None:
+    from boursomatic_assets.display.recommendations import recommendations_table
+
+    if rows.is_empty():
+        console.print(
+            "No active recommendation is like that: [bold]boursomatic recommendations[/bold] shows all"
+            if filtered
+            else "No recommendations yet: [bold]boursomatic recommend[/bold]",
+            soft_wrap=True,
+        )
+        return
+    console.print(recommendations_table(rows.head(SHOWN)))
+    if rows.height > SHOWN:
+        console.print(
+            f"{rows.height - SHOWN:,} more of {rows.height:,}: narrow it with --profile, --label or --symbol, or "
+            "take all with --csv or --json",
+            soft_wrap=True,
+        )
+    console.print("Why: [bold]boursomatic explain SYMBOL[/bold]", soft_wrap=True)

@@ -1,0 +1,61 @@
+"""Running a part of the graph in this process, and what was recorded of it as plain values."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from boursomatic_assets.commands.opening import console, open_database
+
+# Dagster, polars and LightGBM are imported by the commands that need them: --help answers at once.
+
+
+def run_assets(
+    keys: list[Any] | None, configuration: Mapping[str, Any], folds: int | None = None, *, verbose: bool
+) -> dict[str, dict[str, Any]]:
+    """Run some assets, or all of them, in this process; returns each asset's metadata as plain values."""
+    import dagster as dg
+
+    from boursomatic_assets.core.experiment import WalkForward
+    from boursomatic_assets.definitions import defs
+    from boursomatic_assets.display.terminal import run_progress
+    from boursomatic_assets.storage.instance import open_instance, register_folds
+
+    settings, database = open_database()
+    job = defs.resolve_implicit_global_asset_job_def()
+    run_id, level = str(uuid.uuid4()), "INFO" if verbose else "CRITICAL"
+    with open_instance(settings, database) as instance:
+        trains_folds = keys is None or dg.AssetKey("walk_forward") in keys
+        # One run trains all folds, one after the other: labels are read once.
+        tags = register_folds(instance, folds or WalkForward().folds) if trains_folds or folds else {}
+        steps = len(job.get_subset(asset_selection=set(keys)).nodes) if keys else len(job.nodes)
+        with run_progress(console, instance, run_id, steps):
+            result = job.execute_in_process(
+                run_config={"resources": configuration, "loggers": {"console": {"config": {"log_level": level}}}},
+                instance=instance,
+                asset_selection=keys,
+                run_id=run_id,
+                tags=tags if trains_folds else None,
+            )
+    return _metadata_by_asset(
+        event.materialization for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"
+    )
+
+
+def _metadata_by_asset(materializations: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Metadata of each asset as plain values; of one with partitions, the rows of all and the span over all."""
+    import dagster as dg
+
+    found: dict[str, dict[str, Any]] = {}
+    for made in materializations:
+        values = {
+            name: entry.value
+            for name, entry in made.metadata.items()
+            if not isinstance(entry, dg.MarkdownMetadataValue)
+        }
+        name, before = made.asset_key.to_user_string(), found.get(made.asset_key.to_user_string())
+        if before is not None and made.partition is not None:
+            values["dagster/row_count"] += before["dagster/row_count"]
+            values["first_session"] = min(values["first_session"], before["first_session"])
+            values["last_session"] = max(values["last_session"], before["last_session"])
+        found[name] = values
+    return found

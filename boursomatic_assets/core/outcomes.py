@@ -1,0 +1,301 @@
+"""Outcomes: what became of a recommendation once its horizon has passed, and how often calls come true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.calendars import FIRST_SESSION, calendar_column, sessions_ahead
+from boursomatic_assets.core.experiment import PROFILE_NAMES
+from boursomatic_assets.core.inference import CONFIDENCE, ratio_test
+from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+HORIZON, STOPPED = "horizon", "stopped trading"
+STOP, TARGET = "stop", "target"
+# So many sessions without a bar, while others of its exchange have them, and an instrument has stopped trading.
+SILENT_SESSIONS = 5
+# Where no calendar is known: no exchange was ever closed for longer, nor open on fewer than every other day.
+SILENT_DAYS, DAYS_PER_SESSION = 14, 2
+# A price that comes this close has touched: taking prices to those of today may move their last digits.
+TOUCH = 1e-9
+
+_CALL = ["symbol", "session", "horizon_days"]
+_NEEDED = [*_CALL, "close", "buy_threshold", "sell_threshold"]
+_COLUMNS = [
+    "recommendation_id", "entry_session", "entry_close", "exit_session", "exit_close", "realised_return",
+    "realised_label", "hit", "first_touch", "touched_session", "ended",
+]  # fmt: skip
+
+
+def newest_sessions(spans: pl.DataFrame) -> dict[str | None, date]:
+    """Newest session of each calendar, and under None that of all instruments.
+
+    Parameters
+    ----------
+    spans : DataFrame
+        `exchange` and `last` session of every instrument that has bars.
+    """
+    known = spans.select("last", calendar=calendar_column()).drop_nulls()
+    every = spans.select("last", calendar=pl.lit(None, pl.String)).drop_nulls("last")
+    newest = pl.concat([known, every]).group_by("calendar").agg(pl.col("last").max())
+    return dict(newest.iter_rows())
+
+
+def judge_outcomes(
+    waiting: pl.DataFrame, bars: pl.DataFrame, newest: Mapping[str | None, date] | None = None
+) -> pl.DataFrame:
+    """Say what became of each recommendation whose horizon has passed.
+
+    Parameters
+    ----------
+    waiting : DataFrame
+        Recommendations without outcome: `id`, `symbol`, `exchange`, `session`, `label`, `horizon_days`; `close`,
+        `stop_loss` and `take_profit` in the prices of then; `buy_threshold` and `sell_threshold` of the model's
+        experiment.
+    bars : DataFrame
+        Panel of usable bars with `exchange`, `high`, `low` and `close`, from the first of these sessions on.
+    newest : mapping of str to date, optional
+        As `newest_sessions` gives it, of all instruments; without it, of those in `bars`.
+
+    Returns
+    -------
+    DataFrame
+        A row per recommendation that is over: `recommendation_id`, `entry_session`, `entry_close`, `exit_session`
+        (of the bar whose close counts), `exit_close`, `realised_return` (fraction), `realised_label`, `hit`,
+        `first_touch` (`stop`, `target` or null), `touched_session` and `ended` (`horizon` or `stopped trading`).
+
+    Notes
+    -----
+    The horizon ends where that of a label does: so many sessions of the exchange later, or so many of the
+    instrument's own bars where no calendar is known; the last close up to then counts. An instrument without a bar
+    inside the horizon, or whose bars end before it while others of its exchange go on, is closed at its last price.
+    What cannot be judged stays open: no bar at its session any more, or a row that says too little.
+
+    Stop and target are taken to today's prices by the close of the recommendation's own session, so that a split
+    since then changes nothing. A bar that reaches both counts as the stop, since nothing tells which came first.
+    """
+    require_panel(bars, ["exchange", "high", "low", "close"])
+    newest = newest or newest_sessions(bars.select("exchange", last="session"))
+    known = waiting.drop_nulls(_NEEDED).filter(pl.col("horizon_days") >= 1)
+    exits = bars.select(exit_row=pl.int_range(pl.len()), exit_session="session", exit_close="close")
+    over = _spans_over(known.select("exchange", *_CALL).unique(), bars, newest)
+    judged = known.join(over, on=_CALL).join(exits, on="exit_row", how="left")
+    labelled = judged.with_columns(
+        realised_return=pl.col("exit_close") / pl.col("entry_close") - 1,
+        recommendation_id="id",
+        entry_session="session",
+    ).with_columns(realised_label=_label(pl.col("realised_return")))
+    hit = pl.col("realised_label") == pl.col("label").cast(pl.String)
+    touched = labelled.with_columns(hit=hit).join(_first_touches(judged, bars), on="id", how="left")
+    return touched.select(_COLUMNS).sort("entry_session", "recommendation_id")
+
+
+def _spans_over(calls: pl.DataFrame, bars: pl.DataFrame, newest: Mapping[str | None, date]) -> pl.DataFrame:
+    """Calls that are over, with `entry_row` and `exit_row` in the bars, `entry_close` and `ended`."""
+    placed = bars.select(*PANEL_KEY, entry_close="close", entry_row=pl.int_range(pl.len()))
+    last = placed.group_by("symbol").agg(last_row=pl.col("entry_row").max(), last=pl.col("session").max())
+    covered = pl.col("session") >= FIRST_SESSION
+    entered = calls.join(placed, on=PANEL_KEY).join(last, on="symbol")
+    dated = entered.with_columns(calendar=pl.when(covered).then(calendar_column()))
+    pieces = [_closed(_by_bars(dated.clear(), 1), None)]
+    for (calendar, horizon), own in dated.partition_by("calendar", "horizon_days", as_dict=True).items():
+        ends = _by_bars(own, horizon) if calendar is None else _by_calendar(own, placed, calendar, horizon)
+        pieces.append(_closed(ends, newest.get(calendar)))
+    return pl.concat(pieces)
+
+
+def _by_calendar(calls: pl.DataFrame, placed: pl.DataFrame, calendar: str, horizon: int) -> pl.DataFrame:
+    """Where each call ends: `end`, `exit_row`, whether bars reach it (`passed`), and when silence is too long."""
+    ends = calls.with_columns(
+        end=sessions_ahead(calls["session"], calendar, horizon),
+        silent=sessions_ahead(calls["last"], calendar, SILENT_SESSIONS),
+        passed=pl.lit(None, pl.Boolean),
+    )
+    reached = ends.join_asof(
+        placed.select("symbol", end="session", exit_row="entry_row"),
+        on="end",
+        by="symbol",
+        strategy="backward",
+        check_sortedness=False,
+    )
+    return reached.with_columns(passed=pl.col("last") >= pl.col("end"))
+
+
+def _by_bars(calls: pl.DataFrame, horizon: int) -> pl.DataFrame:
+    """The same by the instrument's own bars; `end` is when any exchange would have had so many sessions."""
+    reached = pl.col("entry_row") + horizon
+    longest = DAYS_PER_SESSION * horizon + SILENT_DAYS
+    return calls.with_columns(
+        end=pl.col("session").dt.offset_by(f"{longest}d"),
+        silent=pl.col("last").dt.offset_by(f"{SILENT_DAYS}d"),
+        passed=reached <= pl.col("last_row"),
+        exit_row=pl.min_horizontal(reached, "last_row"),
+    )
+
+
+def _closed(ends: pl.DataFrame, newest: date | None) -> pl.DataFrame:
+    """Calls that are over, and how they `ended`."""
+    known = pl.lit(newest, pl.Date)
+    traded = pl.col("exit_row") > pl.col("entry_row")
+    gone = (known >= pl.col("end")) & (known >= pl.col("silent"))
+    ended = (
+        pl.when(pl.col("passed") & traded)
+        .then(pl.lit(HORIZON))
+        .when(pl.col("passed") | gone)
+        .then(pl.lit(STOPPED))
+        .otherwise(None)
+    )
+    judged = ends.select(*_CALL, "entry_row", "entry_close", "exit_row", ended=ended)
+    return judged.drop_nulls("ended")
+
+
+def _label(realised: pl.Expr) -> pl.Expr:
+    """The label that a return deserves, by the thresholds beside it."""
+    buy, hold, sell = (pl.lit(name) for name in CLASS_NAMES)
+    return (
+        pl.when(realised >= pl.col("buy_threshold"))
+        .then(buy)
+        .when(realised <= pl.col("sell_threshold"))
+        .then(sell)
+        .otherwise(hold)
+    )
+
+
+def _first_touches(judged: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:
+    """`id`, `first_touch` and `touched_session` of the calls whose stop or target was reached."""
+    scale = pl.col("entry_close") / pl.col("close")
+    watched = judged.filter(pl.col("label").cast(pl.String).is_in(["BUY", "SELL"])).select(
+        "id",
+        rises=pl.col("label").cast(pl.String) == "BUY",
+        stop=pl.col("stop_loss") * scale,
+        target=pl.col("take_profit") * scale,
+        row=pl.int_ranges(pl.col("entry_row") + 1, pl.col("exit_row") + 1),
+    )
+    prices = bars.select("high", "low", row=pl.int_range(pl.len()), touched_session="session")
+    each = watched.explode("row").join(prices, on="row")
+    reaches_stop = pl.when("rises").then(_falls_to("stop")).otherwise(_rises_to("stop"))
+    reaches_target = pl.when("rises").then(_rises_to("target")).otherwise(_falls_to("target"))
+    first_touch = pl.when(reaches_stop).then(pl.lit(STOP)).when(reaches_target).then(pl.lit(TARGET))
+    touched = each.select("id", "row", "touched_session", first_touch=first_touch).drop_nulls("first_touch")
+    return touched.sort("row").group_by("id", maintain_order=True).first().drop("row")
+
+
+def _falls_to(price: str) -> pl.Expr:
+    return pl.col("low") <= pl.col(price) * (1 + TOUCH)
+
+
+def _rises_to(price: str) -> pl.Expr:
+    return pl.col("high") >= pl.col(price) * (1 - TOUCH)
+
+
+def summarise_outcomes(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """How often calls came true, beside how often they were expected to, per profile and label.
+
+    Parameters
+    ----------
+    outcomes : DataFrame
+        Stored outcomes with `profile`, `label`, `confidence` and `session` of the recommendation.
+
+    Returns
+    -------
+    DataFrame
+        `profile`, `label`, `calls`, `sessions` on which they were made, `expected` precision (the mean confidence),
+        `realised` precision, their `difference` with its interval (`low`, `high`) and `p_value` (two-sided),
+        `stop_first` and `target_first` (shares of the calls), `mean_return` and `stopped_trading` (calls). Null
+        where something is not defined: for HOLD nothing can be touched, and an interval needs more sessions than
+        share a horizon.
+
+    Notes
+    -----
+    Calls of one session share a market, and horizons of neighbouring sessions overlap. So the difference is a ratio
+    of sums over sessions, with an error that allows for as many neighbours as share a part of their horizon.
+    """
+    kinds = pl.Enum(PROFILE_NAMES), pl.Enum(CLASS_NAMES)
+    named = outcomes.with_columns(pl.col("profile", "label").cast(pl.String))
+    groups = named.partition_by("profile", "label", as_dict=True)
+    rows = [{"profile": profile, "label": label, **_record(own)} for (profile, label), own in groups.items()]
+    summary = pl.DataFrame(rows, schema=_SUMMARY).fill_nan(None)
+    return summary.with_columns(pl.col("profile").cast(kinds[0]), pl.col("label").cast(kinds[1])).sort(
+        "profile", "label"
+    )
+
+
+_SUMMARY: dict[str, pl.DataType] = {
+    "profile": pl.String(), "label": pl.String(), "calls": pl.Int64(), "sessions": pl.Int64(),
+    "expected": pl.Float64(), "realised": pl.Float64(), "difference": pl.Float64(), "low": pl.Float64(),
+    "high": pl.Float64(), "p_value": pl.Float64(), "stop_first": pl.Float64(), "target_first": pl.Float64(),
+    "mean_return": pl.Float64(), "stopped_trading": pl.Int64(),
+}  # fmt: skip
+
+
+def _record(calls: pl.DataFrame) -> dict[str, object]:
+    """Figures of the calls of one profile and label."""
+    by_session = (
+        calls.group_by("session")
+        .agg(
+            surprise=(pl.col("hit").cast(pl.Float64) - pl.col("confidence")).sum(),
+            calls=pl.len(),
+            exit=pl.col("exit_session").max(),
+        )
+        .sort("session")
+    )
+    overlap = shared_horizons(by_session["session"], by_session["exit"])
+    surprise, count = by_session["surprise"].to_numpy(), by_session["calls"].to_numpy()
+    tested = ratio_test(surprise, count, overlap, overlap - 1, null=0.0)
+    touchable = calls["label"][0] != "HOLD"
+    return {
+        "calls": calls.height,
+        "sessions": by_session.height,
+        "expected": calls["confidence"].mean(),
+        "realised": calls["hit"].mean(),
+        "difference": tested.value,
+        "low": tested.low,
+        "high": tested.high,
+        "p_value": 2 * min(tested.p_value, 1 - tested.p_value),
+        **{
+            f"{which}_first": float((calls["first_touch"] == which).sum()) / calls.height if touchable else None
+            for which in (STOP, TARGET)
+        },
+        "mean_return": calls["realised_return"].mean(),
+        "stopped_trading": int((calls["ended"] == STOPPED).sum()),
+    }
+
+
+def shared_horizons(sessions: pl.Series, exits: pl.Series) -> int:
+    """Largest number of sessions with calls from one such session on until its last call has ended.
+
+    Parameters
+    ----------
+    sessions, exits : Series of Date
+        Sessions with calls, in order, and when the last call of each ended.
+
+    Returns
+    -------
+    int
+        At least 1: for calls on every session the horizon, for weekly ones a fifth of it.
+    """
+    until = sessions.search_sorted(exits, side="left").to_numpy()
+    return max(int((until - np.arange(sessions.len())).max()), 1)
+
+
+def surprises(summary: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose realised precision is further from the expected one than chance explains.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        As `summarise_outcomes` gives it.
+
+    Notes
+    -----
+    Bonferroni: looking at many profiles and labels, one in twenty intervals would leave out the truth by chance.
+    """
+    judged = summary.drop_nulls("p_value")
+    return judged.filter(pl.col("p_value") * judged.height <= 1 - CONFIDENCE)
