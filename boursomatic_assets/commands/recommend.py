@@ -1,6 +1,6 @@
 """The command `boursomatic recommend`: recommendations from what is stored, without training anything."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ READ = "Read them: [bold]boursomatic recommendations[/bold]; why: [bold]boursoma
 
 def recommend(
     *,
+    language: Annotated[
+        Literal["en", "fr"] | None, typer.Option(help="Language of the reasons.", show_default="en")
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="Show Dagster's log, and the traceback of an error.")
     ] = False,
@@ -22,7 +25,8 @@ def recommend(
     """
     import dagster as dg
 
-    made = run_assets([dg.AssetKey("recommendations")], {}, verbose=verbose)
+    configuration = {"experiment": {"config": {"language": language}}} if language else {}
+    made = run_assets([dg.AssetKey("recommendations")], configuration, verbose=verbose)
     show_recommendations(made["recommendations"])
 
 
@@ -33,6 +37,7 @@ def show_recommendations(metadata: dict[str, Any]) -> None:
         exclusions_table,
         made_line,
         mix_table,
+        reason_lines,
         written_line,
     )
 
@@ -40,6 +45,8 @@ def show_recommendations(metadata: dict[str, Any]) -> None:
     console.print(mix_table(metadata))
     if metadata["strongest"]:
         console.print(calls_table(metadata["strongest"]))
+        for line in reason_lines(metadata["strongest"]):
+            console.print(line, soft_wrap=False, highlight=False)
     else:
         console.print("No profile calls BUY or SELL on any instrument: nothing is as likely as it asks for.")
     if metadata["excluded"]:

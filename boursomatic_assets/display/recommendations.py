@@ -231,16 +231,19 @@ def written_line(metadata: Mapping[str, Any]) -> str:
 
 
 def calls_table(calls: Sequence[Mapping[str, Any]], count: int = STRONGEST) -> Table:
-    """The likeliest calls with their reasons; `calls` as `strongest_calls` gives them."""
-    table = Table("Symbol", "Call", "Profiles", title="Strongest calls", title_justify="left", show_lines=True)
+    """The likeliest calls; `calls` as `strongest_calls` gives them."""
+    table = Table("Symbol", "Call", "Profiles", title="Strongest calls", title_justify="left")
     for heading in ("Confidence", "Expected", "Stop", "Target"):
         table.add_column(heading, justify="right")
-    table.add_column("Why", ratio=1)
     for call in calls[:count]:
-        profiles = "all" if len(call["profiles"]) == len(PROFILE_NAMES) else ", ".join(call["profiles"])
-        name, reason = escape(call["symbol"]), escape(call["justification"])
-        table.add_row(name, _label(call["label"]), profiles, *_figures(call), reason)
+        profiles = "all" if len(call["profiles"]) == len(PROFILE_NAMES) else f"from {call['profiles'][0]} on"
+        table.add_row(escape(call["symbol"]), _label(call["label"]), profiles, *_figures(call))
     return table
+
+
+def reason_lines(calls: Sequence[Mapping[str, Any]], count: int = STRONGEST) -> list[str]:
+    """Why each of the likeliest calls was made, a line for each: sentences need a terminal's whole width."""
+    return [f"[bold]{escape(call['symbol'])}[/bold] {escape(call['justification'])}" for call in calls[:count]]
 
 
 def _label(label: str) -> str:
@@ -265,20 +268,38 @@ def exclusions_table(excluded: Mapping[str, str]) -> Table:
 
 
 def recommendations_table(rows: pl.DataFrame) -> Table:
-    """Stored recommendations, as `read_recommendations` gives them."""
-    table = Table("Symbol", "Profile", "Call", title="Recommendations", title_justify="left")
+    """Stored recommendations, as `read_recommendations` gives them.
+
+    What all of them share, session and model version, stands in the title: a narrow terminal has no room for it.
+    """
+    shared = {name for name in ("session", "version") if rows[name].n_unique() == 1}
+    title = _shared_title(rows.row(0, named=True), shared)
+    table = Table("Symbol", "Profile", "Call", title=title, title_justify="left")
     for heading in ("Confidence", "Expected", "Stop", "Target"):
         table.add_column(heading, justify="right")
-    for heading in ("Session", "Version"):
-        table.add_column(heading)
+    for name in ("session", "version"):
+        if name not in shared:
+            table.add_column(name.capitalize())
     for row in rows.iter_rows(named=True):
-        known = escape(row["version"])
-        version = known if row["is_of_active_model"] else f"[yellow]{known} (not active)[/yellow]"
-        session = "" if row["session"] is None else str(row["session"])
-        table.add_row(
-            escape(row["symbol"]), escape(row["profile"]), _label(row["label"]), *_figures(row), session, version
-        )
+        own = {"session": _session(row), "version": _version(row)}
+        more = [text for name, text in own.items() if name not in shared]
+        table.add_row(escape(row["symbol"]), escape(row["profile"]), _label(row["label"]), *_figures(row), *more)
     return table
+
+
+def _shared_title(row: Mapping[str, Any], shared: set[str]) -> str:
+    parts = [f"session {_session(row)}"] if "session" in shared and row["session"] is not None else []
+    parts += [f"model {_version(row)}"] if "version" in shared else []
+    return "Recommendations" + (f": {', '.join(parts)}" if parts else "")
+
+
+def _session(row: Mapping[str, Any]) -> str:
+    return "" if row["session"] is None else str(row["session"])
+
+
+def _version(row: Mapping[str, Any]) -> str:
+    known = escape(row["version"])
+    return known if row["is_of_active_model"] else f"[yellow]{known} (not active)[/yellow]"
 
 
 def explanation(found: Mapping[str, Any]) -> list[Any]:

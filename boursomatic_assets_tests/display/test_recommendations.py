@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
@@ -21,6 +21,7 @@ from boursomatic_assets.display.recommendations import (
     contribution_table,
     exclusions_table,
     mixes_of,
+    reason_lines,
     recommendations_table,
     strongest_calls,
     strongest_row,
@@ -28,6 +29,7 @@ from boursomatic_assets.display.recommendations import (
 from boursomatic_assets.storage.recommendations_table import STORED_SCHEMA
 
 FULL = "\N{FULL BLOCK}"
+TODAY = date(2024, 6, 28)
 
 
 def rows_of(labels: dict[str, tuple[str, str, str]], confidence: dict[str, float]) -> pl.DataFrame:
@@ -129,6 +131,32 @@ def test_a_row_without_any_contribution_is_no_division_by_zero() -> None:
     assert FULL not in printed(contribution_table(evidence({"ret_1d": 0.0}, {"ret_1d": 0.01}), "BUY"))
 
 
+def stored(symbol: str, session: date) -> dict[str, Any]:
+    return dict.fromkeys(STORED_SCHEMA) | {
+        "symbol": symbol, "profile": "conservative", "label": "SELL", "confidence": 0.354, "session": session,
+        "expected_return_pct": -12.345, "stop_loss": 12_345.678, "take_profit": 10_123.456, "version": "1" * 22,
+        "is_of_active_model": True,
+    }  # fmt: skip
+
+
+def test_what_all_rows_share_is_in_the_title_and_a_narrow_terminal_cuts_nothing_off() -> None:
+    both = pl.DataFrame([stored("AAA", TODAY), stored("MC.PA", TODAY)], schema=STORED_SCHEMA)
+    lines = printed(recommendations_table(both), width=80).splitlines()
+    assert lines[0].strip() == f"Recommendations: session {TODAY}, model {'1' * 22}"
+    assert "\N{HORIZONTAL ELLIPSIS}" not in "".join(lines)
+    (row,) = [line for line in lines if "MC.PA" in line]
+    for text in ("conservative", "SELL", "35%", "-12.3 %", "12,345.68", "10,123.46"):
+        assert text in row
+
+
+def test_what_rows_do_not_share_is_a_column() -> None:
+    two = pl.DataFrame([stored("AAA", TODAY), stored("BBB", TODAY + timedelta(days=1))], schema=STORED_SCHEMA)
+    shown = printed(recommendations_table(two))
+    assert "Recommendations: model" in shown
+    assert [str(TODAY) in line for line in shown.splitlines() if "AAA" in line] == [True]
+    assert [str(TODAY) in line for line in shown.splitlines() if "BBB" in line] == [False]
+
+
 def test_texts_of_others_are_printed_as_they_are_and_not_read_as_markup() -> None:
     stored = dict.fromkeys(STORED_SCHEMA) | {
         "symbol": "[bold]X", "profile": "moderate", "label": "[red]", "confidence": 0.5, "version": "1",
@@ -137,7 +165,8 @@ def test_texts_of_others_are_printed_as_they_are_and_not_read_as_markup() -> Non
     shown = printed(
         recommendations_table(pl.DataFrame([stored], schema=STORED_SCHEMA)),
         exclusions_table({"[dim]Y": "because [/nothing] closed"}),
-        calls_table(strongest_calls(ROWS.with_columns(justification=pl.lit("[not] markup")), 1)),
+        calls_table(strongest_calls(ROWS, 1)),
+        *reason_lines(strongest_calls(ROWS.with_columns(justification=pl.lit("[not] markup")), 1)),
     )
     for text in ("[bold]X", "[red]", "(not active)", "[dim]Y", "[/nothing]", "[not] markup"):
         assert text in shown
