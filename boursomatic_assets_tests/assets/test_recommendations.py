@@ -11,11 +11,15 @@ import lightgbm
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from boursomatic_assets.core.experiment import PROFILE_NAMES
+from boursomatic_assets.core.classification import PROBABILITIES
+from boursomatic_assets.core.experiment import PROFILE_NAMES, Profiles
 from boursomatic_assets.core.labels import CLASS_NAMES
-from boursomatic_assets.storage.market_tables import read_features
+from boursomatic_assets.core.recommendations import recommend
+from boursomatic_assets.storage.market_tables import read_features, read_usable_bars
 from boursomatic_assets.storage.recommendations_table import read_recommendations
+from boursomatic_assets.updates.recommending import open_serving, require_active
 from boursomatic_assets_tests.assets.installation import checks_of, metadata_of
 from boursomatic_assets_tests.storage.catalog import run
 
@@ -170,6 +174,23 @@ def test_five_rows_are_what_the_models_text_says_when_it_is_read_by_hand(recomme
     for place, row in enumerate(rows.to_dicts()):
         assert row["confidence"] == pytest.approx(chances[place][CLASS_NAMES.index(row["label"])], rel=1e-9)
         assert row["expected_return_pct"] == pytest.approx(100 * forecasts[place], rel=1e-12)
+
+
+def test_any_session_of_the_past_is_served_to_the_last_bit_as_the_backtest_predicted_it(
+    trained: Installation,
+) -> None:
+    database = trained.database()
+    backtest = pl.read_parquet(trained.artifacts / "assets/predictions.parquet")
+    assert backtest.height > 1000
+    closes = read_usable_bars(database, ["close"])
+    past = (
+        read_features(database)
+        .join(closes, on=["symbol", "session"])
+        .join(backtest, on=["symbol", "session"], how="semi")
+    )
+    served = recommend(past, open_serving(require_active(database)), Profiles()).predictions
+    columns = ["symbol", "session", *PROBABILITIES, "predicted_return"]
+    assert_frame_equal(served.select(columns), backtest.select(columns), check_exact=True)
 
 
 @pytest.mark.parametrize("what", ALTERED)
