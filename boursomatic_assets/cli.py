@@ -1,6 +1,5 @@
 """The command line `boursomatic`: thin, it starts what Dagster offers and says what became of it."""
 
-import shutil
 import sys
 import warnings
 from collections.abc import Mapping
@@ -14,8 +13,8 @@ from boursomatic_assets.commands.dev import dev
 from boursomatic_assets.commands.experiments import experiments
 from boursomatic_assets.commands.explain import explain
 from boursomatic_assets.commands.models import models
-from boursomatic_assets.commands.opening import console, errors
-from boursomatic_assets.commands.recommend import READ, recommend
+from boursomatic_assets.commands.opening import console, errors, program
+from boursomatic_assets.commands.recommend import reading_line, recommend
 from boursomatic_assets.commands.recommendations import recommendations
 from boursomatic_assets.commands.report import report
 from boursomatic_assets.commands.running import run_assets
@@ -152,20 +151,15 @@ def materialize(  # noqa: PLR0913 (each is an option)
         console.print(f"Bundle: {made['path']}", soft_wrap=True)
     if "recommendations" in materialized:
         console.print(made_line(materialized["recommendations"]), soft_wrap=True)
-        console.print(READ, soft_wrap=True)
+        console.print(reading_line(), soft_wrap=True)
     if "report" in materialized:
         console.print(f"Report: {materialized['report']['path']}", soft_wrap=True)
-    console.print(f"Click through it: [bold]{_program()} dev[/bold]", soft_wrap=True)
-    console.print(f'Query the tables: [bold]psql "$({_program()} db url)"[/bold]', soft_wrap=True)
+    console.print(f"Click through it: [bold]{program()} dev[/bold]", soft_wrap=True)
+    console.print(f'Query the tables: [bold]psql "$({program()} db url)"[/bold]', soft_wrap=True)
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _program() -> str:
-    """Name the program as a person would type it: by name where the shell finds it, else by its path."""
-    return "boursomatic" if shutil.which("boursomatic") == sys.argv[0] else sys.argv[0]
 
 
 def _require_files(provider: str | None, path: str | None) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from boursomatic_assets.commands.opening import console, open_database
+from boursomatic_assets.commands.opening import console, open_database, program
 
 
 def explain(
@@ -37,4 +37,4 @@ def explain(
         raise UnknownRecommendationError(message)
     for part in explanation(found[0]):
         console.print(part, soft_wrap=isinstance(part, str))
-    console.print(f"Follow it to its source: [bold]boursomatic trace {found[0]['id']}[/bold]", soft_wrap=True)
+    console.print(f"Follow it to its source: [bold]{program()} trace {found[0]['id']}[/bold]", soft_wrap=True)

@@ -1,5 +1,7 @@
 """The settings and the database that a command works on."""
 
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,6 +14,11 @@ if TYPE_CHECKING:
 
 console = Console()
 errors = Console(stderr=True)
+
+
+def program() -> str:
+    """Name the program as a person would type it: by name where the shell finds it, else by its path."""
+    return "boursomatic" if shutil.which("boursomatic") == sys.argv[0] else sys.argv[0]
 
 
 def open_database() -> "tuple[Settings, Database]":

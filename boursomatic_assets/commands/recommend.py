@@ -4,10 +4,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from boursomatic_assets.commands.opening import console
+from boursomatic_assets.commands.opening import console, program
 from boursomatic_assets.commands.running import run_assets
-
-READ = "Read them: [bold]boursomatic recommendations[/bold]; why: [bold]boursomatic explain SYMBOL[/bold]"
 
 
 def recommend(
@@ -53,4 +51,9 @@ def show_recommendations(metadata: dict[str, Any]) -> None:
         console.print(exclusions_table(metadata["excluded"]))
     console.print(written_line(metadata), soft_wrap=True)
     console.print(f"The strongest, followed back to its bars: {metadata['trace']}", soft_wrap=True, highlight=False)
-    console.print(READ, soft_wrap=True)
+    console.print(reading_line(), soft_wrap=True)
+
+
+def reading_line() -> str:
+    """Say how to read what was recommended."""
+    return f"Read them: [bold]{program()} recommendations[/bold]; why: [bold]{program()} explain SYMBOL[/bold]"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from boursomatic_assets.commands.opening import console, open_database
+from boursomatic_assets.commands.opening import console, open_database, program
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -73,4 +73,4 @@ def _show(rows: "DataFrame", *, filtered: bool) -> None:
             "take all with --csv or --json",
             soft_wrap=True,
         )
-    console.print("Why: [bold]boursomatic explain SYMBOL[/bold]", soft_wrap=True)
+    console.print(f"Why: [bold]{program()} explain SYMBOL[/bold]", soft_wrap=True)

@@ -73,12 +73,12 @@ class Trace:
 
     Attributes
     ----------
-    facts : dict of str to str
+    facts : dict of str to JSON value
         What people know it by: `id`, `symbol`, `session`, `profile`, `label`, `version`, `generated_at` and more.
     root : TraceStep
     """
 
-    facts: dict[str, str]
+    facts: dict[str, Any]
     root: TraceStep
 
     @property

@@ -236,7 +236,7 @@ def calls_table(calls: Sequence[Mapping[str, Any]], count: int = STRONGEST) -> T
     for heading in ("Confidence", "Expected", "Stop", "Target"):
         table.add_column(heading, justify="right")
     for call in calls[:count]:
-        profiles = "all" if len(call["profiles"]) == len(PROFILE_NAMES) else f"from {call['profiles'][0]} on"
+        profiles = "all" if len(call["profiles"]) == len(PROFILE_NAMES) else " & ".join(call["profiles"])
         table.add_row(escape(call["symbol"]), _label(call["label"]), profiles, *_figures(call))
     return table
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.tree import Tree
 
-from boursomatic_assets.core.trace_tree import CHANGED, DIFFERS, GONE, MATCHES, NOT_RECORDED
+from boursomatic_assets.core.trace_tree import CHANGED, DIFFERS, GONE, MATCHES, NOT_RECORDED, shown
 from boursomatic_assets.display.report_page import cell, element, escaped, heading, paragraph
 
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ def trace_page(trace: Trace) -> bytes:
 def _facts(trace: Trace) -> str:
     names = {"version": "Model", "generated_at": "Made (UTC)", "confidence": "Confidence", "id": "Recommendation"}
     pairs = "".join(
-        element("div", element("dt", escaped(name)) + element("dd", escaped(trace.facts[key])))
+        element("div", element("dt", escaped(name)) + element("dd", escaped(shown(trace.facts[key]))))
         for key, name in names.items()
     )
-    return paragraph(trace.facts["justification"], "said") + element("dl", pairs, **{"class": "facts"})
+    return paragraph(shown(trace.facts["justification"]), "said") + element("dl", pairs, **{"class": "facts"})
 
 
 def _verdict(trace: Trace) -> str:

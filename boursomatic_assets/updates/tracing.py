@@ -21,7 +21,6 @@ from boursomatic_assets.core.trace_tree import (
     Trace,
     TraceStep,
     gathered,
-    shown,
     vouched,
 )
 from boursomatic_assets.core.tracing import (
@@ -135,7 +134,7 @@ def trace_recommendation(database: Database, instance: DagsterInstance, recommen
 
 def trace_row(database: Database, instance: DagsterInstance, row: Mapping[str, Any]) -> Trace:
     """Follow a recommendation back, as `choose_recommendation` gives it."""
-    facts = {name: shown(row[name]) for name in _FACTS}
+    facts = {name: _plain(row[name]) for name in _FACTS}
     evidence = Evidence.of(row["snapshot"])
     if isinstance(evidence, str):
         status = DIFFERS if is_of_this_platform(row["snapshot"]) else NOT_RECORDED
@@ -148,6 +147,11 @@ def trace_row(database: Database, instance: DagsterInstance, row: Mapping[str, A
         _writing_run(instance, evidence),
     ]
     return Trace(facts, gathered("recommendation", parts, f"{row['symbol']}, {row['profile']}, {evidence.session}"))
+
+
+def _plain(value: object) -> object:
+    """A value as JSON knows it."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _prediction(instance: DagsterInstance, row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
