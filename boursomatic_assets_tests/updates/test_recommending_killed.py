@@ -6,16 +6,21 @@ import os
 import random
 import signal
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from boursomatic_assets.storage.recommendations_table import Written
+from boursomatic_assets.updates import recommending
 from boursomatic_assets_tests.storage.processes import spawn, wait_until_ready
-from boursomatic_assets_tests.updates.recommendable import fill, record, train
+from boursomatic_assets_tests.updates.recommendable import fill, record, train, update
 
 if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
+
+    import polars as pl
 
     from boursomatic_assets.storage.database import Database
 
@@ -25,50 +30,73 @@ KILLS, SYMBOLS, SEED = 50, 120, 20_180_420
 ROWS = 3 * SYMBOLS
 # Started together, and all waiting before the first of them writes: beside a start a write takes longer.
 PREPARED = 5
-# Everything up to the write, then a word; the profile's volatility tells whose rows they are.
+# Everything up to the write, then a word; the first letters of digest and reason tell whose rows they are. What a
+# write imports is all that is imported: fifty processes that load models would take minutes.
 SCRIPT = """
-from boursomatic_assets.core.experiment import Experiment, Profile, Profiles
-from boursomatic_assets.updates import recommending
-write = recommending.write_recommendations
-def wait_and_write(*arguments):
-    print('ready', flush=True); sys.stdin.readline()
-    written = write(*arguments)
-    print('written', flush=True)
-    return written
-recommending.write_recommendations = wait_and_write
-own = Profile(max_volatility={mark})
-experiment = Experiment(profiles=Profiles(conservative=own, moderate=own, aggressive=own))
-recommending.update_recommendations(Database.open(settings), experiment, {{}}, lambda message: None)
+import polars as pl
+from boursomatic_assets.storage.recommendations_table import write_recommendations
+snapshot = pl.col('features_snapshot').str.replace('"digest":"', '"digest":"{mark} ', literal=True)
+rows = pl.read_parquet('{rows}').with_columns(snapshot, justification=pl.lit('{mark}'))
+database = Database.open(settings)
+print('ready', flush=True); sys.stdin.readline()
+write_recommendations(database, rows, '{version}')
+print('written', flush=True)
 """
 
 
-def active_mark(database: Database) -> tuple[float, int]:
+@dataclass(frozen=True)
+class Writers:
+    """Processes that write the same recommendations, each under a mark of its own."""
+
+    rows: Path
+    version: str
+
+    def start(self, mark: int) -> subprocess.Popen[str]:
+        return spawn(SCRIPT.format(mark=mark, rows=self.rows, version=self.version))
+
+    def seconds_of_a_write(self, mark: int) -> float:
+        """Let a process write to its end."""
+        process = self.start(mark)
+        wait_until_ready(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        started = time.perf_counter()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "written\n"
+        seconds = time.perf_counter() - started
+        process.communicate()
+        return seconds
+
+
+@pytest.fixture
+def writers(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Writers:
+    """What the platform would write of simulated instruments, kept in a file instead."""
+    fill(database, SYMBOLS)
+    row = record(database, tmp_path / "artifacts", train(database))
+    path, written = tmp_path / "rows.parquet", []
+
+    def keep(_database: Database, rows: pl.DataFrame, version: str) -> Written:
+        rows.write_parquet(path)
+        written.append(version)
+        return Written(rows.height, 0, 0)
+
+    monkeypatch.setattr(recommending, "write_recommendations", keep)
+    update(database)
+    assert written == [row.version]
+    return Writers(path, row.version)
+
+
+def active_mark(database: Database) -> tuple[int, int]:
     """Whose rows are active, all of one writer, and how many they are."""
     found = database.read(
-        "SELECT (features_snapshot -> 'profile' ->> 'max_volatility')::double precision AS mark, count(*) AS rows "
-        "FROM recommendations WHERE is_active GROUP BY 1"
+        "SELECT justification::int AS mark, count(*) AS rows, "
+        "left(features_snapshot ->> 'digest', length(justification))::int AS digest FROM recommendations WHERE is_active GROUP BY 1, 3"
     )
     assert found.height == 1
-    return found.row(0)  # type: ignore[return-value]
-
-
-def start(mark: float) -> subprocess.Popen[str]:
-    return spawn(SCRIPT.format(mark=mark))
-
-
-def seconds_of_a_write(mark: float) -> float:
-    """Let a process write to its end."""
-    process = start(mark)
-    wait_until_ready(process)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    started = time.perf_counter()
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert process.stdout.readline() == "written\n"
-    seconds = time.perf_counter() - started
-    process.communicate()
-    return seconds
+    mark, rows, digest = found.row(0)
+    assert mark == digest
+    return mark, rows
 
 
 def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
@@ -82,18 +110,16 @@ def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
 
 
 def test_killed_at_fifty_random_moments_of_the_write_the_old_set_is_active_or_the_new_one(
-    database: Database, tmp_path: Path
+    database: Database, writers: Writers
 ) -> None:
-    fill(database, SYMBOLS)
-    record(database, tmp_path / "artifacts", train(database))
     # The first only inserts; the second archives what is there, as those do that will be killed.
-    seconds_of_a_write(1.0)
-    whole = seconds_of_a_write(1.5)
-    assert active_mark(database) == (1.5, ROWS)
+    writers.seconds_of_a_write(100)
+    whole = writers.seconds_of_a_write(101)
+    assert active_mark(database) == (101, ROWS)
     moments, outcomes = random.Random(SEED), []  # noqa: S311 (moments, not secrets)
     for batch in range(KILLS // PREPARED):
-        marks = [2 + batch + place / 10 for place in range(PREPARED)]
-        processes = [start(mark) for mark in marks]
+        marks = [200 + batch * PREPARED + place for place in range(PREPARED)]
+        processes = [writers.start(mark) for mark in marks]
         for process in processes:
             wait_until_ready(process)
         for mark, process in zip(marks, processes, strict=True):
