@@ -91,7 +91,8 @@ def active_mark(database: Database) -> tuple[int, int]:
     """Whose rows are active, all of one writer, and how many they are."""
     found = database.read(
         "SELECT justification::int AS mark, count(*) AS rows, "
-        "left(features_snapshot ->> 'digest', length(justification))::int AS digest FROM recommendations WHERE is_active GROUP BY 1, 3"
+        "left(features_snapshot ->> 'digest', length(justification))::int AS digest "
+        "FROM recommendations WHERE is_active GROUP BY 1, 3"
     )
     assert found.height == 1
     mark, rows, digest = found.row(0)
