@@ -221,7 +221,7 @@ def _known_assets() -> list[str]:
 
 
 @app.command()
-def bench(
+def bench(  # noqa: PLR0913 (each is an option)
     *,
     provider: Provider = None,
     path: Path = None,
@@ -234,6 +234,12 @@ def bench(
         ),
     ] = False,
     null_panels: Annotated[int, typer.Option(min=0, help="Panels with nothing to find, for --proofs.")] = 200,
+    instruments: Annotated[
+        list[int],
+        typer.Option(
+            "--instruments", min=1, help="How many simulated instruments to recommend on; may come twice."
+        ),
+    ] = [505, 10_000],  # noqa: B006 (typer copies it)
     signal_panels: Annotated[int, typer.Option(min=0, help="Panels with a signal, for --proofs.")] = 20,
 ) -> None:
     """Measure each stage (seconds, rows a second, peak memory) and LightGBM alone, in a home of its own."""
@@ -248,7 +254,7 @@ def bench(
     else:
         from boursomatic_assets.bench.stages import run_benchmark
 
-        run_benchmark(console, provider or settings.provider, path or settings.provider_path)
+        run_benchmark(console, provider or settings.provider, path or settings.provider_path, instruments)
 
 
 def main() -> None:

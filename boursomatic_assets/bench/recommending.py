@@ -34,6 +34,8 @@ from boursomatic_assets.updates.features import update_features
 from boursomatic_assets.updates.recommending import update_recommendations
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from boursomatic_assets.bench.stopwatch import Stopwatch
@@ -52,9 +54,9 @@ def stage_name(instruments: int) -> str:
     return f"recommendations: {instruments:,} instruments"
 
 
-def measure_recommendations(watch: Stopwatch) -> None:
-    """Measure each size once, in a home and a process of its own, so that its memory is its own too."""
-    for instruments in BOUNDS:
+def measure_recommendations(watch: Stopwatch, sizes: Sequence[int]) -> None:
+    """Measure each number of instruments once, in a home and a process of its own: its memory is its own too."""
+    for instruments in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-") as home:
             inherited = {
                 name: own for name, own in os.environ.items() if name not in {"DATABASE_URL", "ARTIFACTS_DIR"}
@@ -118,8 +120,9 @@ def measure() -> None:
 
 
 def print_verdicts(console: Console, watch: Stopwatch) -> None:
-    """Say what each size took beside what is promised."""
-    for instruments, (bound, memory) in BOUNDS.items():
+    """Say what each size took for which something is promised."""
+    measured = {size: promise for size, promise in BOUNDS.items() if stage_name(size) in watch.stages}
+    for instruments, (bound, memory) in measured.items():
         seconds, _, peak = watch.stages[stage_name(instruments)]
         used = f", {peak / GIGABYTE:.2f} GB" if memory else ""
         promised = f" and {memory} GB" if memory else ""

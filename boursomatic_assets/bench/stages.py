@@ -43,6 +43,8 @@ from boursomatic_assets.updates.bars import survey, take_all
 from boursomatic_assets.updates.features import update_features
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from boursomatic_assets.core.splits import Split
@@ -56,7 +58,7 @@ FLOOR_OF_FOLDS = "floor of the folds: LightGBM alone, both models"
 FOLDS = "walk-forward: all folds"
 
 
-def run_benchmark(console: Console, provider: str, path: str | None) -> None:
+def run_benchmark(console: Console, provider: str, path: str | None, sizes: Sequence[int]) -> None:
     """Measure every stage once on one source of prices, in a temporary home, and print the table.
 
     Parameters
@@ -65,6 +67,8 @@ def run_benchmark(console: Console, provider: str, path: str | None) -> None:
     provider : str
     path : str or None
         For the provider `files`.
+    sizes : sequence of int
+        Numbers of simulated instruments to recommend on.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         environment = {
@@ -81,7 +85,7 @@ def run_benchmark(console: Console, provider: str, path: str | None) -> None:
             with console.status("measuring whole processes"):
                 _measure_processes(watch, rows, environment)
             with console.status("measuring recommendations"):
-                recommending.measure_recommendations(watch)
+                recommending.measure_recommendations(watch, sizes)
         finally:
             stop(settings)
     console.print(_table(watch, provider_for(settings).description))
