@@ -129,6 +129,19 @@ def test_every_alarm_on_real_prices_has_its_date(us_market: tuple[dict[str, Any]
 
 
 @pytest.mark.slow
+def test_a_market_that_falls_is_drift() -> None:
+    rows = features_of(real_bars("europe"))
+    from_2003 = rows.filter(pl.col("session").is_between(date(2003, 1, 1), date(2008, 12, 31)))
+    learned = sum(day < date(2007, 1, 1) for day in sessions_of(from_2003))
+    reference, later = cut(from_2003, learned)
+    scan = scan_drift(reference, predicted(later))
+    found = episodes(scan)
+    assert len(found) <= 6 * scan.height / 252
+    # the fall of January 2008
+    assert any(date(2008, 1, 8) <= each.first <= date(2008, 1, 31) for each in found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("feature", FEATURE_NAMES)
 @pytest.mark.parametrize("fault", COLUMN_FAULTS)
 def test_a_fault_in_real_prices_is_caught_within_five_sessions(
