@@ -22,6 +22,7 @@
         ├── DatabaseUnreachableError (ConnectionError)
         ├── SchemaVersionError (RuntimeError)     a schema older or newer than this program
         ├── RowsBreakRuleError (ValueError)       existing rows that a new rule would forbid
+        ├── ActiveModelChangedError (RuntimeError) another version became active since a decision about one
         ├── ArtifactWriteError (OSError)          a folder read-only, a disk full
         ├── MissingArtifactError (LookupError)    an asset or a bundle that was never stored
         └── TamperedArtifactError (ValueError)    bytes that are not the ones recorded
@@ -117,6 +118,10 @@ class SchemaVersionError(StorageError, RuntimeError):
 
 class RowsBreakRuleError(StorageError, ValueError):
     """Existing rows would break a rule that the migration adds."""
+
+
+class ActiveModelChangedError(StorageError, RuntimeError):
+    """Another version has become the active one since a decision was made about the one before."""
 
 
 class ArtifactWriteError(StorageError, OSError):

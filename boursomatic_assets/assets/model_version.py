@@ -1,5 +1,7 @@
-"""The record of a training: a bundle that anyone can verify, and the row that makes it the active model."""
+"""The record of a training: a bundle that anyone can verify, and a row that becomes the active one or not."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,18 +20,31 @@ from boursomatic_assets.assets import (
     splits,
 )
 from boursomatic_assets.core import model_version as core
-from boursomatic_assets.core.market_data import fingerprint
+from boursomatic_assets.core import promotion
+from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.market_data import PANEL_KEY, fingerprint
 from boursomatic_assets.core.model_version import build_bundle, sha256
 from boursomatic_assets.core.models import FittedModel
+from boursomatic_assets.core.promotion import Contender, Decision, Unscored, decide, last_label_end
+from boursomatic_assets.core.splits import Split, split_panel
 from boursomatic_assets.display.metadata import markdown_table
-from boursomatic_assets.errors import TamperedArtifactError
+from boursomatic_assets.display.promotion import comparison_table, plotted
+from boursomatic_assets.errors import (
+    ActiveModelChangedError,
+    ConfigurationError,
+    MissingArtifactError,
+    ModelMismatchError,
+    TamperedArtifactError,
+)
 from boursomatic_assets.storage.artifacts import remove_folder
+from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instance import (
     outdated_inputs,
     recorded_data_version,
     recorded_metadata,
     unmet_checks,
 )
+from boursomatic_assets.storage.market_tables import read_features
 from boursomatic_assets.storage.model_store import (
     code_revision,
     open_bundle,
@@ -37,9 +52,10 @@ from boursomatic_assets.storage.model_store import (
     require_digests,
     save_bundle,
 )
-from boursomatic_assets.storage.model_table import ModelRow, active_version, active_versions, record_active
+from boursomatic_assets.storage.model_table import ModelRow, active_version, active_versions, record_version
+from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.snapshots import save_snapshot
+from boursomatic_assets.storage.snapshots import keep_snapshot, save_snapshot
 from boursomatic_assets.storage.trials_table import closes_version, name_version
 
 # Dagster's blocking checks stop what follows in their own run only; these must have passed whatever the run.
@@ -87,7 +103,7 @@ _MADE_FROM = {
     group_name="model_version",
     kinds={"postgres", "lightgbm"},
     owners=OWNERS,
-    code_version=code_version(core),
+    code_version=code_version(core, promotion),
 )
 def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     context: dg.AssetExecutionContext,
@@ -100,18 +116,22 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.MaterializeResult[None]:
-    """A verified bundle of both models with everything known about them, recorded as the one active version.
+    """A verified bundle of both models with everything known about them: the active version, unless it is worse.
 
+    Both the new version and the active one are scored on the sessions that neither has learned from; `gate` says
+    what was decided and why. One that is refused is recorded and kept, and the active one stays.
     Refuses to record anything while a check that must hold does not.
     """
     evidence = _evidence(context, classifier, regressor, labels)
     settings, trained_at = experiment.value(), datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    split, snapshot = split_panel(labels, settings), save_snapshot(platform.artifacts(), labels)
     provenance: dict[str, Any] = {
         "trained_at": f"{trained_at.isoformat()}Z",
         "experiment": settings.model_dump(mode="json"),
         "params_hash": settings.params_hash,
         "training_data": evidence,
-        "snapshot": save_snapshot(platform.artifacts(), labels).to_json(),
+        "learned_until": str(last_label_end(split.train, split.validation)),
+        "snapshot": snapshot.to_json(),
         "threshold": {name: threshold[name] for name in ("tau", "reason", "temperature")},
         "universe": labels["symbol"].unique().sort().to_list(),
         "code": code_revision(),
@@ -127,7 +147,16 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     )
     row = ModelRow(version, trained_at, settings.params_hash, metrics, str(folder), digest)
     try:
-        before = record_active(platform.database(), row)
+        decision = _decide_and_record(
+            platform.database(),
+            row,
+            split,
+            labels,
+            settings,
+            who=f"run {context.run.run_id}",
+            # Pruned since, as no bundle had named it yet: this one does.
+            beforehand=lambda: keep_snapshot(platform.artifacts(), snapshot, labels),
+        )
     except BaseException:
         remove_folder(folder)
         raise
@@ -135,7 +164,11 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     return dg.MaterializeResult(
         metadata={
             "version": version,
-            "replaces": before or "nothing: it is the first",
+            "promoted": decision.promoted,
+            "gate": decision.reason,
+            "replaces": _replaced(decision),
+            **plotted(decision.figures),
+            **_comparison(decision),
             "params_hash": settings.params_hash,
             "manifest_sha256": digest,
             "path": dg.MetadataValue.path(str(folder)),
@@ -147,6 +180,71 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
             "code": dg.MetadataValue.json({**code_revision(), **package_versions()}),
         },
         data_version=dg.DataVersion(sha256((digest + version).encode())),
+    )
+
+
+def _decide_and_record(  # noqa: PLR0913 (what is decided on, and how it is recorded)
+    database: Database,
+    row: ModelRow,
+    split: Split,
+    labels: pl.DataFrame,
+    experiment: Experiment,
+    *,
+    who: str,
+    beforehand: Callable[[], object],
+) -> Decision:
+    """Hold a version against the active one, and record it with what was decided."""
+    # As it was stored: what is judged is what will be served.
+    challenger = Contender.of(open_bundle(row.model_path, row.manifest_sha256), labels)
+    champion = _champion(active_version(database), labels)
+    rows = _with_columns(database, split.test, challenger, champion)
+    decision = decide(challenger, champion, rows, experiment)
+    decided = replace(row, is_active=decision.promoted, gate=decision.to_json())
+    try:
+        record_version(
+            database, decided, who=who, why=decision.reason, champion=decision.champion, beforehand=beforehand
+        )
+    except ActiveModelChangedError:
+        # Somebody has activated another one meanwhile: it is held against that one.
+        return _decide_and_record(database, row, split, labels, experiment, who=who, beforehand=beforehand)
+    return decision
+
+
+def _champion(active: ModelRow | None, labels: pl.DataFrame) -> Contender | Unscored | None:
+    if active is None:
+        return None
+    if active.manifest_sha256 is None:
+        return Unscored(active.version, "another program recorded it, without a bundle of this one")
+    try:
+        return Contender.of(open_bundle(active.model_path, active.manifest_sha256), labels)
+    except (MissingArtifactError, TamperedArtifactError, ModelMismatchError, ConfigurationError) as error:
+        # What cannot be scored cannot be served either.
+        return Unscored(active.version, str(error).splitlines()[0].rstrip("."))
+
+
+def _with_columns(
+    database: Database, test_set: pl.DataFrame, challenger: Contender, champion: Contender | Unscored | None
+) -> pl.DataFrame:
+    """The test set with the features that only the champion reads."""
+    columns = [*challenger.columns, *(champion.columns if isinstance(champion, Contender) else [])]
+    missing = sorted(set(columns) - set(test_set.columns))
+    if not missing:
+        return test_set
+    part = Part(symbols=test_set["symbol"].unique().sort().to_list(), since=test_set["session"].min())  # type: ignore[arg-type]
+    return test_set.join(read_features(database, missing, part), on=PANEL_KEY, how="left")
+
+
+def _replaced(decision: Decision) -> str:
+    if not decision.promoted:
+        return f"nothing: {decision.champion} stays the active one"
+    return decision.champion or "nothing: it is the first"
+
+
+def _comparison(decision: Decision) -> dict[str, dg.MetadataValue]:
+    return (
+        {"gate_figures": dg.MetadataValue.md(markdown_table(comparison_table(decision.figures)))}
+        if (decision.sessions)
+        else {}
     )
 
 

@@ -1,12 +1,22 @@
-"""The commands `boursomatic models`: which versions were recorded."""
+"""The commands `boursomatic models`: which versions there are, which one is active, and what may go."""
 
-from typing import Annotated
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from boursomatic_assets.commands.opening import console, open_database
 
-models = typer.Typer(help="Model versions that were recorded.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from boursomatic_assets.storage.model_table import ModelRow
+
+models = typer.Typer(
+    help="Model versions: which there are, which one is active, and which bundles may go.", no_args_is_help=True
+)
+Version = Annotated[str, typer.Argument(help="As `boursomatic models list` shows it.", show_default=False)]
+Why = Annotated[str, typer.Option("--why", help="For the log: why it is done.", show_default=False)]
+NOT_SAID = "not said"
 
 
 @models.command("list")
@@ -25,3 +35,125 @@ def list_models(
             console.print(f"Active bundle: {row.model_path}", soft_wrap=True)
     else:
         console.print("No model version yet: [bold]boursomatic materialize[/bold]")
+
+
+@models.command()
+def show(
+    version: Version,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+) -> None:
+    """Show a version: what the gate decided on it and why, and what was done with it since."""
+    from boursomatic_assets.display.terminal import version_report
+    from boursomatic_assets.errors import MissingArtifactError
+    from boursomatic_assets.storage.model_events import list_events
+    from boursomatic_assets.storage.model_table import find_version
+
+    _, database = open_database()
+    row = find_version(database, version)
+    if row is None:
+        message = f"there is no version {version!r}; see what there is: boursomatic models list"
+        raise MissingArtifactError(message)
+    events = list_events(database, version)
+    if as_json:
+        found = {**asdict(row), "events": [asdict(event) for event in events]}
+        # Unwrapped and without colours, for a program to read.
+        typer.echo(json.dumps(found, indent=2, default=str, allow_nan=False))
+        return
+    for shown in version_report(row, events):
+        console.print(shown, soft_wrap=True)
+
+
+@models.command()
+def activate(version: Version, *, why: Why = NOT_SAID) -> None:
+    """Make a recorded version the active one, whatever the gate said of it.
+
+    Its bundle is verified before; recommendations are made by it from the next time on. For example:
+
+      boursomatic models activate 20260102_030405_abcdef --why "the newest one knows nothing of the crash"
+    """
+    from boursomatic_assets.storage.model_table import activate as make_active
+
+    _, database = open_database()
+    before = make_active(database, version, who=_login(), why=why, inspect=_require_servable)
+    if before == version:
+        console.print(f"{version} is the active version already; nothing was changed.", soft_wrap=True)
+    else:
+        _say_active(version, before)
+
+
+@models.command()
+def rollback(*, why: Why = NOT_SAID) -> None:
+    """Go back to the version that was active before the active one; twice goes back two versions."""
+    from boursomatic_assets.storage.model_table import rollback as go_back
+
+    _, database = open_database()
+    before, version = go_back(database, who=_login(), why=why, inspect=_require_servable)
+    _say_active(version, before)
+
+
+@models.command()
+def prune(
+    *,
+    keep: Annotated[int, typer.Option(min=0, help="How many of the newest bundles stay.")] = 10,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, it is only said what would go.")] = False,
+) -> None:
+    """Remove bundles of versions that were never active, and training panels that only they name.
+
+    The newest bundles stay, and those of all versions that were ever active. Rows of the database always stay.
+    """
+    from upath import UPath
+
+    from boursomatic_assets.storage.retention import prune as remove_unused
+
+    settings, database = open_database()
+    pruned = remove_unused(database, UPath(settings.artifacts_dir), keep, who=_login(), remove=yes)
+    for version in pruned.versions:
+        console.print(f"bundle    {version}", highlight=False)
+    for name in pruned.snapshots:
+        console.print(f"snapshot  {name}", highlight=False, soft_wrap=True)
+    counted = (
+        f"{_counted(len(pruned.versions), 'bundle')} and {_counted(len(pruned.snapshots), 'snapshot')}, "
+        f"{pruned.bytes / 1e6:,.1f} MB"
+    )
+    if not (pruned.versions or pruned.snapshots):
+        console.print("Nothing to remove.")
+    elif yes:
+        console.print(f"Removed {counted}.")
+    else:
+        console.print(
+            f"Would remove {counted}. To do it: [bold]boursomatic models prune --keep {keep} --yes[/bold]"
+        )
+
+
+def _require_servable(row: "ModelRow") -> None:
+    """Raise unless the version's bundle is whole and can be served."""
+    from boursomatic_assets.core.serving import Serving
+    from boursomatic_assets.errors import MissingArtifactError
+    from boursomatic_assets.storage.model_store import open_bundle
+
+    if not row.model_path:
+        message = f"version {row.version} has no bundle: another program recorded it. Nothing was changed"
+        raise MissingArtifactError(message)
+    Serving.of(open_bundle(row.model_path, row.manifest_sha256))
+
+
+def _login() -> str:
+    """Who is asking, by the name that the machine knows."""
+    import getpass
+    import socket
+
+    try:
+        login = getpass.getuser()
+    except (OSError, KeyError):
+        # In a container there may be a number without a name.
+        login = "somebody"
+    return f"{login}@{socket.gethostname()}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _say_active(version: str, before: str | None) -> None:
+    console.print(f"Active model version: [bold green]{version}[/bold green] (before: {before or 'none'})")

@@ -112,6 +112,21 @@ class Profiles(BaseModel):
         return [(name, getattr(self, name)) for name in PROFILE_NAMES]
 
 
+class Promotion(BaseModel):
+    """When a newly trained version takes the place of the active one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mode: str = Field(
+        "gate",
+        pattern="^(gate|always|never)$",
+        description="gate: if it is not worse on the same sessions; always; never: only a person activates it.",
+    )
+    margin: float = Field(
+        0.005, ge=0, description="Log loss, in nats, by which it may at most be worse, with 95 % certainty."
+    )
+
+
 class Experiment(BaseModel):
     """One complete description of how bars become a judged model. Equal descriptions give equal models."""
 
@@ -140,6 +155,7 @@ class Experiment(BaseModel):
     language: str = Field(
         "en", pattern="^(en|fr)$", description="Language of the justification in the table: en or fr."
     )
+    promotion: Promotion = Field(Promotion(), description="When a new version takes the active one's place.")
 
     @model_validator(mode="after")
     def _thresholds_and_fractions_leave_room(self) -> Self:
@@ -193,7 +209,8 @@ class Experiment(BaseModel):
     def params_hash(self) -> str:
         """Hash all that shapes a model and its figures: SHA-256 as 64 hexadecimal digits.
 
-        Profiles and language, which only say what is made of a model, are left out: another stop is no other trial.
+        Profiles, language and promotion, which only say what is made of a model, are left out: another stop is no
+        other trial.
         """
         return self.fingerprint_for("model_version")
 
@@ -202,7 +219,7 @@ _LABELS = ("lookback_days", "features", "horizon", "buy_threshold", "sell_thresh
 _SETS = (*_LABELS, "train_fraction", "validation_fraction", "embargo")
 _MODELS = (*_SETS, "classifier", "regressor", "seed")
 # What is made of a model's probabilities afterwards changes nothing that is trained or judged.
-_SERVED = ("profiles", "language")
+_SERVED = ("profiles", "language", "promotion")
 _WHOLE = tuple(name for name in Experiment.model_fields if name not in _SERVED)
 # What is found out on the three sets; how the folds lie changes none of it.
 _JUDGED = tuple(name for name in _WHOLE if name != "walk_forward")

@@ -137,6 +137,32 @@ def overlap_test(values: np.ndarray, overlap: int, lag: int, null: float = 0.0) 
     return _tested(value, value - null, error, _reference(len(values), overlap, lag))
 
 
+def upper_bound(values: np.ndarray, overlap: int, lag: int) -> float:
+    """Value below which a mean of overlapping observations lies with 95 % certainty.
+
+    Parameters
+    ----------
+    values, overlap, lag
+        As in `overlap_test`.
+
+    Returns
+    -------
+    float
+        One-sided: that the mean is at or above it would be rejected at 5 %. The mean itself where the values do not
+        vary; NaN for fewer than `overlap` + 2 of them.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    _require_finite(values)
+    if len(values) < overlap + 2:
+        return float("nan")
+    value = float(values.mean())
+    if values.max() == values.min():
+        return value
+    # Both tails of twice 5 % lie as far out as one of 5 %.
+    width = np.quantile(_reference(len(values), overlap, lag), 2 * CONFIDENCE - 1)
+    return value + float(width) * newey_west_error(values, lag)
+
+
 def ratio_test(
     numerators: np.ndarray, denominators: np.ndarray, overlap: int, lag: int, null: float = 1.0
 ) -> MeanTest:

@@ -11,12 +11,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from boursomatic_assets.display.promotion import comparison_table
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from dagster import DagsterInstance, EventLogEntry
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
+    from boursomatic_assets.storage.model_events import ModelEvent
     from boursomatic_assets.storage.model_table import ModelRow
 
 POLL_SECONDS = 0.3
@@ -156,14 +159,64 @@ def metrics_table(figures: Mapping[str, Any]) -> Table:
 def versions_table(rows: Sequence[ModelRow]) -> Table:
     """Model versions, the newest first."""
     title = "Model versions (named by their training time, UTC; figures of the test set)"
-    table = Table("Version", "Active", "Experiment", title=title, title_justify="left")
+    table = Table("Version", "Active", "Gate", "Experiment", title=title, title_justify="left")
     for heading in ("Accuracy", "Baseline", "Sharpe"):
         table.add_column(heading, justify="right")
     names = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")
     for row in rows:
         figures = row.metrics if isinstance(row.metrics, dict) else {}
         active = "[green]yes[/green]" if row.is_active else ""
-        table.add_row(row.version, active, row.params_hash[:8], *(_figure(figures.get(name)) for name in names))
+        decided = _decided(row)
+        table.add_row(
+            row.version, active, decided, row.params_hash[:8], *(_figure(figures.get(name)) for name in names)
+        )
+    return table
+
+
+def _decided(row: ModelRow) -> str:
+    if row.gate is None:
+        return ""
+    return "promoted" if row.gate["promoted"] else "[yellow]refused[/yellow]"
+
+
+def version_report(row: ModelRow, events: Sequence[ModelEvent]) -> list[RenderableType]:
+    """A version: what it is, what the gate decided on it and what it compared, and what was done with it since."""
+    facts = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("Version", row.version),
+        ("Active", "yes" if row.is_active else "no"),
+        ("Trained at", f"{row.trained_at} UTC"),
+        ("Experiment", row.params_hash),
+        ("Bundle", row.model_path or "none"),
+        ("Manifest", row.manifest_sha256 or "not recorded"),
+        ("Gate", row.gate["reason"] if row.gate else "no decision is recorded"),
+    ):
+        facts.add_row(name, escape(value))
+    shown: list[RenderableType] = [facts]
+    if row.gate and row.gate["sessions"]:
+        shown.append(_comparison(row.gate["figures"]))
+    if events:
+        shown.append(_events_table(events))
+    return shown
+
+
+def _comparison(figures: Mapping[str, Any]) -> Table:
+    span = f"{figures['sessions']} sessions, {figures['first_session']} to {figures['last_session']}"
+    table = Table("Figure", title=f"What the gate compared ({span})", title_justify="left")
+    for heading in ("New", "Active then", "Difference", "From", "To (95 %)", "At most (95 %)"):
+        table.add_column(heading, justify="right")
+    for title, *numbers in comparison_table(figures).iter_rows():
+        table.add_row(title, *("" if number is None else f"{number:.4f}" for number in numbers))
+    return table
+
+
+def _events_table(events: Sequence[ModelEvent]) -> Table:
+    table = Table(
+        "At (UTC)", "Event", "From", "To", "Who", "Why", title="What was done with it", title_justify="left"
+    )
+    for event in events:
+        names = (event.version_from or "", event.version_to or "", event.who, event.why)
+        table.add_row(f"{event.at:%Y-%m-%d %H:%M:%S}", event.event, *map(escape, names))
     return table
 
 

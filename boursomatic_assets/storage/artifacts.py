@@ -17,6 +17,8 @@ from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DISCARDED = ".discarded"
+
 
 def write_whole(path: UPath, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, and a crash leaves one of the two.
@@ -106,6 +108,42 @@ def remove_folder(folder: UPath) -> None:
     else:
         with contextlib.suppress(OSError):
             folder.fs.rm(folder.path, recursive=True)
+
+
+def folder_bytes(folder: UPath) -> int:
+    """Size of the files of a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def discard(path: UPath) -> None:
+    """Remove a file or a folder for good; a local folder is gone from under its name at once.
+
+    Raises
+    ------
+    ArtifactWriteError
+        If it cannot be removed.
+    """
+    try:
+        if not path.is_dir():
+            path.unlink()
+        elif _is_local(path):
+            # Removed file by file under its name, it would be half a folder meanwhile, and after a crash for good.
+            local = Path(path.path)
+            hidden = local.with_name(f".{local.name}.{secrets.token_hex(4)}{DISCARDED}")
+            local.rename(hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+        else:
+            path.fs.rm(path.path, recursive=True)
+    except OSError as error:
+        message = f"{path} cannot be removed: {error.strerror or error}"
+        raise ArtifactWriteError(message) from error
+
+
+def sweep(folder: UPath) -> None:
+    """Remove what is left of discarded folders in a local folder, where a process died before it was through."""
+    if _is_local(folder):
+        for left in Path(folder.path).glob(f".*{DISCARDED}"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def read_folder(folder: UPath) -> dict[str, bytes]:

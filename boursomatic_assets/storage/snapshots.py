@@ -101,6 +101,12 @@ def save_snapshot(root: UPath, labels: pl.DataFrame) -> Snapshot:
     return Snapshot(name, labels.height, len(content), sha256(content))
 
 
+def keep_snapshot(root: UPath, snapshot: Snapshot, labels: pl.DataFrame) -> None:
+    """Store a panel once more if its snapshot has been removed since `save_snapshot` found it in place."""
+    if not snapshot.path_in(root).exists():
+        save_snapshot(root, labels)
+
+
 def read_snapshot(root: UPath, snapshot: Snapshot) -> pl.DataFrame:
     """Read a stored label panel, once its digest has been compared.
 

@@ -61,4 +61,5 @@ OWN_COLUMNS = {
         "id", "bar_id", "instrument_id", "ts", "o", "h", "l", "c", "v", "interval", "bar_created_at", "operation",
         "changed_at",
     ),
+    "model_events": ("id", "at", "who", "event", "version_from", "version_to", "why", "figures"),
 }  # fmt: skip

@@ -19,6 +19,7 @@ from boursomatic_assets.core.experiment import (
     Experiment,
     Profile,
     Profiles,
+    Promotion,
     WalkForward,
 )
 from boursomatic_assets.core.features import FEATURE_NAMES
@@ -43,9 +44,10 @@ OTHER: dict[str, Any] = {
     "walk_forward": WalkForward(folds=4),
     "profiles": Profiles(moderate=Profile(stop_atr=1.0)),
     "language": "fr",
+    "promotion": Promotion(mode="never"),
 }
 # What is made of a model's probabilities afterwards shapes no asset that is trained or judged.
-JUDGED = set(OTHER) - {"profiles", "language"}
+JUDGED = set(OTHER) - {"profiles", "language", "promotion"}
 OTHER_BOOSTER: dict[str, Any] = {
     "n_estimators": 50,
     "learning_rate": 0.1,
@@ -127,6 +129,7 @@ def test_the_defaults_are_the_products_reference_configuration() -> None:
             "aggressive": profile(0.35, 0.05, 3.0, 4.5),
         },
         "language": "en",
+        "promotion": {"mode": "gate", "margin": 0.005},
     }
 
 
@@ -136,7 +139,7 @@ def test_the_other_values_of_these_tests_cover_every_field() -> None:
 
 
 def test_every_field_says_what_it_means() -> None:
-    models = (Experiment, BoosterParameters, WalkForward, Profile, Profiles)
+    models = (Experiment, BoosterParameters, WalkForward, Profile, Profiles, Promotion)
     assert all(field.description for model in models for field in model.model_fields.values())
 
 
@@ -147,7 +150,7 @@ def test_the_hash_changes_with_every_single_field_that_shapes_a_model(field: str
 
 def test_the_hash_says_nothing_of_what_is_made_of_a_model_afterwards() -> None:
     served = set(Experiment.model_fields) - JUDGED
-    assert served == {"profiles", "language"}
+    assert served == {"profiles", "language", "promotion"}
     assert Experiment(**{field: OTHER[field] for field in served}).params_hash == Experiment().params_hash
 
 
@@ -280,6 +283,9 @@ def test_an_experiment_survives_the_way_through_json() -> None:
         ({"profiles": {"moderate": {"target_atr": -1.0}}}, "profiles.moderate.target_atr"),
         ({"profiles": {"reckless": {}}}, "profiles.reckless"),
         ({"language": "de"}, "language"),
+        ({"promotion": {"mode": "perhaps"}}, "promotion.mode"),
+        ({"promotion": {"margin": -0.001}}, "promotion.margin"),
+        ({"promotion": {"margin": math.inf}}, "promotion.margin"),
         ({"classifier": {"bagging": 1}}, "classifier.bagging"),
         ({"horizons": 20}, "horizons"),
     ],

@@ -21,6 +21,7 @@ from boursomatic_assets.core.inference import (
     overlap_test,
     ratio_test,
     superior_predictive_ability,
+    upper_bound,
 )
 from boursomatic_assets.errors import NonFiniteReturnsError
 
@@ -198,6 +199,33 @@ def test_values_that_are_not_finite_are_named(broken: float) -> None:
 def test_the_reference_cannot_be_changed_by_who_uses_it() -> None:
     first = overlap_test(np.arange(30.0), 5, 4)
     assert overlap_test(np.arange(30.0), 5, 4) == first
+
+
+@given(SERIES)
+def test_a_mean_at_the_upper_bound_would_just_be_rejected_at_one_in_twenty(values: np.ndarray) -> None:
+    assume(np.ptp(values) > 1e-6)
+    bound = upper_bound(values, OVERLAP, LAG)
+    tested = overlap_test(values, OVERLAP, LAG)
+    assume(tested.error > 1e-9)
+    assert tested.value < bound < tested.high
+    # Against "smaller": the values with the other sign, and a null a little above and below the bound.
+    beyond, within = (
+        overlap_test(-values, OVERLAP, LAG, null=-bound - step * tested.error).p_value for step in (0.05, -0.05)
+    )
+    assert beyond < 0.05 < within
+
+
+def test_the_upper_bound_lies_above_the_truth_in_95_of_100_cases() -> None:
+    # 2,000 histories around zero: 5 % of them fall short, give or take 3.5 x sqrt(0.05 x 0.95 / 2000) = 0.017.
+    short = np.mean([upper_bound(row, OVERLAP, LAG) < 0 for row in moving_sums(COUNT, OVERLAP, 2000, seed=9)])
+    assert short == pytest.approx(0.05, abs=0.017)
+
+
+def test_values_that_do_not_vary_are_their_own_upper_bound_and_too_few_have_none() -> None:
+    assert upper_bound(np.full(7, 0.25), OVERLAP, LAG) == 0.25
+    assert math.isnan(upper_bound(np.arange(6.0), OVERLAP, LAG))
+    with pytest.raises(NonFiniteReturnsError):
+        upper_bound(np.array([0.0, math.nan]), 1, 0)
 
 
 def test_ratio_test_is_of_sums_and_not_a_mean_of_ratios() -> None:

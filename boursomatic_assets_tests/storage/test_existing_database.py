@@ -97,7 +97,7 @@ CREATE INDEX ix_recommendations_profile ON recommendations (profile);
 CREATE INDEX ix_recommendations_is_active ON recommendations (is_active);
 """
 THEIRS = ("instruments", "price_bars", "features", "model_versions", "recommendations", "users", "user_settings")
-NEW_COLUMNS = {"instruments": 1, "model_versions": 1, "recommendations": 2}
+NEW_COLUMNS = {"instruments": 1, "model_versions": 2, "recommendations": 2}
 LONG_AGO = "2019-01-02 03:04:05"
 
 
@@ -185,6 +185,7 @@ def test_the_upgrade_touches_no_row_and_only_adds(existing: Database) -> None:
     theirs_extended = {(table, what) for table, what in added if table in THEIRS}
     assert theirs_extended == {
         ("instruments", "currency character varying 3YES"),
+        ("model_versions", "gate json YES"),
         ("model_versions", "manifest_sha256 character varying 64YES"),
         ("recommendations", "session date YES"),
         ("recommendations", "archived_at timestamp without time zone YES"),

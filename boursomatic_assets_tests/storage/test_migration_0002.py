@@ -33,6 +33,7 @@ KEPT = ("instruments", "price_bars", "features", "model_versions", "rejected_bar
 ADDED = {
     "adjustments", "unexplained_jumps", "fetch_rounds", "fetch_results", "feature_state",
     "universe_members", "trials", "recommendation_outcomes", "bar_changes",
+    "model_events",
 }  # fmt: skip
 
 
@@ -62,12 +63,12 @@ def first(settings: Settings) -> Database:
 
 
 def kept_rows(database: Database) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of the tables that were there, without the column that is new, and its version."""
+    """Every row of the tables that were there, without the columns that are new, and its version."""
     found = {}
     for table in KEPT:
         found[table] = rows(
             database,
-            f"SELECT xmin::text, ctid::text, (to_jsonb(t) - 'currency')::text FROM {table} t ORDER BY 2",
+            f"SELECT xmin::text, ctid::text, (to_jsonb(t) - 'currency' - 'gate')::text FROM {table} t ORDER BY 2",
         )
     return found
 

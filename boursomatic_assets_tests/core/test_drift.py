@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from boursomatic_assets.core.drift import (
+    DRIFT_SCHEMA,
+    FALSE_ALARMS,
+    Episode,
+    cause_of,
+    detect_drift,
+    episodes,
+    scan_drift,
+    with_predictions,
+)
+from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.errors import NotEnoughHistoryError
+from boursomatic_assets_tests.core import served
+from boursomatic_assets_tests.core.drifting import (
+    features_of,
+    predicted,
+    real_bars,
+    reference_until,
+    sessions_of,
+    simulated_bars,
+)
+from boursomatic_assets_tests.core.faults import with_doubled_swings, with_fault
+
+COLUMN_FAULTS = ("sign flipped", "unit error x 100", "constant")
+# Onset of a fault after the training panel; the window before is calm in every panel.
+ONSET = 60
+
+
+@pytest.fixture(scope="module")
+def simulated() -> tuple[dict[str, Any], pl.DataFrame]:
+    """Reference of 1,000 sessions, and the rows of the 120 sessions after them with the 24 before."""
+    return cut(features_of(simulated_bars(60, 1140, 0)), 1000)
+
+
+def cut(rows: pl.DataFrame, learned: int) -> tuple[dict[str, Any], pl.DataFrame]:
+    sessions = sessions_of(rows)
+    return reference_until(rows, sessions[learned - 1]), rows.filter(pl.col("session") >= sessions[learned - 24])
+
+
+def caught_after(reference: dict[str, Any], rows: pl.DataFrame, since: date) -> int | None:
+    """Sessions from a fault's beginning to its first alarm; None where five are not enough."""
+    sessions = sessions_of(rows)
+    begun = sessions.index(since)
+    seen = predicted(rows.filter(pl.col("session").is_between(sessions[begun - 24], sessions[begun + 4])))
+    alarmed = scan_drift(reference, seen).filter(pl.col("session") >= since)["alarmed"].to_list()
+    return alarmed.index(True) + 1 if True in alarmed else None
+
+
+def test_the_newest_window_is_told_as_in_a_scan(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+    reference, rows = simulated
+    found, scan = detect_drift(reference, predicted(rows)), scan_drift(reference, predicted(rows))
+    assert found.schema == DRIFT_SCHEMA
+    # eight features with six statistics each, and two of the predictions
+    assert found.height == 8 * 6 + 2
+    assert scan.height == 120
+    last = scan.row(-1, named=True)
+    assert last["alarmed"] == found["alarmed"].any()
+    assert scan.select((pl.col("alarmed") == (pl.col("p_value") <= FALSE_ALARMS)).all()).item()
+    assert last["session"] == rows["session"].max()
+    # what lies before the last 25 sessions does not matter, nor does the order of rows
+    some = rows.filter(pl.col("session") >= sessions_of(rows)[-25]).sample(fraction=1.0, shuffle=True, seed=3)
+    again = detect_drift(reference, predicted(some))
+    assert again["value"].to_list() == pytest.approx(found["value"].to_list())
+
+
+def test_values_from_their_level_on_are_alarms(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+    reference, rows = simulated
+    since = sessions_of(rows)[-3]
+    found = detect_drift(reference, predicted(with_fault(rows, "unit error x 100", "atr_14", since)))
+    assert found["alarmed"].any()
+    assert found.select(((pl.col("value") >= pl.col("level")) == pl.col("alarmed")).all()).item()
+    assert found.filter("alarmed")["p_value"].max() <= FALSE_ALARMS
+    assert found["feature"][0] == "atr_14"
+
+
+@pytest.mark.parametrize("feature", FEATURE_NAMES)
+@pytest.mark.parametrize("fault", COLUMN_FAULTS)
+def test_a_fault_in_a_simulated_panel_is_caught_within_five_sessions(
+    simulated: tuple[dict[str, Any], pl.DataFrame], fault: str, feature: str
+) -> None:
+    reference, rows = simulated
+    since = sessions_of(rows)[24 + ONSET]
+    assert caught_after(reference, with_fault(rows, fault, feature, since), since) is not None
+
+
+def test_doubled_volatility_is_caught_within_five_sessions(
+    simulated: tuple[dict[str, Any], pl.DataFrame],
+) -> None:
+    reference, rows = simulated
+    since = sessions_of(rows)[24 + ONSET]
+    assert caught_after(reference, with_fault(rows, "doubled", "vol_20d", since), since) is not None
+    swings = features_of(with_doubled_swings(simulated_bars(60, 1140, 0), since))
+    assert caught_after(reference, swings.filter(pl.col("session") >= rows["session"].min()), since) is not None
+
+
+@pytest.mark.slow
+def test_panels_without_drift_raise_an_alarm_in_at_most_one_window_of_a_hundred() -> None:
+    alarmed = []
+    for seed in range(20):
+        reference, rows = cut(features_of(simulated_bars(20, 1420, seed)), 1000)
+        alarmed += scan_drift(reference, predicted(rows))["alarmed"].to_list()
+    assert len(alarmed) == 20 * 400
+    assert np.mean(alarmed) <= 0.01
+
+
+@pytest.fixture(scope="module")
+def us_market() -> tuple[dict[str, Any], pl.DataFrame]:
+    """The S&P 500: reference of 865 sessions until August 2016, and the rows after them."""
+    return cut(features_of(real_bars("s&p 500")), 865)
+
+
+@pytest.mark.slow
+def test_every_alarm_on_real_prices_has_its_date(us_market: tuple[dict[str, Any], pl.DataFrame]) -> None:
+    reference, rows = us_market
+    scan = scan_drift(reference, predicted(rows))
+    found = episodes(scan)
+    assert len(found) <= 6 * scan.height / 252
+    # the week after the election of 2016-11-08
+    assert any(date(2016, 11, 9) <= each.first <= date(2016, 11, 18) for each in found)
+
+
+@pytest.mark.slow
+def test_a_market_that_falls_is_drift() -> None:
+    rows = features_of(real_bars("europe"))
+    from_2003 = rows.filter(pl.col("session").is_between(date(2003, 1, 1), date(2008, 12, 31)))
+    learned = sum(day < date(2007, 1, 1) for day in sessions_of(from_2003))
+    reference, later = cut(from_2003, learned)
+    scan = scan_drift(reference, predicted(later))
+    found = episodes(scan)
+    assert len(found) <= 6 * scan.height / 252
+    # the fall of January 2008
+    assert any(date(2008, 1, 8) <= each.first <= date(2008, 1, 31) for each in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feature", FEATURE_NAMES)
+@pytest.mark.parametrize("fault", COLUMN_FAULTS)
+def test_a_fault_in_real_prices_is_caught_within_five_sessions(
+    us_market: tuple[dict[str, Any], pl.DataFrame], fault: str, feature: str
+) -> None:
+    reference, rows = us_market
+    since = sessions_of(rows)[24 + 150]
+    assert caught_after(reference, with_fault(rows, fault, feature, since), since) is not None
+
+
+@pytest.mark.slow
+def test_doubled_volatility_of_real_prices_is_caught_within_five_sessions(
+    us_market: tuple[dict[str, Any], pl.DataFrame],
+) -> None:
+    reference, rows = us_market
+    since = sessions_of(rows)[24 + 150]
+    assert caught_after(reference, with_fault(rows, "doubled", "vol_20d", since), since) is not None
+    swings = features_of(with_doubled_swings(real_bars("s&p 500"), since))
+    assert caught_after(reference, swings.filter(pl.col("session") >= rows["session"].min()), since) is not None
+
+
+def test_features_alone_can_be_compared(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+    reference, rows = simulated
+    assert "predictions" not in detect_drift(reference, rows)["feature"].to_list()
+    without = {**reference, "features": [each for each in reference["features"] if each["name"] == "vol_20d"]}
+    without["rank_correlation"] = {"values": [[0.0, 0.0]], "usual_change": [[1.0, 1.0]]}
+    # without returns there is no test that half of the false alarms go to
+    found, window = detect_drift(without, rows), scan_drift(without, rows).row(-1, named=True)
+    assert found["feature"].unique().to_list() == ["vol_20d"]
+    # Benjamini and Hochberg: the least of six p_1, three p_2, two p_3 ... of six tests
+    ordered = found["p_value"].sort().to_list()
+    assert window["p_value"] == pytest.approx(min(6 / rank * p for rank, p in enumerate(ordered, start=1)))
+    assert window["statistic"] == found["statistic"][0]
+
+
+def test_without_a_history_there_is_no_alarm(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+    reference, rows = simulated
+    unknown = {**reference, "history": []}
+    wrong = predicted(with_fault(rows, "constant", "atr_14", sessions_of(rows)[-4]))
+    found = detect_drift(unknown, wrong)
+    assert not found["alarmed"].any()
+    assert found["level"].null_count() == found["p_value"].null_count() == found.height
+    assert cause_of(found).startswith("There is no alarm level")
+    scan = scan_drift(unknown, wrong)
+    assert scan["p_value"].null_count() == scan.height
+    assert episodes(scan) == []
+
+
+def test_too_few_sessions_are_an_error(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+    reference, rows = simulated
+    with pytest.raises(NotEnoughHistoryError, match="found 24 full sessions"):
+        detect_drift(reference, rows.filter(pl.col("session") >= sessions_of(rows)[-24]))
+
+
+def row_of(**values: object) -> dict[str, object]:
+    usual = {"feature": "ret_1d", "statistic": "spread", "value": 0.5, "level": 0.4, "p_value": 0.001}
+    return {**usual, "alarmed": True, "from_training": 0.6, "partner": None, **values}
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (
+            [row_of(alarmed=False, level=0.75)],
+            "No alarm: the most unusual is spread of ret_1d, 0.5 where 0.75 is an alarm.",
+        ),
+        (
+            [row_of(alarmed=False, level=None)],
+            "No alarm: the most unusual is spread of ret_1d, 0.5 where nothing it has reached is an alarm.",
+        ),
+        (
+            [row_of(feature="rsi_14", statistic="rank_correlation", partner="ret_20d", value=9.0, level=5.0)],
+            (
+                "rsi_14 is not what it was in the sessions before: it goes together with ret_20d in another way "
+                "(rank_correlation 9, alarm from 5)."
+            ),
+        ),
+        (
+            [row_of(), row_of(feature="vol_20d"), row_of(feature="atr_14"), row_of(feature="atr_14")],
+            (
+                "ret_1d is not what it was in the sessions before: instruments spread wider or closer than before "
+                "(spread 0.5, alarm from 0.4); also alarmed: atr_14, vol_20d."
+            ),
+        ),
+    ],
+)
+def test_the_cause_is_one_sentence(rows: list[dict[str, object]], sentence: str) -> None:
+    assert cause_of(pl.DataFrame(rows, schema=DRIFT_SCHEMA)) == sentence
+
+
+def test_consecutive_alarms_are_one_episode() -> None:
+    days = [date(2020, 1, day) for day in range(1, 8)]
+    scan = pl.DataFrame({"session": days, "alarmed": [True, False, True, True, True, False, True]})
+    assert episodes(scan) == [
+        Episode(days[0], days[0], 1),
+        Episode(days[2], days[4], 3),
+        Episode(days[6], days[6], 1),
+    ]
+
+
+def test_predictions_are_those_of_the_classifier() -> None:
+    classifier, _ = served.models()
+    rows = with_predictions(served.newest_rows(), classifier)
+    probabilities = classifier.predict(rows)
+    assert rows["probability_buy"].to_list() == probabilities[:, 0].tolist()
+    names = np.array(["BUY", "HOLD", "SELL"])
+    assert rows["predicted_label"].cast(pl.String).to_list() == names[probabilities.argmax(axis=1)].tolist()
