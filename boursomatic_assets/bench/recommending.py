@@ -27,7 +27,7 @@ from boursomatic_assets.storage import market_tables
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instruments_table import write_instruments
 from boursomatic_assets.storage.model_store import save_bundle
-from boursomatic_assets.storage.model_table import ModelRow, record_active
+from boursomatic_assets.storage.model_table import ModelRow, record_version
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.server import stop
 from boursomatic_assets.updates.features import update_features
@@ -103,7 +103,8 @@ def _record_model(database: Database, settings: Settings, rows: pl.DataFrame, ex
         trained_at,
         lambda version: build_bundle(*models, {}, feature_importance(*models), {"version": version, **provenance}),
     )
-    record_active(database, ModelRow(version, trained_at, experiment.params_hash, {}, str(folder), digest))
+    row = ModelRow(version, trained_at, experiment.params_hash, {}, str(folder), digest)
+    record_version(database, row, who="bench", why="measured", champion=None)
 
 
 def measure() -> None:

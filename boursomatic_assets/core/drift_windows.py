@@ -169,12 +169,14 @@ def _rank_correlations(rows: pl.DataFrame, features: tuple[str, ...], place: np.
     scale = np.sqrt(np.add.reduceat(centred**2, starts, axis=0))
     products = [np.add.reduceat(centred * centred[:, [j]], starts, axis=0) for j in range(len(features))]
     covariance, both = np.stack(products, axis=1), scale[:, : len(features), None] * scale[:, None, :]
-    return np.divide(covariance, both, out=np.zeros_like(covariance), where=both > 0)
+    return np.asarray(np.divide(covariance, both, out=np.zeros_like(covariance), where=both > 0))
 
 
 def correlation_changes(sessions: Sessions) -> np.ndarray:
     """Change of each rank correlation from the baseline to the window, shape (n_windows, n_features, ...)."""
-    return _means(sessions.correlation, WINDOW)[BASELINE:] - _before(_means(sessions.correlation, BASELINE))
+    return np.asarray(
+        _means(sessions.correlation, WINDOW)[BASELINE:] - _before(_means(sessions.correlation, BASELINE))
+    )
 
 
 def feature_statistics(sessions: Sessions, scale: Scale) -> np.ndarray:

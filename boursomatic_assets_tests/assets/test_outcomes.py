@@ -21,7 +21,7 @@ from boursomatic_assets.display.outcomes import NOTHING_YET
 from boursomatic_assets.storage.adjustments_table import add_adjustment
 from boursomatic_assets.storage.instruments_table import write_instruments
 from boursomatic_assets.storage.market_tables import write_bars
-from boursomatic_assets.storage.model_table import ModelRow, record_active
+from boursomatic_assets.storage.model_table import ModelRow, record_version
 from boursomatic_assets.storage.outcomes_table import read_outcomes
 from boursomatic_assets.storage.recommendations_table import read_recommendations, write_recommendations
 from boursomatic_assets.storage.resources import PlatformResource
@@ -82,10 +82,9 @@ def bring(database: Database, bars: pl.DataFrame) -> None:
 
 
 def activate(database: Database) -> None:
-    record_active(
-        database,
-        ModelRow(VERSION, datetime(2024, 6, 1, tzinfo=UTC).replace(tzinfo=None), "hash", {}, "models", "digest"),
-    )
+    trained_at = datetime(2024, 6, 1, tzinfo=UTC).replace(tzinfo=None)
+    row = ModelRow(VERSION, trained_at, "hash", {}, "models", "digest")
+    record_version(database, row, who="test", why="first", champion=None)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from boursomatic_assets.core.simulation import Market, simulate_bars
 from boursomatic_assets.storage.instruments_table import write_instruments
 from boursomatic_assets.storage.market_tables import read_features, read_usable_bars, write_bars
 from boursomatic_assets.storage.model_store import save_bundle
-from boursomatic_assets.storage.model_table import ModelRow, record_active
+from boursomatic_assets.storage.model_table import ModelRow, active_version, record_version
 from boursomatic_assets.storage.recommendations_table import read_recommendations
 from boursomatic_assets.updates.features import update_features
 from boursomatic_assets.updates.recommending import RecommendationUpdate, update_recommendations
@@ -82,7 +82,8 @@ def record(
         lambda version: build_bundle(*models, {}, importance, {"version": version, **manifest}),
     )
     row = ModelRow(version, moment, experiment.params_hash, {}, str(folder), digest)
-    record_active(database, row)
+    active = active_version(database)
+    record_version(database, row, who="test", why="trained", champion=active.version if active else None)
     return row
 
 
