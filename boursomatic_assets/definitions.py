@@ -6,6 +6,7 @@ import dagster as dg
 
 from boursomatic_assets.assets import (
     baselines,
+    drift,
     evaluation,
     features,
     labels,
@@ -34,7 +35,7 @@ from boursomatic_assets.storage.resources import ExperimentResource, PlatformRes
 
 MODULES = [
     market_data, features, labels, splits, models, predictions, baselines, metrics, portfolio, evaluation,
-    walk_forward, report, model_version, recommendations, outcomes,
+    walk_forward, report, model_version, recommendations, outcomes, drift,
 ]  # fmt: skip
 
 # Configured at launch, so that one change in the Launchpad reaches assets and IO managers alike.

@@ -110,6 +110,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     classifier: FittedModel,
     regressor: FittedModel,
     labels: pl.DataFrame,
+    predictions: pl.DataFrame,
     threshold: dict[str, Any],
     metrics: dict[str, Any],
     feature_importance: pl.DataFrame,
@@ -125,6 +126,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     evidence = _evidence(context, classifier, regressor, labels)
     settings, trained_at = experiment.value(), datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     split, snapshot = split_panel(labels, settings), save_snapshot(platform.artifacts(), labels)
+    reference = build_reference(split.train, predictions, settings)
     provenance: dict[str, Any] = {
         "trained_at": f"{trained_at.isoformat()}Z",
         "experiment": settings.model_dump(mode="json"),
@@ -142,7 +144,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
         platform.artifacts(),
         trained_at,
         lambda version: build_bundle(
-            classifier, regressor, metrics, feature_importance, {"version": version, **provenance}
+            classifier, regressor, metrics, feature_importance, {"version": version, **provenance}, reference
         ),
     )
     row = ModelRow(version, trained_at, settings.params_hash, metrics, str(folder), digest)

@@ -27,6 +27,8 @@ BUNDLE_FILES = (
     "metrics.json",
     "feature_importance.csv",
 )
+# What later sessions are compared with; bundles from before it was kept have none.
+REFERENCE = "reference.json"
 TOKEN_DIGITS = 6
 
 
@@ -57,6 +59,7 @@ def build_bundle(
     metrics: Mapping[str, Any],
     importance: pl.DataFrame,
     provenance: Mapping[str, Any],
+    reference: Mapping[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """Lay out a bundle: file name to content, the manifest last.
 
@@ -70,6 +73,8 @@ def build_bundle(
     provenance : mapping
         What the manifest says beside the digests: version, experiment, data fingerprints, code revision,
         package versions.
+    reference : mapping, optional
+        As `build_reference` gives it: `reference.json`.
     """
     contents = (
         classifier.pickled,
@@ -80,6 +85,8 @@ def build_bundle(
         importance.write_csv().encode(),
     )
     files = dict(zip(BUNDLE_FILES, contents, strict=True))
+    if reference is not None:
+        files[REFERENCE] = strict_json(reference)
     manifest = {
         **provenance,
         "feature_names": list(classifier.feature_names),
@@ -122,7 +129,8 @@ class Bundle:
             raise _tampered(MANIFEST, manifest_sha256, found)
         try:
             manifest = json.loads(files[MANIFEST])
-            digests = {name: str(manifest["files"][name]["sha256"]) for name in BUNDLE_FILES}
+            named = [*BUNDLE_FILES, *(name for name in manifest["files"] if name not in BUNDLE_FILES)]
+            digests = {name: str(manifest["files"][name]["sha256"]) for name in named}
         except (ValueError, KeyError, TypeError) as error:
             raise _tampered(MANIFEST, f"that of a manifest of {', '.join(BUNDLE_FILES)}", found) from error
         for name, expected in digests.items():
