@@ -61,4 +61,9 @@ OWN_COLUMNS = {
         "id", "bar_id", "instrument_id", "ts", "o", "h", "l", "c", "v", "interval", "bar_created_at", "operation",
         "changed_at",
     ),
+    "notices": (
+        "id", "key", "kind", "asset", "subject", "text", "details", "awaiting", "times", "created_at",
+        "recovered_at", "delivered", "attempts", "next_attempt_at", "claimed_until", "last_error",
+    ),
+    "noticed_runs": ("instance_id", "event_id", "run_id", "noticed_at"),
 }  # fmt: skip

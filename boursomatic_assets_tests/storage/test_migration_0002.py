@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 KEPT = ("instruments", "price_bars", "features", "model_versions", "rejected_bars")
 ADDED = {
     "adjustments", "unexplained_jumps", "fetch_rounds", "fetch_results", "feature_state",
-    "universe_members", "trials", "recommendation_outcomes", "bar_changes",
+    "universe_members", "trials", "recommendation_outcomes", "bar_changes", "notices", "noticed_runs",
 }  # fmt: skip
 
 

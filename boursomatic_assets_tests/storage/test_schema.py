@@ -161,7 +161,7 @@ def test_an_empty_database_gets_the_tables_of_the_design(database: Database, tab
 
 def test_an_upgrade_creates_only_the_tables_of_the_design_and_the_platforms_own(database: Database) -> None:
     own = {"adjustments", "unexplained_jumps", "fetch_rounds", "fetch_results", "feature_state", "rejected_bars"}
-    own |= {"universe_members", "trials", "recommendation_outcomes", "bar_changes"}
+    own |= {"universe_members", "trials", "recommendation_outcomes", "bar_changes", "notices", "noticed_runs"}
     assert tables(database, "public") == {*COLUMNS, *own, "boursomatic_assets_alembic_version"}
     assert sa.inspect(database.engine).get_view_names(schema="public") == [
         "adjusted_bars",
@@ -219,7 +219,7 @@ def test_one_recommendation_is_active_per_instrument_and_profile(database: Datab
 def test_a_second_upgrade_changes_nothing(fresh: Database) -> None:
     assert schema.upgrade(fresh.engine) is None
     after_first = shape(fresh)
-    assert schema.upgrade(fresh.engine) == "0004"
+    assert schema.upgrade(fresh.engine) == "0005"
     assert shape(fresh) == after_first
 
 
@@ -234,7 +234,7 @@ def test_eight_upgrades_at_once_all_succeed(fresh: Database) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(upgrade, range(8)))
     # One found an empty database, the seven after it found its work.
-    assert sorted(found, key=str) == ["0004"] * 7 + [None]
+    assert sorted(found, key=str) == ["0005"] * 7 + [None]
 
 
 def test_the_newest_migration_is_the_one_the_program_asks_for() -> None:
@@ -245,20 +245,20 @@ def test_the_newest_migration_is_the_one_the_program_asks_for() -> None:
 
 
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(database: Database, settings: Settings) -> None:
-    run(database, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0005'")
+    run(database, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0006'")
     before = shape(database)
-    with pytest.raises(SchemaVersionError, match="0005, newer than this program's 0004"):
+    with pytest.raises(SchemaVersionError, match="0006, newer than this program's 0005"):
         schema.upgrade(database.engine)
-    with pytest.raises(SchemaVersionError, match="0005, newer than this program's 0004"):
+    with pytest.raises(SchemaVersionError, match="0006, newer than this program's 0005"):
         Database.open(settings)
     assert shape(database) == before
-    assert rows(database, f"SELECT version_num FROM {schema.VERSION_TABLE}") == [("0005",)]
+    assert rows(database, f"SELECT version_num FROM {schema.VERSION_TABLE}") == [("0006",)]
 
 
 def test_a_given_database_is_never_upgraded_unasked(settings: Settings, fresh: Database) -> None:
     with pytest.raises(SchemaVersionError, match="boursomatic db upgrade") as caught:
         Database.open(settings)
-    assert "0004" in str(caught.value)
+    assert "0005" in str(caught.value)
     assert "none" in str(caught.value)
     assert shape(fresh) == []
 
