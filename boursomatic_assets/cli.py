@@ -13,6 +13,7 @@ from boursomatic_assets.commands.dev import dev
 from boursomatic_assets.commands.experiments import experiments
 from boursomatic_assets.commands.explain import explain
 from boursomatic_assets.commands.models import models
+from boursomatic_assets.commands.notices import notices
 from boursomatic_assets.commands.opening import console, errors, program
 from boursomatic_assets.commands.recommend import reading_line, recommend
 from boursomatic_assets.commands.recommendations import recommendations
@@ -56,6 +57,7 @@ app.add_typer(universe, name="universe")
 app.add_typer(adjustments, name="adjustments")
 app.add_typer(models, name="models")
 app.add_typer(experiments, name="experiments")
+app.add_typer(notices, name="notices")
 app.add_typer(db, name="db")
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Dagster's log, and the traceback of an error.")]

@@ -23,6 +23,7 @@ from boursomatic_assets.assets import (
     walk_forward,
 )
 from boursomatic_assets.automation.jobs import JOBS
+from boursomatic_assets.automation.notices import NOTICE_SENSORS
 from boursomatic_assets.automation.schedules import SCHEDULES
 from boursomatic_assets.storage.io_managers import (
     FoldIOManager,
@@ -48,6 +49,7 @@ defs = dg.Definitions(
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
     jobs=JOBS,
     schedules=SCHEDULES,
+    sensors=[*NOTICE_SENSORS],
     executor=dg.in_process_executor,
     resources={
         **_shared,

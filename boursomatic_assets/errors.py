@@ -18,6 +18,7 @@
     ├── StaleInputError (RuntimeError)            an input built under another experiment
     ├── ModelMismatchError (ValueError)           a bundle whose models are not what its manifest says
     ├── UnknownRecommendationError (LookupError)  no recommendation of that id, or symbol and session
+    ├── NotDeliveredError (ConnectionError)       a message that its receiver did not take
     └── StorageError
         ├── DatabaseUnreachableError (ConnectionError)
         ├── SchemaVersionError (RuntimeError)     a schema older or newer than this program
@@ -102,6 +103,10 @@ class ModelMismatchError(BoursomaticError, ValueError):
 
 class UnknownRecommendationError(BoursomaticError, LookupError):
     """No recommendation is recorded under that id, or for that symbol and session."""
+
+
+class NotDeliveredError(BoursomaticError, ConnectionError):
+    """A receiver of messages is down, too slow, or refuses."""
 
 
 class StorageError(BoursomaticError):

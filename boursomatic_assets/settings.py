@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from boursomatic_assets.errors import ConfigurationError
 
@@ -16,6 +17,11 @@ DEFAULT_PROVIDER = "sample"
 DEFAULT_MAX_REJECTED_SHARE = 0.01
 DEFAULT_MIN_ARRIVED_SHARE = 0.98
 DEFAULT_OVERLAP_SESSIONS = 5
+DEFAULT_UI_URL = "http://127.0.0.1:3000"
+# The ports for handing in mail: protected once connected, and protected from the first byte.
+SMTP_PORT, SMTPS_PORT = 587, 465
+# A short path, such as /notices, is a word of other texts too.
+_SHORTEST_SECRET_PATH = 16
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,155 @@ class Settings:
             stooq_key=values.get("BOURSOMATIC_STOOQ_KEY") or None,
             exchanges=tuple(filter(None, values.get("BOURSOMATIC_EXCHANGES", "").replace(" ", "").split(","))),
         )
+
+
+@dataclass(frozen=True)
+class MailSettings:
+    """How e-mail is handed in, and to whom it goes.
+
+    Attributes
+    ----------
+    host : str
+    port : int
+    user : str or None
+        None: the server is not logged in to.
+    password : str or None
+        Kept out of `repr`.
+    is_tls_from_start : bool
+        Else the connection is protected by STARTTLS where the server offers it; without that nobody logs in.
+    sender : str
+    to : tuple of str
+    """
+
+    host: str
+    port: int
+    user: str | None
+    password: str | None = field(repr=False)
+    is_tls_from_start: bool
+    sender: str
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NoticeSettings:
+    """Where messages about failures go.
+
+    Attributes
+    ----------
+    ui_url : str
+        `BOURSOMATIC_UI_URL`: the Dagster UI as readers of a message reach it, for links.
+    webhook : str or None
+        `BOURSOMATIC_NOTICE_WEBHOOK`: address that takes JSON, such as a Slack webhook. Kept out of `repr`: who
+        knows it may write there.
+    mail : MailSettings or None
+        `BOURSOMATIC_NOTICE_TO`, addresses separated by commas, and `BOURSOMATIC_SMTP_URL`, as
+        `smtp://USER:PASSWORD@HOST:PORT` or `smtps://…`, or its parts `BOURSOMATIC_SMTP_HOST`, `_PORT`, `_USER` and
+        `_PASSWORD`. `BOURSOMATIC_NOTICE_FROM` names the sender.
+    secrets : tuple of str
+        What must not be in any message: these passwords and addresses, that of the database, and keys of sources.
+        Kept out of `repr`.
+    """
+
+    ui_url: str = DEFAULT_UI_URL
+    webhook: str | None = field(default=None, repr=False)
+    mail: MailSettings | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> NoticeSettings:
+        """Read the settings.
+
+        Parameters
+        ----------
+        environ : mapping of str to str, optional
+            Stands in for `os.environ`.
+
+        Raises
+        ------
+        ConfigurationError
+            If a variable cannot be used, or one is missing beside another. Secrets are not repeated.
+        """
+        values = os.environ if environ is None else environ
+        webhook = values.get("BOURSOMATIC_NOTICE_WEBHOOK") or None
+        if webhook is not None and not _is_web_address(webhook):
+            message = "BOURSOMATIC_NOTICE_WEBHOOK must be an http:// or https:// address; what is there is none"
+            raise ConfigurationError(message)
+        mail = _mail(values)
+        return cls(
+            ui_url=_address(values, "BOURSOMATIC_UI_URL") or DEFAULT_UI_URL,
+            webhook=webhook,
+            mail=mail,
+            secrets=tuple(sorted(_secrets(values, mail))),
+        )
+
+
+def _mail(values: Mapping[str, str]) -> MailSettings | None:
+    to = tuple(filter(None, (part.strip() for part in values.get("BOURSOMATIC_NOTICE_TO", "").split(","))))
+    url = _smtp_url(values.get("BOURSOMATIC_SMTP_URL", ""))
+    host = url.hostname or values.get("BOURSOMATIC_SMTP_HOST") or None
+    if not to and host is None:
+        return None
+    if not to or host is None:
+        message = (
+            "e-mail needs a server and a receiver: set BOURSOMATIC_NOTICE_TO and BOURSOMATIC_SMTP_URL, as "
+            "smtp://USER:PASSWORD@HOST:PORT or smtps://…; found only one of them"
+        )
+        raise ConfigurationError(message)
+    is_tls = url.scheme == "smtps"
+    port = url.port or _count(
+        values, "BOURSOMATIC_SMTP_PORT", meaning="a port", default=SMTPS_PORT if is_tls else SMTP_PORT
+    )
+    user = unquote(url.username or "") or values.get("BOURSOMATIC_SMTP_USER") or None
+    sender = values.get("BOURSOMATIC_NOTICE_FROM") or (user if user and "@" in user else f"boursomatic@{host}")
+    for address in (*to, sender):
+        # A line break would be one more header.
+        if "@" not in address or any(not character.isprintable() for character in address):
+            message = f"BOURSOMATIC_NOTICE_TO and BOURSOMATIC_NOTICE_FROM must be addresses; found {address!r}"
+            raise ConfigurationError(message)
+    password = unquote(url.password or "") or values.get("BOURSOMATIC_SMTP_PASSWORD") or None
+    return MailSettings(host, port, user, password, is_tls, sender, to)
+
+
+def _smtp_url(text: str) -> SplitResult:
+    message = (
+        "BOURSOMATIC_SMTP_URL must be smtp://USER:PASSWORD@HOST:PORT or smtps://…, with special characters of user "
+        "and password as %XX; what is there is not"
+    )
+    try:
+        url = urlsplit(text)
+        is_usable = url.port != 0
+    except ValueError:
+        is_usable = False
+    # What was found may hold the password: it is not repeated.
+    if not is_usable or (text and (url.scheme not in {"smtp", "smtps"} or not url.hostname)):
+        raise ConfigurationError(message) from None
+    return url
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+    except ValueError:
+        return False
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    return is_plain and url.scheme in {"http", "https"} and bool(url.hostname)
+
+
+def _secrets(values: Mapping[str, str], mail: MailSettings | None) -> set[str]:
+    """What must not be read in a message, also as it is written within an address."""
+    found = {values.get("BOURSOMATIC_NOTICE_WEBHOOK"), values.get("BOURSOMATIC_STOOQ_KEY")}
+    found |= {values.get("BOURSOMATIC_SMTP_PASSWORD"), mail.password if mail else None}
+    for name in ("DATABASE_URL", "BOURSOMATIC_SMTP_URL", "BOURSOMATIC_NOTICE_WEBHOOK"):
+        try:
+            url = urlsplit(values.get(name, ""))
+        except ValueError:
+            continue
+        found |= {url.password, unquote(url.password or "")}
+        # A receiver that refuses may repeat what comes after its name, which is the secret of such an address.
+        resource = url.path + (f"?{url.query}" if url.query else "")
+        if name == "BOURSOMATIC_NOTICE_WEBHOOK" and len(resource) >= _SHORTEST_SECRET_PATH:
+            found.add(resource)
+    return {secret for secret in found if secret}
 
 
 def _place(text: str) -> str:

@@ -32,6 +32,8 @@ def dev(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # A start and a run would print some thirty warnings about interfaces that Dagster may change.
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore:Function `,ignore:Class `,ignore:Parameter `"}
+    # Links in notices lead here, unless readers reach the UI by another address.
+    quiet.setdefault("BOURSOMATIC_UI_URL", f"http://{HOST}:{port}")
     child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], start_new_session=True, env=quiet)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     try:

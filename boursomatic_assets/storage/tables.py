@@ -62,4 +62,9 @@ OWN_COLUMNS = {
         "changed_at",
     ),
     "model_events": ("id", "at", "who", "event", "version_from", "version_to", "why", "figures"),
+    "notices": (
+        "id", "key", "kind", "asset", "subject", "text", "details", "awaiting", "times", "created_at",
+        "recovered_at", "delivered", "attempts", "next_attempt_at", "claimed_until", "last_error",
+    ),
+    "noticed_runs": ("instance_id", "event_id", "run_id", "noticed_at"),
 }  # fmt: skip

@@ -33,7 +33,7 @@ KEPT = ("instruments", "price_bars", "features", "model_versions", "rejected_bar
 ADDED = {
     "adjustments", "unexplained_jumps", "fetch_rounds", "fetch_results", "feature_state",
     "universe_members", "trials", "recommendation_outcomes", "bar_changes",
-    "model_events",
+    "model_events", "notices", "noticed_runs",
 }  # fmt: skip
 
 

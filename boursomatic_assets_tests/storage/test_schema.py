@@ -162,7 +162,15 @@ def test_an_empty_database_gets_the_tables_of_the_design(database: Database, tab
 
 def test_an_upgrade_creates_only_the_tables_of_the_design_and_the_platforms_own(database: Database) -> None:
     own = {"adjustments", "unexplained_jumps", "fetch_rounds", "fetch_results", "feature_state", "rejected_bars"}
-    own |= {"universe_members", "trials", "recommendation_outcomes", "bar_changes", "model_events"}
+    own |= {
+        "universe_members",
+        "trials",
+        "recommendation_outcomes",
+        "bar_changes",
+        "model_events",
+        "notices",
+        "noticed_runs",
+    }
     assert tables(database, "public") == {*COLUMNS, *own, "boursomatic_assets_alembic_version"}
     assert sa.inspect(database.engine).get_view_names(schema="public") == [
         "adjusted_bars",
@@ -246,14 +254,14 @@ def test_the_newest_migration_is_the_one_the_program_asks_for() -> None:
 
 
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(database: Database, settings: Settings) -> None:
-    run(database, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0006'")
+    run(database, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0007'")
     before = shape(database)
-    with pytest.raises(SchemaVersionError, match="0006, newer than this program's 0005"):
+    with pytest.raises(SchemaVersionError, match="0007, newer than this program's 0006"):
         schema.upgrade(database.engine)
-    with pytest.raises(SchemaVersionError, match="0006, newer than this program's 0005"):
+    with pytest.raises(SchemaVersionError, match="0007, newer than this program's 0006"):
         Database.open(settings)
     assert shape(database) == before
-    assert rows(database, f"SELECT version_num FROM {schema.VERSION_TABLE}") == [("0006",)]
+    assert rows(database, f"SELECT version_num FROM {schema.VERSION_TABLE}") == [("0007",)]
 
 
 def test_a_given_database_is_never_upgraded_unasked(settings: Settings, fresh: Database) -> None:
