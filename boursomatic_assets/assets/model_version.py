@@ -21,6 +21,7 @@ from boursomatic_assets.assets import (
 )
 from boursomatic_assets.core import model_version as core
 from boursomatic_assets.core import promotion
+from boursomatic_assets.core.drift_reference import build_reference
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.market_data import PANEL_KEY, fingerprint
 from boursomatic_assets.core.model_version import build_bundle, sha256
