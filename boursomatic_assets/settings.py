@@ -16,6 +16,7 @@ DEFAULT_PROVIDER = "sample"
 DEFAULT_MAX_REJECTED_SHARE = 0.01
 DEFAULT_MIN_ARRIVED_SHARE = 0.98
 DEFAULT_OVERLAP_SESSIONS = 5
+DEFAULT_RETRAIN_AFTER = 20
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Settings:
         `BOURSOMATIC_EXCHANGES`: calendars whose instruments network sources are asked for; empty means all.
     stooq_key : str or None
         `BOURSOMATIC_STOOQ_KEY`: API key for Stooq, where it asks for one. Kept out of `repr`.
+    retrain_after : int
+        `BOURSOMATIC_RETRAIN_AFTER`: sessions whose labels must have matured since the last training before the next
+        is started by itself.
     requests_per_second : float or None
         `BOURSOMATIC_REQUESTS_PER_SECOND`: rate limit for each network source; None means the source's own.
     """
@@ -68,6 +72,7 @@ class Settings:
     universe: str | None = None
     min_arrived_share: float = DEFAULT_MIN_ARRIVED_SHARE
     overlap_sessions: int = DEFAULT_OVERLAP_SESSIONS
+    retrain_after: int = DEFAULT_RETRAIN_AFTER
     gateway: str | None = None
     requests_per_second: float | None = None
     exchanges: tuple[str, ...] = ()
@@ -101,6 +106,9 @@ class Settings:
             min_arrived_share=_share(values, "BOURSOMATIC_MIN_ARRIVED_SHARE", DEFAULT_MIN_ARRIVED_SHARE),
             overlap_sessions=_count(
                 values, "BOURSOMATIC_OVERLAP_SESSIONS", meaning="of sessions", default=DEFAULT_OVERLAP_SESSIONS
+            ),
+            retrain_after=_count(
+                values, "BOURSOMATIC_RETRAIN_AFTER", meaning="of sessions", default=DEFAULT_RETRAIN_AFTER
             ),
             gateway=_address(values, "BOURSOMATIC_GATEWAY"),
             requests_per_second=_rate(values, "BOURSOMATIC_REQUESTS_PER_SECOND"),
