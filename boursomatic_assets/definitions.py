@@ -23,6 +23,7 @@ from boursomatic_assets.assets import (
 )
 from boursomatic_assets.automation.jobs import JOBS
 from boursomatic_assets.automation.schedules import SCHEDULES
+from boursomatic_assets.automation.sensors import SENSORS
 from boursomatic_assets.storage.io_managers import (
     FoldIOManager,
     JsonIOManager,
@@ -47,6 +48,7 @@ defs = dg.Definitions(
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
     jobs=JOBS,
     schedules=SCHEDULES,
+    sensors=SENSORS,
     executor=dg.in_process_executor,
     resources={
         **_shared,
