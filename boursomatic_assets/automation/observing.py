@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # Why a run was started, for people, and by which sensor or schedule, for finding it again.
 WHY_TAG, CAUSE_TAG = "boursomatic/why", "boursomatic/cause"
 INPUT_EVENT_POINTER_TAG_PREFIX = "dagster/input_event_pointer"
+# By which Dagster says that it will start a run again, and that it has.
+WILL_RETRY_TAG, RETRIED_BY_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
+RETRIED_WITHIN = timedelta(minutes=10)
 WRITTEN = ("rows_inserted", "rows_updated", "rewritten_rows")
 IN_FLIGHT = [
     DagsterRunStatus.QUEUED,
@@ -126,13 +130,25 @@ def _unmet(instance: DagsterInstance, assets: tuple[str, ...]) -> Iterator[tuple
 
 
 def in_flight(instance: DagsterInstance, asset: str) -> list[DagsterRun]:
-    """Runs, queued or running, that will materialize an asset and have not yet."""
+    """Runs, queued or running or about to be started again, that will materialize an asset and have not yet."""
     found = []
-    for run in instance.get_runs(filters=RunsFilter(statuses=IN_FLIGHT)):
+    for run in [*instance.get_runs(filters=RunsFilter(statuses=IN_FLIGHT)), *_about_to_be_retried(instance)]:
         planned = _assets(instance, run, DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
         if asset in planned and asset not in _assets(instance, run, DagsterEventType.ASSET_MATERIALIZATION):
             found.append(run)
     return found
+
+
+def _about_to_be_retried(instance: DagsterInstance) -> list[DagsterRun]:
+    """Runs whose process died a moment ago: Dagster starts them again, but not those that a command executed."""
+    died = RunsFilter(
+        statuses=[DagsterRunStatus.FAILURE],
+        tags={WILL_RETRY_TAG: "true"},
+        updated_after=datetime.now(UTC) - RETRIED_WITHIN,
+    )
+    return [
+        run for run in instance.get_runs(filters=died) if run.remote_job_origin and RETRIED_BY_TAG not in run.tags
+    ]
 
 
 def _assets(instance: DagsterInstance, run: DagsterRun, kind: DagsterEventType) -> set[str]:

@@ -12,6 +12,7 @@ from boursomatic_assets.errors import DatabaseUnreachableError, SourceFailedErro
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
     from dagster import DagsterRun
 
@@ -73,4 +74,9 @@ def retried(body: Callable[P, R]) -> Callable[P, R]:
             try_again(error, context.run, context.retry_number)
             raise
 
+    # Code references and tracebacks lead to the asset: Dagster asks for the file of the outermost function.
+    own = body.__code__
+    code: CodeType = trying.__code__  # type: ignore[attr-defined]
+    moved = code.replace(co_filename=own.co_filename, co_firstlineno=own.co_firstlineno)
+    trying.__code__ = moved  # type: ignore[attr-defined]
     return trying
