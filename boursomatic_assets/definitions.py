@@ -25,6 +25,7 @@ from boursomatic_assets.assets import (
 from boursomatic_assets.automation.jobs import JOBS
 from boursomatic_assets.automation.notices import NOTICE_SENSORS
 from boursomatic_assets.automation.schedules import SCHEDULES
+from boursomatic_assets.automation.sensors import SENSORS
 from boursomatic_assets.storage.io_managers import (
     FoldIOManager,
     JsonIOManager,
@@ -49,7 +50,7 @@ defs = dg.Definitions(
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
     jobs=JOBS,
     schedules=SCHEDULES,
-    sensors=[*NOTICE_SENSORS],
+    sensors=[*SENSORS, *NOTICE_SENSORS],
     executor=dg.in_process_executor,
     resources={
         **_shared,

@@ -22,6 +22,7 @@ DEFAULT_UI_URL = "http://127.0.0.1:3000"
 SMTP_PORT, SMTPS_PORT = 587, 465
 # A short path, such as /notices, is a word of other texts too.
 _SHORTEST_SECRET_PATH = 16
+DEFAULT_RETRAIN_AFTER = 20
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ class Settings:
         `BOURSOMATIC_EXCHANGES`: calendars whose instruments network sources are asked for; empty means all.
     stooq_key : str or None
         `BOURSOMATIC_STOOQ_KEY`: API key for Stooq, where it asks for one. Kept out of `repr`.
+    retrain_after : int
+        `BOURSOMATIC_RETRAIN_AFTER`: sessions whose labels must have matured since the last training before the next
+        is started by itself.
     requests_per_second : float or None
         `BOURSOMATIC_REQUESTS_PER_SECOND`: rate limit for each network source; None means the source's own.
     """
@@ -74,6 +78,7 @@ class Settings:
     universe: str | None = None
     min_arrived_share: float = DEFAULT_MIN_ARRIVED_SHARE
     overlap_sessions: int = DEFAULT_OVERLAP_SESSIONS
+    retrain_after: int = DEFAULT_RETRAIN_AFTER
     gateway: str | None = None
     requests_per_second: float | None = None
     exchanges: tuple[str, ...] = ()
@@ -107,6 +112,9 @@ class Settings:
             min_arrived_share=_share(values, "BOURSOMATIC_MIN_ARRIVED_SHARE", DEFAULT_MIN_ARRIVED_SHARE),
             overlap_sessions=_count(
                 values, "BOURSOMATIC_OVERLAP_SESSIONS", meaning="of sessions", default=DEFAULT_OVERLAP_SESSIONS
+            ),
+            retrain_after=_count(
+                values, "BOURSOMATIC_RETRAIN_AFTER", meaning="of sessions", default=DEFAULT_RETRAIN_AFTER
             ),
             gateway=_address(values, "BOURSOMATIC_GATEWAY"),
             requests_per_second=_rate(values, "BOURSOMATIC_REQUESTS_PER_SECOND"),

@@ -39,6 +39,7 @@ def test_every_variable_is_read() -> None:
             "BOURSOMATIC_UNIVERSE": "/lists/mine.csv",
             "BOURSOMATIC_MIN_ARRIVED_SHARE": "0.9",
             "BOURSOMATIC_OVERLAP_SESSIONS": "10",
+            "BOURSOMATIC_RETRAIN_AFTER": "5",
             "BOURSOMATIC_GATEWAY": "https://gate.example/fetch/",
             "BOURSOMATIC_EXCHANGES": "XPAR, XAMS",
             "BOURSOMATIC_REQUESTS_PER_SECOND": "0.5",
@@ -55,6 +56,7 @@ def test_every_variable_is_read() -> None:
         universe="/lists/mine.csv",
         min_arrived_share=0.9,
         overlap_sessions=10,
+        retrain_after=5,
         gateway="https://gate.example/fetch",
         exchanges=("XPAR", "XAMS"),
         requests_per_second=0.5,
@@ -80,6 +82,7 @@ def test_a_variable_set_to_nothing_counts_as_unset() -> None:
         "BOURSOMATIC_UNIVERSE",
         "BOURSOMATIC_MIN_ARRIVED_SHARE",
         "BOURSOMATIC_OVERLAP_SESSIONS",
+        "BOURSOMATIC_RETRAIN_AFTER",
         "BOURSOMATIC_GATEWAY",
         "BOURSOMATIC_EXCHANGES",
         "BOURSOMATIC_REQUESTS_PER_SECOND",
@@ -118,7 +121,9 @@ def test_the_ends_of_the_share_are_allowed(text: str) -> None:
 
 
 # The last is a superscript two, which str.isdigit takes for a digit and int() does not.
-@pytest.mark.parametrize("name", ["BOURSOMATIC_THREADS", "BOURSOMATIC_OVERLAP_SESSIONS"])
+@pytest.mark.parametrize(
+    "name", ["BOURSOMATIC_THREADS", "BOURSOMATIC_OVERLAP_SESSIONS", "BOURSOMATIC_RETRAIN_AFTER"]
+)
 @pytest.mark.parametrize("text", ["-1", "1.5", "two", " 2", "²"])
 def test_a_count_that_is_no_whole_number_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:

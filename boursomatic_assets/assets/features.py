@@ -27,6 +27,7 @@ from boursomatic_assets.storage.market_tables import (
 )
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import PlatformResource
+from boursomatic_assets.storage.retries import retried
 from boursomatic_assets.updates.features import update_features
 
 CODE = code_version(core, usable_bars, corporate_actions, calendars)
@@ -43,6 +44,7 @@ EXAMPLES = 10
     deps=["price_bars"],
     freshness_policy=FRESHNESS,
 )
+@retried
 def features(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Returns, momentum, relative strength, volatility, true range and volume score of each symbol and session.
 

@@ -25,6 +25,7 @@ from boursomatic_assets.storage.market_tables import read_features, read_spans, 
 from boursomatic_assets.storage.membership_table import read_members
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.retries import retried
 
 SYMBOLS_LOOKED_AT = 24
 
@@ -40,6 +41,7 @@ SYMBOLS_LOOKED_AT = 24
         "price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]}),
     },
 )
+@retried
 def labels(
     features: pl.DataFrame, price_bars: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.Output[pl.DataFrame]:

@@ -41,6 +41,7 @@ from boursomatic_assets.storage.market_tables import (
 )
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import PlatformResource
+from boursomatic_assets.storage.retries import retried
 from boursomatic_assets.updates.audit import audit_calendar
 from boursomatic_assets.updates.update import require_believable, update_bars
 
@@ -59,6 +60,7 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=FRESH_FOR, warn_window=FR
     code_version=code_version(core),
     io_manager_key="tables",
 )
+@retried
 def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Companies to follow, kept in the table `instruments`.
 
@@ -95,6 +97,7 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ig
     deps=[instruments],
     freshness_policy=FRESHNESS,
 )
+@retried
 def price_bars(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Daily bars per symbol and session, kept in the table `price_bars`.
 

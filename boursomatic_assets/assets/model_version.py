@@ -56,6 +56,7 @@ from boursomatic_assets.storage.model_store import (
 from boursomatic_assets.storage.model_table import ModelRow, active_version, active_versions, record_version
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.retries import retried
 from boursomatic_assets.storage.snapshots import keep_snapshot, save_snapshot
 from boursomatic_assets.storage.trials_table import closes_version, name_version
 
@@ -105,7 +106,10 @@ _MADE_FROM = {
     kinds={"postgres", "lightgbm"},
     owners=OWNERS,
     code_version=code_version(core, promotion),
+    # Runs that train take turns, so that they leave room for those that bring bars.
+    pool="training",
 )
+@retried
 def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     context: dg.AssetExecutionContext,
     classifier: FittedModel,

@@ -22,6 +22,7 @@ from boursomatic_assets.storage.outcomes_table import read_outcomes, write_outco
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.recommendations_table import count_open, find_recommendation, open_recommendations
 from boursomatic_assets.storage.resources import PlatformResource
+from boursomatic_assets.storage.retries import retried
 
 SYMBOLS_LOOKED_AT, ROWS_A_SYMBOL = 24, 6
 _NAMED = ["symbol", "session", "profile", "label"]
@@ -35,6 +36,7 @@ _VERSIONED = ["recommendation_id", "exit_session", "realised_return", "hit", "fi
     code_version=code_version(core, calendars),
     deps=["recommendations", "price_bars"],
 )
+@retried
 def outcomes(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """What became of each recommendation whose horizon has passed: return, hit or miss, stop or target.
 

@@ -22,6 +22,7 @@ from boursomatic_assets.storage.recommendation_faults import (
 )
 from boursomatic_assets.storage.recommendations_table import read_recommendations
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.retries import retried
 from boursomatic_assets.updates.recommendation_audit import (
     calls_that_do_not_nest,
     read_evidence,
@@ -51,6 +52,7 @@ MOST_LEFT_OUT = 0.10
     # The model is the one that the database calls active, whoever made it active.
     deps=["model_version", "features", "price_bars", "instruments"],
 )
+@retried
 def recommendations(
     context: dg.AssetExecutionContext, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.MaterializeResult[None]:

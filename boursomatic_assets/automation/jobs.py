@@ -57,6 +57,21 @@ recommend = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
+features_of_new_bars = dg.define_asset_job(
+    "features_of_new_bars",
+    selection=dg.AssetSelection.assets("features"),
+    description="Features of the bars already stored: only symbols whose bars have changed are computed again.",
+    executor_def=dg.in_process_executor,
+)
+
+recommend_and_judge = dg.define_asset_job(
+    "recommend_and_judge",
+    selection=dg.AssetSelection.assets("recommendations", "outcomes"),
+    description="Recommendations of the active model on the newest features, and what became of those whose "
+    "horizon has passed: nothing is fetched, nothing trained.",
+    executor_def=dg.in_process_executor,
+)
+
 daily_update = dg.define_asset_job(
     "daily_update",
     selection=dg.AssetSelection.assets("instruments", "price_bars", "features"),
@@ -64,4 +79,7 @@ daily_update = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-JOBS = [daily_update, whole_graph, retrain, recommend, walk_forward_folds, whole_graph_isolated]
+JOBS = [
+    daily_update, features_of_new_bars, whole_graph, retrain, recommend, recommend_and_judge, walk_forward_folds,
+    whole_graph_isolated,
+]  # fmt: skip

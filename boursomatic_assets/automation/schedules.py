@@ -1,16 +1,21 @@
-"""Schedules: each group of exchanges is updated after its close, on the days on which it was open."""
+"""Schedules: each group of exchanges is updated after its close; once a week a training is due at the latest."""
 
 from datetime import date
 
 import dagster as dg
 
-from boursomatic_assets.automation.jobs import daily_update
+from boursomatic_assets.automation.jobs import daily_update, retrain
+from boursomatic_assets.automation.observing import newest
+from boursomatic_assets.automation.training import observe_training, training_request
+from boursomatic_assets.core.automation import decide_training
 from boursomatic_assets.core.calendars import sessions_between
 from boursomatic_assets.settings import DEFAULT_PROVIDER, Settings
 
 # Closes settle half an hour after the bell: 16:00 in New York, 17:30 in Paris, Amsterdam and Brussels.
 US_CRON, US_ZONE = "35 16 * * 1-5", "America/New_York"
 EURONEXT_CRON, EURONEXT_ZONE = "5 18 * * 1-5", "Europe/Paris"
+# When no exchange is open, and the bars of Friday have long arrived.
+WEEKLY_CRON, WEEKLY_ZONE = "0 6 * * 6", "UTC"
 
 
 @dg.schedule(
@@ -37,6 +42,23 @@ def euronext_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest
     return _after_close("euronext", ("XPAR", "XAMS", "XBRU"), context.scheduled_execution_time.date())
 
 
+@dg.schedule(
+    job=retrain,
+    cron_schedule=WEEKLY_CRON,
+    execution_timezone=WEEKLY_ZONE,
+    description="Trains again every Saturday, even where fewer sessions have matured than the sensor "
+    "retrain_when_due waits for; not where nothing has matured, and never twice for the same data and experiment.",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def weekly_retrain(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Ask for a training where at least one session has matured since the last one."""
+    features = newest(context.instance, "features")
+    if features is None:
+        return dg.SkipReason("There are no features yet.")
+    decision = decide_training(observe_training(context.instance, features), enough=1)
+    return training_request(decision) if decision.key else dg.SkipReason(decision.reason)
+
+
 def _after_close(group: str, calendars: tuple[str, ...], today: date) -> dg.RunRequest | dg.SkipReason:
     provider = Settings.from_environment().provider
     if provider == DEFAULT_PROVIDER:
@@ -51,4 +73,4 @@ def _after_close(group: str, calendars: tuple[str, ...], today: date) -> dg.RunR
     )
 
 
-SCHEDULES = [us_after_close, euronext_after_close]
+SCHEDULES = [us_after_close, euronext_after_close, weekly_retrain]

@@ -12,13 +12,14 @@ from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.core.model_version import strict_json
 from boursomatic_assets.core.models import FittedModel
-from boursomatic_assets.errors import TamperedArtifactError
+from boursomatic_assets.errors import StorageError, TamperedArtifactError
 from boursomatic_assets.storage import market_tables, model_store
 from boursomatic_assets.storage.artifacts import read_whole, write_whole
 from boursomatic_assets.storage.folds import ASSET, StoredFolds, fold_number, fold_path, load_folds
 from boursomatic_assets.storage.instruments_table import read_instruments
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.retries import try_again
 from boursomatic_assets.storage.stamps import from_parquet, refuse_stale, stamp_for, to_parquet
 from boursomatic_assets.storage.tables import BAR_COLUMNS
 
@@ -170,7 +171,17 @@ class TableIOManager(RunIOManager):
         raise TypeError(message)
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
-        """Read a panel."""
+        """Read a panel; in a run, once more where the database was away."""
+        try:
+            return self._read(context)
+        except StorageError as error:
+            # None where somebody loads a value outside of any run.
+            step = context._step_context  # noqa: SLF001
+            if step is not None:
+                try_again(error, step.dagster_run, step.previous_attempt_count)
+            raise
+
+    def _read(self, context: dg.InputContext) -> pl.DataFrame | pd.DataFrame:
         database, wish = self.launched_platform().database(), context.definition_metadata
         part = Part(lookback_days=self.launched_experiment().lookback_days if wish.get("recent") else None)
         match context.asset_key.path[-1]:

@@ -214,6 +214,16 @@ def read_features(
         return read_panel(cursor, _FEATURES, columns, part)
 
 
+def sessions_by_exchange(database: Database, after: date) -> dict[str, list[date]]:
+    """Later sessions of each exchange that stored features have, in order."""
+    found = database.read(
+        "SELECT i.exchange, f.ts::date AS session FROM features f JOIN instruments i ON i.id = f.instrument_id "
+        "WHERE f.ts > $1::timestamp AND f.ts = date_trunc('day', f.ts) GROUP BY 1, 2 ORDER BY 1, 2",
+        [str(after)],
+    )
+    return {str(exchange): rows["session"].to_list() for (exchange,), rows in found.group_by("exchange")}
+
+
 # The newest bar of a symbol cannot be told from a wrong tick until the next one comes: it may be stored already.
 _SET_ASIDE = f"""
     DELETE FROM price_bars b USING {STAGING} s, (WITH {KEYS} SELECT * FROM keys) k

@@ -237,6 +237,12 @@ def active_version(database: Database) -> ModelRow | None:
     return next(iter(_rows(database, "WHERE is_active")), None)
 
 
+def newest_version(database: Database, params_hash: str) -> ModelRow | None:
+    """The newest version of an experiment, active or not; None where it was never trained."""
+    newest = "WHERE params_hash = :params_hash ORDER BY trained_at DESC, created_at DESC, version DESC LIMIT 1"
+    return next(iter(_rows(database, newest, params_hash=params_hash)), None)
+
+
 def find_version(database: Database, version: str) -> ModelRow | None:
     """The row of a version; None where there is no such version."""
     return next(iter(_rows(database, "WHERE version = :version", version=version)), None)

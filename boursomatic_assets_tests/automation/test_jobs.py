@@ -28,9 +28,11 @@ JUDGED = {"baselines", "portfolio", "positions", "trades", "evaluation", "report
 SERVED = {"recommendations", "outcomes"}
 SELECTED = {
     "daily_update": MARKET_DATA | {"features"},
+    "features_of_new_bars": {"features"},
     "whole_graph": MARKET_DATA | RETRAINED | JUDGED | SERVED,
     "retrain": RETRAINED,
     "recommend": {"recommendations"},
+    "recommend_and_judge": {"recommendations", "outcomes"},
     "walk_forward_folds": {"walk_forward"},
     "whole_graph_isolated": MARKET_DATA | RETRAINED | JUDGED | SERVED,
 }
@@ -42,7 +44,7 @@ def installation() -> Iterator[Installation]:
         yield made
 
 
-def test_there_are_six_jobs_each_with_a_description() -> None:
+def test_there_are_eight_jobs_each_with_a_description() -> None:
     assert {job.name for job in defs.jobs} == set(SELECTED)
     assert all(job.description for job in defs.jobs)
 
@@ -67,9 +69,11 @@ def test_runs_stay_in_one_process_unless_isolation_is_asked_for() -> None:
     executors = {name: defs.resolve_job_def(name).executor_def.name for name in SELECTED}
     assert executors == {
         "daily_update": "in_process",
+        "features_of_new_bars": "in_process",
         "whole_graph": "in_process",
         "retrain": "in_process",
         "recommend": "in_process",
+        "recommend_and_judge": "in_process",
         "walk_forward_folds": "in_process",
         "whole_graph_isolated": "multiprocess",
     }

@@ -102,10 +102,14 @@ def test_every_tick_comes_when_its_own_close_has_settled(
     assert last_complete_session(calendar, tick) == session
 
 
-def test_both_schedules_run_the_daily_update_and_are_on_from_the_start() -> None:
-    assert {schedule.name for schedule in SCHEDULES} == {"us_after_close", "euronext_after_close"}
+def test_updates_follow_each_close_and_a_training_each_week_from_the_start() -> None:
+    jobs = {schedule.name: schedule.job_name for schedule in SCHEDULES}
+    assert jobs == {
+        "us_after_close": daily_update.name,
+        "euronext_after_close": daily_update.name,
+        "weekly_retrain": "retrain",
+    }
     for schedule in SCHEDULES:
-        assert schedule.job_name == daily_update.name
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
         assert schedule.description
     chosen = defs.resolve_job_def("daily_update").asset_layer.executable_asset_keys

@@ -1,0 +1,166 @@
+"""What sensors and schedules look at: materializations, what they were made from, checks, and runs in flight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
+
+from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
+from boursomatic_assets.core.automation import BarEvent
+from boursomatic_assets.storage.instance import DATA_VERSION_TAG, INPUT_DATA_VERSION_TAG_PREFIX, unmet_checks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from dagster import DagsterRun, EventLogRecord
+
+# Why a run was started, for people, and by which sensor or schedule, for finding it again.
+WHY_TAG, CAUSE_TAG = "boursomatic/why", "boursomatic/cause"
+INPUT_EVENT_POINTER_TAG_PREFIX = "dagster/input_event_pointer"
+# By which Dagster says that it will start a run again, and that it has.
+WILL_RETRY_TAG, RETRIED_BY_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
+RETRIED_WITHIN = timedelta(minutes=10)
+WRITTEN = ("rows_inserted", "rows_updated", "rewritten_rows")
+IN_FLIGHT = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+WAITING = {DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED}
+# In place of a run whose own checks would count whatever came after it.
+NO_RUN = "none"
+_AT_ONCE, _RECENT = 500, 50
+
+
+@dataclass(frozen=True)
+class Made:
+    """The newest materialization of an asset.
+
+    Attributes
+    ----------
+    number : int
+        Its place among all events.
+    run_id : str
+    tags : mapping of str to str
+        Among them its data version and those of its inputs.
+    values : mapping of str to object
+        Its metadata as plain values.
+    """
+
+    number: int
+    run_id: str
+    tags: Mapping[str, str]
+    values: Mapping[str, object]
+
+    @classmethod
+    def of(cls, record: EventLogRecord) -> Made:
+        """Read what an event recorded."""
+        made = record.asset_materialization
+        values = {} if made is None else {name: entry.value for name, entry in made.metadata.items()}
+        tags = {} if made is None else made.tags or {}
+        return cls(record.storage_id, record.run_id, tags, values)
+
+    @property
+    def data_version(self) -> str | None:
+        """Its own data version."""
+        return self.tags.get(DATA_VERSION_TAG)
+
+    def version_of(self, asset: str) -> str | None:
+        """Data version of the input that it was made from."""
+        return self.tags.get(f"{INPUT_DATA_VERSION_TAG_PREFIX}/{asset}")
+
+    def number_of(self, asset: str) -> int | None:
+        """Number of the newest materialization of an input when it was made."""
+        number = self.tags.get(f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{asset}", "")
+        return int(number) if number.isdecimal() else None
+
+
+def newest(instance: DagsterInstance, asset: str, before: int | None = None) -> Made | None:
+    """The newest materialization of an asset, or the newest one before an event."""
+    records = AssetRecordsFilter(asset_key=AssetKey(asset), before_storage_id=before)
+    found = instance.fetch_materializations(records, limit=1).records
+    return Made.of(found[0]) if found else None
+
+
+def bar_events(instance: DagsterInstance, after: int) -> list[BarEvent]:
+    """Every materialization of `price_bars` after an event, in order."""
+    records = AssetRecordsFilter(asset_key=AssetKey("price_bars"), after_storage_id=after)
+    events: list[BarEvent] = []
+    cursor, more = None, True
+    while more:
+        page = instance.fetch_materializations(records, limit=_AT_ONCE, cursor=cursor, ascending=True)
+        events.extend(_bar_event(Made.of(record)) for record in page.records)
+        cursor, more = page.cursor, page.has_more
+    return events
+
+
+def _bar_event(made: Made) -> BarEvent:
+    counts = [made.values.get(name) for name in WRITTEN]
+    return BarEvent(made.number, made.data_version, sum(count for count in counts if isinstance(count, int)))
+
+
+def features_are_behind(bars: Made | None, features: Made | None) -> bool:
+    """Whether the bars are no longer those that the features were computed from."""
+    if bars is None or features is None or features.number_of("price_bars") == bars.number:
+        return False
+    return features.version_of("price_bars") != bars.data_version
+
+
+def failed_check(instance: DagsterInstance, *assets: str) -> str | None:
+    """Say which blocking check of these assets failed last; one that was never evaluated says nothing."""
+    return next((reason for reason, failed in _unmet(instance, assets) if failed), None)
+
+
+def unmet_check(instance: DagsterInstance, *assets: str) -> str | None:
+    """Say which blocking check does not vouch for what is stored of these assets now."""
+    return next((reason for reason, _ in _unmet(instance, assets)), None)
+
+
+def _unmet(instance: DagsterInstance, assets: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    checks = {key: others for key, others in REQUIRED_CHECKS.items() if key.asset_key.path[-1] in assets}
+    found = unmet_checks(instance, NO_RUN, checks)
+    for key in checks:
+        if why := found.get(str(key)):
+            yield f"check {key.name} {why}", why.startswith("failed")
+
+
+def in_flight(instance: DagsterInstance, asset: str) -> list[DagsterRun]:
+    """Runs, queued or running or about to be started again, that will materialize an asset and have not yet."""
+    found = []
+    for run in [*instance.get_runs(filters=RunsFilter(statuses=IN_FLIGHT)), *_about_to_be_retried(instance)]:
+        planned = _assets(instance, run, DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+        if asset in planned and asset not in _assets(instance, run, DagsterEventType.ASSET_MATERIALIZATION):
+            found.append(run)
+    return found
+
+
+def _about_to_be_retried(instance: DagsterInstance) -> list[DagsterRun]:
+    """Runs whose process died a moment ago: Dagster starts them again, but not those that a command executed."""
+    died = RunsFilter(
+        statuses=[DagsterRunStatus.FAILURE],
+        tags={WILL_RETRY_TAG: "true"},
+        updated_after=datetime.now(UTC) - RETRIED_WITHIN,
+    )
+    return [
+        run for run in instance.get_runs(filters=died) if run.remote_job_origin and RETRIED_BY_TAG not in run.tags
+    ]
+
+
+def _assets(instance: DagsterInstance, run: DagsterRun, kind: DagsterEventType) -> set[str]:
+    records = instance.get_records_for_run(run.run_id, of_type=kind).records
+    return {record.asset_key.to_user_string() for record in records if record.asset_key is not None}
+
+
+def described(run: DagsterRun) -> str:
+    """A run in words."""
+    return f"run {run.run_id[:8]} ({run.job_name}) {run.status.value.lower().replace('_', ' ')}"
+
+
+def started_for(instance: DagsterInstance, cause: str) -> list[DagsterRun]:
+    """The newest runs that were started for a cause."""
+    return list(instance.get_runs(filters=RunsFilter(tags={CAUSE_TAG: cause}), limit=_RECENT))
