@@ -53,7 +53,7 @@ def strict_json(value: Any) -> bytes:  # noqa: ANN401 (any JSON value)
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
-def build_bundle(
+def build_bundle(  # noqa: PLR0913, PLR0917 (each is a part of a bundle)
     classifier: FittedModel,
     regressor: FittedModel,
     metrics: Mapping[str, Any],
