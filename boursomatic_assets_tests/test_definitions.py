@@ -47,18 +47,21 @@ PARENTS: dict[str, set[str]] = {
     "report": {
         "evaluation", "feature_importance", "classifier", "model_version", "test_set", "walk_forward_summary",
     },
-    "model_version": {"labels", "classifier", "regressor", "threshold", "metrics", "feature_importance"},
+    "model_version": {
+        "labels", "classifier", "regressor", "predictions", "threshold", "metrics", "feature_importance",
+    },
     "recommendations": {"model_version", "features", "price_bars", "instruments"},
     "outcomes": {"recommendations", "price_bars"},
+    "drift": {"features", "model_version"},
 }  # fmt: skip
 GROUPS = [
     "market_data", "features", "labels", "splits", "models", "predictions", "baselines", "metrics", "model_version",
-    "portfolio", "evaluation", "walk_forward", "report", "recommendations", "outcomes",
+    "portfolio", "evaluation", "walk_forward", "report", "recommendations", "outcomes", "drift",
 ]  # fmt: skip
 # What is found out about a version, or made with it, and decides nothing about it.
 BESIDE_THE_VERSION = {
     "baselines", "portfolio", "positions", "trades", "evaluation", "walk_forward", "walk_forward_summary", "report",
-    "recommendations", "outcomes",
+    "recommendations", "outcomes", "drift",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from boursomatic_assets.core.model_version import build_bundle
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.storage.instance import URL_VARIABLE, instance_url, open_instance
 from boursomatic_assets.storage.model_store import save_bundle
-from boursomatic_assets.storage.model_table import ModelRow, record_active
+from boursomatic_assets.storage.model_table import ModelRow, active_version, record_version
 from boursomatic_assets_tests.conftest import environment_at, fresh_database, upgraded
 from boursomatic_assets_tests.storage.catalog import run
 
@@ -134,7 +134,11 @@ class Bench:
                 {"version": version, "training_data": data},
             ),
         )
-        record_active(self.database, ModelRow(version, moment, experiment.params_hash, {}, str(folder), digest))
+        before = active_version(self.database)
+        row = ModelRow(version, moment, experiment.params_hash, {}, str(folder), digest)
+        record_version(
+            self.database, row, who="test", why="trained", champion=None if before is None else before.version
+        )
         return version
 
     def activate(self, version: str) -> None:

@@ -25,7 +25,7 @@ RETRAINED = {
     "predictions", "threshold", "metrics", "feature_importance", "model_version",
 }  # fmt: skip
 JUDGED = {"baselines", "portfolio", "positions", "trades", "evaluation", "report"}
-SERVED = {"recommendations", "outcomes"}
+SERVED = {"recommendations", "outcomes", "drift"}
 SELECTED = {
     "daily_update": MARKET_DATA | {"features"},
     "features_of_new_bars": {"features"},

@@ -38,7 +38,7 @@ def test_each_is_on_from_the_start_and_says_what_it_does() -> None:
         "retrain_when_due": "retrain",
         "recommend_when_new": "recommend_and_judge",
     }
-    assert list(defs.sensors or []) == SENSORS
+    assert [sensor.name for sensor in defs.sensors or []] == [*jobs, "failure_notices"]
     for sensor in SENSORS:
         assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
         assert len(str(sensor.description)) > 100
