@@ -48,7 +48,6 @@ DESCRIPTIONS = {
 }
 STRONGEST = 5
 PREVIEW_CALLS = 10
-LISTED = 20
 HALF_A_BAR = 16
 COLOURS = {"BUY": "green", "HOLD": "dim", "SELL": "red"}
 # Features that are fractions, and that people read in percent.
