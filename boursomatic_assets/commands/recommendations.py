@@ -56,7 +56,7 @@ def _plain(row: dict[str, object]) -> dict[str, object]:
 
 
 def _show(rows: "DataFrame", *, filtered: bool) -> None:
-    from boursomatic_assets.display.recommendations import recommendations_table
+    from boursomatic_assets.display.recommendation_tables import recommendations_table
 
     if rows.is_empty():
         console.print(
