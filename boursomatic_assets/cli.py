@@ -137,7 +137,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
         "experiment": {"config": _given(experiment)},
     }
     materialized = run_assets(_selected(select, to), configuration, folds, verbose=verbose)
-    from boursomatic_assets.display.recommendations import made_line
+    from boursomatic_assets.display.recommendation_tables import made_line
     from boursomatic_assets.display.terminal import assets_table, bars_summary, metrics_table
 
     console.print(assets_table(materialized))

@@ -1,6 +1,5 @@
 """What the active model says about today, for each risk profile, with its reasons and its evidence."""
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,7 +11,7 @@ from boursomatic_assets.core import recommendations as core
 from boursomatic_assets.display.metadata import bullets, markdown_table
 from boursomatic_assets.display.recommendations import recommendations_metadata, strongest_row
 from boursomatic_assets.display.trace import trace_page
-from boursomatic_assets.storage.artifacts import write_whole
+from boursomatic_assets.storage.artifacts import browser_url, write_whole
 from boursomatic_assets.storage.instance import recorded_metadata
 from boursomatic_assets.storage.model_store import code_revision
 from boursomatic_assets.storage.recommendation_faults import (
@@ -78,15 +77,15 @@ def _trace_link(
     """Follow the strongest call back to its bars, on a page beside the artifacts that the UI links."""
     strongest = strongest_row(update.rows)
     stored = read_recommendations(
-        platform.database(), symbol=strongest["symbol"], profile=str(strongest["profile"])
+        platform.database(), symbols=[strongest["symbol"]], profile=str(strongest["profile"])
     )
     trace = trace_recommendation(platform.database(), context.instance, stored["id"][0])
     path = platform.artifacts() / TRACES / f"{stored['id'][0]}.html"
     write_whole(path, trace_page(trace))
-    local = path.protocol in {"", "file", "local"}
+    address = browser_url(path)
     return {
         "trace": dg.MetadataValue.path(str(path)),
-        **({"open_trace": dg.MetadataValue.url(Path(path.path).as_uri())} if local else {}),
+        **({} if address is None else {"open_trace": dg.MetadataValue.url(address)}),
         "trace_matches": trace.matches,
     }
 

@@ -3,7 +3,6 @@
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -32,7 +31,7 @@ from boursomatic_assets.display import (
 from boursomatic_assets.display.report import ReportModel, ReportProofs
 from boursomatic_assets.display.report_importance import ReportImportance
 from boursomatic_assets.errors import MissingArtifactError
-from boursomatic_assets.storage.artifacts import write_whole
+from boursomatic_assets.storage.artifacts import browser_url, write_whole
 from boursomatic_assets.storage.check_results import CheckResult, latest_results
 from boursomatic_assets.storage.instance import outdated_inputs, recorded_metadata
 from boursomatic_assets.storage.model_store import code_revision, package_versions
@@ -103,9 +102,8 @@ def _write(folder: UPath, version: str | None, page: bytes) -> UPath:
 
 
 def _link(path: UPath) -> dict[str, dg.MetadataValue[Any]]:
-    if path.protocol not in {"", "file", "local"}:
-        return {}
-    return {"open": dg.MetadataValue.url(Path(path.path).as_uri())}
+    address = browser_url(path)
+    return {} if address is None else {"open": dg.MetadataValue.url(address)}
 
 
 def _checks(instance: dg.DagsterInstance) -> list[CheckResult]:

@@ -15,7 +15,7 @@ def explain(
     ] = "moderate",
 ) -> None:
     """Show why an instrument is recommended as it is: what each feature adds, as bars, and the probabilities."""
-    from boursomatic_assets.display.recommendations import explanation
+    from boursomatic_assets.display.recommendation_tables import explanation
     from boursomatic_assets.errors import UnknownRecommendationError
     from boursomatic_assets.storage.recommendations_table import find_recommendation
 

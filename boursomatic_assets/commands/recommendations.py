@@ -40,7 +40,7 @@ def recommendations(
     from boursomatic_assets.storage.recommendations_table import read_recommendations
 
     _, database = open_database()
-    rows = read_recommendations(database, profile=profile, label=label, symbol=symbol)
+    rows = read_recommendations(database, profile=profile, label=label, symbols=symbol and [symbol])
     if as_json:
         # One line an object: a shell can filter it, and a person can read it.
         lines = [json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) for row in rows.to_dicts()]
@@ -56,7 +56,7 @@ def _plain(row: dict[str, object]) -> dict[str, object]:
 
 
 def _show(rows: "DataFrame", *, filtered: bool) -> None:
-    from boursomatic_assets.display.recommendations import recommendations_table
+    from boursomatic_assets.display.recommendation_tables import recommendations_table
 
     if rows.is_empty():
         console.print(

@@ -1,7 +1,6 @@
 """The command `boursomatic report`: where the report lies, and opening it."""
 
 import webbrowser
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +20,7 @@ def report(
 
     from boursomatic_assets.errors import MissingArtifactError
     from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.artifacts import browser_url
 
     folder = UPath(Settings.from_environment().artifacts_dir) / "reports"
     path = folder / version / "report.html" if version else folder / "report.html"
@@ -29,5 +29,4 @@ def report(
         raise MissingArtifactError(message)
     console.print(str(path), soft_wrap=True, markup=False, highlight=False)
     if open_it:
-        local = path.protocol in {"", "file", "local"}
-        webbrowser.open(Path(path.path).as_uri() if local else str(path))
+        webbrowser.open(browser_url(path) or str(path))

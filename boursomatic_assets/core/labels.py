@@ -53,7 +53,8 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
     outcomes = _outcomes(closes, experiment.horizon).with_columns(
         forward_return=pl.col("close_ahead") / pl.col("close") - 1
     )
-    outcomes = outcomes.with_columns(label=_label(pl.col("forward_return"), experiment))
+    label = label_of(pl.col("forward_return"), pl.lit(experiment.buy_threshold), pl.lit(experiment.sell_threshold))
+    outcomes = outcomes.with_columns(label=label)
     order = [*PANEL_KEY, "close", *experiment.features, "forward_return", "label_end", "label"]
     not_learned = pl.lit(experiment.benchmark, pl.String)
     learned = features.filter(pl.col("symbol").ne_missing(not_learned))
@@ -98,11 +99,12 @@ def _ahead_on_calendar(closes: pl.DataFrame, calendar: str, horizon: int) -> pl.
     return reached.with_columns(pl.when(passed).then(pl.col("label_end", "close_ahead")))
 
 
-def _label(forward_return: pl.Expr, experiment: Experiment) -> pl.Expr:
+def label_of(forward_return: pl.Expr, buy_threshold: pl.Expr, sell_threshold: pl.Expr) -> pl.Expr:
+    """The label that a return deserves by two thresholds, all fractions; null for none."""
     return (
-        pl.when(forward_return >= experiment.buy_threshold)
+        pl.when(forward_return >= buy_threshold)
         .then(pl.lit("BUY"))
-        .when(forward_return <= experiment.sell_threshold)
+        .when(forward_return <= sell_threshold)
         .then(pl.lit("SELL"))
         .when(forward_return.is_not_null())
         .then(pl.lit("HOLD"))

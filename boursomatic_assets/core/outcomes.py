@@ -10,7 +10,7 @@ import polars as pl
 from boursomatic_assets.core.calendars import FIRST_SESSION, calendar_column, sessions_ahead
 from boursomatic_assets.core.experiment import PROFILE_NAMES
 from boursomatic_assets.core.inference import CONFIDENCE, ratio_test
-from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.labels import CLASS_NAMES, label_of
 from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
 
 if TYPE_CHECKING:
@@ -87,11 +87,12 @@ def judge_outcomes(
     exits = bars.select(exit_row=pl.int_range(pl.len()), exit_session="session", exit_close="close")
     over = _spans_over(known.select("exchange", *_CALL).unique(), bars, newest)
     judged = known.join(over, on=_CALL).join(exits, on="exit_row", how="left")
+    label = label_of(pl.col("realised_return"), pl.col("buy_threshold"), pl.col("sell_threshold"))
     labelled = judged.with_columns(
         realised_return=pl.col("exit_close") / pl.col("entry_close") - 1,
         recommendation_id="id",
         entry_session="session",
-    ).with_columns(realised_label=_label(pl.col("realised_return")))
+    ).with_columns(realised_label=label.cast(pl.String))
     hit = pl.col("realised_label") == pl.col("label").cast(pl.String)
     touched = labelled.with_columns(hit=hit).join(_first_touches(judged, bars), on="id", how="left")
     return touched.select(_COLUMNS).sort("entry_session", "recommendation_id")
@@ -154,18 +155,6 @@ def _closed(ends: pl.DataFrame, newest: date | None) -> pl.DataFrame:
     )
     judged = ends.select(*_CALL, "entry_row", "entry_close", "exit_row", ended=ended)
     return judged.drop_nulls("ended")
-
-
-def _label(realised: pl.Expr) -> pl.Expr:
-    """The label that a return deserves, by the thresholds beside it."""
-    buy, hold, sell = (pl.lit(name) for name in CLASS_NAMES)
-    return (
-        pl.when(realised >= pl.col("buy_threshold"))
-        .then(buy)
-        .when(realised <= pl.col("sell_threshold"))
-        .then(sell)
-        .otherwise(hold)
-    )
 
 
 def _first_touches(judged: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:

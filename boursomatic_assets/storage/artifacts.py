@@ -177,6 +177,11 @@ def read_whole(path: UPath, asset: str) -> bytes:
         raise MissingArtifactError(message) from None
 
 
+def browser_url(path: UPath) -> str | None:
+    """Address under which a browser on this machine opens a file; None where the file lies elsewhere."""
+    return Path(path.path).as_uri() if _is_local(path) else None
+
+
 def _is_local(path: UPath) -> bool:
     return path.protocol in {"", "file", "local"}
 

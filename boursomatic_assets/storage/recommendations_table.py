@@ -13,9 +13,11 @@ import polars as pl
 from boursomatic_assets.core.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError, StorageError
 from boursomatic_assets.storage.database import STAGING, fetch, stage, take_turns
+from boursomatic_assets.storage.panels import SEPARATOR
 from boursomatic_assets.storage.tables import KEYS, NOW
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date
 
     from boursomatic_assets.storage.database import Database
@@ -218,7 +220,7 @@ def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
     *,
     profile: str | None = None,
     label: str | None = None,
-    symbol: str | None = None,
+    symbols: Sequence[str] | None = None,
     active_only: bool = True,
     limit: int | None = None,
     with_snapshot: bool = False,
@@ -228,8 +230,10 @@ def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
     Parameters
     ----------
     database : Database
-    profile, label, symbol : str, optional
-        Only those of this profile, label, instrument.
+    profile, label : str, optional
+        Only those of this profile, of this label.
+    symbols : sequence of str, optional
+        Only those of these instruments.
     active_only : bool
         Only the active ones of active instruments; else the archived ones too.
     limit : int, optional
@@ -243,10 +247,13 @@ def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
         Of `STORED_SCHEMA`, by symbol, then from the cautious profile to the bold one, the newest first.
     """
     conditions, parameters = ["true"], []
-    for column, value in (("r.profile", profile), ("r.label", label), ("k.symbol", symbol)):
+    for column, value in (("r.profile", profile), ("r.label", label)):
         if value is not None:
             parameters.append(value)
             conditions.append(f"{column} = ${len(parameters)}")
+    if symbols is not None:
+        parameters.append(SEPARATOR.join(symbols))
+        conditions.append(f"k.symbol = ANY (string_to_array(${len(parameters)}, '{SEPARATOR}'))")
     if active_only:
         conditions.append("r.is_active AND i.is_active")
     snapshot = ", r.features_snapshot::text AS features_snapshot" if with_snapshot else ""

@@ -11,6 +11,7 @@ from boursomatic_assets.storage.reader_role import let_readers_in
 from boursomatic_assets.storage.tables import EXISTING_COLUMNS, OWN_COLUMNS
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
 # Other programs keep their own state in `alembic_version`; ours must never touch it.
@@ -39,11 +40,8 @@ def upgrade(engine: Engine) -> str | None:
         If the database was upgraded by a newer program, or a table of the same name lacks columns.
     """
     from alembic import command
-    from alembic.config import Config
 
-    config = Config()
-    config.set_main_option("script_location", "boursomatic_assets:storage/migrations")
-    config.set_main_option("path_separator", "os")
+    config = migrations()
     with engine.begin() as connection:
         # Eight programs that start at once upgrade one after the other.
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _UPGRADE_LOCK})
@@ -56,6 +54,16 @@ def upgrade(engine: Engine) -> str | None:
         # Each time: an administrator may have created the role since.
         let_readers_in(connection)
     return before
+
+
+def migrations() -> Config:
+    """Alembic's configuration of the platform's own migrations; the caller says on which connection."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "boursomatic_assets:storage/migrations")
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 def require_current(connection: Connection) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.calibration import calibrate
+from boursomatic_assets.core.contributions import spread_rows
 from boursomatic_assets.core.experiment import PROFILE_NAMES
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.storage.recommendations_table import read_recommendations
@@ -26,15 +26,12 @@ LEAST_PRICE = 0.01
 
 def spread_symbols(symbols: Sequence[str], count: int = INSTRUMENTS_LOOKED_AT) -> list[str]:
     """Choose at most so many symbols at equal distances in the alphabet."""
-    ordered = sorted(symbols)
-    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
-    return [ordered[place] for place in np.unique(places)]
+    return spread_rows(pl.DataFrame({"symbol": sorted(symbols)}), count)["symbol"].to_list()
 
 
 def read_evidence(database: Database, symbols: Sequence[str]) -> pl.DataFrame:
     """Active rows of the active model of some instruments, with their evidence as JSON text."""
-    found = [read_recommendations(database, symbol=symbol, with_snapshot=True) for symbol in symbols]
-    return pl.concat(found).filter("is_of_active_model") if found else pl.DataFrame()
+    return read_recommendations(database, symbols=symbols, with_snapshot=True).filter("is_of_active_model")
 
 
 def rows_that_do_not_follow(stored: pl.DataFrame, serving: Serving) -> list[str]:

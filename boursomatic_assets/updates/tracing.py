@@ -10,6 +10,7 @@ import polars as pl
 from dagster import AssetKey, DagsterEventType
 from upath import UPath
 
+from boursomatic_assets.core.bar_tracing import adjustments_step, bars_step, features_at, features_step
 from boursomatic_assets.core.evidence import Evidence, is_of_this_platform
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.core.model_version import sha256
@@ -24,13 +25,9 @@ from boursomatic_assets.core.trace_tree import (
     vouched,
 )
 from boursomatic_assets.core.tracing import (
-    adjustments_step,
-    bars_step,
     bundle_step,
     call_step,
     code_step,
-    features_at,
-    features_step,
     prediction_step,
     run_step,
     snapshot_step,

@@ -150,7 +150,7 @@ def test_the_tree_names_every_step_down_to_the_bars(recommended_twice: Installat
 def test_a_recommendation_is_found_by_its_id_and_by_symbol_session_and_profile(
     recommended_twice: Installation,
 ) -> None:
-    rows = read_recommendations(recommended_twice.database(), symbol="IBM", active_only=False)
+    rows = read_recommendations(recommended_twice.database(), symbols=["IBM"], active_only=False)
     for row in rows.iter_rows(named=True):
         named = ("IBM", "--session", str(row["session"]), "--profile", row["profile"])
         assert trace(recommended_twice, *named).found["id"] == row["id"]
@@ -216,7 +216,7 @@ def test_an_altered_bar_is_named_after_the_features_were_computed_anew_from_it(i
     # recommended anew, from what is there now
     recommended(installation)
     assert trace(installation).found["matches"]
-    rows = read_recommendations(installation.database(), symbol="AAPL", profile="moderate", active_only=False)
+    rows = read_recommendations(installation.database(), symbols=["AAPL"], profile="moderate", active_only=False)
     (archived,) = rows.filter(pl.col("session") == date.fromisoformat(NEWEST), ~pl.col("is_active"))["id"]
     assert list(trace(installation, archived).sources) == ["features > bars > 2013-02-20"]
 

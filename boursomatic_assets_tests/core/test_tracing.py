@@ -7,17 +7,14 @@ from typing import Any
 import polars as pl
 import pytest
 
+from boursomatic_assets.core.bar_tracing import adjustments_step, bars_step, features_at, features_step
 from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
 from boursomatic_assets.core.model_version import BUNDLE_FILES, MANIFEST, sha256
 from boursomatic_assets.core.trace_tree import CHANGED, DIFFERS, GONE, MATCHES, NOT_RECORDED, TraceStep
 from boursomatic_assets.core.tracing import (
-    adjustments_step,
-    bars_step,
     bundle_step,
     call_step,
     code_step,
-    features_at,
-    features_step,
     prediction_step,
     run_step,
     snapshot_step,

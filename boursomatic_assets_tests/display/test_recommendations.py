@@ -13,16 +13,18 @@ from rich.console import Console
 
 from boursomatic_assets.core.experiment import PROFILE_NAMES, Profiles
 from boursomatic_assets.core.recommendations import RECOMMENDATION_SCHEMA
-from boursomatic_assets.display.recommendations import (
+from boursomatic_assets.display.recommendation_tables import (
     HALF_A_BAR,
     bar,
-    calls_picture,
     calls_table,
     contribution_table,
     exclusions_table,
-    mixes_of,
     reason_lines,
     recommendations_table,
+)
+from boursomatic_assets.display.recommendations import (
+    calls_picture,
+    mixes_of,
     strongest_calls,
     strongest_row,
 )

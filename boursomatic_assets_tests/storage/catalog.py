@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from alembic import command
+
+from boursomatic_assets.storage import schema
+from boursomatic_assets.storage.database import Database
+from boursomatic_assets.storage.server import database_url
 
 if TYPE_CHECKING:
-    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.settings import Settings
 
 _SHAPE = """
     SELECT 'column', table_schema, table_name, column_name || ' ' || data_type || ' '
@@ -20,6 +25,15 @@ _SHAPE = """
     FROM pg_constraint WHERE connamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
     ORDER BY 1, 2, 3, 4
 """
+
+
+def database_at(settings: Settings, revision: str) -> Database:
+    """A database as an older migration left it."""
+    database, config = Database(database_url(settings)), schema.migrations()
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    return database
 
 
 def run(database: Database, statements: str) -> None:
@@ -38,8 +52,8 @@ def shape(database: Database) -> list[tuple[object, ...]]:
     return rows(database, _SHAPE)
 
 
-def tables(database: Database, schema: str) -> set[str]:
-    return set(sa.inspect(database.engine).get_table_names(schema=schema))
+def tables(database: Database, namespace: str) -> set[str]:
+    return set(sa.inspect(database.engine).get_table_names(schema=namespace))
 
 
 def versions_of(database: Database, table: str) -> dict[str, tuple[object, ...]]:

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.config import Config
 from polars.testing import assert_frame_equal
 
 from boursomatic_assets.core.market_data import PANEL_KEY, PRICE_COLUMNS
@@ -21,8 +20,7 @@ from boursomatic_assets.storage.adjustments_table import add_adjustment, list_ad
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instruments_table import write_instruments
 from boursomatic_assets.storage.market_tables import read_bars, read_usable_bars, write_bars
-from boursomatic_assets.storage.server import database_url
-from boursomatic_assets_tests.storage.catalog import rows, run, shape, tables, versions_of
+from boursomatic_assets_tests.storage.catalog import database_at, rows, run, shape, tables, versions_of
 from boursomatic_assets_tests.storage.panels import accepted, listed
 from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars
 
@@ -40,13 +38,7 @@ ADDED = {
 @pytest.fixture
 def first(settings: Settings) -> Database:
     """A database as the first migration leaves it, with a row or two in each table."""
-    database = Database(database_url(settings))
-    config = Config()
-    config.set_main_option("script_location", "boursomatic_assets:storage/migrations")
-    config.set_main_option("path_separator", "os")
-    with database.engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+    database = database_at(settings, "0001")
     run(
         database,
         "INSERT INTO instruments (id, symbol, exchange) VALUES (gen_random_uuid(), 'AAA', 'XNYS'), "
@@ -138,9 +130,7 @@ def test_the_database_itself_refuses_a_ratio_that_cannot_be(database: Database, 
 
 
 def test_there_is_no_way_down(database: Database) -> None:
-    config = Config()
-    config.set_main_option("script_location", "boursomatic_assets:storage/migrations")
-    config.set_main_option("path_separator", "os")
+    config = schema.migrations()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         with pytest.raises(RuntimeError, match="restore a backup"):

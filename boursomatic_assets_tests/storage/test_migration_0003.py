@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.config import Config
 
 from boursomatic_assets.errors import SchemaVersionError
 from boursomatic_assets.storage import schema
-from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.server import database_url
-from boursomatic_assets_tests.storage.catalog import rows, run, shape, tables
+from boursomatic_assets_tests.storage.catalog import database_at, rows, run, shape, tables
 
 if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.database import Database
 
 KEPT = ("instruments", "price_bars", "adjustments", "fetch_rounds", "model_versions")
 ADDED = {"universe_members", "trials"}
@@ -31,20 +29,10 @@ TRIAL = (
 MEMBER = "INSERT INTO universe_members (symbol, member_from, member_until) VALUES ('{}', '{}', {})"
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "boursomatic_assets:storage/migrations")
-    config.set_main_option("path_separator", "os")
-    return config
-
-
 @pytest.fixture
 def second(settings: Settings) -> Database:
     """A database as the second migration leaves it, with a row or two in each table that people fill."""
-    database, config = Database(database_url(settings)), _config()
-    with database.engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
+    database = database_at(settings, "0002")
     run(
         database,
         "INSERT INTO instruments (id, symbol, exchange, currency) VALUES (gen_random_uuid(), 'AAA', 'XNYS', 'USD');"
@@ -120,7 +108,7 @@ def test_a_membership_ends_after_it_began_and_begins_once(database: Database) ->
 
 
 def test_there_is_no_way_down(database: Database) -> None:
-    config = _config()
+    config = schema.migrations()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         with pytest.raises(RuntimeError, match="restore a backup"):

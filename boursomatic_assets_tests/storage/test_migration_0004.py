@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.config import Config
 from typer.testing import CliRunner
 
 from boursomatic_assets.cli import app
@@ -23,7 +22,7 @@ from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.reader_role import READABLE, READER, let_readers_in, missing_grants
 from boursomatic_assets.storage.server import database_url
 from boursomatic_assets_tests.conftest import fresh_database, settings_at, upgraded
-from boursomatic_assets_tests.storage.catalog import rows, run, shape, tables
+from boursomatic_assets_tests.storage.catalog import database_at, rows, run, shape, tables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,20 +51,10 @@ FILLED = (
 CHANGES = "SELECT bar_id::text, ts::text, interval, o, h, l, c, v, operation FROM bar_changes ORDER BY id"
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "boursomatic_assets:storage/migrations")
-    config.set_main_option("path_separator", "os")
-    return config
-
-
 @pytest.fixture
 def third(settings: Settings) -> Database:
     """A database as the third migration leaves it, with a row or two in each table that people fill."""
-    database, config = Database(database_url(settings)), _config()
-    with database.engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0003")
+    database = database_at(settings, "0003")
     run(database, FILLED)
     return database
 
@@ -122,7 +111,7 @@ def test_a_second_upgrade_keeps_what_was_recorded_since(third: Database) -> None
 
 
 def test_there_is_no_way_down(database: Database) -> None:
-    config = _config()
+    config = schema.migrations()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         with pytest.raises(RuntimeError, match="restore a backup"):

@@ -243,14 +243,14 @@ def test_a_selection_is_read(told: Database) -> None:
     assert read_recommendations(told).height == 6
     assert read_recommendations(told, profile="moderate")["symbol"].to_list() == ["AAA", "BBB"]
     assert read_recommendations(told, label="SELL").select("symbol", "profile").rows() == [("BBB", "conservative")]
-    assert read_recommendations(told, symbol="BBB")["session"].to_list() == [TUESDAY, MONDAY, MONDAY]
-    assert read_recommendations(told, symbol="BBB", profile="moderate", label="SELL").is_empty()
+    assert read_recommendations(told, symbols=["BBB"])["session"].to_list() == [TUESDAY, MONDAY, MONDAY]
+    assert read_recommendations(told, symbols=["BBB"], profile="moderate", label="SELL").is_empty()
     assert read_recommendations(told, limit=2)["profile"].to_list() == ["conservative", "moderate"]
-    assert read_recommendations(told, symbol="' OR true --").is_empty()
+    assert read_recommendations(told, symbols=["' OR true --"]).is_empty()
 
 
 def test_archived_rows_follow_those_that_took_their_place(told: Database) -> None:
-    found = read_recommendations(told, symbol="AAA", profile="moderate", active_only=False)
+    found = read_recommendations(told, symbols=["AAA"], profile="moderate", active_only=False)
     assert found.select("session", "is_active").rows() == [(TUESDAY, True), (MONDAY, False)]
     assert found["archived_at"].to_list() == [None, found["generated_at"][0]]
 
@@ -274,7 +274,7 @@ def test_an_empty_table_reads_as_the_same_columns(database: Database) -> None:
 
 
 def test_a_recommendation_is_found_by_its_id_with_everything_that_is_known(told: Database) -> None:
-    key = read_recommendations(told, symbol="BBB", profile="conservative")["id"].item()
+    key = read_recommendations(told, symbols=["BBB"], profile="conservative")["id"].item()
     (found,) = find_recommendation(told, key)
     assert (found["id"], found["symbol"], found["label"], found["confidence"]) == (key, "BBB", "SELL", 0.75)
     assert (found["version"], found["model_path"], found["manifest_sha256"]) == (VERSION, f"/models/{VERSION}", "m")

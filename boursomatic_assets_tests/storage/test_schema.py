@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from boursomatic_assets.errors import (
@@ -247,9 +246,7 @@ def test_eight_upgrades_at_once_all_succeed(fresh: Database) -> None:
 
 
 def test_the_newest_migration_is_the_one_the_program_asks_for() -> None:
-    config = Config()
-    config.set_main_option("script_location", "boursomatic_assets:storage/migrations")
-    config.set_main_option("path_separator", "os")
+    config = schema.migrations()
     assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD_REVISION]
 
 
