@@ -218,8 +218,13 @@ def cause_of(drift: pl.DataFrame) -> str:
     others = alarmed.filter(pl.col("feature") != first["feature"])["feature"].unique().sort().to_list()
     words = _WORDS[first["statistic"]].format(partner=first["partner"])
     beside = f"; also alarmed: {', '.join(others)}" if others else ""
+    subject = (
+        "Predictions are not what they were"
+        if first["feature"] == PREDICTIONS
+        else f"{first['feature']} is not what it was"
+    )
     return (
-        f"{first['feature']} is not what it was in the sessions before: {words} "
+        f"{subject} in the sessions before: {words} "
         f"({first['statistic']} {first['value']:.3g}, alarm from {_level(first)}){beside}."
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boursomatic_assets.core.drift import FALSE_ALARMS, episodes
+from boursomatic_assets.core.drift_windows import WINDOW
 from boursomatic_assets.display.canvas import (
     CLASSIFIER_COLOUR,
     FAINT,
@@ -62,7 +63,8 @@ def _draw_windows(axes: Axes, scan: pl.DataFrame) -> None:
     frame_axes(axes)
     known = scan.drop_nulls("p_value")
     found = episodes(known)
-    set_title(axes, f"each window of 5 sessions against those before: {known.height} windows, {len(found)} alarms")
+    count = f"{len(found)} alarm" if len(found) == 1 else f"{len(found)} alarms"
+    set_title(axes, f"p-value of each window of {WINDOW} sessions: {known.height} windows, {count}")
     if known.is_empty():
         _say(axes, "The training panel had too few windows\nto know what is usual.")
         return
@@ -74,13 +76,14 @@ def _draw_windows(axes: Axes, scan: pl.DataFrame) -> None:
     axes.plot(days, chance, color=CLASSIFIER_COLOUR, linewidth=0.9)
     axes.plot(days[alarmed], chance[alarmed], "o", color=ALARM_COLOUR, markersize=3.5)
     axes.set_ylim(1.5, SMALLEST_P_VALUE / 1.5)
-    axes.set_ylabel("p-value (unusual is up)", color=FAINT, fontsize=SMALL)
+    axes.set_ylabel("more unusual is higher", color=FAINT, fontsize=SMALL)
+    axes.minorticks_off()
     use_date_axis(axes, most_ticks=8)
 
 
 def _draw_newest(axes: Axes, shown: pl.DataFrame) -> None:
     strip_axes(axes)
-    set_title(axes, "the newest window: value over the level from which on it is an alarm")
+    set_title(axes, "newest window: value over its alarm level")
     if shown.is_empty():
         _say(axes, "no level to compare with")
         return

@@ -220,6 +220,13 @@ def row_of(**values: object) -> dict[str, object]:
             ),
         ),
         (
+            [row_of(feature="predictions", statistic="class_mix", value=0.25, level=0.125)],
+            (
+                "Predictions are not what they were in the sessions before: the mix of predicted classes changed "
+                "(class_mix 0.25, alarm from 0.125)."
+            ),
+        ),
+        (
             [row_of(), row_of(feature="vol_20d"), row_of(feature="atr_14"), row_of(feature="atr_14")],
             (
                 "ret_1d is not what it was in the sessions before: instruments spread wider or closer than before "
