@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from boursomatic_assets.core.drift import (
     DRIFT_SCHEMA,
@@ -14,8 +16,10 @@ from boursomatic_assets.core.drift import (
     cause_of,
     detect_drift,
     episodes,
+    newest_alarm,
     scan_drift,
     with_predictions,
+    words_of,
 )
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.errors import NotEnoughHistoryError
@@ -194,6 +198,9 @@ def test_too_few_sessions_are_an_error(simulated: tuple[dict[str, Any], pl.DataF
     reference, rows = simulated
     with pytest.raises(NotEnoughHistoryError, match="found 24 full sessions"):
         detect_drift(reference, rows.filter(pl.col("session") >= sessions_of(rows)[-24]))
+    for compare in (detect_drift, scan_drift):
+        with pytest.raises(NotEnoughHistoryError, match="found 0 full sessions"):
+            compare(reference, rows.clear())
 
 
 def row_of(**values: object) -> dict[str, object]:
@@ -240,6 +247,69 @@ def test_consecutive_alarms_are_one_episode() -> None:
         Episode(days[2], days[4], 3),
         Episode(days[6], days[6], 1),
     ]
+
+
+def scanned(alarmed: str) -> pl.DataFrame:
+    """A scan with an alarm at each `!`, the later the less unusual."""
+    return pl.DataFrame(
+        {
+            "session": [date(2020, 1, 1 + place) for place in range(len(alarmed))],
+            "p_value": [1e-6 * (1 + place) if each == "!" else 0.5 for place, each in enumerate(alarmed)],
+            "feature": [f"f{1 + place}" for place in range(len(alarmed))],
+            "statistic": ["rank_correlation"] * len(alarmed),
+            "alarmed": [each == "!" for each in alarmed],
+        },
+        schema_overrides={"alarmed": pl.Boolean},
+    )
+
+
+@pytest.mark.parametrize(
+    ("alarmed", "event"),
+    [
+        ("", None),
+        (".....", None),
+        ("..!!.", (3, 4, 2)),
+        # windows four sessions apart share one: the same event; five apart share none
+        ("!...!.!", (1, 7, 3)),
+        ("!....!.!", (6, 8, 2)),
+        ("!!....!...!.", (7, 11, 2)),
+    ],
+)
+def test_alarms_of_windows_that_share_sessions_are_one_event(
+    alarmed: str, event: tuple[int, int, int] | None
+) -> None:
+    expected = event and Episode(date(2020, 1, event[0]), date(2020, 1, event[1]), event[2])
+    assert newest_alarm(scanned(alarmed)) == expected
+
+
+@given(st.text("!.", max_size=30))
+def test_the_newest_event_holds_the_last_alarm_and_no_pause_of_a_window(alarmed: str) -> None:
+    event = newest_alarm(scanned(alarmed))
+    if event is None:
+        assert "!" not in alarmed
+        return
+    first, last = event.first.day - 1, event.last.day - 1
+    assert last == alarmed.rindex("!")
+    own, before = alarmed[first : last + 1], alarmed[:first]
+    assert own[0] == "!"
+    assert own.count("!") == event.windows
+    # four calm windows in a row, at most: the fifth shares nothing with the last alarm
+    assert "....." not in own.replace("!....!", "!!")
+    assert "!" not in before[-4:]
+
+
+def test_an_alarm_that_is_over_is_told_by_its_most_unusual_window() -> None:
+    scan, drift = scanned(".!!..."), pl.DataFrame([row_of(alarmed=False)], schema=DRIFT_SCHEMA)
+    alarm = newest_alarm(scan)
+    assert alarm is not None
+    assert words_of(alarm, scan, drift) == (
+        "f2 was not what it had been in the sessions before 2020-01-02: it goes together with another feature in "
+        "another way (rank_correlation); no alarm since 2020-01-03."
+    )
+    # one that goes on is told by the newest window
+    alarm = newest_alarm(scan.head(3))
+    assert alarm is not None
+    assert words_of(alarm, scan.head(3), drift) == cause_of(drift)
 
 
 def test_predictions_are_those_of_the_classifier() -> None:
