@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -33,6 +33,9 @@ from boursomatic_assets_tests.core.drifting import (
     simulated_bars,
 )
 from boursomatic_assets_tests.core.faults import with_doubled_swings, with_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COLUMN_FAULTS = ("sign flipped", "unit error x 100", "constant")
 # Onset of a fault after the training panel; the window before is calm in every panel.
@@ -130,6 +133,49 @@ def test_every_alarm_on_real_prices_has_its_date(us_market: tuple[dict[str, Any]
     assert len(found) <= 6 * scan.height / 252
     # the week after the election of 2016-11-08
     assert any(date(2016, 11, 9) <= each.first <= date(2016, 11, 18) for each in found)
+
+
+def alarms_by_year(name: str) -> dict[int, list[Episode]]:
+    """Alarms of each year, by the reference of up to a thousand sessions before it."""
+    rows = features_of(real_bars(name))
+    sessions, found = sessions_of(rows), {}
+    for year in sorted({session.year for session in sessions}):
+        learned = [session for session in sessions if session.year < year][-1000:]
+        if len(learned) >= 500:
+            reference = reference_until(rows.filter(pl.col("session") >= learned[0]), learned[-1])
+            seen = rows.filter(pl.col("session").is_between(learned[-24], date(year, 12, 31)))
+            found[year] = episodes(scan_drift(reference, predicted(seen)))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "years", "events"),
+    [
+        # the votes of 2016-06-23 and 2016-11-08
+        ("s&p 500", 3, [date(2016, 6, 24), date(2016, 11, 9)]),
+        # and the summer of 2007, January 2008, the failure of a bank on 2008-09-15, August 2011
+        (
+            "europe",
+            26,
+            [
+                date(2007, 7, 27), date(2008, 1, 21), date(2008, 9, 15), date(2011, 8, 4), date(2016, 6, 24),
+                date(2016, 11, 9),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_every_alarm_of_a_year_is_listed_with_its_date_and_there_are_at_most_six(
+    name: str, years: int, events: list[date], record_property: Callable[[str, object], None]
+) -> None:
+    found = alarms_by_year(name)
+    assert len(found) == years
+    listed = [f"{alarm.first} to {alarm.last}" for year in found.values() for alarm in year]
+    record_property(f"alarms on {name}", "; ".join(listed))
+    assert {year: len(alarms) for year, alarms in found.items() if len(alarms) > 6} == {}
+    firsts = [alarm.first for year in found.values() for alarm in year]
+    unseen = [event for event in events if not any(0 <= (first - event).days <= 10 for first in firsts)]
+    assert unseen == [], listed
 
 
 @pytest.mark.slow
