@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 GROUPS = (
     *("market_data", "features", "labels", "splits", "models", "predictions", "baselines", "metrics", "portfolio"),
-    *("evaluation", "walk_forward", "report", "model_version", "recommendations", "outcomes"),
+    *("evaluation", "walk_forward", "report", "model_version", "recommendations", "outcomes", "drift"),
 )
 FOLDS = [f"fold_{number:02d}" for number in range(1, 9)]
 
@@ -73,6 +73,7 @@ BOXES = {
     "report": Box("report", is_table=False, has_column_lineage=False),
     "recommendations": Box("recommendations", pictures=2),
     "outcomes": Box("outcomes", has_column_lineage=False, pictures=1),
+    "drift": Box("drift", has_column_lineage=False, pictures=1),
 }
 # What the job of the whole graph leaves out.
 WALK_FORWARD = {
@@ -193,10 +194,11 @@ def _open_folds(product: Product, page: Page) -> None:
 def _launch_folds(product: Product, page: Page, folds: list[str]) -> None:
     """Launch the backfill that the dialog shows, and wait for the success of one run a fold."""
     expect(page.get_by_role("dialog").get_by_text(f"{len(folds)} partitions", exact=True)).to_be_visible()
-    before = set(product.run_ids())
+    before = _runs_by_hand(product)
     page.get_by_role("button", name="Launch backfill").click()
-    wait_until(lambda: len(product.run_ids()) == len(before) + len(folds), RUN_SECONDS, "runs of all folds")
-    new = set(product.run_ids()) - before
+    count = len(before) + len(folds)
+    wait_until(lambda: len(_runs_by_hand(product)) == count, RUN_SECONDS, "runs of all folds")
+    new = _runs_by_hand(product) - before
     for run_id in new:
         product.require_success(run_id)
     assert sorted(map(sorted, (_partitions(product, run_id) for run_id in new))) == [[fold] for fold in folds]
@@ -239,14 +241,25 @@ def _launched(product: Product, button: Locator) -> Run:
 
 
 def _launched_by(product: Product, start: Callable[[], None]) -> Run:
-    before = product.run_ids()
+    before = _runs_by_hand(product)
     start()
-    new = wait_until(lambda: set(product.run_ids()) - set(before), RUN_SECONDS, "new run")
+    new = wait_until(lambda: _runs_by_hand(product) - before, RUN_SECONDS, "new run")
     assert len(new) == 1
     (run_id,) = new
     product.require_success(run_id)
     nodes = product.graphql(ASSETS)["assetNodes"]
     return Run(run_id, {node["assetKey"]["path"][0]: node for node in nodes})
+
+
+def _runs_by_hand(product: Product) -> set[str]:
+    """Runs that somebody launched; sensors and schedules are at work meanwhile."""
+    query = "{ runsOrError { ... on Runs { results { runId tags { key } } } } }"
+    automatic = {"dagster/sensor_name", "dagster/schedule_name"}
+    return {
+        run["runId"]
+        for run in product.graphql(query)["runsOrError"]["results"]
+        if automatic.isdisjoint(tag["key"] for tag in run["tags"])
+    }
 
 
 def _tag(asset: dict[str, Any], key: str) -> str:
@@ -505,6 +518,8 @@ def test_the_automation_page_lists_an_update_after_each_close(
     for name, moment in {"us_after_close": "04:35 PM", "euronext_after_close": "06:05 PM"}.items():
         expect(page.get_by_text(name, exact=True)).to_be_visible()
         expect(page.get_by_text(re.compile(f"At {moment} .*, Monday through Friday"))).to_be_visible()
+    for sensor in defs.sensors or []:
+        expect(page.get_by_text(sensor.name, exact=True)).to_be_visible()
     page.screenshot(path=screenshots / "automation.png")
 
 

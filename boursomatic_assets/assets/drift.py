@@ -1,7 +1,7 @@
 """Whether the newest sessions still look like those before them, by the reference that the active model brought."""
 
 import json
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -11,26 +11,30 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import drift as core
 from boursomatic_assets.core import drift_reference, drift_windows
 from boursomatic_assets.core.drift import (
+    DRIFT_SCHEMA,
     SESSIONS_NEEDED,
     Episode,
-    cause_of,
     detect_drift,
     episodes,
+    newest_alarm,
     scan_drift,
     with_predictions,
+    words_of,
 )
-from boursomatic_assets.core.model_version import Bundle
+from boursomatic_assets.core.model_version import REFERENCE, Bundle
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.drift_picture import drift_picture
 from boursomatic_assets.display.metadata import bullets, data_version, markdown_table, table_metadata
+from boursomatic_assets.errors import NotEnoughHistoryError
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.market_tables import read_features
-from boursomatic_assets.storage.model_store import open_bundle
-from boursomatic_assets.storage.model_table import ModelRow, active_version
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import PlatformResource
+from boursomatic_assets.storage.retries import retried
+from boursomatic_assets.updates.recommending import open_active, require_active
 
-REFERENCE = "reference.json"
+# So many days hold the sessions that the first window after the training panel is compared with, on any exchange.
+DAYS_BEFORE = 4 * SESSIONS_NEEDED
 
 
 @dg.asset(
@@ -41,52 +45,64 @@ REFERENCE = "reference.json"
     io_manager_key="panels",
     deps=["features", "model_version"],
 )
+@retried
 def drift(platform: PlatformResource) -> dg.Output[pl.DataFrame]:
     """Each feature and the active model's predictions: the newest five sessions against those before them.
 
     An alarm is a difference that two windows of the training panel hardly ever show. A market crash is one, and so
     is a column in other units. Every window since the training panel ended is looked at, so that nothing is missed
-    while nobody watched.
+    while nobody watched. Where it cannot be told yet, `cause` says why, and there is no alarm.
     """
-    active = _active(platform.database())
-    bundle = open_bundle(active.model_path, active.manifest_sha256)
+    active = require_active(platform.database())
+    bundle = open_active(active)
+    if REFERENCE not in bundle.files:
+        reason = "was recorded before versions kept a reference; the next training brings one"
+        return _untold(active.version, f"Drift cannot be told: version {active.version} {reason}.")
     reference = json.loads(bundle.files[REFERENCE])
-    rows = _rows_since(platform.database(), bundle, reference)
-    newest, scan = detect_drift(reference, rows), scan_drift(reference, rows)
-    found = episodes(scan)
+    try:
+        rows = _rows_since(platform.database(), bundle, reference)
+        newest, scan = detect_drift(reference, rows), scan_drift(reference, rows)
+    except NotEnoughHistoryError as error:
+        return _untold(active.version, f"Drift cannot be told yet: {str(error).splitlines()[0]}")
+    found, alarm = episodes(scan), newest_alarm(scan)
     metadata: dict[str, Any] = {
         **table_metadata(newest),
         "alarmed": bool(newest["alarmed"].any()),
-        "cause": cause_of(newest),
+        "cause": core.cause_of(newest),
         "version": active.version,
         "newest_session": str(scan["session"].max()),
         "windows": scan.height,
         "alarmed_windows": int(scan["alarmed"].sum()),
         "alarm_episodes": len(found),
         "episodes": dg.MetadataValue.md(bullets([_sentence(each) for each in found])),
+        **(_alarm_metadata(alarm, words_of(alarm, scan, newest)) if alarm else {}),
         "picture": dg.MetadataValue.md(embedded(drift_picture(scan, newest), "Drift of each window")),
         "preview": dg.MetadataValue.md(markdown_table(newest)),
     }
     return dg.Output(newest, metadata=metadata, data_version=data_version(newest))
 
 
-def _active(database: Database) -> ModelRow:
-    active = active_version(database)
-    if active is None:
-        message = "no model version is active.\nTrain one: boursomatic materialize"
-        raise dg.Failure(description=message, allow_retries=False)
-    return active
+def _alarm_metadata(alarm: Episode, words: str) -> dict[str, str]:
+    return {"alarmed_since": str(alarm.first), "alarmed_until": str(alarm.last), "alarm": words}
+
+
+def _untold(version: str, reason: str) -> dg.Output[pl.DataFrame]:
+    """What there is to say where nothing can be compared: no fault of this run, and no alarm."""
+    nothing = pl.DataFrame(schema=DRIFT_SCHEMA)
+    metadata = {**table_metadata(nothing), "alarmed": False, "cause": reason, "version": version, "windows": 0}
+    return dg.Output(nothing, metadata=metadata, data_version=data_version(nothing))
 
 
 def _rows_since(database: Database, bundle: Bundle, reference: dict[str, Any]) -> pl.DataFrame:
     """Features of the model's universe since its training panel, with what it says of them."""
-    features = bundle.experiment.features
-    part = Part(symbols=bundle.manifest["universe"], since=date.fromisoformat(reference["first_session"]))
-    rows = read_features(database, features, part)
-    learned = rows.filter(pl.col("session") <= date.fromisoformat(reference["last_session"]))
+    learned_until = date.fromisoformat(reference["last_session"])
+    part = Part(symbols=bundle.manifest["universe"], since=learned_until - timedelta(days=DAYS_BEFORE))
+    rows = read_features(database, bundle.experiment.features, part)
+    learned = rows.filter(pl.col("session") <= learned_until)
     # The first window after the training panel is compared with the panel's last sessions.
-    before = learned["session"].unique().sort().tail(SESSIONS_NEEDED - 1)
-    return with_predictions(rows.filter(pl.col("session") >= before.min()), bundle.classifier())
+    before = learned["session"].unique().sort().tail(SESSIONS_NEEDED - 1).min()
+    kept = rows if before is None else rows.filter(pl.col("session") >= before)
+    return with_predictions(kept, bundle.classifier()) if kept.height else kept
 
 
 def _sentence(episode: Episode) -> str:

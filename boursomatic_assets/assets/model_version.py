@@ -137,6 +137,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
         "experiment": settings.model_dump(mode="json"),
         "params_hash": settings.params_hash,
         "training_data": evidence,
+        "known_until": str(labels["session"].max()),
         "learned_until": str(last_label_end(split.train, split.validation)),
         "snapshot": snapshot.to_json(),
         "threshold": {name: threshold[name] for name in ("tau", "reason", "temperature")},

@@ -11,13 +11,20 @@ from boursomatic_assets.core import calendars
 from boursomatic_assets.core import outcomes as core
 from boursomatic_assets.core.leaks import sampled_symbols
 from boursomatic_assets.core.outcome_audit import differences, slow_outcome
-from boursomatic_assets.core.outcomes import judge_outcomes, newest_sessions, summarise_outcomes, surprises
+from boursomatic_assets.core.outcomes import (
+    buy_record,
+    judge_outcomes,
+    newest_sessions,
+    summarise_outcomes,
+    surprises,
+)
 from boursomatic_assets.display.metadata import data_version, markdown_table
-from boursomatic_assets.display.outcomes import outcome_metadata, record_table
+from boursomatic_assets.display.outcomes import buy_metadata, outcome_metadata, record_table
 from boursomatic_assets.storage.bar_history import changes_since
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instruments_table import read_exchanges
 from boursomatic_assets.storage.market_tables import newest_session, read_spans, read_usable_bars, symbol_batches
+from boursomatic_assets.storage.model_table import active_version
 from boursomatic_assets.storage.outcomes_table import read_outcomes, write_outcomes
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.recommendations_table import count_open, find_recommendation, open_recommendations
@@ -41,13 +48,15 @@ def outcomes(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignor
     """What became of each recommendation whose horizon has passed: return, hit or miss, stop or target.
 
     A recommendation is judged once, and what was judged stays; running twice adds nothing. The record sets how
-    often calls came true beside the confidence that they were given with.
+    often calls came true beside the confidence that they were given with; `falls_short` says whether the active
+    version's BUY calls came true less often than chance explains.
     """
     database = platform.database()
     added = _judge(database, open_recommendations(database, until=newest_session(database)))
-    stored = read_outcomes(database)
+    stored, active = read_outcomes(database), active_version(database)
     metadata = {
         **outcome_metadata(stored, summarise_outcomes(stored)),
+        **(buy_metadata(buy_record(stored, active.version)) if active else {}),
         "rows_inserted": added,
         "still_open": count_open(database),
         "dagster/uri": database.shown_url,

@@ -66,9 +66,10 @@ features_of_new_bars = dg.define_asset_job(
 
 recommend_and_judge = dg.define_asset_job(
     "recommend_and_judge",
-    selection=dg.AssetSelection.assets("recommendations", "outcomes"),
-    description="Recommendations of the active model on the newest features, and what became of those whose "
-    "horizon has passed: nothing is fetched, nothing trained.",
+    selection=dg.AssetSelection.assets("recommendations", "outcomes", "drift"),
+    description="Recommendations of the active model on the newest features, what became of those whose horizon "
+    "has passed, and whether the newest sessions still look like those before them: nothing is fetched, nothing "
+    "trained.",
     executor_def=dg.in_process_executor,
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
@@ -78,6 +78,11 @@ class Made:
         """Number of the newest materialization of an input when it was made."""
         number = self.tags.get(f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{asset}", "")
         return int(number) if number.isdecimal() else None
+
+
+def date_of(value: object) -> date | None:
+    """A date that was recorded as text; None where none was."""
+    return date.fromisoformat(value) if isinstance(value, str) and value else None
 
 
 def newest(instance: DagsterInstance, asset: str, before: int | None = None) -> Made | None:

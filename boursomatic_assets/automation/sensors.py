@@ -1,4 +1,4 @@
-"""Sensors: what follows from new bars, from new features and from another active model, without a person.
+"""Sensors: what follows from new bars, new features, another active model and from drift, without a person.
 
 They decide by what is recorded, so that a cursor that is lost or set back neither misses an event nor starts a run
 twice; a cursor only spares them looking at the same things again. At its first tick a sensor takes note of what is
@@ -28,8 +28,24 @@ from boursomatic_assets.automation.observing import (
     newest,
     started_for,
 )
-from boursomatic_assets.automation.training import RETRAIN, observe_training, training_request
-from boursomatic_assets.core.automation import Decision, decide_features, decide_recommendations, decide_training
+from boursomatic_assets.automation.training import (
+    DRIFT,
+    RETRAIN,
+    SHORTFALL,
+    calls_told,
+    drift_told,
+    observe_training,
+    training_request,
+    tried_for,
+)
+from boursomatic_assets.core.automation import (
+    Decision,
+    decide_features,
+    decide_on_calls,
+    decide_on_drift,
+    decide_recommendations,
+    decide_training,
+)
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.database import Database
@@ -110,11 +126,49 @@ def retrain_when_due(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 @dg.sensor(
+    job=retrain,
+    minimum_interval_seconds=SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="When the active model should be trusted less, trains again: where the newest sessions no longer "
+    "look like those before them (drift is beyond its alarm level), or where its BUY calls come true less often "
+    "than chance explains (outcomes). Once for each such event, which the run's tags name; otherwise as "
+    "retrain_when_due: one training at a time, one for the same data and experiment, none while features are "
+    "behind the bars.",
+)
+def retrain_when_drifted(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Ask for a training where drift, or calls that fall short, are a cause that no training has seen."""
+    instance = context.instance
+    drift, outcomes = newest(instance, "drift"), newest(instance, "outcomes")
+    look = {"drift": drift.number if drift else 0, "outcomes": outcomes.number if outcomes else 0}
+    if not context.cursor and not any(started_for(instance, cause) for cause in (DRIFT, SHORTFALL)):
+        return dg.SensorResult(skip_reason=FIRST_LOOK, cursor=json.dumps(look))
+    features = newest(instance, "features")
+    if features is None or (drift is None and outcomes is None):
+        return dg.SensorResult(skip_reason="There are neither drift nor outcomes yet.", cursor=json.dumps(look))
+    if _same(context.cursor, look):
+        return dg.SensorResult(skip_reason="Neither drift nor outcomes are new.")
+    state, calls = observe_training(instance, features), calls_told(outcomes)
+    decisions = {
+        DRIFT: decide_on_drift(drift_told(drift), state),
+        SHORTFALL: decide_on_calls(calls, state, tried_for(instance, calls.version) if calls else None),
+    }
+    due = {cause: decision for cause, decision in decisions.items() if decision.key}
+    both = " ".join(decision.reason for decision in (due or decisions).values())
+    settled = all(decision.settled for decision in decisions.values())
+    if not due:
+        return dg.SensorResult(skip_reason=both, cursor=json.dumps(look) if settled else context.cursor)
+    fell_short = calls.version if calls and SHORTFALL in due else None
+    request = training_request(Decision(both, state.key), next(iter(due)), fell_short)
+    return dg.SensorResult(run_requests=[request], cursor=json.dumps(look))
+
+
+@dg.sensor(
     job=recommend_and_judge,
     minimum_interval_seconds=SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="When another model version has become active, by a training or by a command, or when features are "
-    "new, makes recommendations with the active version and judges those whose horizon has passed.",
+    "new, makes recommendations with the active version, judges those whose horizon has passed, and looks for "
+    "drift.",
 )
 def recommend_when_new(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Ask for recommendations of the active version on the newest features, where these were not made yet."""
@@ -158,4 +212,4 @@ def _result(decision: Decision, cursor: str | None, tags: dict[str, str]) -> dg.
     return dg.SensorResult(run_requests=[request], cursor=cursor)
 
 
-SENSORS = [features_after_new_bars, retrain_when_due, recommend_when_new]
+SENSORS = [features_after_new_bars, retrain_when_due, retrain_when_drifted, recommend_when_new]

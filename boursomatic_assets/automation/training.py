@@ -1,22 +1,32 @@
-"""Whether to train again: asked by the sensor on features, and once a week by a schedule."""
+"""Whether to train again: asked by the sensors on features and on drift, and once a week by a schedule."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import dagster as dg
+from dagster import DagsterRunStatus, RunRequest, RunsFilter
 
 from boursomatic_assets.automation.observing import (
     CAUSE_TAG,
     WHY_TAG,
+    date_of,
     described,
     features_are_behind,
     in_flight,
     newest,
     unmet_check,
 )
-from boursomatic_assets.core.automation import Decision, Training, TrainingState, matured_since, training_key
+from boursomatic_assets.core.automation import (
+    Calls,
+    Decision,
+    Drift,
+    Training,
+    TrainingState,
+    matured_since,
+    training_key,
+)
 from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.market_tables import sessions_by_exchange
@@ -24,21 +34,23 @@ from boursomatic_assets.storage.model_store import open_bundle
 from boursomatic_assets.storage.model_table import active_version, newest_version
 
 if TYPE_CHECKING:
-    from datetime import date
+    from dagster import DagsterInstance
 
     from boursomatic_assets.automation.observing import Made
     from boursomatic_assets.storage.model_table import ModelRow
 
-RETRAIN = "retrain"
+RETRAIN, DRIFT, SHORTFALL = "retrain", "drift", "shortfall"
 # Names the data and the experiment that a run was started for, whoever started it.
 TRAINED_ON_TAG = "boursomatic/trained_on"
+# Names the version whose calls fell short: one training is started for that.
+FELL_SHORT_TAG = "boursomatic/fell_short"
 
 
-def observe_training(instance: dg.DagsterInstance, features: Made) -> TrainingState:
+def observe_training(instance: DagsterInstance, features: Made) -> TrainingState:
     """Look at all that decides whether to train on the newest features."""
     experiment, database = Experiment(), Database.open(Settings.from_environment())
     active, last = active_version(database), newest_version(database, experiment.params_hash)
-    training = None if last is None else Training(last.version, _labelled_until(last))
+    training = None if last is None else _training(last)
     matured = 0
     if training is not None and training.labelled_until is not None:
         sessions = sessions_by_exchange(database, training.labelled_until)
@@ -54,30 +66,57 @@ def observe_training(instance: dg.DagsterInstance, features: Made) -> TrainingSt
     )
 
 
-def training_request(decision: Decision) -> dg.RunRequest:
+def training_request(decision: Decision, cause: str = RETRAIN, fell_short: str | None = None) -> RunRequest:
     """The run that a decision asks for."""
     assert decision.key is not None  # noqa: S101 (only asked where there is one)
-    return dg.RunRequest(
+    about = {FELL_SHORT_TAG: fell_short} if fell_short else {}
+    return RunRequest(
         run_key=decision.key,
-        tags={CAUSE_TAG: RETRAIN, WHY_TAG: decision.reason, TRAINED_ON_TAG: decision.key},
+        tags={CAUSE_TAG: cause, WHY_TAG: decision.reason, TRAINED_ON_TAG: decision.key, **about},
     )
 
 
-def _labelled_until(row: ModelRow) -> date | None:
-    """Newest labelled session that a version knew; None where its manifest does not say."""
-    from datetime import date
+def drift_told(made: Made | None) -> Drift | None:
+    """What a materialization of `drift` says."""
+    if made is None:
+        return None
+    since = date_of(made.values.get("alarmed_since"))
+    words = made.values.get("cause" if since is None else "alarm")
+    return Drift(str(made.values.get("version")), since, str(words))
 
-    data = open_bundle(row.model_path, row.manifest_sha256).manifest.get("training_data", {})
-    session = data.get("test_set", {}).get("last_session")
-    return date.fromisoformat(session) if session else None
+
+def calls_told(made: Made | None) -> Calls | None:
+    """What a materialization of `outcomes` says of the version that was active."""
+    if made is None or "falls_short" not in made.values:
+        return None
+    values = made.values
+    return Calls(str(values["version"]), values["falls_short"] is True, str(values["buy_record"]))
 
 
-def _started(instance: dg.DagsterInstance, key: str) -> str | None:
-    runs = instance.get_runs(filters=dg.RunsFilter(tags={TRAINED_ON_TAG: key}), limit=1)
+def tried_for(instance: DagsterInstance, version: str) -> str | None:
+    """The training that was started because a version's calls fell short; one that failed does not count."""
+    for run in instance.get_runs(filters=RunsFilter(tags={FELL_SHORT_TAG: version})):
+        if run.status is not DagsterRunStatus.FAILURE:
+            return described(run)
+    return None
+
+
+def _training(row: ModelRow) -> Training:
+    """What a version knew; nothing is known of that where its bundle cannot be read."""
+    try:
+        manifest = open_bundle(row.model_path, row.manifest_sha256).manifest
+    except (MissingArtifactError, TamperedArtifactError):
+        return Training(row.version, None)
+    labelled_until = manifest.get("training_data", {}).get("test_set", {}).get("last_session")
+    return Training(row.version, date_of(labelled_until), date_of(manifest.get("known_until")))
+
+
+def _started(instance: DagsterInstance, key: str) -> str | None:
+    runs = instance.get_runs(filters=RunsFilter(tags={TRAINED_ON_TAG: key}), limit=1)
     return described(runs[0]) if runs else None
 
 
-def _obstacle(instance: dg.DagsterInstance, features: Made) -> str | None:
+def _obstacle(instance: DagsterInstance, features: Made) -> str | None:
     """Why a training should wait: one at a time, and only on features that follow from the bars stored now."""
     for run in in_flight(instance, "model_version"):
         return f"{described(run)} trains"

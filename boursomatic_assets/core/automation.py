@@ -62,10 +62,13 @@ class Training:
     version : str
     labelled_until : date or None
         Newest session with a label that it knew; None where that was not recorded.
+    known_until : date or None
+        Newest session that it knew at all; None where that was not recorded.
     """
 
     version: str
     labelled_until: date | None
+    known_until: date | None = None
 
 
 def events_that_brought_something(events: Sequence[BarEvent], version_before: str | None) -> list[BarEvent]:
@@ -205,6 +208,11 @@ def decide_training(state: TrainingState, enough: int) -> Decision:
         newest = state.newest
         since = "" if newest is None else f" since version {newest.version} was trained"
         return Decision(f"{state.matured} of {enough} sessions have matured{since}.")
+    return _training_for(cause, state)
+
+
+def _training_for(cause: str, state: TrainingState) -> Decision:
+    """Ask for a training, once for the same data and experiment, whatever the causes."""
     if state.started:
         return Decision(f"{cause} Trained for this data and experiment already: {state.started}.")
     if state.obstacle:
@@ -225,6 +233,91 @@ def _cause(state: TrainingState, enough: int) -> str | None:
             f"those up to {state.newest.labelled_until}; {enough} are enough."
         )
     return None
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What the newest materialization of `drift` says.
+
+    Attributes
+    ----------
+    version : str
+        The version whose past the newest sessions were compared with.
+    since : date or None
+        First session of the newest event that raised an alarm; None where nothing did.
+    words : str
+        What is no longer as it was, or why nothing can be told.
+    """
+
+    version: str
+    since: date | None
+    words: str
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What the newest materialization of `outcomes` says of the BUY calls of the version that was active.
+
+    Attributes
+    ----------
+    version : str
+    falls_short : bool
+        Whether fewer came true than chance explains.
+    words : str
+    """
+
+    version: str
+    falls_short: bool
+    words: str
+
+
+def decide_on_drift(drift: Drift | None, state: TrainingState) -> Decision:
+    """Ask for a training where something has changed that no training has seen.
+
+    Parameters
+    ----------
+    drift : Drift or None
+    state : TrainingState
+
+    Notes
+    -----
+    An event counts once, however long it goes on: as soon as a version was trained on data that reaches into it,
+    active or refused, it is no cause any more.
+    """
+    if drift is None:
+        return Decision("Nobody has looked for drift yet.")
+    if drift.since is None:
+        return Decision(drift.words)
+    if drift.version != state.active:
+        return Decision(f"Drift was told of version {drift.version}, which is not the active one.")
+    newest = state.newest
+    if newest is not None and newest.known_until is not None and drift.since <= newest.known_until:
+        return Decision(
+            f"Drift since {drift.since}: version {newest.version} was trained since then, on sessions up to "
+            f"{newest.known_until}."
+        )
+    return _training_for(f"Drift since {drift.since}: {drift.words}", state)
+
+
+def decide_on_calls(calls: Calls | None, state: TrainingState, tried: str | None) -> Decision:
+    """Ask for a training where the active version's calls come true less often than chance explains.
+
+    Parameters
+    ----------
+    calls : Calls or None
+    state : TrainingState
+    tried : str or None
+        The training that was started for this already: one is enough for a version.
+    """
+    if calls is None:
+        return Decision("Nothing is known yet of how the active version's calls came true.")
+    if not calls.falls_short:
+        return Decision(calls.words)
+    if calls.version != state.active:
+        return Decision(f"Calls of version {calls.version} fell short, which is not the active one.")
+    if tried is not None:
+        return Decision(f"{calls.words} A training was started for that: {tried}.")
+    return _training_for(calls.words, state)
 
 
 def decide_recommendations(

@@ -116,7 +116,7 @@ def detect_drift(reference: Mapping[str, Any], window_rows: pl.DataFrame) -> pl.
     Wasserman (2006): where nothing happens, that is the chance of any alarm in a window.
     """
     read = Reference.read(reference)
-    rows = full_sessions(window_rows)
+    rows = _enough(window_rows)
     newest = rows["session"].unique().sort().tail(SESSIONS_NEEDED)
     rows = rows.filter(pl.col("session") >= newest.min())
     sessions, tests, values = _statistics(read, rows)
@@ -165,7 +165,7 @@ def scan_drift(reference: Mapping[str, Any], rows: pl.DataFrame) -> pl.DataFrame
     NotEnoughHistoryError
     """
     read = Reference.read(reference)
-    sessions, tests, values = _statistics(read, full_sessions(rows))
+    sessions, tests, values = _statistics(read, _enough(rows))
     p_values = _p_values(read, tests, values)
     weighted = p_values / _weights(tests)
     least = weighted.argmin(axis=1)
@@ -196,6 +196,48 @@ def episodes(scan: pl.DataFrame) -> list[Episode]:
         first=pl.col("session").first(), last=pl.col("session").last(), windows=pl.len()
     )
     return [Episode(**row) for row in found.drop("run").iter_rows(named=True)]
+
+
+def newest_alarm(scan: pl.DataFrame) -> Episode | None:
+    """The newest event that raised alarms; None where nothing did.
+
+    Parameters
+    ----------
+    scan : DataFrame
+        As `scan_drift` gives it.
+
+    Notes
+    -----
+    Windows less than five sessions apart share sessions: their alarms are one event, however often the statistic
+    falls below its level in between.
+    """
+    places = np.flatnonzero(scan["alarmed"].to_numpy())
+    if not len(places):
+        return None
+    begins = np.flatnonzero(np.diff(places) >= WINDOW) + 1
+    event = places[begins[-1] if len(begins) else 0 :]
+    return Episode(scan["session"][int(event[0])], scan["session"][int(event[-1])], len(event))
+
+
+def words_of(alarm: Episode, scan: pl.DataFrame, drift: pl.DataFrame) -> str:
+    """Say in one sentence what raised an alarm, also when it is over.
+
+    Parameters
+    ----------
+    alarm : Episode
+        As `newest_alarm` gives it.
+    scan, drift : DataFrame
+        As `scan_drift` and `detect_drift` give them of the same rows.
+    """
+    if alarm.last == scan["session"].max():
+        return cause_of(drift)
+    own = scan.filter(pl.col("alarmed") & pl.col("session").is_between(alarm.first, alarm.last))
+    worst = own.sort("p_value", maintain_order=True).row(0, named=True)
+    words = _WORDS[worst["statistic"]].format(partner="another feature")
+    return (
+        f"{worst['feature']} was not what it had been in the sessions before {worst['session']}: {words} "
+        f"({worst['statistic']}); no alarm since {alarm.last}."
+    )
 
 
 def cause_of(drift: pl.DataFrame) -> str:
@@ -233,15 +275,22 @@ def _level(row: Mapping[str, Any]) -> str:
     return "nothing it has reached" if row["level"] is None else f"{row['level']:.3g}"
 
 
-def _statistics(reference: Reference, rows: pl.DataFrame) -> tuple[Sessions, list[tuple[str, str]], np.ndarray]:
-    """The rows summed up, the tests, and their values of shape (n_windows, n_tests)."""
-    sessions = summed_up(rows, reference.scale.features, reference.scale.cells)
-    if len(sessions) < SESSIONS_NEEDED:
+def _enough(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of full sessions, as many as a window and what it is compared with need."""
+    full = full_sessions(rows)
+    found = full["session"].n_unique()
+    if found < SESSIONS_NEEDED:
         message = (
-            f"drift compares the newest {WINDOW} sessions with the {BASELINE} before them; found {len(sessions)} "
+            f"drift compares the newest {WINDOW} sessions with the {BASELINE} before them; found {found} "
             "full sessions.\nIngest more history: boursomatic materialize --select price_bars"
         )
         raise NotEnoughHistoryError(message)
+    return full
+
+
+def _statistics(reference: Reference, rows: pl.DataFrame) -> tuple[Sessions, list[tuple[str, str]], np.ndarray]:
+    """The rows summed up, the tests, and their values of shape (n_windows, n_tests)."""
+    sessions = summed_up(rows, reference.scale.features, reference.scale.cells)
     values = feature_statistics(sessions, reference.scale)
     tests = [(feature, statistic) for statistic in FEATURE_STATISTICS for feature in reference.scale.features]
     found = values.reshape(len(values), -1)

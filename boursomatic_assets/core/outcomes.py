@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import polars as pl
 
 from boursomatic_assets.core.calendars import FIRST_SESSION, calendar_column, sessions_ahead
 from boursomatic_assets.core.experiment import PROFILE_NAMES
-from boursomatic_assets.core.inference import CONFIDENCE, ratio_test
+from boursomatic_assets.core.inference import CONFIDENCE, MeanTest, ratio_test
 from boursomatic_assets.core.labels import CLASS_NAMES, label_of
 from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
 
@@ -226,18 +227,8 @@ _SUMMARY: dict[str, pl.DataType] = {
 
 def _record(calls: pl.DataFrame) -> dict[str, object]:
     """Figures of the calls of one profile and label."""
-    by_session = (
-        calls.group_by("session")
-        .agg(
-            surprise=(pl.col("hit").cast(pl.Float64) - pl.col("confidence")).sum(),
-            calls=pl.len(),
-            exit=pl.col("exit_session").max(),
-        )
-        .sort("session")
-    )
-    overlap = shared_horizons(by_session["session"], by_session["exit"])
-    surprise, count = by_session["surprise"].to_numpy(), by_session["calls"].to_numpy()
-    tested = ratio_test(surprise, count, overlap, overlap - 1, null=0.0)
+    by_session = _by_session(calls)
+    tested = _difference(by_session)
     touchable = calls["label"][0] != "HOLD"
     return {
         "calls": calls.height,
@@ -255,6 +246,95 @@ def _record(calls: pl.DataFrame) -> dict[str, object]:
         "mean_return": calls["realised_return"].mean(),
         "stopped_trading": int((calls["ended"] == STOPPED).sum()),
     }
+
+
+def _by_session(calls: pl.DataFrame) -> pl.DataFrame:
+    """Of each session with calls: hits beyond those expected (`surprise`), `calls`, and their last `exit`."""
+    surprise = (pl.col("hit").cast(pl.Float64) - pl.col("confidence")).sum()
+    sessions = calls.group_by("session").agg(surprise=surprise, calls=pl.len(), exit=pl.col("exit_session").max())
+    return sessions.sort("session")
+
+
+def _difference(by_session: pl.DataFrame) -> MeanTest:
+    """Realised precision less the expected one."""
+    overlap = shared_horizons(by_session["session"], by_session["exit"])
+    surprise, count = by_session["surprise"].to_numpy(), by_session["calls"].to_numpy()
+    return ratio_test(surprise, count, overlap, overlap - 1, null=0.0)
+
+
+@dataclass(frozen=True)
+class BuyRecord:
+    """How often the BUY calls of a version came true, and how often they were expected to.
+
+    Attributes
+    ----------
+    version : str
+    calls, sessions : int
+        Calls whose horizon has passed, of all profiles, and the sessions on which they were made.
+    expected, realised : float or None
+        Mean confidence, and share of the calls that came true; None without a call.
+    bound : float or None
+        The least realised precision that chance explains, with 95 % certainty; None where there are too few
+        sessions to say.
+    """
+
+    version: str
+    calls: int
+    sessions: int
+    expected: float | None
+    realised: float | None
+    bound: float | None
+
+    @property
+    def falls_short(self) -> bool:
+        """Whether fewer calls came true than chance explains."""
+        return self.bound is not None and self.realised is not None and self.realised < self.bound
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        calls = f"BUY calls of version {self.version}"
+        if self.expected is None or self.realised is None:
+            return f"{calls}: none has reached the end of its horizon."
+        shares = f"{_percent(self.realised)} where {_percent(self.expected)} were expected"
+        count = f"{self.calls:,} calls on {self.sessions:,} sessions"
+        if self.bound is None:
+            return f"{calls} came true in {shares} ({count}): too few sessions to tell that from chance."
+        how = "less often than expected" if self.falls_short else "as often as expected"
+        least = f"chance explains {_percent(max(self.bound, 0.0))} or more"
+        return f"{calls} came true {how}: {shares}, and {least} ({count})."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def buy_record(outcomes: pl.DataFrame, version: str) -> BuyRecord:
+    """Hold the BUY calls of one version against what was expected of them.
+
+    Parameters
+    ----------
+    outcomes : DataFrame
+        Stored outcomes with `version`, `label`, `confidence` and `session` of the recommendation.
+    version : str
+
+    Returns
+    -------
+    BuyRecord
+
+    Notes
+    -----
+    All profiles are judged together, as one model made their calls. The bound is the expected precision less half
+    the width of the interval of `summarise_outcomes`, which allows for horizons that overlap.
+    """
+    own = outcomes.filter((pl.col("version") == version) & (pl.col("label").cast(pl.String) == "BUY"))
+    if own.is_empty():
+        return BuyRecord(version, 0, 0, None, None, None)
+    by_session = _by_session(own)
+    tested = _difference(by_session)
+    expected, realised = float(own["confidence"].mean()), float(own["hit"].mean())  # type: ignore[arg-type]
+    bound = expected - (tested.value - tested.low) if np.isfinite(tested.low) else None
+    return BuyRecord(version, own.height, by_session.height, expected, realised, bound)
 
 
 def shared_horizons(sessions: pl.Series, exits: pl.Series) -> int:

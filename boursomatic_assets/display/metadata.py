@@ -82,6 +82,13 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "classifier_splits": "Splits in the classifier's trees.",
     "regressor_gain": "Share of the regressor's total gain.",
     "regressor_splits": "Splits in the regressor's trees.",
+    "statistic": "How the newest sessions are compared with those before them.",
+    "value": "The statistic of the newest five sessions.",
+    "level": "The value from which on it is an alarm; null where the past says too little.",
+    "p_value": "How often past windows showed at least such a value.",
+    "alarmed": "Whether it is an alarm.",
+    "from_training": "The same statistic against the whole training panel; it raises no alarm.",
+    "partner": "The feature with which a rank correlation has changed most.",
 }
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
 
+    from boursomatic_assets.core.outcomes import BuyRecord
+
 NOTHING_YET = "No horizon of a recommendation has passed yet."
 _DESCRIPTIONS = {
     **COLUMN_DESCRIPTIONS,
@@ -78,6 +80,24 @@ def outcome_metadata(outcomes: pl.DataFrame, summary: pl.DataFrame) -> dict[str,
         "record": dg.MetadataValue.md(record_table(summary)),
         "expected_and_realised": dg.MetadataValue.md(picture),
         **_plotted(summary),
+    }
+
+
+def buy_metadata(record: BuyRecord) -> dict[str, Any]:
+    """The active version's BUY calls as plain values: what a sensor and the plots of the UI read.
+
+    Parameters
+    ----------
+    record : BuyRecord
+        As `core.outcomes.buy_record` gives it.
+    """
+    figures = {"expected": record.expected, "realised": record.realised, "bound": record.bound}
+    return {
+        "version": record.version,
+        "falls_short": record.falls_short,
+        "buy_record": record.sentence,
+        "buy_calls": record.calls,
+        **numeric_metadata({f"buy_{name}": value for name, value in figures.items() if value is not None}),
     }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from boursomatic_assets.core.experiment import Experiment
+    from boursomatic_assets.core.model_version import Bundle
     from boursomatic_assets.storage.database import Database
     from boursomatic_assets.storage.model_table import ModelRow
 
@@ -152,19 +153,28 @@ def require_active(database: Database) -> ModelRow:
     return active
 
 
+def open_active(active: ModelRow) -> Bundle:
+    """Open the active version's bundle, every digest compared before anything of it is used.
+
+    Raises
+    ------
+    MissingArtifactError, TamperedArtifactError
+    """
+    try:
+        return open_bundle(active.model_path, active.manifest_sha256)
+    except MissingArtifactError as error:
+        message = f"the bundle of the active model version {active.version} is missing: {error}.\n{TRAIN_ANEW}"
+        raise MissingArtifactError(message) from error
+
+
 def open_serving(active: ModelRow) -> Serving:
-    """Open a version's bundle, every digest compared before anything of it is used, and make it ready.
+    """Open the active version's bundle, and make it ready.
 
     Raises
     ------
     MissingArtifactError, TamperedArtifactError, ModelMismatchError
     """
-    try:
-        bundle = open_bundle(active.model_path, active.manifest_sha256)
-    except MissingArtifactError as error:
-        message = f"the bundle of the active model version {active.version} is missing: {error}.\n{TRAIN_ANEW}"
-        raise MissingArtifactError(message) from error
-    return Serving.of(bundle)
+    return Serving.of(open_active(active))
 
 
 def _nothing_to_serve(excluded: pl.DataFrame) -> NotEnoughHistoryError:

@@ -51,7 +51,7 @@ pytestmark = pytest.mark.slow
 VERSION = re.compile(r"^\d{8}_\d{6}_[0-9a-f]{6}$")
 PANELS = ("labels", "train_set", "validation_set", "test_set")
 BOOKS = ("portfolio", "positions", "trades")
-KEPT = (*PANELS, "predictions", "feature_importance", "baselines", *BOOKS)
+KEPT = (*PANELS, "predictions", "feature_importance", "baselines", *BOOKS, "drift")
 TABLES = ("instruments", "price_bars", "features", *KEPT)
 MODELS = ("classifier", "regressor")
 JUDGED = ("evaluation", "walk_forward", "walk_forward_summary", "report")
@@ -71,10 +71,12 @@ PICTURES = {
     "metrics": {"confusion_matrices", "equity_and_drawdown"},
     "feature_importance": {"importance"},
     "recommendations": {"label_mix", "where_each_profile_buys"},
+    "outcomes": {"expected_and_realised"},
+    "drift": {"picture"},
 }
 BUNDLE = {
     "classifier.pkl", "regressor.pkl", "classifier.txt", "regressor.txt",
-    "metrics.json", "feature_importance.csv", "manifest.json",
+    "metrics.json", "feature_importance.csv", "reference.json", "manifest.json",
 }  # fmt: skip
 Rows = dict[str, dict[str, tuple[object, ...]]]
 EMBEDDED_PICTURE = re.compile(r"!\[[^\]]+\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)")
@@ -259,8 +261,9 @@ def test_the_preview_of_a_table_shows_its_columns_and_a_few_rows(first: Run, ass
     assert [cell.strip() for cell in head.strip("|").split("|")] == columns
     assert rule == "|" + "---|" * len(columns)
     # Five rows; of a panel the newest of each symbol, and FB came too late for the first two sets. Of the books the
-    # newest row of each, of which there are six without a benchmark, and two that the model makes.
-    few = {"train_set": 4, "validation_set": 4, "portfolio": 6, "positions": 2, "trades": 2}
+    # newest row of each, of which there are six without a benchmark, and two that the model makes. Of drift all
+    # that is compared: six statistics of eight features, and two of the predictions.
+    few = {"train_set": 4, "validation_set": 4, "portfolio": 6, "positions": 2, "trades": 2, "drift": 6 * 8 + 2}
     assert len(rows) == few.get(asset, 5)
     if "symbol" in columns and asset not in BOOKS:
         assert rows[0].startswith("| AAPL |")

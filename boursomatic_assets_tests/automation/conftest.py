@@ -35,6 +35,8 @@ INPUTS = {
     "features": ["price_bars"],
     "model_version": ["features"],
     "recommendations": ["features", "model_version"],
+    "outcomes": ["recommendations", "price_bars"],
+    "drift": ["features", "model_version"],
 }
 _MODEL = FittedModel(text="none", pickled=b"", feature_names=("ret_1d",), class_names=())
 
@@ -79,7 +81,7 @@ class Bench:
         )
         return made.run_id
 
-    def finish(self, run_id: str, versions: Mapping[str, str], **values: str | int) -> None:
+    def finish(self, run_id: str, versions: Mapping[str, str], **values: str | float) -> None:
         """Let a launched run materialize what it was made for."""
         launched = self.instance.get_run_by_id(run_id)
         assert launched is not None
@@ -88,7 +90,7 @@ class Bench:
             QUIET, instance=self.instance, run_id=run_id, tags=launched.tags
         )
 
-    def make(self, versions: Mapping[str, str], **values: str | int) -> None:
+    def make(self, versions: Mapping[str, str], **values: str | float) -> None:
         """Materialize assets by hand, each with a data version; metadata is the same for all."""
         _stand_in("by_hand", versions, **values).execute_in_process(QUIET, instance=self.instance)
 
@@ -119,10 +121,17 @@ class Bench:
             f"SELECT gen_random_uuid(), i.id, d.ts, now() FROM instruments i, (VALUES {values}) d (ts)",
         )
 
-    def train(self, until: date | None, experiment: Experiment = Experiment()) -> str:  # noqa: B008 (frozen)
-        """Record an active version that knew labels up to a session."""
+    def train(
+        self,
+        until: date | None,
+        experiment: Experiment = Experiment(),  # noqa: B008 (frozen)
+        *,
+        known: date | None = None,
+    ) -> str:
+        """Record an active version that knew labels up to a session, and features up to another one."""
         moment = datetime.now(UTC).replace(tzinfo=None)
         data = {} if until is None else {"test_set": {"last_session": str(until)}}
+        features = {} if known is None else {"known_until": str(known)}
         version, folder, digest = save_bundle(
             UPath(self.artifacts),
             moment,
@@ -131,7 +140,7 @@ class Bench:
                 _MODEL,
                 {},
                 pl.DataFrame({"feature": ["ret_1d"]}),
-                {"version": version, "training_data": data},
+                {"version": version, "training_data": data, **features},
             ),
         )
         before = active_version(self.database)
@@ -154,7 +163,7 @@ class Bench:
         return list(self.instance.get_runs(filters=dg.RunsFilter(tags={"boursomatic/cause": cause})))
 
 
-def _stand_in(job: str, versions: Mapping[str, str], **values: str | int) -> dg.JobDefinition:
+def _stand_in(job: str, versions: Mapping[str, str], **values: str | float) -> dg.JobDefinition:
     """A job of that name whose assets do nothing but be materialized."""
 
     def made(name: str) -> dg.AssetsDefinition:

@@ -32,7 +32,7 @@ SELECTED = {
     "whole_graph": MARKET_DATA | RETRAINED | JUDGED | SERVED,
     "retrain": RETRAINED,
     "recommend": {"recommendations"},
-    "recommend_and_judge": {"recommendations", "outcomes"},
+    "recommend_and_judge": {"recommendations", "outcomes", "drift"},
     "walk_forward_folds": {"walk_forward"},
     "whole_graph_isolated": MARKET_DATA | RETRAINED | JUDGED | SERVED,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from boursomatic_assets.automation.sensors import (
     SENSORS,
     features_after_new_bars,
     recommend_when_new,
+    retrain_when_drifted,
     retrain_when_due,
 )
 from boursomatic_assets.core.experiment import Experiment
@@ -36,6 +38,7 @@ def test_each_is_on_from_the_start_and_says_what_it_does() -> None:
     assert jobs == {
         "features_after_new_bars": "features_of_new_bars",
         "retrain_when_due": "retrain",
+        "retrain_when_drifted": "retrain",
         "recommend_when_new": "recommend_and_judge",
     }
     assert [sensor.name for sensor in defs.sensors or []] == [*jobs, "failure_notices"]
@@ -264,6 +267,194 @@ def test_once_a_week_one_matured_session_is_enough(bench: Bench) -> None:
     assert isinstance(request, dg.RunRequest)
     assert request.tags["boursomatic/cause"] == "retrain"
     assert "Labels of 1 sessions" in request.tags["boursomatic/why"]
+
+
+# Distrust.
+
+ALARM = "ret_1d is not what it was in the sessions before: instruments spread wider (spread 0.9, alarm from 0.4)."
+SHORT = "BUY calls of version {} came true less often than expected: 20.0 % where 50.0 % were expected."
+
+
+def drifts(bench: Bench, version: str, since: date | None) -> None:
+    """Materialize `drift`, with or without an alarm."""
+    alarm = {} if since is None else {"alarmed_since": str(since), "alarm": ALARM}
+    bench.make({"drift": "d"}, version=version, cause="No alarm: calm.", **alarm)
+
+
+def judged(bench: Bench, version: str, *, falls_short: bool) -> None:
+    """Materialize `outcomes`, with calls of a version that fall short or do not."""
+    words = SHORT.format(version) if falls_short else "As expected."
+    bench.make({"outcomes": "o"}, version=version, falls_short=falls_short, buy_record=words)
+
+
+def own_tags(request: dg.RunRequest) -> dict[str, str]:
+    return {name: value for name, value in request.tags.items() if name.startswith("boursomatic/")}
+
+
+def trusted(bench: Bench) -> str:
+    """A version that knew ten sessions; later ones have come, and nothing speaks against it."""
+    bench.trade(days(0, 15))
+    version = bench.train(MONDAY, known=days(0, 10)[-1])
+    ready(bench)
+    assert bench.skipped(retrain_when_drifted) == FIRST
+    return version
+
+
+def test_drift_that_the_training_has_not_seen_trains_once_and_says_why(bench: Bench) -> None:
+    version = trusted(bench)
+    assert bench.skipped(retrain_when_drifted) == "There are neither drift nor outcomes yet."
+    drifts(bench, version, None)
+    calm = "No alarm: calm. Nothing is known yet of how the active version's calls came true."
+    assert bench.skipped(retrain_when_drifted) == calm
+    assert bench.skipped(retrain_when_drifted) == "Neither drift nor outcomes are new."
+    # It began while the version was trained on it.
+    drifts(bench, version, days(0, 10)[-1])
+    assert f"version {version} was trained since then" in bench.skipped(retrain_when_drifted)
+    since = days(12, 1)[0]
+    drifts(bench, version, since)
+    request = bench.requested(retrain_when_drifted)
+    assert own_tags(request) == {
+        "boursomatic/cause": "drift",
+        "boursomatic/why": f"Drift since {since}: {ALARM}",
+        "boursomatic/trained_on": str(request.run_key),
+    }
+    assert request.run_key == f"f1-{Experiment().params_hash[:16]}"
+    assert bench.skipped(retrain_when_drifted) == "Neither drift nor outcomes are new."
+
+
+def test_an_alarm_that_goes_on_is_one_cause_with_whatever_cursor(bench: Bench) -> None:
+    version, since = trusted(bench), days(12, 1)[0]
+    drifts(bench, version, since)
+    run_id = bench.launch(bench.requested(retrain_when_drifted), "retrain", "features", "model_version")
+    for cursor in (None, "{}", '{"drift": 0, "outcomes": 0}'):
+        bench.cursors["retrain_when_drifted"] = cursor
+        for _ in range(2):
+            assert not isinstance(bench.tick(retrain_when_drifted), dg.RunRequest)
+    # The same alarm the day after, on other data, while the training goes on, and when it has ended.
+    ready(bench, "f2")
+    drifts(bench, version, since)
+    assert f"It waits: run {run_id[:8]} (retrain) not started trains" in bench.skipped(retrain_when_drifted)
+    second = bench.train(MONDAY, known=days(0, 15)[-1])
+    bench.finish(run_id, {"features": "f2", "model_version": "m2"})
+    bench.judge("features")
+    assert "which is not the active one" in bench.skipped(retrain_when_drifted)
+    # Refused or not, the training has seen it.
+    for active in (second, version):
+        bench.activate(active)
+        drifts(bench, active, since)
+        assert f"version {second} was trained since then" in bench.skipped(retrain_when_drifted)
+    # Something else, after that training.
+    ready(bench, "f3")
+    drifts(bench, version, days(20, 1)[0])
+    assert bench.requested(retrain_when_drifted).run_key.startswith("f3-")
+
+
+def test_a_training_that_failed_is_tried_again_on_other_data_only(bench: Bench) -> None:
+    version = trusted(bench)
+    drifts(bench, version, days(12, 1)[0])
+    run_id = bench.launch(bench.requested(retrain_when_drifted), "retrain", "features", "model_version")
+    bench.instance.report_run_failed(bench.started("drift")[0])
+    drifts(bench, version, days(12, 1)[0])
+    assert f"Trained for this data and experiment already: run {run_id[:8]}" in bench.skipped(retrain_when_drifted)
+    ready(bench, "f2")
+    drifts(bench, version, days(12, 1)[0])
+    assert bench.requested(retrain_when_drifted)
+
+
+def test_whichever_sensor_comes_first_trains_on_that_data(bench: Bench) -> None:
+    version = trusted(bench)
+    bench.trade(days(15, HORIZON + 20))
+    for first, second in ((retrain_when_due, retrain_when_drifted), (retrain_when_drifted, retrain_when_due)):
+        bench.cursors = {sensor.name: "{}" for sensor in (first, second)}
+        ready(bench, "f1" if first is retrain_when_due else "f2")
+        drifts(bench, version, days(12, 1)[0])
+        run_id = bench.launch(bench.requested(first), "retrain", "features", "model_version")
+        found = bench.skipped(second)
+        assert f"Trained for this data and experiment already: run {run_id[:8]}" in found
+        started = bench.instance.get_run_by_id(run_id)
+        assert started is not None
+        bench.instance.report_run_failed(started)
+
+
+def test_no_training_of_drift_on_features_that_are_behind_or_not_vouched_for(bench: Bench) -> None:
+    version = trusted(bench)
+    drifts(bench, version, days(12, 1)[0])
+    bench.bring("B", 3)
+    assert "It waits: the features are behind the bars." in bench.skipped(retrain_when_drifted)
+    bench.make({"features": "f2"})
+    bench.judge("price_bars", "features", fails="values_are_possible")
+    assert "values_are_possible failed" in bench.skipped(retrain_when_drifted)
+    bench.judge("price_bars", "features")
+    assert bench.requested(retrain_when_drifted).run_key.startswith("f2-")
+
+
+def test_calls_that_fall_short_train_once_for_a_version(bench: Bench) -> None:
+    version = trusted(bench)
+    judged(bench, version, falls_short=False)
+    assert bench.skipped(retrain_when_drifted) == "Nobody has looked for drift yet. As expected."
+    judged(bench, version, falls_short=True)
+    request = bench.requested(retrain_when_drifted)
+    assert own_tags(request) == {
+        "boursomatic/cause": "shortfall",
+        "boursomatic/why": SHORT.format(version),
+        "boursomatic/trained_on": str(request.run_key),
+        "boursomatic/fell_short": version,
+    }
+    run_id = bench.launch(request, "retrain", "features", "model_version")
+    second = bench.train(MONDAY, known=days(0, 15)[-1])
+    bench.finish(run_id, {"features": "f2", "model_version": "m2"})
+    bench.judge("features")
+    # Refused: the first stays, and still falls short, day after day, with whatever cursor.
+    bench.activate(version)
+    for cursor in (bench.cursors["retrain_when_drifted"], None, "{}"):
+        ready(bench, "f3")
+        judged(bench, version, falls_short=True)
+        bench.cursors["retrain_when_drifted"] = cursor
+        assert f"A training was started for that: run {run_id[:8]}" in bench.skipped(retrain_when_drifted)
+    # Of another version that is active it is another cause; of one that is not, none.
+    judged(bench, second, falls_short=True)
+    assert "fell short, which is not the active one" in bench.skipped(retrain_when_drifted)
+    bench.activate(second)
+    judged(bench, second, falls_short=True)
+    assert bench.requested(retrain_when_drifted).tags["boursomatic/fell_short"] == second
+
+
+def test_a_training_for_calls_that_fell_short_is_tried_again_where_it_failed(bench: Bench) -> None:
+    version = trusted(bench)
+    judged(bench, version, falls_short=True)
+    bench.launch(bench.requested(retrain_when_drifted), "retrain", "features", "model_version")
+    bench.instance.report_run_failed(bench.started("shortfall")[0])
+    ready(bench, "f2")
+    judged(bench, version, falls_short=True)
+    assert bench.requested(retrain_when_drifted)
+
+
+def test_both_causes_are_one_training(bench: Bench) -> None:
+    version, since = trusted(bench), days(12, 1)[0]
+    drifts(bench, version, since)
+    judged(bench, version, falls_short=True)
+    tags = bench.requested(retrain_when_drifted).tags
+    assert tags["boursomatic/why"] == f"Drift since {since}: {ALARM} {SHORT.format(version)}"
+    assert (tags["boursomatic/cause"], tags["boursomatic/fell_short"]) == ("drift", version)
+
+
+def test_nobody_is_distrusted_where_nobody_is_active(bench: Bench) -> None:
+    assert bench.skipped(retrain_when_drifted) == FIRST
+    ready(bench)
+    # As outcomes are recorded where no version is active.
+    bench.make({"outcomes": "o"}, still_open=0)
+    assert "Nothing is known yet" in bench.skipped(retrain_when_drifted)
+    drifts(bench, "v1", MONDAY)
+    assert "which is not the active one" in bench.skipped(retrain_when_drifted)
+
+
+def test_a_version_whose_bundle_is_gone_stops_no_sensor(bench: Bench) -> None:
+    version = bench.train(MONDAY)
+    bench.tick(retrain_when_due)
+    shutil.rmtree(bench.artifacts / "models" / version)
+    ready(bench)
+    request = bench.requested(retrain_when_due)
+    assert request.tags["boursomatic/why"] == f"Version {version} does not say which sessions it knew."
 
 
 # Recommendations.

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.core.automation import (
     BarEvent,
+    Calls,
     Decision,
+    Drift,
     Training,
     TrainingState,
     decide_features,
+    decide_on_calls,
+    decide_on_drift,
     decide_recommendations,
     decide_training,
     events_that_brought_something,
@@ -201,6 +205,121 @@ def test_nothing_is_ever_trained_twice_or_in_spite_of_an_obstacle(found: Trainin
         assert found.started is found.obstacle is None
     if not decision.settled:
         assert found.obstacle is not None
+
+
+KNEW = Training("v1", MONDAY, days(30)[-1])
+LATER = days(31)[-1]
+
+
+@pytest.mark.parametrize(
+    ("drift", "reason"),
+    [
+        (None, "Nobody has looked for drift yet."),
+        (Drift("v1", None, "No alarm: calm."), "No alarm: calm."),
+        (Drift("v0", LATER, "wild."), "Drift was told of version v0, which is not the active one."),
+        (
+            Drift("v1", KNEW.known_until, "wild."),
+            "Drift since 2024-07-02: version v1 was trained since then, on sessions up to 2024-07-02.",
+        ),
+    ],
+)
+def test_drift_that_a_training_has_seen_is_no_cause(drift: Drift | None, reason: str) -> None:
+    assert decide_on_drift(drift, state(newest=KNEW)) == Decision(reason)
+
+
+@pytest.mark.parametrize("newest", [KNEW, Training("v1", MONDAY), None])
+def test_drift_that_no_training_has_seen_is_a_cause(newest: Training | None) -> None:
+    told = Drift("v1", LATER, "ret_1d is not what it was.")
+    expected = "Drift since 2024-07-03: ret_1d is not what it was."
+    assert decide_on_drift(told, state(newest=newest)) == Decision(expected, "key")
+    waiting = decide_on_drift(told, state(newest=newest, obstacle="run 1 trains"))
+    assert waiting == Decision(f"{expected} It waits: run 1 trains.", settled=False)
+    done = decide_on_drift(told, state(newest=newest, started="run 1 success", obstacle="never asked"))
+    assert done == Decision(f"{expected} Trained for this data and experiment already: run 1 success.")
+
+
+@pytest.mark.parametrize(
+    ("calls", "tried", "expected"),
+    [
+        (None, None, Decision("Nothing is known yet of how the active version's calls came true.")),
+        (Calls("v1", falls_short=False, words="As expected."), None, Decision("As expected.")),
+        (
+            Calls("v0", falls_short=True, words="Too few."),
+            None,
+            Decision("Calls of version v0 fell short, which is not the active one."),
+        ),
+        (
+            Calls("v1", falls_short=True, words="Too few."),
+            "run 1 success",
+            Decision("Too few. A training was started for that: run 1 success."),
+        ),
+        (Calls("v1", falls_short=True, words="Too few."), None, Decision("Too few.", "key")),
+    ],
+)
+def test_calls_that_fall_short_are_a_cause_once_for_a_version(
+    calls: Calls | None, tried: str | None, expected: Decision
+) -> None:
+    assert decide_on_calls(calls, state(), tried) == expected
+    waiting = decide_on_calls(calls, state(obstacle="run 1 trains"), tried)
+    assert waiting.key is None
+    assert waiting.settled == (expected.key is None)
+
+
+@given(st.data())
+def test_every_event_of_drift_is_trained_on_once_however_long_it_goes_on(data: st.DataObject) -> None:
+    """Sessions come with and without drift, trainings end when they like, and ticks are repeated or missed."""
+    sessions, newest, since, calm = days(200), KNEW, None, 5
+    asked: list[date] = []
+    running: date | None = None
+    for today in sessions[30:]:
+        alarmed, steps = data.draw(st.booleans()), data.draw(st.lists(st.sampled_from(["tick", "end"]), max_size=4))
+        # As `newest_alarm` has it: what comes within a window of the last alarm belongs to it.
+        if alarmed and calm >= 4:
+            since = today
+        calm = 0 if alarmed else calm + 1
+        for step in steps:
+            if step == "end" and running is not None:
+                newest, running = Training("v2", MONDAY, running), None
+            found = state(active="v1", newest=newest, obstacle="run 1 trains" if running else None)
+            if step == "tick" and decide_on_drift(Drift("v1", since, "wild."), found).key:
+                assert since is not None
+                asked.append(since)
+                running = today
+    assert len(set(asked)) == len(asked)
+    assert sorted(asked) == asked
+    if running is None and since is not None:
+        # Whatever is not asked for yet is asked for at the next tick.
+        due = decide_on_drift(Drift("v1", since, "wild."), state(newest=newest))
+        assert (due.key is None) == (since in asked)
+
+
+@given(
+    st.builds(Drift, st.sampled_from(["v1", "v0"]), st.sampled_from([None, MONDAY, LATER]), st.just("wild.")),
+    st.builds(Calls, st.sampled_from(["v1", "v0"]), st.booleans(), st.just("Too few.")),
+    st.builds(
+        TrainingState,
+        active=st.sampled_from([None, "v1"]),
+        newest=st.sampled_from([None, KNEW, Training("v1", None)]),
+        matured=st.just(0),
+        key=st.just("key"),
+        started=st.sampled_from([None, "run 1"]),
+        obstacle=st.sampled_from([None, "bars come"]),
+    ),
+    st.sampled_from([None, "run 2"]),
+)
+def test_distrust_trains_nothing_twice_and_nothing_in_spite_of_an_obstacle(
+    drift: Drift, calls: Calls, found: TrainingState, tried: str | None
+) -> None:
+    for decision in (decide_on_drift(drift, found), decide_on_calls(calls, found, tried)):
+        assert decision.reason
+        if decision.key:
+            assert decision.settled
+            assert decision.key == found.key
+            assert found.started is found.obstacle is None
+            # never about a version that is not active, nor where none is
+            assert found.active == "v1"
+        if not decision.settled:
+            assert found.obstacle is not None
 
 
 def test_a_training_is_named_by_data_and_experiment_alone() -> None:

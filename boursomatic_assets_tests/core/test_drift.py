@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from boursomatic_assets.core.drift import (
     DRIFT_SCHEMA,
@@ -14,8 +16,10 @@ from boursomatic_assets.core.drift import (
     cause_of,
     detect_drift,
     episodes,
+    newest_alarm,
     scan_drift,
     with_predictions,
+    words_of,
 )
 from boursomatic_assets.core.features import FEATURE_NAMES
 from boursomatic_assets.errors import NotEnoughHistoryError
@@ -29,6 +33,9 @@ from boursomatic_assets_tests.core.drifting import (
     simulated_bars,
 )
 from boursomatic_assets_tests.core.faults import with_doubled_swings, with_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COLUMN_FAULTS = ("sign flipped", "unit error x 100", "constant")
 # Onset of a fault after the training panel; the window before is calm in every panel.
@@ -128,6 +135,49 @@ def test_every_alarm_on_real_prices_has_its_date(us_market: tuple[dict[str, Any]
     assert any(date(2016, 11, 9) <= each.first <= date(2016, 11, 18) for each in found)
 
 
+def alarms_by_year(name: str) -> dict[int, list[Episode]]:
+    """Alarms of each year, by the reference of up to a thousand sessions before it."""
+    rows = features_of(real_bars(name))
+    sessions, found = sessions_of(rows), {}
+    for year in sorted({session.year for session in sessions}):
+        learned = [session for session in sessions if session.year < year][-1000:]
+        if len(learned) >= 500:
+            reference = reference_until(rows.filter(pl.col("session") >= learned[0]), learned[-1])
+            seen = rows.filter(pl.col("session").is_between(learned[-24], date(year, 12, 31)))
+            found[year] = episodes(scan_drift(reference, predicted(seen)))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "years", "events"),
+    [
+        # the votes of 2016-06-23 and 2016-11-08
+        ("s&p 500", 3, [date(2016, 6, 24), date(2016, 11, 9)]),
+        # and the summer of 2007, January 2008, the failure of a bank on 2008-09-15, August 2011
+        (
+            "europe",
+            26,
+            [
+                date(2007, 7, 27), date(2008, 1, 21), date(2008, 9, 15), date(2011, 8, 4), date(2016, 6, 24),
+                date(2016, 11, 9),
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_every_alarm_of_a_year_is_listed_with_its_date_and_there_are_at_most_six(
+    name: str, years: int, events: list[date], record_property: Callable[[str, object], None]
+) -> None:
+    found = alarms_by_year(name)
+    assert len(found) == years
+    listed = [f"{alarm.first} to {alarm.last}" for year in found.values() for alarm in year]
+    record_property(f"alarms on {name}", "; ".join(listed))
+    assert {year: len(alarms) for year, alarms in found.items() if len(alarms) > 6} == {}
+    firsts = [alarm.first for year in found.values() for alarm in year]
+    unseen = [event for event in events if not any(0 <= (first - event).days <= 10 for first in firsts)]
+    assert unseen == [], listed
+
+
 @pytest.mark.slow
 def test_a_market_that_falls_is_drift() -> None:
     rows = features_of(real_bars("europe"))
@@ -194,6 +244,9 @@ def test_too_few_sessions_are_an_error(simulated: tuple[dict[str, Any], pl.DataF
     reference, rows = simulated
     with pytest.raises(NotEnoughHistoryError, match="found 24 full sessions"):
         detect_drift(reference, rows.filter(pl.col("session") >= sessions_of(rows)[-24]))
+    for compare in (detect_drift, scan_drift):
+        with pytest.raises(NotEnoughHistoryError, match="found 0 full sessions"):
+            compare(reference, rows.clear())
 
 
 def row_of(**values: object) -> dict[str, object]:
@@ -247,6 +300,69 @@ def test_consecutive_alarms_are_one_episode() -> None:
         Episode(days[2], days[4], 3),
         Episode(days[6], days[6], 1),
     ]
+
+
+def scanned(alarmed: str) -> pl.DataFrame:
+    """A scan with an alarm at each `!`, the later the less unusual."""
+    return pl.DataFrame(
+        {
+            "session": [date(2020, 1, 1 + place) for place in range(len(alarmed))],
+            "p_value": [1e-6 * (1 + place) if each == "!" else 0.5 for place, each in enumerate(alarmed)],
+            "feature": [f"f{1 + place}" for place in range(len(alarmed))],
+            "statistic": ["rank_correlation"] * len(alarmed),
+            "alarmed": [each == "!" for each in alarmed],
+        },
+        schema_overrides={"alarmed": pl.Boolean},
+    )
+
+
+@pytest.mark.parametrize(
+    ("alarmed", "event"),
+    [
+        ("", None),
+        (".....", None),
+        ("..!!.", (3, 4, 2)),
+        # windows four sessions apart share one: the same event; five apart share none
+        ("!...!.!", (1, 7, 3)),
+        ("!....!.!", (6, 8, 2)),
+        ("!!....!...!.", (7, 11, 2)),
+    ],
+)
+def test_alarms_of_windows_that_share_sessions_are_one_event(
+    alarmed: str, event: tuple[int, int, int] | None
+) -> None:
+    expected = event and Episode(date(2020, 1, event[0]), date(2020, 1, event[1]), event[2])
+    assert newest_alarm(scanned(alarmed)) == expected
+
+
+@given(st.text("!.", max_size=30))
+def test_the_newest_event_holds_the_last_alarm_and_no_pause_of_a_window(alarmed: str) -> None:
+    event = newest_alarm(scanned(alarmed))
+    if event is None:
+        assert "!" not in alarmed
+        return
+    first, last = event.first.day - 1, event.last.day - 1
+    assert last == alarmed.rindex("!")
+    own, before = alarmed[first : last + 1], alarmed[:first]
+    assert own[0] == "!"
+    assert own.count("!") == event.windows
+    # four calm windows in a row, at most: the fifth shares nothing with the last alarm
+    assert "....." not in own.replace("!....!", "!!")
+    assert "!" not in before[-4:]
+
+
+def test_an_alarm_that_is_over_is_told_by_its_most_unusual_window() -> None:
+    scan, drift = scanned(".!!..."), pl.DataFrame([row_of(alarmed=False)], schema=DRIFT_SCHEMA)
+    alarm = newest_alarm(scan)
+    assert alarm is not None
+    assert words_of(alarm, scan, drift) == (
+        "f2 was not what it had been in the sessions before 2020-01-02: it goes together with another feature in "
+        "another way (rank_correlation); no alarm since 2020-01-03."
+    )
+    # one that goes on is told by the newest window
+    alarm = newest_alarm(scan.head(3))
+    assert alarm is not None
+    assert words_of(alarm, scan.head(3), drift) == cause_of(drift)
 
 
 def test_predictions_are_those_of_the_classifier() -> None:

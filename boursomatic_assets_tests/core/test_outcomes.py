@@ -16,6 +16,8 @@ from boursomatic_assets.core.inference import overlap_test
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.market_data import PANEL_KEY
 from boursomatic_assets.core.outcomes import (
+    BuyRecord,
+    buy_record,
     judge_outcomes,
     newest_sessions,
     shared_horizons,
@@ -27,6 +29,7 @@ from boursomatic_assets_tests.core.waiting_calls import a_call, bars_of, calls_o
 from boursomatic_assets_tests.strategies import weekdays
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Sequence
     from datetime import date
 
@@ -440,3 +443,91 @@ def test_looking_at_many_records_asks_for_more_of_each() -> None:
     # nine records: 0.05 / 9 = 0.0056
     record = pl.DataFrame({"label": ["BUY"] * 10, "p_value": [0.005, 0.006, *[0.5] * 7, None]})
     assert surprises(record)["p_value"].to_list() == [0.005]
+
+
+# The active version's calls.
+
+
+def buys(rows: Sequence[dict[str, Any]], version: str = "v1") -> BuyRecord:
+    return buy_record(stored([{"version": "v1"} | row for row in rows]), version)
+
+
+def test_the_buy_calls_of_one_version_are_counted_over_all_profiles() -> None:
+    mine = [
+        outcome(D[0], D[3], confidence=0.6),
+        outcome(D[0], D[3], confidence=0.7, hit=False, profile="aggressive"),
+        outcome(D[1], D[4], confidence=0.2, hit=False),
+    ]
+    others = [outcome(D[0], D[3], label="SELL", hit=False), outcome(D[2], D[5], hit=False) | {"version": "v0"}]
+    found = buys([*mine, *others])
+    # (0.6 + 0.7 + 0.2) / 3 = 0.5 expected, one of three realised, on two sessions
+    assert (found.version, found.calls, found.sessions) == ("v1", 3, 2)
+    assert (found.expected, found.realised) == (pytest.approx(0.5), pytest.approx(1 / 3))
+    # two sessions cannot say how far chance goes
+    assert found.bound is None
+    assert not found.falls_short
+    assert found.sentence == (
+        "BUY calls of version v1 came true in 33.3 % where 50.0 % were expected (3 calls on 2 sessions): too few "
+        "sessions to tell that from chance."
+    )
+
+
+@pytest.mark.parametrize("other", [{"label": "HOLD"}, {"version": "v0"}, None])
+def test_without_a_buy_call_there_is_no_record(other: dict[str, str] | None) -> None:
+    nothing = stored([{"version": "v1"} | outcome(D[0], D[1])]).clear()
+    found = buys([outcome(D[0], D[1]) | other]) if other else buy_record(nothing, "v1")
+    assert found == BuyRecord("v1", 0, 0, None, None, None)
+    assert not found.falls_short
+    assert found.sentence == "BUY calls of version v1: none has reached the end of its horizon."
+
+
+@pytest.mark.parametrize(("confidence", "short"), [(0.5, False), (0.9, True)])
+def test_calls_fall_short_where_the_interval_of_the_difference_lies_below_zero(
+    confidence: float, *, short: bool
+) -> None:
+    # Every other call comes true, one a session whose horizon is that session's own: 20 of 40.
+    rows = [outcome(D[day], D[day + 1], confidence=confidence, hit=day % 2 == 0) for day in range(40)]
+    found = buys(rows)
+    tested = overlap_test(np.array([1.0, 0.0] * 20) - confidence, 1, 0)
+    assert found.bound == pytest.approx(confidence - (tested.value - tested.low))
+    # The error is sqrt(0.25 / 40) = 0.079, about twice that is half of the interval: 0.74 of 0.9.
+    assert found.bound == pytest.approx(confidence - 0.16, abs=0.01)
+    assert found.falls_short == short == (tested.high < 0)
+    how = "less often than expected: 50.0 % where 90.0 %" if short else "as often as expected: 50.0 % where 50.0 %"
+    least = f"chance explains {100 * found.bound:.1f} % or more (40 calls on 40 sessions)."
+    assert found.sentence == f"BUY calls of version v1 came true {how} were expected, and {least}"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.floats(0, 1), st.booleans()), min_size=1, max_size=80),
+    st.integers(1, 6),
+    st.randoms(use_true_random=False),
+)
+def test_who_reaches_what_was_expected_never_falls_short(
+    calls: list[tuple[int, float, bool]], horizon: int, order: random.Random
+) -> None:
+    rows = [outcome(D[day], D[day + horizon], confidence=sure, hit=hit) for day, sure, hit in calls]
+    found = buys(rows)
+    assert found.expected is not None
+    assert found.realised is not None
+    if found.bound is not None:
+        assert found.bound <= found.expected + 1e-12
+        # an interval needs more sessions than share a horizon
+        assert found.sessions >= 3
+    assert not (found.falls_short and found.realised > found.expected)
+    # neither the order nor anybody else's calls matter
+    others = [{**row, "label": "SELL", "hit": not row["hit"]} for row in rows]
+    others += [{**row, "version": "v2", "confidence": 0.1} for row in rows]
+    shuffled = [*rows, *others]
+    order.shuffle(shuffled)
+    again = buys(shuffled)
+    assert (again.calls, again.sessions, again.falls_short) == (found.calls, found.sessions, found.falls_short)
+    assert again.bound == pytest.approx(found.bound)
+
+
+@pytest.mark.slow
+def test_calls_that_are_as_good_as_expected_seldom_fall_short_and_far_worse_ones_do() -> None:
+    short = sum(buys(overlapping_hits(seed, 0.4)).falls_short for seed in range(200))
+    # 2.5 % of 200 is 5, with a standard deviation of 2.2: 12 is more than three beyond it
+    assert short <= 12
+    assert sum(buys(overlapping_hits(seed, 0.1)).falls_short for seed in range(20)) >= 15
