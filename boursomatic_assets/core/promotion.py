@@ -222,6 +222,11 @@ class Decision:
     challenger: str
     sessions: int
 
+    @property
+    def active(self) -> str:
+        """The version that is active once this is recorded."""
+        return self.challenger if self.promoted or self.champion is None else self.champion
+
     def to_json(self) -> dict[str, Any]:
         """As strict JSON, as the row of the version keeps it."""
         return {
@@ -264,8 +269,7 @@ def decide(
     if mode == "always":
         verdict = True, f"Promoted in place of {name}: promotion.mode is always, whatever the figures."
     elif mode == "never":
-        activate = f"boursomatic models activate {challenger.version}"
-        verdict = False, f"Not promoted, {name} stays: promotion.mode is never. To activate it: {activate}"
+        verdict = False, f"Not promoted, {name} stays: promotion.mode is never, whatever the figures."
     elif isinstance(found, str):
         verdict = True, f"Promoted in place of {name}, with which it could not be compared: {found}."
     else:

@@ -126,6 +126,7 @@ def test_the_first_version_is_promoted_in_every_mode() -> None:
         assert (decision.promoted, decision.champion, decision.sessions) == (True, None, 0)
         assert "it is the first" in decision.reason
         assert decision.figures == {"mode": mode, "margin": 0.005}
+        assert decision.active == "new"
 
 
 def test_always_and_never_decide_without_the_figures_and_show_them_all_the_same() -> None:
@@ -134,7 +135,7 @@ def test_always_and_never_decide_without_the_figures_and_show_them_all_the_same(
     assert (always.promoted, never.promoted) == (True, False)
     assert "promotion.mode is always" in always.reason
     assert "promotion.mode is never" in never.reason
-    assert "boursomatic models activate new" in never.reason
+    assert (always.active, never.active) == ("new", "old")
     assert always.figures["log_loss"]["difference"] == pytest.approx(-never.figures["log_loss"]["difference"])
     assert always.sessions == never.sessions > 0
 
