@@ -480,9 +480,11 @@ def weigh(found: Comparison, champion: str, margin: float) -> tuple[bool, str]:
 def _faults(found: Comparison, margin: float) -> Sequence[str]:
     loss, faults = found.log_loss, []
     if not loss.upper_bound <= margin:
+        # Most refusals are of this kind: whoever reads it should know that a closer look may be worth it.
+        doubt = "" if loss.low > 0 else "; that it is higher at all is not certain"
         faults.append(
-            f"its log loss may be {loss.upper_bound:.4f} nats higher (95 %; most likely {loss.value:+.4f}), and "
-            f"{margin:g} is allowed"
+            f"its log loss may be {loss.upper_bound:.4f} nats higher (95 %; most likely {loss.value:+.4f}{doubt}), "
+            f"and {margin:g} is allowed"
         )
     for name, part in (("BUY lift at equal volatility", found.matched_lift), ("rank IC", found.rank_ic)):
         if part.high < 0:

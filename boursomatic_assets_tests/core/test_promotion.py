@@ -381,6 +381,15 @@ def test_the_rule(changes: dict[str, Difference], said: list[str]) -> None:
     assert "the same 50 sessions, 2020-01-01 to 2020-03-01" in reason
 
 
+@pytest.mark.parametrize(("low", "certain"), [(-0.01, False), (0.0, False), (math.nan, False), (0.0001, True)])
+def test_a_refusal_says_whether_the_version_is_worse_for_sure(low: float, *, certain: bool) -> None:
+    loss = difference(0.02, low, 0.05, 0.04)
+    promoted, reason = weigh(replace(SOUND, log_loss=loss), "old", margin=0.005)
+    assert not promoted
+    assert ("that it is higher at all is not certain" in reason) is not certain
+    assert "its log loss may be 0.0400 nats higher (95 %; most likely +0.0200" in reason
+
+
 def test_a_decision_is_strict_json() -> None:
     decision = decide(shuffled("new"), contender("old"), window(), EXPERIMENT)
     written = json.loads(json.dumps(decision.to_json(), allow_nan=False))
