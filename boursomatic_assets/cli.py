@@ -137,6 +137,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
         "experiment": {"config": _given(experiment)},
     }
     materialized = run_assets(_selected(select, to), configuration, folds, verbose=verbose)
+    from boursomatic_assets.display.promotion import outcome_lines
     from boursomatic_assets.display.recommendation_tables import made_line
     from boursomatic_assets.display.terminal import assets_table, bars_summary, metrics_table
 
@@ -146,11 +147,8 @@ def materialize(  # noqa: PLR0913 (each is an option)
     if "metrics" in materialized:
         console.print(metrics_table(materialized["metrics"]))
     if "model_version" in materialized:
-        made = materialized["model_version"]
-        console.print(
-            f"Active model version: [bold green]{made['version']}[/bold green] (before: {made['replaces']})"
-        )
-        console.print(f"Bundle: {made['path']}", soft_wrap=True)
+        for line in outcome_lines(materialized["model_version"], program()):
+            console.print(line, soft_wrap=True)
     if "recommendations" in materialized:
         console.print(made_line(materialized["recommendations"]), soft_wrap=True)
         console.print(reading_line(), soft_wrap=True)

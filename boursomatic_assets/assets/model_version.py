@@ -29,7 +29,7 @@ from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.core.promotion import Contender, Decision, Unscored, decide, last_label_end
 from boursomatic_assets.core.splits import Split, split_panel
 from boursomatic_assets.display.metadata import markdown_table
-from boursomatic_assets.display.promotion import comparison_table, plotted
+from boursomatic_assets.display.promotion import activation, comparison_table, plotted
 from boursomatic_assets.errors import (
     ActiveModelChangedError,
     ConfigurationError,
@@ -175,6 +175,8 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
             "promoted": decision.promoted,
             "gate": decision.reason,
             "replaces": _replaced(decision),
+            "active_version": decision.active,
+            **({} if decision.promoted else {"to_activate_it": activation(version)}),
             **plotted(decision.figures),
             **_comparison(decision),
             "params_hash": settings.params_hash,

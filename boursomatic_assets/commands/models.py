@@ -15,6 +15,10 @@ models = typer.Typer(
     help="Model versions: which there are, which one is active, and which bundles may go.", no_args_is_help=True
 )
 Version = Annotated[str, typer.Argument(help="As `boursomatic models list` shows it.", show_default=False)]
+Shown = Annotated[
+    str | None,
+    typer.Argument(help="As `boursomatic models list` shows it.", show_default="the active one"),
+]
 Why = Annotated[str, typer.Option("--why", help="For the log: why it is done.", show_default=False)]
 NOT_SAID = "not said"
 
@@ -39,7 +43,7 @@ def list_models(
 
 @models.command()
 def show(
-    version: Version,
+    version: Shown = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
@@ -47,14 +51,15 @@ def show(
     from boursomatic_assets.display.terminal import version_report
     from boursomatic_assets.errors import MissingArtifactError
     from boursomatic_assets.storage.model_events import list_events
-    from boursomatic_assets.storage.model_table import find_version
+    from boursomatic_assets.storage.model_table import active_version, find_version
 
     _, database = open_database()
-    row = find_version(database, version)
+    row = active_version(database) if version is None else find_version(database, version)
     if row is None:
-        message = f"there is no version {version!r}; see what there is: boursomatic models list"
+        missing = "no version is active" if version is None else f"there is no version {version!r}"
+        message = f"{missing}; see what there is: boursomatic models list"
         raise MissingArtifactError(message)
-    events = list_events(database, version)
+    events = list_events(database, row.version)
     if as_json:
         found = {**asdict(row), "events": [asdict(event) for event in events]}
         # Unwrapped and without colours, for a program to read.
@@ -135,7 +140,15 @@ def _require_servable(row: "ModelRow") -> None:
     if not row.model_path:
         message = f"version {row.version} has no bundle: another program recorded it. Nothing was changed"
         raise MissingArtifactError(message)
-    Serving.of(open_bundle(row.model_path, row.manifest_sha256))
+    try:
+        bundle = open_bundle(row.model_path, row.manifest_sha256)
+    except MissingArtifactError as error:
+        message = (
+            f"the bundle of version {row.version} is not in its place, {row.model_path}: it was pruned, or moved. "
+            f"Nothing was changed. What was done with it: boursomatic models show {row.version}"
+        )
+        raise MissingArtifactError(message) from error
+    Serving.of(bundle)
 
 
 def _login() -> str:

@@ -222,6 +222,11 @@ class Decision:
     challenger: str
     sessions: int
 
+    @property
+    def active(self) -> str:
+        """The version that is active once this is recorded."""
+        return self.challenger if self.promoted or self.champion is None else self.champion
+
     def to_json(self) -> dict[str, Any]:
         """As strict JSON, as the row of the version keeps it."""
         return {
@@ -264,8 +269,7 @@ def decide(
     if mode == "always":
         verdict = True, f"Promoted in place of {name}: promotion.mode is always, whatever the figures."
     elif mode == "never":
-        activate = f"boursomatic models activate {challenger.version}"
-        verdict = False, f"Not promoted, {name} stays: promotion.mode is never. To activate it: {activate}"
+        verdict = False, f"Not promoted, {name} stays: promotion.mode is never, whatever the figures."
     elif isinstance(found, str):
         verdict = True, f"Promoted in place of {name}, with which it could not be compared: {found}."
     else:
@@ -476,9 +480,11 @@ def weigh(found: Comparison, champion: str, margin: float) -> tuple[bool, str]:
 def _faults(found: Comparison, margin: float) -> Sequence[str]:
     loss, faults = found.log_loss, []
     if not loss.upper_bound <= margin:
+        # Most refusals are of this kind: whoever reads it should know that a closer look may be worth it.
+        doubt = "" if loss.low > 0 else "; that it is higher at all is not certain"
         faults.append(
-            f"its log loss may be {loss.upper_bound:.4f} nats higher (95 %; most likely {loss.value:+.4f}), and "
-            f"{margin:g} is allowed"
+            f"its log loss may be {loss.upper_bound:.4f} nats higher (95 %; most likely {loss.value:+.4f}{doubt}), "
+            f"and {margin:g} is allowed"
         )
     for name, part in (("BUY lift at equal volatility", found.matched_lift), ("rank IC", found.rank_ic)):
         if part.high < 0:

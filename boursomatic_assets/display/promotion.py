@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +15,34 @@ TITLES = {
     "matched_lift_buy": "BUY lift at equal volatility",
     "rank_ic": "Rank IC",
 }
+ACTIVATE = '{program} models activate {version} --why "..."'
 _SHOWN = ("challenger", "champion", "difference", "low", "high", "upper_bound")
+
+
+def activation(version: str, program: str = "boursomatic") -> str:
+    """The command that makes a version the active one, whatever the gate said of it."""
+    return ACTIVATE.format(program=program, version=version)
+
+
+def outcome_lines(made: Mapping[str, Any], program: str) -> list[str]:
+    """Say which version is active after a training, for the command line, a line each.
+
+    Parameters
+    ----------
+    made : mapping
+        Metadata of `model_version`, as plain values.
+    program : str
+        How the command line is called.
+    """
+    version, bundle = made["version"], f"Bundle: {escape(str(made['path']))}"
+    if made["promoted"]:
+        return [f"Active model version: [bold green]{version}[/bold green] (before: {made['replaces']})", bundle]
+    return [
+        f"New model version: [bold yellow]{version}[/bold yellow]. {escape(made['gate'])}",
+        bundle,
+        f"Active model version: [bold green]{made['active_version']}[/bold green] (as before)",
+        f"Activate the new one all the same: [bold]{escape(activation(version, program))}[/bold]",
+    ]
 
 
 def comparison_table(figures: Mapping[str, Any]) -> pl.DataFrame:

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from boursomatic_assets.display.promotion import comparison_table
+from boursomatic_assets.display.promotion import activation, comparison_table
+from boursomatic_assets.storage.model_events import ACTIVATED, PRUNED, REFUSED, ROLLED_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -159,7 +160,11 @@ def metrics_table(figures: Mapping[str, Any]) -> Table:
 def versions_table(rows: Sequence[ModelRow]) -> Table:
     """Model versions, the newest first."""
     title = "Model versions (named by their training time, UTC; figures of the test set)"
-    table = Table("Version", "Active", "Gate", "Experiment", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    # In a narrow window the title may wrap, never a name that other commands ask for.
+    table.add_column("Version", no_wrap=True)
+    for heading in ("Active", "Gate", "Experiment"):
+        table.add_column(heading)
     for heading in ("Accuracy", "Baseline", "Sharpe"):
         table.add_column(heading, justify="right")
     names = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")
@@ -181,22 +186,23 @@ def _decided(row: ModelRow) -> str:
 
 def version_report(row: ModelRow, events: Sequence[ModelEvent]) -> list[RenderableType]:
     """A version: what it is, what the gate decided on it and what it compared, and what was done with it since."""
-    facts = Table.grid(padding=(0, 2))
-    for name, value in (
-        ("Version", row.version),
-        ("Active", "yes" if row.is_active else "no"),
-        ("Trained at", f"{row.trained_at} UTC"),
-        ("Experiment", row.params_hash),
-        ("Bundle", row.model_path or "none"),
-        ("Manifest", row.manifest_sha256 or "not recorded"),
-        ("Gate", row.gate["reason"] if row.gate else "no decision is recorded"),
-    ):
-        facts.add_row(name, escape(value))
-    shown: list[RenderableType] = [facts]
+    refused = row.gate is not None and not row.gate["promoted"]
+    facts = {
+        "Version": row.version,
+        "Active": "yes" if row.is_active else "no",
+        "Trained at": f"{row.trained_at} UTC",
+        "Experiment": row.params_hash,
+        "Bundle": row.model_path or "none",
+        "Manifest": row.manifest_sha256 or "not recorded",
+        "Gate": row.gate["reason"] if row.gate else "no decision is recorded",
+        **({"To activate": activation(row.version)} if refused and not row.is_active else {}),
+    }
+    # Lines and no grid: a window that is too narrow breaks them, and cuts nothing off.
+    shown: list[RenderableType] = [f"{name:<12}{escape(value)}" for name, value in facts.items()]
     if row.gate and row.gate["sessions"]:
         shown.append(_comparison(row.gate["figures"]))
     if events:
-        shown.append(_events_table(events))
+        shown += ["What was done with it (UTC)", *map(_event_line, events)]
     return shown
 
 
@@ -210,14 +216,15 @@ def _comparison(figures: Mapping[str, Any]) -> Table:
     return table
 
 
-def _events_table(events: Sequence[ModelEvent]) -> Table:
-    table = Table(
-        "At (UTC)", "Event", "From", "To", "Who", "Why", title="What was done with it", title_justify="left"
-    )
-    for event in events:
-        names = (event.version_from or "", event.version_to or "", event.who, event.why)
-        table.add_row(f"{event.at:%Y-%m-%d %H:%M:%S}", event.event, *map(escape, names))
-    return table
+def _event_line(event: ModelEvent) -> str:
+    versions = {
+        ACTIVATED: f"{event.version_to} activated in place of {event.version_from or 'none'}",
+        REFUSED: f"{event.version_to} refused, {event.version_from} stayed",
+        ROLLED_BACK: f"rolled back from {event.version_from} to {event.version_to}",
+        PRUNED: f"{event.version_from} pruned: its bundle was removed",
+    }
+    done = versions.get(event.event, f"{event.event} {event.version_from} {event.version_to}")
+    return f"  {event.at:%Y-%m-%d %H:%M:%S}  {escape(f'{done}, by {event.who}: {event.why}')}"
 
 
 def adjustments_table(entries: Sequence[tuple[Any, ...]]) -> Table:

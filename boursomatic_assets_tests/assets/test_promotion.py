@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -77,6 +78,8 @@ def test_an_equal_version_is_promoted_with_its_figures_stored_and_shown(trained:
     assert said["promoted"] is True
     assert said["gate"] == row.gate["reason"]
     assert said["replaces"] == champion
+    assert said["active_version"] == row.version
+    assert "to_activate_it" not in said
     assert said["log_loss_difference"] == said["log_loss_upper_bound"] == 0.0
     assert said["common_sessions"] == row.gate["sessions"]
     assert "Rank IC" in said["gate_figures"]
@@ -99,6 +102,8 @@ def test_a_version_trained_on_shuffled_labels_is_refused_kept_and_activated_only
     assert "its log loss may be" in refused.gate["reason"]
     assert said["gate"] == refused.gate["reason"]
     assert said["replaces"] == f"nothing: {champion} stays the active one"
+    assert said["active_version"] == champion
+    assert said["to_activate_it"].startswith(f"boursomatic models activate {refused.version} --why ")
     event = list_events(trained.database())[-1]
     assert (event.event, event.version_from, event.version_to) == ("refused", champion, refused.version)
     # The bundle is whole, the ledger names it, and exactly one version is active.
@@ -110,6 +115,25 @@ def test_a_version_trained_on_shuffled_labels_is_refused_kept_and_activated_only
     assert (ended.code, trained.active()) == (0, [refused.version])
     assert trained.run("models", "rollback").code == 0
     assert trained.active() == [champion]
+
+
+def test_the_command_line_says_that_the_new_version_was_refused_and_which_one_stays(trained: Installation) -> None:
+    (champion,) = trained.active()
+    shuffle_labels(trained)
+    ended = trained.run("materialize", "--select", "classifier+,regressor+", "--to", "model_version")
+    assert ended.code == 0, ended.errors
+    refused = newest(trained)
+    assert trained.active() == [champion]
+    assert refused.gate is not None
+    assert f"New model version: {refused.version}. {refused.gate['reason']}" in ended.said
+    assert f"Active model version: {champion} (as before)" in ended.said
+    assert f"Active model version: {refused.version}" not in ended.said
+    assert f"Bundle: {refused.model_path}" in ended.said
+    # The command that it names does what it says.
+    command = re.search(r"models activate \S+ --why", ended.said)
+    assert command is not None
+    assert trained.run(*command[0].split(), "to see it").code == 0
+    assert trained.active() == [refused.version]
 
 
 def test_the_mode_never_records_without_promoting_and_always_promotes(trained: Installation) -> None:

@@ -93,10 +93,25 @@ def test_a_version_is_shown_with_the_decision_its_figures_and_what_became_of_it(
         "run 2",
     ):  # fmt: skip
         assert words in said
-    assert second in said
+    assert f"{third} refused, {second} stayed, by run 2: Reason 2." in said
+    assert f'To activate boursomatic models activate {third} --why "..."' in said
+    assert "To activate" not in installed.run("models", "show", second).said
     found = json.loads(installed.run("models", "show", third, "--json").output)
     assert (found["version"], found["is_active"], found["gate"]["figures"]) == (third, False, FIGURES)
     assert [event["event"] for event in found["events"]] == ["refused"]
+
+
+def test_the_active_version_is_the_one_that_is_shown_where_none_is_named(installed: Installation) -> None:
+    _, second, _, _ = names(installed)
+    assert f"Version {second} Active yes" in installed.run("models", "show").said
+
+
+def test_names_are_whole_in_a_narrow_window(installed: Installation) -> None:
+    third = names(installed)[2]
+    assert all(name in installed.run("models", "list", COLUMNS="60").output for name in names(installed))
+    output = installed.run("models", "show", third, COLUMNS="60").output
+    assert output.count(f"{third} refused, {names(installed)[1]} stayed") == 1
+    assert max(map(len, output.splitlines())) > 60
 
 
 def test_a_version_without_a_decision_is_shown_all_the_same(installed: Installation) -> None:
@@ -146,6 +161,18 @@ def test_a_version_that_cannot_be_served_is_not_activated(installed: Installatio
     assert "classifier.txt is not the file that was recorded" in refused.said
 
 
+def test_a_version_whose_bundle_was_pruned_is_not_activated_and_it_says_where_it_went(
+    installed: Installation,
+) -> None:
+    _, second, third, _ = names(installed)
+    assert installed.run("models", "prune", "--keep", "1", "--yes").code == 0
+    refused = installed.run("models", "activate", third)
+    assert (refused.code, installed.active()) == (1, [second])
+    assert f"the bundle of version {third} is not in its place" in refused.said
+    assert f"boursomatic models show {third}" in refused.said
+    assert f"{third} pruned: its bundle was removed, by " in installed.run("models", "show", third).said
+
+
 @pytest.mark.parametrize("command", ["show", "activate"])
 def test_a_version_that_does_not_exist_is_named(installed: Installation, command: str) -> None:
     ended = installed.run("models", command, "nothing")
@@ -172,4 +199,6 @@ def test_before_the_first_training_the_list_says_how_to_begin(settings: Settings
     with new_installation(settings.database_url) as empty:
         assert empty.run("models", "list").said == "No model version yet: boursomatic materialize"
         assert empty.run("models", "rollback").code == 1
+        shown = empty.run("models", "show")
+        assert (shown.code, "no version is active; see what there is" in shown.said) == (1, True)
         assert empty.run("models", "prune", "--keep", "0", "--yes").said == "Nothing to remove."

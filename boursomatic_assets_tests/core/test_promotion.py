@@ -126,6 +126,7 @@ def test_the_first_version_is_promoted_in_every_mode() -> None:
         assert (decision.promoted, decision.champion, decision.sessions) == (True, None, 0)
         assert "it is the first" in decision.reason
         assert decision.figures == {"mode": mode, "margin": 0.005}
+        assert decision.active == "new"
 
 
 def test_always_and_never_decide_without_the_figures_and_show_them_all_the_same() -> None:
@@ -134,7 +135,7 @@ def test_always_and_never_decide_without_the_figures_and_show_them_all_the_same(
     assert (always.promoted, never.promoted) == (True, False)
     assert "promotion.mode is always" in always.reason
     assert "promotion.mode is never" in never.reason
-    assert "boursomatic models activate new" in never.reason
+    assert (always.active, never.active) == ("new", "old")
     assert always.figures["log_loss"]["difference"] == pytest.approx(-never.figures["log_loss"]["difference"])
     assert always.sessions == never.sessions > 0
 
@@ -378,6 +379,15 @@ def test_the_rule(changes: dict[str, Difference], said: list[str]) -> None:
         "Promoted in place of old: not worse on" if promoted else "Not promoted, old stays: on"
     )
     assert "the same 50 sessions, 2020-01-01 to 2020-03-01" in reason
+
+
+@pytest.mark.parametrize(("low", "certain"), [(-0.01, False), (0.0, False), (math.nan, False), (0.0001, True)])
+def test_a_refusal_says_whether_the_version_is_worse_for_sure(low: float, *, certain: bool) -> None:
+    loss = difference(0.02, low, 0.05, 0.04)
+    promoted, reason = weigh(replace(SOUND, log_loss=loss), "old", margin=0.005)
+    assert not promoted
+    assert ("that it is higher at all is not certain" in reason) is not certain
+    assert "its log loss may be 0.0400 nats higher (95 %; most likely +0.0200" in reason
 
 
 def test_a_decision_is_strict_json() -> None:
