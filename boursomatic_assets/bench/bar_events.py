@@ -40,8 +40,8 @@ SEED = 42
 BASE = 400
 # Of so many events one brings nothing new.
 NOTHING_EVERY = 5
-MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 4.0, 20.0
-QUIET_SECONDS = 900
+MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
+QUIET_SECONDS = 1200
 PARENT_RUN_TAG = "dagster/parent_run_id"
 _SELECTED = [dg.AssetKey("instruments"), dg.AssetKey("price_bars")]
 
@@ -188,7 +188,7 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
     found.events, found.with_news = events, len(numbers)
     last_restart = time.time()
     try:
-        wait_until(lambda: _is_quiet(product, source.instance, last_restart), QUIET_SECONDS, "quiet")
+        wait_until_quiet(product, last_restart)
     except TimeoutError as error:
         found.broken.append(f"{error}: {[(run.job, run.status) for run in product.runs() if run.is_in_flight]}")
     found.seconds = time.monotonic() - began
@@ -249,23 +249,35 @@ def _watching(database: Database, found: BarStorm) -> Iterator[None]:
         thread.join()
 
 
-def _is_quiet(product: Product, instance: dg.DagsterInstance, since: float) -> bool:
-    """Whether no run goes on, and every sensor has looked twice at what came last, and started nothing."""
-    time.sleep(1)
-    if any(run.is_in_flight for run in product.runs()):
-        return False
-    made = [newest(instance, asset) for asset in ("price_bars", "features", "model_version", "recommendations")]
-    records = [instance.get_record_for_run(one.run_id) for one in made if one is not None]  # type: ignore[attr-defined]
-    return _have_all_looked(product, max([since, *(record.end_time or since for record in records)]))
+def wait_until_quiet(product: Product, since: float) -> None:
+    """Wait until no run goes on, and every sensor has looked at what came last, and started nothing.
+
+    Parameters
+    ----------
+    product : Product
+    since : float
+        Looks before it do not count, nor do those before the end of any run.
+
+    Raises
+    ------
+    TimeoutError
+    """
+
+    def is_quiet() -> bool:
+        time.sleep(1)
+        runs = product.runs()
+        last = max([since, *(run.ended or since for run in runs)])
+        return not any(run.is_in_flight for run in runs) and _have_all_looked(product, last)
+
+    wait_until(is_quiet, QUIET_SECONDS, "quiet")
 
 
 def _have_all_looked(product: Product, since: float) -> bool:
     sensors = product.sensors()
-    ticks = [
-        [tick for tick in sensors[sensor.name]["sensorState"]["ticks"] if tick["timestamp"] > since][:2]
-        for sensor in SENSORS
-    ]
-    return all([tick["status"] for tick in own] == ["SKIPPED", "SKIPPED"] for own in ticks)
+    newest_ticks = [sensors[sensor.name]["sensorState"]["ticks"][:1] for sensor in SENSORS]
+    return all(
+        [tick["status"] for tick in own if tick["timestamp"] > since] == ["SKIPPED"] for own in newest_ticks
+    )
 
 
 def _judge(  # noqa: PLR0913, PLR0917 (what was done, and where to look)

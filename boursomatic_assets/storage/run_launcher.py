@@ -31,7 +31,8 @@ def _has_died(process: str) -> bool:
         return False
     try:
         found = psutil.Process(int(pid))
-        return found.status() == psutil.STATUS_ZOMBIE or abs(found.create_time() - float(began)) > _SECOND
+        is_another = abs(found.create_time() - float(began)) > _SECOND
+        return is_another or bool(found.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
