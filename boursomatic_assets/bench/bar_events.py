@@ -275,9 +275,7 @@ def wait_until_quiet(product: Product, since: float) -> None:
 def _have_all_looked(product: Product, since: float) -> bool:
     sensors = product.sensors()
     newest_ticks = [sensors[sensor.name]["sensorState"]["ticks"][:1] for sensor in SENSORS]
-    return all(
-        [tick["status"] for tick in own if tick["timestamp"] > since] == ["SKIPPED"] for own in newest_ticks
-    )
+    return all([tick["status"] for tick in own if tick["timestamp"] > since] == ["SKIPPED"] for own in newest_ticks)
 
 
 def _judge(  # noqa: PLR0913, PLR0917 (what was done, and where to look)

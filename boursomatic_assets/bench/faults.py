@@ -17,7 +17,7 @@ from boursomatic_assets.bench.product import free_port, running_product
 from boursomatic_assets.bench.silent_receiver import SilentReceiver, Told, webhook_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
@@ -42,20 +42,23 @@ def run_faults(console: Console, events: int, restarts: int, kills: int) -> bool
     bool
         Whether every promise held.
     """
-    broken: list[str] = []
+    found: list[KilledTrainings | Told | BarStorm] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         if kills:
-            task = progress.add_task("trainings killed", total=kills)
-            killed = kill_trainings(kills, lambda: progress.advance(task))
-            console.print(_killed_table(killed))
-            broken += killed.broken
+            killed = progress.add_task("trainings killed", total=kills)
+            found.append(kill_trainings(kills, lambda: progress.advance(killed)))
         if events:
-            task = progress.add_task("bar events, and daemons killed", total=events + restarts)
-            told, storm = _storm(events, restarts, lambda: progress.advance(task))
-            console.print(_told_table(told))
-            console.print(_storm_table(storm))
-            broken += [*told.broken, *storm.broken]
+            stormy = progress.add_task("bar events, and daemons killed", total=events + restarts)
+            found += _storm(events, restarts, lambda: progress.advance(stormy))
+    return print_faults(console, found)
+
+
+def print_faults(console: Console, found: Sequence[KilledTrainings | Told | BarStorm]) -> bool:
+    """Print a table for each storm, and what did not hold; whether there was nothing of that."""
+    for storm in found:
+        console.print(_tabulated(storm))
+    broken = [what for storm in found for what in storm.broken]
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     console.print(f"{datetime.now(UTC).date()}, {machine}.")
     for what in broken:
@@ -81,6 +84,12 @@ def _storm(events: int, restarts: int, advance: Callable[[], object]) -> tuple[T
             return receiver.found, storm_of_bars(product, source, events, restarts, advance)
 
 
+def _tabulated(found: KilledTrainings | Told | BarStorm) -> Table:
+    if isinstance(found, KilledTrainings):
+        return _killed_table(found)
+    return _told_table(found) if isinstance(found, Told) else _storm_table(found)
+
+
 def _killed_table(found: KilledTrainings) -> Table:
     return _table(
         f"{found.kills} trainings killed with kill -9",
@@ -89,7 +98,7 @@ def _killed_table(found: KilledTrainings) -> Table:
             "of these from the first file of its bundle on": f"{found.writing_seconds:.1f}",
             "looks meanwhile; active versions seen": f"{found.looks:,}; {_listed(found.active_counts)}",
             "killed after their version was recorded": str(found.recorded),
-            "killed with half a bundle written; of these loadable": f"{found.left_behind}; 0",
+            "killed with half a bundle written, under a name that nobody reads": str(found.left_behind),
             "bundles in the end, each verified after each kill": str(found.bundles),
             "the next training": "succeeded" if found.healed else "failed",
         },
@@ -136,4 +145,4 @@ def _table(title: str, figures: dict[str, str]) -> Table:
 
 
 def _listed(counts: set[int]) -> str:
-    return "always " + str(next(iter(counts))) if len(counts) == 1 else ", ".join(map(str, sorted(counts)))
+    return f"always {min(counts)}" if len(counts) == 1 else ", ".join(map(str, sorted(counts)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import random
+import runpy
 import signal
 import sys
 import threading
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import sqlalchemy as sa
 
-from boursomatic_assets.bench.product import new_home
+from boursomatic_assets.bench.product import executable, new_home
 from boursomatic_assets.errors import BoursomaticError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.artifacts import PARTIAL
@@ -106,14 +108,17 @@ def kill_trainings(kills: int, advance: Callable[[], object], seed: int = SEED) 
             _materialize("instruments,price_bars", prices=_small_prices(home))
             found.seconds, found.writing_seconds = _timed(models)
             with _watching(database, found):
-                for number in range(kills):
-                    part = (number // 2 + moments.random()) / max((kills + 1) // 2, 1)
+                # Now and then a training is quicker than the first one was, and has ended.
+                for number in itertools.takewhile(lambda _: found.kills < kills, range(2 * kills)):
+                    part = (number // 2 + moments.random()) / ((kills + 1) // 2) % 1
                     before = len(list_versions(database, MOST))
-                    found.kills += _killed_at(part, models, found, in_the_end=bool(number % 2))
+                    was_killed = _killed_at(part, models, found, in_the_end=bool(number % 2))
                     found.recorded += len(list_versions(database, MOST)) - before
                     found.left_behind += len(_partial(models))
                     found.broken += [f"after kill {number + 1}: {what}" for what in _broken(database, models)]
-                    advance()
+                    if was_killed:
+                        found.kills += 1
+                        advance()
                 found.healed = _ended(_begun(*RETRAIN)) == 0
             found.broken += _broken(database, models)
             found.broken += [f"{path.name} was left behind" for path in _partial(models)]
@@ -180,9 +185,7 @@ def _command(arguments: tuple[str, ...], environment: dict[str, str]) -> None:
     for stream in (0, 1):
         os.dup2(nowhere, stream)
     sys.argv = ["boursomatic", *arguments]
-    from boursomatic_assets.cli import main
-
-    main()
+    runpy.run_path(executable(), run_name="__main__")
 
 
 def _ended(process: ForkServerProcess) -> int | None:
@@ -211,7 +214,8 @@ def _killed_at(part: float, models: Path, found: KilledTrainings, *, in_the_end:
     if in_the_end:
         while process.is_alive() and _entries(models) == before:
             time.sleep(LOOKING_SECONDS / 20)
-        time.sleep(part * found.writing_seconds)
+        # Most of the end are looks at what has been written: the moments crowd at its beginning.
+        time.sleep(part**2 * found.writing_seconds)
     else:
         time.sleep(max(started + part * found.seconds - time.monotonic(), 0))
     with suppress(ProcessLookupError):

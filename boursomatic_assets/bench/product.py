@@ -257,7 +257,7 @@ class Product:
 
     def command(self, *arguments: str) -> str:
         """What `boursomatic …` prints, on the same home."""
-        command, environment = [_executable(), *arguments], {**self.variables, "COLUMNS": "300"}
+        command, environment = [executable(), *arguments], {**self.variables, "COLUMNS": "300"}
         return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
     def log(self) -> str:
@@ -335,7 +335,7 @@ def free_port() -> int:
 def _start(product: Product) -> subprocess.Popen[bytes]:
     with _log(product.home).open("ab") as log:
         return subprocess.Popen(
-            [_executable(), "dev", "--port", str(product.port)],
+            [executable(), "dev", "--port", str(product.port)],
             # Another folder than the checkout: what is started must be the installed package.
             cwd=product.home,
             env=product.variables,
@@ -345,7 +345,8 @@ def _start(product: Product) -> subprocess.Popen[bytes]:
         )
 
 
-def _executable() -> str:
+def executable() -> str:
+    """The command `boursomatic` of this installation."""
     return str(Path(sys.executable).with_name("boursomatic"))
 
 
