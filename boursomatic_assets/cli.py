@@ -241,13 +241,31 @@ def bench(  # noqa: PLR0913 (each is an option)
         ),
     ] = [505, 10_000],  # noqa: B006 (typer copies it)
     signal_panels: Annotated[int, typer.Option(min=0, help="Panels with a signal, for --proofs.")] = 20,
+    faults: Annotated[
+        bool,
+        typer.Option(
+            "--faults",
+            help="Instead: kill daemons and trainings while bars go on coming, with the real daemon, webserver and "
+            "PostgreSQL, and see what holds. Ends with 1 where something does not. Takes half an hour or so.",
+        ),
+    ] = False,
+    events: Annotated[
+        int, typer.Option(min=0, help="Bar events for --faults; 0 leaves them out, and the restarts.")
+    ] = 100,
+    restarts: Annotated[int, typer.Option(min=0, help="Daemons killed meanwhile, for --faults.")] = 10,
+    kills: Annotated[int, typer.Option(min=0, help="Trainings killed, for --faults; 0 leaves them out.")] = 50,
 ) -> None:
     """Measure each stage (seconds, rows a second, peak memory) and LightGBM alone, in a home of its own."""
     _require_files(provider, path)
     from boursomatic_assets.settings import Settings
 
     settings = Settings.from_environment()
-    if proofs:
+    if faults:
+        from boursomatic_assets.bench.faults import run_faults
+
+        if not run_faults(console, events, restarts, kills):
+            raise typer.Exit(FAILED)
+    elif proofs:
         from boursomatic_assets.bench.proofs import run_proofs
 
         run_proofs(console, settings, null_panels, signal_panels)

@@ -1,4 +1,4 @@
-"""The command `boursomatic dev`: the Dagster UI and its daemon, started and stopped as one."""
+"""The command `boursomatic dev`: the Dagster UI and its daemon, started and stopped as one, and kept up."""
 
 import os
 import signal
@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -15,18 +17,24 @@ from boursomatic_assets.errors import ConfigurationError
 
 HOST = "127.0.0.1"
 STOPPING_SECONDS = 30
+LOOKING_SECONDS = 0.5
+FAILED = 1
+# Of what `dagster dev` starts, these hold the port and the daemon's place; a code server may still execute runs.
+REPLACED = ("dagster_webserver", "dagster._daemon")
 
 
 def dev(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI on 127.0.0.1.")] = 3000,
 ) -> None:
-    """Open the Dagster UI with its daemon, on the same database and artifacts. Stop it with Ctrl-C."""
+    """Open the Dagster UI with its daemon, on the same database and artifacts. Stop it with Ctrl-C.
+
+    Should the UI or the daemon end by itself, both are started again; runs that go on meanwhile are not disturbed.
+    """
     from boursomatic_assets.storage.instance import open_instance
 
     _require_free(port)
     settings, database = open_database()
     open_instance(settings, database).dispose()
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "boursomatic_assets.definitions"]
     console.print(f"Dagster UI: [bold]http://{HOST}:{port}[/bold]  (stop with Ctrl-C)")
     # A handler of our own, so that the child does not inherit an ignored SIGINT from a script's background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,30 +42,79 @@ def dev(
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore:Function `,ignore:Class `,ignore:Parameter `"}
     # Links in notices lead here, unless readers reach the UI by another address.
     quiet.setdefault("BOURSOMATIC_UI_URL", f"http://{HOST}:{port}")
-    child = subprocess.Popen([*command, "--host", HOST, "--port", str(port)], start_new_session=True, env=quiet)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    started: list[subprocess.Popen[bytes]] = []
     try:
-        code = child.wait()
+        _keep_up(port, quiet, started)
     except KeyboardInterrupt:
-        # To the whole group, as a terminal would: a code server with a run in flight outlives its parent for ever.
-        os.killpg(child.pid, signal.SIGINT)
-        code = _stopped(child)
-    raise typer.Exit(code)
+        for child in started:
+            # To the whole group, as a terminal would: a code server with a run in flight outlives its parent.
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGINT)
+        _wait_for_all(started)
+        raise typer.Exit from None
+    raise typer.Exit(FAILED)
 
 
-def _stopped(child: "subprocess.Popen[bytes]") -> int:
-    """Wait for the end of the child and of every process it started; what is left after a while is killed."""
+def _keep_up(port: int, environment: Mapping[str, str], started: list["subprocess.Popen[bytes]"]) -> None:
+    """Start `dagster dev`, and again whenever it has ended; returns when a start comes to nothing."""
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "boursomatic_assets.definitions"]
+    command += ["--host", HOST, "--port", str(port)]
+    has_served = True
+    while has_served:
+        child = subprocess.Popen(command, start_new_session=True, env=environment)
+        # Those of which nothing is left need no signal at the end, and their number may be somebody else's by then.
+        started[:] = [*filter(_is_left, started), child]
+        has_served = False
+        while child.poll() is None:
+            time.sleep(LOOKING_SECONDS)
+            has_served = has_served or _answers(port)
+        _clear(child.pid)
+        if has_served:
+            console.print("The UI or the daemon has ended by itself: both are started again.")
+
+
+def _clear(group: int) -> None:
+    """End what is left of a `dagster dev` that was killed itself, but for what executes runs."""
+    for process in _members(group):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _members(group: int) -> Iterator[int]:
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and set(REPLACED) & set(process.cmdline()):
+                yield process.pid
+
+
+def _is_left(child: "subprocess.Popen[bytes]") -> bool:
+    """Whether a child or any process that it started is there."""
+    # A child that ended but was not asked for still counts as there.
+    child.poll()
+    try:
+        os.killpg(child.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _wait_for_all(started: list["subprocess.Popen[bytes]"]) -> None:
+    """Wait for the end of the children and of every process they started; what is left after a while is killed."""
     latest = time.monotonic() + STOPPING_SECONDS
-    while time.monotonic() < latest:
-        # A child that ended but was not asked for still counts as there.
-        child.poll()
-        try:
-            os.killpg(child.pid, 0)
-        except ProcessLookupError:
-            return 0
+    while left := [child for child in started if _is_left(child)]:
+        if time.monotonic() > latest:
+            for child in left:
+                os.killpg(child.pid, signal.SIGKILL)
+            return
         time.sleep(0.1)
-    os.killpg(child.pid, signal.SIGKILL)
-    return 0
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def _require_free(port: int) -> None:

@@ -19,6 +19,7 @@ def run_assets(
     from boursomatic_assets.definitions import defs
     from boursomatic_assets.display.terminal import run_progress
     from boursomatic_assets.storage.instance import open_instance, register_folds
+    from boursomatic_assets.storage.run_launcher import PROCESS_TAG, own_process
 
     settings, database = open_database()
     job = defs.resolve_implicit_global_asset_job_def()
@@ -34,7 +35,8 @@ def run_assets(
                 instance=instance,
                 asset_selection=keys,
                 run_id=run_id,
-                tags=tags if trains_folds else None,
+                # Should this process be killed, the daemon can tell, and waits no longer for the run's end.
+                tags={PROCESS_TAG: own_process(), **(tags if trains_folds else {})},
             )
     return _metadata_by_asset(
         event.materialization for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -15,9 +16,9 @@ from upath import UPath
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-DISCARDED = ".discarded"
+DISCARDED, PARTIAL = ".discarded", ".partial"
 
 
 def write_whole(path: UPath, content: bytes) -> None:
@@ -36,18 +37,14 @@ def write_whole(path: UPath, content: bytes) -> None:
             raise _unwritable(path, error) from error
         return
     target = Path(path.path)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(beside, content)
-        beside.replace(target)
-        _sync_folder(target.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _unwritable(path, error) from error
-        raise
+        with _beside(target, Path.touch) as beside:
+            _write_synced(beside, content)
+            beside.replace(target)
+            _sync_folder(target.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
@@ -67,22 +64,73 @@ def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
         return
     target = Path(folder.path)
     _refuse_existing(target)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        beside.mkdir(parents=True)
-        for name, content in files.items():
-            _write_synced(beside / name, content)
-        _sync_folder(beside)
-        beside.rename(target)
-        _sync_folder(target.parent)
-    except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        if isinstance(error, OSError):
-            # Someone else's folder may have appeared under the name since; a full one cannot be renamed over.
-            if error.errno in {errno.ENOTEMPTY, errno.EEXIST} and target.is_dir():
-                raise FileExistsError(str(target)) from error
-            raise _unwritable(folder, error) from error
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _beside(target, Path.mkdir) as beside:
+            for name, content in files.items():
+                _write_synced(beside / name, content)
+            _sync_folder(beside)
+            beside.rename(target)
+            _sync_folder(target.parent)
+    except OSError as error:
+        # Someone else's folder may have appeared under the name since; a full one cannot be renamed over.
+        if error.errno in {errno.ENOTEMPTY, errno.EEXIST} and target.is_dir():
+            raise FileExistsError(str(target)) from error
+        raise _unwritable(folder, error) from error
+
+
+@contextlib.contextmanager
+def _beside(target: Path, create: Callable[[Path], object]) -> Iterator[Path]:
+    """What becomes the target once it is whole; should that fail, it goes again.
+
+    It is locked for as long as its writer lives: one that nobody holds is left of a process that died.
+    """
+    sweep_partial(target.parent)
+    beside, held = _created(target, create)
+    try:
+        yield beside
+    except BaseException:
+        _remove(beside)
         raise
+    finally:
+        os.close(held)
+
+
+def _created(target: Path, create: Callable[[Path], object]) -> tuple[Path, int]:
+    while True:
+        beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
+        create(beside)
+        try:
+            held = os.open(beside, os.O_RDONLY)
+        except FileNotFoundError:
+            # Swept away by somebody before it was locked.
+            continue
+        # Where the file system knows no locks, nobody sweeps either.
+        with contextlib.suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if beside.exists():
+            return beside, held
+        os.close(held)
+
+
+def sweep_partial(folder: Path) -> None:
+    """Remove what processes that died had not finished in a folder; what is being written now stays."""
+    for left in folder.glob(f".*{PARTIAL}"):
+        with contextlib.suppress(OSError):
+            held = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(left)
+            finally:
+                os.close(held)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _refuse_existing(folder: Path | UPath) -> None:
@@ -140,8 +188,9 @@ def discard(path: UPath) -> None:
 
 
 def sweep(folder: UPath) -> None:
-    """Remove what is left of discarded folders in a local folder, where a process died before it was through."""
+    """Remove what processes that died left in a local folder: half removed, or half written."""
     if _is_local(folder):
+        sweep_partial(Path(folder.path))
         for left in Path(folder.path).glob(f".*{DISCARDED}"):
             shutil.rmtree(left, ignore_errors=True)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+
+import psutil
 from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
@@ -10,6 +13,28 @@ from dagster._serdes import deserialize_value
 
 # What gRPC calls a server that nobody can connect to.
 NO_SERVER = "UNAVAILABLE"
+# By which process of which machine a command executes a run, and when that process began.
+PROCESS_TAG = "boursomatic/process"
+_SECOND = 1.0
+
+
+def own_process() -> str:
+    """What a run says that this process executes."""
+    process = psutil.Process()
+    return f"{process.pid} {process.create_time():.2f} {socket.gethostname()}"
+
+
+def _has_died(process: str) -> bool:
+    """Whether a process of this machine is gone; of another machine's nothing is known."""
+    pid, began, host = process.split(" ", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        found = psutil.Process(int(pid))
+        is_another = abs(found.create_time() - float(began)) > _SECOND
+        return is_another or bool(found.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
@@ -25,9 +50,11 @@ class WatchedRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Ask the server that the run was launched by; of runs that a command executes nothing is known."""
+        """Ask the server that the run was launched by, or look for the process of the command that executes it."""
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
+            if (process := run.tags.get(PROCESS_TAG)) and _has_died(process):
+                return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "the command that executed it is gone")
             return CheckRunHealthResult(WorkerStatus.RUNNING, "executed by a command")
         try:
             answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10)

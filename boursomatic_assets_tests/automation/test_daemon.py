@@ -2,131 +2,119 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import polars as pl
 import pytest
 
-from boursomatic_assets.automation.sensors import SENSORS
-from boursomatic_assets.providers.sample import SampleProvider
+from boursomatic_assets.bench.bar_events import BASE, bar_source, sample_prices, wait_until_quiet
+from boursomatic_assets.bench.product import RUN_SECONDS, free_port, running_product, wait_until
+from boursomatic_assets.bench.silent_receiver import SilentReceiver, webhook_at
+from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.storage.run_launcher import WatchedRunLauncher
-from boursomatic_assets_tests.browser import RUN_SECONDS, running_product, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from boursomatic_assets_tests.browser import Product
+    from boursomatic_assets.bench.product import Product
 
-LOCATION = "boursomatic_assets.definitions"
-TICKS = """
-query ($sensor: SensorSelector!) {
-  sensorOrError(sensorSelector: $sensor) {
-    ... on Sensor { description sensorState { ticks(limit: 20) { tickId status skipReason error { message } } } }
-  }
-}
-"""
-LAUNCH = """
-mutation ($job: JobOrPipelineSelector!) {
-  launchRun(executionParams: {selector: $job, runConfigData: {}}) {
-    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
-  }
-}
-"""
-REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": LOCATION}
-RUNS = "{ runsOrError { ... on Runs { results { runId jobName status tags { key value } } } } }"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-class Automation:
-    """Runs and ticks of a running product."""
-
-    def __init__(self, product: Product) -> None:
-        self.product = product
-
-    def ticks(self, sensor: str) -> list[dict[str, Any]]:
-        """The sensor's ticks, the newest first; none failed."""
-        selector = {**REPOSITORY, "sensorName": sensor}
-        ticks: list[dict[str, Any]] = self.product.graphql(TICKS, sensor=selector)["sensorOrError"]["sensorState"][
-            "ticks"
-        ]
-        assert all(tick["error"] is None for tick in ticks), ticks
-        return [tick for tick in ticks if tick["status"] != "STARTED"]
-
-    def wait_for_ticks(self, count: int) -> None:
-        """Let every sensor look so many times more."""
-        before = {sensor.name: {tick["tickId"] for tick in self.ticks(sensor.name)} for sensor in SENSORS}
-        for name, known in before.items():
-            wait_until(
-                lambda name=name, known=known: len({tick["tickId"] for tick in self.ticks(name)} - known) >= count,
-                RUN_SECONDS,
-                f"{count} ticks of {name}",
-            )
-
-    def runs(self) -> list[dict[str, Any]]:
-        """Runs that sensors started, the newest first."""
-        found = self.product.graphql(RUNS)["runsOrError"]["results"]
-        runs = [{**run, "tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
-        return [run for run in runs if "dagster/sensor_name" in run["tags"]]
-
-    def wait_for(self, **jobs: int) -> list[dict[str, Any]]:
-        """Wait until so many runs of each job have ended well; returns all runs of sensors."""
-
-        def ended() -> bool:
-            runs = self.runs()
-            assert not [run for run in runs if run["status"] in {"FAILURE", "CANCELED"}], self.product.log()
-            return Counter(run["jobName"] for run in runs if run["status"] == "SUCCESS") == jobs
-
-        wait_until(
-            ended, 2 * RUN_SECONDS, f"end of {jobs}, but of {[(r['jobName'], r['status']) for r in self.runs()]}"
-        )
-        return self.runs()
+@pytest.fixture(scope="module")
+def port() -> int:
+    """Where messages go, and nobody listens."""
+    return free_port()
 
 
-def ingest(product: Product, bars: pl.DataFrame, path: Path) -> None:
-    """Bring bars in by hand, and nothing else."""
-    bars.write_parquet(path)
-    select = ("--select", "instruments,price_bars")
-    product.command("materialize", *select, "--provider", "files", "--path", str(path))
+@pytest.fixture(scope="module")
+def product(port: int) -> Iterator[Product]:
+    with running_product({**webhook_at(port), "BOURSOMATIC_RETRAIN_AFTER": "1"}) as running:
+        yield running
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_new_bars_become_recommendations_without_a_person(tmp_path: Path) -> None:
-    prices = tmp_path / "prices.parquet"
-    bars = pl.concat([delivery.bars for delivery in SampleProvider().deliveries()])
-    newest = bars["session"].max()
-    with running_product() as product:
-        automation = Automation(product)
-        automation.wait_for_ticks(1)
-        assert automation.runs() == []
+def test_new_bars_become_recommendations_without_a_person_and_failures_are_told(
+    product: Product, port: int
+) -> None:
+    receiver = SilentReceiver(product, port)
+    with bar_source(product, sessions=1) as source:
+        product.wait_for_ticks(1)
+        receiver.fail()
+        assert product.runs_of_sensors() == []
 
-        ingest(product, bars.filter(pl.col("session") < newest), prices)
-        runs = automation.wait_for(features_of_new_bars=1, retrain=1, recommend_and_judge=1)
-        why = {run["jobName"]: run["tags"]["boursomatic/why"] for run in runs}
-        assert why["retrain"] == "No model version is active."
-        assert why["recommend_and_judge"] == "There are no recommendations yet."
+        # From nothing to recommendations, while the receiver is first down and then there.
+        source.bring()
+        receiver.wait_until_tried()
+        with receiver.listening():
+            receiver.wait_for_failure()
+            first = product.wait_for_jobs(features_of_new_bars=1, retrain=1, recommend_and_judge=1)
+            why = {run.job: run.tags["boursomatic/why"] for run in first}
+            assert why["retrain"] == "No model version is active."
+            assert why["recommend_and_judge"] == "There are no recommendations yet."
 
-        # One more session: its features, and recommendations; one session is no cause for a training.
-        ingest(product, bars, prices)
-        runs = automation.wait_for(features_of_new_bars=2, retrain=1, recommend_and_judge=2)
-        last = next(run for run in runs if run["jobName"] == "features_of_new_bars")
-        rows = bars.filter(pl.col("session") == newest).height
-        expected = f"price_bars was materialized once with something new: {rows} rows."
-        assert last["tags"]["boursomatic/why"] == expected
-        assert str(newest) in product.command("recommendations")
+            # One more session: its features, one training, recommendations. Then the same bars again: nothing.
+            source.bring(1)
+            wait_until_quiet(product, time.time())
+            runs = product.runs_of_sensors()
+            source.bring()
+            wait_until_quiet(product, time.time())
+            assert [run.run_id for run in product.runs_of_sensors()] == [run.run_id for run in runs]
+            receiver.wait_for_recovery()
+    assert receiver.found.broken == []
+    assert (receiver.found.failures, receiver.found.recoveries) == (1, 1)
 
-        # The same bars again: everyone has looked, and nothing is started.
-        ingest(product, bars, prices)
-        automation.wait_for_ticks(2)
-        assert len(automation.runs()) == len(runs)
-        assert "nothing in them had changed" in " ".join(
-            str(tick["skipReason"]) for tick in automation.ticks("features_after_new_bars")
-        )
-        instance = product.graphql("{ instance { runLauncher { name } } }")["instance"]
-        assert instance["runLauncher"]["name"] == WatchedRunLauncher.__name__
+    assert {run.status for run in runs} == {"SUCCESS"}
+    new = [run for run in runs if run.run_id not in {before.run_id for before in first}]
+    counts = Counter(run.job for run in new)
+    assert (counts["features_of_new_bars"], counts["retrain"]) == (1, 1)
+    why = {run.job: run.tags["boursomatic/why"] for run in new}
+    bars = sample_prices(BASE + 1)
+    sessions = bars["session"].unique().sort()
+    rows = bars.filter(bars["session"] == sessions[-1]).height
+    assert why["features_of_new_bars"] == f"price_bars was materialized once with something new: {rows} rows."
+    # Of the 400 sessions before, the newest 20 had no label yet; that of the first of these has become known.
+    known = sessions[BASE - 1 - Experiment().horizon]
+    assert re.fullmatch(
+        f"Labels of 1 sessions have matured since version [0-9a-f_]+, which knew those up to {known}; "
+        "1 are enough.",
+        why["retrain"],
+    )
+    ticks = product.ticks("features_after_new_bars")
+    assert any("nothing in them had changed" in str(tick["skipReason"]) for tick in ticks)
+
+    # The gate has decided on both versions, and recommendations are of the one that is active, on the new session.
+    trained = sorted((run for run in runs if run.job == "retrain"), key=lambda run: run.started or 0)
+    decided = [shown(product, run.run_id, "model_version") for run in trained]
+    assert decided[0]["promoted"] is True
+    assert decided[1]["gate"]
+    # Another session is one reason to recommend, and another active version is a second.
+    assert 1 <= counts["recommend_and_judge"] <= 1 + bool(decided[1]["promoted"])
+    active = str((decided[1] if decided[1]["promoted"] else decided[0])["version"])
+    assert re.search(rf"Active bundle: \S*/{active}\s", product.command("models", "list"))
+    newest = max((run for run in new if run.job == "recommend_and_judge"), key=lambda run: run.started or 0)
+    assert shown(product, newest.run_id, "recommendations")["version"] == active
+    assert str(sessions[-1]) in product.command("recommendations")
+    row = json.loads(product.command("models", "show", str(decided[1]["version"]), "--json"))
+    assert row["gate"]["reason"] == decided[1]["gate"]
+    instance = product.graphql("{ instance { runLauncher { name } } }")["instance"]
+    assert instance["runLauncher"]["name"] == WatchedRunLauncher.__name__
+
+
+def shown(product: Product, run_id: str, asset: str) -> dict[str, object]:
+    """What the UI shows of an asset that a run has made."""
+    query = """
+    query ($id: ID!) { runOrError(runId: $id) { ... on Run { assetMaterializations {
+      assetKey { path } metadataEntries { label ... on TextMetadataEntry { text }
+      ... on BoolMetadataEntry { boolValue } } } } } }
+    """
+    made = product.graphql(query, id=run_id)["runOrError"]["assetMaterializations"]
+    (entries,) = [one["metadataEntries"] for one in made if one["assetKey"]["path"] == [asset]]
+    return {entry["label"]: entry.get("text", entry.get("boolValue")) for entry in entries}
 
 
 def process_of(product: Product, run_id: str, step: str) -> int | None:
@@ -136,26 +124,22 @@ def process_of(product: Product, run_id: str, step: str) -> int | None:
     return int(found[1]) if found else None
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_run_whose_process_is_killed_is_started_again_from_where_it_was() -> None:
-    with running_product() as product:
-        launched = product.graphql(LAUNCH, job={**REPOSITORY, "jobName": "whole_graph"})["launchRun"]
-        run_id = launched["run"]["runId"]
-        process = wait_until(
-            lambda: process_of(product, run_id, "classifier"), RUN_SECONDS, "begin of the training"
-        )
-        os.kill(process, signal.SIGKILL)
-        wait_until(lambda: product.run_status(run_id) == "FAILURE", RUN_SECONDS, "notice of the death")
-        (again,) = wait_until(
-            lambda: [found for found in product.run_ids() if found != run_id], RUN_SECONDS, "second attempt"
-        )
-        product.require_success(again)
-        # What was done before is not done again.
-        assert process_of(product, again, "classifier")
-        assert process_of(product, again, "price_bars") is None
-        found = product.graphql(RUNS)["runsOrError"]["results"]
-        tags = {tag["key"]: tag["value"] for run in found if run["runId"] == again for tag in run["tags"]}
-        assert tags["dagster/parent_run_id"] == run_id
-        assert tags["dagster/retry_number"] == "1"
-        assert product.command("models", "list").count("Active bundle:") == 1
+def test_a_run_whose_process_is_killed_is_started_again_from_where_it_was(product: Product) -> None:
+    prices = product.home / "prices.parquet"
+    sample_prices(BASE + 1).write_parquet(prices)
+    files = {"config": {"provider": "files", "provider_path": str(prices)}}
+    run_id = product.launch("whole_graph", {"resources": {"platform": files}})
+    process = wait_until(lambda: process_of(product, run_id, "classifier"), RUN_SECONDS, "begin of the training")
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: product.run_status(run_id) == "FAILURE", RUN_SECONDS, "notice of the death")
+    (again,) = wait_until(
+        lambda: [run for run in product.runs() if run.tags.get("dagster/parent_run_id") == run_id],
+        RUN_SECONDS,
+        "second attempt",
+    )
+    product.require_success(again.run_id)
+    # What was done before is not done again.
+    assert process_of(product, again.run_id, "classifier")
+    assert process_of(product, again.run_id, "price_bars") is None
+    assert again.tags["dagster/retry_number"] == "1"
+    assert product.command("models", "list").count("Active bundle:") == 1

@@ -19,6 +19,7 @@ from boursomatic_assets.storage.artifacts import (
     read_folder,
     read_whole,
     remove_folder,
+    sweep,
     write_folder,
     write_whole,
 )
@@ -233,3 +234,46 @@ def test_a_write_that_is_interrupted_from_the_keyboard_leaves_nothing(tmp_path: 
     os.kill(process.pid, signal.SIGINT)
     assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+# Writes a folder until it is told to go on, or killed.
+SLOW_WRITER = """
+import sys
+from upath import UPath
+from boursomatic_assets.storage import artifacts
+write = artifacts._write_synced
+def write_slowly(path, content):
+    write(path, content)
+    print("begun", flush=True)
+    input()
+artifacts._write_synced = write_slowly
+artifacts.write_folder(UPath(sys.argv[1]), {"a.txt": b"first"})
+"""
+
+
+def test_what_a_killed_writer_left_is_swept_away_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+    models, writers = tmp_path / "models", []
+    for name in ("killed", "alive"):
+        command = [sys.executable, "-c", SLOW_WRITER, str(models / name)]
+        writers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert writers[-1].stdout is not None
+        assert writers[-1].stdout.readline() == "begun\n"
+    killed, alive = writers
+    killed.kill()
+    killed.communicate()
+    assert len(list(models.glob(".killed.*.partial"))) == 1
+    sweep(UPath(str(models)))
+    assert list(models.glob(".killed.*.partial")) == []
+    assert len(list(models.glob(".alive.*.partial"))) == 1
+    alive.communicate("\n")
+    assert alive.returncode == 0
+    assert [path.name for path in models.iterdir()] == ["alive"]
+
+
+def test_the_next_write_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    folder, file = tmp_path / ".v1.abcd.partial", tmp_path / ".panel.parquet.abcd.partial"
+    folder.mkdir()
+    (folder / "a.txt").write_bytes(b"half")
+    file.write_bytes(b"half")
+    write_whole(UPath(str(tmp_path / "panel.parquet")), b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["panel.parquet"]

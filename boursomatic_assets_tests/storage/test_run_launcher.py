@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import psutil
 import pytest
 from dagster._core.instance.config import PoolGranularity
 from dagster._core.launcher.base import WorkerStatus
@@ -14,7 +17,7 @@ from dagster._grpc.server import GrpcServerProcess
 
 from boursomatic_assets.definitions import defs
 from boursomatic_assets.storage.instance import open_instance
-from boursomatic_assets.storage.run_launcher import WatchedRunLauncher
+from boursomatic_assets.storage.run_launcher import PROCESS_TAG, WatchedRunLauncher, own_process
 from boursomatic_assets_tests.conftest import environment_at, fresh_database, upgraded
 
 if TYPE_CHECKING:
@@ -34,12 +37,13 @@ def instance(postgres: sa.Engine, tmp_path_factory: pytest.TempPathFactory) -> I
         yield opened
 
 
-def status(instance: dg.DagsterInstance, **server: str) -> WorkerStatus:
+def status(instance: dg.DagsterInstance, process: str | None = None, **server: str) -> WorkerStatus:
     @dg.job
     def nothing() -> None:
         pass
 
     tags = {".dagster/grpc_info": json.dumps({"host": "localhost", **server})} if server else {}
+    tags |= {PROCESS_TAG: process} if process else {}
     run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED, tags=tags)
     launcher = instance.run_launcher
     assert isinstance(launcher, WatchedRunLauncher)
@@ -47,8 +51,21 @@ def status(instance: dg.DagsterInstance, **server: str) -> WorkerStatus:
     return launcher.check_run_worker_health(run).status
 
 
-def test_of_a_run_that_a_command_executes_nothing_is_known(instance: dg.DagsterInstance) -> None:
+def test_of_a_run_that_names_no_process_nothing_is_known(instance: dg.DagsterInstance) -> None:
     assert status(instance) is WorkerStatus.RUNNING
+
+
+def test_a_run_that_a_command_executes_is_gone_with_its_process(instance: dg.DagsterInstance) -> None:
+    pid, began, host = own_process().split(" ", 2)
+    assert status(instance, f"{pid} {began} {host}") is WorkerStatus.RUNNING
+    # By then the number is another process's.
+    assert status(instance, f"{pid} {float(began) - 60} {host}") is WorkerStatus.NOT_FOUND
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        began = str(psutil.Process(child.pid).create_time())
+        assert status(instance, f"{child.pid} {began} {host}") is WorkerStatus.RUNNING
+        child.kill()
+    assert status(instance, f"{child.pid} {began} {host}") is WorkerStatus.NOT_FOUND
+    assert status(instance, f"{child.pid} {began} another-machine") is WorkerStatus.RUNNING
 
 
 def test_a_run_whose_code_server_is_gone_is_gone(instance: dg.DagsterInstance) -> None:

@@ -1,0 +1,65 @@
+"""The storms of `boursomatic bench --faults`, shortened: what fails while bars go on coming, and what holds."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from boursomatic_assets.bench.bar_events import BarStorm, bar_source, storm_of_bars
+from boursomatic_assets.bench.faults import print_faults
+from boursomatic_assets.bench.killed_trainings import KilledTrainings, kill_trainings
+from boursomatic_assets.bench.product import running_product
+from boursomatic_assets.bench.silent_receiver import Told
+
+pytestmark = pytest.mark.slow
+
+KILLS, EVENTS, RESTARTS = 4, 6, 2
+
+
+def advance() -> None:
+    """Nobody looks how far it is."""
+
+
+@pytest.mark.timeout(600)
+def test_trainings_killed_at_random_moments_leave_one_active_version_and_no_half_bundle() -> None:
+    found = kill_trainings(KILLS, advance)
+    assert found.broken == []
+    assert found.active_counts == {1}
+    assert found.kills == KILLS
+    assert found.healed
+    # The first, the last, and those that were killed after they had recorded theirs; more were begun than recorded.
+    assert found.bundles >= 2 + found.recorded
+    assert found.recorded < KILLS
+
+
+@pytest.mark.timeout(900)
+def test_no_bar_event_is_lost_and_no_training_doubled_while_the_daemon_is_killed_again_and_again() -> None:
+    with running_product({"BOURSOMATIC_RETRAIN_AFTER": "3"}) as product, bar_source(product, EVENTS) as source:
+        product.wait_for_ticks(1)
+        source.bring()
+        product.wait_for_jobs(features_of_new_bars=1, retrain=1, recommend_and_judge=1)
+        found = storm_of_bars(product, source, EVENTS, RESTARTS, advance)
+    assert found.broken == []
+    # One in five brings nothing.
+    assert (found.events, found.with_news, found.restarts) == (6, 5, 2)
+    assert found.active_counts == {1}
+    assert (found.uncovered, found.duplicate_trainings, found.unfinished_runs) == (0, 0, 0)
+    assert found.stuck_sensors == []
+    # The first one, and at least one more: five new sessions, three are enough.
+    assert found.runs["retrain"] >= 2
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_broken_promise_of_any_storm_is_named_and_counts(place: int) -> None:
+    storms = [KilledTrainings(kills=50), Told(failures=1), BarStorm(events=100, seconds_to_return=[12.0, 30.0])]
+    output = io.StringIO()
+    assert print_faults(Console(file=output, width=120), storms)
+    assert "Every promise held." in output.getvalue()
+    assert "median 21, at most 30" in output.getvalue()
+    storms[place].broken.append("two versions are active")
+    output = io.StringIO()
+    assert not print_faults(Console(file=output, width=120), storms)
+    assert "Broken: two versions are active" in output.getvalue()
+    assert "Every promise held." not in output.getvalue()
