@@ -26,6 +26,7 @@ from boursomatic_assets.core.market_data import (
     require_panel,
     require_usable,
     scale_to_adjusted,
+    symbol_groups,
 )
 from boursomatic_assets.errors import BarContractError, PanelContractError
 from boursomatic_assets_tests.strategies import bar_panels, flat_bars, random_walk_bars, weekdays
@@ -613,3 +614,9 @@ NUMBERS = st.lists(st.none() | st.floats(allow_nan=False).map(lambda x: x + 0.0)
 def test_numbers_have_one_fingerprint_only_if_they_are_the_same(one: list[float], other: list[float]) -> None:
     frames = [pl.DataFrame({"close": numbers}, schema={"close": pl.Float64}) for numbers in (one, other)]
     assert (fingerprint(frames[0]) == fingerprint(frames[1])) == (one == other)
+
+
+def test_symbols_are_grouped_in_their_order_and_the_one_that_reaches_the_limit_ends_a_group() -> None:
+    counts = pl.DataFrame({"symbol": ["C", "A", "D", "B", "E"], "rows": [4, 3, 3, 12, 1]})
+    # Before each symbol there are 0, 4, 7, 10 and 22 rows: of groups of ten that is 0, 0, 0, 1 and 2.
+    assert symbol_groups(counts, 10) == [["C", "A", "D"], ["B"], ["E"]]

@@ -12,6 +12,7 @@ from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.model_version import (
     BUNDLE_FILES,
     MANIFEST,
+    REFERENCE,
     Bundle,
     build_bundle,
     sha256,
@@ -77,6 +78,15 @@ def test_a_bundle_holds_its_files_and_a_manifest_that_vouches_for_each() -> None
         name: {"sha256": hashlib.sha256(files[name]).hexdigest(), "bytes": len(files[name])}
         for name in BUNDLE_FILES
     }
+
+
+def test_a_reference_profile_is_one_more_file_that_the_manifest_vouches_for() -> None:
+    importance = pl.DataFrame({"feature": list(FEATURES)})
+    files = build_bundle(CLASSIFIER, REGRESSOR, {}, importance, PROVENANCE, {"window": 60})
+    assert json.loads(files[REFERENCE]) == {"window": 60}
+    listed = json.loads(files[MANIFEST])["files"]
+    assert listed[REFERENCE]["sha256"] == hashlib.sha256(files[REFERENCE]).hexdigest()
+    assert set(listed) == {*BUNDLE_FILES, REFERENCE}
 
 
 @pytest.mark.parametrize("is_recorded", [True, False], ids=["digest recorded", "another program's row"])
