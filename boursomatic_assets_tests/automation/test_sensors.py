@@ -20,6 +20,7 @@ from boursomatic_assets.automation.sensors import (
 )
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.definitions import defs
+from boursomatic_assets.storage.model_table import active_version
 
 if TYPE_CHECKING:
     from boursomatic_assets_tests.automation.conftest import Bench
@@ -561,9 +562,10 @@ class Storm:
         """Let a share of the runs under way end."""
         for name in [name for name in self.under_way if self.chance.random() < share]:
             versions = {"features": f"of {self.sessions}"}
-            if name == retrain_when_due.name:
+            if name != features_after_new_bars.name:
                 # All but the last 20 sessions have labels.
-                self.bench.train(days(0, self.sessions)[-HORIZON - 1])
+                known = days(0, self.sessions)
+                self.bench.train(known[-HORIZON - 1], known=known[-1])
                 self.trainings += 1
                 versions["model_version"] = str(self.trainings)
             self.bench.finish(self.under_way.pop(name), versions)
@@ -600,3 +602,50 @@ def test_a_hundred_bar_events_with_ten_cursors_set_back(bench: Bench) -> None:
     keys = [run.tags["boursomatic/trained_on"] for run in bench.started("retrain")]
     assert len(set(keys)) == len(keys) == storm.trainings
     assert storm.trainings in {3, 4}
+
+
+class Distrust(Storm):
+    """The same, with an event of drift every ten sessions, of which each materialization of `drift` tells."""
+
+    JOBS = {**Storm.JOBS, retrain_when_drifted: ("retrain", ("features", "model_version"))}  # noqa: RUF012 (never changed)
+    EVERY = 10
+
+    def tick(self) -> None:
+        super().tick()
+        trainings = [name for name in self.under_way if name != features_after_new_bars.name]
+        assert len(trainings) <= 1
+
+    def look(self) -> None:
+        """Materialize `drift`."""
+        active = active_version(self.bench.database)
+        assert active is not None
+        begun = (self.sessions - 1) // self.EVERY * self.EVERY
+        drifts(self.bench, active.version, days(begun, 1)[0] if begun > self.EVERY else None)
+
+
+@pytest.mark.slow
+def test_events_of_drift_with_cursors_set_back_are_trained_on_once_each(bench: Bench) -> None:
+    storm = Distrust(bench, seed=2)
+    forgetful = set(storm.chance.sample(range(60), 10))
+    for number in range(60):
+        storm.bring()
+        if number in forgetful:
+            storm.forget()
+        storm.tick()
+        storm.end(share=0.7)
+        storm.look()
+        storm.tick()
+    for _ in range(3):
+        storm.end(share=1.0)
+        storm.look()
+        storm.tick()
+    assert not storm.under_way
+
+    asked = [run.tags["boursomatic/why"].partition(":")[0] for run in bench.started("drift")]
+    assert len(set(asked)) == len(asked)
+    # 70 sessions: events began on the 21st, 31st, 41st, 51st and 61st. Other trainings may have seen some.
+    events = [f"Drift since {day}" for day in days(20, 50)[::10]]
+    assert set(asked) <= set(events)
+    assert len(asked) >= len(events) - len(bench.started("retrain"))
+    keys = [run.tags["boursomatic/trained_on"] for cause in ("drift", "retrain") for run in bench.started(cause)]
+    assert len(set(keys)) == len(keys) == storm.trainings
