@@ -16,10 +16,9 @@ without_folds = dg.AssetSelection.all() - walk_forward_assets
 whole_graph = dg.define_asset_job(
     "whole_graph",
     selection=without_folds,
-    description="From the price source to a new active model version, its report and its recommendations, without "
-    "the walk-forward. "
-    "Before the first walk-forward Dagster asks about walk_forward_summary: confirm; the report says that it is "
-    "missing.",
+    description="From the price source to a new model version, active unless the gate refuses it, its report and "
+    "its recommendations, without the walk-forward. Before the first walk-forward Dagster asks about "
+    "walk_forward_summary: confirm; the report says that it is missing.",
     executor_def=dg.in_process_executor,
 )
 
@@ -27,8 +26,8 @@ retrain = dg.define_asset_job(
     "retrain",
     selection=dg.AssetSelection.assets("features").downstream()
     & dg.AssetSelection.assets("model_version").upstream(),
-    description="A new active model version from the bars already stored, by the shortest way: nothing is fetched, "
-    "and nothing is judged beyond what a version records.",
+    description="A new model version from the bars already stored, active unless the gate refuses it, by the "
+    "shortest way: nothing is fetched, and nothing is judged beyond what a version records.",
     executor_def=dg.in_process_executor,
 )
 
