@@ -351,7 +351,7 @@ def test_the_expanded_graph_draws_every_asset(product: Product, page: Page, scre
     _open_lineage(product, page)
     page.screenshot(path=screenshots / "lineage.png")
     # Expanded, it fits into the width, and only what is in sight is drawn.
-    page.set_viewport_size({"width": 4600, "height": 6000})
+    page.set_viewport_size({"width": 4600, "height": 12000})
     # The navigation has a button with the same picture.
     page.locator("button:has([aria-label=settings])").last.click()
     page.locator(":visible", has_text="Expand all groups").last.click()
