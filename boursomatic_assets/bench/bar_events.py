@@ -41,6 +41,8 @@ BASE = 400
 # Of so many events one brings nothing new.
 NOTHING_EVERY = 5
 MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
+# After so many events they pause: a training is never started on features that are behind the bars.
+BURST, PAUSE_SECONDS = 20, 90.0
 QUIET_SECONDS = 1200
 PARENT_RUN_TAG = "dagster/parent_run_id"
 _SELECTED = [dg.AssetKey("instruments"), dg.AssetKey("price_bars")]
@@ -184,7 +186,8 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
             number = source.bring(1 if has_news else 0)
             numbers += [number] if has_news else []
             advance()
-            time.sleep(moments.uniform(0, MOST_SECONDS_BETWEEN))
+            is_burst_over = event + 1 < events and (event + 1) % BURST == 0
+            time.sleep(PAUSE_SECONDS if is_burst_over else moments.uniform(0, MOST_SECONDS_BETWEEN))
     found.events, found.with_news = events, len(numbers)
     last_restart = time.time()
     try:
