@@ -35,6 +35,11 @@ def calendar_of(exchange: str | None) -> str | None:
     return _CALENDAR_OF.get(exchange.strip().upper()) if exchange else None
 
 
+def _last_of_decade(year: int) -> int:
+    """Where a calendar may end that is to reach over a year: one for each year would be laid out anew ten times."""
+    return year // 10 * 10 + 9
+
+
 @lru_cache(maxsize=16)
 def _calendar(name: str, last_year: int) -> ExchangeCalendar:
     import exchange_calendars
@@ -43,7 +48,7 @@ def _calendar(name: str, last_year: int) -> ExchangeCalendar:
     return exchange_calendars.get_calendar(name, start=f"{FIRST_YEAR - 1}-12-01", end=f"{last_year}-12-31")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _sessions(name: str, last_year: int) -> pl.Series:
     moments = pl.Series("session", _calendar(name, last_year).sessions.to_numpy())
     return moments.cast(pl.Date)
@@ -63,7 +68,7 @@ def sessions_between(calendar: str, first: date, last: date) -> pl.Series:
     -------
     Series of Date
     """
-    sessions = _sessions(calendar, last.year)
+    sessions = _sessions(calendar, _last_of_decade(last.year))
     return sessions.filter(sessions.is_between(first, last))
 
 
@@ -87,7 +92,7 @@ def last_complete_session(calendar: str, now: datetime) -> date:
         raise ValueError(message)
     moment = now.astimezone(UTC)
     sessions = sessions_between(calendar, moment.date() - timedelta(days=14), moment.date())
-    exchange = _calendar(calendar, moment.year)
+    exchange = _calendar(calendar, _last_of_decade(moment.year))
     over = [
         session
         for session in sessions.to_list()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from boursomatic_assets.bench.recommending import stage_name
 from boursomatic_assets_tests.assets.installation import new_installation
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ STAGES = {
     "boursomatic materialize, whole process",
     "retrain, whole process",
     "recommendations: 505 instruments",
-    "recommendations: 1,000 instruments",
+    "recommendations: 60 instruments",
 }
 
 
@@ -39,7 +40,7 @@ def test_bench_prints_each_stage_beside_the_floor_and_leaves_nothing_behind() ->
     with new_installation() as installation:
         # Its own home is made in the folder for temporary files: here, so that what it leaves would be seen.
         ended = installation.run_apart(
-            "bench", "--instruments", "505", "--instruments", "1000", TMPDIR=str(installation.home)
+            "bench", "--instruments", "505", "--instruments", "60", TMPDIR=str(installation.home)
         )
         assert ended.code == 0, ended.errors
         # Seconds, rows a second (none for reading the source) and peak memory of each stage.
@@ -61,10 +62,14 @@ def test_bench_prints_each_stage_beside_the_floor_and_leaves_nothing_behind() ->
         assert re.search(r"Evaluation: [\d.]+ s; bound 20 s", ended.said)
         assert re.search(r"Portfolio of every instrument in every session: [\d.]+ s; bound 2 s", ended.said)
         assert re.search(r"for 505 instruments and three profiles: [\d.]+ s; bound 3 s", ended.said)
-        # Nothing is promised for a thousand.
-        assert "for 1,000 instruments" not in ended.said
+        # Nothing is promised for sixty.
+        assert "for 60 instruments" not in ended.said
         assert ended.errors == ""
         assert [path for path in installation.home.iterdir() if path.name.startswith("bench-")] == []
+
+
+def test_thousands_of_instruments_are_told_apart() -> None:
+    assert stage_name(10_000) == "recommendations: 10,000 instruments"
 
 
 def test_bench_of_a_file_that_is_not_there_fails_with_one_message(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import exchange_calendars
 import polars as pl
 import pytest
 from hypothesis import given
@@ -159,6 +160,14 @@ def test_sessions_are_weekdays_in_order_and_a_span_is_its_parts(
     assert all(earlier < later for earlier, later in pairwise(whole))
     assert all(session.isoweekday() <= 5 for session in whole)
     assert whole == sessions_of(calendar, first, middle) + sessions_of(calendar, middle + timedelta(days=1), last)
+
+
+@pytest.mark.parametrize("calendar", CALENDARS)
+@pytest.mark.parametrize("last", [date(2019, 12, 31), date(2020, 1, 2), date(2024, 2, 29)])
+def test_sessions_are_those_of_a_calendar_that_ends_with_the_span(calendar: str, last: date) -> None:
+    ending = exchange_calendars.get_calendar(calendar, start="2009-12-01", end=str(last))
+    expected = [moment.date() for moment in ending.sessions if moment.year >= 2010]
+    assert sessions_of(calendar, date(2010, 1, 1), last) == expected
 
 
 @pytest.mark.parametrize(
