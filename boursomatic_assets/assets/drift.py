@@ -106,4 +106,5 @@ def _rows_since(database: Database, bundle: Bundle, reference: dict[str, Any]) -
 
 
 def _sentence(episode: Episode) -> str:
-    return f"{episode.first} to {episode.last}: {episode.windows} windows"
+    windows = "1 window" if episode.windows == 1 else f"{episode.windows} windows"
+    return f"{episode.first} to {episode.last}: {windows}"

@@ -207,7 +207,7 @@ def decide_training(state: TrainingState, enough: int) -> Decision:
     if cause is None:
         newest = state.newest
         since = "" if newest is None else f" since version {newest.version} was trained"
-        return Decision(f"{state.matured} of {enough} sessions have matured{since}.")
+        return Decision(f"Sessions whose labels have matured{since}: {state.matured}; enough: {enough}.")
     return _training_for(cause, state)
 
 
@@ -229,8 +229,8 @@ def _cause(state: TrainingState, enough: int) -> str | None:
         return f"Version {state.newest.version} does not say which sessions it knew."
     if state.matured >= enough:
         return (
-            f"Labels of {state.matured} sessions have matured since version {state.newest.version}, which knew "
-            f"those up to {state.newest.labelled_until}; {enough} are enough."
+            f"Sessions whose labels have matured since version {state.newest.version}, which knew those up to "
+            f"{state.newest.labelled_until}: {state.matured}; enough: {enough}."
         )
     return None
 

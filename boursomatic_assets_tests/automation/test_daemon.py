@@ -80,8 +80,8 @@ def test_new_bars_become_recommendations_without_a_person_and_failures_are_told(
     # Of the 400 sessions before, the newest 20 had no label yet; that of the first of these has become known.
     known = sessions[BASE - 1 - Experiment().horizon]
     assert re.fullmatch(
-        f"Labels of 1 sessions have matured since version [0-9a-f_]+, which knew those up to {known}; "
-        "1 are enough.",
+        f"Sessions whose labels have matured since version [0-9a-f_]+, which knew those up to {known}: 1; "
+        r"enough: 1\.",
         why["retrain"],
     )
     ticks = product.ticks("features_after_new_bars")

@@ -164,12 +164,12 @@ def test_twenty_sessions_beyond_the_horizon_are_a_cause(bench: Bench, fresh: int
     bench.tick(retrain_when_due)
     ready(bench)
     if due:
-        reason = f"Labels of 20 sessions have matured since version {version}, which knew those up to {known[-1]}; "
-        assert bench.requested(retrain_when_due).tags["boursomatic/why"] == f"{reason}20 are enough."
+        reason = f"Sessions whose labels have matured since version {version}, which knew those up to {known[-1]}: "
+        assert bench.requested(retrain_when_due).tags["boursomatic/why"] == f"{reason}20; enough: 20."
     else:
         assert (
             bench.skipped(retrain_when_due)
-            == f"19 of 20 sessions have matured since version {version} was trained."
+            == f"Sessions whose labels have matured since version {version} was trained: 19; enough: 20."
         )
 
 
@@ -262,12 +262,13 @@ def test_once_a_week_one_matured_session_is_enough(bench: Bench) -> None:
     bench.trade(days(0, HORIZON + 1))
     ready(bench)
     # The one that has matured is the first, which was known.
-    assert saturday(bench) == f"0 of 1 sessions have matured since version {version} was trained."
+    none = f"Sessions whose labels have matured since version {version} was trained: 0; enough: 1."
+    assert saturday(bench) == none
     bench.trade(days(HORIZON + 1, 1))
     request = saturday(bench)
     assert isinstance(request, dg.RunRequest)
     assert request.tags["boursomatic/cause"] == "retrain"
-    assert "Labels of 1 sessions" in request.tags["boursomatic/why"]
+    assert request.tags["boursomatic/why"].endswith(": 1; enough: 1.")
 
 
 # Distrust.

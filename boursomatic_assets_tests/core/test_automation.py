@@ -153,7 +153,7 @@ def state(
 def test_a_training_is_due_once_enough_sessions_have_matured(matured: int, key: str | None) -> None:
     decision = decide_training(state(matured=matured), 20)
     assert (decision.key, decision.settled) == (key, True)
-    assert f"{matured} " in decision.reason
+    assert decision.reason.endswith(f": {matured}; enough: 20.")
 
 
 def test_a_training_is_due_where_there_is_none_to_go_by() -> None:
@@ -170,7 +170,7 @@ def test_a_training_is_due_where_there_is_none_to_go_by() -> None:
 def test_a_challenger_that_was_refused_is_not_trained_again_each_day() -> None:
     # v1, of another experiment, is still active; v2 was trained under this one and knew all but three sessions.
     assert decide_training(state(newest=Training("v2", MONDAY), matured=3), 20) == Decision(
-        "3 of 20 sessions have matured since version v2 was trained."
+        "Sessions whose labels have matured since version v2 was trained: 3; enough: 20."
     )
 
 
