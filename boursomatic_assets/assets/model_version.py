@@ -19,14 +19,15 @@ from boursomatic_assets.assets import (
     predictions,
     splits,
 )
+from boursomatic_assets.core import comparison, contenders, promotion
 from boursomatic_assets.core import model_version as core
-from boursomatic_assets.core import promotion
+from boursomatic_assets.core.contenders import Contender, Unscored, last_label_end
 from boursomatic_assets.core.drift_reference import build_reference
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.market_data import PANEL_KEY, fingerprint
 from boursomatic_assets.core.model_version import build_bundle, sha256
 from boursomatic_assets.core.models import FittedModel
-from boursomatic_assets.core.promotion import Contender, Decision, Unscored, decide, last_label_end
+from boursomatic_assets.core.promotion import Decision, decide
 from boursomatic_assets.core.splits import Split, split_panel
 from boursomatic_assets.display.metadata import markdown_table
 from boursomatic_assets.display.promotion import activation, comparison_table, plotted
@@ -105,7 +106,7 @@ _MADE_FROM = {
     group_name="model_version",
     kinds={"postgres", "lightgbm"},
     owners=OWNERS,
-    code_version=code_version(core, promotion),
+    code_version=code_version(core, contenders, comparison, promotion),
     # Runs that train take turns, so that they leave room for those that bring bars.
     pool="training",
 )

@@ -10,33 +10,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from boursomatic_assets.core.comparison import Comparison, Difference, compare
+from boursomatic_assets.core.contenders import Contender, Unscored, common_rows, last_label_end, score
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment, Promotion
 from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
 from boursomatic_assets.core.labels import LABEL_TYPE, label_panel
 from boursomatic_assets.core.models import fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_sets
-from boursomatic_assets.core.promotion import (
-    Comparison,
-    Contender,
-    Difference,
-    Unscored,
-    common_rows,
-    compare,
-    decide,
-    last_label_end,
-    score,
-    weigh,
-)
+from boursomatic_assets.core.promotion import decide, weigh
 from boursomatic_assets.core.serving import Serving
 from boursomatic_assets.core.simulation import Market, simulate_bars
 from boursomatic_assets.core.splits import Split, split_panel
 from boursomatic_assets.core.threshold import threshold_of
-from boursomatic_assets.errors import ModelMismatchError
-from boursomatic_assets_tests.core import judged, served
-from boursomatic_assets_tests.core.judged import hand_made, judged_panel, on_sessions
+from boursomatic_assets_tests.core import served
 
 HORIZON = 10
 TREES = BoosterParameters(n_estimators=40)
@@ -270,77 +257,6 @@ def test_lifts_of_a_version_that_does_not_read_the_volatility_are_matched_all_th
 # Figures by hand.
 
 
-def scored(panel: pl.DataFrame, losses: list[float]) -> pl.DataFrame:
-    return panel.with_columns(loss=pl.Series(losses))
-
-
-def test_figures_of_hand_made_calls() -> None:
-    outcomes = {"forward_return": [0.1, 0.06, -0.1, 0.0]}
-    actual = ["BUY", "BUY", "SELL", "HOLD"]
-    one = hand_made(actual, ["BUY", "HOLD", "BUY", "HOLD"], **outcomes, predicted_return=[0.3, 0.1, 0.2, 0.0])
-    two = hand_made(actual, ["BUY", "BUY", "HOLD", "HOLD"], **outcomes, predicted_return=[0.3, 0.2, 0.0, 0.1])
-    five = [on_sessions(*[panel] * 5) for panel in (one, two)]
-    # Means of sessions; the first session's first name loses 1.0 more in the one than in the other.
-    losses = [1.0] * 20
-    found = compare(
-        scored(five[0], [2.0, *losses[1:]]), scored(five[1], losses), Experiment(horizon=2, bootstrap_draws=100)
-    )
-    # 1 of 4 rows in 1 of 5 sessions: (1.25 + 4 x 1.0) / 5
-    assert (found.log_loss.challenger, found.log_loss.champion) == (1.05, 1.0)
-    assert found.log_loss.value == pytest.approx(0.05)
-    # Equally volatile rows, two of four BUY, spread over the deciles by symbol and session: of the twenty rows two
-    # each. S000 and S001 are BUY in all five sessions, so their deciles are BUY throughout, the others never.
-    assert (found.matched_lift.challenger, found.matched_lift.champion) == (1.0, 1.0)
-    # Ranks of the returns 4, 3, 1, 2 against 4, 2, 3, 1: differences 0, 1, 2, 1 and 1 - 6 x 6 / 60 = 0.4;
-    # against 4, 3, 1, 2: 1.
-    assert found.rank_ic.challenger == pytest.approx(0.4)
-    assert found.rank_ic.champion == pytest.approx(1.0)
-    assert (found.rank_ic.low, found.rank_ic.high) == (pytest.approx(-0.6), pytest.approx(-0.6))
-    assert (found.rows, found.sessions) == (20, 5)
-    assert (found.first_session, found.last_session) == (date(2018, 1, 1), date(2018, 1, 5))
-
-
-def test_where_nobody_buys_or_ranks_there_is_no_difference_and_it_says_why() -> None:
-    panel = on_sessions(*[hand_made(["BUY", "HOLD", "SELL"], ["HOLD"] * 3)] * 4)
-    found = compare(scored(panel, [1.0] * 12), scored(panel, [1.0] * 12), Experiment(horizon=1))
-    for part in (found.matched_lift, found.rank_ic):
-        assert all(math.isnan(value) for value in (part.challenger, part.value, part.low, part.high))
-    written = found.to_json()
-    assert written["matched_lift_buy"]["difference"] is None
-    assert "no BUY call" in written["matched_lift_buy"]["why_undefined"]
-    assert "rank" in written["rank_ic"]["why_undefined"]
-    assert written["log_loss"]["why_undefined"] is None
-    json.dumps(written, allow_nan=False)
-
-
-@given(st.integers(0, 10_000), st.integers(8, 16))
-def test_exchanged_the_two_differ_by_as_much_the_other_way_round(seed: int, sessions: int) -> None:
-    draw = np.random.default_rng(seed)
-    panels = [
-        judged_panel(12, sessions, seed).with_columns(
-            call=pl.Series(draw.permutation(judged_panel(12, sessions, seed)["call"].to_list()), dtype=LABEL_TYPE),
-            predicted_return=pl.Series(draw.normal(size=12 * sessions)),
-            loss=pl.Series(draw.exponential(size=12 * sessions)),
-        )
-        for _ in range(2)
-    ]
-    there, back = compare(*panels, judged.EXPERIMENT), compare(*panels[::-1], judged.EXPERIMENT)
-    for name in ("log_loss", "matched_lift", "rank_ic"):
-        one, other = getattr(there, name), getattr(back, name)
-        assert (one.challenger, one.champion) == (other.champion, other.challenger)
-        np.testing.assert_allclose(
-            [one.value, one.low, one.high], [-other.value, -other.high, -other.low], rtol=1e-9, atol=1e-12
-        )
-    loss = there.log_loss
-    # One-sided at 5 %: nearer than the end of the interval that leaves 2.5 % on each side.
-    assert loss.value < loss.upper_bound < loss.high
-    assert (there.rows, there.sessions) == (12 * sessions, sessions)
-    json.dumps(there.to_json(), allow_nan=False)
-
-
-# The rule alone, without models.
-
-
 def difference(value: float, low: float, high: float, upper: float = math.nan) -> Difference:
     return Difference(value, 0.0, low, high, upper, "none")
 
@@ -401,31 +317,3 @@ def test_a_decision_is_strict_json() -> None:
 
 
 # Until when a bundle has learned.
-
-
-def test_the_manifest_says_until_when_a_version_has_learned() -> None:
-    found = Contender.of(served.bundle({"learned_until": "2018-06-01"}), served.labels())
-    assert (found.version, found.learned_until) == ("20260102_030405_abcdef", date(2018, 6, 1))
-    assert found.serving.temperature == served.TEMPERATURE
-
-
-def sets(train: str, validation: str) -> dict[str, Any]:
-    return {"training_data": {"train_set": {"last_session": train}, "validation_set": {"last_session": validation}}}
-
-
-def test_of_an_older_bundle_the_labels_say_when_those_of_its_last_session_ended() -> None:
-    days = served.labels()["session"].unique().sort()
-    found = Contender.of(served.bundle(sets(str(days[50]), str(days[80]))), served.labels())
-    # A horizon of five sessions.
-    assert found.learned_until == days[85]
-    # A panel that begins later knows when the labels of its own first session end, which is later still.
-    newer = served.labels().filter(pl.col("session") >= days[100])
-    assert Contender.of(served.bundle(sets(str(days[50]), str(days[80]))), newer).learned_until == days[105]
-
-
-@pytest.mark.parametrize(
-    "manifest", [{}, sets("2018-01-01", "soon"), {"training_data": None}, {"learned_until": 3}]
-)
-def test_a_manifest_that_does_not_say_so_cannot_be_scored(manifest: dict[str, Any]) -> None:
-    with pytest.raises(ModelMismatchError, match="does not say until when its models have learned"):
-        Contender.of(served.bundle(manifest), served.labels())
