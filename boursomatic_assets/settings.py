@@ -1,4 +1,7 @@
-"""The environment as typed settings, read when asked for and never at import."""
+"""The environment as typed settings, read when asked for and not at import.
+
+Only `sensor_seconds` is asked for as the code location is loaded: Dagster wants it there.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ SMTP_PORT, SMTPS_PORT = 587, 465
 # A short path, such as /notices, is a word of other texts too.
 _SHORTEST_SECRET_PATH = 16
 DEFAULT_RETRAIN_AFTER = 20
+DEFAULT_SENSOR_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -294,6 +298,23 @@ def _share(values: Mapping[str, str], name: str, default: float) -> float:
         message = f"{name} must be a fraction from 0 to 1; found {text!r}. Example: {name}={default}"
         raise ConfigurationError(message)
     return share
+
+
+def sensor_seconds(environ: Mapping[str, str] | None = None) -> int:
+    """Seconds between two looks of a sensor: `BOURSOMATIC_SENSOR_SECONDS`.
+
+    Parameters
+    ----------
+    environ : mapping of str to str, optional
+        Stands in for `os.environ`.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no whole number.
+    """
+    values = os.environ if environ is None else environ
+    return _count(values, "BOURSOMATIC_SENSOR_SECONDS", meaning="of seconds", default=DEFAULT_SENSOR_SECONDS)
 
 
 def _count(values: Mapping[str, str], name: str, *, meaning: str, default: int) -> int:

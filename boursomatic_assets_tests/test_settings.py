@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.settings import Settings
+from boursomatic_assets.settings import Settings, sensor_seconds
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -130,6 +130,13 @@ def test_a_count_that_is_no_whole_number_is_refused_by_name(name: str, text: str
         Settings.from_environment({name: text})
     assert name in str(caught.value)
     assert repr(text) in str(caught.value)
+
+
+def test_sensors_look_every_quarter_of_a_minute_or_as_often_as_is_said() -> None:
+    assert sensor_seconds({}) == 15
+    assert sensor_seconds({"BOURSOMATIC_SENSOR_SECONDS": "4"}) == 4
+    with pytest.raises(ConfigurationError, match="BOURSOMATIC_SENSOR_SECONDS must be a whole number, of seconds"):
+        sensor_seconds({"BOURSOMATIC_SENSOR_SECONDS": "often"})
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "two", "2/s"])

@@ -2,14 +2,15 @@
 
 import dagster as dg
 
-from boursomatic_assets.settings import NoticeSettings, Settings
+from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.ended_runs import Wording
 from boursomatic_assets.storage.notices_table import count_waiting
 from boursomatic_assets.updates.notice_channels import configured_channels
 from boursomatic_assets.updates.notices import Delivery, deliver_due, notice_ended_runs
 
-INTERVAL_SECONDS = 30
+# What failed may be told a little later than what follows is started.
+INTERVAL_SECONDS = 2 * sensor_seconds()
 # Of the minute that Dagster gives a tick; the last message begun may take as long again.
 DELIVERING_SECONDS = 15
 

@@ -47,11 +47,11 @@ from boursomatic_assets.core.automation import (
     decide_training,
 )
 from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.settings import Settings
+from boursomatic_assets.settings import Settings, sensor_seconds
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.model_table import active_version
 
-SECONDS = 15
+SECONDS = sensor_seconds()
 NEW_BARS, RECOMMEND = "new bars", "recommend"
 # The newest event that a run was started for: where to go on, should the cursor be lost.
 BARS_UNTIL_TAG = "boursomatic/bars_until"

@@ -28,6 +28,8 @@ HOST = "127.0.0.1"
 START_SECONDS, RUN_SECONDS, STOP_SECONDS = 120, 180, 60
 ASKING_SECONDS = 0.1
 DAEMON = "dagster._daemon"
+# Settings by which sensors look again at once, for who waits for them.
+OFTEN = {"BOURSOMATIC_SENSOR_SECONDS": "4"}
 ENDS = ("SUCCESS", "FAILURE", "CANCELED")
 REPOSITORY = {
     "repositoryName": "__repository__",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boursomatic_assets.bench.bar_events import BASE, bar_source, sample_prices, wait_until_quiet
-from boursomatic_assets.bench.product import RUN_SECONDS, free_port, running_product, wait_until
+from boursomatic_assets.bench.product import OFTEN, RUN_SECONDS, free_port, running_product, wait_until
 from boursomatic_assets.bench.silent_receiver import SilentReceiver, webhook_at
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.storage.run_launcher import WatchedRunLauncher
@@ -34,7 +34,7 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def product(port: int) -> Iterator[Product]:
-    with running_product({**webhook_at(port), "BOURSOMATIC_RETRAIN_AFTER": "1"}) as running:
+    with running_product({**webhook_at(port), **OFTEN, "BOURSOMATIC_RETRAIN_AFTER": "1"}) as running:
         yield running
 
 

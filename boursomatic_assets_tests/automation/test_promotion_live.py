@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from boursomatic_assets.bench.product import OFTEN, REPOSITORY
 from boursomatic_assets.core.calendars import sessions_between
 from boursomatic_assets.core.simulation import Market, simulate_bars
 from boursomatic_assets.storage.model_events import ModelEvent, list_events
 from boursomatic_assets.storage.model_table import find_version
 from boursomatic_assets_tests.assets.installation import Installation
 from boursomatic_assets_tests.assets.test_gate import overwrite_panel, panel_of
-from boursomatic_assets_tests.automation.test_daemon import LOCATION
 from boursomatic_assets_tests.browser import RUN_SECONDS, running_product, wait_until
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ class Story:
     def train(self, *assets: str) -> dict[str, Any]:
         """Launch some assets from the UI's interface; returns what it then shows of the version."""
         selector = {
-            "repositoryName": "__repository__",
-            "repositoryLocationName": LOCATION,
+            **REPOSITORY,
             "pipelineName": "__ASSET_JOB",
             "assetSelection": [{"path": [asset]} for asset in assets],
         }
@@ -136,7 +135,7 @@ def shuffled_within_sessions(train: pl.DataFrame) -> pl.DataFrame:
 def test_a_worse_version_is_refused_a_better_one_promoted_and_one_command_goes_back(tmp_path: Path) -> None:
     prices = tmp_path / "prices.parquet"
     deliver(prices)
-    with running_product() as product:
+    with running_product(OFTEN) as product:
         select = ("--select", "instruments+", "--to", "recommendations")
         said = product.command("materialize", *select, "--provider", "files", "--path", str(prices))
         story = Story(product)

@@ -574,10 +574,10 @@ class Storm:
 
 
 @pytest.mark.slow
-def test_a_hundred_bar_events_with_ten_cursors_set_back(bench: Bench) -> None:
+def test_sixty_bar_events_with_six_cursors_set_back(bench: Bench) -> None:
     storm = Storm(bench, seed=1)
-    forgetful = set(storm.chance.sample(range(100), 10))
-    for number in range(100):
+    forgetful = set(storm.chance.sample(range(60), 6))
+    for number in range(60):
         storm.bring()
         if number in forgetful:
             storm.forget()
@@ -596,13 +596,13 @@ def test_a_hundred_bar_events_with_ten_cursors_set_back(bench: Bench) -> None:
     (newest,) = bench.instance.fetch_materializations(dg.AssetKey("features"), limit=1).records
     assert newest.asset_materialization is not None
     pointer = (newest.asset_materialization.tags or {})["dagster/input_event_pointer/price_bars"]
-    assert (len(storm.brought), int(pointer)) == (100, storm.brought[-1])
+    assert (len(storm.brought), int(pointer)) == (60, storm.brought[-1])
     until = [run.tags["boursomatic/bars_until"] for run in bench.started("new bars")]
     assert len(set(until)) == len(until)
-    # 110 sessions, of which 10 were known and 20 have not matured: of 80 new ones each 20 are a cause.
+    # 70 sessions, of which 10 were known and 20 have not matured: of 40 new ones each 20 are a cause.
     keys = [run.tags["boursomatic/trained_on"] for run in bench.started("retrain")]
     assert len(set(keys)) == len(keys) == storm.trainings
-    assert storm.trainings in {3, 4}
+    assert storm.trainings in {1, 2}
 
 
 class Distrust(Storm):
@@ -627,8 +627,8 @@ class Distrust(Storm):
 @pytest.mark.slow
 def test_events_of_drift_with_cursors_set_back_are_trained_on_once_each(bench: Bench) -> None:
     storm = Distrust(bench, seed=2)
-    forgetful = set(storm.chance.sample(range(60), 10))
-    for number in range(60):
+    forgetful = set(storm.chance.sample(range(30), 6))
+    for number in range(30):
         storm.bring()
         if number in forgetful:
             storm.forget()
@@ -644,8 +644,8 @@ def test_events_of_drift_with_cursors_set_back_are_trained_on_once_each(bench: B
 
     asked = [run.tags["boursomatic/why"].partition(":")[0] for run in bench.started("drift")]
     assert len(set(asked)) == len(asked)
-    # 70 sessions: events began on the 21st, 31st, 41st, 51st and 61st. Other trainings may have seen some.
-    events = [f"Drift since {day}" for day in days(20, 50)[::10]]
+    # 40 sessions: events began on the 21st and the 31st. Other trainings may have seen one.
+    events = [f"Drift since {day}" for day in days(20, 20)[::10]]
     assert set(asked) <= set(events)
     assert len(asked) >= len(events) - len(bench.started("retrain"))
     keys = [run.tags["boursomatic/trained_on"] for cause in ("drift", "retrain") for run in bench.started(cause)]
