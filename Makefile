@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One more than there are cores: tests of the running product wait for it much of the time.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -22,7 +24,7 @@ test: $(VENV)/installed-test ## install what tests need and run what CI runs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	DAGSTER_DISABLE_TELEMETRY=1 $(BIN)/dagster definitions validate --log-level warning -m boursomatic_assets.definitions
-	$(BIN)/python -m pytest --cov --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --cov --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(VENV)/installed ## measure every stage (ARGS="--provider files --path prices.parquet")
 	@$(BIN)/boursomatic bench $(ARGS)

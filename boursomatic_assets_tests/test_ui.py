@@ -99,7 +99,8 @@ ASSETS = """{ assetNodes {
 
 @pytest.fixture(scope="module")
 def product() -> Iterator[Product]:
-    with running_product() as running:
+    # What sensors start would be in the way of what is looked at here: they look once, and then not for an hour.
+    with running_product({"BOURSOMATIC_SENSOR_SECONDS": "3600"}) as running:
         yield running
         assert running.interrupt() == 0
         assert running.remaining() == []
