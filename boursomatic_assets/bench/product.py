@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 # Shared machines are slow at times; nothing here waits longer than what it waits for.
 START_SECONDS, RUN_SECONDS, STOP_SECONDS = 120, 180, 60
-ASKING_SECONDS = 0.1
+ASKING_SECONDS = 0.5
 DAEMON = "dagster._daemon"
 # Settings by which sensors look again at once, for who waits for them.
-OFTEN = {"BOURSOMATIC_SENSOR_SECONDS": "4"}
+OFTEN = {"BOURSOMATIC_SENSOR_SECONDS": "6"}
 ENDS = ("SUCCESS", "FAILURE", "CANCELED")
 REPOSITORY = {
     "repositoryName": "__repository__",
