@@ -142,6 +142,17 @@ def fresh_database(postgres: sa.Engine) -> Iterator[Settings]:
             connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def copy_database(postgres: sa.Engine, original: str, name: str) -> None:
+    """Make a database with what another one holds."""
+    with postgres.connect() as connection:
+        # Nobody may be connected to what is copied; an instance that was opened there has left its connections.
+        connection.execute(
+            sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :original"),
+            {"original": original},
+        )
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {original}")
+
+
 @pytest.fixture
 def database(settings: Settings) -> Database:
     """The same fresh database, upgraded."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SCHEMA = "dagster"
 URL_VARIABLE = "BOURSOMATIC_DAGSTER_URL"
 RECENT_EVALUATIONS = 50
+# Dagster would connect anew for each question, nine hundred times in a training. What is kept is this many seconds
+# old at most, so that a server that was restarted meanwhile is found again.
+KEPT_SECONDS, MOST_CONNECTIONS = 1, 20
 # Tags under which Dagster records an asset's data version and those of the inputs it was made from.
 DATA_VERSION_TAG = "dagster/data_version"
 INPUT_DATA_VERSION_TAG_PREFIX = "dagster/input_data_version"
@@ -92,6 +95,9 @@ def open_instance(settings: Settings, database: Database) -> DagsterInstance:
             )
             raise StorageError(message) from None
         instance = DagsterInstance.from_config(str(home))
+        instance.optimize_for_webserver(
+            statement_timeout=0, pool_recycle=KEPT_SECONDS, max_overflow=MOST_CONNECTIONS
+        )
         instance.get_runs_count()
         if not instance.get_dynamic_partitions(FOLD_PARTITIONS):
             register_folds(instance, WalkForward().folds)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boursomatic_assets_tests.assets.installation import Installation, new_installation
+from boursomatic_assets_tests.conftest import copy_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,8 +23,7 @@ _numbers = itertools.count()
 @contextmanager
 def installation_on(postgres: sa.Engine, template: str = "template1") -> Iterator[Installation]:
     name = f"assets_{next(_numbers)}"
-    with postgres.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    copy_database(postgres, template, name)
     url = postgres.url.set(drivername="postgresql", database=name)
     try:
         with new_installation(url.render_as_string(hide_password=False)) as installation:

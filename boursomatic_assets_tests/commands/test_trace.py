@@ -15,6 +15,7 @@ from boursomatic_assets.storage.recommendations_table import read_recommendation
 from boursomatic_assets.updates.features import update_features
 from boursomatic_assets.updates.tracing import trace_recommendation
 from boursomatic_assets_tests.commands.test_verify import altered
+from boursomatic_assets_tests.conftest import copy_database
 from boursomatic_assets_tests.storage.catalog import run
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def copy_of(installation: Installation, name: str) -> Iterator[Installation]:
         poolclass=sa.NullPool,
         isolation_level="AUTOCOMMIT",
     )
-    with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {original.database}")
+    assert original.database is not None
+    copy_database(server, original.database, name)
     try:
         url = original.set(database=name).render_as_string(hide_password=False)
         yield replace(installation, database_url=url)

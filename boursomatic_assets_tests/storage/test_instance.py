@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,6 +13,7 @@ from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, 
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instance import (
+    KEPT_SECONDS,
     instance_url,
     open_instance,
     outdated_inputs,
@@ -94,6 +96,33 @@ def test_what_a_run_left_is_there_when_the_instance_is_opened_again(settings: Se
     with open_instance(settings, database) as instance:
         assert instance.get_runs_count() == 1
         assert recorded_metadata(instance, run_id, "noted")["rows"] == 3
+
+
+def test_questions_share_connections_and_those_that_were_cut_are_made_anew(
+    settings: Settings, database: Database
+) -> None:
+    with open_instance(settings, database) as instance:
+        made: list[object] = []
+
+        def connected(connection: object, _: object) -> None:
+            made.append(connection)
+
+        sa.event.listen(sa.Pool, "connect", connected)
+        try:
+            for _ in range(50):
+                assert instance.get_runs_count() == 0
+        finally:
+            sa.event.remove(sa.Pool, "connect", connected)
+        assert len(made) < 10
+        # As when the server is restarted.
+        cut = rows(
+            database,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        assert (True,) in cut
+        time.sleep(KEPT_SECONDS + 0.1)
+        assert instance.get_runs_count() == 0
 
 
 def test_two_processes_that_open_an_empty_instance_at_once_both_succeed(
