@@ -197,13 +197,17 @@ for number, delay in enumerate(delays):
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
+    # What was cut off; the next write removes it.
+    print(sum(name.startswith(".") for name in os.listdir(sys.argv[1])))
 """
 
 
 def test_a_writer_killed_at_any_moment_leaves_whole_folders_and_files_only(tmp_path: Path) -> None:
     # Moments spread over the first writes, unevenly, the same in each run of the test.
     delays = [str(random.Random(number).uniform(0.003, 0.12)) for number in range(20)]  # noqa: S311
-    subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), *delays], check=True, timeout=120)
+    ended = subprocess.run(
+        [sys.executable, "-c", WRITER, str(tmp_path), *delays], stdout=subprocess.PIPE, check=True, timeout=120
+    )
     visible = [path for path in tmp_path.iterdir() if path.is_dir() and not path.name.startswith(".")]
     assert visible
     for folder in visible:
@@ -213,8 +217,9 @@ def test_a_writer_killed_at_any_moment_leaves_whole_folders_and_files_only(tmp_p
         }, folder
     newest = read_whole(UPath(str(tmp_path / "newest.bin")), "newest")
     assert (len(newest), len(set(newest))) == (1_000_000, 1)
-    # The kills did fall into writes: what was cut off is there, under a name that nobody reads.
-    assert any(path.name.startswith(".") for path in tmp_path.iterdir())
+    # The kills did fall into writes: what was cut off was there, under a name that nobody reads.
+    assert len(left := [int(count) for count in ended.stdout.split()]) == len(delays)
+    assert any(left)
 
 
 def test_a_write_that_is_interrupted_from_the_keyboard_leaves_nothing(tmp_path: Path) -> None:
