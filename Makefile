@@ -41,7 +41,7 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
-	@echo "Installing what the tests need ..."
+$(VENV)/installed-test: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV), with what the tests need ..."
 	@$(INSTALL) --editable ".[test]"
-	@touch $@
+	@touch $(VENV)/installed $@

@@ -317,6 +317,17 @@ def sensor_seconds(environ: Mapping[str, str] | None = None) -> int:
     return _count(values, "BOURSOMATIC_SENSOR_SECONDS", meaning="of seconds", default=DEFAULT_SENSOR_SECONDS)
 
 
+def wait_briefly() -> None:
+    """Let the threads of a training wait for each other for microseconds, and then sleep.
+
+    To be called before LightGBM is imported. On two cores a training of a few thousand rows takes eleven times as
+    long where they sleep at once, and, with two others beside it, five times as long where they wait as long as
+    GNU's OpenMP lets them. Who names a policy keeps it.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def _count(values: Mapping[str, str], name: str, *, meaning: str, default: int) -> int:
     text = values.get(name) or str(default)
     if not (text.isascii() and text.isdecimal()):

@@ -17,15 +17,16 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from boursomatic_assets.settings import Settings
+from boursomatic_assets.settings import Settings, wait_briefly
 from boursomatic_assets.storage import schema, server
 from boursomatic_assets.storage.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-# Before LightGBM is imported: beside each other, threads that spin while they wait take each other's core.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+wait_briefly()
+# Tests run beside each other: where a training of one is shared out to all cores, it waits for the others.
+ONE_THREAD = {"BOURSOMATIC_THREADS": "1"}
 # Before a console is made: it would keep the developer's width, or the one that pytest-xdist's processes are given.
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.settings import Settings, sensor_seconds
+from boursomatic_assets.settings import Settings, sensor_seconds, wait_briefly
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -177,3 +178,16 @@ def test_the_database_password_never_shows_in_repr() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         Settings.from_environment({}).threads = 1  # type: ignore[misc]
+
+
+def test_threads_of_a_training_wait_briefly_unless_a_policy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    wait_briefly()
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    wait_briefly()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"

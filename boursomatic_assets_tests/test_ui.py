@@ -27,6 +27,7 @@ from boursomatic_assets_tests.browser import (
     running_product,
     wait_until,
 )
+from boursomatic_assets_tests.conftest import ONE_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,7 +101,7 @@ ASSETS = """{ assetNodes {
 @pytest.fixture(scope="module")
 def product() -> Iterator[Product]:
     # What sensors start would be in the way of what is looked at here: they look once, and then not for an hour.
-    with running_product({"BOURSOMATIC_SENSOR_SECONDS": "3600"}) as running:
+    with running_product({**ONE_THREAD, "BOURSOMATIC_SENSOR_SECONDS": "3600"}) as running:
         yield running
         assert running.interrupt() == 0
         assert running.remaining() == []

@@ -32,7 +32,7 @@ from boursomatic_assets.core.splits import split_panel
 from boursomatic_assets.core.threshold import threshold_of
 from boursomatic_assets.core.walk_forward import fold_sets, plan_folds, run_fold
 from boursomatic_assets.providers.registry import provider_for
-from boursomatic_assets.settings import Settings
+from boursomatic_assets.settings import Settings, wait_briefly
 from boursomatic_assets.storage import market_tables
 from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instruments_table import write_instruments
@@ -79,7 +79,7 @@ def run_benchmark(console: Console, provider: str, path: str | None, sizes: Sequ
         settings = Settings.from_environment(environment)
         watch = Stopwatch()
         try:
-            os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+            wait_briefly()
             with console.status("measuring stages"):
                 rows = _measure_core(watch, settings)
             with console.status("measuring whole processes"):

@@ -1,13 +1,13 @@
 """The command `boursomatic verify`: make a recorded version again and compare, byte for byte."""
 
 import json
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from boursomatic_assets.commands.opening import console, errors, open_database
+from boursomatic_assets.settings import wait_briefly
 
 if TYPE_CHECKING:
     from datetime import date
@@ -88,8 +88,7 @@ def _show_parts(row: "ModelRow", bundle: "Bundle", labels: "pl.DataFrame", threa
     from boursomatic_assets.display.verification import parts_report
     from boursomatic_assets.storage.model_store import code_revision, package_versions
 
-    # Threads that wait for each other sleep: spinning, they would take each other's core on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
     with errors.status(f"Retraining {row.version} on {labels.height:,} rows as they were then"):
         parts = compare_parts(bundle, retrain(labels, bundle.experiment, threads))
     changed = changed_surroundings(bundle.manifest, code_revision(), package_versions())

@@ -13,6 +13,7 @@ from upath import UPath
 
 from boursomatic_assets.core.experiment import WalkForward
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, StorageError
+from boursomatic_assets.settings import wait_briefly
 from boursomatic_assets.storage.artifacts import write_whole
 from boursomatic_assets.storage.folds import fold_keys
 
@@ -63,8 +64,7 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
     os.environ["DAGSTER_HOME"] = str(home)
     # matplotlib's font cache, which would otherwise go to the user's own folders.
     os.environ.setdefault("MPLCONFIGDIR", str(settings.home / "matplotlib"))
-    # Threads that wait for each other sleep: spinning, they would take each other's core on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_briefly()
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     os.environ[URL_VARIABLE] = instance_url(database)
     return home

@@ -27,6 +27,7 @@ from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.instance import open_instance, register_folds
 from boursomatic_assets.storage.model_store import open_bundle
 from boursomatic_assets.storage.model_table import list_versions
+from boursomatic_assets_tests.conftest import ONE_THREAD
 from boursomatic_assets_tests.storage.catalog import rows, versions_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Installation:
     @property
     def variables(self) -> dict[str, str]:
         named = {} if self.database_url is None else {"DATABASE_URL": self.database_url}
-        return {"BOURSOMATIC_HOME": str(self.home), **_TERMINAL, **named}
+        return {"BOURSOMATIC_HOME": str(self.home), **_TERMINAL, **ONE_THREAD, **named}
 
     @property
     def settings(self) -> Settings:

@@ -17,6 +17,7 @@ from boursomatic_assets.bench.product import OFTEN, RUN_SECONDS, free_port, runn
 from boursomatic_assets.bench.silent_receiver import SilentReceiver, webhook_at
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.storage.run_launcher import WatchedRunLauncher
+from boursomatic_assets_tests.conftest import ONE_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def product(port: int) -> Iterator[Product]:
-    with running_product({**webhook_at(port), **OFTEN, "BOURSOMATIC_RETRAIN_AFTER": "1"}) as running:
+    with running_product({**webhook_at(port), **OFTEN, **ONE_THREAD, "BOURSOMATIC_RETRAIN_AFTER": "1"}) as running:
         yield running
 
 

@@ -20,6 +20,7 @@ from boursomatic_assets.storage.model_table import find_version
 from boursomatic_assets_tests.assets.installation import Installation
 from boursomatic_assets_tests.assets.test_gate import overwrite_panel, panel_of
 from boursomatic_assets_tests.browser import RUN_SECONDS, running_product, wait_until
+from boursomatic_assets_tests.conftest import ONE_THREAD
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +136,7 @@ def shuffled_within_sessions(train: pl.DataFrame) -> pl.DataFrame:
 def test_a_worse_version_is_refused_a_better_one_promoted_and_one_command_goes_back(tmp_path: Path) -> None:
     prices = tmp_path / "prices.parquet"
     deliver(prices)
-    with running_product(OFTEN) as product:
+    with running_product({**OFTEN, **ONE_THREAD}) as product:
         select = ("--select", "instruments+", "--to", "recommendations")
         said = product.command("materialize", *select, "--provider", "files", "--path", str(prices))
         story = Story(product)

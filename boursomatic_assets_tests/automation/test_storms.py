@@ -12,6 +12,7 @@ from boursomatic_assets.bench.faults import print_faults
 from boursomatic_assets.bench.killed_trainings import KilledTrainings, kill_trainings
 from boursomatic_assets.bench.product import OFTEN, running_product
 from boursomatic_assets.bench.silent_receiver import Told
+from boursomatic_assets_tests.conftest import ONE_THREAD
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +38,7 @@ def test_trainings_killed_at_random_moments_leave_one_active_version_and_no_half
 @pytest.mark.timeout(900)
 def test_no_bar_event_is_lost_and_no_training_doubled_while_the_daemon_is_killed_again_and_again() -> None:
     with (
-        running_product({**OFTEN, "BOURSOMATIC_RETRAIN_AFTER": "3"}) as product,
+        running_product({**OFTEN, **ONE_THREAD, "BOURSOMATIC_RETRAIN_AFTER": "3"}) as product,
         bar_source(product, EVENTS) as source,
     ):
         product.wait_for_ticks(1)
