@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
-import sqlalchemy as sa
 
 from boursomatic_assets.automation.observing import newest
 from boursomatic_assets.automation.sensors import BARS_UNTIL_TAG, SENSORS
 from boursomatic_assets.automation.training import TRAINED_ON_TAG
 from boursomatic_assets.bench.product import wait_until
+from boursomatic_assets.bench.watching import Watched, watching
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.definitions import defs
 from boursomatic_assets.providers.sample import SampleProvider
@@ -44,6 +44,7 @@ MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
 # After so many events they pause: a training is never started on features that are behind the bars.
 BURST, PAUSE_SECONDS = 20, 90.0
 QUIET_SECONDS = 1200
+LOOKING_SECONDS = 0.1
 PARENT_RUN_TAG = "dagster/parent_run_id"
 _SELECTED = [dg.AssetKey("instruments"), dg.AssetKey("price_bars")]
 
@@ -57,7 +58,7 @@ def sample_prices(sessions: int, left_out: int = 0) -> pl.DataFrame:
 
 
 @dataclass
-class BarStorm:
+class BarStorm(Watched):
     """What became of bar events while the daemon was killed again and again.
 
     Attributes
@@ -82,14 +83,8 @@ class BarStorm:
         Trainings for data and an experiment that another one was started for.
     trainings_at_once : int
         Trainings that began before another one had ended.
-    looks : int
-        How often it was looked, meanwhile, how many versions are active.
-    active_counts : set of int
-        What was seen then.
     stuck_sensors : list of str
     unfinished_runs : int
-    broken : list of str
-        Promises that did not hold.
     """
 
     events: int = 0
@@ -102,11 +97,8 @@ class BarStorm:
     uncovered: int = 0
     duplicate_trainings: int = 0
     trainings_at_once: int = 0
-    looks: int = 0
-    active_counts: set[int] = field(default_factory=set)
     stuck_sensors: list[str] = field(default_factory=list)
     unfinished_runs: int = 0
-    broken: list[str] = field(default_factory=list)
 
 
 class BarSource:
@@ -179,7 +171,7 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
     """
     found, database = BarStorm(), Database.open(Settings.from_environment())
     numbers, began = [], time.monotonic()
-    with _watching(database, found), _killing(product, restarts, found, advance, seed):
+    with watching(database, found, LOOKING_SECONDS), _killing(product, restarts, found, advance, seed):
         moments = random.Random(seed)  # noqa: S311 (moments, not secrets)
         for event in range(events):
             has_news = event % NOTHING_EVERY != NOTHING_EVERY - 1
@@ -229,27 +221,6 @@ def _killing(
 def _has_returned(product: Product, killed: int) -> bool:
     daemon = product.daemon()
     return daemon is not None and daemon.pid != killed and product.answers()
-
-
-@contextmanager
-def _watching(database: Database, found: BarStorm) -> Iterator[None]:
-    """Look all the time how many versions are active."""
-    is_over = threading.Event()
-
-    def watch() -> None:
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            while not is_over.wait(0.1):
-                count = connection.execute(sa.text("SELECT count(*) FROM model_versions WHERE is_active")).scalar()
-                found.active_counts.add(int(count or 0))
-                found.looks += 1
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def wait_until_quiet(product: Product, since: float) -> None:
@@ -311,8 +282,7 @@ def _judge(  # noqa: PLR0913, PLR0917 (what was done, and where to look)
     }
     found.broken += [f"{what}: {count}" for what, count in figures.items() if count]
     found.broken += [f"sensor {name} is stuck" for name in found.stuck_sensors]
-    if found.active_counts - {1}:
-        found.broken.append(f"so many versions were active at some moment: {sorted(found.active_counts)}")
+    found.require_one_active()
 
 
 def _judge_features(

@@ -9,16 +9,15 @@ import random
 import runpy
 import signal
 import sys
-import threading
 import time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
-import sqlalchemy as sa
 
-from boursomatic_assets.bench.product import executable, new_home
+from boursomatic_assets.bench.homes import entered, environment_at, executable, new_home
+from boursomatic_assets.bench.watching import Watched, watching
 from boursomatic_assets.errors import BoursomaticError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.artifacts import PARTIAL
@@ -30,7 +29,7 @@ from boursomatic_assets.storage.server import stop
 from boursomatic_assets.updates.recommending import open_serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
@@ -43,10 +42,12 @@ PRELOADED += ["sklearn.metrics", "boursomatic_assets.storage.instance", "boursom
 LOOKING_SECONDS = 0.02
 ENDING_SECONDS = 300
 MOST = 10_000
+# Trainings inherit it: at each import Dagster would print what it may change one day.
+QUIET = {"PYTHONWARNINGS": "ignore"}
 
 
 @dataclass
-class KilledTrainings:
+class KilledTrainings(Watched):
     """What became of trainings that were killed.
 
     Attributes
@@ -59,30 +60,21 @@ class KilledTrainings:
         The end of it: from the first file of its bundle on.
     recorded : int
         Killed trainings whose version had been recorded by then.
-    looks : int
-        How often it was looked, meanwhile, how many versions are active.
-    active_counts : set of int
-        What was seen then.
     bundles : int
         Bundles that could be opened in the end, all whole.
     left_behind : int
         Killed trainings that left half a bundle, under a name that nobody reads; the next one removes it.
     healed : bool
         Whether the training after all of them ran to its end.
-    broken : list of str
-        Promises that did not hold.
     """
 
     kills: int = 0
     seconds: float = 0.0
     writing_seconds: float = 0.0
     recorded: int = 0
-    looks: int = 0
-    active_counts: set[int] = field(default_factory=set)
     bundles: int = 0
     left_behind: int = 0
     healed: bool = False
-    broken: list[str] = field(default_factory=list)
 
 
 def kill_trainings(kills: int, advance: Callable[[], object], seed: int = SEED) -> KilledTrainings:
@@ -100,14 +92,14 @@ def kill_trainings(kills: int, advance: Callable[[], object], seed: int = SEED) 
         Of the moments.
     """
     found, moments = KilledTrainings(), random.Random(seed)  # noqa: S311 (moments, not secrets)
-    with new_home() as home, _at(home):
+    with new_home() as home, entered(environment_at(home, QUIET)):
         settings = Settings.from_environment()
         try:
             database = Database.open(settings)
             models = home / "artifacts" / "models"
             _materialize("instruments,price_bars", prices=_small_prices(home))
             found.seconds, found.writing_seconds = _timed(models)
-            with _watching(database, found):
+            with watching(database, found, LOOKING_SECONDS):
                 # Now and then a training is quicker than the first one was, and has ended.
                 for number in itertools.takewhile(lambda _: found.kills < kills, range(2 * kills)):
                     part = (number // 2 + moments.random()) / ((kills + 1) // 2) % 1
@@ -127,25 +119,8 @@ def kill_trainings(kills: int, advance: Callable[[], object], seed: int = SEED) 
             stop(settings)
     if not found.healed:
         found.broken.append("the training after all that were killed has failed")
-    if found.active_counts - {1}:
-        found.broken.append(f"so many versions were active at some moment: {sorted(found.active_counts)}")
+    found.require_one_active()
     return found
-
-
-@contextmanager
-def _at(home: Path) -> Iterator[None]:
-    """An environment that names the home, and no other setting."""
-    before = dict(os.environ)
-    for name in before:
-        if name in {"DATABASE_URL", "ARTIFACTS_DIR"} or name.startswith(("BOURSOMATIC_", "DAGSTER_", "PG")):
-            del os.environ[name]
-    # Trainings inherit it: at each import Dagster would print what it may change one day.
-    os.environ.update({"BOURSOMATIC_HOME": str(home), "PYTHONWARNINGS": "ignore"})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _small_prices(home: Path) -> Path:
@@ -224,27 +199,6 @@ def _killed_at(part: float, models: Path, found: KilledTrainings, *, in_the_end:
     process.kill()
     process.join(ENDING_SECONDS)
     return process.exitcode == -signal.SIGKILL
-
-
-@contextmanager
-def _watching(database: Database, found: KilledTrainings) -> Iterator[None]:
-    """Look all the time how many versions are active."""
-    is_over = threading.Event()
-
-    def watch() -> None:
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            while not is_over.wait(LOOKING_SECONDS):
-                count = connection.execute(sa.text("SELECT count(*) FROM model_versions WHERE is_active")).scalar()
-                found.active_counts.add(int(count or 0))
-                found.looks += 1
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _entries(models: Path) -> set[str]:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
+from boursomatic_assets.bench.homes import entered, environment_at, executable, new_home, processes_of, readable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
 HOST = "127.0.0.1"
 # Shared machines are slow at times; nothing here waits longer than what it waits for.
@@ -36,7 +35,6 @@ REPOSITORY = {
     "repositoryLocationName": "boursomatic_assets.definitions",
 }
 
-_SETTINGS, _PREFIXES = ("DATABASE_URL", "ARTIFACTS_DIR"), ("BOURSOMATIC_", "DAGSTER_", "PG")
 _RUNS = """
 { runsOrError { ... on Runs { results { runId jobName status startTime endTime tags { key value } } } } }
 """
@@ -134,25 +132,11 @@ class Product:
     @property
     def variables(self) -> dict[str, str]:
         """The environment of its commands: nothing of the caller's own settings is in it."""
-        kept = {
-            name: text
-            for name, text in os.environ.items()
-            if name not in _SETTINGS and not name.startswith(_PREFIXES)
-        }
-        return {**kept, "BOURSOMATIC_HOME": str(self.home), **self.settings}
+        return environment_at(self.home, self.settings)
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
+    def entered(self) -> AbstractContextManager[None]:
         """Make its environment that of this process, for what is done in it against the same home."""
-        before = dict(os.environ)
-        wanted = self.variables
-        os.environ.clear()
-        os.environ.update(wanted)
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+        return entered(self.variables)
 
     def graphql(self, query: str, **variables: object) -> dict[str, Any]:
         """Ask the UI's own interface."""
@@ -315,17 +299,6 @@ def running_product(environment: Mapping[str, str] | None = None) -> Iterator[Pr
             product.process.wait(STOP_SECONDS)
 
 
-@contextmanager
-def new_home() -> Iterator[Path]:
-    """An empty home; at the end it goes."""
-    # Short, since the embedded server's socket lies in it and a socket's path may have some 100 characters.
-    home = Path(tempfile.mkdtemp(prefix="bm-ui-"))
-    try:
-        yield home
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
 def free_port() -> int:
     """A port on which nobody listens."""
     with socket.socket() as probe:
@@ -347,36 +320,8 @@ def _start(product: Product) -> subprocess.Popen[bytes]:
         )
 
 
-def executable() -> str:
-    """The command `boursomatic` of this installation."""
-    return str(Path(sys.executable).with_name("boursomatic"))
-
-
 def _log(home: Path) -> Path:
     return home / "dev.log"
-
-
-def processes_of(home: Path) -> list[psutil.Process]:
-    """Processes that work on a home, but for this one."""
-    return [process for process in psutil.process_iter() if process.pid != os.getpid() and _mentions(process, home)]
-
-
-def _mentions(process: psutil.Process, home: Path) -> bool:
-    """Whether a process names the home: in its command, its environment, or as the folder it works in."""
-    known: list[Callable[[], list[str]]] = [
-        process.cmdline,
-        lambda: list(process.environ().values()),
-        lambda: [process.cwd()],
-    ]
-    return any(str(home) in text for texts in known for text in readable(texts))
-
-
-def readable(texts: Callable[[], list[str]]) -> list[str]:
-    """What a process says of itself; nothing where it has ended meanwhile, or is somebody else's."""
-    try:
-        return texts()
-    except psutil.Error:
-        return []
 
 
 def wait_until(condition: Callable[[], T | None], seconds: float, expected: str) -> T:

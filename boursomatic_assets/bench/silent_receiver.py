@@ -77,6 +77,7 @@ class SilentReceiver:
 
     def wait_until_tried(self) -> None:
         """Wait until the message was tried to be delivered, in vain."""
+        # To ask is a command each time: only once the sensor has looked.
         self.product.wait_for_ticks(1, "failure_notices")
         wait_until(lambda: self._tried() > 0, RUN_SECONDS, "attempt to deliver")
         self.found.attempts = self._tried()

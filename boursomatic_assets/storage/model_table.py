@@ -239,7 +239,7 @@ def active_version(database: Database) -> ModelRow | None:
 
 def newest_version(database: Database, params_hash: str) -> ModelRow | None:
     """The newest version of an experiment, active or not; None where it was never trained."""
-    newest = "WHERE params_hash = :params_hash ORDER BY trained_at DESC, created_at DESC, version DESC LIMIT 1"
+    newest = f"WHERE params_hash = :params_hash {_NEWEST_FIRST} LIMIT 1"
     return next(iter(_rows(database, newest, params_hash=params_hash)), None)
 
 
