@@ -27,7 +27,7 @@ from boursomatic_assets.display.drift_picture import drift_picture
 from boursomatic_assets.display.metadata import bullets, data_version, markdown_table, table_metadata
 from boursomatic_assets.errors import NotEnoughHistoryError
 from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.market_tables import read_features
+from boursomatic_assets.storage.market_tables import read_inputs
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import PlatformResource
 from boursomatic_assets.storage.retries import retried
@@ -94,10 +94,10 @@ def _untold(version: str, reason: str) -> dg.Output[pl.DataFrame]:
 
 
 def _rows_since(database: Database, bundle: Bundle, reference: dict[str, Any]) -> pl.DataFrame:
-    """Features of the model's universe since its training panel, with what it says of them."""
+    """Inputs of the model for its universe since its training panel, with what it says of them."""
     learned_until = date.fromisoformat(reference["last_session"])
     part = Part(symbols=bundle.manifest["universe"], since=learned_until - timedelta(days=DAYS_BEFORE))
-    rows = read_features(database, bundle.experiment.features, part)
+    rows = read_inputs(database, bundle.experiment.features, part)
     learned = rows.filter(pl.col("session") <= learned_until)
     # The first window after the training panel is compared with the panel's last sessions.
     before = learned["session"].unique().sort().tail(SESSIONS_NEEDED - 1).min()

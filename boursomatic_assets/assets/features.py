@@ -7,7 +7,7 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.market_data import FRESHNESS
 from boursomatic_assets.core import calendars, corporate_actions, usable_bars
 from boursomatic_assets.core import features as core
-from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.features import FEATURE_NAMES, compute_features, with_derived_inputs
 from boursomatic_assets.core.leaks import (
     computed_apart,
     different_rows,
@@ -96,6 +96,11 @@ def features_follow_from_their_own_bars(platform: PlatformResource) -> dg.AssetC
     bars = _bars_looked_at(database)
     stored = read_features(database, part=Part(symbols=bars["symbol"].unique().to_list()))
     return _result(different_rows(computed_apart(bars, compute_features), stored, FEATURE_NAMES), bars)
+
+
+def compute_inputs(bars: pl.DataFrame) -> pl.DataFrame:
+    """Everything that an experiment may name as a model input, computed from bars."""
+    return with_derived_inputs(compute_features(bars).with_columns(bars["close"]))
 
 
 def _bars_looked_at(database: Database) -> pl.DataFrame:

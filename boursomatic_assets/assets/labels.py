@@ -4,9 +4,11 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.assets.features import compute_inputs
 from boursomatic_assets.core import calendars, membership
 from boursomatic_assets.core import labels as core
 from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.features import with_derived_inputs
 from boursomatic_assets.core.labels import label_mix, label_panel, unlabelled_rows
 from boursomatic_assets.core.leaks import (
     contradicted_labels,
@@ -18,9 +20,10 @@ from boursomatic_assets.core.leaks import (
     slow_outcomes,
 )
 from boursomatic_assets.core.membership import within_membership
+from boursomatic_assets.core.price_levels import rows_that_follow_levels, why_levels_are_refused
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.data_pictures import label_mix_picture
-from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
+from boursomatic_assets.display.metadata import column_lineage, data_version, markdown_table, panel_metadata
 from boursomatic_assets.storage.market_tables import read_features, read_spans, read_usable_bars
 from boursomatic_assets.storage.membership_table import read_members
 from boursomatic_assets.storage.panels import Part
@@ -117,12 +120,39 @@ def no_label_outlives_its_instrument(labels: pl.DataFrame, platform: PlatformRes
 def labels_carry_the_stored_features(
     labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.AssetCheckResult:
-    """The features beside the labels are the values of the table, neither scaled nor filled nor moved."""
+    """The inputs beside the labels are the values of the table, neither scaled nor filled nor moved.
+
+    An input that is not in the table follows from the table's values and the close.
+    """
     some = labels.filter(pl.col("symbol").is_in(_symbols(labels)))
     stored = read_features(platform.database(), part=Part(symbols=_symbols(labels)))
-    there = stored.join(some.select("symbol", "session"), on=["symbol", "session"], how="semi")
-    wrong = different_rows(some, there, experiment.value().features).height
+    there = stored.join(some.select("symbol", "session", "close"), on=["symbol", "session"])
+    wrong = different_rows(some, with_derived_inputs(there), experiment.value().features).height
     return dg.AssetCheckResult(passed=wrong == 0, metadata={"wrong_rows": wrong, "rows": some.height})
+
+
+@dg.asset_check(asset=labels, blocking=True, additional_deps=["features", "price_bars"])
+def inputs_do_not_depend_on_price_level(
+    labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
+) -> dg.AssetCheckResult:
+    """No model input changes when whole histories of prices and volumes are multiplied by constants.
+
+    The level of back-adjusted prices knows the future: they are divided by every later split and dividend.
+    """
+    bars = read_usable_bars(platform.database(), part=Part(symbols=_symbols(labels)))
+    moved = rows_that_follow_levels(bars, compute_inputs, experiment.value().features)
+    guilty = moved["input"].unique().sort().to_list()
+    counted = moved.group_by("input", "is_own").agg(rows=pl.len()).sort("input", "is_own")
+    return dg.AssetCheckResult(
+        passed=not guilty,
+        description=why_levels_are_refused(guilty) if guilty else None,
+        metadata={
+            "inputs_that_follow_levels": guilty,
+            "changed_rows": dg.MetadataValue.md(markdown_table(counted)),
+            "rows": bars.height,
+            "symbols": bars["symbol"].n_unique(),
+        },
+    )
 
 
 @dg.asset_check(asset=labels, blocking=True, additional_deps=["features"])

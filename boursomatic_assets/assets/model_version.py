@@ -24,6 +24,7 @@ from boursomatic_assets.core import model_version as core
 from boursomatic_assets.core.contenders import Contender, Unscored, last_label_end
 from boursomatic_assets.core.drift_reference import build_reference
 from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.features import table_columns, with_derived_inputs
 from boursomatic_assets.core.market_data import PANEL_KEY, fingerprint
 from boursomatic_assets.core.model_version import build_bundle, sha256
 from boursomatic_assets.core.models import FittedModel
@@ -76,6 +77,7 @@ REQUIRED_CHECKS = {
         labels.labels_end_a_horizon_later,
         labels.no_label_outlives_its_instrument,
         labels.labels_carry_the_stored_features,
+        labels.inputs_do_not_depend_on_price_level,
         labels.only_members_of_the_time,
         splits.sets_do_not_touch,
         splits.sets_are_rows_of_the_labels,
@@ -236,13 +238,15 @@ def _champion(active: ModelRow | None, labels: pl.DataFrame) -> Contender | Unsc
 def _with_columns(
     database: Database, test_set: pl.DataFrame, challenger: Contender, champion: Contender | Unscored | None
 ) -> pl.DataFrame:
-    """The test set with the features that only the champion reads."""
+    """The test set with the inputs that only the champion reads: from the table, or derived from it."""
     columns = [*challenger.columns, *(champion.columns if isinstance(champion, Contender) else [])]
     missing = sorted(set(columns) - set(test_set.columns))
     if not missing:
         return test_set
     part = Part(symbols=test_set["symbol"].unique().sort().to_list(), since=test_set["session"].min())  # type: ignore[arg-type]
-    return test_set.join(read_features(database, missing, part), on=PANEL_KEY, how="left")
+    stored = [name for name in table_columns(missing) if name not in test_set.columns]
+    found = test_set.join(read_features(database, stored, part), on=PANEL_KEY, how="left") if stored else test_set
+    return with_derived_inputs(found, missing)
 
 
 def _replaced(decision: Decision) -> str:

@@ -18,6 +18,7 @@ import polars as pl
 
 from boursomatic_assets.bench.homes import entered, environment_at, executable, new_home
 from boursomatic_assets.bench.watching import Watched, watching
+from boursomatic_assets.core.features import with_derived_inputs
 from boursomatic_assets.errors import BoursomaticError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.artifacts import PARTIAL
@@ -241,7 +242,7 @@ def _broken_serving(database: Database) -> list[str]:
     row = active_version(database)
     if row is None:
         return ["no version is active"]
-    serving, candidates = open_serving(row), read_candidates(database)
+    serving, candidates = open_serving(row), with_derived_inputs(read_candidates(database))
     rows = candidates.drop_nulls(list(serving.regressor.feature_names))
     predicted = serving.regressor.predict(rows)
     if rows.is_empty() or not pl.Series(predicted).is_finite().all():

@@ -134,6 +134,7 @@ def _show_changes(
 
 def _labels_today(database: "Database", experiment: "Experiment", since: "date") -> "pl.DataFrame":
     """The label panel that the database gives now, from the session on with which the snapshot begins."""
+    from boursomatic_assets.core.features import table_columns
     from boursomatic_assets.core.labels import label_panel
     from boursomatic_assets.core.membership import within_membership
     from boursomatic_assets.storage.market_tables import read_features, read_usable_bars
@@ -141,7 +142,7 @@ def _labels_today(database: "Database", experiment: "Experiment", since: "date")
     from boursomatic_assets.storage.panels import Part
 
     part = Part(since=since)
-    features = read_features(database, experiment.features, part)
+    features = read_features(database, table_columns(experiment.features), part)
     closes = read_usable_bars(database, ("close", "exchange"), part)
     return within_membership(label_panel(features, closes, experiment), read_members(database))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.corporate_actions import ADJUSTMENT_SCHEMA
-from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.features import INPUT_NAMES, compute_features, with_derived_inputs
 from boursomatic_assets.core.trace_tree import (
     CHANGED,
     DIFFERS,
@@ -36,7 +36,7 @@ SAME_VALUE = 1e-9
 def features_at(
     bars: pl.DataFrame, exchange: str | None, adjustments: Sequence[tuple[date, float]], session: date
 ) -> dict[str, float | None] | None:
-    """Compute close and features of a session from an instrument's bars up to it.
+    """Compute close and model inputs of a session from an instrument's bars up to it.
 
     Parameters
     ----------
@@ -58,8 +58,9 @@ def features_at(
         symbol.alias("symbol"), "session", "ratio"
     )
     usable = usable_bars(placed, entered.cast(ADJUSTMENT_SCHEMA), [])  # type: ignore[arg-type]
-    found = compute_features(usable).with_columns(close=usable["close"]).filter(pl.col("session") == session)
-    return found.select("close", *FEATURE_NAMES).row(0, named=True) if found.height else None
+    computed = with_derived_inputs(compute_features(usable).with_columns(close=usable["close"]))
+    found = computed.filter(pl.col("session") == session)
+    return found.select("close", *INPUT_NAMES).row(0, named=True) if found.height else None
 
 
 def features_step(

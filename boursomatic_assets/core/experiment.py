@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import DEFAULT_INPUTS, INPUT_NAMES
 from boursomatic_assets.errors import ConfigurationError
 
 # Equal numbers must hash alike: -0.0 becomes 0.0.
@@ -135,7 +135,11 @@ class Experiment(BaseModel):
     lookback_days: int = Field(
         2000, ge=1, le=100_000, description="Calendar days before the newest bar that are read for training."
     )
-    features: tuple[str, ...] = Field(FEATURE_NAMES, min_length=1, description="Model inputs, in order.")
+    features: tuple[str, ...] = Field(
+        DEFAULT_INPUTS,
+        min_length=1,
+        description="Model inputs, in order. None may be in units of price: natr_14 takes the place of atr_14.",
+    )
     horizon: int = Field(20, ge=1, description="Sessions ahead that a label looks.")
     buy_threshold: _Number = Field(0.05, description="BUY at a forward return of at least this fraction.")
     sell_threshold: _Number = Field(-0.02, description="SELL at a forward return of at most this fraction.")
@@ -165,9 +169,9 @@ class Experiment(BaseModel):
         if self.train_fraction + self.validation_fraction >= 1:
             message = "train_fraction + validation_fraction must stay below 1, so that a test set is left"
             raise ValueError(message)
-        unknown = [name for name in self.features if name not in FEATURE_NAMES]
+        unknown = [name for name in self.features if name not in INPUT_NAMES]
         if unknown or len(set(self.features)) < len(self.features):
-            message = f"features must be distinct names out of {list(FEATURE_NAMES)}; unknown: {unknown}"
+            message = f"features must be distinct names out of {list(INPUT_NAMES)}; unknown: {unknown}"
             raise ValueError(message)
         return self
 

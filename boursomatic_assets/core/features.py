@@ -1,7 +1,7 @@
-"""The eight features of the `features` table, each one expression evaluated per instrument.
+"""The eight features of the `features` table, and what models read of them.
 
 A new feature is one more entry of `FEATURES`: table column, model input, checks, documentation and column
-lineage derive from it.
+lineage derive from it. A feature in units of price is no model input: `DERIVED_INPUTS` holds what takes its place.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ class Feature:
         One sentence for people; shown in the UI.
     may_be_null : bool
         Whether a null can occur after the lookback (an undefined ratio), rather than only before it.
+    in_price_units : bool
+        Whether it is multiplied by a constant when all prices are. Then it is for readers of the table, stops and
+        targets; models do not read it.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Feature:
     lookback: int
     doc: str
     may_be_null: bool = False
+    in_price_units: bool = False
 
     @property
     def sources(self) -> list[str]:
@@ -109,6 +113,7 @@ FEATURES: tuple[Feature, ...] = (
         _average_true_range(),
         WILDER_MIN_SESSIONS - 1,
         "Average true range over 14 sessions, in price units.",
+        in_price_units=True,
     ),
     Feature(
         "volume_zscore",
@@ -120,6 +125,60 @@ FEATURES: tuple[Feature, ...] = (
 )
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 LOOKBACK_SESSIONS = max(feature.lookback for feature in FEATURES)
+CLOSE = "close"
+
+
+@dataclass(frozen=True)
+class DerivedInput:
+    """A model input that is computed from features of the table and the close of the same row.
+
+    Attributes
+    ----------
+    name : str
+        Column of labels, sets and evidence; not of the table.
+    expression : Expr
+        Over features and `close` of one row.
+    replaces : str
+        The feature in whose place models read it.
+    doc : str
+        One sentence for people; shown in the UI.
+    """
+
+    name: str
+    expression: pl.Expr
+    replaces: str
+    doc: str
+
+    @property
+    def sources(self) -> list[str]:
+        """Features of the table that the expression reads, in the table's order."""
+        read = set(self.expression.meta.root_names())
+        return [name for name in FEATURE_NAMES if name in read]
+
+    @property
+    def lookback(self) -> int:
+        """Sessions before the current one that a first value needs."""
+        return max(feature.lookback for feature in FEATURES if feature.name in self.sources)
+
+    @property
+    def may_be_null(self) -> bool:
+        """Whether a null can occur after the lookback."""
+        return any(feature.may_be_null for feature in FEATURES if feature.name in self.sources)
+
+
+# Back-adjusted prices are divided by every later split and dividend: their level at a past date knows the future.
+DERIVED_INPUTS: tuple[DerivedInput, ...] = (
+    DerivedInput(
+        "natr_14",
+        pl.col("atr_14") / pl.col(CLOSE),
+        "atr_14",
+        "Average true range over 14 sessions, a fraction of the close.",
+    ),
+)
+# What an experiment may name as a model input. Stored versions may read features in units of price, new ones not.
+INPUT_NAMES: tuple[str, ...] = (*FEATURE_NAMES, *(derived.name for derived in DERIVED_INPUTS))
+_REPLACEMENTS = {derived.replaces: derived.name for derived in DERIVED_INPUTS}
+DEFAULT_INPUTS: tuple[str, ...] = tuple(_REPLACEMENTS.get(name, name) for name in FEATURE_NAMES)
 
 
 def compute_features(bars: pl.DataFrame) -> pl.DataFrame:
@@ -145,12 +204,59 @@ def compute_features(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.select(*PANEL_KEY, *columns)
 
 
-def is_warmed_up(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
-    """Whether a row has all the history behind it that the named features need.
+def derived_among(names: Sequence[str]) -> list[DerivedInput]:
+    """The named inputs that are not in the table."""
+    return [derived for derived in DERIVED_INPUTS if derived.name in names]
 
-    A feature that may be null at any time vouches only for history that no other named feature vouches for.
+
+def table_columns(names: Sequence[str]) -> list[str]:
+    """Columns of the `features` table that the named inputs are, or are derived from; each once.
+
+    Examples
+    --------
+    >>> table_columns(["ret_1d", "natr_14", "vol_20d"])
+    ['ret_1d', 'atr_14', 'vol_20d']
     """
-    named = [feature for feature in FEATURES if feature.name in names]
+    sources = {derived.name: derived.sources for derived in DERIVED_INPUTS}
+    return list(dict.fromkeys(column for name in names for column in sources.get(name, [name])))
+
+
+def with_derived_inputs(panel: pl.DataFrame, names: Sequence[str] = INPUT_NAMES) -> pl.DataFrame:
+    """Add the named inputs that are not in the table.
+
+    Parameters
+    ----------
+    panel : DataFrame
+        With `close` and the features that `table_columns` names; only where a name is derived.
+    names : sequence of str
+        Model inputs; those of the table are left as they are.
+
+    Returns
+    -------
+    DataFrame
+        The panel with a Float64 column for each derived input; null where a source or the close is null.
+    """
+    return panel.with_columns(derived.expression.alias(derived.name) for derived in derived_among(names))
+
+
+def price_level_inputs(names: Sequence[str]) -> list[str]:
+    """The named inputs that are features in units of price, in the order given."""
+    levels = {feature.name for feature in FEATURES if feature.in_price_units}
+    return [name for name in names if name in levels]
+
+
+def replacement_of(name: str) -> str | None:
+    """The input that models read in place of a feature in units of price; None where there is none."""
+    return _REPLACEMENTS.get(name)
+
+
+def is_warmed_up(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
+    """Whether a row has all the history behind it that the named inputs need.
+
+    An input that may be null at any time vouches only for history that no other named input vouches for.
+    """
+    inputs: tuple[Feature | DerivedInput, ...] = (*FEATURES, *DERIVED_INPUTS)
+    named = [feature for feature in inputs if feature.name in names]
     vouched = max((feature.lookback for feature in named if not feature.may_be_null), default=0)
     firm = [feature.name for feature in named if not feature.may_be_null or feature.lookback > vouched]
     return pl.all_horizontal(pl.lit(value=True), *(pl.col(name).is_not_null() for name in firm))

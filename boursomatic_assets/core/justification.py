@@ -214,6 +214,11 @@ def _ranges(value: float, close: float) -> tuple[Remark, Remark]:
     return _PRICE, Remark("ranges little" if size == "0" else "ranges", {"amount": amount(value), "size": size})
 
 
+def _ranges_relatively(value: float, _close: float) -> tuple[Remark, Remark]:
+    size = percent_size(value)
+    return _PRICE, Remark("ranges little" if size == "0" else "ranges relatively", {"size": size})
+
+
 def _strength(value: float, _close: float) -> tuple[Remark, Remark]:
     level = f"{value:.0f}"
     distance = int(level) - 50
@@ -240,6 +245,7 @@ _DESCRIBED: dict[str, Callable[[float, float], tuple[Remark, Remark]]] = {
     "rsi_14": _strength,
     "vol_20d": _swings,
     "atr_14": _ranges,
+    "natr_14": _ranges_relatively,
     "volume_zscore": _volume,
 }
 # What it means that there is no value, after all the history that the feature needs.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from boursomatic_assets.core.calendars import FIRST_SESSION, calendar_column, sessions_ahead
+from boursomatic_assets.core.features import table_columns, with_derived_inputs
 from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
 from boursomatic_assets.errors import NotEnoughHistoryError
 
@@ -34,7 +35,7 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
     -------
     DataFrame
         A row per session that has both a close and a row of features: `symbol`, `session`, `close`, the
-        experiment's features, `forward_return` (fraction), `label_end` (the session `horizon` sessions later)
+        experiment's inputs, `forward_return` (fraction), `label_end` (the session `horizon` sessions later)
         and `label`. The newest rows, whose horizon has not passed, have nulls in the last three: they are to be
         predicted, never trained on. The experiment's benchmark has no rows: it is what others are compared with.
 
@@ -48,7 +49,7 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
     Where an instrument has no bar in the session in which its horizon ends, the last close before it counts, as
     it does for whoever holds the instrument. After an instrument's last bar there is nothing to count.
     """
-    require_panel(features, experiment.features)
+    require_panel(features, table_columns(experiment.features))
     require_panel(closes, ["close"])
     outcomes = _outcomes(closes, experiment.horizon).with_columns(
         forward_return=pl.col("close_ahead") / pl.col("close") - 1
@@ -58,7 +59,8 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
     order = [*PANEL_KEY, "close", *experiment.features, "forward_return", "label_end", "label"]
     not_learned = pl.lit(experiment.benchmark, pl.String)
     learned = features.filter(pl.col("symbol").ne_missing(not_learned))
-    panel = learned.join(outcomes, on=PANEL_KEY, how="inner").select(order).sort(PANEL_KEY)
+    joined = with_derived_inputs(learned.join(outcomes, on=PANEL_KEY, how="inner"), experiment.features)
+    panel = joined.select(order).sort(PANEL_KEY)
     if panel["label"].null_count() == panel.height:
         message = (
             f"labels need sessions with features and {experiment.horizon} more sessions after them; of "

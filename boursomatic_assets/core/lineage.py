@@ -1,14 +1,14 @@
 """Column lineage: which columns each column is made from, back to the bars.
 
-Derived from what computes the columns (`FEATURES`, the schemas, the experiment's features, the classes), so that
-a feature that is added, renamed or given another source needs no second entry here.
+Derived from what computes the columns (`FEATURES`, `DERIVED_INPUTS`, the schemas, the experiment's inputs, the
+classes), so that a feature that is added, renamed or given another source needs no second entry here.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES
+from boursomatic_assets.core.features import DEFAULT_INPUTS, FEATURES, derived_among
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, PANEL_KEY
 
@@ -32,7 +32,7 @@ PRICED_BY = "atr_14"
 OUTCOMES = {RETURN_TARGET: "close", "label_end": "session", CLASS_TARGET: "close"}
 
 
-def column_dependencies(asset: str, features: Sequence[str] = FEATURE_NAMES) -> Dependencies:
+def column_dependencies(asset: str, features: Sequence[str] = DEFAULT_INPUTS) -> Dependencies:
     """Columns of an asset, each with the upstream columns that its values are computed from.
 
     Parameters
@@ -40,7 +40,7 @@ def column_dependencies(asset: str, features: Sequence[str] = FEATURE_NAMES) -> 
     asset : str
         Asset name.
     features : sequence of str
-        The experiment's features, in order. They shape the labels, sets and models; the `features` asset
+        The experiment's inputs, in order. They shape the labels, sets and models; the `features` asset
         always holds all of `FEATURES`.
 
     Returns
@@ -55,6 +55,8 @@ def column_dependencies(asset: str, features: Sequence[str] = FEATURE_NAMES) -> 
     [('price_bars', 'volume')]
     >>> column_dependencies("labels", ["rsi_14"])["rsi_14"]
     [('features', 'rsi_14')]
+    >>> column_dependencies("labels", ["natr_14"])["natr_14"]
+    [('features', 'atr_14'), ('price_bars', 'close')]
     """
     return _graph(features).get(asset, {})
 
@@ -63,7 +65,7 @@ def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
     labels = {
         **_copies("features", PANEL_KEY),
         **_copies("price_bars", ["close"]),
-        **_copies("features", features),
+        **_inputs(features),
         **{name: [("price_bars", source)] for name, source in OUTCOMES.items()},
     }
     probabilities = [f"probability_{name.lower()}" for name in CLASS_NAMES]
@@ -120,10 +122,11 @@ def _walk_forward(probabilities: Sequence[str], features: Sequence[str]) -> Depe
 
 def _recommendations(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
     """What the active models make of the newest features, and the prices that follow from the close."""
-    row = [*_columns("features", features), *_columns("classifier", probabilities)]
+    read = list(dict.fromkeys(column for columns in _inputs(features).values() for column in columns))
+    row = [*read, *_columns("classifier", probabilities)]
     called = list(dict.fromkeys([*row, ("features", MATCHED_BY)]))
     priced = list(dict.fromkeys([*called, ("features", PRICED_BY), ("price_bars", "close")]))
-    forecast = [*_columns("features", features), ("regressor", "predicted_return")]
+    forecast = [*read, ("regressor", "predicted_return")]
     return {
         "symbol": [("instruments", "symbol")],
         "session": [("features", "session")],
@@ -154,11 +157,20 @@ def _baseline_columns(
     }
 
 
+def _inputs(names: Sequence[str]) -> Dependencies:
+    """Model inputs: columns of the features, or what follows from them and the close of the same row."""
+    derived = {
+        each.name: [*_columns("features", each.sources), *_columns("price_bars", ["close"])]
+        for each in derived_among(names)
+    }
+    return {name: derived.get(name, [("features", name)]) for name in names}
+
+
 def _of_both_sets(names: Sequence[str]) -> Dependencies:
     return {name: [(unseen, name) for unseen in UNSEEN_SETS] for name in names}
 
 
-def upstream_columns(asset: str, column: str, features: Sequence[str] = FEATURE_NAMES) -> list[list[Column]]:
+def upstream_columns(asset: str, column: str, features: Sequence[str] = DEFAULT_INPUTS) -> list[list[Column]]:
     """Every ancestor of a column, layer by layer, from the nearest to the bars and instruments.
 
     Parameters
@@ -166,7 +178,7 @@ def upstream_columns(asset: str, column: str, features: Sequence[str] = FEATURE_
     asset, column : str
         Where to start. A column without lineage has no ancestors.
     features : sequence of str
-        The experiment's features.
+        The experiment's inputs.
 
     Returns
     -------
@@ -192,7 +204,7 @@ def upstream_columns(asset: str, column: str, features: Sequence[str] = FEATURE_
     return [[child for child in layer if farthest[child] == depth] for depth, layer in enumerate(layers)]
 
 
-def lineage_edges(assets: Sequence[str], features: Sequence[str] = FEATURE_NAMES) -> list[tuple[Column, Column]]:
+def lineage_edges(assets: Sequence[str], features: Sequence[str] = DEFAULT_INPUTS) -> list[tuple[Column, Column]]:
     """Every step on the ways that lead to the columns of some assets.
 
     Parameters
@@ -200,7 +212,7 @@ def lineage_edges(assets: Sequence[str], features: Sequence[str] = FEATURE_NAMES
     assets : sequence of str
         Where the ways end.
     features : sequence of str
-        The experiment's features.
+        The experiment's inputs.
 
     Returns
     -------

@@ -137,6 +137,10 @@ CATALOGUE = {
         "covers a range of {amount} on an average day ({size} % of its level)",
         "parcourt en moyenne un écart de {amount} par séance ({size} % de son niveau)",
     ),
+    "ranges relatively": (
+        "covers a range of {size} % of its level on an average day",
+        "parcourt en moyenne un écart de {size} % de son niveau par séance",
+    ),
     "ranges little": (
         "covers hardly any range on an average day",
         "ne parcourt presque aucun écart au cours d'une séance moyenne",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import DEFAULT_INPUTS, table_columns
 from boursomatic_assets.core.lineage import CLASS_TARGET, RETURN_TARGET, Column, column_dependencies, lineage_edges
 from boursomatic_assets.core.market_data import BAR_SCHEMA
 from boursomatic_assets.display.canvas import (
@@ -43,13 +43,13 @@ LINEAGE_CAPTION = (
 Box = tuple[int, str]
 
 
-def lineage_picture(features: Sequence[str] = FEATURE_NAMES) -> bytes:
+def lineage_picture(features: Sequence[str] = DEFAULT_INPUTS) -> bytes:
     """Draw how each column of the bars becomes features, labels and at last predictions.
 
     Parameters
     ----------
     features : sequence of str
-        The experiment's features.
+        The experiment's inputs.
 
     Returns
     -------
@@ -93,7 +93,9 @@ def _place_boxes(edges: Iterable[tuple[Box, Box]], features: Sequence[str]) -> t
     The two inner stages share their rows, so that a feature's line runs level; the outer two are spread.
     """
     margin = PITCH - BOX_HEIGHT
-    order = [*BAR_SCHEMA, *column_dependencies("labels", features), *MODELS]
+    # A feature stands in the row of the input that is derived from it.
+    inputs = [column for name in features for column in (*table_columns([name]), name)]
+    order = [*BAR_SCHEMA, *inputs, *column_dependencies("labels", features), *MODELS]
     found = sorted({box for edge in edges for box in edge}, key=lambda box: (box[0], order.index(box[1])))
     stages = [[box for box in found if box[0] == stage] for stage in range(len(STAGES))]
     whole = max(sum(_tall(box) + margin for box in boxes) for boxes in stages)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES
+from boursomatic_assets.core.features import DEFAULT_INPUTS, DERIVED_INPUTS, FEATURES
 from boursomatic_assets.core.lineage import column_dependencies
 from boursomatic_assets.core.market_data import fingerprint
 
@@ -39,6 +39,7 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "close": "Closing price, as the source gives it.",
     "volume": "Shares traded, as the source gives them.",
     **{feature.name: feature.doc for feature in FEATURES},
+    **{derived.name: derived.doc for derived in DERIVED_INPUTS},
     "forward_return": "Return over the next horizon of sessions, a fraction; null while the horizon runs.",
     "label_end": "Session in which the label became known.",
     "label": "BUY, HOLD or SELL by the forward return; null while the horizon runs.",
@@ -162,7 +163,7 @@ def _type_name(dtype: pl.DataType) -> str:
     return f"Enum({', '.join(dtype.categories)})" if len(dtype.categories) <= CATEGORIES_NAMED else "Enum"
 
 
-def column_lineage(asset: str, features: Sequence[str] = FEATURE_NAMES) -> dict[str, dg.TableColumnLineage]:
+def column_lineage(asset: str, features: Sequence[str] = DEFAULT_INPUTS) -> dict[str, dg.TableColumnLineage]:
     """Which upstream columns each column of an asset comes from."""
     dependencies = {
         column: [dg.TableColumnDep(dg.AssetKey(upstream), name) for upstream, name in sources]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.corporate_actions import ISOLATED
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import FEATURE_NAMES, derived_among, table_columns, with_derived_inputs
 from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY, symbol_groups
 from boursomatic_assets.core.usable_bars import usable_bars
 from boursomatic_assets.storage.adjustments_table import read_corrections
@@ -212,6 +212,16 @@ def read_features(
     """Stored features as a panel."""
     with database.bulk() as cursor:
         return read_panel(cursor, _FEATURES, columns, part)
+
+
+def read_inputs(database: Database, names: Sequence[str], part: Part = EVERYTHING) -> pl.DataFrame:
+    """Model inputs as a panel: stored features, and what is derived from them and the usable close of their row."""
+    features = read_features(database, table_columns(names), part)
+    if not derived_among(names):
+        return features
+    closes = read_usable_bars(database, ["close"], part)
+    placed = features.join(closes, on=PANEL_KEY, how="left", maintain_order="left")
+    return with_derived_inputs(placed, names).select(*PANEL_KEY, *names)
 
 
 def sessions_by_exchange(database: Database, after: date) -> dict[str, list[date]]:
