@@ -146,6 +146,7 @@ def justified_facts(draw: DrawFn) -> Facts:
     moves = st.floats(-0.99, 30.0)
     week = draw(moves)
     volatility = draw(st.floats(0.0, 5.0))
+    span = draw(st.floats(1e-6, 1.0))
     features = {
         "ret_1d": draw(moves),
         "ret_5d": week,
@@ -153,7 +154,8 @@ def justified_facts(draw: DrawFn) -> Facts:
         "rsi_14": draw(st.none() | st.floats(0.0, 100.0)),
         "momentum_5d": week,
         "vol_20d": volatility,
-        "atr_14": close * draw(st.floats(1e-6, 1.0)),
+        "atr_14": close * span,
+        "natr_14": span,
         "volume_zscore": draw(st.none() | st.floats(-4.25, 4.25)),
     }
     names = draw(st.lists(st.sampled_from(sorted(features)), unique=True))

@@ -28,13 +28,17 @@ def list_models(
     limit: Annotated[int, typer.Option(min=1, help="How many of the newest versions.")] = 20,
 ) -> None:
     """Show recorded model versions, the newest first."""
-    from boursomatic_assets.display.terminal import versions_table
+    from boursomatic_assets.display.terminal import price_level_note, versions_table
     from boursomatic_assets.storage.model_table import list_versions
+    from boursomatic_assets.storage.version_inputs import price_levels_read
 
     _, database = open_database()
     rows = list_versions(database, limit)
     if rows:
-        console.print(versions_table(rows))
+        price_levels = price_levels_read(database, rows)
+        console.print(versions_table(rows, price_levels))
+        for version, inputs in price_levels.items():
+            console.print(price_level_note(version, inputs), soft_wrap=True)
         for row in filter(lambda row: row.is_active, rows):
             console.print(f"Active bundle: {row.model_path}", soft_wrap=True)
     else:
@@ -52,6 +56,7 @@ def show(
     from boursomatic_assets.errors import MissingArtifactError
     from boursomatic_assets.storage.model_events import list_events
     from boursomatic_assets.storage.model_table import active_version, find_version
+    from boursomatic_assets.storage.version_inputs import price_levels_read
 
     _, database = open_database()
     row = active_version(database) if version is None else find_version(database, version)
@@ -59,13 +64,14 @@ def show(
         missing = "no version is active" if version is None else f"there is no version {version!r}"
         message = f"{missing}; see what there is: boursomatic models list"
         raise MissingArtifactError(message)
-    events = list_events(database, row.version)
+    events, price_levels = list_events(database, row.version), price_levels_read(database, [row])
+    levels = price_levels.get(row.version, [])
     if as_json:
-        found = {**asdict(row), "events": [asdict(event) for event in events]}
+        found = {**asdict(row), "price_levels": levels, "events": [asdict(event) for event in events]}
         # Unwrapped and without colours, for a program to read.
         typer.echo(json.dumps(found, indent=2, default=str, allow_nan=False))
         return
-    for shown in version_report(row, events):
+    for shown in version_report(row, events, levels):
         console.print(shown, soft_wrap=True)
 
 

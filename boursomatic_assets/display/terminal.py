@@ -157,8 +157,8 @@ def metrics_table(figures: Mapping[str, Any]) -> Table:
     return table
 
 
-def versions_table(rows: Sequence[ModelRow]) -> Table:
-    """Model versions, the newest first."""
+def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence[str]]) -> Table:
+    """Model versions, the newest first; those that read `price_levels` are coloured."""
     title = "Model versions (named by their training time, UTC; figures of the test set)"
     table = Table(title=title, title_justify="left")
     # In a narrow window the title may wrap, never a name that other commands ask for.
@@ -172,10 +172,17 @@ def versions_table(rows: Sequence[ModelRow]) -> Table:
         figures = row.metrics if isinstance(row.metrics, dict) else {}
         active = "[green]yes[/green]" if row.is_active else ""
         decided = _decided(row)
-        table.add_row(
-            row.version, active, decided, row.params_hash[:8], *(_figure(figures.get(name)) for name in names)
-        )
+        name = f"[yellow]{row.version}[/yellow]" if row.version in price_levels else row.version
+        table.add_row(name, active, decided, row.params_hash[:8], *(_figure(figures.get(name)) for name in names))
     return table
+
+
+def price_level_note(version: str, inputs: Sequence[str]) -> str:
+    """Say that a version reads price levels, and what that does to its figures."""
+    return (
+        f"[yellow]{version}[/yellow] reads price levels ({', '.join(inputs)}). They know the future, "
+        "so its figures may show skill that is not there. New versions do not read them."
+    )
 
 
 def _decided(row: ModelRow) -> str:
@@ -184,7 +191,9 @@ def _decided(row: ModelRow) -> str:
     return "promoted" if row.gate["promoted"] else "[yellow]refused[/yellow]"
 
 
-def version_report(row: ModelRow, events: Sequence[ModelEvent]) -> list[RenderableType]:
+def version_report(
+    row: ModelRow, events: Sequence[ModelEvent], price_levels: Sequence[str]
+) -> list[RenderableType]:
     """A version: what it is, what the gate decided on it and what it compared, and what was done with it since."""
     refused = row.gate is not None and not row.gate["promoted"]
     facts = {
@@ -199,6 +208,8 @@ def version_report(row: ModelRow, events: Sequence[ModelEvent]) -> list[Renderab
     }
     # Lines and no grid: a window that is too narrow breaks them, and cuts nothing off.
     shown: list[RenderableType] = [f"{name:<12}{escape(value)}" for name, value in facts.items()]
+    if price_levels:
+        shown.append(price_level_note(row.version, price_levels))
     if row.gate and row.gate["sessions"]:
         shown.append(_comparison(row.gate["figures"]))
     if events:

@@ -9,7 +9,7 @@ import polars as pl
 
 from boursomatic_assets.core.drift_reference import build_reference
 from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.features import compute_features, is_warmed_up
+from boursomatic_assets.core.features import DEFAULT_INPUTS, compute_features, is_warmed_up, with_derived_inputs
 from boursomatic_assets.core.labels import LABEL_TYPE
 from boursomatic_assets.core.simulation import Market, simulate_bars
 from boursomatic_assets_tests.oracles import shared_file
@@ -32,7 +32,8 @@ def predicted(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def features_of(bars: pl.DataFrame) -> pl.DataFrame:
-    return compute_features(bars).filter(is_warmed_up())
+    inputs = with_derived_inputs(compute_features(bars).with_columns(bars["close"]))
+    return inputs.filter(is_warmed_up(DEFAULT_INPUTS))
 
 
 @cache

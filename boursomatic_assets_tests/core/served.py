@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment
-from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.features import INPUT_NAMES, compute_features, with_derived_inputs
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.model_version import Bundle, build_bundle
 from boursomatic_assets.core.models import FittedModel, feature_importance, fit_classifier, fit_regressor
@@ -29,10 +29,15 @@ SOUND = {
 
 
 @cache
+def bars() -> pl.DataFrame:
+    """Four instruments of 260 sessions."""
+    return random_walk_bars(symbols=4, sessions=260, seed=0)
+
+
+@cache
 def labels() -> pl.DataFrame:
-    """Four instruments of 260 sessions, with their closes; the newest five sessions have no label."""
-    bars = random_walk_bars(symbols=4, sessions=260, seed=0)
-    return label_panel(compute_features(bars), bars, EXPERIMENT)
+    """Labels of `bars`, with their closes; the newest five sessions have no label."""
+    return label_panel(compute_features(bars()), bars(), EXPERIMENT)
 
 
 @cache
@@ -85,8 +90,13 @@ def candidates(*changes: Mapping[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=CANDIDATE_SCHEMA)
 
 
+def all_rows() -> pl.DataFrame:
+    """Every row of `bars`, as `servable_rows` gives those of today."""
+    features = with_derived_inputs(compute_features(bars()).with_columns(bars()["close"]))
+    return features.select("symbol", pl.lit("XNYS").alias("exchange"), "session", "close", *INPUT_NAMES)
+
+
 def newest_rows() -> pl.DataFrame:
-    """The newest row of each instrument of `labels`, as `servable_rows` gives them."""
-    newest = labels().group_by("symbol").last()
-    exchange = pl.lit("XNYS").alias("exchange")
-    return newest.sort("symbol").select("symbol", exchange, "session", "close", *FEATURE_NAMES)
+    """The newest row of each instrument of `bars`, as `servable_rows` gives them."""
+    rows = all_rows()
+    return rows.group_by("symbol").last().sort("symbol").select(rows.columns)

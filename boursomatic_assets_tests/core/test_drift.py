@@ -21,7 +21,7 @@ from boursomatic_assets.core.drift import (
     with_predictions,
     words_of,
 )
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import DEFAULT_INPUTS
 from boursomatic_assets.errors import NotEnoughHistoryError
 from boursomatic_assets_tests.core import served
 from boursomatic_assets_tests.core.drifting import (
@@ -82,14 +82,14 @@ def test_the_newest_window_is_told_as_in_a_scan(simulated: tuple[dict[str, Any],
 def test_values_from_their_level_on_are_alarms(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
     reference, rows = simulated
     since = sessions_of(rows)[-3]
-    found = detect_drift(reference, predicted(with_fault(rows, "unit error x 100", "atr_14", since)))
+    found = detect_drift(reference, predicted(with_fault(rows, "unit error x 100", "natr_14", since)))
     assert found["alarmed"].any()
     assert found.select(((pl.col("value") >= pl.col("level")) == pl.col("alarmed")).all()).item()
     assert found.filter("alarmed")["p_value"].max() <= FALSE_ALARMS
-    assert found["feature"][0] == "atr_14"
+    assert found["feature"][0] == "natr_14"
 
 
-@pytest.mark.parametrize("feature", FEATURE_NAMES)
+@pytest.mark.parametrize("feature", DEFAULT_INPUTS)
 @pytest.mark.parametrize("fault", COLUMN_FAULTS)
 def test_a_fault_in_a_simulated_panel_is_caught_within_five_sessions(
     simulated: tuple[dict[str, Any], pl.DataFrame], fault: str, feature: str
@@ -192,7 +192,7 @@ def test_a_market_that_falls_is_drift() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("feature", FEATURE_NAMES)
+@pytest.mark.parametrize("feature", DEFAULT_INPUTS)
 @pytest.mark.parametrize("fault", COLUMN_FAULTS)
 def test_a_fault_in_real_prices_is_caught_within_five_sessions(
     us_market: tuple[dict[str, Any], pl.DataFrame], fault: str, feature: str
@@ -230,7 +230,7 @@ def test_features_alone_can_be_compared(simulated: tuple[dict[str, Any], pl.Data
 def test_without_a_history_there_is_no_alarm(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
     reference, rows = simulated
     unknown = {**reference, "history": []}
-    wrong = predicted(with_fault(rows, "constant", "atr_14", sessions_of(rows)[-4]))
+    wrong = predicted(with_fault(rows, "constant", "natr_14", sessions_of(rows)[-4]))
     found = detect_drift(unknown, wrong)
     assert not found["alarmed"].any()
     assert found["level"].null_count() == found["p_value"].null_count() == found.height

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.core.drift_reference import Reference, Tail
 from boursomatic_assets.core.drift_windows import FEATURE_STATISTICS, PREDICTION_STATISTICS, PREDICTIONS
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import DEFAULT_INPUTS
 from boursomatic_assets.core.model_version import strict_json
 from boursomatic_assets_tests.core.drifting import features_of, reference_until, sessions_of, simulated_bars
 
@@ -67,9 +67,9 @@ def test_a_reference_is_strict_json_and_reads_back() -> None:
     assert profile["shares"] == pytest.approx([0.1] * 10 + [0.0], abs=0.003)
     assert sum(stored["predictions"]["class_mix"].values()) == pytest.approx(1)
     read = Reference.read(stored)
-    assert read.scale.features == FEATURE_NAMES
+    assert read.scale.features == DEFAULT_INPUTS
     # 400 sessions with features hold 376 windows; the predictions of their last 120 sessions too few, 96
-    assert set(read.tails) == {(name, statistic) for name in FEATURE_NAMES for statistic in FEATURE_STATISTICS}
+    assert set(read.tails) == {(name, statistic) for name in DEFAULT_INPUTS for statistic in FEATURE_STATISTICS}
     assert read.tails["ret_1d", "psi"].windows == 376
 
 

@@ -22,7 +22,7 @@ from boursomatic_assets.core.experiment import (
     Promotion,
     WalkForward,
 )
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import DEFAULT_INPUTS, FEATURE_NAMES
 from boursomatic_assets.errors import ConfigurationError
 
 # One other lawful value for every field.
@@ -109,7 +109,9 @@ def test_the_defaults_are_the_products_reference_configuration() -> None:
     }
     assert Experiment().model_dump() == {
         "lookback_days": 2000,
-        "features": FEATURE_NAMES,
+        "features": (
+            "ret_1d", "ret_5d", "ret_20d", "rsi_14", "momentum_5d", "vol_20d", "natr_14", "volume_zscore",
+        ),
         "horizon": 20,
         "buy_threshold": 0.05,
         "sell_threshold": -0.02,
@@ -130,7 +132,14 @@ def test_the_defaults_are_the_products_reference_configuration() -> None:
         },
         "language": "en",
         "promotion": {"mode": "gate", "margin": 0.005},
-    }
+    }  # fmt: skip
+
+
+def test_an_experiment_may_name_each_feature_of_the_table_and_each_derived_input() -> None:
+    # Stored versions were trained with atr_14: their experiments stay readable.
+    assert Experiment(features=(*FEATURE_NAMES, "natr_14")).features == (*FEATURE_NAMES, "natr_14")
+    with pytest.raises(ConfigurationError, match=r"natr_14.*unknown: \['natr_15'\]"):
+        Experiment.parse({"features": ["natr_15"]})
 
 
 def test_the_other_values_of_these_tests_cover_every_field() -> None:
@@ -164,7 +173,7 @@ def test_the_hash_changes_with_every_single_parameter_of_a_model(model: str, fie
 def test_the_hash_tells_the_models_apart_and_the_order_of_the_features() -> None:
     booster = BoosterParameters(num_leaves=15)
     assert Experiment(classifier=booster).params_hash != Experiment(regressor=booster).params_hash
-    assert Experiment(features=FEATURE_NAMES[::-1]).params_hash != Experiment().params_hash
+    assert Experiment(features=DEFAULT_INPUTS[::-1]).params_hash != Experiment().params_hash
 
 
 @given(st.permutations(list(OTHER)))

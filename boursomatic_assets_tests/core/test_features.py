@@ -9,15 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boursomatic_assets.core import features as features_core
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import (
     FEATURE_NAMES,
     FEATURES,
+    INPUT_NAMES,
     LOOKBACK_SESSIONS,
+    DerivedInput,
     Feature,
     compute_features,
+    derived_among,
     is_warmed_up,
     require_history,
+    table_columns,
+    with_derived_inputs,
 )
 from boursomatic_assets.core.labels import label_mix, label_panel
 from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY, check_bars
@@ -435,3 +441,39 @@ def test_other_instruments_never_change_this_one(bars: pl.DataFrame) -> None:
     for other in SYMBOLS[1:]:
         without = pl.col("symbol") != other
         assert compute_features(bars.filter(without)).equals(features.filter(without))
+
+
+def test_an_input_that_may_be_null_at_any_time_vouches_for_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is derived from volume_zscore is null whenever that is: after the history as before it.
+    derived = DerivedInput("doubled", pl.col("volume_zscore") * 2, "volume_zscore", "Twice the score.")
+    monkeypatch.setattr(features_core, "DERIVED_INPUTS", (derived,))
+    rows = pl.DataFrame(
+        {"doubled": [None, None], "ret_20d": [0.1, None]}, schema={"doubled": pl.Float64, "ret_20d": pl.Float64}
+    )
+    # 19 sessions of history behind the score, 20 behind the return: only the return vouches
+    assert (derived.lookback, derived.may_be_null) == (19, True)
+    assert rows.select(is_warmed_up(["doubled", "ret_20d"])).to_series().to_list() == [True, False]
+    assert rows.select(is_warmed_up(["doubled"])).to_series().to_list() == [False, False]
+
+
+def test_the_normalised_range_is_the_range_over_the_close() -> None:
+    rows = pl.DataFrame(
+        {"atr_14": [2.0, None, 3.0], "close": [100.0, 50.0, None]},
+        schema={"atr_14": pl.Float64, "close": pl.Float64},
+    )
+    assert with_derived_inputs(rows, ["natr_14"])["natr_14"].to_list() == [0.02, None, None]
+    # Nothing else is needed, nor added, where no derived input is named.
+    assert with_derived_inputs(rows, ["atr_14"]).columns == ["atr_14", "close"]
+    natr = derived_among(["ret_1d", "natr_14"])
+    assert [(each.name, each.sources, each.lookback, each.may_be_null) for each in natr] == [
+        ("natr_14", ["atr_14"], 13, False)
+    ]
+    known = rows.with_columns(natr_14=pl.Series([0.1, None, 0.1]))
+    assert known.select(is_warmed_up(["natr_14"])).to_series().to_list() == [True, False, True]
+
+
+def test_the_table_is_asked_only_for_what_it_has() -> None:
+    assert table_columns(["natr_14"]) == ["atr_14"]
+    # each column once
+    assert table_columns(["atr_14", "ret_1d", "natr_14"]) == ["atr_14", "ret_1d"]
+    assert (*FEATURE_NAMES, "natr_14") == INPUT_NAMES

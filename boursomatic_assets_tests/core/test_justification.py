@@ -14,7 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import INPUT_NAMES
 from boursomatic_assets.core.justification import Facts, justify
 from boursomatic_assets.core.sentences import CATALOGUE, MINUS, amount, percent, percent_size
 from boursomatic_assets_tests.strategies import justified_facts
@@ -28,6 +28,7 @@ FEATURES: dict[str, float | None] = {
     "momentum_5d": 0.021,
     "vol_20d": 0.0213,
     "atr_14": 3.2,
+    "natr_14": 0.025,
     "volume_zscore": 2.64,
 }
 # 3.2 / 128 = 2.5 % of the close
@@ -294,6 +295,11 @@ def test_what_buy_means_is_said_where_it_is_known() -> None:
         # 0.0128 / 128 = 0.01 %
         ("atr_14", 0.0128, "The price covers hardly any range on an average day",
          "Le cours ne parcourt presque aucun écart au cours d'une séance moyenne"),
+        ("natr_14", 0.025, "The price covers a range of 2.5 % of its level on an average day",
+         "Le cours parcourt en moyenne un écart de 2,5~% de son niveau par séance"),
+        ("natr_14", 0.0001, "The price covers hardly any range on an average day",
+         "Le cours ne parcourt presque aucun écart au cours d'une séance moyenne"),
+        ("natr_14", None, "The feature natr_14 has no value", "La variable natr_14 n'a pas de valeur"),
         # A feature that is new has no words of its own yet.
         ("beta_250d", -1.234, "The feature beta_250d is -1.23", "La variable beta_250d vaut -1,23"),
         ("beta_250d", None, "The feature beta_250d has no value", "La variable beta_250d n'a pas de valeur"),
@@ -336,7 +342,7 @@ def test_a_volume_that_never_varied() -> None:
     )
 
 
-@pytest.mark.parametrize("name", FEATURE_NAMES)
+@pytest.mark.parametrize("name", INPUT_NAMES)
 def test_every_feature_has_words_of_its_own(name: str) -> None:
     assert "feature" not in told(name, FEATURES[name])[0]
 
@@ -506,7 +512,7 @@ def test_the_order_in_which_facts_are_given_does_not_matter(facts: Facts) -> Non
     assert justify(turned) == justify(facts)
 
 
-@given(justified_facts(), st.sampled_from([name for name in FEATURE_NAMES if name != "momentum_5d"]))
+@given(justified_facts(), st.sampled_from([name for name in INPUT_NAMES if name != "momentum_5d"]))
 def test_the_largest_contribution_is_told_first(facts: Facts, name: str) -> None:
     others = {other: value for other, value in facts.contributions.items() if other not in {name, "momentum_5d"}}
     # Four times all others together: none of them is three tenths of it.

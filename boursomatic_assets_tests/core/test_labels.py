@@ -386,8 +386,21 @@ def test_other_instruments_never_change_this_one(bars: pl.DataFrame) -> None:
 def test_labels_hold_the_features_unchanged() -> None:
     bars = random_walk_bars(symbols=3, sessions=40, seed=0)
     features = compute_features(bars)
-    labels = label_panel(features, bars, Experiment())
+    labels = label_panel(features, bars, Experiment(features=FEATURE_NAMES))
     assert labels.select(*PANEL_KEY, *FEATURE_NAMES).equals(features)
+
+
+def test_an_input_that_is_not_in_the_table_follows_from_the_features_and_the_close() -> None:
+    bars = random_walk_bars(symbols=3, sessions=40, seed=0)
+    features = compute_features(bars)
+    labels = label_panel(features.drop("rsi_14"), bars, Experiment(features=("natr_14", "ret_1d")))
+    assert labels.columns[2:5] == ["close", "natr_14", "ret_1d"]
+    # the range over the close, row by row
+    expected = [atr and atr / close for atr, close in zip(features["atr_14"], bars["close"], strict=True)]
+    assert labels["natr_14"].to_list() == expected
+    assert labels["natr_14"].null_count() == 3 * 13
+    with pytest.raises(PanelContractError, match="atr_14"):
+        label_panel(features.drop("atr_14"), bars, Experiment(features=("natr_14",)))
 
 
 def test_before_the_calendars_begin_the_horizon_counts_the_instruments_own_bars() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.features import DEFAULT_INPUTS, FEATURE_NAMES, compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.leaks import (
     KNOWS,
@@ -261,8 +261,8 @@ def known_by(panel: pl.DataFrame, name: str) -> dict[str, bool]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_features_of_random_walks_know_nothing(seed: int) -> None:
-    found = knowledge_of_the_label(labelled(6, 160, seed), FEATURE_NAMES, HORIZON)
-    assert found["feature"].to_list() == [name for name in FEATURE_NAMES for _ in range(2)]
+    found = knowledge_of_the_label(labelled(6, 160, seed), DEFAULT_INPUTS, HORIZON)
+    assert found["feature"].to_list() == [name for name in DEFAULT_INPUTS for _ in range(2)]
     assert not found["knows"].any()
     # Sixteen correlations: the largest of as many normal deviates lies beyond four in one of a thousand panels.
     assert (found["correlation"].abs() / found["error"]).max() < 4  # type: ignore[operator]
@@ -274,7 +274,7 @@ def test_features_of_the_sample_are_far_from_knowing(
 ) -> None:
     experiment = Experiment(horizon=horizon)
     train = split_panel(label_panel(sample_features, adjusted_sample, experiment), experiment).train
-    found = knowledge_of_the_label(train, FEATURE_NAMES, horizon)
+    found = knowledge_of_the_label(train, DEFAULT_INPUTS, horizon)
     # The limit is four tenths: real prices do not come near half of it.
     assert found["correlation"].abs().max() < KNOWS / 2
     assert not found["knows"].any()
@@ -289,7 +289,7 @@ def test_features_of_the_large_panels_are_far_from_knowing(name: str) -> None:
     ).accepted
     experiment = Experiment()
     train = split_panel(label_panel(compute_features(bars), bars, experiment), experiment).train
-    found = knowledge_of_the_label(train, FEATURE_NAMES, experiment.horizon)
+    found = knowledge_of_the_label(train, DEFAULT_INPUTS, experiment.horizon)
     assert found["correlation"].abs().max() < KNOWS / 2
     known = train.with_columns(ret_1d="forward_return")
     assert knowledge_of_the_label(known, ["ret_1d"], experiment.horizon)["correlation"].min() > 0.6

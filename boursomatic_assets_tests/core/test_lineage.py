@@ -10,7 +10,7 @@ import pytest
 
 from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment
-from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES, Feature, compute_features
+from boursomatic_assets.core.features import DEFAULT_INPUTS, FEATURE_NAMES, FEATURES, Feature, compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.lineage import column_dependencies, lineage_edges, upstream_columns
 from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA
@@ -125,6 +125,17 @@ def test_the_keys_are_carried_along() -> None:
     assert column_dependencies("features")["session"] == [("price_bars", "session")]
     assert column_dependencies("labels")["symbol"] == [("features", "symbol")]
     assert column_dependencies("test_set")["symbol"] == [("labels", "symbol")]
+
+
+def test_a_derived_input_comes_from_its_features_and_the_close() -> None:
+    both = [("features", "atr_14"), ("price_bars", "close")]
+    assert column_dependencies("labels", ["natr_14"])["natr_14"] == both
+    assert column_dependencies("train_set", ["natr_14"])["natr_14"] == [("labels", "natr_14")]
+    dependencies = column_dependencies("recommendations", ["natr_14", "atr_14"])
+    probabilities = [("classifier", f"probability_{name}") for name in ("buy", "hold", "sell")]
+    # Each once, though three things are made from the range and two from the close.
+    assert dependencies["confidence"] == [*both, *probabilities]
+    assert dependencies["stop_loss"] == [*both, *probabilities, ("features", "vol_20d")]
 
 
 def test_labels_take_features_from_features_and_outcomes_from_the_bars() -> None:
@@ -270,5 +281,5 @@ def test_edges_are_each_step_on_the_way_once() -> None:
 def test_each_feature_leaves_the_training_set_towards_every_prediction() -> None:
     # three probabilities and one return
     edges = lineage_edges(["classifier", "regressor"])
-    for name in FEATURE_NAMES:
+    for name in DEFAULT_INPUTS:
         assert len([parent for parent, _ in edges if parent == ("train_set", name)]) == 3 + 1

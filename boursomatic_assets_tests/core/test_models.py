@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment
-from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.features import DEFAULT_INPUTS, compute_features
 from boursomatic_assets.core.labels import CLASS_NAMES, LABEL_TYPE, label_panel
 from boursomatic_assets.core.models import (
     FittedModel,
@@ -58,7 +58,7 @@ def test_enough_rows_to_share_between_threads_give_the_same_text(fit: Fit) -> No
     # 60,000 rows: several blocks per thread, whose sums of gradients could come in another order
     rng = np.random.default_rng(4)
     forward_return = 0.05 * rng.standard_t(3, 60_000)
-    rows = pl.DataFrame({name: rng.normal(size=60_000) for name in FEATURE_NAMES}).with_columns(
+    rows = pl.DataFrame({name: rng.normal(size=60_000) for name in DEFAULT_INPUTS}).with_columns(
         forward_return=pl.Series(forward_return),
         label=pl.Series(np.where(forward_return >= 0.05, "BUY", np.where(forward_return <= -0.02, "SELL", "HOLD"))),
     )
@@ -132,13 +132,13 @@ def test_probabilities_have_a_column_per_class_and_sum_to_one(split: Split, clas
 
 def test_the_estimator_predicts_the_same_probabilities_as_the_text(split: Split, classifier: FittedModel) -> None:
     estimator = classifier.estimator()
-    theirs = estimator.predict_proba(model_matrix(split.test, FEATURE_NAMES))
+    theirs = estimator.predict_proba(model_matrix(split.test, DEFAULT_INPUTS))
     np.testing.assert_allclose(classifier.predict(split.test), theirs, rtol=0, atol=1e-12)
 
 
 def test_the_estimator_predicts_the_same_returns_as_the_text(split: Split, regressor: FittedModel) -> None:
     estimator = regressor.estimator()
-    theirs = estimator.predict(model_matrix(split.test, FEATURE_NAMES))
+    theirs = estimator.predict(model_matrix(split.test, DEFAULT_INPUTS))
     assert regressor.predict(split.test).shape == (split.test.height,)
     np.testing.assert_allclose(regressor.predict(split.test), theirs, rtol=0, atol=1e-12)
 
@@ -146,13 +146,13 @@ def test_the_estimator_predicts_the_same_returns_as_the_text(split: Split, regre
 def test_the_estimator_knows_its_features_and_classes_by_name(
     classifier: FittedModel, regressor: FittedModel
 ) -> None:
-    assert list(classifier.estimator().feature_names_in_) == list(FEATURE_NAMES)
+    assert list(classifier.estimator().feature_names_in_) == list(DEFAULT_INPUTS)
     assert list(classifier.estimator().classes_) == ["BUY", "HOLD", "SELL"]
-    assert list(regressor.estimator().feature_names_in_) == list(FEATURE_NAMES)
+    assert list(regressor.estimator().feature_names_in_) == list(DEFAULT_INPUTS)
 
 
 def test_a_fitted_model_knows_its_features_and_classes(classifier: FittedModel, regressor: FittedModel) -> None:
-    assert classifier.feature_names == regressor.feature_names == FEATURE_NAMES
+    assert classifier.feature_names == regressor.feature_names == DEFAULT_INPUTS
     assert classifier.class_names == CLASS_NAMES
     assert regressor.class_names == ()
 
@@ -260,7 +260,7 @@ def test_the_order_of_columns_in_the_panel_never_changes_a_prediction(
 
 def test_a_shock_in_a_later_row_never_changes_an_earlier_prediction(split: Split, classifier: FittedModel) -> None:
     shocked = split.test.with_columns(
-        pl.when(pl.int_range(pl.len()) < 10).then(name).otherwise(1e6).alias(name) for name in FEATURE_NAMES
+        pl.when(pl.int_range(pl.len()) < 10).then(name).otherwise(1e6).alias(name) for name in DEFAULT_INPUTS
     )
     np.testing.assert_array_equal(classifier.predict(shocked)[:10], classifier.predict(split.test)[:10])
     assert not np.array_equal(classifier.predict(shocked), classifier.predict(split.test))

@@ -14,7 +14,7 @@ import pytest
 from boursomatic_assets.core.comparison import Comparison, Difference, compare
 from boursomatic_assets.core.contenders import Contender, Unscored, common_rows, last_label_end, score
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment, Promotion
-from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.features import DEFAULT_INPUTS, compute_features
 from boursomatic_assets.core.labels import LABEL_TYPE, label_panel
 from boursomatic_assets.core.models import fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_sets
@@ -100,7 +100,8 @@ def test_an_equal_model_is_promoted() -> None:
 
 
 def test_a_better_model_takes_the_place_of_a_poor_one() -> None:
-    decision = decide(contender("new", 0.15), shuffled("old", 0.15), window(0.15), EXPERIMENT)
+    # A drift of 0.3 daily deviations: strong enough that 135 sessions show it in the ranks too.
+    decision = decide(contender("new", 0.3), shuffled("old", 0.3), window(0.3), EXPERIMENT)
     assert decision.promoted
     loss, ranks = decision.figures["log_loss"], decision.figures["rank_ic"]
     assert loss["high"] < 0
@@ -245,12 +246,12 @@ def test_a_version_is_scored_by_its_threshold_and_the_probabilities_that_people_
 
 
 def test_lifts_of_a_version_that_does_not_read_the_volatility_are_matched_all_the_same() -> None:
-    names = tuple(name for name in FEATURE_NAMES if name != "vol_20d")
+    names = tuple(name for name in DEFAULT_INPUTS if name != "vol_20d")
     blind = served.EXPERIMENT.model_copy(update={"features": names})
     models = fit_classifier(served.split().train, blind, 1), fit_regressor(served.split().train, blind, 1)
     version = Contender(Serving("b", *models, blind, 0.3, 1.0, None, {}), FIRST_DAY)
     assert version.columns == [*names, "vol_20d"]
-    assert contender("x").columns == list(FEATURE_NAMES)
+    assert contender("x").columns == list(DEFAULT_INPUTS)
     assert score(served.split().test, version.serving)["vol_20d"].null_count() == 0
 
 

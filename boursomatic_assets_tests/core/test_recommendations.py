@@ -16,7 +16,7 @@ from polars.testing import assert_frame_equal
 
 from boursomatic_assets.core.calibration import COLDEST, HOTTEST, calibrate
 from boursomatic_assets.core.experiment import PROFILE_NAMES, Profile, Profiles
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import DEFAULT_INPUTS
 from boursomatic_assets.core.justification import Facts, justify
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.models import fit_classifier, fit_regressor, model_matrix
@@ -35,7 +35,7 @@ from boursomatic_assets.errors import PanelContractError
 from boursomatic_assets_tests.core.served import (
     EXPERIMENT,
     TEMPERATURE,
-    labels,
+    all_rows,
     models,
     newest_rows,
     serving,
@@ -250,7 +250,7 @@ def test_every_instrument_has_a_row_for_each_profile(recommended: Recommended) -
 def test_a_row_says_what_the_models_themselves_say(recommended: Recommended) -> None:
     classifier, regressor = (model.estimator() for model in models())
     newest = newest_rows()
-    inputs = model_matrix(newest, FEATURE_NAMES)
+    inputs = model_matrix(newest, DEFAULT_INPUTS)
     probabilities, forecast = classifier.predict_proba(inputs), regressor.predict(inputs)
     for place, symbol in enumerate(newest["symbol"]):
         # softmax of log p / 1.25: p to the power of 0.8, made to sum to 1
@@ -271,15 +271,13 @@ def test_a_backtest_equals_live_to_the_last_bit() -> None:
     sets = {"validation": split().validation, "test": split().test}
     backtest = set_of(predict_sets(sets, *models()), "test")
     columns = ["symbol", "session", *RAW, "predicted_return"]
-    whole = recommend(sets["test"], serving(), DEFAULTS)
+    # the rows as they are served: beside what the models read, what calls are priced by
+    served_rows = all_rows().join(sets["test"], on=["symbol", "session"], how="semi")
+    whole = recommend(served_rows, serving(), DEFAULTS)
     assert_frame_equal(whole.predictions.select(columns), backtest.select(columns), check_exact=True)
     for session in sets["test"]["session"].unique().sort()[::7]:
-        # what was known then: the session's rows, and no outcome
-        live = recommend(
-            labels().filter(pl.col("session") == session).drop("label", "forward_return", "label_end"),
-            serving(),
-            DEFAULTS,
-        )
+        # what was known then: the session's rows
+        live = recommend(all_rows().filter(pl.col("session") == session), serving(), DEFAULTS)
         then = backtest.filter(pl.col("session") == session)
         assert_frame_equal(live.predictions.select(columns), then.select(columns), check_exact=True)
         assert_frame_equal(live.rows, whole.rows.filter(pl.col("session") == session), check_exact=True)
@@ -342,7 +340,7 @@ def test_a_snapshot_holds_what_the_row_was_made_from(recommended: Recommended, k
         source = newest[place // 3]
         assert snapshot["session"] == source["session"].isoformat()
         assert snapshot["close"] == source["close"]
-        assert list(snapshot["features"].items()) == [(name, source[name]) for name in FEATURE_NAMES]
+        assert list(snapshot["features"].items()) == [(name, source[name]) for name in (*DEFAULT_INPUTS, "atr_14")]
         assert snapshot["profile"] == {"name": row["profile"], **getattr(DEFAULTS, row["profile"]).model_dump()}
         assert snapshot["calibrated"][row["label"]] == row["confidence"]
         assert 100 * snapshot["predicted_return"] == row["expected_return_pct"]

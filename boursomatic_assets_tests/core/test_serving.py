@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.features import DEFAULT_INPUTS, FEATURE_NAMES
 from boursomatic_assets.core.serving import CANDIDATE_SCHEMA, Serving, servable_rows
 from boursomatic_assets.errors import ConfigurationError, ModelMismatchError
 from boursomatic_assets_tests.core.served import EXPERIMENT, SOUND, bundle, candidates, models, serving
@@ -62,7 +62,7 @@ def test_an_older_bundle_has_no_temperature_and_does_not_name_its_universe() -> 
 
 
 def test_what_a_call_is_priced_by_is_needed_whether_or_not_the_model_reads_it() -> None:
-    assert serving().columns == FEATURE_NAMES
+    assert serving().columns == (*DEFAULT_INPUTS, "atr_14")
     narrow = dataclasses.replace(serving().classifier, feature_names=("ret_1d", "atr_14"))
     assert dataclasses.replace(serving(), classifier=narrow).columns == ("ret_1d", "atr_14", "vol_20d")
 
@@ -75,24 +75,24 @@ def without_last(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-TURNED = list(FEATURE_NAMES[::-1])
+TURNED = list(DEFAULT_INPUTS[::-1])
 TURNED_EXPERIMENT = EXPERIMENT.model_copy(update={"features": tuple(TURNED)}).model_dump(mode="json")
 
 
 @pytest.mark.parametrize(
     ("changes", "files", "says"),
     [
-        ({"feature_names": TURNED}, {}, ["features", "its experiment", str(TURNED), str(list(FEATURE_NAMES))]),
-        ({"feature_names": None}, {}, ["features", "its experiment", str(list(FEATURE_NAMES)), "None"]),
+        ({"feature_names": TURNED}, {}, ["features", "its experiment", str(TURNED), str(list(DEFAULT_INPUTS))]),
+        ({"feature_names": None}, {}, ["features", "its experiment", str(list(DEFAULT_INPUTS)), "None"]),
         (
             {"feature_names": TURNED, "experiment": TURNED_EXPERIMENT},
             {},
-            ["features of classifier.txt", str(TURNED), str(list(FEATURE_NAMES))],
+            ["features of classifier.txt", str(TURNED), str(list(DEFAULT_INPUTS))],
         ),
         (
             without_last(EXPERIMENT),
             {},
-            ["features of classifier.txt", str(list(FEATURE_NAMES[:-1])), str(list(FEATURE_NAMES))],
+            ["features of classifier.txt", str(list(DEFAULT_INPUTS[:-1])), str(list(DEFAULT_INPUTS))],
         ),
         ({"class_names": ["BUY", "SELL", "HOLD"]}, {}, ["classes", "['BUY', 'HOLD', 'SELL']", "'SELL', 'HOLD'"]),
         ({}, {"classifier.txt": b"regressor"}, ["number of outputs of classifier.txt", "expected 3", "gives 1"]),
@@ -130,9 +130,11 @@ def test_sound_candidates_are_served_with_all_their_features() -> None:
     rows, excluded = servable_rows(candidates({}, {"exchange": None}, {"exchange": "XPAR"}), EVERYONE)
     assert excluded.schema == {"symbol": pl.String, "reason": pl.String}
     assert excluded.is_empty()
-    assert rows.columns == ["symbol", "exchange", "session", "close", *FEATURE_NAMES]
+    assert rows.columns == ["symbol", "exchange", "session", "close", *FEATURE_NAMES, "natr_14"]
     assert rows["symbol"].to_list() == ["S00", "S01", "S02"]
     assert rows.row(0, named=True) | SOUND == rows.row(0, named=True)
+    # an average range of 2 at a close of 100
+    assert rows["natr_14"].to_list() == [0.02] * 3
 
 
 def test_no_candidates_are_no_rows() -> None:
