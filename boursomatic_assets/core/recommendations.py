@@ -14,6 +14,7 @@ from boursomatic_assets.core.calibration import calibrate
 from boursomatic_assets.core.classification import PROBABILITIES
 from boursomatic_assets.core.contributions import feature_contributions
 from boursomatic_assets.core.experiment import PROFILE_NAMES
+from boursomatic_assets.core.features import table_columns, with_derived_inputs
 from boursomatic_assets.core.justification import Facts, justify
 from boursomatic_assets.core.labels import CLASS_NAMES, LABEL_TYPE
 from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
@@ -83,8 +84,8 @@ def recommend(rows: pl.DataFrame, serving: Serving, profiles: Profiles) -> Recom
     Parameters
     ----------
     rows : DataFrame
-        `symbol`, `session`, `close` and the columns of `Serving.columns`, as `servable_rows` gives them; of today
-        or of any session before.
+        `symbol`, `session`, `close` and the features that `Serving.columns` are or are derived from, as
+        `servable_rows` gives them; of today or of any session before.
     serving : Serving
     profiles : Profiles
 
@@ -92,8 +93,9 @@ def recommend(rows: pl.DataFrame, serving: Serving, profiles: Profiles) -> Recom
     -----
     A row's recommendation depends on that row alone, to the last bit: today's is made as a backtest's.
     """
-    panel = rows.sort(PANEL_KEY)
-    require_panel(panel, ["close", *serving.columns])
+    ordered = rows.sort(PANEL_KEY)
+    require_panel(ordered, ["close", *table_columns(serving.columns)])
+    panel = with_derived_inputs(ordered, serving.columns)
     predictions = _predicted(panel, serving)
     called = make_calls(predictions, serving.tau, profiles)
     models = {"classifier": serving.classifier, "regressor": serving.regressor}

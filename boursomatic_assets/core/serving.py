@@ -9,15 +9,7 @@ import polars as pl
 
 from boursomatic_assets.core.calendars import FIRST_SESSION, calendar_column, sessions_between
 from boursomatic_assets.core.calibration import UNCALIBRATED
-from boursomatic_assets.core.features import (
-    FEATURE_NAMES,
-    FEATURES,
-    INPUT_NAMES,
-    derived_among,
-    is_warmed_up,
-    table_columns,
-    with_derived_inputs,
-)
+from boursomatic_assets.core.features import FEATURE_NAMES, FEATURES, is_warmed_up, table_columns
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.model_version import MANIFEST, Bundle, sha256
 from boursomatic_assets.errors import ModelMismatchError
@@ -130,16 +122,15 @@ def servable_rows(candidates: pl.DataFrame, serving: Serving) -> tuple[pl.DataFr
     Returns
     -------
     tuple of (DataFrame, DataFrame)
-        Rows to recommend on: `symbol`, `exchange`, `session`, `close` and all of `INPUT_NAMES`; and those left out:
+        Rows to recommend on: `symbol`, `exchange`, `session`, `close` and all features; and those left out:
         `symbol`, `reason` (the first that applies, for people). Both by symbol.
     """
-    columns = serving.columns
-    judged = _with_days_behind(with_derived_inputs(candidates)).with_columns(
+    columns = table_columns(serving.columns)
+    judged = _with_days_behind(candidates).with_columns(
         reason=pl.coalesce(
             *_reasons_of_the_instrument(serving),
-            *_reasons_of_the_features(table_columns(columns)),
+            *_reasons_of_the_features(columns),
             _when(~_is_price("close"), pl.format("its close of {} is no price: {}", "session", _shown("close"))),
-            *_no_finite_numbers([derived.name for derived in derived_among(columns)]),
             _when(
                 pl.col("atr_14") <= STILL * pl.col("close"),
                 pl.format("its price does not move (atr_14 is {}), so that no stop fits", "atr_14"),
@@ -149,7 +140,7 @@ def servable_rows(candidates: pl.DataFrame, serving: Serving) -> tuple[pl.DataFr
     by_symbol = judged.sort("symbol")
     rows = by_symbol.filter(pl.col("reason").is_null())
     return (
-        rows.select("symbol", "exchange", "session", "close", *INPUT_NAMES),
+        rows.select("symbol", "exchange", "session", "close", *FEATURE_NAMES),
         by_symbol.filter(pl.col("reason").is_not_null()).select("symbol", "reason"),
     )
 
@@ -176,12 +167,6 @@ def _reasons_of_the_instrument(serving: Serving) -> list[pl.Expr]:
     ]
 
 
-def _no_finite_numbers(columns: Sequence[str]) -> list[pl.Expr]:
-    return [
-        _when(~pl.col(name).is_finite(), pl.format(f"{name} is no finite number: {{}}", name)) for name in columns
-    ]
-
-
 def _reasons_of_the_features(columns: Sequence[str]) -> list[pl.Expr]:
     session, newest_bar = pl.col("session"), pl.col("newest_bar")
     compute = "(boursomatic materialize --select features)"
@@ -189,6 +174,9 @@ def _reasons_of_the_features(columns: Sequence[str]) -> list[pl.Expr]:
         *(pl.when(pl.col(name).is_null()).then(pl.lit(name)) for name in columns), separator=", ", ignore_nulls=True
     )
     needed = max(feature.lookback for feature in FEATURES if feature.name in columns)
+    broken = [
+        _when(~pl.col(name).is_finite(), pl.format(f"{name} is no finite number: {{}}", name)) for name in columns
+    ]
     return [
         _when(session.is_null(), f"it has no features {compute}"),
         _when(
@@ -200,7 +188,7 @@ def _reasons_of_the_features(columns: Sequence[str]) -> list[pl.Expr]:
             ~is_warmed_up(columns),
             pl.format(f"too little history: no value yet of {{}}; {needed + 1} sessions are needed", missing),
         ),
-        *_no_finite_numbers(columns),
+        *broken,
     ]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from boursomatic_assets.core.features import table_columns
 from boursomatic_assets.core.model_version import BUNDLE_FILES, MANIFEST, Bundle, sha256, strict_json
 from boursomatic_assets.core.recommendations import OUTSIDE_DIGEST, content_digest, make_calls, recommend, snapshots
 from boursomatic_assets.core.serving import PRICED_BY
@@ -106,7 +107,7 @@ def prediction_step(symbol: str, evidence: Evidence, serving: Serving) -> TraceS
     missing = [name for name in serving.columns if name not in evidence.features]
     if missing:
         return TraceStep("prediction", DIFFERS, detail=f"the snapshot has no value of {', '.join(missing)}")
-    values = {name: evidence.features[name] for name in serving.columns}
+    values = {name: evidence.features[name] for name in table_columns(serving.columns)}
     keys = {"symbol": symbol, "session": evidence.session, "close": evidence.close}
     rows = pl.DataFrame({**keys, **values}, schema_overrides=dict.fromkeys(values, pl.Float64))
     made = recommend(rows, serving, evidence.profiles)

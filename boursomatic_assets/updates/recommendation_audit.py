@@ -10,6 +10,7 @@ import polars as pl
 from boursomatic_assets.core.calibration import calibrate
 from boursomatic_assets.core.contributions import spread_rows
 from boursomatic_assets.core.experiment import PROFILE_NAMES
+from boursomatic_assets.core.features import table_columns, with_derived_inputs
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.storage.recommendations_table import read_recommendations
 
@@ -67,8 +68,9 @@ def rows_that_do_not_follow(stored: pl.DataFrame, serving: Serving) -> list[str]
 
 
 def _made_again(evidence: Mapping[str, Any], serving: Serving) -> dict[str, Any]:
-    features = {name: evidence["features"][name] for name in serving.classifier.feature_names}
-    row = pl.DataFrame([features], schema=dict.fromkeys(features, pl.Float64))
+    names = serving.classifier.feature_names
+    stored = {"close": evidence["close"], **{name: evidence["features"][name] for name in table_columns(names)}}
+    row = with_derived_inputs(pl.DataFrame([stored], schema=dict.fromkeys(stored, pl.Float64)), names)
     raw = serving.classifier.predict(row)
     calibrated = dict(zip(CLASS_NAMES, calibrate(raw, serving.temperature)[0].tolist(), strict=True))
     probabilities = dict(zip(CLASS_NAMES, raw[0].tolist(), strict=True))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment
-from boursomatic_assets.core.features import INPUT_NAMES, compute_features, with_derived_inputs
+from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.model_version import Bundle, build_bundle
 from boursomatic_assets.core.models import FittedModel, feature_importance, fit_classifier, fit_regressor
@@ -92,8 +92,8 @@ def candidates(*changes: Mapping[str, Any]) -> pl.DataFrame:
 
 def all_rows() -> pl.DataFrame:
     """Every row of `bars`, as `servable_rows` gives those of today."""
-    features = with_derived_inputs(compute_features(bars()).with_columns(bars()["close"]))
-    return features.select("symbol", pl.lit("XNYS").alias("exchange"), "session", "close", *INPUT_NAMES)
+    features = compute_features(bars()).with_columns(bars()["close"], exchange=pl.lit("XNYS"))
+    return features.select("symbol", "exchange", "session", "close", *FEATURE_NAMES)
 
 
 def newest_rows() -> pl.DataFrame:

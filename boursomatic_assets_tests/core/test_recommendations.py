@@ -250,7 +250,8 @@ def test_every_instrument_has_a_row_for_each_profile(recommended: Recommended) -
 def test_a_row_says_what_the_models_themselves_say(recommended: Recommended) -> None:
     classifier, regressor = (model.estimator() for model in models())
     newest = newest_rows()
-    inputs = model_matrix(newest, DEFAULT_INPUTS)
+    # what is not in the table: the average range over the close
+    inputs = model_matrix(newest.with_columns(natr_14=pl.col("atr_14") / pl.col("close")), DEFAULT_INPUTS)
     probabilities, forecast = classifier.predict_proba(inputs), regressor.predict(inputs)
     for place, symbol in enumerate(newest["symbol"]):
         # softmax of log p / 1.25: p to the power of 0.8, made to sum to 1
@@ -338,6 +339,7 @@ def test_a_snapshot_holds_what_the_row_was_made_from(recommended: Recommended, k
     newest = newest_rows().rows(named=True)
     for place, (row, snapshot) in enumerate(zip(recommended.rows.iter_rows(named=True), kept, strict=True)):
         source = newest[place // 3]
+        source["natr_14"] = source["atr_14"] / source["close"]
         assert snapshot["session"] == source["session"].isoformat()
         assert snapshot["close"] == source["close"]
         assert list(snapshot["features"].items()) == [(name, source[name]) for name in (*DEFAULT_INPUTS, "atr_14")]

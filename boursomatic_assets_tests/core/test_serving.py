@@ -130,11 +130,9 @@ def test_sound_candidates_are_served_with_all_their_features() -> None:
     rows, excluded = servable_rows(candidates({}, {"exchange": None}, {"exchange": "XPAR"}), EVERYONE)
     assert excluded.schema == {"symbol": pl.String, "reason": pl.String}
     assert excluded.is_empty()
-    assert rows.columns == ["symbol", "exchange", "session", "close", *FEATURE_NAMES, "natr_14"]
+    assert rows.columns == ["symbol", "exchange", "session", "close", *FEATURE_NAMES]
     assert rows["symbol"].to_list() == ["S00", "S01", "S02"]
     assert rows.row(0, named=True) | SOUND == rows.row(0, named=True)
-    # an average range of 2 at a close of 100
-    assert rows["natr_14"].to_list() == [0.02] * 3
 
 
 def test_no_candidates_are_no_rows() -> None:
