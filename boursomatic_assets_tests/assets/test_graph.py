@@ -29,7 +29,7 @@ from polars.testing import assert_frame_equal
 
 from boursomatic_assets import assets as assets_package
 from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.features import DEFAULT_INPUTS, FEATURE_NAMES, compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.lineage import column_dependencies
 from boursomatic_assets.core.market_data import BAR_SCHEMA, fingerprint
@@ -272,7 +272,7 @@ def test_the_preview_of_a_table_shows_its_columns_and_a_few_rows(first: Run, ass
 def test_models_figures_and_version_have_a_preview_of_their_own(first: Run) -> None:
     for name in MODELS:
         assert "tree" in first.metadata(name)["preview"]
-        assert "feature_names=" + " ".join(FEATURE_NAMES) in first.metadata(name)["preview"]
+        assert "feature_names=" + " ".join(DEFAULT_INPUTS) in first.metadata(name)["preview"]
     assert first.metadata("metrics")["preview"] == first.metrics
     for file in BUNDLE - {"manifest.json"}:
         assert file in first.metadata("model_version")["preview"]
@@ -444,7 +444,7 @@ def test_the_bundle_holds_the_seven_files_and_a_digest_of_each(first: Run) -> No
 def test_the_manifest_tells_where_the_models_come_from(first: Run, stored: dict[str, pl.DataFrame]) -> None:
     manifest = first.manifest
     assert manifest["experiment"] == Experiment().model_dump(mode="json")
-    assert manifest["feature_names"] == list(FEATURE_NAMES)
+    assert manifest["feature_names"] == list(DEFAULT_INPUTS)
     assert manifest["class_names"] == ["BUY", "HOLD", "SELL"]
     assert manifest["run_id"] == first.result.run_id
     assert manifest["training_data"] == {
@@ -496,7 +496,7 @@ def test_accuracy_is_that_of_the_model_text_in_the_bundle(
 ) -> None:
     panel = stored[asset].to_pandas()
     booster = lightgbm.Booster(model_file=str(first.bundle / "classifier.txt"))
-    chances = booster.predict(panel[list(FEATURE_NAMES)].astype("float32"))
+    chances = booster.predict(panel[list(DEFAULT_INPUTS)].astype("float32"))
     most_probable = np.array(["BUY", "HOLD", "SELL"])[chances.argmax(1)]
     labels = panel["label"].astype(str).to_numpy()
     assert first.metrics[f"{name}_most_probable_accuracy"] == pytest.approx(
@@ -519,7 +519,7 @@ def test_forecast_errors_are_those_of_the_regressor_text_in_the_bundle(
 ) -> None:
     panel = stored[asset].to_pandas()
     booster = lightgbm.Booster(model_file=str(first.bundle / "regressor.txt"))
-    error = panel["forward_return"] - booster.predict(panel[list(FEATURE_NAMES)].astype("float32"))
+    error = panel["forward_return"] - booster.predict(panel[list(DEFAULT_INPUTS)].astype("float32"))
     assert first.metrics[f"{name}_mae"] == pytest.approx(error.abs().mean(), rel=1e-12)
     assert first.metrics[f"{name}_rmse"] == pytest.approx((error**2).mean() ** 0.5, rel=1e-12)
 
@@ -528,7 +528,7 @@ def test_feature_importance_is_the_same_in_asset_and_bundle(first: Run, stored: 
     with (first.bundle / "feature_importance.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["feature"] for row in rows] == stored["feature_importance"]["feature"].to_list()
-    assert {row["feature"] for row in rows} == set(FEATURE_NAMES)
+    assert {row["feature"] for row in rows} == set(DEFAULT_INPUTS)
     for model in MODELS:
         assert sum(float(row[f"{model}_gain"]) for row in rows) == pytest.approx(1.0)
 
@@ -563,7 +563,7 @@ def test_the_pickle_opens_with_plain_libraries_and_predicts_what_the_text_predic
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.split() == [*FEATURE_NAMES, "BUY", "HOLD", "SELL"]
+    assert ended.stdout.split() == [*DEFAULT_INPUTS, "BUY", "HOLD", "SELL"]
 
 
 @pytest.mark.parametrize("asset", ["labels", "features", "price_bars"])

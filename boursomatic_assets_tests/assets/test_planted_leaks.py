@@ -152,9 +152,28 @@ def future_of_the_index(bars: pl.DataFrame) -> pl.DataFrame:
     return compute_features(bars).with_columns(momentum_5d=index)
 
 
+def level_of_the_price(bars: pl.DataFrame) -> pl.DataFrame:
+    return compute_features(bars).with_columns(ret_5d=bars["close"])
+
+
+def dollar_volume(bars: pl.DataFrame) -> pl.DataFrame:
+    return compute_features(bars).with_columns(volume_zscore=bars["close"] * bars["volume"])
+
+
+def level_of_an_average(bars: pl.DataFrame) -> pl.DataFrame:
+    average = bars.select(pl.col("close").rolling_mean(20).over("symbol")).to_series()
+    return compute_features(bars).with_columns(ret_20d=average)
+
+
+FOLLOWS_LEVELS = {"inputs_do_not_depend_on_price_level"}
+
+
 @pytest.mark.parametrize(
     ("leaking", "stopped_by"),
     [
+        (level_of_the_price, FOLLOWS_LEVELS),
+        (dollar_volume, FOLLOWS_LEVELS),
+        (level_of_an_average, FOLLOWS_LEVELS),
         (one_bar_ahead, {"the_future_is_not_read"}),
         (forward_return_for_momentum, {"the_future_is_not_read"}),
         (scaled_by_the_whole_history, {"the_future_is_not_read"}),
@@ -341,6 +360,16 @@ def test_features_scaled_by_the_whole_panel_beside_the_labels(
         return labelled.with_columns((pl.col(names) - pl.col(names).mean()) / pl.col(names).std())
 
     monkeypatch.setattr(labels_asset, "label_panel", scaled)
+    require_stopped(copied, LABELS, {"labels_carry_the_stored_features"})
+
+
+def test_the_range_in_units_of_price_in_the_place_of_its_share_beside_the_labels(
+    copied: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_units(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
+        return label_panel(features, closes, experiment).with_columns(pl.col("natr_14") * pl.col("close"))
+
+    monkeypatch.setattr(labels_asset, "label_panel", in_units)
     require_stopped(copied, LABELS, {"labels_carry_the_stored_features"})
 
 

@@ -163,7 +163,14 @@ def test_five_rows_are_what_the_models_text_says_when_it_is_read_by_hand(recomme
         lightgbm.Booster(model_str=(folder / f"{name}.txt").read_text()) for name in ("classifier", "regressor")
     )
     newest = read_features(recommended.database()).group_by("symbol", maintain_order=True).last()
-    matrix = newest.select(manifest["feature_names"]).to_numpy().astype(np.float32)
+    closes = read_usable_bars(recommended.database(), ["close"])
+    placed = newest.join(closes, on=["symbol", "session"], maintain_order="left")
+    matrix = (
+        placed.with_columns(natr_14=pl.col("atr_14") / pl.col("close"))
+        .select(manifest["feature_names"])
+        .to_numpy()
+        .astype(np.float32)
+    )
     # softmax of scores over the temperature: the constant by which scores differ from logarithms falls out
     scores = classifier.predict(matrix, raw_score=True) / manifest["threshold"]["temperature"]
     powers = np.exp(scores)
