@@ -20,7 +20,7 @@ STRONGEST = 5
 HALF_A_BAR = 16
 COLOURS = {"BUY": "green", "HOLD": "dim", "SELL": "red"}
 # Features that are fractions, and that people read in percent.
-_FRACTIONS = ("ret_", "momentum_", "vol_")
+_FRACTIONS = ("ret_", "momentum_", "vol_", "natr_")
 
 
 def mix_table(metadata: Mapping[str, Any]) -> Table:

@@ -25,7 +25,7 @@ SYMBOLS = ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
 # Feature, value, contribution, and the bar.
 DRAWN = re.compile(r"^│ (\w+) +│ +([-\d.,%]+|none) │ +([+-]\d\.\d{3}) │ ([ \u2588]*│[ \u2588]*) │$", re.MULTILINE)
 # Fractions are read in percent.
-IN_PERCENT = {"ret_1d", "ret_5d", "ret_20d", "momentum_5d", "vol_20d"}
+IN_PERCENT = {"ret_1d", "ret_5d", "ret_20d", "momentum_5d", "vol_20d", "natr_14"}
 PROFILES = ["conservative", "moderate", "aggressive"]
 
 
