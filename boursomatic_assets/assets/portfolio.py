@@ -8,12 +8,12 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import books as core
-from boursomatic_assets.core import performance, threshold, tranches
+from boursomatic_assets.core import performance, sessions, threshold, tranches
 from boursomatic_assets.core import portfolio as accounting
 from boursomatic_assets.core.books import MODEL_BOOKS, detail_table, judged_books, portfolio_faults, portfolio_table
 from boursomatic_assets.core.evaluation import judged_rows
 from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.portfolio import TrancheBook, positions, trades
+from boursomatic_assets.core.portfolio import TrancheBook, closes_of_books, positions, trades
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.metadata import data_version, markdown_table, numeric_metadata, table_metadata
 from boursomatic_assets.display.model_pictures import equity_picture
@@ -49,13 +49,16 @@ EXITS_SHOWN = 20
             group_name="portfolio",
             kinds={"polars", "parquet"},
             owners=OWNERS,
-            code_version=code_version(core, accounting, tranches, performance, threshold),
-            # The bars are read for the benchmark's symbol alone, where the experiment names one.
+            code_version=code_version(core, accounting, tranches, sessions, performance, threshold),
             deps=["predictions", "threshold", "baselines", "labels", "price_bars"],
             skippable=True,
         ).with_io_manager_key("panels")
         for name, text in _DESCRIPTIONS.items()
     ],
+    ins={
+        "labels": dg.AssetIn(metadata={"columns": ["symbol", "session"]}),
+        "price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]}),
+    },
     can_subset=True,
 )
 def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
@@ -64,6 +67,7 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     threshold: dict[str, Any],
     baselines: pl.DataFrame,
     labels: pl.DataFrame,
+    price_bars: pl.DataFrame,
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> Iterator[dg.MaterializeResult[pl.DataFrame]]:
@@ -71,7 +75,8 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     settings = experiment.value()
     judged = judged_rows(predictions, baselines, threshold["tau"])
     benchmark = _benchmark(platform, settings)
-    books = judged_books(judged, labels, settings.horizon, settings.cost_bps, benchmark)
+    closes = closes_of_books(price_bars, labels, judged["session"].min())  # type: ignore[arg-type]
+    books = judged_books(judged, closes, settings.horizon, settings.cost_bps, benchmark)
     shared = _exit_metadata(books)
     for name, table_of in _TABLES.items():
         if dg.AssetKey(name) in context.selected_asset_keys:

@@ -136,6 +136,8 @@ def test_labels_take_features_from_features_and_outcomes_from_the_bars() -> None
         "forward_return": [("price_bars", "close")],
         "label_end": [("price_bars", "session")],
         "label": [("price_bars", "close")],
+        "realised_return": [("price_bars", "close")],
+        "realised_on": [("price_bars", "session")],
     }
 
 
