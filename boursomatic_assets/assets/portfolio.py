@@ -55,10 +55,6 @@ EXITS_SHOWN = 20
         ).with_io_manager_key("panels")
         for name, text in _DESCRIPTIONS.items()
     ],
-    ins={
-        "labels": dg.AssetIn(metadata={"columns": ["symbol", "session"]}),
-        "price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]}),
-    },
     can_subset=True,
 )
 def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
@@ -67,15 +63,13 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     threshold: dict[str, Any],
     baselines: pl.DataFrame,
     labels: pl.DataFrame,
-    price_bars: pl.DataFrame,
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> Iterator[dg.MaterializeResult[pl.DataFrame]]:
     """Follow the calls of the test set, session by session."""
     settings = experiment.value()
     judged = judged_rows(predictions, baselines, threshold["tau"])
-    benchmark = _benchmark(platform, settings)
-    closes = closes_of_books(price_bars, labels, judged["session"].min())  # type: ignore[arg-type]
+    benchmark, closes = _benchmark(platform, settings), _closes(platform, judged, labels)
     books = judged_books(judged, closes, settings.horizon, settings.cost_bps, benchmark)
     shared = _exit_metadata(books)
     for name, table_of in _TABLES.items():
@@ -92,6 +86,13 @@ def _last_of_each_book(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """The first rows would be of one book, which holds nothing yet."""
     newest = table.group_by("book", maintain_order=True).last()
     return dg.MetadataValue.md(markdown_table(newest.select(table.columns)))
+
+
+def _closes(platform: PlatformResource, judged: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """Closes of the labels' symbols, members or not, from the first judged session on."""
+    first: Any = judged["session"].min()
+    part = Part(symbols=labels["symbol"].unique().sort().to_list(), since=first)
+    return closes_of_books(read_usable_bars(platform.database(), ["close", "exchange"], part), labels, first)
 
 
 def _benchmark(platform: PlatformResource, settings: Experiment) -> pl.DataFrame | None:

@@ -183,7 +183,12 @@ def realised_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
 
 
 def closed_early(judged: pl.DataFrame) -> dict[str, Any]:
-    """Count judged rows that were closed at their last price: `rows`, and the `symbols` they are of."""
+    """Count judged rows that were closed at their last price: `rows`, and the `symbols` they are of.
+
+    Both are None for rows that were stored before this was known of them.
+    """
+    if "ended_early" not in judged.columns:
+        return {"rows": None, "symbols": None}
     early = judged.filter("ended_early")
     return {"rows": early.height, "symbols": early["symbol"].unique().sort().to_list()}
 
