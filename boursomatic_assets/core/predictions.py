@@ -61,7 +61,8 @@ def predict_rows(panel: pl.DataFrame, classifier: FittedModel, regressor: Fitted
     DataFrame
         Keys, `label`, `forward_return`, `label_end`, `probability_buy`, `probability_hold`, `probability_sell`,
         `predicted_label` (the most probable class, the first of equally probable ones), `predicted_return`
-        (fraction), `vol_20d` (null where it is no feature of the models) and `ended_early`; by symbol and session.
+        (fraction), `vol_20d` (null where it is no feature of the models), and of judged rows `ended_early`; by
+        symbol and session.
 
     Notes
     -----
@@ -69,11 +70,8 @@ def predict_rows(panel: pl.DataFrame, classifier: FittedModel, regressor: Fitted
     """
     rows = panel.sort(PANEL_KEY)
     forecast = pl.Series("predicted_return", regressor.predict(rows))
-    return (
-        classify_rows(rows, classifier)
-        .with_columns(forecast)
-        .select(pl.exclude(VOLATILITY, EARLY), VOLATILITY, EARLY)
-    )
+    last = [name for name in (VOLATILITY, EARLY) if name == VOLATILITY or name in rows.columns]
+    return classify_rows(rows, classifier).with_columns(forecast).select(pl.exclude(last), *last)
 
 
 def classify_rows(panel: pl.DataFrame, classifier: FittedModel) -> pl.DataFrame:
@@ -88,7 +86,7 @@ def classify_rows(panel: pl.DataFrame, classifier: FittedModel) -> pl.DataFrame:
         *(pl.Series(name, probabilities[:, place]) for place, name in enumerate(PROBABILITIES)),
         pl.Series("predicted_label", called, dtype=LABEL_TYPE),
         volatility.cast(pl.Float64).alias(VOLATILITY),
-        (pl.col(EARLY) if EARLY in rows.columns else pl.lit(value=False)).alias(EARLY),
+        *(name for name in rows.columns if name == EARLY),
     )
 
 

@@ -110,13 +110,13 @@ class FoldResult:
 
 
 def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]:
-    """Cut the labelled sessions into a history and consecutive spans to predict, as equal as whole sessions allow.
+    """Cut the sessions to judge into a history and consecutive spans to predict, as equal as whole sessions allow.
 
     Parameters
     ----------
     labels : DataFrame
-        Label panel; rows without a label, on a day that is no session, or without the history their features need,
-        do not count.
+        Label panel; rows whose horizon has not passed, on a day that is no session, or without the history their
+        features need, do not count.
     experiment : Experiment
         Its `walk_forward`: number of folds, window, and share of the sessions that is history.
 
@@ -130,7 +130,7 @@ def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]
     NotEnoughHistoryError
         If there is no history, or fewer sessions after it than folds.
     """
-    sessions = _usable_rows(labels, experiment)["session"].unique().sort()
+    sessions = _judged_rows(labels, experiment)["session"].unique().sort()
     plan, history = experiment.walk_forward, round(sessions.len() * experiment.walk_forward.history_fraction)
     predicted = sessions.len() - history
     if not history or predicted < plan.folds:
@@ -170,8 +170,7 @@ def fold_sets(labels: pl.DataFrame, fold: Fold, experiment: Experiment) -> tuple
     rows = _usable_rows(labels, experiment)
     session = pl.col("session")
     earlier = rows.filter((session >= fold.train_first) & (session < fold.test_first))
-    own = labels.filter(session.is_between(fold.test_first, fold.test_last), is_warmed_up(experiment.features))
-    test = realised_rows(own, experiment)
+    test = _judged_rows(labels.filter(session.is_between(fold.test_first, fold.test_last)), experiment)
     train = earlier.filter(pl.col("label_end") < _known_by(earlier, fold, experiment.embargo))
     if train.is_empty() or test.is_empty():
         why = f"fold {fold.number} ({fold.test_first}..{fold.test_last}) has {train.height} rows to train on"
@@ -187,6 +186,11 @@ def _known_by(earlier: pl.DataFrame, fold: Fold, embargo: int) -> date:
 def _usable_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
     require_panel(labels, ["label_end", "label", *experiment.features])
     return usable_rows(labels).filter(is_warmed_up(experiment.features))
+
+
+def _judged_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
+    require_panel(labels, ["label_end", "label", *experiment.features])
+    return realised_rows(labels.filter(is_warmed_up(experiment.features)), experiment)
 
 
 def _too_short(sessions: pl.Series, experiment: Experiment, why: str) -> NotEnoughHistoryError:

@@ -165,8 +165,8 @@ def test_an_index_is_bought_at_the_first_close_and_held() -> None:
 
 
 def test_the_index_earns_its_first_return_in_the_session_in_which_the_other_books_do() -> None:
-    # called at 0, filled at the closes of 1: every book earns from 2 on. The index doubles from 0 to 1, which nobody
-    # earns, and again from 1 to 2: +100 %. A and B double from 1 to 2 as well, in one of two tranches: +50 %
+    # called at 0, filled at the closes of 1: every book earns from 2 on. That the index doubles from 0 to 1 is for
+    # nobody; from 1 to 2 it doubles again: +100 %. So do A and B, in one of two tranches: +50 %
     closes = flat_bars({"A": [10, 10, 20, 20, 20, 20], "B": [5, 5, 10, 10, 10, 10]})
     judged = judged_panel(*((name, number, "BUY", 0.5, 0.5) for name in "AB" for number in range(3)))
     books = judged_books(judged, closes, 2, 0.0, benchmark=index_of([10, 20, 40, 40, 40, 40]))
