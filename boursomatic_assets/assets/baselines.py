@@ -7,8 +7,10 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import baselines as core
+from boursomatic_assets.core import splits
 from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
 from boursomatic_assets.core.predictions import SET_TYPE
+from boursomatic_assets.core.splits import judged_sets
 from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 
@@ -17,15 +19,16 @@ from boursomatic_assets.storage.resources import ExperimentResource, PlatformRes
     group_name="baselines",
     kinds={"lightgbm", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core),
+    code_version=code_version(core, splits),
     io_manager_key="panels",
-    ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]})},
+    ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close"]})},
 )
 def baselines(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     train_set: pl.DataFrame,
     validation_set: pl.DataFrame,
     test_set: pl.DataFrame,
     labels: pl.DataFrame,
+    price_bars: pl.DataFrame,
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.Output[pl.DataFrame]:
@@ -35,9 +38,9 @@ def baselines(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     skill in telling a direction.
     """
     volatility = fit_volatility_classifier(train_set, experiment.value(), platform.settings().threads)
-    sets = {"validation": validation_set, "test": test_set}
+    sets = judged_sets({"validation": validation_set, "test": test_set}, labels, experiment.value())
     parts = [
-        baseline_columns(rows, train_set, volatility, labels).with_columns(set=pl.lit(name, SET_TYPE))
+        baseline_columns(rows, train_set, volatility, price_bars).with_columns(set=pl.lit(name, SET_TYPE))
         for name, rows in sets.items()
     ]
     panel = pl.concat(parts).select("symbol", "session", "set", pl.exclude("symbol", "session", "set"))

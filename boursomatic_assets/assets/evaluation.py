@@ -63,6 +63,7 @@ def evaluation_metadata(value: dict[str, Any]) -> dict[str, Any]:
         "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
         "figures": dg.MetadataValue.md(figures_table(value)),
         **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
+        "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
         "independent_periods": float(value["independent_periods"]),
         "trials": value["trials"]["count"],
         **numeric_metadata(values_of(value)),

@@ -1,15 +1,17 @@
 """BUY, HOLD and SELL labels of past sessions, beside the features they will be learned from."""
 
+from typing import Any
+
 import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.features import compute_inputs
-from boursomatic_assets.core import calendars, membership
+from boursomatic_assets.core import calendars, horizons, membership, sessions
 from boursomatic_assets.core import labels as core
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import with_derived_inputs
-from boursomatic_assets.core.labels import label_mix, label_panel, unlabelled_rows
+from boursomatic_assets.core.labels import closed_early, label_mix, label_panel, realised_rows, unlabelled_rows
 from boursomatic_assets.core.leaks import (
     contradicted_labels,
     different_rows,
@@ -21,6 +23,7 @@ from boursomatic_assets.core.leaks import (
 )
 from boursomatic_assets.core.membership import within_membership
 from boursomatic_assets.core.price_levels import rows_that_follow_levels, why_levels_are_refused
+from boursomatic_assets.core.sessions import off_sessions
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.data_pictures import label_mix_picture
 from boursomatic_assets.display.metadata import column_lineage, data_version, markdown_table, panel_metadata
@@ -30,14 +33,14 @@ from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.retries import retried
 
-SYMBOLS_LOOKED_AT = 24
+SYMBOLS_LOOKED_AT, STRAY_ROWS_SHOWN = 24, 50
 
 
 @dg.asset(
     group_name="labels",
     kinds={"polars", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core, calendars, membership),
+    code_version=code_version(core, calendars, horizons, membership, sessions),
     io_manager_key="panels",
     ins={
         "features": dg.AssetIn(metadata={"recent": True}),
@@ -51,6 +54,8 @@ def labels(
     """BUY, HOLD or SELL per symbol and session, from the return over the next `horizon` sessions of its exchange.
 
     The newest rows of each symbol, whose horizon has not passed, stay without a label: they are to be predicted.
+    So do rows whose instrument stopped trading within the horizon: nothing is learned from them, but their realised
+    return, at the last price, is judged.
     Where it is known who belonged to the universe when, only sessions of members have rows; the benchmark has none.
     """
     settings, members = experiment.value(), read_members(platform.database())
@@ -66,9 +71,20 @@ def labels(
         "symbols_never_members": every["symbol"].n_unique() - labelled["symbol"].n_unique(),
         "memberships_known": members.height,
         "horizon": settings.horizon,
+        "rows_closed_at_their_last_price": closed_early(realised_rows(labelled, settings))["rows"],
+        **_stray_metadata(labelled, price_bars),
         "label_mix": dg.MetadataValue.md(embedded(label_mix_picture({"labels": mix}), "Label mix")),
     }
     return dg.Output(labelled, metadata=metadata, data_version=data_version(labelled))
+
+
+def _stray_metadata(labelled: pl.DataFrame, closes: pl.DataFrame) -> dict[str, Any]:
+    """Count and name rows on days that are no sessions: nothing is learned from them, and none is judged."""
+    stray = off_sessions(closes).join(labelled, on=["symbol", "session"], how="semi").sort("session", "symbol")
+    named = ", ".join(
+        f"{symbol} {day}" for symbol, day in stray.head(STRAY_ROWS_SHOWN).select("symbol", "session").rows()
+    )
+    return {"rows_on_no_session": stray.height, **({"on_no_session": named} if stray.height else {})}
 
 
 @dg.asset_check(asset=labels, blocking=True)
@@ -77,9 +93,16 @@ def labels_end_after_their_session(labels: pl.DataFrame, experiment: ExperimentR
     early = labels.filter(pl.col("label_end") <= pl.col("session")).height
     half = labels.filter(pl.col("label_end").is_null() != pl.col("forward_return").is_null()).height
     contradicted = contradicted_labels(labels, experiment.value()).height
+    unrealised = labels.filter(
+        (pl.col("realised_on") <= pl.col("session"))
+        | (pl.col("realised_on").is_null() != pl.col("realised_return").is_null())
+        | (pl.col("realised_return") != pl.col("forward_return"))
+        | (pl.col("realised_on") != pl.col("label_end"))
+    ).height
     return dg.AssetCheckResult(
-        passed=early == half == contradicted == 0,
+        passed=early == half == contradicted == unrealised == 0,
         metadata={
+            "realised_unlike_the_label": unrealised,
             "labels_too_early": early,
             "labels_without_return": half,
             "labels_unlike_their_return": contradicted,

@@ -7,16 +7,18 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import classification, performance, portfolio
+from boursomatic_assets.core import classification, performance, portfolio, sessions, tranches
 from boursomatic_assets.core import metrics as core
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.market_data import fingerprint
 from boursomatic_assets.core.metrics import measure
 from boursomatic_assets.core.model_version import sha256, strict_json
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.core.models import feature_importance as rank_features
 from boursomatic_assets.core.performance import SESSIONS_PER_YEAR
 from boursomatic_assets.core.plausibility import implausible_figures, impossible_figures
+from boursomatic_assets.core.portfolio import closes_of_books
 from boursomatic_assets.core.ranking import rank_ic
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.metadata import data_version, numeric_metadata, table_metadata
@@ -24,6 +26,7 @@ from boursomatic_assets.display.model_pictures import confusion_picture, equity_
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.trials_table import Trial, closes_version, record_trial
 
+CLOSES_VERSION = "closes_sha256"
 # In the value and its preview, but not worth a plot of their own.
 _DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "prior_accuracy", "prior_log_loss")
 
@@ -32,9 +35,12 @@ _DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "p
     group_name="metrics",
     kinds={"scikitlearn", "json"},
     owners=OWNERS,
-    code_version=code_version(core, classification, performance, portfolio),
+    code_version=code_version(core, classification, performance, portfolio, sessions, tranches),
     io_manager_key="figures",
-    ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]})},
+    ins={
+        "labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]}),
+        "price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]}),
+    },
 )
 def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     context: dg.AssetExecutionContext,
@@ -43,6 +49,7 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     classifier: FittedModel,
     train_set: pl.DataFrame,
     labels: pl.DataFrame,
+    price_bars: pl.DataFrame,
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.Output[dict[str, Any]]:
@@ -52,7 +59,8 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     set begin with `test_`. Who has seen them has had a trial, which the ledger counts.
     Calls are those that the threshold makes; `most_probable_accuracy` is the classifier's own, without it.
     """
-    found = measure(predictions, threshold["tau"], train_set, classifier, labels, experiment.value())
+    closes = closes_of_books(price_bars, labels, predictions["session"].min())  # type: ignore[arg-type]
+    found = measure(predictions, threshold["tau"], train_set, classifier, closes, experiment.value())
     value = found.to_json()
     trial = _trial(experiment.value(), labels, predictions, value, context.run.run_id)
     record_trial(platform.database(), trial)
@@ -66,6 +74,8 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
         ),
         **numeric_metadata(shown),
         **({"undefined": value["undefined"]} if value["undefined"] else {}),
+        # A version is recorded with these closes, so that its figures can be made again.
+        CLOSES_VERSION: fingerprint(closes),
         "preview": dg.MetadataValue.json(value),
     }
     return dg.Output(value, metadata=metadata, data_version=dg.DataVersion(sha256(strict_json(value))))

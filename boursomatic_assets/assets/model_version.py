@@ -19,6 +19,7 @@ from boursomatic_assets.assets import (
     predictions,
     splits,
 )
+from boursomatic_assets.assets.metrics import CLOSES_VERSION
 from boursomatic_assets.core import comparison, contenders, promotion
 from boursomatic_assets.core import model_version as core
 from boursomatic_assets.core.contenders import Contender, Unscored, last_label_end
@@ -28,8 +29,9 @@ from boursomatic_assets.core.features import table_columns, with_derived_inputs
 from boursomatic_assets.core.market_data import PANEL_KEY, fingerprint
 from boursomatic_assets.core.model_version import build_bundle, sha256
 from boursomatic_assets.core.models import FittedModel
+from boursomatic_assets.core.portfolio import closes_of_books
 from boursomatic_assets.core.promotion import Decision, decide
-from boursomatic_assets.core.splits import Split, split_panel
+from boursomatic_assets.core.splits import judged_sets, split_panel
 from boursomatic_assets.display.metadata import markdown_table
 from boursomatic_assets.display.promotion import activation, comparison_table, plotted
 from boursomatic_assets.errors import (
@@ -59,7 +61,7 @@ from boursomatic_assets.storage.model_table import ModelRow, active_version, act
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.retries import retried
-from boursomatic_assets.storage.snapshots import keep_snapshot, save_snapshot
+from boursomatic_assets.storage.snapshots import CLOSES, PANEL, Snapshot, keep_snapshot, save_snapshot
 from boursomatic_assets.storage.trials_table import closes_version, name_version
 
 # Dagster's blocking checks stop what follows in their own run only; these must have passed whatever the run.
@@ -98,7 +100,7 @@ _MADE_FROM = {
     "classifier": ["train_set"],
     "regressor": ["train_set"],
     "feature_importance": ["classifier", "regressor"],
-    "predictions": ["classifier", "regressor", "validation_set", "test_set"],
+    "predictions": ["classifier", "regressor", "validation_set", "test_set", "labels"],
     "threshold": ["predictions"],
     "metrics": ["predictions", "threshold", "classifier", "train_set"],
 }
@@ -109,6 +111,7 @@ _MADE_FROM = {
     kinds={"postgres", "lightgbm"},
     owners=OWNERS,
     code_version=code_version(core, contenders, comparison, promotion),
+    ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]})},
     # Runs that train take turns, so that they leave room for those that bring bars.
     pool="training",
 )
@@ -118,6 +121,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     classifier: FittedModel,
     regressor: FittedModel,
     labels: pl.DataFrame,
+    price_bars: pl.DataFrame,
     predictions: pl.DataFrame,
     threshold: dict[str, Any],
     metrics: dict[str, Any],
@@ -133,7 +137,12 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     """
     evidence = _evidence(context, classifier, regressor, labels)
     settings, trained_at = experiment.value(), datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-    split, snapshot = split_panel(labels, settings), save_snapshot(platform.artifacts(), labels)
+    closes = closes_of_books(price_bars, labels, predictions["session"].min())  # type: ignore[arg-type]
+    _require_closes(context, closes)
+    split = split_panel(labels, settings)
+    judged = judged_sets({"validation": split.validation, "test": split.test}, labels, settings)
+    kept = {PANEL: labels, CLOSES: closes}
+    snapshots = {name: save_snapshot(platform.artifacts(), panel) for name, panel in kept.items()}
     reference = build_reference(split.train, predictions, settings)
     provenance: dict[str, Any] = {
         "trained_at": f"{trained_at.isoformat()}Z",
@@ -141,8 +150,8 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
         "params_hash": settings.params_hash,
         "training_data": evidence,
         "known_until": str(labels["session"].max()),
-        "learned_until": str(last_label_end(split.train, split.validation)),
-        "snapshot": snapshot.to_json(),
+        "learned_until": str(last_label_end(split.train, judged["validation"])),
+        **{name: snapshot.to_json() for name, snapshot in snapshots.items()},
         "threshold": {name: threshold[name] for name in ("tau", "reason", "temperature")},
         "universe": labels["symbol"].unique().sort().to_list(),
         "code": code_revision(),
@@ -161,12 +170,12 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
         decision = _decide_and_record(
             platform.database(),
             row,
-            split,
+            judged["test"],
             labels,
             settings,
             who=f"run {context.run.run_id}",
             # Pruned since, as no bundle had named it yet: this one does.
-            beforehand=lambda: keep_snapshot(platform.artifacts(), snapshot, labels),
+            beforehand=lambda: _keep(platform, snapshots, kept),
         )
     except BaseException:
         remove_folder(folder)
@@ -196,10 +205,15 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     )
 
 
+def _keep(platform: PlatformResource, snapshots: dict[str, Snapshot], panels: dict[str, pl.DataFrame]) -> None:
+    for name, snapshot in snapshots.items():
+        keep_snapshot(platform.artifacts(), snapshot, panels[name])
+
+
 def _decide_and_record(  # noqa: PLR0913 (what is decided on, and how it is recorded)
     database: Database,
     row: ModelRow,
-    split: Split,
+    test_rows: pl.DataFrame,
     labels: pl.DataFrame,
     experiment: Experiment,
     *,
@@ -210,7 +224,7 @@ def _decide_and_record(  # noqa: PLR0913 (what is decided on, and how it is reco
     # As it was stored: what is judged is what will be served.
     challenger = Contender.of(open_bundle(row.model_path, row.manifest_sha256), labels)
     champion = _champion(active_version(database), labels)
-    rows = _with_columns(database, split.test, challenger, champion)
+    rows = _with_columns(database, test_rows, challenger, champion)
     decision = decide(challenger, champion, rows, experiment)
     decided = replace(row, is_active=decision.promoted, gate=decision.to_json())
     try:
@@ -219,7 +233,7 @@ def _decide_and_record(  # noqa: PLR0913 (what is decided on, and how it is reco
         )
     except ActiveModelChangedError:
         # Somebody has activated another one meanwhile: it is held against that one.
-        return _decide_and_record(database, row, split, labels, experiment, who=who, beforehand=beforehand)
+        return _decide_and_record(database, row, test_rows, labels, experiment, who=who, beforehand=beforehand)
     return decision
 
 
@@ -238,7 +252,7 @@ def _champion(active: ModelRow | None, labels: pl.DataFrame) -> Contender | Unsc
 def _with_columns(
     database: Database, test_set: pl.DataFrame, challenger: Contender, champion: Contender | Unscored | None
 ) -> pl.DataFrame:
-    """The test set with the inputs that only the champion reads: from the table, or derived from it."""
+    """The judged rows of the test set, with the inputs that only the champion reads: stored or derived."""
     columns = [*challenger.columns, *(champion.columns if isinstance(champion, Contender) else [])]
     missing = sorted(set(columns) - set(test_set.columns))
     if not missing:
@@ -299,6 +313,17 @@ def _require_recorded(context: dg.AssetExecutionContext, labels: pl.DataFrame) -
             "Make them anew: boursomatic materialize --select labels+"
         )
         raise TamperedArtifactError(message)
+
+
+def _require_closes(context: dg.AssetExecutionContext, closes: pl.DataFrame) -> None:
+    """Refuse closes that were rewritten since the figures were made of them: nobody could make these again."""
+    expected = recorded_metadata(context.instance, context.run.run_id, "metrics").get(CLOSES_VERSION)
+    found = fingerprint(closes)
+    if found != expected:
+        changed = {"price_bars": f"expected closes {expected or 'that none recorded'}, found {found}"}
+        remedy = "Make them anew: boursomatic materialize --select features+"
+        what = "with figures of other prices than those stored"
+        raise _refusal(what, changed, remedy)
 
 
 def _refusal(why: str, found: dict[str, str], remedy: str) -> dg.Failure:

@@ -8,12 +8,12 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import books as core
-from boursomatic_assets.core import performance, threshold, tranches
+from boursomatic_assets.core import performance, sessions, threshold, tranches
 from boursomatic_assets.core import portfolio as accounting
 from boursomatic_assets.core.books import MODEL_BOOKS, detail_table, judged_books, portfolio_faults, portfolio_table
 from boursomatic_assets.core.evaluation import judged_rows
 from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.portfolio import TrancheBook, positions, trades
+from boursomatic_assets.core.portfolio import TrancheBook, closes_of_books, positions, trades
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.metadata import data_version, markdown_table, numeric_metadata, table_metadata
 from boursomatic_assets.display.model_pictures import equity_picture
@@ -49,8 +49,7 @@ EXITS_SHOWN = 20
             group_name="portfolio",
             kinds={"polars", "parquet"},
             owners=OWNERS,
-            code_version=code_version(core, accounting, tranches, performance, threshold),
-            # The bars are read for the benchmark's symbol alone, where the experiment names one.
+            code_version=code_version(core, accounting, tranches, sessions, performance, threshold),
             deps=["predictions", "threshold", "baselines", "labels", "price_bars"],
             skippable=True,
         ).with_io_manager_key("panels")
@@ -70,8 +69,8 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     """Follow the calls of the test set, session by session."""
     settings = experiment.value()
     judged = judged_rows(predictions, baselines, threshold["tau"])
-    benchmark = _benchmark(platform, settings)
-    books = judged_books(judged, labels, settings.horizon, settings.cost_bps, benchmark)
+    benchmark, closes = _benchmark(platform, settings), _closes(platform, judged, labels)
+    books = judged_books(judged, closes, settings.horizon, settings.cost_bps, benchmark)
     shared = _exit_metadata(books)
     for name, table_of in _TABLES.items():
         if dg.AssetKey(name) in context.selected_asset_keys:
@@ -87,6 +86,13 @@ def _last_of_each_book(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """The first rows would be of one book, which holds nothing yet."""
     newest = table.group_by("book", maintain_order=True).last()
     return dg.MetadataValue.md(markdown_table(newest.select(table.columns)))
+
+
+def _closes(platform: PlatformResource, judged: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """Closes of the labels' symbols, members or not, from the first judged session on."""
+    first: Any = judged["session"].min()
+    part = Part(symbols=labels["symbol"].unique().sort().to_list(), since=first)
+    return closes_of_books(read_usable_bars(platform.database(), ["close", "exchange"], part), labels, first)
 
 
 def _benchmark(platform: PlatformResource, settings: Experiment) -> pl.DataFrame | None:

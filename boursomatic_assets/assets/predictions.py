@@ -6,14 +6,15 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import calibration, classification, inference, models
+from boursomatic_assets.core import calibration, classification, inference, models, splits
 from boursomatic_assets.core import predictions as core
 from boursomatic_assets.core import threshold as decision
 from boursomatic_assets.core.classification import PROBABILITIES
-from boursomatic_assets.core.labels import label_mix
+from boursomatic_assets.core.labels import closed_early, label_mix
 from boursomatic_assets.core.model_version import sha256, strict_json
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.core.predictions import predict_sets, prediction_faults
+from boursomatic_assets.core.splits import judged_sets
 from boursomatic_assets.core.threshold import differences_without_test_set, threshold_of
 from boursomatic_assets.display.metadata import (
     column_lineage,
@@ -24,33 +25,53 @@ from boursomatic_assets.display.metadata import (
 )
 from boursomatic_assets.storage.resources import ExperimentResource
 
+SYMBOLS_SHOWN = 50
+
 
 @dg.asset(
     group_name="predictions",
     kinds={"lightgbm", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core, models),
+    code_version=code_version(core, models, splits),
     io_manager_key="panels",
 )
-def predictions(
+def predictions(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     classifier: FittedModel,
     regressor: FittedModel,
     validation_set: pl.DataFrame,
     test_set: pl.DataFrame,
+    labels: pl.DataFrame,
     experiment: ExperimentResource,
 ) -> dg.Output[pl.DataFrame]:
-    """Probabilities and expected return of every row that the models have not learned from, beside its outcome."""
-    panel = predict_sets({"validation": validation_set, "test": test_set}, classifier, regressor)
+    """Probabilities and expected return of every row that the models have not learned from, beside its outcome.
+
+    These are the rows of the two sets, and from the labels those of the same sessions whose instrument stopped
+    trading, or was halted, over the whole horizon: they are closed at the last price.
+    """
+    sets = judged_sets({"validation": validation_set, "test": test_set}, labels, experiment.value())
+    panel = predict_sets(sets, classifier, regressor)
     mix = label_mix(panel.with_columns(label="predicted_label"))
     metadata = {
         **panel_metadata(panel),
         **column_lineage("predictions", experiment.value().features),
         **{f"rows_{name.lower()}": count for name, count in mix.items()},
         **{f"rows_of_{name}": int(count) for name, count in panel["set"].value_counts().rows()},
+        **_closed_early(sets),
         "probabilities": dg.MetadataValue.md(_spread_table(panel)),
         **numeric_metadata(_means(panel)),
     }
     return dg.Output(panel, metadata=metadata, data_version=data_version(panel))
+
+
+def _closed_early(sets: dict[str, pl.DataFrame]) -> dict[str, Any]:
+    """Per set, how many rows were closed at their last price, and of which symbols."""
+    found = {name: closed_early(rows) for name, rows in sets.items()}
+    symbols = sorted({symbol for each in found.values() for symbol in each["symbols"]})
+    return {
+        **{f"rows_of_{name}_closed_at_their_last_price": each["rows"] for name, each in found.items()},
+        "symbols_closed_at_their_last_price": len(symbols),
+        **({"closed_at_their_last_price": ", ".join(symbols[:SYMBOLS_SHOWN])} if symbols else {}),
+    }
 
 
 def _spread_table(panel: pl.DataFrame) -> str:
@@ -90,26 +111,29 @@ def threshold(predictions: pl.DataFrame, experiment: ExperimentResource) -> dg.O
     return dg.Output(value, metadata=metadata, data_version=dg.DataVersion(sha256(strict_json(value))))
 
 
-_KEYS = {"columns": ["symbol", "session"]}
-
-
 @dg.asset_check(
     asset=predictions,
     blocking=True,
     additional_ins={
         "train_set": dg.AssetIn("train_set", metadata={"columns": ["symbol", "session", "label_end"]}),
-        "validation_set": dg.AssetIn("validation_set", metadata=_KEYS),
-        "test_set": dg.AssetIn("test_set", metadata=_KEYS),
+        **{name: dg.AssetIn(name) for name in ("validation_set", "test_set", "labels")},
     },
 )
-def predictions_are_out_of_sample(
-    predictions: pl.DataFrame, train_set: pl.DataFrame, validation_set: pl.DataFrame, test_set: pl.DataFrame
+def predictions_are_out_of_sample(  # noqa: PLR0913, PLR0917 (what is predicted, and all that it follows from)
+    predictions: pl.DataFrame,
+    train_set: pl.DataFrame,
+    validation_set: pl.DataFrame,
+    test_set: pl.DataFrame,
+    labels: pl.DataFrame,
+    experiment: ExperimentResource,
 ) -> dg.AssetCheckResult:
-    """Each row of the validation and test sets is predicted once, and none from before the training labels ended.
+    """Each row to judge is predicted once, and none from before the training labels ended.
 
+    To judge are the validation and test sets, and the rows beside them whose instrument ended within the horizon.
     Probabilities lie within 0 and 1 and sum to 1.
     """
-    faults = prediction_faults(predictions, train_set, {"validation": validation_set, "test": test_set})
+    sets = judged_sets({"validation": validation_set, "test": test_set}, labels, experiment.value())
+    faults = prediction_faults(predictions, train_set, sets)
     return dg.AssetCheckResult(passed=not faults, metadata={"faults": faults})
 
 

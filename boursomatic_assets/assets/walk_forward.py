@@ -13,8 +13,10 @@ from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import judged_books
 from boursomatic_assets.core.evaluation import evaluate_judged, p_values
 from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.labels import closed_early
 from boursomatic_assets.core.market_data import fingerprint
 from boursomatic_assets.core.model_version import sha256, strict_json
+from boursomatic_assets.core.portfolio import closes_of_books
 from boursomatic_assets.core.walk_forward import (
     Fold,
     FoldResult,
@@ -54,6 +56,7 @@ CODE = code_version(core, models, predictions, baselines)
     owners=OWNERS,
     code_version=CODE,
     io_manager_key="folds",
+    ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close"]})},
     partitions_def=dg.DynamicPartitionsDefinition(name=FOLD_PARTITIONS),
     # One run a fold: each shows, fails, reruns and runs beside others on its own.
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
@@ -63,6 +66,7 @@ CODE = code_version(core, models, predictions, baselines)
 def walk_forward(
     context: dg.AssetExecutionContext,
     labels: pl.DataFrame,
+    price_bars: pl.DataFrame,
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -77,7 +81,7 @@ def walk_forward(
         place = f"fold {fold.number} of {settings.walk_forward.folds}"
         context.log.info("%s: %s to %s", place, fold.test_first, fold.test_last)
         started = time.perf_counter()
-        result = run_fold(labels, fold, settings, threads)
+        result = run_fold(labels, fold, settings, threads, price_bars)
         seconds = time.perf_counter() - started
         path, size = save_fold(platform.artifacts(), result, settings, version)
         stored = {"path": dg.MetadataValue.path(str(path)), "bytes": size, "seconds": round(seconds, 3)}
@@ -100,6 +104,7 @@ def _fold_metadata(result: FoldResult, settings: Experiment) -> dict[str, Any]:
         **panel_metadata(result.panel),
         **column_lineage("walk_forward", settings.features),
         **{name: facts[name] for name in ("train_first", "train_last", "train_last_label_end", "train_rows")},
+        "rows_closed_at_their_last_price": closed_early(result.panel)["rows"],
         **numeric_metadata(fold_figures(result.panel, "predicted_label")),
         "fold_in_time": dg.MetadataValue.md(embedded(folds_picture([facts]), "Trained on and predicted")),
     }
@@ -111,11 +116,12 @@ def _fold_metadata(result: FoldResult, settings: Experiment) -> dict[str, Any]:
     owners=OWNERS,
     code_version=code_version(core, threshold, evaluation),
     io_manager_key="figures",
-    deps=["price_bars"],
+    ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]})},
 )
 def walk_forward_summary(
     walk_forward: StoredFolds,
     labels: pl.DataFrame,
+    price_bars: pl.DataFrame,
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.Output[dict[str, Any]]:
@@ -127,8 +133,9 @@ def walk_forward_summary(
     settings, database = experiment.value(), platform.database()
     called, thresholds = sequential_calls(join_folds(walk_forward.panels), settings)
     last = thresholds[max(thresholds)]
+    closes = closes_of_books(price_bars, labels, called["session"].min())  # type: ignore[arg-type]
     value = {
-        **_judge(called, labels, settings, database),
+        **_judge(called, closes, settings, database),
         "threshold": {"tau": last.tau, "reason": last.reason},
         "folds": fold_table(called, walk_forward.facts, thresholds),
     }
@@ -137,14 +144,14 @@ def walk_forward_summary(
     )
 
 
-def _judge(called: pl.DataFrame, labels: pl.DataFrame, settings: Experiment, database: Database) -> dict[str, Any]:
+def _judge(called: pl.DataFrame, closes: pl.DataFrame, settings: Experiment, database: Database) -> dict[str, Any]:
     span: Any = (called["session"].min(), called["session"].max())
     tried = count_trials(database, *span)
     trials = Trials(max(tried.count, 1), tried.sharpe_variance)
     benchmark = None
     if settings.benchmark:
         benchmark = read_usable_bars(database, ["close"], Part(symbols=[settings.benchmark]))
-    books = judged_books(called, labels, settings.horizon, settings.cost_bps, benchmark)
+    books = judged_books(called, closes, settings.horizon, settings.cost_bps, benchmark)
     return evaluate_judged(called, books, settings, "walk-forward", trials)
 
 
@@ -159,6 +166,7 @@ def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
         "figures_per_fold": dg.MetadataValue.md(embedded(fold_figures_picture(folds), "Rank IC and lift per fold")),
         "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),
         **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
+        "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
         **numeric_metadata(figures),
         "p_values": dg.MetadataValue.json(p_values(value)),
     }

@@ -28,7 +28,8 @@ from boursomatic_assets.core.metrics import measure
 from boursomatic_assets.core.models import fit_classifier, fit_regressor, model_matrix
 from boursomatic_assets.core.portfolio import positions, trades, tranche_book
 from boursomatic_assets.core.predictions import SET_TYPE, predict_sets
-from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.core.sessions import on_sessions
+from boursomatic_assets.core.splits import judged_sets, split_panel
 from boursomatic_assets.core.threshold import threshold_of
 from boursomatic_assets.core.walk_forward import fold_sets, plan_folds, run_fold
 from boursomatic_assets.providers.registry import provider_for
@@ -111,33 +112,39 @@ def _measure_core(watch: Stopwatch, settings: Settings) -> int:
         features = compute_features(bars)
         label_panel(features, bars, experiment)
     with watch.stage("database to model inputs", rows):
-        split, labels = _model_inputs(database, experiment)
+        split, labels, closes = _model_inputs(database, experiment)
     with watch.stage(FLOOR, split.train.height):
         models = (fit_classifier(split.train, experiment), fit_regressor(split.train, experiment))
     with watch.stage("predict, choose the threshold, measure", labels.height):
-        predictions = predict_sets({"validation": split.validation, "test": split.test}, *models)
+        sets = judged_sets({"validation": split.validation, "test": split.test}, labels, experiment)
+        predictions = predict_sets(sets, *models)
         tau = threshold_of(predictions, experiment).tau
-        measure(predictions, tau, split.train, models[0], labels, experiment)
-    _measure_evaluation(watch, split, labels, predictions, experiment)
+        measure(predictions, tau, split.train, models[0], closes, experiment)
+    _measure_evaluation(watch, sets["test"], split.train, closes, predictions, experiment)
     _measure_folds(watch, labels, experiment)
     return rows
 
 
-def _measure_evaluation(
-    watch: Stopwatch, split: Split, labels: pl.DataFrame, predictions: pl.DataFrame, experiment: Experiment
+def _measure_evaluation(  # noqa: PLR0913, PLR0917 (what an evaluation is made of)
+    watch: Stopwatch,
+    test_rows: pl.DataFrame,
+    train_set: pl.DataFrame,
+    closes: pl.DataFrame,
+    predictions: pl.DataFrame,
+    experiment: Experiment,
 ) -> None:
     """The test set's figures with what they are read beside, and the largest book there can be."""
-    with watch.stage("baselines: volatility-only classifier, momentum", split.train.height):
-        volatility = fit_volatility_classifier(split.train, experiment)
-        beside = baseline_columns(split.test, split.train, volatility, labels)
+    with watch.stage("baselines: volatility-only classifier, momentum", train_set.height):
+        volatility = fit_volatility_classifier(train_set, experiment)
+        beside = baseline_columns(test_rows, train_set, volatility, closes)
     baselines = beside.with_columns(set=pl.lit("test", SET_TYPE))
     judged = judged_rows(predictions, baselines, threshold_of(predictions, experiment).tau)
     with watch.stage(EVALUATION, judged.height):
-        books = judged_books(judged, labels, experiment.horizon, experiment.cost_bps)
+        books = judged_books(judged, closes, experiment.horizon, experiment.cost_bps)
         evaluate_judged(judged, books, experiment, "test set", Trials())
-    everything = labels.select("symbol", "session")
+    everything = on_sessions(closes).select("symbol", "session")
     with watch.stage(BOOKS, everything.height):
-        book = tranche_book(everything, labels, experiment.horizon, experiment.cost_bps)
+        book = tranche_book(everything, closes, experiment.horizon, experiment.cost_bps)
         positions(book)
         trades(book)
 
@@ -172,7 +179,7 @@ def _measure_one_session(watch: Stopwatch, database: Database) -> None:
         update_features(database, "bench", _say_nothing)
 
 
-def _model_inputs(database: Database, experiment: Experiment) -> tuple[Split, pl.DataFrame]:
+def _model_inputs(database: Database, experiment: Experiment) -> tuple[Split, pl.DataFrame, pl.DataFrame]:
     part = Part(lookback_days=experiment.lookback_days)
     features = market_tables.read_features(database, part=part)
     closes = market_tables.read_usable_bars(database, ["close", "exchange"], part)
@@ -180,7 +187,7 @@ def _model_inputs(database: Database, experiment: Experiment) -> tuple[Split, pl
     split = split_panel(labels, experiment)
     for panel in split.sets().values():
         model_matrix(panel, experiment.features)
-    return split, labels
+    return split, labels, closes
 
 
 def _measure_processes(watch: Stopwatch, rows: int, environment: dict[str, str]) -> None:

@@ -48,11 +48,11 @@ def verify(
     """
     settings, database = open_database()
     row = _recorded(database, version)
-    bundle, labels = _open(row)
+    bundle, labels, closes = _open(row)
     if against_database:
         same = _show_changes(database, row, bundle, labels, as_json=as_json)
     else:
-        same = _show_parts(row, bundle, labels, settings.threads, as_json=as_json)
+        same = _show_parts(row, bundle, labels, closes, settings.threads, as_json=as_json)
     if not same:
         raise typer.Exit(1)
 
@@ -69,8 +69,8 @@ def _recorded(database: "Database", version: str) -> "ModelRow":
     return row
 
 
-def _open(row: "ModelRow") -> "tuple[Bundle, pl.DataFrame]":
-    """The bundle and its snapshot, every digest compared."""
+def _open(row: "ModelRow") -> "tuple[Bundle, pl.DataFrame, pl.DataFrame | None]":
+    """The bundle and its snapshots of labels and, where it has one, of closes, every digest compared."""
     from upath import UPath
 
     from boursomatic_assets.storage.model_store import open_bundle
@@ -79,10 +79,19 @@ def _open(row: "ModelRow") -> "tuple[Bundle, pl.DataFrame]":
     bundle = open_bundle(row.model_path, row.manifest_sha256)
     # Beside the bundle, wherever new artifacts go today.
     root = UPath(row.model_path).parent.parent
-    return bundle, read_snapshot(root, Snapshot.named_by(bundle.manifest))
+    labels, closes = Snapshot.named_by(bundle.manifest), Snapshot.of_closes(bundle.manifest)
+    return bundle, read_snapshot(root, labels), None if closes is None else read_snapshot(root, closes)
 
 
-def _show_parts(row: "ModelRow", bundle: "Bundle", labels: "pl.DataFrame", threads: int, *, as_json: bool) -> bool:
+def _show_parts(  # noqa: PLR0913 (a version, its two snapshots, and how to show them)
+    row: "ModelRow",
+    bundle: "Bundle",
+    labels: "pl.DataFrame",
+    closes: "pl.DataFrame | None",
+    threads: int,
+    *,
+    as_json: bool,
+) -> bool:
     from boursomatic_assets.core.reproduction import changed_surroundings, compare_parts
     from boursomatic_assets.core.retraining import retrain
     from boursomatic_assets.display.verification import parts_report
@@ -90,7 +99,7 @@ def _show_parts(row: "ModelRow", bundle: "Bundle", labels: "pl.DataFrame", threa
 
     wait_briefly()
     with errors.status(f"Retraining {row.version} on {labels.height:,} rows as they were then"):
-        parts = compare_parts(bundle, retrain(labels, bundle.experiment, threads))
+        parts = compare_parts(bundle, retrain(labels, bundle.experiment, threads, closes))
     changed = changed_surroundings(bundle.manifest, code_revision(), package_versions())
     identical = all(part.is_identical for part in parts)
     if as_json:

@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.performance import drawdown, wealth
-from boursomatic_assets.core.portfolio import TrancheBook, tranche_book
+from boursomatic_assets.core.portfolio import TrancheBook, session_book
+from boursomatic_assets.core.sessions import on_sessions
+from boursomatic_assets.core.tranches import require_closes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +47,8 @@ def judged_books(
     judged : DataFrame
         A row per symbol and session that was predicted, with the `call` made of it and the baselines' columns.
     closes : DataFrame
-        Panel with `close` that covers the judged rows and the sessions after them.
+        Panel with `close` that covers the judged rows and the sessions after them, and with `exchange` where it is
+        known.
     horizon : int
         Sessions that a position is held, and number of tranches.
     cost_bps : float
@@ -65,9 +68,11 @@ def judged_books(
           p(BUY) of the volatility-only classifier, or the highest 12-1 momentum.
         - `benchmark`: the instrument itself, where one is given.
     """
+    require_closes(judged, closes)
+    closes = on_sessions(closes)
     span: Any = (judged["session"].min(), judged["session"].max())
     books = {
-        name: tranche_book(calls, closes, horizon, cost_bps, legs=_legs(name), span=span)
+        name: session_book(calls, closes, horizon, cost_bps, legs=_legs(name), span=span)
         for name, calls in book_calls(judged).items()
     }
     if benchmark is not None:

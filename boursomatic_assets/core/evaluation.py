@@ -13,7 +13,7 @@ from boursomatic_assets.core.book_figures import (
     loss_comparisons,
 )
 from boursomatic_assets.core.classification import confusion_counts, precision_by_decile, reliability_curve
-from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.labels import CLASS_NAMES, closed_early
 from boursomatic_assets.core.market_data import PANEL_KEY
 from boursomatic_assets.core.predictions import set_of
 from boursomatic_assets.core.ranking import rank_ic, rank_ic_by_year
@@ -56,6 +56,7 @@ def evaluate_judged(
     dict
         Strict JSON: `figures` (each with value, interval, p-value, value without skill and baseline),
         `comparisons`, `superior_predictive_ability`, `curves`, `trials` and `verdict`, beside what was measured.
+        `closed_at_last_price` counts judged rows whose instrument ended within the horizon, and names the symbols.
         What is not defined is None, and says why.
     """
     # Sums of the same numbers in another order differ in their last digits.
@@ -70,6 +71,7 @@ def evaluate_judged(
         "sessions": sessions,
         "rows": judged.height,
         "symbols": judged["symbol"].n_unique(),
+        "closed_at_last_price": closed_early(judged),
         "horizon": experiment.horizon,
         "independent_periods": sessions / experiment.horizon,
         "figures": [figure.to_json() for figure in figures],

@@ -29,7 +29,16 @@ MATCHED_BY = "vol_20d"
 # The feature by which a recommendation's stop and target lie away from the close.
 PRICED_BY = "atr_14"
 # What a label panel adds to the features, by the columns of the bars that decide the values.
-OUTCOMES = {RETURN_TARGET: "close", "label_end": "session", CLASS_TARGET: "close"}
+OUTCOMES = {
+    RETURN_TARGET: "close",
+    "label_end": "session",
+    CLASS_TARGET: "close",
+    "realised_return": "close",
+    "realised_on": "session",
+}
+# What a judged row says of its outcome, by the columns that say it of a row without a label.
+JUDGED = {CLASS_TARGET: "realised_return", RETURN_TARGET: "realised_return", "label_end": "realised_on"}
+EARLY = "ended_early"
 
 
 def column_dependencies(asset: str, features: Sequence[str] = DEFAULT_INPUTS) -> Dependencies:
@@ -82,9 +91,9 @@ def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
         "regressor": {"predicted_return": _columns("train_set", [*features, RETURN_TARGET])},
         "predictions": _predictions(probabilities, features),
         "baselines": {
-            **_of_both_sets(PANEL_KEY),
-            "set": [(unseen, "session") for unseen in UNSEEN_SETS],
-            **_baseline_columns("train_set", UNSEEN_SETS, probabilities, features),
+            **_of_every_row(PANEL_KEY),
+            "set": [*_both("session"), ("labels", "session")],
+            **_baseline_columns("train_set", [*UNSEEN_SETS, "labels"], probabilities, features),
         },
         "walk_forward": _walk_forward(probabilities, features),
         "recommendations": _recommendations(probabilities, features),
@@ -94,14 +103,15 @@ def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
 def _predictions(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
     """Keys and outcomes of both sets that the models have not seen, and what the models make of them."""
     return {
-        **_of_both_sets(PANEL_KEY),
+        **_of_every_row(PANEL_KEY),
         # Which of the two a row is of follows from its session.
-        "set": [(unseen, "session") for unseen in UNSEEN_SETS],
-        **_of_both_sets([CLASS_TARGET, RETURN_TARGET, "label_end"]),
+        "set": [*_both("session"), ("labels", "session")],
+        **{name: [*_both(name), ("labels", realised)] for name, realised in JUDGED.items()},
         **_copies("classifier", probabilities),
         "predicted_label": _columns("classifier", probabilities),
         **_copies("regressor", ["predicted_return"]),
-        **_of_both_sets([name for name in features if name == MATCHED_BY]),
+        **_of_every_row([name for name in features if name == MATCHED_BY]),
+        EARLY: [*_both(CLASS_TARGET), ("labels", CLASS_TARGET)],
     }
 
 
@@ -112,10 +122,11 @@ def _walk_forward(probabilities: Sequence[str], features: Sequence[str]) -> Depe
         **_copies("labels", PANEL_KEY),
         # Which fold a row is of follows from its session.
         "fold": [("labels", "session")],
-        **_copies("labels", [CLASS_TARGET, RETURN_TARGET, "label_end"]),
+        **{name: _columns("labels", [name, realised]) for name, realised in JUDGED.items()},
         **dict.fromkeys([*probabilities, "predicted_label"], learned),
         "predicted_return": _columns("labels", [*features, RETURN_TARGET]),
         **_copies("labels", [name for name in features if name == MATCHED_BY]),
+        EARLY: [("labels", CLASS_TARGET)],
         **_baseline_columns("labels", ["labels"], probabilities, features),
     }
 
@@ -151,7 +162,7 @@ def _baseline_columns(
     by_volatility = {f"volatility_{name}": list(volatility) for name in probabilities}
     return {
         **(by_volatility if MATCHED_BY in features else {}),
-        "momentum_12_1": [("labels", "close")],
+        "momentum_12_1": [("price_bars", "close")],
         **{f"prior_{name}": [(learned, CLASS_TARGET)] for name in probabilities},
         "prior_return": [(learned, RETURN_TARGET)],
     }
@@ -166,8 +177,13 @@ def _inputs(names: Sequence[str]) -> Dependencies:
     return {name: derived.get(name, [("features", name)]) for name in names}
 
 
-def _of_both_sets(names: Sequence[str]) -> Dependencies:
-    return {name: [(unseen, name) for unseen in UNSEEN_SETS] for name in names}
+def _both(name: str) -> list[Column]:
+    return [(unseen, name) for unseen in UNSEEN_SETS]
+
+
+def _of_every_row(names: Sequence[str]) -> Dependencies:
+    """Columns of both sets, and of the labels for the rows whose instrument ended too early for a set."""
+    return {name: [*_both(name), ("labels", name)] for name in names}
 
 
 def upstream_columns(asset: str, column: str, features: Sequence[str] = DEFAULT_INPUTS) -> list[list[Column]]:

@@ -13,9 +13,11 @@ from boursomatic_assets.core import classification
 from boursomatic_assets.core.classification import mean_of, ratio
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.performance import annual_return, max_drawdown, sharpe_ratio, total_return
-from boursomatic_assets.core.portfolio import TrancheBook, tranche_book
+from boursomatic_assets.core.portfolio import TrancheBook, session_book
 from boursomatic_assets.core.predictions import SET_NAMES, classify_rows, set_of
+from boursomatic_assets.core.sessions import on_sessions
 from boursomatic_assets.core.threshold import make_calls
+from boursomatic_assets.core.tranches import require_closes
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.experiment import Experiment
@@ -85,7 +87,8 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
     classifier : FittedModel
         Calls the rows of the training set.
     closes : DataFrame
-        Panel with `close` that covers the sets and the horizon after them, to mark the book to market.
+        Panel with `close` that covers the sets and the horizon after them, to mark the book to market; with
+        `exchange` where it is known.
     experiment : Experiment
 
     Returns
@@ -98,6 +101,8 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
     train = make_calls(classify_rows(train_set, classifier), tau)
     judged = {name: make_calls(set_of(predictions, name), tau) for name in SET_NAMES}
     validation, test = judged["validation"], judged["test"]
+    require_closes(predictions, closes)
+    closes = on_sessions(closes)
     bought = pl.col("call") == "BUY"
     books = {name: _book(panel, panel.filter(bought), closes, experiment) for name, panel in judged.items()}
     everything = {name: _book(panel, panel, closes, experiment) for name, panel in judged.items()}
@@ -129,7 +134,7 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
 def _book(panel: pl.DataFrame, calls: pl.DataFrame, closes: pl.DataFrame, experiment: Experiment) -> TrancheBook:
     """Follow some calls over all sessions of a set: before the first of them the book is in cash."""
     span: Any = (panel["session"].min(), panel["session"].max())
-    return tranche_book(
+    return session_book(
         calls.select("symbol", "session"), closes, experiment.horizon, experiment.cost_bps, span=span
     )
 

@@ -8,45 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from boursomatic_assets.core.calendars import FIRST_SESSION, calendar_column, sessions_ahead
 from boursomatic_assets.core.experiment import PROFILE_NAMES
+from boursomatic_assets.core.horizons import CALL, STOPPED, newest_sessions, spans_over
 from boursomatic_assets.core.inference import CONFIDENCE, MeanTest, ratio_test
 from boursomatic_assets.core.labels import CLASS_NAMES, label_of
-from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
+from boursomatic_assets.core.market_data import require_panel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
-HORIZON, STOPPED = "horizon", "stopped trading"
 STOP, TARGET = "stop", "target"
-# So many sessions without a bar, while others of its exchange have them, and an instrument has stopped trading.
-SILENT_SESSIONS = 5
-# Where no calendar is known: no exchange was ever closed for longer, nor open on fewer than every other day.
-SILENT_DAYS, DAYS_PER_SESSION = 14, 2
 # A price that comes this close has touched: taking prices to those of today may move their last digits.
 TOUCH = 1e-9
 
-_CALL = ["symbol", "session", "horizon_days"]
-_NEEDED = [*_CALL, "close", "buy_threshold", "sell_threshold"]
+_NEEDED = [*CALL, "close", "buy_threshold", "sell_threshold"]
 _COLUMNS = [
     "recommendation_id", "entry_session", "entry_close", "exit_session", "exit_close", "realised_return",
     "realised_label", "hit", "first_touch", "touched_session", "ended",
 ]  # fmt: skip
-
-
-def newest_sessions(spans: pl.DataFrame) -> dict[str | None, date]:
-    """Newest session of each calendar, and under None that of all instruments.
-
-    Parameters
-    ----------
-    spans : DataFrame
-        `exchange` and `last` session of every instrument that has bars.
-    """
-    known = spans.select("last", calendar=calendar_column()).drop_nulls()
-    every = spans.select("last", calendar=pl.lit(None, pl.String)).drop_nulls("last")
-    newest = pl.concat([known, every]).group_by("calendar").agg(pl.col("last").max())
-    return dict(newest.iter_rows())
 
 
 def judge_outcomes(
@@ -85,77 +65,15 @@ def judge_outcomes(
     require_panel(bars, ["exchange", "high", "low", "close"])
     newest = newest or newest_sessions(bars.select("exchange", last="session"))
     known = waiting.drop_nulls(_NEEDED).filter(pl.col("horizon_days") >= 1)
-    exits = bars.select(exit_row=pl.int_range(pl.len()), exit_session="session", exit_close="close")
-    over = _spans_over(known.select("exchange", *_CALL).unique(), bars, newest)
-    judged = known.join(over, on=_CALL).join(exits, on="exit_row", how="left")
+    over = spans_over(known.select("exchange", *CALL).unique(), bars, newest)
+    judged = known.join(over, on=CALL)
     label = label_of(pl.col("realised_return"), pl.col("buy_threshold"), pl.col("sell_threshold"))
     labelled = judged.with_columns(
-        realised_return=pl.col("exit_close") / pl.col("entry_close") - 1,
-        recommendation_id="id",
-        entry_session="session",
-    ).with_columns(realised_label=label.cast(pl.String))
+        recommendation_id="id", entry_session="session", realised_label=label.cast(pl.String)
+    )
     hit = pl.col("realised_label") == pl.col("label").cast(pl.String)
     touched = labelled.with_columns(hit=hit).join(_first_touches(judged, bars), on="id", how="left")
     return touched.select(_COLUMNS).sort("entry_session", "recommendation_id")
-
-
-def _spans_over(calls: pl.DataFrame, bars: pl.DataFrame, newest: Mapping[str | None, date]) -> pl.DataFrame:
-    """Calls that are over, with `entry_row` and `exit_row` in the bars, `entry_close` and `ended`."""
-    placed = bars.select(*PANEL_KEY, entry_close="close", entry_row=pl.int_range(pl.len()))
-    last = placed.group_by("symbol").agg(last_row=pl.col("entry_row").max(), last=pl.col("session").max())
-    covered = pl.col("session") >= FIRST_SESSION
-    entered = calls.join(placed, on=PANEL_KEY).join(last, on="symbol")
-    dated = entered.with_columns(calendar=pl.when(covered).then(calendar_column()))
-    pieces = [_closed(_by_bars(dated.clear(), 1), None)]
-    for (calendar, horizon), own in dated.partition_by("calendar", "horizon_days", as_dict=True).items():
-        ends = _by_bars(own, horizon) if calendar is None else _by_calendar(own, placed, calendar, horizon)
-        pieces.append(_closed(ends, newest.get(calendar)))
-    return pl.concat(pieces)
-
-
-def _by_calendar(calls: pl.DataFrame, placed: pl.DataFrame, calendar: str, horizon: int) -> pl.DataFrame:
-    """Where each call ends: `end`, `exit_row`, whether bars reach it (`passed`), and when silence is too long."""
-    ends = calls.with_columns(
-        end=sessions_ahead(calls["session"], calendar, horizon),
-        silent=sessions_ahead(calls["last"], calendar, SILENT_SESSIONS),
-        passed=pl.lit(None, pl.Boolean),
-    )
-    reached = ends.join_asof(
-        placed.select("symbol", end="session", exit_row="entry_row"),
-        on="end",
-        by="symbol",
-        strategy="backward",
-        check_sortedness=False,
-    )
-    return reached.with_columns(passed=pl.col("last") >= pl.col("end"))
-
-
-def _by_bars(calls: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    """The same by the instrument's own bars; `end` is when any exchange would have had so many sessions."""
-    reached = pl.col("entry_row") + horizon
-    longest = DAYS_PER_SESSION * horizon + SILENT_DAYS
-    return calls.with_columns(
-        end=pl.col("session").dt.offset_by(f"{longest}d"),
-        silent=pl.col("last").dt.offset_by(f"{SILENT_DAYS}d"),
-        passed=reached <= pl.col("last_row"),
-        exit_row=pl.min_horizontal(reached, "last_row"),
-    )
-
-
-def _closed(ends: pl.DataFrame, newest: date | None) -> pl.DataFrame:
-    """Calls that are over, and how they `ended`."""
-    known = pl.lit(newest, pl.Date)
-    traded = pl.col("exit_row") > pl.col("entry_row")
-    gone = (known >= pl.col("end")) & (known >= pl.col("silent"))
-    ended = (
-        pl.when(pl.col("passed") & traded)
-        .then(pl.lit(HORIZON))
-        .when(pl.col("passed") | gone)
-        .then(pl.lit(STOPPED))
-        .otherwise(None)
-    )
-    judged = ends.select(*_CALL, "entry_row", "entry_close", "exit_row", ended=ended)
-    return judged.drop_nulls("ended")
 
 
 def _first_touches(judged: pl.DataFrame, bars: pl.DataFrame) -> pl.DataFrame:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from boursomatic_assets.core.market_data import PANEL_KEY
+from boursomatic_assets.core.sessions import on_sessions
 from boursomatic_assets.core.tranches import Legs, Market, life_of_book, require_closes, sided_calls
 
 if TYPE_CHECKING:
@@ -78,6 +80,28 @@ class TrancheBook:
         return np.maximum(self.gross - self.turnover * cost_bps * BASIS_POINT, -1.0)
 
 
+def closes_of_books(closes: pl.DataFrame, labels: pl.DataFrame, first: date) -> pl.DataFrame:
+    """Closes that books over judged rows are marked by, whether or not a symbol was a member at the time.
+
+    Parameters
+    ----------
+    closes : DataFrame
+        Panel with `close` and `exchange` of the symbols' whole life.
+    labels : DataFrame
+        `symbol` and `session` of the label panel.
+    first : date
+        First judged session.
+
+    Returns
+    -------
+    DataFrame
+        The closes of the labels' symbols from `first` to the labels' last session.
+    """
+    symbols = labels["symbol"].unique()
+    kept = pl.col("session").is_between(first, labels["session"].max()) & pl.col("symbol").is_in(symbols.implode())
+    return closes.filter(kept).select(*PANEL_KEY, "close", "exchange")
+
+
 def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are six things)
     calls: pl.DataFrame,
     closes: pl.DataFrame,
@@ -99,7 +123,7 @@ def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are s
         `symbol`, `session` of each call and optionally `side`, 1 to buy (as without the column) or -1 to sell
         short; the session is the one whose close made the call.
     closes : DataFrame
-        Panel with `close` that covers the calls and the sessions after them.
+        Panel with `close` that covers the calls and the sessions after them, and with `exchange` where it is known.
     horizon : int
         Sessions that a position is held, and number of tranches.
     cost_bps : float
@@ -127,14 +151,29 @@ def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are s
     A tranche's wealth is 1 + sum_i w_i (p_i / p_i,fill - 1), with w_i below zero for shorts. One whose shorts lose
     more than it has is closed at zero, without cost: there is nothing left to pay it.
     An instrument without a bar in a session keeps its last close; one that stops trading is sold at it.
-    Sessions are those of all instruments together. Where exchanges with different holidays meet, a position leaves
-    `horizon` sessions of that common calendar after its fill, a little before its own exchange has had as many, and
-    keeps its last close on its own exchange's holidays.
+    Sessions are those of all markets together, as `panel_sessions` finds them: a bar on another day neither makes
+    a session nor is traded on, and a call on such a day is not followed. Where exchanges with different holidays
+    meet, a position leaves `horizon` sessions of that common calendar after its fill, a little before its own
+    exchange has had as many, and keeps its last close on its own exchange's holidays.
     """
     sided = sided_calls(calls, legs)
+    require_closes(sided, closes)
+    return session_book(sided, on_sessions(closes), horizon, cost_bps, legs=legs, span=span)
+
+
+def session_book(  # noqa: PLR0913 (as `tranche_book`)
+    calls: pl.DataFrame,
+    closes: pl.DataFrame,
+    horizon: int,
+    cost_bps: float,
+    *,
+    legs: Legs = "long",
+    span: tuple[date, date] | None = None,
+) -> TrancheBook:
+    """Account for a book as `tranche_book` does, with closes that `on_sessions` has been through: once for many."""
+    sided = sided_calls(calls, legs).join(closes, on=PANEL_KEY, how="semi", maintain_order="left")
     if sided.is_empty() and span is None:
         return TrancheBook((), np.empty(0), np.empty(0), np.empty(0), cost_bps)
-    require_closes(sided, closes)
     # Any: what polars says of a column's ends is wider than a date.
     ends: tuple[Any, Any] = span or (sided["session"].min(), sided["session"].max())
     market = Market.around(sided, closes, life_of_book(closes, *ends, horizon), horizon, legs)

@@ -20,6 +20,8 @@ SET_NAMES = ("validation", "test")
 SET_TYPE = pl.Enum(SET_NAMES)
 SUM_TOLERANCE = 1e-9
 OUTCOMES = ("label", "forward_return", "label_end")
+# Whether a row was closed at its instrument's last price.
+EARLY = "ended_early"
 
 
 def predict_sets(sets: Mapping[str, pl.DataFrame], classifier: FittedModel, regressor: FittedModel) -> pl.DataFrame:
@@ -28,7 +30,7 @@ def predict_sets(sets: Mapping[str, pl.DataFrame], classifier: FittedModel, regr
     Parameters
     ----------
     sets : mapping of str to DataFrame
-        `validation` and `test` to the rows of the set.
+        `validation` and `test` to the rows to judge, as `judged_sets` gives them.
     classifier, regressor : FittedModel
 
     Returns
@@ -50,7 +52,8 @@ def predict_rows(panel: pl.DataFrame, classifier: FittedModel, regressor: Fitted
     Parameters
     ----------
     panel : DataFrame
-        Keys, features, `label`, `forward_return` and `label_end`; the last three are null while the horizon runs.
+        Keys, features, `label`, `forward_return` and `label_end`, null while the horizon runs, and for judged rows
+        `ended_early`, as `realised_rows` gives it.
     classifier, regressor : FittedModel
 
     Returns
@@ -58,7 +61,8 @@ def predict_rows(panel: pl.DataFrame, classifier: FittedModel, regressor: Fitted
     DataFrame
         Keys, `label`, `forward_return`, `label_end`, `probability_buy`, `probability_hold`, `probability_sell`,
         `predicted_label` (the most probable class, the first of equally probable ones), `predicted_return`
-        (fraction) and `vol_20d` (null where it is no feature of the models); by symbol and session.
+        (fraction), `vol_20d` (null where it is no feature of the models), and of judged rows `ended_early`; by
+        symbol and session.
 
     Notes
     -----
@@ -66,7 +70,8 @@ def predict_rows(panel: pl.DataFrame, classifier: FittedModel, regressor: Fitted
     """
     rows = panel.sort(PANEL_KEY)
     forecast = pl.Series("predicted_return", regressor.predict(rows))
-    return classify_rows(rows, classifier).with_columns(forecast).select(pl.exclude(VOLATILITY), VOLATILITY)
+    last = [name for name in (VOLATILITY, EARLY) if name == VOLATILITY or name in rows.columns]
+    return classify_rows(rows, classifier).with_columns(forecast).select(pl.exclude(last), *last)
 
 
 def classify_rows(panel: pl.DataFrame, classifier: FittedModel) -> pl.DataFrame:
@@ -81,6 +86,7 @@ def classify_rows(panel: pl.DataFrame, classifier: FittedModel) -> pl.DataFrame:
         *(pl.Series(name, probabilities[:, place]) for place, name in enumerate(PROBABILITIES)),
         pl.Series("predicted_label", called, dtype=LABEL_TYPE),
         volatility.cast(pl.Float64).alias(VOLATILITY),
+        *(name for name in rows.columns if name == EARLY),
     )
 
 

@@ -64,7 +64,7 @@ def judge_simulated(
     folds = plan_folds(labels, experiment)
     panel = join_folds({fold.number: run_fold(labels, fold, experiment, threads).panel for fold in folds})
     judged, _ = sequential_calls(panel, experiment)
-    books = judged_books(judged, labels, experiment.horizon, experiment.cost_bps)
+    books = judged_books(judged, bars, experiment.horizon, experiment.cost_bps)
     shown = judged.join(labels.select("symbol", "session", SIGNAL_FEATURE), on=["symbol", "session"])
     return {
         **evaluate_judged(judged, books, experiment, "walk-forward", Trials()),

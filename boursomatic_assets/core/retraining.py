@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from boursomatic_assets.core.metrics import measure
 from boursomatic_assets.core.models import FittedModel, feature_importance, fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_sets
-from boursomatic_assets.core.splits import Split, split_panel
+from boursomatic_assets.core.splits import Split, judged_sets, split_panel
 from boursomatic_assets.core.threshold import Threshold, threshold_of
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ class Retrained:
     importance: pl.DataFrame
 
 
-def retrain(labels: pl.DataFrame, experiment: Experiment, threads: int = 0) -> Retrained:
+def retrain(
+    labels: pl.DataFrame, experiment: Experiment, threads: int = 0, closes: pl.DataFrame | None = None
+) -> Retrained:
     """Split a label panel, train both models, predict, choose the threshold and measure.
 
     Parameters
@@ -57,6 +59,9 @@ def retrain(labels: pl.DataFrame, experiment: Experiment, threads: int = 0) -> R
     experiment : Experiment
     threads : int
         0 for all cores. Changes the time taken, never what is made.
+    closes : DataFrame, optional
+        As `closes_of_books` gives it, for the books. Without it they follow the closes of the labels, and each day
+        with a row is a session: so they did for versions that were recorded without closes.
 
     Returns
     -------
@@ -73,9 +78,13 @@ def retrain(labels: pl.DataFrame, experiment: Experiment, threads: int = 0) -> R
     split = split_panel(labels, experiment)
     classifier = fit_classifier(split.train, experiment, threads)
     regressor = fit_regressor(split.train, experiment, threads)
-    predictions = predict_sets({"validation": split.validation, "test": split.test}, classifier, regressor)
+    judged = judged_sets({"validation": split.validation, "test": split.test}, labels, experiment)
+    predictions = predict_sets(judged, classifier, regressor)
     threshold = threshold_of(predictions, experiment)
-    metrics = measure(predictions, threshold.tau, split.train, classifier, labels, experiment)
+    if closes is None:
+        # A symbol that is its own exchange has a session on each of its days.
+        closes = labels.select("symbol", "session", "close", exchange="symbol")
+    metrics = measure(predictions, threshold.tau, split.train, classifier, closes, experiment)
     return Retrained(
         split=split,
         classifier=classifier,

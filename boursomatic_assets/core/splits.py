@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from boursomatic_assets.core.features import is_warmed_up
-from boursomatic_assets.core.labels import labelled_rows
-from boursomatic_assets.core.market_data import require_panel
+from boursomatic_assets.core.labels import realised_rows, usable_rows
+from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
 from boursomatic_assets.errors import NotEnoughHistoryError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date
 
     from boursomatic_assets.core.experiment import Experiment
@@ -46,7 +47,8 @@ def split_panel(labels: pl.DataFrame, experiment: Experiment) -> Split:
     Parameters
     ----------
     labels : DataFrame
-        Label panel; rows without a label, or without the history their features need, are left out.
+        Label panel; rows without a label, on a day that is no session, or without the history their features need,
+        are left out.
     experiment : Experiment
 
     Returns
@@ -65,10 +67,9 @@ def split_panel(labels: pl.DataFrame, experiment: Experiment) -> Split:
     Purging follows López de Prado, Advances in Financial Machine Learning (2018), chapter 7.
     """
     require_panel(labels, ["label_end", "label"])
-    rows = labelled_rows(labels).filter(is_warmed_up(experiment.features))
+    rows = usable_rows(labels).filter(is_warmed_up(experiment.features))
     sessions = rows["session"].unique().sort()
-    validation_at = round(sessions.len() * experiment.train_fraction)
-    test_at = round(sessions.len() * (experiment.train_fraction + experiment.validation_fraction))
+    validation_at, test_at = _boundaries(sessions, experiment)
     if not 0 < validation_at < test_at < sessions.len():
         raise _too_short(sessions, experiment, "a set would have no session")
     train = _before(rows, sessions, 0, validation_at, experiment.embargo)
@@ -77,6 +78,46 @@ def split_panel(labels: pl.DataFrame, experiment: Experiment) -> Split:
     if not (train.height and validation.height):
         raise _too_short(sessions, experiment, "purging leaves a set empty")
     return Split(train, validation, test, rows.height - train.height - validation.height - test.height)
+
+
+def _boundaries(sessions: pl.Series, experiment: Experiment) -> tuple[int, int]:
+    """Places of the first session of the validation set and of the test set."""
+    until_test = experiment.train_fraction + experiment.validation_fraction
+    return round(sessions.len() * experiment.train_fraction), round(sessions.len() * until_test)
+
+
+def judged_sets(
+    sets: Mapping[str, pl.DataFrame], labels: pl.DataFrame, experiment: Experiment
+) -> dict[str, pl.DataFrame]:
+    """Add to the two sets that are judged what nobody could leave out: rows whose instrument ended too early.
+
+    Parameters
+    ----------
+    sets : mapping of str to DataFrame
+        `validation` and `test` as `split_panel` made them of the same labels.
+    labels : DataFrame
+        Label panel.
+    experiment : Experiment
+
+    Returns
+    -------
+    dict of str to DataFrame
+        As `realised_rows` gives them, sorted by symbol and session: the rows of each set, and the rows without a
+        label of its sessions whose horizon has passed all the same. They are purged by when it ended, as rows of
+        the set are by their `label_end`.
+    """
+    warm = is_warmed_up(experiment.features)
+    sessions = usable_rows(labels).filter(warm)["session"].unique().sort()
+    validation_at, test_at = _boundaries(sessions, experiment)
+    early = realised_rows(labels.filter(pl.col("label").is_null() & warm), experiment)
+    added = {
+        "validation": _before(early, sessions, validation_at, test_at, experiment.embargo),
+        "test": early.filter(pl.col("session") >= sessions[test_at]),
+    }
+    return {
+        name: pl.concat([realised_rows(rows, experiment), added[name]]).sort(PANEL_KEY)
+        for name, rows in sets.items()
+    }
 
 
 def _before(rows: pl.DataFrame, sessions: pl.Series, first: int, next_first: int, embargo: int) -> pl.DataFrame:

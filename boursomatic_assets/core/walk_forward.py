@@ -22,7 +22,7 @@ from boursomatic_assets.core.classification import (
     mean_of,
 )
 from boursomatic_assets.core.features import is_warmed_up
-from boursomatic_assets.core.labels import labelled_rows
+from boursomatic_assets.core.labels import realised_rows, usable_rows
 from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
 from boursomatic_assets.core.models import fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_rows
@@ -110,12 +110,13 @@ class FoldResult:
 
 
 def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]:
-    """Cut the labelled sessions into a history and consecutive spans to predict, as equal as whole sessions allow.
+    """Cut the sessions to judge into a history and consecutive spans to predict, as equal as whole sessions allow.
 
     Parameters
     ----------
     labels : DataFrame
-        Label panel; rows without a label, or without the history their features need, do not count.
+        Label panel; rows whose horizon has not passed, on a day that is no session, or without the history their
+        features need, do not count.
     experiment : Experiment
         Its `walk_forward`: number of folds, window, and share of the sessions that is history.
 
@@ -129,7 +130,7 @@ def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]
     NotEnoughHistoryError
         If there is no history, or fewer sessions after it than folds.
     """
-    sessions = _usable_rows(labels, experiment)["session"].unique().sort()
+    sessions = _judged_rows(labels, experiment)["session"].unique().sort()
     plan, history = experiment.walk_forward, round(sessions.len() * experiment.walk_forward.history_fraction)
     predicted = sessions.len() - history
     if not history or predicted < plan.folds:
@@ -154,7 +155,8 @@ def fold_sets(labels: pl.DataFrame, fold: Fold, experiment: Experiment) -> tuple
     -------
     tuple of DataFrame
         A row is trained on only if its `label_end` is before the fold's first session, and before the `embargo`
-        sessions in front of it.
+        sessions in front of it. What is predicted are all rows whose horizon has passed, as `realised_rows` gives
+        them: whether an instrument lives to its end nobody knew.
 
     Raises
     ------
@@ -168,7 +170,7 @@ def fold_sets(labels: pl.DataFrame, fold: Fold, experiment: Experiment) -> tuple
     rows = _usable_rows(labels, experiment)
     session = pl.col("session")
     earlier = rows.filter((session >= fold.train_first) & (session < fold.test_first))
-    test = rows.filter(session.is_between(fold.test_first, fold.test_last))
+    test = _judged_rows(labels.filter(session.is_between(fold.test_first, fold.test_last)), experiment)
     train = earlier.filter(pl.col("label_end") < _known_by(earlier, fold, experiment.embargo))
     if train.is_empty() or test.is_empty():
         why = f"fold {fold.number} ({fold.test_first}..{fold.test_last}) has {train.height} rows to train on"
@@ -183,7 +185,12 @@ def _known_by(earlier: pl.DataFrame, fold: Fold, embargo: int) -> date:
 
 def _usable_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
     require_panel(labels, ["label_end", "label", *experiment.features])
-    return labelled_rows(labels).filter(is_warmed_up(experiment.features))
+    return usable_rows(labels).filter(is_warmed_up(experiment.features))
+
+
+def _judged_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
+    require_panel(labels, ["label_end", "label", *experiment.features])
+    return realised_rows(labels.filter(is_warmed_up(experiment.features)), experiment)
 
 
 def _too_short(sessions: pl.Series, experiment: Experiment, why: str) -> NotEnoughHistoryError:
@@ -198,7 +205,13 @@ def _too_short(sessions: pl.Series, experiment: Experiment, why: str) -> NotEnou
     return NotEnoughHistoryError(message)
 
 
-def run_fold(labels: pl.DataFrame, fold: Fold, experiment: Experiment, threads: int = 0) -> FoldResult:
+def run_fold(
+    labels: pl.DataFrame,
+    fold: Fold,
+    experiment: Experiment,
+    threads: int = 0,
+    closes: pl.DataFrame | None = None,
+) -> FoldResult:
     """Train both models and the volatility baseline for one fold, and predict its sessions.
 
     Parameters
@@ -209,6 +222,9 @@ def run_fold(labels: pl.DataFrame, fold: Fold, experiment: Experiment, threads: 
     experiment : Experiment
     threads : int
         0 for all cores. Changes the time taken, never the result.
+    closes : DataFrame, optional
+        Panel with `close` of the symbols' whole life, for momentum; by default that of the labels, which leaves out
+        sessions at which a symbol was no member.
 
     Raises
     ------
@@ -221,12 +237,13 @@ def run_fold(labels: pl.DataFrame, fold: Fold, experiment: Experiment, threads: 
     # So few rows are learned faster by one thread than by several that wait for each other.
     volatility = fit_volatility_classifier(train, experiment, 1, _every(train, experiment))
     models = fit_classifier(train, experiment, threads), fit_regressor(train, experiment, threads)
-    closes = labels.select(*PANEL_KEY, "close").filter(pl.col("session") <= fold.test_last)
+    known = labels if closes is None else closes
+    past = known.select(*PANEL_KEY, "close").filter(pl.col("session") <= fold.test_last)
     panel = (
         predict_rows(test, *models)
         .with_columns(fold=pl.lit(fold.number, FOLD_TYPE))
         .select(*PANEL_KEY, "fold", pl.exclude(*PANEL_KEY, "fold"))
-        .join(baseline_columns(test, train, volatility, closes), on=PANEL_KEY, how="left", maintain_order="left")
+        .join(baseline_columns(test, train, volatility, past), on=PANEL_KEY, how="left", maintain_order="left")
     )
     return FoldResult(panel, _facts(fold.number, train, panel))
 

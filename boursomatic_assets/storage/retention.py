@@ -14,6 +14,7 @@ from boursomatic_assets.storage.artifacts import discard, folder_bytes, sweep
 from boursomatic_assets.storage.model_events import PRUNED, ModelEvent, events_of, never_active, write_event
 from boursomatic_assets.storage.model_table import all_versions, take_turn
 from boursomatic_assets.storage.snapshots import FOLDER as SNAPSHOTS
+from boursomatic_assets.storage.snapshots import NAMED
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.database import Database
@@ -101,15 +102,16 @@ def _unnamed_snapshots(root: UPath, going: list[ModelRow]) -> list[UPath]:
     manifests = [
         folder / MANIFEST for folder in staying if not folder.name.startswith(".") and folder.name not in gone
     ]
-    named = {_snapshot_of(manifest) for manifest in manifests if manifest.exists()}
+    named = {name for manifest in manifests if manifest.exists() for name in _snapshots_of(manifest)}
     files = sorted((root / SNAPSHOTS).iterdir(), key=str)
     return [path for path in files if path.suffix == ".parquet" and path.stem not in named]
 
 
-def _snapshot_of(manifest: UPath) -> str | None:
+def _snapshots_of(manifest: UPath) -> list[str]:
     try:
-        found: str | None = json.loads(manifest.read_bytes()).get("snapshot", {}).get("fingerprint")
-    except (ValueError, AttributeError) as error:
+        stored = json.loads(manifest.read_bytes())
+        found = [stored[name]["fingerprint"] for name in NAMED if name in stored]
+    except (ValueError, TypeError, KeyError) as error:
         message = (
             f"{manifest} cannot be read ({error}), so that nobody knows which training panel it names. Nothing was "
             "removed. Restore it from a backup, or remove its folder"

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from upath import UPath
 
 FOLDER = "snapshots"
+# Where a manifest names them: the label panel, and the closes that its books are marked by.
+PANEL, CLOSES = NAMED = ("snapshot", "snapshot_of_closes")
 # Fixed, so that equal panels give equal files however they lie in memory.
 _ROWS_A_GROUP = 262_144
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A stored label panel, as the manifest of a bundle names it.
+    """A stored panel, of labels or of closes, as the manifest of a bundle names it.
 
     Attributes
     ----------
@@ -55,7 +57,7 @@ class Snapshot:
         MissingArtifactError
             If it names none.
         """
-        recorded = manifest.get("snapshot")
+        recorded = manifest.get(PANEL)
         if recorded is None:
             message = (
                 f"version {manifest.get('version')} was recorded without a snapshot of its training panel, so it "
@@ -63,6 +65,12 @@ class Snapshot:
             )
             raise MissingArtifactError(message)
         return cls(**recorded)
+
+    @classmethod
+    def of_closes(cls, manifest: Mapping[str, Any]) -> Snapshot | None:
+        """The snapshot of the closes behind the figures; None for a version recorded before there were any."""
+        recorded = manifest.get(CLOSES)
+        return None if recorded is None else cls(**recorded)
 
     def to_json(self) -> dict[str, Any]:
         """As the manifest holds it."""

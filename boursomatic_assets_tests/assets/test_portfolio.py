@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from boursomatic_assets.assets import portfolio as portfolio_asset
 from boursomatic_assets.assets.portfolio import books_add_up, portfolios
 from boursomatic_assets.core.books import detail_table, judged_books, portfolio_table
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.labels import LABEL_TYPE
 from boursomatic_assets.core.market_data import PRICE_COLUMNS
-from boursomatic_assets.core.portfolio import positions, trades
+from boursomatic_assets.core.portfolio import closes_of_books, positions, trades
 from boursomatic_assets.storage.instruments_table import write_instruments
 from boursomatic_assets.storage.market_tables import write_bars
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
@@ -70,14 +71,21 @@ def given_labels() -> pl.DataFrame:
     return CLOSES
 
 
+def closes_without_database(_platform: object, judged: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    placed = CLOSES.with_columns(exchange=pl.lit("unknown"))
+    return closes_of_books(placed, labels, judged["session"].min())  # type: ignore[arg-type]
+
+
 def materialize(selection: Sequence[str] | None = None, benchmark: str | None = None) -> dg.ExecuteInProcessResult:
     upstream = [given_predictions, given_threshold, given_baselines, given_labels]
     given = ["predictions", "threshold", "baselines", "labels"]
-    return dg.materialize_to_memory(
-        [*upstream, portfolios, books_add_up],
-        resources={"experiment": ExperimentResource(benchmark=benchmark), "platform": PlatformResource()},
-        selection=None if selection is None else [*given, *selection],
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(portfolio_asset, "_closes", closes_without_database)
+        return dg.materialize_to_memory(
+            [*upstream, portfolios, books_add_up],
+            resources={"experiment": ExperimentResource(benchmark=benchmark), "platform": PlatformResource()},
+            selection=None if selection is None else [*given, *selection],
+        )
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ from boursomatic_assets.core.books import (
     portfolio_table,
 )
 from boursomatic_assets.core.labels import LABEL_TYPE
-from boursomatic_assets.core.portfolio import TrancheBook, positions, trades, tranche_book
+from boursomatic_assets.core.portfolio import TrancheBook, closes_of_books, positions, trades, tranche_book
 from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars, weekdays
 
 if TYPE_CHECKING:
@@ -161,6 +162,85 @@ def test_an_index_is_bought_at_the_first_close_and_held() -> None:
     assert book.exposure.tolist() == [0, 1, 1]
     assert book.turnover.tolist() == [0, 0, 0]
     assert book.sessions == tuple(D[1:4])
+
+
+def test_the_index_earns_its_first_return_in_the_session_in_which_the_other_books_do() -> None:
+    # called at 0, filled at the closes of 1: every book earns from 2 on. That the index doubles from 0 to 1 is for
+    # nobody; from 1 to 2 it doubles again: +100 %. So do A and B, in one of two tranches: +50 %
+    closes = flat_bars({"A": [10, 10, 20, 20, 20, 20], "B": [5, 5, 10, 10, 10, 10]})
+    judged = judged_panel(*((name, number, "BUY", 0.5, 0.5) for name in "AB" for number in range(3)))
+    books = judged_books(judged, closes, 2, 0.0, benchmark=index_of([10, 20, 40, 40, 40, 40]))
+    first = {name: np.flatnonzero(book.returns)[0] for name, book in books.items() if book.returns.any()}
+    assert first == {
+        "buy": 1, "long_short": 1, "equal_weight": 1, "equal_weight_matched": 1, "volatility": 1, "momentum": 1,
+        "benchmark": 1,
+    }  # fmt: skip
+    assert books["equal_weight"].sessions[1] == books["benchmark"].sessions[1] == D[2]
+    assert books["equal_weight"].returns[:2].tolist() == [0.0, 0.5]
+    assert books["benchmark"].returns[:2].tolist() == [0.0, 1.0]
+    assert books["benchmark"].exposure[:2].tolist() == [0.0, 1.0]
+
+
+def test_a_bar_on_a_saturday_of_one_of_forty_makes_no_session() -> None:
+    # D[4] is a Friday, D[5] the Monday after it; S07 alone trades on the Saturday, at ten times its price
+    saturday = D[4] + timedelta(days=1)
+    closes = flat_bars({f"S{number:02d}": [10.0] * 10 for number in range(40)}).select("symbol", "session", "close")
+    stray = pl.DataFrame({"symbol": ["S07"], "session": [saturday], "close": [100.0]})
+    with_stray = pl.concat([closes, stray]).sort("symbol", "session")
+    columns = {"call": pl.lit("BUY", LABEL_TYPE), "volatility_probability_buy": 0.5, "momentum_12_1": 0.0}
+    judged = with_stray.filter(pl.col("session") < D[7]).with_columns(**columns)
+    for name, book in judged_books(judged, with_stray, 2, 10.0).items():
+        # called up to D[6], filled up to D[7], the last out at D[9]
+        assert book.sessions == tuple(D[1:10]), name
+        assert (book.gross == 0).all()
+    on_time = judged.filter(pl.col("session") != saturday)
+    expected = judged_books(on_time, closes, 2, 10.0)
+    for name, book in judged_books(judged, with_stray, 2, 10.0).items():
+        np.testing.assert_array_equal(book.returns, expected[name].returns)
+        assert trades(book).equals(trades(expected[name]))
+
+
+def test_a_holiday_of_one_exchange_is_a_session_of_the_books() -> None:
+    # New York is closed on 2018-01-15: only the one symbol in Paris trades, and rises by half
+    days = [day for day in weekdays(15) if day != D[0]]
+    holiday = date(2018, 1, 15)
+    assert days[9] == holiday
+    paths = {"US": [10.0] * 14, "FR": [10.0] * 9 + [15.0] * 5}
+    rows = [
+        (symbol, day, price, "XNYS" if symbol == "US" else "XPAR")
+        for symbol, path in paths.items()
+        for day, price in zip(days, path, strict=True)
+        if (symbol, day) != ("US", holiday)
+    ]
+    schema = {"symbol": pl.String, "session": pl.Date, "close": pl.Float64, "exchange": pl.String}
+    closes = pl.DataFrame(rows, schema=schema, orient="row").sort("symbol", "session")
+    columns = {"call": pl.lit("HOLD", LABEL_TYPE), "volatility_probability_buy": 0.5, "momentum_12_1": 0.0}
+    judged = closes.filter(pl.col("session") == days[7]).with_columns(**columns)
+    book = judged_books(judged, closes, 1, 0.0)["equal_weight"]
+    # called at 7, filled at 8, out at 9, the holiday: half of the book is in FR
+    assert book.sessions == (days[8], holiday)
+    np.testing.assert_allclose(book.returns, [0, 0.25], rtol=0, atol=1e-15)
+
+
+def test_a_position_entered_as_a_member_is_held_to_its_horizon() -> None:
+    # A is a member, and judged, up to 1 only, and goes on trading: it doubles at 3, its last session in the book
+    closes = flat_bars({"A": [10, 10, 10, 20, 20, 20], "B": [5] * 6, "Z": [7] * 6}).with_columns(
+        exchange=pl.lit("unknown")
+    )
+    judged = judged_panel(("A", 0, "BUY", 0.5, 0.5), ("A", 1, "BUY", 0.5, 0.5), ("B", 2, "BUY", 0.5, 0.5))
+    labels = closes.filter((pl.col("symbol") == "B") | ((pl.col("symbol") == "A") & (pl.col("session") <= D[1])))
+    kept = closes_of_books(closes, labels, D[0])
+    assert kept.columns == ["symbol", "session", "close", "exchange"]
+    # A after it left as well; Z belongs to nothing
+    assert kept["symbol"].unique().sort().to_list() == ["A", "B"]
+    assert kept.filter(symbol="A").height == 6
+    book = judged_books(judged, kept, 2, 0.0)["buy"]
+    # called at 0, in at 1, out at 3: +100 % of one of two tranches at 3, as the tranche called at 1, in at 2
+    np.testing.assert_allclose(book.returns, [0, 0, 1.0, 0, 0], rtol=0, atol=1e-15)
+    assert book.early_exits == 0
+    # by closes of members alone both were sold at 10, before the rise
+    false = judged_books(judged, labels, 2, 0.0)["buy"]
+    assert (false.early_exits, false.returns.any()) == (2, False)
 
 
 def test_an_index_keeps_its_last_close_over_sessions_of_others() -> None:

@@ -74,6 +74,7 @@ def test_an_evaluation_has_the_parts_that_are_read_from_it() -> None:
         "sessions": "int",
         "rows": "int",
         "symbols": "int",
+        "closed_at_last_price": ["rows", "symbols"],
         "horizon": "int",
         "independent_periods": "float",
         "figures": [

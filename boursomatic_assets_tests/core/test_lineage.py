@@ -17,7 +17,7 @@ from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA
 from boursomatic_assets.core.models import fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_sets
 from boursomatic_assets.core.recommendations import RECOMMENDATION_SCHEMA
-from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.core.splits import judged_sets, split_panel
 from boursomatic_assets.core.walk_forward import plan_folds, run_fold
 
 SESSIONS = 200
@@ -49,7 +49,8 @@ def computed() -> dict[str, pl.DataFrame]:
     labels = label_panel(features, bars, EXPERIMENT)
     split = split_panel(labels, EXPERIMENT)
     models = fit_classifier(split.train, EXPERIMENT), fit_regressor(split.train, EXPERIMENT)
-    predictions = predict_sets({"validation": split.validation, "test": split.test}, *models)
+    judged = judged_sets({"validation": split.validation, "test": split.test}, labels, EXPERIMENT)
+    predictions = predict_sets(judged, *models)
     panels = {"price_bars": bars, "features": features, "labels": labels, **split.sets()}
     volatility = fit_volatility_classifier(split.train, EXPERIMENT)
     baselines = baseline_columns(split.test, split.train, volatility, labels)
@@ -147,6 +148,8 @@ def test_labels_take_features_from_features_and_outcomes_from_the_bars() -> None
         "forward_return": [("price_bars", "close")],
         "label_end": [("price_bars", "session")],
         "label": [("price_bars", "close")],
+        "realised_return": [("price_bars", "close")],
+        "realised_on": [("price_bars", "session")],
     }
 
 
@@ -165,9 +168,14 @@ def test_models_learn_from_the_training_set_their_features_and_their_target() ->
 
 def test_predictions_carry_keys_and_outcomes_of_both_unseen_sets_along() -> None:
     dependencies = column_dependencies("predictions", ["rsi_14"])
-    assert dependencies["symbol"] == [("validation_set", "symbol"), ("test_set", "symbol")]
-    assert dependencies["set"] == [("validation_set", "session"), ("test_set", "session")]
-    assert dependencies["label_end"] == [("validation_set", "label_end"), ("test_set", "label_end")]
+    # of the labels are the rows whose instrument ended too early to be in a set
+    assert dependencies["symbol"] == [("validation_set", "symbol"), ("test_set", "symbol"), ("labels", "symbol")]
+    assert dependencies["set"] == [("validation_set", "session"), ("test_set", "session"), ("labels", "session")]
+    for name, realised in {"label": "return", "forward_return": "return", "label_end": "on"}.items():
+        assert dependencies[name] == [
+            ("validation_set", name), ("test_set", name), ("labels", f"realised_{realised}"),
+        ]  # fmt: skip
+    assert dependencies["ended_early"][-1] == ("labels", "label")
     probabilities = [("classifier", f"probability_{name}") for name in ("buy", "hold", "sell")]
     assert dependencies["predicted_label"] == probabilities
     assert dependencies["probability_sell"] == probabilities[2:]
@@ -175,21 +183,22 @@ def test_predictions_carry_keys_and_outcomes_of_both_unseen_sets_along() -> None
     # volatility goes along where it is a feature
     assert "vol_20d" not in dependencies
     assert column_dependencies("predictions", ["vol_20d"])["vol_20d"] == [
-        ("validation_set", "vol_20d"), ("test_set", "vol_20d"),
+        ("validation_set", "vol_20d"), ("test_set", "vol_20d"), ("labels", "vol_20d"),
     ]  # fmt: skip
 
 
 def test_baselines_come_from_volatility_past_closes_and_the_outcomes_trained_on() -> None:
     dependencies = column_dependencies("baselines")
-    assert dependencies["set"] == [("validation_set", "session"), ("test_set", "session")]
-    # learned from volatility and label; said of the volatility of both unseen sets
+    assert dependencies["set"] == [("validation_set", "session"), ("test_set", "session"), ("labels", "session")]
+    # learned from volatility and label; said of the volatility of every judged row
     by_volatility = [
         ("train_set", "vol_20d"), ("train_set", "label"), ("validation_set", "vol_20d"), ("test_set", "vol_20d"),
+        ("labels", "vol_20d"),
     ]  # fmt: skip
     for name in ("buy", "hold", "sell"):
         assert dependencies[f"volatility_probability_{name}"] == by_volatility
         assert dependencies[f"prior_probability_{name}"] == [("train_set", "label")]
-    assert dependencies["momentum_12_1"] == [("labels", "close")]
+    assert dependencies["momentum_12_1"] == [("price_bars", "close")]
     assert dependencies["prior_return"] == [("train_set", "forward_return")]
 
 
@@ -197,7 +206,7 @@ def test_without_volatility_among_the_features_its_classifier_says_nothing() -> 
     for asset in ("baselines", "walk_forward"):
         dependencies = column_dependencies(asset, ["rsi_14"])
         assert [name for name in dependencies if name.startswith("vol")] == []
-        assert dependencies["momentum_12_1"] == [("labels", "close")]
+        assert dependencies["momentum_12_1"] == [("price_bars", "close")]
 
 
 def test_a_fold_trains_and_predicts_on_rows_of_the_labels() -> None:

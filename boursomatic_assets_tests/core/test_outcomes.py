@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 
 from boursomatic_assets.core.corporate_actions import apply_adjustments
 from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.horizons import newest_sessions
 from boursomatic_assets.core.inference import overlap_test
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.market_data import PANEL_KEY
@@ -19,7 +20,6 @@ from boursomatic_assets.core.outcomes import (
     BuyRecord,
     buy_record,
     judge_outcomes,
-    newest_sessions,
     shared_horizons,
     summarise_outcomes,
     surprises,

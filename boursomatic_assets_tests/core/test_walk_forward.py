@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from boursomatic_assets.core.experiment import BoosterParameters, Experiment, WalkForward
 from boursomatic_assets.core.features import compute_features
-from boursomatic_assets.core.labels import LABEL_TYPE, label_panel
+from boursomatic_assets.core.labels import LABEL_TYPE, label_panel, realised_rows
 from boursomatic_assets.core.walk_forward import (
     Fold,
     FoldFacts,
@@ -199,7 +199,11 @@ def test_every_label_trained_on_ended_before_the_fold_and_every_later_session_is
         assert between.len() >= experiment.embargo
         assert (test["session"].min(), test["session"].max()) == (fold.test_first, fold.test_last)
     predicted = pl.concat([test for _, test in sets])
-    expected = usable.filter(pl.col("session") >= folds[0].test_first)
+    # with those whose instrument ended within the horizon: no feature is missing, and the horizon has passed
+    judged = realised_rows(labels.drop_nulls("ret_5d"), experiment)
+    expected = judged.filter(pl.col("session") >= folds[0].test_first)
+    known = expected.filter(~pl.col("ended_early")).select("symbol", "session")
+    assert known.equals(usable.filter(pl.col("session") >= folds[0].test_first).select("symbol", "session"))
     assert_frame_equal(predicted.sort("symbol", "session"), expected)
     lengths = [test["session"].n_unique() for _, test in sets]
     assert max(lengths) - min(lengths) <= 1
