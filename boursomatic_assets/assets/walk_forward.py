@@ -7,7 +7,16 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import baselines, evaluation, models, predictions, threshold
+from boursomatic_assets.core import (
+    baselines,
+    detection,
+    evaluation,
+    models,
+    predictions,
+    survivors,
+    threshold,
+    verdict,
+)
 from boursomatic_assets.core import walk_forward as core
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import judged_books
@@ -27,7 +36,7 @@ from boursomatic_assets.core.walk_forward import (
     sequential_calls,
 )
 from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.evaluation import figures_table
+from boursomatic_assets.display.evaluation import figures_table, reach_metadata
 from boursomatic_assets.display.fold_pictures import fold_figures_picture, folds_picture
 from boursomatic_assets.display.metadata import (
     bullets,
@@ -40,6 +49,7 @@ from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.folds import StoredFolds, fold_key, fold_number, save_fold
 from boursomatic_assets.storage.instance import FOLD_PARTITIONS
 from boursomatic_assets.storage.market_tables import read_usable_bars
+from boursomatic_assets.storage.panel_survivors import panel_survivors
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.trials_table import count_trials
@@ -109,7 +119,7 @@ def _fold_metadata(result: FoldResult, settings: Experiment) -> dict[str, Any]:
     group_name="walk_forward",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(core, threshold, evaluation),
+    code_version=code_version(core, threshold, evaluation, detection, survivors, verdict),
     io_manager_key="figures",
     deps=["price_bars"],
 )
@@ -145,7 +155,8 @@ def _judge(called: pl.DataFrame, labels: pl.DataFrame, settings: Experiment, dat
     if settings.benchmark:
         benchmark = read_usable_bars(database, ["close"], Part(symbols=[settings.benchmark]))
     books = judged_books(called, labels, settings.horizon, settings.cost_bps, benchmark)
-    return evaluate_judged(called, books, settings, "walk-forward", trials)
+    found = panel_survivors(database, labels)
+    return evaluate_judged(called, books, settings, "walk-forward", trials, found)
 
 
 def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +166,7 @@ def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
         "verdict": value["verdict"]["sentence"],
         "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
         "figures_with_intervals": dg.MetadataValue.md(figures_table(value)),
+        **reach_metadata(value),
         "folds_in_time": dg.MetadataValue.md(embedded(folds_picture(folds), "Folds: trained on and predicted")),
         "figures_per_fold": dg.MetadataValue.md(embedded(fold_figures_picture(folds), "Rank IC and lift per fold")),
         "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),

@@ -1,4 +1,4 @@
-"""What a sample could have shown: the smallest rank IC that it can tell from none, and the years a small one needs."""
+"""What a sample could have shown: the smallest rank IC that it can tell from none, and what a small one needs."""
 
 from __future__ import annotations
 

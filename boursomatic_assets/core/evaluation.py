@@ -60,7 +60,8 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules
     -------
     dict
         Strict JSON: `figures` (each with value, interval, p-value, value without skill and baseline),
-        `could_have_been_seen` by the name of each rank IC, `survivors`, `comparisons`, `superior_predictive_ability`, `curves`, `trials` and `verdict`, beside what was measured.
+        `could_have_been_seen` by the name of each rank IC, `survivors`, `comparisons`,
+        `superior_predictive_ability`, `curves`, `trials` and `verdict`, beside what was measured.
         What is not defined is None, and says why.
     """
     # Sums of the same numbers in another order differ in their last digits.

@@ -23,11 +23,14 @@ class Compared:
         As printed.
     order : int
         1 where the first is larger as printed, -1 where it is smaller, 0 where both read the same.
+    digits : int
+        Decimals, or significant digits, that were printed.
     """
 
     first: str
     second: str
     order: int
+    digits: int
 
     @property
     def words(self) -> str:
@@ -71,7 +74,7 @@ def compared(
     if not (math.isfinite(value) and math.isfinite(other)):
         return None
     first, second = (printed(side, digits, kind, percent=percent) for side in (value, other))
-    return Compared(first, second, _sign(_number(first), _number(second)))
+    return Compared(first, second, _sign(_number(first), _number(second)), digits)
 
 
 def told_apart(

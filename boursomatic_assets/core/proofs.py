@@ -68,9 +68,7 @@ def judge_simulated(
     books = judged_books(judged, labels, experiment.horizon, experiment.cost_bps)
     shown = judged.join(labels.select("symbol", "session", SIGNAL_FEATURE), on=["symbol", "session"])
     return {
-        **evaluate_judged(
-            judged, books, experiment, "walk-forward", Trials(), find_survivors(panel_spans(bars))
-        ),
+        **evaluate_judged(judged, books, experiment, "walk-forward", Trials(), find_survivors(panel_spans(bars))),
         "planted_rank_ic": float(rank_ic(shown, SIGNAL_FEATURE)["rank_ic"].to_numpy().mean()),
     }
 

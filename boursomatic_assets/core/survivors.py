@@ -208,8 +208,7 @@ def _marked(spans: pl.DataFrame) -> pl.DataFrame:
 def _oldest_last(place: str | None, newest: date) -> date:
     """Oldest last bar of a symbol that has not ended: `SESSIONS_TO_END` sessions before the newest bar."""
     if calendar_of(place) is None or newest - timedelta(days=_DAYS_TO_END) < FIRST_SESSION:
-        before: date = np.busday_offset(newest, -SESSIONS_TO_END, roll="backward").item()
-        return before
+        return np.busday_offset(newest, -SESSIONS_TO_END, roll="backward").astype(date)  # type: ignore[no-any-return]
     sessions = sessions_between(str(place), newest - timedelta(days=_DAYS_TO_END), newest)
     return sessions[-1 - SESSIONS_TO_END]  # type: ignore[no-any-return]
 

@@ -81,8 +81,8 @@ def conclude(figures: Sequence[Figure], periods: float, trials: Trials, survivor
     if not found:
         return Verdict(skill=False, sentence=f"No evidence of skill: {shown}.", remarks=remarks)
     qualified = survivors.qualification
-    lead = f"Evidence of skill, {qualified}; found are" if qualified else "Evidence of skill"
-    return Verdict(skill=True, sentence=f"{lead}: {shown}.", remarks=remarks)
+    lead = f"Evidence of skill, {qualified}; " if qualified else "Evidence of skill: "
+    return Verdict(skill=True, sentence=f"{lead}{shown}.", remarks=remarks)
 
 
 def _significant(tested: Sequence[Figure]) -> list[Figure]:
@@ -99,9 +99,7 @@ def _shown(figure: Figure) -> str:
     return f"{figure.title} {figure.value:.3g} ({interval}{beside})"
 
 
-def _remarks(
-    named: Mapping[str, Figure], periods: float, trials: Trials, survivors: Survivors
-) -> tuple[str, ...]:
+def _remarks(named: Mapping[str, Figure], periods: float, trials: Trials, survivors: Survivors) -> tuple[str, ...]:
     remarks = [_overlap(periods), survivors.sentence, *_warning(named), *_lift(named), *_equal_weight(named)]
     if trials.count > 1:
         remarks.append(
