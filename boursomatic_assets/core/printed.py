@@ -9,7 +9,7 @@ from typing import Literal
 
 # 0.54 beside 0.54 is neither above nor below; no more digits than this are spent to tell two figures apart.
 MOST_DIGITS = 12
-PERCENT = " %"
+PERCENT, NOT_AVAILABLE = " %", "not available"
 _WORDS = {1: "is above", 0: "equals", -1: "is below"}
 
 
@@ -39,7 +39,12 @@ class Compared:
 
 
 def printed(value: float, digits: int, kind: Literal["f", "g"] = "f", *, percent: bool = False) -> str:
-    """Write a figure with a number of decimals (`f`) or of significant digits (`g`); zero has no sign."""
+    """Write a figure with a number of decimals (`f`) or of significant digits (`g`).
+
+    Zero has no sign, and NaN is "not available".
+    """
+    if math.isnan(value):
+        return NOT_AVAILABLE
     text = f"{100 * value if percent else value:.{digits}{kind}}"
     unsigned = text.removeprefix("-")
     is_zero = math.isfinite(value) and Decimal(unsigned) == 0
@@ -49,7 +54,7 @@ def printed(value: float, digits: int, kind: Literal["f", "g"] = "f", *, percent
 def signed(value: float, digits: int) -> str:
     """Write a difference with its sign, a plus too; what rounds to zero has none."""
     text = printed(value, digits)
-    return f"+{text}" if _number(text) > 0 else text
+    return f"+{text}" if value > 0 and _number(text) > 0 else text
 
 
 def compared(

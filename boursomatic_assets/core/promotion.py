@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.comparison import Comparison, compare
 from boursomatic_assets.core.contenders import Contender, Unscored, common_rows, score
-from boursomatic_assets.core.printed import Compared, compared, printed, signed, told_apart
+from boursomatic_assets.core.printed import compared, printed, signed, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -171,7 +171,7 @@ def weigh(found: Comparison, champion: str, margin: float) -> tuple[bool, str]:
     where = f"on the same {found.sessions} sessions, {found.first_session} to {found.last_session}"
     if faults:
         return False, f"Not promoted, {champion} stays: {where}, {'; '.join(faults)}."
-    digits = _beside(loss.upper_bound, margin, _LOSS_DIGITS).digits
+    digits = _digits(loss.upper_bound, margin)
     shown = (
         f"log loss {signed(loss.value, digits)} nats, with 95 % certainty at most "
         f"{signed(loss.upper_bound, digits)}; {margin:g} more is allowed"
@@ -192,14 +192,14 @@ def _higher_loss(loss: Difference, margin: float) -> str:
     doubt = "" if loss.low > 0 else "; that it is higher at all is not certain"
     if not math.isfinite(loss.upper_bound):
         return f"its log loss may be higher by more than can be told{doubt}, and {margin:g} is allowed"
-    found = _beside(loss.upper_bound, margin, _LOSS_DIGITS)
-    likely = f"most likely {signed(loss.value, found.digits)}"
-    return f"its log loss may be {found.first} nats higher (95 %; {likely}{doubt}), and {margin:g} is allowed"
+    digits = _digits(loss.upper_bound, margin)
+    may = f"its log loss may be {printed(loss.upper_bound, digits)} nats higher"
+    return f"{may} (95 %; most likely {signed(loss.value, digits)}{doubt}), and {margin:g} is allowed"
 
 
 def _by_how_much(part: Difference) -> str:
     """Of a difference whose whole interval is below zero: printed so that it reads so."""
-    digits = _beside(part.high, 0.0, _SHARE_DIGITS).digits
+    digits = _digits(part.high, 0.0, _SHARE_DIGITS)
     least, most = printed(-part.high, digits), printed(-part.low, digits)
     middle = compared(part.value, 0.0, digits)
     if middle is None or middle.order >= 0:
@@ -207,10 +207,9 @@ def _by_how_much(part: Difference) -> str:
     return f"by {printed(-part.value, digits)} ({least} to {most}, 95 %)"
 
 
-def _beside(value: float, bound: float, digits: int) -> Compared:
-    """Print a finite figure beside a bound with as many decimals as the bound has and as show their order."""
+def _digits(value: float, bound: float, fewest: int = _LOSS_DIGITS) -> int:
+    """Decimals that show on which side of a bound a figure lies, and no fewer than the bound has itself."""
     exponent = Decimal(f"{bound:g}").as_tuple().exponent
-    assert isinstance(exponent, int)  # noqa: S101 (a bound is finite)
-    found = told_apart(value, bound, max(digits, -exponent))
-    assert found is not None  # noqa: S101 (both are finite)
-    return found
+    least = max(fewest, -exponent) if isinstance(exponent, int) else fewest
+    found = told_apart(value, bound, least)
+    return found.digits if found else least
