@@ -158,6 +158,7 @@ def reach_table(figures: Sequence[Row], reach: Row) -> str:
             + cell(number(found.get("years_for_wanted"), decimals=1))
         )
         for name, found in reach.items()
+        if found
     ]
     if not rows:
         return ""
