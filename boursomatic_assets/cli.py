@@ -139,13 +139,15 @@ def materialize(  # noqa: PLR0913 (each is an option)
     materialized = run_assets(_selected(select, to), configuration, folds, verbose=verbose)
     from boursomatic_assets.display.promotion import outcome_lines
     from boursomatic_assets.display.recommendation_tables import made_line
-    from boursomatic_assets.display.terminal import assets_table, bars_summary, metrics_table
+    from boursomatic_assets.display.terminal import assets_table, bars_summary, conclusion_lines, metrics_table
 
     console.print(assets_table(materialized))
     for line in bars_summary(materialized["price_bars"]) if "price_bars" in materialized else ():
         console.print(line, soft_wrap=True)
     if "metrics" in materialized:
         console.print(metrics_table(materialized["metrics"]))
+    for line in conclusion_lines(materialized):
+        console.print(line, soft_wrap=True)
     if "model_version" in materialized:
         for line in outcome_lines(materialized["model_version"], program()):
             console.print(line, soft_wrap=True)

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import book_figures, inference, ranking, scores, verdict
+from boursomatic_assets.core import book_figures, detection, inference, ranking, scores, survivors, verdict
 from boursomatic_assets.core import evaluation as core
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import books_of
@@ -15,8 +15,9 @@ from boursomatic_assets.core.figures import values_of
 from boursomatic_assets.core.model_version import sha256, strict_json
 from boursomatic_assets.core.plausibility import impossible_figures
 from boursomatic_assets.core.verdict import too_good
-from boursomatic_assets.display.evaluation import figures_table
+from boursomatic_assets.display.evaluation import figures_table, reach_metadata
 from boursomatic_assets.display.metadata import bullets, numeric_metadata
+from boursomatic_assets.storage.panel_survivors import panel_survivors
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.trials_table import count_trials
 
@@ -25,14 +26,17 @@ from boursomatic_assets.storage.trials_table import count_trials
     group_name="evaluation",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(core, scores, book_figures, inference, ranking, verdict),
+    code_version=code_version(core, scores, book_figures, detection, inference, ranking, survivors, verdict),
     io_manager_key="figures",
+    ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session"]})},
+    deps=["price_bars"],
 )
 def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     predictions: pl.DataFrame,
     threshold: dict[str, Any],
     baselines: pl.DataFrame,
     portfolio: pl.DataFrame,
+    labels: pl.DataFrame,
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.Output[dict[str, Any]]:
@@ -42,13 +46,13 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     baseline would give. Labels of neighbouring sessions overlap, and the tests allow for it. The record of skill
     over more sessions is `walk_forward_summary`.
     """
-    settings = experiment.value()
+    settings, database = experiment.value(), platform.database()
     judged = judged_rows(predictions, baselines, threshold["tau"])
-    tried = count_trials(platform.database(), judged["session"].min(), judged["session"].max())  # type: ignore[arg-type]
+    tried = count_trials(database, judged["session"].min(), judged["session"].max())  # type: ignore[arg-type]
     trials = Trials(max(tried.count, 1), tried.sharpe_variance)
     books = books_of(portfolio, settings.cost_bps)
     value = {
-        **evaluate_judged(judged, books, settings, "test set", trials),
+        **evaluate_judged(judged, books, settings, "test set", trials, panel_survivors(database, labels)),
         "threshold": {name: threshold[name] for name in ("tau", "reason")},
     }
     return dg.Output(
@@ -62,6 +66,7 @@ def evaluation_metadata(value: dict[str, Any]) -> dict[str, Any]:
         "verdict": value["verdict"]["sentence"],
         "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
         "figures": dg.MetadataValue.md(figures_table(value)),
+        **reach_metadata(value),
         **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
         "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
         "independent_periods": float(value["independent_periods"]),

@@ -7,7 +7,16 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import baselines, evaluation, models, predictions, threshold
+from boursomatic_assets.core import (
+    baselines,
+    detection,
+    evaluation,
+    models,
+    predictions,
+    survivors,
+    threshold,
+    verdict,
+)
 from boursomatic_assets.core import walk_forward as core
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import judged_books
@@ -29,7 +38,7 @@ from boursomatic_assets.core.walk_forward import (
     sequential_calls,
 )
 from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.evaluation import figures_table
+from boursomatic_assets.display.evaluation import figures_table, reach_metadata
 from boursomatic_assets.display.fold_pictures import fold_figures_picture, folds_picture
 from boursomatic_assets.display.metadata import (
     bullets,
@@ -42,6 +51,7 @@ from boursomatic_assets.storage.database import Database
 from boursomatic_assets.storage.folds import StoredFolds, fold_key, fold_number, save_fold
 from boursomatic_assets.storage.instance import FOLD_PARTITIONS
 from boursomatic_assets.storage.market_tables import read_usable_bars
+from boursomatic_assets.storage.panel_survivors import panel_survivors
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.trials_table import count_trials
@@ -114,7 +124,7 @@ def _fold_metadata(result: FoldResult, settings: Experiment) -> dict[str, Any]:
     group_name="walk_forward",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(core, threshold, evaluation),
+    code_version=code_version(core, threshold, evaluation, detection, survivors, verdict),
     io_manager_key="figures",
     ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]})},
 )
@@ -135,7 +145,7 @@ def walk_forward_summary(
     last = thresholds[max(thresholds)]
     closes = closes_of_books(price_bars, labels, called["session"].min())  # type: ignore[arg-type]
     value = {
-        **_judge(called, closes, settings, database),
+        **_judge(called, closes, settings, database, panel_survivors(database, labels)),
         "threshold": {"tau": last.tau, "reason": last.reason},
         "folds": fold_table(called, walk_forward.facts, thresholds),
     }
@@ -144,7 +154,9 @@ def walk_forward_summary(
     )
 
 
-def _judge(called: pl.DataFrame, closes: pl.DataFrame, settings: Experiment, database: Database) -> dict[str, Any]:
+def _judge(
+    called: pl.DataFrame, closes: pl.DataFrame, settings: Experiment, database: Database, survivors: Survivors
+) -> dict[str, Any]:
     span: Any = (called["session"].min(), called["session"].max())
     tried = count_trials(database, *span)
     trials = Trials(max(tried.count, 1), tried.sharpe_variance)
@@ -152,7 +164,7 @@ def _judge(called: pl.DataFrame, closes: pl.DataFrame, settings: Experiment, dat
     if settings.benchmark:
         benchmark = read_usable_bars(database, ["close"], Part(symbols=[settings.benchmark]))
     books = judged_books(called, closes, settings.horizon, settings.cost_bps, benchmark)
-    return evaluate_judged(called, books, settings, "walk-forward", trials)
+    return evaluate_judged(called, books, settings, "walk-forward", trials, survivors)
 
 
 def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +174,7 @@ def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
         "verdict": value["verdict"]["sentence"],
         "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
         "figures_with_intervals": dg.MetadataValue.md(figures_table(value)),
+        **reach_metadata(value),
         "folds_in_time": dg.MetadataValue.md(embedded(folds_picture(folds), "Folds: trained on and predicted")),
         "figures_per_fold": dg.MetadataValue.md(embedded(fold_figures_picture(folds), "Rank IC and lift per fold")),
         "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),

@@ -30,6 +30,7 @@ from boursomatic_assets.core.portfolio import positions, trades, tranche_book
 from boursomatic_assets.core.predictions import SET_TYPE, predict_sets
 from boursomatic_assets.core.sessions import on_sessions
 from boursomatic_assets.core.splits import judged_sets, split_panel
+from boursomatic_assets.core.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.threshold import threshold_of
 from boursomatic_assets.core.walk_forward import fold_sets, plan_folds, run_fold
 from boursomatic_assets.providers.registry import provider_for
@@ -141,7 +142,7 @@ def _measure_evaluation(  # noqa: PLR0913, PLR0917 (what an evaluation is made o
     judged = judged_rows(predictions, baselines, threshold_of(predictions, experiment).tau)
     with watch.stage(EVALUATION, judged.height):
         books = judged_books(judged, closes, experiment.horizon, experiment.cost_bps)
-        evaluate_judged(judged, books, experiment, "test set", Trials())
+        evaluate_judged(judged, books, experiment, "test set", Trials(), find_survivors(panel_spans(closes)))
     everything = on_sessions(closes).select("symbol", "session")
     with watch.stage(BOOKS, everything.height):
         book = tranche_book(everything, closes, experiment.horizon, experiment.cost_bps)

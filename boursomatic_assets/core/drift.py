@@ -32,6 +32,7 @@ from boursomatic_assets.core.drift_windows import (
     summed_up,
 )
 from boursomatic_assets.core.labels import CLASS_NAMES, LABEL_TYPE
+from boursomatic_assets.core.printed import told_apart
 from boursomatic_assets.errors import NotEnoughHistoryError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ _WORDS = {
     "kolmogorov_smirnov": "its distribution moved",
     "jensen_shannon": "its distribution changed",
     "spread": "instruments spread wider or closer than before",
-    "asymmetry": "it leans the other way",
+    "asymmetry": "its asymmetry changed",
     "rank_correlation": "it goes together with {partner} in another way",
     "class_mix": "the mix of predicted classes changed",
     "mean_probability_buy": "the mean probability of BUY changed",
@@ -252,10 +253,7 @@ def cause_of(drift: pl.DataFrame) -> str:
         return "There is no alarm level: the training panel had too few windows to know what is usual."
     first = drift.row(0, named=True)
     if not drift["alarmed"].any():
-        return (
-            f"No alarm: the most unusual is {first['statistic']} of {first['feature']}, {first['value']:.3g} where "
-            f"{_level(first)} is an alarm."
-        )
+        return f"No alarm: the most unusual is {first['statistic']} of {first['feature']}, {_below_level(first)}."
     alarmed = drift.filter("alarmed")
     others = alarmed.filter(pl.col("feature") != first["feature"])["feature"].unique().sort().to_list()
     words = _WORDS[first["statistic"]].format(partner=first["partner"])
@@ -265,14 +263,24 @@ def cause_of(drift: pl.DataFrame) -> str:
         if first["feature"] == PREDICTIONS
         else f"{first['feature']} is not what it was"
     )
-    return (
-        f"{subject} in the sessions before: {words} "
-        f"({first['statistic']} {first['value']:.3g}, alarm from {_level(first)}){beside}."
-    )
+    return f"{subject} in the sessions before: {words} ({first['statistic']} {_above_level(first)}){beside}."
 
 
-def _level(row: Mapping[str, Any]) -> str:
-    return "nothing it has reached" if row["level"] is None else f"{row['level']:.3g}"
+def _below_level(row: Mapping[str, Any]) -> str:
+    """A value without an alarm beside the level that is one, told apart as printed."""
+    if row["level"] is None:
+        return f"{row['value']:.3g} where nothing it has reached is an alarm"
+    found = told_apart(row["value"], row["level"], 3, "g")
+    if found is None or found.order >= 0:
+        return f"{row['value']:.3g}, at its alarm level of {row['level']:.3g} and not beyond it"
+    return f"{found.first} where {found.second} is an alarm"
+
+
+def _above_level(row: Mapping[str, Any]) -> str:
+    """A value with an alarm beside the level that it has reached."""
+    if row["level"] is None:
+        return f"{row['value']:.3g}, more than any past window reached"
+    return f"{row['value']:.3g}, alarm from {row['level']:.3g}"
 
 
 def _enough(rows: pl.DataFrame) -> pl.DataFrame:

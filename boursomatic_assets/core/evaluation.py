@@ -13,6 +13,7 @@ from boursomatic_assets.core.book_figures import (
     loss_comparisons,
 )
 from boursomatic_assets.core.classification import confusion_counts, precision_by_decile, reliability_curve
+from boursomatic_assets.core.detection import detections
 from boursomatic_assets.core.labels import CLASS_NAMES, closed_early
 from boursomatic_assets.core.market_data import PANEL_KEY
 from boursomatic_assets.core.predictions import set_of
@@ -28,14 +29,16 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.experiment import Experiment
     from boursomatic_assets.core.portfolio import TrancheBook
+    from boursomatic_assets.core.survivors import Survivors
 
 
-def evaluate_judged(
+def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules, and what it may be taken for)
     judged: pl.DataFrame,
     books: Mapping[str, TrancheBook],
     experiment: Experiment,
     scope: str,
     trials: Trials,
+    survivors: Survivors,
 ) -> dict[str, Any]:
     """Measure judged rows and the books that follow them.
 
@@ -50,12 +53,15 @@ def evaluate_judged(
         Which rows these are: `test set` or `walk-forward`.
     trials : Trials
         Distinct experiments tried on these sessions, for the deflated Sharpe ratio.
+    survivors : Survivors
+        Of the panel that the rows come from.
 
     Returns
     -------
     dict
         Strict JSON: `figures` (each with value, interval, p-value, value without skill and baseline),
-        `comparisons`, `superior_predictive_ability`, `curves`, `trials` and `verdict`, beside what was measured.
+        `could_have_been_seen` by the name of each rank IC, `survivors`, `comparisons`,
+        `superior_predictive_ability`, `curves`, `trials` and `verdict`, beside what was measured.
         `closed_at_last_price` counts judged rows whose instrument ended within the horizon, and names the symbols.
         What is not defined is None, and says why.
     """
@@ -63,7 +69,7 @@ def evaluate_judged(
     judged = judged.sort(PANEL_KEY)
     figures = [*scores(judged, experiment), *book_figures(books, trials, experiment)]
     sessions = judged["session"].n_unique()
-    verdict = conclude(figures, sessions / experiment.horizon, trials)
+    verdict = conclude(figures, sessions / experiment.horizon, trials, survivors)
     return {
         "scope": scope,
         "first_session": str(judged["session"].min()),
@@ -75,6 +81,10 @@ def evaluate_judged(
         "horizon": experiment.horizon,
         "independent_periods": sessions / experiment.horizon,
         "figures": [figure.to_json() for figure in figures],
+        "could_have_been_seen": {
+            name: found.to_json() for name, found in detections(judged, experiment.horizon).items()
+        },
+        "survivors": survivors.to_json(),
         "comparisons": [
             *book_comparisons(books, experiment.horizon),
             *loss_comparisons(session_sums(judged), experiment.horizon),

@@ -145,10 +145,19 @@ def _below_the_threshold(tau: float | None) -> Remark:
 
 
 def _above_the_limit(facts: Facts) -> Remark:
-    size, bound = percent_size(facts.features["vol_20d"] or 0.0), percent(facts.max_volatility)
-    # Rounded, the two may look alike.
-    slight = float(size.replace(",", "")) <= float(bound.replace(",", ""))
-    return Remark("slight volatility" if slight else "volatility", {"size": size, "bound": bound})
+    volatility = facts.features["vol_20d"]
+    if volatility is None or not math.isfinite(volatility):
+        return Remark("no volatility")
+    size, bound = percent_size(volatility), percent(facts.max_volatility)
+    # Rounded, the two may look alike, or the other way round: then as many decimals are told as the limit has.
+    order = _order(size, bound)
+    size = percent(volatility) if order < 0 else size
+    return Remark("slight volatility" if order <= 0 else "volatility", {"size": size, "bound": bound})
+
+
+def _order(size: str, bound: str) -> int:
+    first, second = (float(text.replace(",", "")) for text in (size, bound))
+    return (first > second) - (first < second)
 
 
 def _how_sure(facts: Facts) -> Remark:
@@ -157,7 +166,8 @@ def _how_sure(facts: Facts) -> Remark:
     ranked = sorted(chances, key=lambda name: (-chances[name], name != facts.label, name))
     best, second = (chances[name] for name in ranked[:2])
     sure = best >= SURE_PROBABILITY and best >= second + SURE_MARGIN
-    other_ahead = ranked[0] != facts.label
+    # Two chances that are told alike have none ahead.
+    other_ahead = chance(best) != chance(chances[facts.label])
     lead = "clear" if sure else "unsure, other ahead" if other_ahead else "unsure"
     verdict = Remark(lead, {"best": Remark(ranked[0])})
     if other_ahead and facts.held_back is None:

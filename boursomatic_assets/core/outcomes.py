@@ -13,6 +13,7 @@ from boursomatic_assets.core.horizons import CALL, STOPPED, newest_sessions, spa
 from boursomatic_assets.core.inference import CONFIDENCE, MeanTest, ratio_test
 from boursomatic_assets.core.labels import CLASS_NAMES, label_of
 from boursomatic_assets.core.market_data import require_panel
+from boursomatic_assets.core.printed import compared, printed, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -214,17 +215,21 @@ class BuyRecord:
         calls = f"BUY calls of version {self.version}"
         if self.expected is None or self.realised is None:
             return f"{calls}: none has reached the end of its horizon."
-        shares = f"{_percent(self.realised)} where {_percent(self.expected)} were expected"
+        short = told_apart(self.realised, self.bound or 0.0, 1, percent=True) if self.falls_short else None
+        digits = short.digits if short else 1
+        beside = compared(self.realised, self.expected, digits, percent=True)
+        assert beside is not None  # noqa: S101 (both are shares)
+        shares = f"{beside.first} where {beside.second} were expected"
         count = f"{self.calls:,} calls on {self.sessions:,} sessions"
         if self.bound is None:
             return f"{calls} came true in {shares} ({count}): too few sessions to tell that from chance."
-        how = "less often than expected" if self.falls_short else "as often as expected"
-        least = f"chance explains {_percent(max(self.bound, 0.0))} or more"
-        return f"{calls} came true {how}: {shares}, and {least} ({count})."
+        how = _HOW_OFTEN[beside.order]
+        within = ", within chance" if beside.order < 0 and not self.falls_short else ""
+        least = f"chance explains {printed(max(self.bound, 0.0), digits, percent=True)} or more"
+        return f"{calls} came true {how}{within}: {shares}, and {least} ({count})."
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+_HOW_OFTEN = {1: "more often than expected", 0: "as often as expected", -1: "less often than expected"}
 
 
 def buy_record(outcomes: pl.DataFrame, version: str) -> BuyRecord:

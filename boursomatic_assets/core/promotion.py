@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.comparison import Comparison, compare
 from boursomatic_assets.core.contenders import Contender, Unscored, common_rows, score
+from boursomatic_assets.core.printed import compared, printed, signed, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import polars as pl
 
+    from boursomatic_assets.core.comparison import Difference
     from boursomatic_assets.core.experiment import Experiment
 
 # Two models whose labels mean something else cannot be scored on the same ones.
 FORETOLD = ("horizon", "buy_threshold", "sell_threshold")
 # Fewer horizons of sessions say nothing that a bootstrap of horizons could measure.
 FEWEST_HORIZONS = 2
+# Decimals of a log loss in nats, and of a lift or a rank IC.
+_LOSS_DIGITS, _SHARE_DIGITS = 4, 3
 
 
 @dataclass(frozen=True)
@@ -165,23 +171,45 @@ def weigh(found: Comparison, champion: str, margin: float) -> tuple[bool, str]:
     where = f"on the same {found.sessions} sessions, {found.first_session} to {found.last_session}"
     if faults:
         return False, f"Not promoted, {champion} stays: {where}, {'; '.join(faults)}."
+    digits = _digits(loss.upper_bound, margin)
     shown = (
-        f"log loss {loss.value:+.4f} nats, with 95 % certainty at most {loss.upper_bound:+.4f}; {margin:g} more is "
-        "allowed"
+        f"log loss {signed(loss.value, digits)} nats, with 95 % certainty at most "
+        f"{signed(loss.upper_bound, digits)}; {margin:g} more is allowed"
     )
-    return True, f"Promoted in place of {champion}: not worse {where} ({shown})."
+    return True, f"Promoted in place of {champion}: not worse {where} by more than is allowed ({shown})."
 
 
 def _faults(found: Comparison, margin: float) -> Sequence[str]:
-    loss, faults = found.log_loss, []
-    if not loss.upper_bound <= margin:
-        # Most refusals are of this kind: whoever reads it should know that a closer look may be worth it.
-        doubt = "" if loss.low > 0 else "; that it is higher at all is not certain"
-        faults.append(
-            f"its log loss may be {loss.upper_bound:.4f} nats higher (95 %; most likely {loss.value:+.4f}{doubt}), "
-            f"and {margin:g} is allowed"
-        )
+    faults = [] if found.log_loss.upper_bound <= margin else [_higher_loss(found.log_loss, margin)]
     for name, part in (("BUY lift at equal volatility", found.matched_lift), ("rank IC", found.rank_ic)):
         if part.high < 0:
-            faults.append(f"its {name} is lower by {-part.value:.3f} ({-part.high:.3f} to {-part.low:.3f}, 95 %)")
+            faults.append(f"its {name} is lower {_by_how_much(part)}")
     return faults
+
+
+def _higher_loss(loss: Difference, margin: float) -> str:
+    # Most refusals are of this kind: whoever reads it should know that a closer look may be worth it.
+    doubt = "" if loss.low > 0 else "; that it is higher at all is not certain"
+    if not math.isfinite(loss.upper_bound):
+        return f"its log loss may be higher by more than can be told{doubt}, and {margin:g} is allowed"
+    digits = _digits(loss.upper_bound, margin)
+    may = f"its log loss may be {printed(loss.upper_bound, digits)} nats higher"
+    return f"{may} (95 %; most likely {signed(loss.value, digits)}{doubt}), and {margin:g} is allowed"
+
+
+def _by_how_much(part: Difference) -> str:
+    """Of a difference whose whole interval is below zero: printed so that it reads so."""
+    digits = _digits(part.high, 0.0, _SHARE_DIGITS)
+    least, most = printed(-part.high, digits), printed(-part.low, digits)
+    middle = compared(part.value, 0.0, digits)
+    if middle is None or middle.order >= 0:
+        return f"with its whole 95 % interval (by {least} to {most})"
+    return f"by {printed(-part.value, digits)} ({least} to {most}, 95 %)"
+
+
+def _digits(value: float, bound: float, fewest: int = _LOSS_DIGITS) -> int:
+    """Decimals that show on which side of a bound a figure lies, and no fewer than the bound has itself."""
+    exponent = Decimal(f"{bound:g}").as_tuple().exponent
+    least = max(fewest, -exponent) if isinstance(exponent, int) else fewest
+    found = told_apart(value, bound, least)
+    return found.digits if found else least

@@ -19,6 +19,7 @@ from boursomatic_assets.core.features import compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.ranking import rank_ic
 from boursomatic_assets.core.simulation import Market, simulate_bars
+from boursomatic_assets.core.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.walk_forward import join_folds, plan_folds, run_fold, sequential_calls
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def judge_simulated(
     books = judged_books(judged, bars, experiment.horizon, experiment.cost_bps)
     shown = judged.join(labels.select("symbol", "session", SIGNAL_FEATURE), on=["symbol", "session"])
     return {
-        **evaluate_judged(judged, books, experiment, "walk-forward", Trials()),
+        **evaluate_judged(judged, books, experiment, "walk-forward", Trials(), find_survivors(panel_spans(bars))),
         "planted_rank_ic": float(rank_ic(shown, SIGNAL_FEATURE)["rank_ic"].to_numpy().mean()),
     }
 

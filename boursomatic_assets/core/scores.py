@@ -248,7 +248,7 @@ def _raw_lift(sessions: pl.DataFrame, horizon: int) -> Figure:
     return Figure(
         "lift_buy", "BUY lift, raw", "classification", value,
         *_around(value, overlap_test(influence, horizon, horizon - 1)), no_skill=1.0,
-        baseline_is="volatile stocks cross both thresholds more often: above 1 without skill",
+        baseline_is="volatile stocks cross both thresholds more often: it can be above 1 without skill",
     )  # fmt: skip
 
 

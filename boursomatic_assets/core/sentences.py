@@ -239,6 +239,10 @@ CATALOGUE = {
         "the price moves by about {size} % a day, just above this profile's limit of {bound} %",
         "le cours varie d'environ {size} % par séance, juste au-dessus de la limite de {bound} % de ce profil",
     ),
+    "no volatility": (
+        "it is not known how widely the price moves, for which this profile has a limit",
+        "on ignore de combien le cours varie, ce que ce profil limite",
+    ),
     # How sure the model is.
     "chances": (
         "the model puts the chance of {first}, of {second} and of {third}: {verdict}.",

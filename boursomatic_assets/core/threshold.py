@@ -13,6 +13,7 @@ from boursomatic_assets.core.classification import PROBABILITIES, volatility_dec
 from boursomatic_assets.core.inference import bootstrap_weights
 from boursomatic_assets.core.labels import LABEL_TYPE
 from boursomatic_assets.core.predictions import set_of
+from boursomatic_assets.core.printed import printed, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,10 +129,12 @@ def choose_threshold(validation: pl.DataFrame, horizon: int, draws: int, seed: i
         )
         return Threshold(None, reason, candidates)
     chosen = found.row(0, named=True)
+    beside = told_apart(chosen["lower_bound"], chosen["matched_base_rate"], 3)
+    assert beside is not None  # noqa: S101 (one is larger than the other)
     reason = (
         f"the smallest of {candidates.height} values with calls on {min_sessions} sessions or more whose precision "
-        f"on the validation set, {chosen['precision']:.3f}, has its lower 95 % bound, {chosen['lower_bound']:.3f}, "
-        f"above the base rate of rows as volatile, {chosen['matched_base_rate']:.3f}"
+        f"on the validation set, {printed(chosen['precision'], beside.digits)}, has its lower 95 % bound, "
+        f"{beside.first}, above the base rate of rows as volatile, {beside.second}"
     )
     return Threshold(chosen["tau"], reason, candidates)
 

@@ -6,11 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boursomatic_assets.core.printed import compared, printed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from boursomatic_assets.core.book_figures import Trials
     from boursomatic_assets.core.figures import Figure
+    from boursomatic_assets.core.survivors import Survivors
 
 # One-sided, as the usual 5 % is two-sided.
 LEVEL = 0.025
@@ -45,7 +48,7 @@ class Verdict:
     remarks: tuple[str, ...]
 
 
-def conclude(figures: Sequence[Figure], periods: float, trials: Trials) -> Verdict:
+def conclude(figures: Sequence[Figure], periods: float, trials: Trials, survivors: Survivors) -> Verdict:
     """Say whether figures are evidence of skill.
 
     Parameters
@@ -54,6 +57,8 @@ def conclude(figures: Sequence[Figure], periods: float, trials: Trials) -> Verdi
     periods : float
         Sessions over the horizon: how many observations do not overlap.
     trials : Trials
+    survivors : Survivors
+        Of the panel that the figures come from: skill among survivors is qualified in the same sentence.
 
     Returns
     -------
@@ -67,13 +72,17 @@ def conclude(figures: Sequence[Figure], periods: float, trials: Trials) -> Verdi
     """
     named = {figure.name: figure for figure in figures}
     tested = {name: named[name] for name in PRIMARY if named[name].p_value == named[name].p_value}
+    remarks = _remarks(named, periods, trials, survivors)
     if not tested:
         sentence = "No evidence of skill: there are too few sessions or names to test for it."
-        return Verdict(skill=False, sentence=sentence, remarks=_remarks(named, periods, trials))
+        return Verdict(skill=False, sentence=sentence, remarks=remarks)
     found = _significant(list(tested.values()))
     shown = "; ".join(_shown(figure) for figure in found or tested.values())
-    lead = "Evidence of skill" if found else "No evidence of skill"
-    return Verdict(bool(found), f"{lead}: {shown}.", _remarks(named, periods, trials))
+    if not found:
+        return Verdict(skill=False, sentence=f"No evidence of skill: {shown}.", remarks=remarks)
+    qualified = survivors.qualification
+    lead = f"Evidence of skill, {qualified}; " if qualified else "Evidence of skill: "
+    return Verdict(skill=True, sentence=f"{lead}{shown}.", remarks=remarks)
 
 
 def _significant(tested: Sequence[Figure]) -> list[Figure]:
@@ -90,31 +99,50 @@ def _shown(figure: Figure) -> str:
     return f"{figure.title} {figure.value:.3g} ({interval}{beside})"
 
 
-def _remarks(named: Mapping[str, Figure], periods: float, trials: Trials) -> tuple[str, ...]:
-    few = f"Sessions overlap: they hold about {periods:.0f} independent horizons"
-    remarks = [
-        few + (", too few to tell a small skill from none." if periods < FEW_PERIODS else "."),
-        *_warning(named),
-    ]
-    raw, matched = named["lift_buy"], named["matched_lift_buy"]
-    if raw.value > 1 and matched.value == matched.value:
-        remarks.append(
-            f"The raw BUY lift of {raw.value:.2f} is {matched.value:.2f} at equal volatility: volatile stocks "
-            "cross both thresholds more often, and calling them needs no skill."
-        )
-    book = named["buy_sharpe_ratio"]
-    if book.value == book.value and book.baseline == book.baseline:
-        beside = "above" if book.value > book.baseline else "below"
-        remarks.append(
-            f"The BUY book's Sharpe of {book.value:.2f} is {beside} the {book.baseline:.2f} of holding everything "
-            "in equal weights: a rising market is no skill."
-        )
+def _remarks(named: Mapping[str, Figure], periods: float, trials: Trials, survivors: Survivors) -> tuple[str, ...]:
+    remarks = [_overlap(periods), survivors.sentence, *_warning(named), *_lift(named), *_equal_weight(named)]
     if trials.count > 1:
         remarks.append(
             f"{trials.count} distinct experiments were tried on these sessions; the deflated Sharpe ratio counts "
             "them."
         )
     return tuple(remarks)
+
+
+def _overlap(periods: float) -> str:
+    shown = printed(periods, 0)
+    few = ", too few to tell a small skill from none" if float(shown) < FEW_PERIODS else ""
+    return f"Sessions overlap: they hold about {shown} independent horizons{few}."
+
+
+def _lift(named: Mapping[str, Figure]) -> list[str]:
+    """What is left of a raw BUY lift above 1 at equal volatility."""
+    raw, matched = named["lift_buy"].value, named["matched_lift_buy"].value
+    beside, over_none = compared(matched, raw, 2), compared(raw, 1.0, 2)
+    if beside is None or over_none is None or over_none.order <= 0:
+        return []
+    why = (
+        "volatile stocks cross both thresholds more often, and calling them needs no skill"
+        if beside.order < 0
+        else "the volatility of the stocks called explains none of it"
+    )
+    return [f"The raw BUY lift of {beside.second} is {beside.first} at equal volatility: {why}."]
+
+
+def _equal_weight(named: Mapping[str, Figure]) -> list[str]:
+    """The BUY book's Sharpe ratio beside that of holding everything, and what the market explains of it."""
+    book = named["buy_sharpe_ratio"]
+    found = compared(book.value, book.baseline, 2)
+    if found is None:
+        return []
+    held = f"The BUY book's Sharpe of {found.first} {found.words} the {found.second} of holding everything"
+    total = named["buy_total_return"].baseline if "buy_total_return" in named else math.nan
+    gained = compared(total, 0.0, 1, percent=True)
+    earned = compared(book.value, 0.0, 2)
+    if found.order <= 0 and gained and gained.order > 0 and earned and earned.order > 0:
+        gain = f"which gained {gained.first} over these sessions"
+        return [f"{held} in equal weights, {gain}: a rising market is no skill."]
+    return [f"{held} in equal weights."]
 
 
 def _warning(named: Mapping[str, Figure]) -> list[str]:

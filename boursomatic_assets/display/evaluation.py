@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.display.metadata import markdown_table
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+REACH, SURVIVORS = "could_have_been_seen", "survivors"
 
 
 def figures_table(evaluation: Mapping[str, Any]) -> str:
@@ -33,3 +40,23 @@ def _interval(figure: Mapping[str, Any]) -> str:
 
 def _p_value(p_value: float | None) -> str:
     return "" if p_value is None else f"{p_value:.3f}"
+
+
+def reach_metadata(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sample could have shown, and of which survivors it is: sentences, numbers that plot, and tables."""
+    reach, survivors = evaluation[REACH], evaluation[SURVIVORS]
+    plotted = {
+        f"{name}_{part}": float(found[part])
+        for name, found in reach.items()
+        for part in ("smallest", "years_for_wanted")
+        if found[part] is not None
+    }
+    return {
+        SURVIVORS: survivors["sentence"],
+        "survivors_by_year": dg.MetadataValue.md(
+            markdown_table(pl.DataFrame(survivors["by_year"], infer_schema_length=None))
+        ),
+        "symbols_ended": survivors["ended"],
+        REACH: " ".join(found["sentence"] for found in reach.values()),
+        **plotted,
+    }

@@ -67,6 +67,8 @@ def chapter(judgement: Judgement) -> tuple[str, list[Chart]]:
         [
             _about(judgement),
             tables.figures_table(judgement.get("figures") or ()),
+            tables.reach_table(judgement.get("figures") or (), judgement.get("could_have_been_seen") or {}),
+            _survivors(judgement.get("survivors") or {}),
             element("h3", "The books"),
             figure(charts["books"], "No book was held."),
             element("h3", "Ranking"),
@@ -89,6 +91,17 @@ def chapter(judgement: Judgement) -> tuple[str, list[Chart]]:
         ]
     )
     return section(name, title, inside), [chart for chart in charts.values() if chart]
+
+
+def _survivors(survivors: Judgement) -> str:
+    """How many of those that stopped trading the panel holds."""
+    if not survivors:
+        return ""
+    return (
+        element("h3", "Survivors")
+        + paragraph(str(survivors.get("sentence") or ""))
+        + tables.survivors_table(survivors)
+    )
 
 
 def _charts(name: str, judgement: Judgement, curves: Judgement) -> dict[str, Chart | None]:

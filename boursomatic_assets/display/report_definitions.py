@@ -43,6 +43,12 @@ Threshold τ
 Rank IC, ICIR
     Spearman correlation, within a session, of predicted and realised forward returns; its mean over sessions,
     and the mean over its standard deviation. The test allows for H overlapping sessions.
+Smallest rank IC that could have been seen
+    Two standard errors of the mean rank IC: a smaller one has no t of 2 on so many sessions. The error of a mean
+    falls as 1 / √T, so a rank IC of 0.01 needs T (2 error / 0.01)² years, where T years were judged.
+Survivors
+    Symbols that trade to the panel's end. Those that stopped trading before may have done worse; a panel without
+    them cannot show it. Members of a year are counted on its last weekday up to 30 June.
 Tranche book
     Each session 1/H of the capital enters the calls at the next close and leaves H sessions later; daily
     returns are marked to market, net of cost (Jegadeesh and Titman, 1993).

@@ -42,6 +42,11 @@ _FIGURE_COLUMNS = (
     ("Baseline", "number"), ("Baseline is", "text"), ("p-value", "number"),
 )  # fmt: skip
 
+_REACH_COLUMNS = (
+    ("Figure", "text"), ("Value", "number"), ("Smallest shown", "number"), ("Years judged", "number"),
+    ("Years for 0.01", "number"),
+)  # fmt: skip
+
 
 def figures_table(figures: Sequence[Row]) -> str:
     """Every figure with its interval, the value of no skill, its baseline and p-value; grouped, details folded."""
@@ -126,7 +131,9 @@ def comparisons_table(comparisons: Sequence[Row]) -> str:
             + cell(number(found.get("statistic"), decimals=2))
             + cell(p_value(found.get("p_value")))
         )
-    caption = "Model less baseline (Diebold and Mariano): above 0 the model is better. The test allows for overlap."
+    caption = (
+        "Model against baseline (Diebold and Mariano): above 0 the model is better. The test allows for overlap."
+    )
     notes = dict.fromkeys(sentence(str(found["note"])) for found in comparisons if found.get("note"))
     return table(caption, columns, [rows]) + "".join(paragraph(note, "faint") for note in notes)
 
@@ -135,6 +142,59 @@ def _fine(*values: float | None) -> int:
     """Decimals for daily returns, which four decimals would show as 0."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
     return 6 if 0 < largest < 0.01 else 4  # noqa: PLR2004
+
+
+def reach_table(figures: Sequence[Row], reach: Row) -> str:
+    """Beside each rank IC the smallest that the sample could have shown, and the years that a small one needs."""
+    values = {str(figure.get("name")): figure.get("value") for figure in figures}
+    rows = [
+        heading(str(found.get("title") or name), "row")
+        + cell(number(values.get(name), decimals=4))
+        + (
+            cell(str(found["why_undefined"]), "text why", colspan=len(_REACH_COLUMNS) - 2)
+            if found.get("why_undefined")
+            else cell(number(found.get("smallest"), decimals=4))
+            + cell(number(found.get("years"), decimals=1))
+            + cell(number(found.get("years_for_wanted"), decimals=1))
+        )
+        for name, found in reach.items()
+        if found
+    ]
+    if not rows:
+        return ""
+    caption = (
+        "What this sample could have shown. The smallest rank IC is two standard errors; errors allow for the "
+        "overlap of the horizons. A year is 252 sessions."
+    )
+    return table(caption, _REACH_COLUMNS, [rows], "narrow")
+
+
+def survivors_table(survivors: Row) -> str:
+    """Symbols that end before the panel does, and members that it holds, by year."""
+    years = survivors.get("by_year") or ()
+    if not years:
+        return ""
+    known = bool(survivors.get("memberships_known"))
+    columns = [("Year", "text"), ("Symbols", "number"), ("Ended", "number")]
+    if known:
+        columns += [("Members", "number"), ("held", "number"), ("share held", "number"), ("counted on", "number")]
+    rows = [
+        heading(str(year.get("year")), "row")
+        + "".join(cell(count(year.get(name))) for name in ("symbols", "ended"))
+        + (
+            "".join(cell(count(year.get(name))) for name in ("members", "members_held"))
+            + cell(number(year.get("share_held"), "percent", 1))
+            + cell(str(year.get("members_on") or DASH))
+            if known
+            else ""
+        )
+        for year in years
+    ]
+    caption = (
+        "Survivors. A symbol has ended where its exchange traded for more than "
+        f"{count(survivors.get('sessions_to_end'))} sessions after its last bar."
+    )
+    return table(caption, columns, [rows], "narrow")
 
 
 def years_table(years: Sequence[Row]) -> str:

@@ -39,6 +39,9 @@ _PAIRS = (
     ("test_total_return", "test_equal_weight_total_return", "Total return net of cost, test", "equal weight"),
 )
 
+# Assets that conclude something, the record of skill first.
+_JUDGED = (("walk_forward_summary", "Walk-forward"), ("evaluation", "Test set"))
+
 
 @contextmanager
 def run_progress(console: Console, instance: DagsterInstance, run_id: str, total: int) -> Iterator[None]:
@@ -155,6 +158,22 @@ def metrics_table(figures: Mapping[str, Any]) -> Table:
             title, _figure(figures.get(name)), _figure(figures.get(baseline)) if baseline else "", meaning
         )
     return table
+
+
+def conclusion_lines(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What may be concluded of a run, in words: verdicts, what could have been seen, and survivors, a line each.
+
+    Parameters
+    ----------
+    made : mapping of str to mapping
+        Metadata by asset, as plain values; of assets without a verdict nothing is said.
+    """
+    judged = {title: made[name] for name, title in _JUDGED if name in made}
+    lines = []
+    for title, found in judged.items():
+        lines += [f"[bold]{title}[/bold]: {escape(found['verdict'])}", f"  {escape(found['could_have_been_seen'])}"]
+    # Both are of one panel.
+    return [*lines, *dict.fromkeys(escape(found["survivors"]) for found in judged.values())]
 
 
 def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence[str]]) -> Table:

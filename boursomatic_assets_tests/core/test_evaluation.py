@@ -16,6 +16,7 @@ from boursomatic_assets.core.evaluation import evaluate_judged, judged_rows, p_v
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.predictions import SET_TYPE
 from boursomatic_assets.core.ranking import rank_ic
+from boursomatic_assets.core.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.verdict import PRIMARY
 from boursomatic_assets_tests.core.judged import EXPERIMENT, HORIZON, judged_panel
 from boursomatic_assets_tests.strategies import weekdays
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 SYMBOLS, SESSIONS = 20, 40
 JUDGED = judged_panel(SYMBOLS, SESSIONS, seed=1)
 LAST = weekdays(SESSIONS)[-1]
+
+
+SURVIVORS = find_survivors(panel_spans(JUDGED))
 
 
 def walk_closes(symbols: int, sessions: int, seed: int) -> pl.DataFrame:
@@ -52,7 +56,7 @@ def books_of(judged: pl.DataFrame, benchmark: pl.DataFrame | None = INDEX) -> di
 
 
 def evaluated(judged: pl.DataFrame, trials: Trials = Trials()) -> dict[str, Any]:  # noqa: B008 (frozen)
-    return evaluate_judged(judged, books_of(judged), EXPERIMENT, "test set", trials)
+    return evaluate_judged(judged, books_of(judged), EXPERIMENT, "test set", trials, SURVIVORS)
 
 
 BOOKS = books_of(JUDGED)
@@ -85,6 +89,13 @@ def test_an_evaluation_has_the_parts_that_are_read_from_it() -> None:
                 ]
             )
         ],
+        "could_have_been_seen": ["matched_rank_ic", "rank_ic"],
+        "survivors": sorted(
+            [
+                *("symbols", "ended", "sessions_to_end", "first_session", "last_session", "memberships_known"),
+                *("by_year", "sentence"),
+            ]
+        ),
         "comparisons": [
             sorted(["baseline", "measure", "difference", "low", "high", "statistic", "p_value", "note"])
         ],
@@ -131,7 +142,7 @@ def test_an_evaluation_is_strict_json() -> None:
 
 def test_the_order_of_the_rows_changes_nothing() -> None:
     shuffled = JUDGED.sample(fraction=1.0, shuffle=True, seed=3)
-    assert evaluate_judged(shuffled, BOOKS, EXPERIMENT, "test set", Trials()) == EVALUATION
+    assert evaluate_judged(shuffled, BOOKS, EXPERIMENT, "test set", Trials(), SURVIVORS) == EVALUATION
     # Nor for the books that follow the calls.
     assert json.dumps(evaluated(shuffled)) == json.dumps(EVALUATION)
 
@@ -192,7 +203,8 @@ def with_foresight(judged: pl.DataFrame) -> pl.DataFrame:
 def test_foresight_is_reported_as_skill_that_is_too_good() -> None:
     verdict = evaluated(with_foresight(JUDGED))["verdict"]
     assert verdict["skill"] is True
-    assert verdict["sentence"].startswith("Evidence of skill: ")
+    # Every symbol of the panel is there on its last session.
+    assert verdict["sentence"].startswith("Evidence of skill, among survivors only: no symbol of this panel stops")
     assert any("Look for a leak before being glad" in remark for remark in verdict["remarks"])
 
 
@@ -251,7 +263,7 @@ def test_what_cannot_be_measured_is_null_and_says_why(case: str) -> None:
 
 
 def test_without_a_benchmark_there_is_no_such_book() -> None:
-    evaluation = evaluate_judged(JUDGED, books_of(JUDGED, None), EXPERIMENT, "walk-forward", Trials())
+    evaluation = evaluate_judged(JUDGED, books_of(JUDGED, None), EXPERIMENT, "walk-forward", Trials(), SURVIVORS)
     assert evaluation["scope"] == "walk-forward"
     assert "benchmark" not in evaluation["curves"]["books"]
     assert "daily return over benchmark index" not in p_values(evaluation)

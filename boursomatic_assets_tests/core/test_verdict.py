@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -9,10 +11,26 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.figures import Figure
+from boursomatic_assets.core.survivors import PanelYear, Survivors
 from boursomatic_assets.core.verdict import LEVEL, PLAUSIBLE_AT_MOST, PRIMARY, Verdict, conclude, too_good
 
 NAN = math.nan
 FIRST, SECOND, THIRD = PRIMARY
+
+
+FIRST_DAY, LAST_DAY = date(2004, 1, 2), date(2005, 12, 30)
+
+
+def of_panel(ended: int, *held: tuple[int, int]) -> Survivors:
+    """Survivors among ten symbols, with members held of members of 2004, 2005, … where they are known."""
+    years = tuple(
+        PanelYear(year, 10, 0, date(year, 6, 30), members, mine)
+        for year, (mine, members) in enumerate(held, start=2004)
+    )
+    return Survivors(10, ended, FIRST_DAY, LAST_DAY, years)
+
+
+ENDING = of_panel(3)
 
 
 def figures(p_values: tuple[float, float, float], **others: Figure) -> list[Figure]:
@@ -31,7 +49,7 @@ def of_value(name: str, value: float, baseline: float = NAN) -> Figure:
 
 
 def concluded(*p_values: float) -> Verdict:
-    return conclude(figures(p_values), 50, Trials())  # type: ignore[arg-type]
+    return conclude(figures(p_values), 50, Trials(), ENDING)  # type: ignore[arg-type]
 
 
 def named_in(verdict: Verdict) -> list[str]:
@@ -100,7 +118,7 @@ def test_a_test_without_an_interval_shows_none() -> None:
         replace(figure, low=NAN, high=NAN) if figure.name == FIRST else figure
         for figure in figures((0.2, NAN, NAN))
     ]
-    sentence = conclude(listed, 50, Trials()).sentence
+    sentence = conclude(listed, 50, Trials(), ENDING).sentence
     assert sentence == f"No evidence of skill: The {FIRST} 0.001 (without skill 0, p 0.2)."
 
 
@@ -120,15 +138,19 @@ def test_the_sentence_says_what_the_verdict_is(first: float, second: float, thir
 
 @given(st.permutations(figures((0.001, 0.2, 0.3))))
 def test_the_order_of_the_figures_decides_nothing(listed: list[Figure]) -> None:
-    assert conclude(listed, 50, Trials()) == concluded(0.001, 0.2, 0.3)
+    assert conclude(listed, 50, Trials(), ENDING) == concluded(0.001, 0.2, 0.3)
 
 
 def remarks(*others: Figure, periods: float = 50, trials: int = 1) -> tuple[str, ...]:
     named = {figure.name: figure for figure in others}
-    return conclude(figures((0.5, 0.5, 0.5), **named), periods, Trials(trials, 0.1)).remarks
+    overlap, survivors, *others_made = conclude(
+        figures((0.5, 0.5, 0.5), **named), periods, Trials(trials, 0.1), ENDING
+    ).remarks
+    assert survivors == ENDING.sentence
+    return (overlap, *others_made)
 
 
-def test_the_one_remark_that_is_always_made_counts_independent_horizons() -> None:
+def test_the_remark_that_is_always_made_counts_independent_horizons() -> None:
     assert remarks() == ("Sessions overlap: they hold about 50 independent horizons.",)
     assert remarks(periods=20) == ("Sessions overlap: they hold about 20 independent horizons.",)
     few = "Sessions overlap: they hold about 9 independent horizons, too few to tell a small skill from none."
@@ -144,12 +166,119 @@ def test_a_raw_lift_is_held_against_the_matched_one() -> None:
     assert len(remarks(raised, of_value("matched_lift_buy", NAN))) == 1
 
 
-@pytest.mark.parametrize(("value", "beside"), [(0.9, "above"), (0.7, "below")])
+def sharpe_remark(value: float, baseline: float, total: float = NAN) -> str | None:
+    """What is said of the book's Sharpe ratio, where equal weights return so much in all."""
+    made = remarks(
+        of_value("buy_sharpe_ratio", value, baseline=baseline), of_value("buy_total_return", 0.0, baseline=total)
+    )
+    return next((remark for remark in made if remark.startswith("The BUY book's Sharpe")), None)
+
+
+@pytest.mark.parametrize(
+    ("value", "beside"),
+    [(0.9, "is above the 0.80"), (0.7, "is below the 0.80"), (0.8, "equals the 0.80"), (0.7951, "equals the 0.80")],
+)
 def test_the_book_is_held_against_equal_weights(value: float, beside: str) -> None:
     (_, remark) = remarks(of_value("buy_sharpe_ratio", value, baseline=0.8))
-    assert remark.startswith(f"The BUY book's Sharpe of {value:.2f} is {beside} the 0.80 of holding everything")
-    assert len(remarks(of_value("buy_sharpe_ratio", NAN, baseline=0.8))) == 1
-    assert len(remarks(of_value("buy_sharpe_ratio", value))) == 1
+    assert remark == f"The BUY book's Sharpe of {value:.2f} {beside} of holding everything in equal weights."
+
+
+def test_a_rising_market_is_named_only_where_it_rose_and_the_book_did_no_better() -> None:
+    said = "in equal weights, which gained 12.3 % over these sessions: a rising market is no skill."
+    assert said in str(sharpe_remark(0.7, 0.8, 0.123))
+    assert said in str(sharpe_remark(0.8, 0.8, 0.123))
+    silent = [
+        (-1.13, -0.03, -0.02),  # the market fell
+        (-1.13, 0.5, 0.2),  # the book lost: no rising market made it look good
+        (0.9, 0.8, 0.2),  # the book was ahead
+        (0.7, 0.8, 0.0004),  # a gain of 0.0 %
+        (0.7, 0.8, NAN),
+    ]
+    for case in silent:
+        assert str(sharpe_remark(*case)).endswith("of holding everything in equal weights.")
+    assert sharpe_remark(NAN, 0.8, 0.1) is None
+    assert sharpe_remark(0.7, math.inf, 0.1) is None
+
+
+FIGURE = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True), st.floats(-2, 2), st.sampled_from([0.0, -0.0, 0.005, -0.005])
+)
+
+
+@given(FIGURE, FIGURE, FIGURE)
+def test_the_remark_on_the_book_reads_true(value: float, baseline: float, total: float) -> None:
+    remark = sharpe_remark(value, baseline, total)
+    if not (math.isfinite(value) and math.isfinite(baseline)):
+        assert remark is None
+        return
+    number = r"(-?[\d.]+)"
+    said = re.fullmatch(
+        rf"The BUY book's Sharpe of {number} (is above|equals|is below) the {number} of holding everything in "
+        rf"equal weights(?:, which gained {number} % over these sessions: a rising market is no skill)?\.",
+        str(remark),
+    )
+    assert said is not None
+    first, second = float(said[1]), float(said[3])
+    assert first == pytest.approx(value, abs=0.0051, rel=1e-12)
+    assert second == pytest.approx(baseline, abs=0.0051, rel=1e-12)
+    assert "-0.00" not in str(remark).split()
+    assert {"is above": first > second, "equals": first == second, "is below": first < second}[said[2]]
+    if said[4] is not None:
+        assert float(said[4]) > 0
+        assert total > 0
+        assert 0 < first <= second
+
+
+@given(FIGURE, FIGURE)
+def test_the_remark_on_the_lift_reads_true(raw: float, matched: float) -> None:
+    made = remarks(of_value("lift_buy", raw), of_value("matched_lift_buy", matched))
+    (remark,) = [each for each in made if each.startswith("The raw BUY lift")] or [None]
+    if not (math.isfinite(raw) and math.isfinite(matched) and float(f"{raw:.2f}") > 1):
+        assert remark is None
+        return
+    said = re.match(
+        r"The raw BUY lift of (-?[\d.]+) is (-?[\d.]+) at equal volatility: (volatile stocks)?", str(remark)
+    )
+    assert said is not None
+    assert float(said[1]) == pytest.approx(raw, abs=0.0051, rel=1e-12)
+    assert float(said[2]) == pytest.approx(matched, abs=0.0051, rel=1e-12)
+    assert bool(said[3]) == (float(said[2]) < float(said[1]))
+    assert str(remark).endswith("explains none of it.") == (not said[3])
+
+
+@given(st.floats(0, 100))
+def test_few_horizons_are_few_as_printed(periods: float) -> None:
+    said = re.match(
+        r"Sessions overlap: they hold about (\d+) independent horizons(, too few)?", remarks(periods=periods)[0]
+    )
+    assert said is not None
+    assert bool(said[2]) == (int(said[1]) < 20)
+
+
+def test_skill_among_survivors_is_qualified_in_the_same_sentence() -> None:
+    def said(survivors: Survivors, p_value: float) -> Verdict:
+        return conclude(figures((p_value, NAN, NAN)), 50, Trials(), survivors)
+
+    shown = f"The {FIRST} 0.001 (95 % interval -0.5 to 0.25, without skill 0, p 0.001)."
+    everyone = of_panel(3, (4, 4), (5, 5))
+    assert said(everyone, 0.001).sentence == f"Evidence of skill: {shown}"
+    assert said(of_panel(0), 0.001).sentence == (
+        "Evidence of skill, among survivors only: no symbol of this panel stops trading before the panel ends; "
+        f"{shown}"
+    )
+    assert said(of_panel(0, (300, 496), (276, 496)), 0.001).sentence == (
+        "Evidence of skill, among survivors only: no symbol of this panel stops trading before the panel ends, and "
+        f"it holds 276 of 496 members of 2005, the lowest share of all years; {shown}"
+    )
+    assert said(of_panel(1, (276, 496)), 0.001).sentence == (
+        "Evidence of skill, among the members held only: 1 of 10 symbols of this panel stops trading before the "
+        f"panel ends, and it holds 276 of 496 members of 2004; {shown}"
+    )
+    for survivors in (everyone, of_panel(0), of_panel(0, (276, 496))):
+        refused = said(survivors, 0.5)
+        assert refused.sentence.startswith("No evidence of skill: ")
+        assert survivors.sentence in refused.remarks
+        assert survivors.sentence in said(survivors, 0.001).remarks
 
 
 def test_further_experiments_are_counted() -> None:

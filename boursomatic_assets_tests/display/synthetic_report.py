@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.contributions import Contributions
+from boursomatic_assets.core.detection import Detection
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import FEATURE_NAMES
+from boursomatic_assets.core.survivors import PanelYear, Survivors
 from boursomatic_assets.display.report import ReportModel, ReportProofs
 from boursomatic_assets.display.report_importance import ReportImportance
 from boursomatic_assets.storage.check_results import CheckResult
@@ -54,6 +57,21 @@ FIGURES = [
     figure("r2", "R² over the training mean", "regression", -0.0031, low=-0.0092, high=0.0021, no_skill=0.0,
            unit="percent"),
 ]  # fmt: skip
+
+
+# 505 symbols of which two end, and members held of members of each year.
+SURVIVORS = Survivors(
+    505, 2, date(2016, 1, 4), date(2017, 12, 29),
+    (
+        PanelYear(2016, 505, 2, date(2016, 6, 30), 504, 480),
+        PanelYear(2017, 503, 0, date(2017, 6, 30), 505, 503),
+    ),
+)  # fmt: skip
+
+
+def reach_of(title: str, sessions: int, error: float | None) -> dict[str, Any]:
+    why = "" if error else "1 sessions have one, and 22 are needed"
+    return Detection(title, sessions, math.nan if error is None else error, why).to_json()
 
 
 def curves_of(sessions: list[str], seed: int) -> dict[str, Any]:
@@ -119,6 +137,11 @@ def evaluation_of(
         "independent_periods": sessions / HORIZON,
         "threshold": {"tau": 0.31, "reason": "The smallest value whose lower bound beats the base rate."},
         "figures": [dict(found) for found in FIGURES],
+        "could_have_been_seen": {
+            "rank_ic": reach_of("Rank IC", sessions, 0.0115),
+            "matched_rank_ic": reach_of("Rank IC at equal volatility", 1, None),
+        },
+        "survivors": SURVIVORS.to_json(),
         "comparisons": [
             {
                 "baseline": baseline, "measure": measure, "difference": 0.00012, "low": -0.00021, "high": 0.00044,

@@ -8,6 +8,7 @@ import hashlib
 import html
 import json
 import re
+from datetime import date
 from html.parser import HTMLParser
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plotly.graph_objects import Figure
 
+from boursomatic_assets.core.survivors import find_survivors, panel_spans
 from boursomatic_assets.display.report import ReportProofs, report_page
 from boursomatic_assets.display.report_canvas import rounded, shortened
 from boursomatic_assets.display.report_definitions import definitions
@@ -27,6 +29,7 @@ from boursomatic_assets.display.report_page import decimals_for, document, numbe
 from boursomatic_assets.display.report_tables import figures_table, interval
 from boursomatic_assets_tests.display.synthetic_report import (
     PROOFS,
+    SURVIVORS,
     contributions_of,
     evaluation_of,
     importance_of,
@@ -34,7 +37,8 @@ from boursomatic_assets_tests.display.synthetic_report import (
     walk_forward_of,
 )
 
-MINUS, SPACE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
+ONE_BAR = pl.DataFrame({"symbol": ["AAA"], "session": [date(2018, 1, 2)]})
 SECTIONS = ("conclusions", "walk_forward", "test_set", "importance", "proofs", "definitions", "made")
 CHARTS = ("books", "ic", "years", "reliability", "deciles", "costs")
 MOST_BYTES = 6_000_000
@@ -168,6 +172,26 @@ def test_what_the_verdict_says_is_said_word_for_word() -> None:
     assert "Skill, it seems. First. Second." in words_of(page)
     assert 'class="said skill"' in page
     assert 'class="said skill"' not in written()
+
+
+def test_beside_each_rank_ic_stands_what_could_have_been_seen() -> None:
+    # 190 sessions are 0.75 years; two errors are 0.023, and (0.023 / 0.01)^2 = 5.29 times 0.754 years 3.99.
+    assert "Rank IC 0.0123 0.0230 0.8 4.0" in words_of(written())
+    assert f"Rank IC at equal volatility {DASH} 1 sessions have one, and 22 are needed" in words_of(written())
+
+
+def test_survivors_are_told_by_year() -> None:
+    words = words_of(written())
+    assert SURVIVORS.sentence in words
+    # 480 / 504 = 95.2 %, 503 / 505 = 99.6 %
+    assert "2016 505 2 504 480 95.2 % 2016-06-30" in words
+    assert "2017 503 0 505 503 99.6 % 2017-06-30" in words
+    assert "traded for more than 20 sessions after its last bar" in words
+    unknown = evaluation_of() | {"survivors": find_survivors(panel_spans(ONE_BAR)).to_json()}
+    words = words_of(written(unknown))
+    assert "no symbol of this panel stops trading before the panel ends." in words
+    assert "Year Symbols Ended 2018 1 0 The books" in words
+    assert "Survivors." not in words_of(written(unknown | {"survivors": None}))
 
 
 def test_without_a_walk_forward_the_page_says_so_and_how_to_make_one() -> None:
