@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.assets.evaluation import price_check
 from boursomatic_assets.core import baselines, evaluation, models, predictions, threshold
 from boursomatic_assets.core import walk_forward as core
 from boursomatic_assets.core.book_figures import Trials
@@ -36,13 +37,12 @@ from boursomatic_assets.display.metadata import (
     numeric_metadata,
     panel_metadata,
 )
-from boursomatic_assets.storage.database import Database
+from boursomatic_assets.display.suspects import rests_on
 from boursomatic_assets.storage.folds import StoredFolds, fold_key, fold_number, save_fold
 from boursomatic_assets.storage.instance import FOLD_PARTITIONS
-from boursomatic_assets.storage.market_tables import read_usable_bars
-from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.trials_table import count_trials
+from boursomatic_assets.updates.reference_prices import judged_closes, read_benchmark
 
 # A fold that is trained differently, or judged from other columns, is another fold.
 CODE = code_version(core, models, predictions, baselines)
@@ -124,11 +124,11 @@ def walk_forward_summary(
     A fold's calls are made by a threshold that was chosen on what earlier folds had predicted.
     """
     walk_forward.require_labels(labels)
-    settings, database = experiment.value(), platform.database()
+    settings = experiment.value()
     called, thresholds = sequential_calls(join_folds(walk_forward.panels), settings)
     last = thresholds[max(thresholds)]
     value = {
-        **_judge(called, labels, settings, database),
+        **_judge(called, labels, settings, platform),
         "threshold": {"tau": last.tau, "reason": last.reason},
         "folds": fold_table(called, walk_forward.facts, thresholds),
     }
@@ -137,15 +137,16 @@ def walk_forward_summary(
     )
 
 
-def _judge(called: pl.DataFrame, labels: pl.DataFrame, settings: Experiment, database: Database) -> dict[str, Any]:
-    span: Any = (called["session"].min(), called["session"].max())
-    tried = count_trials(database, *span)
+def _judge(
+    called: pl.DataFrame, labels: pl.DataFrame, settings: Experiment, platform: PlatformResource
+) -> dict[str, Any]:
+    database, span = platform.database(), (called["session"].min(), called["session"].max())
+    tried = count_trials(database, *span)  # type: ignore[arg-type]
     trials = Trials(max(tried.count, 1), tried.sharpe_variance)
-    benchmark = None
-    if settings.benchmark:
-        benchmark = read_usable_bars(database, ["close"], Part(symbols=[settings.benchmark]))
+    benchmark = read_benchmark(database, platform.settings(), settings.benchmark)
     books = judged_books(called, labels, settings.horizon, settings.cost_bps, benchmark)
-    return evaluate_judged(called, books, settings, "walk-forward", trials)
+    closes = judged_closes(database, called)
+    return evaluate_judged(called, books, settings, "walk-forward", trials, closes=closes, benchmark=benchmark)
 
 
 def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +160,7 @@ def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
         "figures_per_fold": dg.MetadataValue.md(embedded(fold_figures_picture(folds), "Rank IC and lift per fold")),
         "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),
         **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
+        **rests_on(value),
         **numeric_metadata(figures),
         "p_values": dg.MetadataValue.json(p_values(value)),
     }
@@ -175,3 +177,9 @@ def folds_train_on_the_past(walk_forward: StoredFolds) -> dg.AssetCheckResult:
     """Labels that a fold was trained on were all known before its first session; no two folds predict the same."""
     found = folds_overlap(walk_forward.facts, walk_forward.panels)
     return dg.AssetCheckResult(passed=not found, metadata={"overlaps": found})
+
+
+@dg.asset_check(asset=walk_forward_summary)
+def judged_figures_rest_on_plausible_prices(walk_forward_summary: dict[str, Any]) -> dg.AssetCheckResult:
+    """No price, book or error moved beyond what markets do: a warning that names symbol and session behind."""
+    return price_check(walk_forward_summary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from boursomatic_assets.core.benchmark import benchmark_coverage
 from boursomatic_assets.core.book_figures import (
     Trials,
     better_baseline,
@@ -18,6 +19,7 @@ from boursomatic_assets.core.market_data import PANEL_KEY
 from boursomatic_assets.core.predictions import set_of
 from boursomatic_assets.core.ranking import rank_ic, rank_ic_by_year
 from boursomatic_assets.core.scores import scores, session_sums
+from boursomatic_assets.core.suspects import qualified, suspects_of, with_benchmark
 from boursomatic_assets.core.threshold import make_calls
 from boursomatic_assets.core.verdict import conclude
 
@@ -30,12 +32,15 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.portfolio import TrancheBook
 
 
-def evaluate_judged(
+def evaluate_judged(  # noqa: PLR0913 (what was judged, what followed it, and what both rest on)
     judged: pl.DataFrame,
     books: Mapping[str, TrancheBook],
     experiment: Experiment,
     scope: str,
     trials: Trials,
+    *,
+    closes: pl.DataFrame | None = None,
+    benchmark: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Measure judged rows and the books that follow them.
 
@@ -50,19 +55,32 @@ def evaluate_judged(
         Which rows these are: `test set` or `walk-forward`.
     trials : Trials
         Distinct experiments tried on these sessions, for the deflated Sharpe ratio.
+    closes : DataFrame, optional
+        `symbol`, `session`, `close` of the judged instruments, and `explained` as for `suspect_moves`: looked
+        through for moves that cannot be.
+    benchmark : DataFrame, optional
+        `session`, `close` of the benchmark.
 
     Returns
     -------
     dict
         Strict JSON: `figures` (each with value, interval, p-value, value without skill and baseline),
-        `comparisons`, `superior_predictive_ability`, `curves`, `trials` and `verdict`, beside what was measured.
+        `comparisons`, `superior_predictive_ability`, `curves`, `trials`, `benchmark` (which sessions it covers),
+        `suspects` (symbols and sessions behind implausible figures) and `verdict`, beside what was measured.
         What is not defined is None, and says why.
+
+    Raises
+    ------
+    NoRowsError
+        If no row was judged, one lacks its outcome, or a book of the model is missing.
     """
     # Sums of the same numbers in another order differ in their last digits.
     judged = judged.sort(PANEL_KEY)
     figures = [*scores(judged, experiment), *book_figures(books, trials, experiment)]
     sessions = judged["session"].n_unique()
-    verdict = conclude(figures, sessions / experiment.horizon, trials)
+    looked_at = closes if closes is None else with_benchmark(closes, experiment.benchmark, benchmark)
+    suspects = suspects_of(judged, books, looked_at, experiment)
+    verdict = qualified(conclude(figures, sessions / experiment.horizon, trials), suspects)
     return {
         "scope": scope,
         "first_session": str(judged["session"].min()),
@@ -80,6 +98,8 @@ def evaluate_judged(
         "superior_predictive_ability": better_baseline(books, experiment),
         "curves": _curves(judged, books),
         "trials": {"count": trials.count, "sharpe_variance": trials.sharpe_variance},
+        "benchmark": benchmark_coverage(experiment.benchmark, benchmark, books["buy"].sessions),
+        "suspects": suspects,
         "verdict": {"skill": verdict.skill, "sentence": verdict.sentence, "remarks": list(verdict.remarks)},
     }
 

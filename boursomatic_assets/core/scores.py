@@ -29,7 +29,7 @@ from boursomatic_assets.core.inference import (
     ratio_test,
 )
 from boursomatic_assets.core.labels import CLASS_NAMES
-from boursomatic_assets.core.market_data import PANEL_KEY
+from boursomatic_assets.core.market_data import PANEL_KEY, require_rows
 from boursomatic_assets.core.ranking import GROUP_NAMES, matched_rank_ic, rank_ic, volatility_groups
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 NO_CALL = "the model never makes this call here, or it would never have been right"
 NO_VOLATILITY = "vol_20d is no feature, there is no BUY call, or no BUY label among rows as volatile as the calls"
 NO_RANKS = "no session has three names or more whose forecasts differ, or there are too few sessions"
+_NEEDED = (
+    "label", "call", "forward_return", "predicted_return", "prior_return",
+    *(f"{prefix}_{name.lower()}" for prefix in ("probability", "prior_probability") for name in CLASS_NAMES),
+)  # fmt: skip
 FORECASTERS = {"model": "probability", "volatility": "volatility_probability", "prior": "prior_probability"}
 
 
@@ -56,6 +60,11 @@ def scores(judged: pl.DataFrame, experiment: Experiment) -> list[Figure]:
     Returns
     -------
     list of Figure
+
+    Raises
+    ------
+    NoRowsError
+        If no row was judged, or one lacks its outcome, forecast, probabilities or call.
     """
     sessions, horizon = session_sums(judged), experiment.horizon
     return [
@@ -81,7 +90,14 @@ def session_sums(judged: pl.DataFrame) -> pl.DataFrame:
         volatility alone and of the prior; `square`, `square_prior` and `absolute` errors of the forecast;
         `clark_west` terms; `surprise_…` and `expected_…` hits of the BUY calls, `matched` in volatility and
         `selected` within the session.
+
+    Raises
+    ------
+    NoRowsError
+        As `scores`.
     """
+    # The sum of nulls is 0: it would count as no error, and as no hit.
+    require_rows(judged, "figures need judged rows", _NEEDED)
     # Among equally probable rows symbols decide, so that the order of the rows decides nothing.
     judged = judged.sort(PANEL_KEY)
     label, call = pl.col("label").cast(pl.String), pl.col("call").cast(pl.String)

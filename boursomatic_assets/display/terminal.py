@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from boursomatic_assets.core.benchmark import NO_BENCHMARK
 from boursomatic_assets.display.promotion import activation, comparison_table
+from boursomatic_assets.display.suspects import NONE_FOUND
 from boursomatic_assets.storage.model_events import ACTIVATED, PRUNED, REFUSED, ROLLED_BACK
 
 if TYPE_CHECKING:
@@ -155,6 +157,17 @@ def metrics_table(figures: Mapping[str, Any]) -> Table:
             title, _figure(figures.get(name)), _figure(figures.get(baseline)) if baseline else "", meaning
         )
     return table
+
+
+def rests_on_lines(materialized: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the figures rest on, a line each: suspect prices, and the sessions that the benchmark covers."""
+    judged = [materialized[name] for name in ("walk_forward_summary", "evaluation") if name in materialized]
+    suspects = [metadata["suspect_prices"] for metadata in judged if metadata["suspect_prices"] != NONE_FOUND]
+    covered = [metadata["benchmark"] for metadata in judged if metadata["benchmark"] != NO_BENCHMARK]
+    return [
+        *(f"[yellow]{escape(line)}[/yellow]" for line in dict.fromkeys(suspects)),
+        *(f"Benchmark: {escape(line)}" for line in dict.fromkeys(covered)),
+    ]
 
 
 def versions_table(rows: Sequence[ModelRow]) -> Table:
