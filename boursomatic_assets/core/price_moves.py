@@ -53,7 +53,7 @@ class Move:
 
     def __str__(self) -> str:
         """As people read it: `ENGI.PA 2009-03-02 x86 (back on 2009-03-03)`."""
-        size = f"\N{MULTIPLICATION SIGN}{self.ratio:.3g}" if self.ratio >= 1 else f"{self.ratio - 1:.3%}"
+        size = f"\N{MULTIPLICATION SIGN}{self.ratio:.3g}" if self.ratio >= 1 else f"{100 * (self.ratio - 1):.3g} %"
         back = f" (back on {self.back_on})" if self.back_on else ""
         return f"{self.symbol} {self.session} {size}{back}"
 

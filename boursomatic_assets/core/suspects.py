@@ -149,9 +149,10 @@ def _while_held(
     """Closes from the first judged session to the last that a book or an outcome reaches."""
     if closes is None:
         return pl.DataFrame(schema={"symbol": pl.String, "session": pl.Date, "close": pl.Float64})
-    ends: list[Any] = [session for book in books.values() for session in book.sessions[-1:]]
+    ends: list[Any] = [judged["session"].max()]
+    ends += [session for book in books.values() for session in book.sessions[-1:]]
     ends += [judged["label_end"].max()] if "label_end" in judged.columns else []
-    first, last = judged["session"].min(), max((end for end in ends if end is not None), default=None)
+    first, last = judged["session"].min(), max(end for end in ends if end is not None)
     return closes.filter(pl.col("session").is_between(first, last))
 
 
