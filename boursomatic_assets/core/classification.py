@@ -327,7 +327,8 @@ def matched_hits(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
     -------
     DataFrame
         Every session of the panel in order: `session`, `hits` (BUY calls whose label was BUY), `expected` (sum over
-        the BUY calls of their decile's base rate). The matched lift is the sum of `hits` over that of `expected`.
+        the BUY calls of their decile's base rate); null where no row's volatility is known. The matched lift is the
+        sum of `hits` over that of `expected`.
     """
     called = pl.col(call) == "BUY"
     right = called & (pl.col("label") == "BUY")
@@ -335,9 +336,7 @@ def matched_hits(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
         hits=right.sum().cast(pl.Int64), expected=pl.col("base_rate").filter(called).sum()
     )  # fmt: skip
     sessions = panel.select(pl.col("session").unique().sort())
-    return sessions.join(sums, on="session", how="left", maintain_order="left").with_columns(
-        pl.col("hits", "expected").fill_null(0)
-    )
+    return sessions.join(sums, on="session", how="left", maintain_order="left")
 
 
 def mean_of(values: np.ndarray) -> float:

@@ -166,8 +166,10 @@ def _log_loss(challenger: np.ndarray, champion: np.ndarray, horizon: int) -> Dif
 
 
 def _matched_lift(challenger: pl.DataFrame, champion: pl.DataFrame, weights: np.ndarray) -> Difference:
-    sums = [matched_hits(scored).select("hits", "expected").to_numpy() for scored in (challenger, champion)]
-    values = [ratio(float(hits), float(expected)) for hits, expected in (part.sum(axis=0) for part in sums)]
+    # A session without a known volatility adds nothing to either sum; without any, the lift is not defined.
+    hits = [matched_hits(scored).select("hits", "expected").fill_null(0) for scored in (challenger, champion)]
+    sums = [part.to_numpy() for part in hits]
+    values = [ratio(float(right), float(expected)) for right, expected in (part.sum(axis=0) for part in sums)]
     drawn = [weights @ part for part in sums]
     with np.errstate(invalid="ignore", divide="ignore"):
         lifts = [part[:, 0] / part[:, 1] for part in drawn]

@@ -125,8 +125,8 @@ def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool 
     """
     # Of the most probable classes: a low threshold on p(BUY) would hide what the classifier knows.
     over_majority = {
-        f"{name}_accuracy_over_majority": figures[f"{name}_most_probable_accuracy"]
-        - figures[f"{name}_majority_accuracy"]
+        f"{name}_accuracy_over_majority": figures.get(f"{name}_most_probable_accuracy", math.nan)
+        - figures.get(f"{name}_majority_accuracy", math.nan)
         for name in ("val", "test")
     }
     measured = {**figures, **over_majority}
@@ -134,7 +134,7 @@ def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool 
     return {
         name: measured[name]
         for name, most in PLAUSIBLE_AT_MOST.items()
-        if name not in chosen_for and measured[name] > most
+        if name not in chosen_for and measured.get(name, math.nan) > most
     }
 
 

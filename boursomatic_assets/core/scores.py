@@ -335,7 +335,12 @@ def _probabilities(judged: pl.DataFrame, sessions: pl.DataFrame, experiment: Exp
 
 
 def _calibration_interval(judged: pl.DataFrame, experiment: Experiment) -> tuple[float, float]:
-    """Percentiles of the calibration error over resampled sessions; bins stay as they are."""
+    """Percentiles of the calibration error over resampled sessions; bins stay as they are.
+
+    NaN for fewer sessions than two blocks: draws of one block are all alike.
+    """
+    if judged["session"].n_unique() < 2 * experiment.horizon:
+        return math.nan, math.nan
     ordered = judged.sort("probability_buy", "symbol", "session").select(
         "session",
         bin=pl.int_range(pl.len()) * CALIBRATION_BINS // pl.len(),
@@ -344,9 +349,7 @@ def _calibration_interval(judged: pl.DataFrame, experiment: Experiment) -> tuple
     gaps = ordered.pivot("bin", index="session", values="gap", aggregate_function="sum").sort("session")
     sums = gaps.drop("session").fill_null(0.0).to_numpy()
     rows = ordered.group_by("session").len().sort("session")["len"].to_numpy()
-    weights = bootstrap_weights(
-        len(rows), min(experiment.horizon, len(rows)), experiment.bootstrap_draws, experiment.seed
-    )
+    weights = bootstrap_weights(len(rows), experiment.horizon, experiment.bootstrap_draws, experiment.seed)
     errors = np.abs(weights @ sums).sum(axis=1) / (weights @ rows)
     low, high = np.quantile(errors, [0.025, 0.975])
     return float(low), float(high)

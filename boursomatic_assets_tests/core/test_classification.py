@@ -243,7 +243,7 @@ def test_rows_without_volatility_belong_to_no_decile() -> None:
     assert volatility_deciles(panel)["symbol"].to_list() == ["S0001", "S0002"]
     unknown = judged(["BUY"] * 3, volatility=[None] * 3)
     assert math.isnan(matched_lift(unknown))
-    assert matched_hits(unknown).rows() == [(weekdays(1)[0], 0, 0.0)]
+    assert matched_hits(unknown).rows() == [(weekdays(1)[0], None, None)]
 
 
 def test_precision_by_decile_of_hand_counted_calls() -> None:
