@@ -161,12 +161,16 @@ def metrics_table(figures: Mapping[str, Any]) -> Table:
 
 def rests_on_lines(materialized: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What the figures rest on, a line each: suspect prices, and the sessions that the benchmark covers."""
-    judged = [materialized[name] for name in ("walk_forward_summary", "evaluation") if name in materialized]
-    suspects = [metadata["suspect_prices"] for metadata in judged if metadata["suspect_prices"] != NONE_FOUND]
-    covered = [metadata["benchmark"] for metadata in judged if metadata["benchmark"] != NO_BENCHMARK]
+    judged = {
+        scope: materialized[name]
+        for name, scope in (("walk_forward_summary", "walk-forward"), ("evaluation", "test set"))
+        if name in materialized
+    }
+    suspects = {scope: found["suspect_prices"] for scope, found in judged.items()}
+    covered = {scope: found["benchmark"] for scope, found in judged.items()}
     return [
-        *(f"[yellow]{escape(line)}[/yellow]" for line in dict.fromkeys(suspects)),
-        *(f"Benchmark: {escape(line)}" for line in dict.fromkeys(covered)),
+        *(f"[yellow]{escape(said)}[/yellow] ({scope})" for scope, said in suspects.items() if said != NONE_FOUND),
+        *(f"Benchmark, {scope}: {escape(said)}" for scope, said in covered.items() if said != NO_BENCHMARK),
     ]
 
 

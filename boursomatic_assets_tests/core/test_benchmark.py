@@ -61,7 +61,7 @@ def test_a_benchmark_with_all_bars_covers_all_sessions() -> None:
 
 
 def test_a_benchmark_that_begins_later_ends_earlier_and_has_gaps_is_said_to() -> None:
-    # Sessions 0 to 11; bars at 3, 4, 7, 8. The first return is that of 4; compared are 4 to 8, of which 5 and 6 have
+    # Sessions 0 to 11; bars at 3, 4, 7, 8. The first return is that of 4; compared are 4 to 8, where 5 and 6 have
     # no bar; before lie 0 to 3, after 9 to 11.
     found = benchmark_coverage("SPY", index_on([3, 4, 7, 8]), D)
     assert (found["first"], found["last"], found["covered"], found["sessions"]) == (str(D[4]), str(D[8]), 5, 12)

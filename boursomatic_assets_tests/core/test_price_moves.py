@@ -87,6 +87,11 @@ def test_a_fall_that_is_undone_and_a_later_one_are_two_moves() -> None:
     assert str(second) == f"A {D[4]} -80 %"
 
 
+def test_two_missed_splits_after_each_other_are_two_moves() -> None:
+    # 1 -> 20 -> 100: neither undoes the other
+    assert [(move.ratio, move.back_on) for move in suspect_moves(closes_of([1, 20, 100]))] == [(20, None), (5, None)]
+
+
 def test_explained_moves_are_real() -> None:
     assert suspect_moves(closes_of([1, 20, 20], explained=[1])) == []
     assert len(suspect_moves(closes_of([1, 20, 400], explained=[1]))) == 1

@@ -207,7 +207,8 @@ def test_skill_on_suspect_prices_is_qualified_in_the_same_sentence() -> None:
     verdict = qualified(SKILL, SUSPICIOUS)
     assert verdict.skill
     assert verdict.sentence == (
-        f"Evidence of skill, but the figures rest on suspect prices: A 2018-01-02 {TIMES}5: the rank IC 0.1 (p 0.001)."
+        f"Evidence of skill, but the figures rest on suspect prices: A 2018-01-02 "
+        f"{TIMES}5: the rank IC 0.1 (p 0.001)."
     )
     assert verdict.remarks == ("First.", f"The figures rest on suspect prices: A 2018-01-02 {TIMES}5. {REMEDY}.")
 
@@ -216,7 +217,8 @@ def test_skill_on_prices_that_cannot_be_is_withheld() -> None:
     verdict = qualified(SKILL, IMPOSSIBLE)
     assert not verdict.skill
     assert verdict.sentence == (
-        f"No evidence of skill can be read from these figures: the figures rest on suspect prices: A 2018-01-02 {TIMES}86. "
+        f"No evidence of skill can be read from these figures: the figures rest on "
+        f"suspect prices: A 2018-01-02 {TIMES}86. "
         "They would have said: the rank IC 0.1 (p 0.001)."
     )
 
@@ -244,7 +246,8 @@ def test_a_refusal_names_three_moves_and_counts_the_others() -> None:
     )
     said = impossible_prices(suspect_moves(many))
     assert said == (
-        f"Prices that cannot be: S000 {D[20]} {TIMES}30, S001 {D[20]} {TIMES}30, S002 {D[20]} {TIMES}30 and 17 more. {REMEDY}."
+        f"Prices that cannot be: S000 {D[20]} {TIMES}30, S001 {D[20]} {TIMES}30, S002 "
+        f"{D[20]} {TIMES}30 and 17 more. {REMEDY}."
     )
     assert impossible_prices(suspect_moves(closes_with(changed={20: 8600.0}))) == (
         f"Prices that cannot be: S007 {D[20]} {TIMES}86 (back on {D[21]}). {REMEDY}."
