@@ -89,7 +89,8 @@ def test_a_fall_that_is_undone_and_a_later_one_are_two_moves() -> None:
 
 def test_two_missed_splits_after_each_other_are_two_moves() -> None:
     # 1 -> 20 -> 100: neither undoes the other
-    assert [(move.ratio, move.back_on) for move in suspect_moves(closes_of([1, 20, 100]))] == [(20, None), (5, None)]
+    moves = suspect_moves(closes_of([1, 20, 100]))
+    assert [(move.ratio, move.back_on) for move in moves] == [(20, None), (5, None)]
 
 
 def test_explained_moves_are_real() -> None:
