@@ -18,7 +18,7 @@ from boursomatic_assets.commands.opening import console, errors, program
 from boursomatic_assets.commands.recommend import reading_line, recommend
 from boursomatic_assets.commands.recommendations import recommendations
 from boursomatic_assets.commands.report import report
-from boursomatic_assets.commands.running import run_assets
+from boursomatic_assets.commands.running import require_benchmark, run_assets
 from boursomatic_assets.commands.trace import trace
 from boursomatic_assets.commands.universe import universe
 from boursomatic_assets.commands.verify import verify
@@ -136,17 +136,26 @@ def materialize(  # noqa: PLR0913 (each is an option)
         "platform": {"config": _given(platform)},
         "experiment": {"config": _given(experiment)},
     }
-    materialized = run_assets(_selected(select, to), configuration, folds, verbose=verbose)
+    keys = _selected(select, to)
+    if benchmark is not None:
+        require_benchmark(benchmark, keys, configuration["platform"]["config"])
+    materialized = run_assets(keys, configuration, folds, verbose=verbose)
     from boursomatic_assets.display.promotion import outcome_lines
     from boursomatic_assets.display.recommendation_tables import made_line
-    from boursomatic_assets.display.terminal import assets_table, bars_summary, conclusion_lines, metrics_table
+    from boursomatic_assets.display.terminal import (
+        assets_table,
+        bars_summary,
+        conclusion_lines,
+        metrics_table,
+        rests_on_lines,
+    )
 
     console.print(assets_table(materialized))
     for line in bars_summary(materialized["price_bars"]) if "price_bars" in materialized else ():
         console.print(line, soft_wrap=True)
     if "metrics" in materialized:
         console.print(metrics_table(materialized["metrics"]))
-    for line in conclusion_lines(materialized):
+    for line in (*conclusion_lines(materialized), *rests_on_lines(materialized)):
         console.print(line, soft_wrap=True)
     if "model_version" in materialized:
         for line in outcome_lines(materialized["model_version"], program()):

@@ -2,6 +2,7 @@
 
     BoursomaticError
     ├── ConfigurationError (ValueError)           settings or experiment that cannot be used
+    │   └── UnknownBenchmarkError (LookupError)   a benchmark without bars
     ├── ProviderError
     │   ├── UnknownProviderError (LookupError)    no provider of that name
     │   ├── SourceFileError (ValueError)          a price file missing, truncated or without a column
@@ -14,6 +15,7 @@
     │   ├── PanelContractError                    a panel unsorted, duplicated or lacking a column
     │   ├── NotEnoughHistoryError                 too few sessions for the features or the split
     │   ├── DegenerateLabelsError                 a class that never occurs in the training rows
+    │   ├── NoRowsError                           nothing, or nulls alone, where a figure needs values
     │   └── NonFiniteReturnsError                 a return that is NaN, infinite or below -1
     ├── StaleInputError (RuntimeError)            an input built under another experiment
     ├── ModelMismatchError (ValueError)           a bundle whose models are not what its manifest says
@@ -39,6 +41,10 @@ class BoursomaticError(Exception):
 
 class ConfigurationError(BoursomaticError, ValueError):
     """A setting or an experiment value that cannot be used."""
+
+
+class UnknownBenchmarkError(ConfigurationError, LookupError):
+    """A benchmark that has no bars, or none that can be used."""
 
 
 class ProviderError(BoursomaticError):
@@ -87,6 +93,10 @@ class NotEnoughHistoryError(PanelError):
 
 class DegenerateLabelsError(PanelError):
     """A class that never occurs among the rows to train on."""
+
+
+class NoRowsError(PanelError):
+    """No rows, or nulls where values are needed: there is no figure to give, and a zero would be one."""
 
 
 class NonFiniteReturnsError(PanelError):

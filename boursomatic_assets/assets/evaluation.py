@@ -6,29 +6,54 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import book_figures, detection, inference, ranking, scores, survivors, verdict
+from boursomatic_assets.core import (
+    book_figures,
+    detection,
+    inference,
+    plausibility,
+    price_moves,
+    ranking,
+    scores,
+    survivors,
+    suspects,
+    verdict,
+)
 from boursomatic_assets.core import evaluation as core
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import books_of
 from boursomatic_assets.core.evaluation import evaluate_judged, judged_rows, p_values
 from boursomatic_assets.core.figures import values_of
 from boursomatic_assets.core.model_version import sha256, strict_json
-from boursomatic_assets.core.plausibility import impossible_figures
-from boursomatic_assets.core.verdict import too_good
+from boursomatic_assets.core.plausibility import impossible_figures, too_good
 from boursomatic_assets.display.evaluation import figures_table, reach_metadata
 from boursomatic_assets.display.metadata import bullets, numeric_metadata
+from boursomatic_assets.display.suspects import rests_on, suspects_metadata
 from boursomatic_assets.storage.panel_survivors import panel_survivors
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.trials_table import count_trials
+from boursomatic_assets.updates.reference_prices import judged_closes, read_benchmark
 
 
 @dg.asset(
     group_name="evaluation",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(core, scores, book_figures, detection, inference, ranking, survivors, verdict),
+    code_version=code_version(
+        core,
+        scores,
+        book_figures,
+        detection,
+        inference,
+        ranking,
+        survivors,
+        verdict,
+        suspects,
+        price_moves,
+        plausibility,
+    ),
     io_manager_key="figures",
     ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session"]})},
+    # The closes are looked through for moves that cannot be; the benchmark's say which sessions it covers.
     deps=["price_bars"],
 )
 def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
@@ -51,8 +76,18 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     tried = count_trials(database, judged["session"].min(), judged["session"].max())  # type: ignore[arg-type]
     trials = Trials(max(tried.count, 1), tried.sharpe_variance)
     books = books_of(portfolio, settings.cost_bps)
+    found = evaluate_judged(
+        judged,
+        books,
+        settings,
+        "test set",
+        trials,
+        panel_survivors(database, labels),
+        closes=judged_closes(database, judged),
+        benchmark=read_benchmark(database, platform.settings(), settings.benchmark),
+    )
     value = {
-        **evaluate_judged(judged, books, settings, "test set", trials, panel_survivors(database, labels)),
+        **found,
         "threshold": {name: threshold[name] for name in ("tau", "reason")},
     }
     return dg.Output(
@@ -71,6 +106,7 @@ def evaluation_metadata(value: dict[str, Any]) -> dict[str, Any]:
         "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
         "independent_periods": float(value["independent_periods"]),
         "trials": value["trials"]["count"],
+        **rests_on(value),
         **numeric_metadata(values_of(value)),
         "p_values": dg.MetadataValue.json(p_values(value)),
     }
@@ -98,3 +134,20 @@ def evaluated_figures_are_plausible(evaluation: dict[str, Any]) -> dg.AssetCheck
     """No figure is better than such features can be: a warning to look for a leak before being glad."""
     found = too_good(values_of(evaluation))
     return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"too_good": found})
+
+
+@dg.asset_check(asset=evaluation)
+def evaluated_figures_rest_on_plausible_prices(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+    """No price, book or error moved beyond what markets do: a warning that names symbol and session behind."""
+    return price_check(evaluation)
+
+
+def price_check(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
+    """Warn of the suspects of an evaluation, by symbol and session."""
+    found = evaluation["suspects"]
+    return dg.AssetCheckResult(
+        passed=found["sentence"] is None,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=found["sentence"],
+        metadata=suspects_metadata(found),
+    )

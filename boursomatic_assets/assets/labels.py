@@ -32,6 +32,7 @@ from boursomatic_assets.storage.membership_table import read_members
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.retries import retried
+from boursomatic_assets.updates.reference_prices import read_benchmark
 
 SYMBOLS_LOOKED_AT, STRAY_ROWS_SHOWN = 24, 50
 
@@ -59,6 +60,8 @@ def labels(
     Where it is known who belonged to the universe when, only sessions of members have rows; the benchmark has none.
     """
     settings, members = experiment.value(), read_members(platform.database())
+    # The first asset that reads the benchmark: an unknown one stops here, before anything is trained.
+    read_benchmark(platform.database(), platform.settings(), settings.benchmark)
     every = label_panel(features, price_bars, settings)
     labelled = within_membership(every, members)
     mix = label_mix(labelled)

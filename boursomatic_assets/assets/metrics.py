@@ -19,12 +19,15 @@ from boursomatic_assets.core.models import feature_importance as rank_features
 from boursomatic_assets.core.performance import SESSIONS_PER_YEAR
 from boursomatic_assets.core.plausibility import implausible_figures, impossible_figures
 from boursomatic_assets.core.portfolio import closes_of_books
+from boursomatic_assets.core.price_moves import suspect_moves
 from boursomatic_assets.core.ranking import rank_ic
+from boursomatic_assets.core.suspects import LISTED, impossible_prices
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.metadata import data_version, numeric_metadata, table_metadata
 from boursomatic_assets.display.model_pictures import confusion_picture, equity_picture, importance_picture
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.trials_table import Trial, closes_version, record_trial
+from boursomatic_assets.updates.reference_prices import judged_closes
 
 CLOSES_VERSION = "closes_sha256"
 # In the value and its preview, but not worth a plot of their own.
@@ -130,6 +133,31 @@ def figures_are_possible(metrics: dict[str, Any]) -> dg.AssetCheckResult:
     """No figure is outside what arithmetic allows: drawdown in [-1, 0], accuracy in [0, 1], and so on."""
     impossible = impossible_figures(_figures(metrics))
     return dg.AssetCheckResult(passed=not impossible, metadata={"impossible": impossible})
+
+
+@dg.asset_check(
+    asset=metrics,
+    blocking=True,
+    additional_ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session"]})},
+    additional_deps=["price_bars"],
+)
+def prices_behind_the_figures_can_be(labels: pl.DataFrame, platform: PlatformResource) -> dg.AssetCheckResult:
+    """No close of a learned or judged instrument moved as no listed company can; named by symbol and session.
+
+    A move beyond ten times or one fiftieth of the close before, or one beyond four times or a quarter that another
+    undoes within five bars. Real moves pass once they are explained: boursomatic adjustments add SYMBOL SESSION 1
+    """
+    moves = suspect_moves(judged_closes(platform.database(), labels))
+    impossible = [move for move in moves if not move.possible]
+    return dg.AssetCheckResult(
+        passed=not impossible,
+        description=impossible_prices(impossible) if impossible else None,
+        metadata={
+            "impossible_moves": [move.to_json() for move in impossible[:LISTED]],
+            "suspect_moves": [move.to_json() for move in moves[:LISTED]],
+            "suspect_moves_found": len(moves),
+        },
+    )
 
 
 @dg.asset_check(asset=metrics)

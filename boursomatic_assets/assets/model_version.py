@@ -89,6 +89,7 @@ REQUIRED_CHECKS = {
         predictions.predictions_are_out_of_sample,
         predictions.the_test_set_is_not_read,
         metrics.figures_are_possible,
+        metrics.prices_behind_the_figures_can_be,
     )
     for key in check.check_keys
 }

@@ -10,6 +10,7 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import books as core
 from boursomatic_assets.core import performance, sessions, threshold, tranches
 from boursomatic_assets.core import portfolio as accounting
+from boursomatic_assets.core.benchmark import benchmark_coverage
 from boursomatic_assets.core.books import MODEL_BOOKS, detail_table, judged_books, portfolio_faults, portfolio_table
 from boursomatic_assets.core.evaluation import judged_rows
 from boursomatic_assets.core.experiment import Experiment
@@ -20,6 +21,7 @@ from boursomatic_assets.display.model_pictures import equity_picture
 from boursomatic_assets.storage.market_tables import read_usable_bars
 from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.updates.reference_prices import read_benchmark
 
 _DESCRIPTIONS = {
     "portfolio": "Daily return, equity and drawdown on the test set: of the model's books, of equal weight, of "
@@ -69,13 +71,14 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     """Follow the calls of the test set, session by session."""
     settings = experiment.value()
     judged = judged_rows(predictions, baselines, threshold["tau"])
-    benchmark, closes = _benchmark(platform, settings), _closes(platform, judged, labels)
+    benchmark = read_benchmark(platform.database(), platform.settings(), settings.benchmark)
+    closes = _closes(platform, judged, labels)
     books = judged_books(judged, closes, settings.horizon, settings.cost_bps, benchmark)
     shared = _exit_metadata(books)
     for name, table_of in _TABLES.items():
         if dg.AssetKey(name) in context.selected_asset_keys:
             table = table_of(books)
-            own = _book_metadata(books, settings) if name == "portfolio" else {}
+            own = _book_metadata(books, settings, benchmark) if name == "portfolio" else {}
             metadata = {**table_metadata(table), "preview": _last_of_each_book(table), **own, **shared}
             yield dg.MaterializeResult(
                 asset_key=name, value=table, metadata=metadata, data_version=data_version(table)
@@ -95,15 +98,10 @@ def _closes(platform: PlatformResource, judged: pl.DataFrame, labels: pl.DataFra
     return closes_of_books(read_usable_bars(platform.database(), ["close", "exchange"], part), labels, first)
 
 
-def _benchmark(platform: PlatformResource, settings: Experiment) -> pl.DataFrame | None:
-    """Sessions and closes of the benchmark, which the labels leave out; None where it has no bars."""
-    if settings.benchmark is None:
-        return None
-    bars = read_usable_bars(platform.database(), ["close"], Part(symbols=(settings.benchmark,)))
-    return bars if bars.height else None
-
-
-def _book_metadata(books: dict[str, TrancheBook], settings: Experiment) -> dict[str, Any]:
+def _book_metadata(
+    books: dict[str, TrancheBook], settings: Experiment, benchmark: pl.DataFrame | None
+) -> dict[str, Any]:
+    covered = benchmark_coverage(settings.benchmark, benchmark, books["buy"].sessions)
     pictured = {title: books[name] for name, title in _PICTURED.items() if name in books}
     return {
         "equity_and_drawdown": dg.MetadataValue.md(
@@ -112,14 +110,8 @@ def _book_metadata(books: dict[str, TrancheBook], settings: Experiment) -> dict[
         **numeric_metadata(
             {f"{name}_total_return": performance.total_return(book.returns) for name, book in books.items()}
         ),
-        "benchmark": _what_of_the_benchmark(books, settings.benchmark),
+        "benchmark": covered["sentence"],
     }
-
-
-def _what_of_the_benchmark(books: dict[str, TrancheBook], symbol: str | None) -> str:
-    if symbol is None:
-        return "the experiment names none"
-    return symbol if "benchmark" in books else f"{symbol} has no bars stored: it stands beside no book"
 
 
 def _exit_metadata(books: dict[str, TrancheBook]) -> dict[str, Any]:

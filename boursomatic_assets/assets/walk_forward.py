@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.assets.evaluation import price_check
 from boursomatic_assets.core import (
     baselines,
     detection,
@@ -47,14 +48,13 @@ from boursomatic_assets.display.metadata import (
     numeric_metadata,
     panel_metadata,
 )
-from boursomatic_assets.storage.database import Database
+from boursomatic_assets.display.suspects import rests_on
 from boursomatic_assets.storage.folds import StoredFolds, fold_key, fold_number, save_fold
 from boursomatic_assets.storage.instance import FOLD_PARTITIONS
-from boursomatic_assets.storage.market_tables import read_usable_bars
 from boursomatic_assets.storage.panel_survivors import panel_survivors
-from boursomatic_assets.storage.panels import Part
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.trials_table import count_trials
+from boursomatic_assets.updates.reference_prices import judged_closes, read_benchmark
 
 # A fold that is trained differently, or judged from other columns, is another fold.
 CODE = code_version(core, models, predictions, baselines)
@@ -140,12 +140,12 @@ def walk_forward_summary(
     A fold's calls are made by a threshold that was chosen on what earlier folds had predicted.
     """
     walk_forward.require_labels(labels)
-    settings, database = experiment.value(), platform.database()
+    settings = experiment.value()
     called, thresholds = sequential_calls(join_folds(walk_forward.panels), settings)
     last = thresholds[max(thresholds)]
     closes = closes_of_books(price_bars, labels, called["session"].min())  # type: ignore[arg-type]
     value = {
-        **_judge(called, closes, settings, database, panel_survivors(database, labels)),
+        **_judge(called, labels, closes, settings, platform),
         "threshold": {"tau": last.tau, "reason": last.reason},
         "folds": fold_table(called, walk_forward.facts, thresholds),
     }
@@ -155,16 +155,27 @@ def walk_forward_summary(
 
 
 def _judge(
-    called: pl.DataFrame, closes: pl.DataFrame, settings: Experiment, database: Database, survivors: Survivors
+    called: pl.DataFrame,
+    labels: pl.DataFrame,
+    closes: pl.DataFrame,
+    settings: Experiment,
+    platform: PlatformResource,
 ) -> dict[str, Any]:
-    span: Any = (called["session"].min(), called["session"].max())
-    tried = count_trials(database, *span)
+    database, span = platform.database(), (called["session"].min(), called["session"].max())
+    tried = count_trials(database, *span)  # type: ignore[arg-type]
     trials = Trials(max(tried.count, 1), tried.sharpe_variance)
-    benchmark = None
-    if settings.benchmark:
-        benchmark = read_usable_bars(database, ["close"], Part(symbols=[settings.benchmark]))
+    benchmark = read_benchmark(database, platform.settings(), settings.benchmark)
     books = judged_books(called, closes, settings.horizon, settings.cost_bps, benchmark)
-    return evaluate_judged(called, books, settings, "walk-forward", trials, survivors)
+    return evaluate_judged(
+        called,
+        books,
+        settings,
+        "walk-forward",
+        trials,
+        panel_survivors(database, labels),
+        closes=judged_closes(database, called),
+        benchmark=benchmark,
+    )
 
 
 def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +191,7 @@ def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
         "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),
         **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
         "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
+        **rests_on(value),
         **numeric_metadata(figures),
         "p_values": dg.MetadataValue.json(p_values(value)),
     }
@@ -196,3 +208,9 @@ def folds_train_on_the_past(walk_forward: StoredFolds) -> dg.AssetCheckResult:
     """Labels that a fold was trained on were all known before its first session; no two folds predict the same."""
     found = folds_overlap(walk_forward.facts, walk_forward.panels)
     return dg.AssetCheckResult(passed=not found, metadata={"overlaps": found})
+
+
+@dg.asset_check(asset=walk_forward_summary)
+def judged_figures_rest_on_plausible_prices(walk_forward_summary: dict[str, Any]) -> dg.AssetCheckResult:
+    """No price, book or error moved beyond what markets do: a warning that names symbol and session behind."""
+    return price_check(walk_forward_summary)

@@ -43,6 +43,18 @@ def run_assets(
     )
 
 
+def require_benchmark(symbol: str, keys: list[Any] | None, platform: Mapping[str, Any]) -> None:
+    """Stop before a run whose benchmark neither the database nor the source of prices has."""
+    import dagster as dg
+
+    from boursomatic_assets.storage.resources import PlatformResource
+    from boursomatic_assets.updates.reference_prices import require_known_benchmark
+
+    ingests = keys is None or dg.AssetKey("price_bars") in keys
+    _, database = open_database()
+    require_known_benchmark(database, PlatformResource(**platform).settings(), symbol, ingests=ingests)
+
+
 def _metadata_by_asset(materializations: Iterable[Any]) -> dict[str, dict[str, Any]]:
     """Metadata of each asset as plain values; of one with partitions, the rows of all and the span over all."""
     import dagster as dg

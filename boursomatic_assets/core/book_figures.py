@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boursomatic_assets.core.books import require_books
 from boursomatic_assets.core.figures import Figure, finite
 from boursomatic_assets.core.inference import (
     UNDEFINED,
@@ -16,6 +17,7 @@ from boursomatic_assets.core.inference import (
     overlap_test,
     superior_predictive_ability,
 )
+from boursomatic_assets.core.market_data import require_rows
 from boursomatic_assets.core.performance import (
     annual_return,
     annual_volatility,
@@ -98,6 +100,7 @@ def book_figures(books: Mapping[str, TrancheBook], trials: Trials, experiment: E
     list of Figure
         Named `buy_…` and `long_short_…`.
     """
+    require_books(books, tuple(MODEL_BOOKS))
     figures = []
     for key, (title, beside) in MODEL_BOOKS.items():
         baseline = books.get(beside)
@@ -170,18 +173,10 @@ def _performance(book: TrancheBook | None, lags: int) -> dict[str, float]:
 
 
 def aligned_returns(books: Mapping[str, TrancheBook]) -> dict[str, np.ndarray]:
-    """Daily returns of several books over the sessions of any of them, shape (n_sessions,) each.
-
-    A book that is not there in a session is in cash: 0.
-    """
-    sessions = sorted({session for book in books.values() for session in book.sessions})
-    place = {session: number for number, session in enumerate(sessions)}
-    found = {}
-    for name, book in books.items():
-        returns = np.zeros(len(sessions))
-        returns[[place[session] for session in book.sessions]] = book.returns
-        found[name] = returns
-    return found
+    """Daily returns of several books over the sessions that all of them have, shape (n_sessions,) each."""
+    own = [set(book.sessions) for book in books.values()]
+    shared = set.intersection(*own) if own else set()
+    return {name: book.returns[[session in shared for session in book.sessions]] for name, book in books.items()}
 
 
 def book_comparisons(books: Mapping[str, TrancheBook], horizon: int) -> list[dict[str, Any]]:
@@ -191,14 +186,28 @@ def book_comparisons(books: Mapping[str, TrancheBook], horizon: int) -> list[dic
     -------
     list of dict
         `baseline`, `measure`, `difference` (the model's mean less the baseline's), `low`, `high`, `statistic`,
-        `p_value` and `note`; what is not defined is None.
+        `p_value` and `note`; what is not defined is None. Each over the sessions that both books have; `note` says
+        how many, where they are fewer than the BUY book's.
+
+    Raises
+    ------
+    NoRowsError
+        If there is no BUY book.
     """
-    returns = aligned_returns(books)
+    require_books(books, ("buy",))
     return [
-        _comparison(title, "daily return", diebold_mariano(-returns["buy"], -returns[name], 1, horizon - 1))
-        for name, title in BOOK_TITLES.items()
-        if name in books
+        _against(books["buy"], books[name], title, horizon) for name, title in BOOK_TITLES.items() if name in books
     ]
+
+
+def _against(own: TrancheBook, other: TrancheBook, title: str, horizon: int) -> dict[str, Any]:
+    returns = aligned_returns({"own": own, "other": other})
+    test = diebold_mariano(-returns["own"], -returns["other"], 1, horizon - 1)
+    shared = len(returns["own"])
+    few = (
+        None if shared == len(own.sessions) else f"{title}: compared over {shared} of {len(own.sessions)} sessions"
+    )
+    return _comparison(title, "daily return", test) | {"note": few}
 
 
 def loss_comparisons(sessions: pl.DataFrame, horizon: int) -> list[dict[str, Any]]:
@@ -210,6 +219,7 @@ def loss_comparisons(sessions: pl.DataFrame, horizon: int) -> list[dict[str, Any
         As `session_sums` gives it.
     horizon : int
     """
+    require_rows(sessions, "comparisons need judged sessions", ("rows",))
     majority = max(
         (name for name in sessions.columns if name.startswith("actual_")), key=lambda name: sessions[name].sum()
     )
@@ -244,6 +254,7 @@ def _comparison(baseline: str, measure: str, test: MeanTest) -> dict[str, Any]:
 
 def better_baseline(books: Mapping[str, TrancheBook], experiment: Experiment) -> dict[str, Any]:
     """Test whether any book without a model earns more than the BUY book: `p_value`, `against`, `null`."""
+    require_books(books, ("buy",))
     returns = aligned_returns({name: books[name] for name in ("buy", *SEARCHED) if name in books})
     own = returns.pop("buy")
     held = bool(len(own)) and np.ptp(own) > 0
@@ -261,6 +272,7 @@ def better_baseline(books: Mapping[str, TrancheBook], experiment: Experiment) ->
 
 def cost_sweep(books: Mapping[str, TrancheBook]) -> list[dict[str, Any]]:
     """Sharpe ratio and annual return of the model's books at several costs, in basis points a side."""
+    require_books(books, tuple(MODEL_BOOKS))
     return [
         {
             "book": name,

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from boursomatic_assets.core.benchmark import benchmark_closes, covered_sessions
+from boursomatic_assets.core.market_data import require_rows
 from boursomatic_assets.core.performance import drawdown, wealth
 from boursomatic_assets.core.portfolio import TrancheBook, session_book
 from boursomatic_assets.core.sessions import on_sessions
 from boursomatic_assets.core.tranches import require_closes
+from boursomatic_assets.errors import NoRowsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +62,8 @@ def judged_books(
     Returns
     -------
     dict of str to TrancheBook
-        In the order of `BOOK_NAMES`, each over the same sessions, in cash where it makes no call:
+        In the order of `BOOK_NAMES`, each over the same sessions, in cash where it makes no call; the benchmark
+        over those that it covers:
 
         - `buy`: the BUY calls; `long_short`: the BUY calls against the SELL calls, half of the capital each.
         - `equal_weight`: every instrument, in every session; `equal_weight_matched`: every instrument, in the
@@ -67,7 +71,13 @@ def judged_books(
         - `volatility`, `momentum`: in each session as many names as there are BUY calls, those with the highest
           p(BUY) of the volatility-only classifier, or the highest 12-1 momentum.
         - `benchmark`: the instrument itself, where one is given.
+
+    Raises
+    ------
+    NoRowsError
+        If no row was judged.
     """
+    require_rows(judged, "books need judged rows")
     require_closes(judged, closes)
     closes = on_sessions(closes)
     span: Any = (judged["session"].min(), judged["session"].max())
@@ -118,17 +128,20 @@ def index_book(closes: pl.DataFrame, sessions: Sequence[date]) -> TrancheBook:
     Returns
     -------
     TrancheBook
-        Without turnover, since nobody trades an index. It earns nothing in the first session, whose close is paid,
-        nor while it has no close; its exposure is then 0. A session that it missed keeps its last close.
+        Of `covered_sessions`: nothing is said of sessions before its first close or after its last. Without
+        turnover, since nobody trades an index. It earns nothing in the first session, whose close is paid. A
+        session without a close keeps the last one; the next close then brings the return over all of them.
     """
     calendar = pl.DataFrame({"session": sessions}, schema={"session": pl.Date})
-    known = closes.select("session", "close").drop_nulls().sort("session")
-    price = calendar.join_asof(known, on="session", strategy="backward")["close"].cast(pl.Float64).to_numpy()
+    known = benchmark_closes(closes)
+    price = calendar.join_asof(known, on="session", strategy="backward")["close"].to_numpy()
     exposure, gross = np.zeros(len(price)), np.zeros(len(price))
     invested = ~np.isnan(price[:-1])
     exposure[1:] = invested
     gross[1:][invested] = (price[1:] / price[:-1] - 1.0)[invested]
-    return TrancheBook(tuple(sessions), gross, np.zeros(len(price)), exposure)
+    covered = covered_sessions(closes, sessions)
+    kept = calendar["session"].is_in(list(covered)).to_numpy()
+    return TrancheBook(covered, gross[kept], np.zeros(len(covered)), exposure[kept])
 
 
 def portfolio_table(books: Mapping[str, TrancheBook]) -> pl.DataFrame:
@@ -184,9 +197,26 @@ def books_of(portfolio: pl.DataFrame, cost_bps: float) -> dict[str, TrancheBook]
 
 def detail_table(books: Mapping[str, TrancheBook], details: Callable[[TrancheBook], pl.DataFrame]) -> pl.DataFrame:
     """Put `positions` or `trades` of the model's two books under one another, with a column `book` first."""
+    require_books(books, MODEL_BOOKS)
     return pl.concat(
         details(books[name]).select(pl.lit(name, BOOK_TYPE).alias("book"), pl.all()) for name in MODEL_BOOKS
     )
+
+
+def require_books(books: Mapping[str, TrancheBook], names: Sequence[str]) -> None:
+    """Refuse to go on without books that are read by name.
+
+    Raises
+    ------
+    NoRowsError
+        Naming those that are missing.
+    """
+    missing = [name for name in names if name not in books]
+    if missing:
+        message = (
+            f"expected the books {', '.join(names)}; missing {', '.join(missing)} of {', '.join(books) or 'none'}"
+        )
+        raise NoRowsError(message)
 
 
 def portfolio_faults(portfolio: pl.DataFrame, trades: pl.DataFrame) -> list[str]:
@@ -202,14 +232,15 @@ def portfolio_faults(portfolio: pl.DataFrame, trades: pl.DataFrame) -> list[str]
     Returns
     -------
     list of str
-        A sentence per rule that is broken: equity a number of at least zero, drawdown in [-1, 0], and the turnover
-        of each session the sum of its trades.
+        A sentence per rule that is broken: the model's books have sessions, equity is a number of at least zero,
+        drawdown in [-1, 0], and the turnover of each session the sum of its trades.
     """
     traded = trades.group_by("book", "session").agg(traded=pl.col("weight_change").abs().sum())
     compared = portfolio.filter(pl.col("book").is_in(MODEL_BOOKS)).join(
         traded, on=["book", "session"], how="full", coalesce=True
     )
     gap = (pl.col("turnover").fill_null(0.0) - pl.col("traded").fill_null(0.0)).abs()
+    missing = [name for name in MODEL_BOOKS if portfolio.filter(pl.col("book") == name).is_empty()]
     broken = {
         "an equity that is no number of at least zero": portfolio.filter(
             ~pl.col("equity").is_finite().fill_null(value=False) | (pl.col("equity") < 0)
@@ -221,7 +252,7 @@ def portfolio_faults(portfolio: pl.DataFrame, trades: pl.DataFrame) -> list[str]
             gap > ROUNDING * (1 + pl.col("turnover").fill_null(0.0))
         ),
     }
-    return [
+    return [f"no session of the book {name}" for name in missing] + [
         f"sessions with {what}: {rows.height}, first {rows['book'][0]} {rows['session'][0]}"
         for what, rows in broken.items()
         if rows.height

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.errors import NoRowsError
 
 COLDEST, HOTTEST = 0.2, 5.0
 UNCALIBRATED = 1.0
@@ -63,10 +64,22 @@ def fit_temperature(probabilities: np.ndarray, labels: pl.Series) -> float:
     Returns
     -------
     float
-        Of least log loss between `COLDEST` and `HOTTEST`; 1.0 without rows.
+        Of least log loss between `COLDEST` and `HOTTEST`; 1.0, which changes nothing, without rows.
+
+    Raises
+    ------
+    NoRowsError
+        If a row has no label or no probability.
     """
     if not len(labels):
         return UNCALIBRATED
+    if labels.null_count() or not np.isfinite(probabilities).all():
+        unknown = int((~np.isfinite(probabilities)).any(axis=1).sum())
+        message = (
+            f"a temperature needs labels and probabilities; of {len(labels)} rows {labels.null_count()} have no "
+            f"label and {unknown} no probability"
+        )
+        raise NoRowsError(message)
     from scipy.optimize import minimize_scalar
 
     places = (

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.labels import CLASS_NAMES, LABEL_TYPE, label_mix
-from boursomatic_assets.core.market_data import PANEL_KEY
+from boursomatic_assets.core.market_data import PANEL_KEY, require_rows
+from boursomatic_assets.errors import NoRowsError
 
 # A column of probabilities for each class, in the order of the classes.
 PROBABILITIES = tuple(f"probability_{name.lower()}" for name in CLASS_NAMES)
@@ -36,13 +37,19 @@ def classification_report(panel: pl.DataFrame, call: str = "call") -> dict[str, 
     Returns
     -------
     dict
-        As `sklearn.metrics.classification_report` gives it; 0.0 where a class is never called or never occurs.
+        As `sklearn.metrics.classification_report` gives it; NaN where a class is never called or never occurs.
+
+    Raises
+    ------
+    NoRowsError
+        If there is no row, or one without its label.
     """
     from sklearn.metrics import classification_report as report_of
 
+    require_rows(panel, "a report of classes needs labelled rows")
     labels, calls = _codes(panel["label"]), _codes(panel[call])
     report: dict[str, Any] = report_of(
-        labels, calls, labels=CODES, target_names=CLASS_NAMES, output_dict=True, zero_division=0.0
+        labels, calls, labels=CODES, target_names=CLASS_NAMES, output_dict=True, zero_division=np.nan
     )
     return report
 
@@ -56,15 +63,27 @@ def confusion_counts(panel: pl.DataFrame, call: str = "call") -> list[list[int]]
 
 
 def majority_class(panel: pl.DataFrame) -> str:
-    """The most frequent label; the first in the order of `CLASS_NAMES` among equally frequent ones."""
+    """The most frequent label; the first in the order of `CLASS_NAMES` among equally frequent ones.
+
+    Raises
+    ------
+    NoRowsError
+        If no row has a label.
+    """
     mix = label_mix(panel)
+    if not any(mix.values()):
+        message = "the most frequent class needs labelled rows; there are none"
+        raise NoRowsError(message)
     return max(mix, key=lambda name: mix[name])
 
 
 def class_shares(panel: pl.DataFrame) -> np.ndarray:
-    """Share of each class among the labels, shape (n_classes,): as a forecast for other rows, their prior."""
+    """Share of each class among the labels, shape (n_classes,): as a forecast for other rows, their prior.
+
+    NaN without a label.
+    """
     counts = list(label_mix(panel).values())
-    return np.array(counts) / sum(counts)
+    return np.array([ratio(count, sum(counts)) for count in counts])
 
 
 def accuracy(panel: pl.DataFrame, call: str = "call") -> float:
@@ -83,7 +102,12 @@ def buy_precision(panel: pl.DataFrame, call: str = "call") -> float:
 
 
 def log_loss(panel: pl.DataFrame) -> float:
-    """Mean negative logarithm of the probability that was given to what happened, in nats.
+    """Mean negative logarithm of the probability that was given to what happened, in nats; NaN for no rows.
+
+    Raises
+    ------
+    NoRowsError
+        If a row has no label or no probability.
 
     Notes
     -----
@@ -91,6 +115,8 @@ def log_loss(panel: pl.DataFrame) -> float:
     """
     from sklearn.metrics import log_loss as loss_of
 
+    if panel.is_empty():
+        return math.nan
     return float(loss_of(_codes(panel["label"]), _probabilities(panel), labels=CODES))
 
 
@@ -112,7 +138,7 @@ def brier_score(panel: pl.DataFrame) -> float:
     Returns
     -------
     float
-        In [0, 2]; 0 is certainty that is always right.
+        In [0, 2]; 0 is certainty that is always right. NaN for no rows.
 
     Notes
     -----
@@ -120,7 +146,7 @@ def brier_score(panel: pl.DataFrame) -> float:
     all classes of (p_k - y_k)^2, twice the half that is often quoted for two classes.
     """
     happened = _codes(panel["label"])[:, None] == CODES
-    return float(np.mean(np.sum((_probabilities(panel) - happened) ** 2, axis=1)))
+    return mean_of(np.sum((_probabilities(panel) - happened) ** 2, axis=1))
 
 
 def brier_skill(panel: pl.DataFrame, prior: np.ndarray) -> float:
@@ -155,10 +181,17 @@ def reliability_curve(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> pl.D
     DataFrame
         `probability` (mean of the bin), `frequency` (share of BUY labels), `rows`; from the lowest bin up.
 
+    Raises
+    ------
+    NoRowsError
+        If a row has no probability or no label.
+
     Notes
     -----
     Rows of equal probability may fall on both sides of a bin's edge; symbol and session decide which.
     """
+    if panel.height:
+        require_rows(panel, "a calibration curve needs probabilities and labels", ("probability_buy", "label"))
     ordered = panel.sort("probability_buy", *PANEL_KEY).select(
         bin=pl.int_range(pl.len()) * bins // pl.len(),
         probability="probability_buy",
@@ -294,7 +327,8 @@ def matched_hits(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
     -------
     DataFrame
         Every session of the panel in order: `session`, `hits` (BUY calls whose label was BUY), `expected` (sum over
-        the BUY calls of their decile's base rate). The matched lift is the sum of `hits` over that of `expected`.
+        the BUY calls of their decile's base rate); null where no row's volatility is known. The matched lift is the
+        sum of `hits` over that of `expected`.
     """
     called = pl.col(call) == "BUY"
     right = called & (pl.col("label") == "BUY")
@@ -302,9 +336,7 @@ def matched_hits(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
         hits=right.sum().cast(pl.Int64), expected=pl.col("base_rate").filter(called).sum()
     )  # fmt: skip
     sessions = panel.select(pl.col("session").unique().sort())
-    return sessions.join(sums, on="session", how="left", maintain_order="left").with_columns(
-        pl.col("hits", "expected").fill_null(0)
-    )
+    return sessions.join(sums, on="session", how="left", maintain_order="left")
 
 
 def mean_of(values: np.ndarray) -> float:
@@ -319,10 +351,17 @@ def ratio(part: float, whole: float) -> float:
 
 def _codes(classes: pl.Series) -> np.ndarray:
     """Places of the classes in `CLASS_NAMES`: numbers compare many times faster than names."""
+    if classes.null_count():
+        # Compared with each other, what is missing would count as wrong.
+        count = classes.null_count()
+        message = f"rows to judge need a label and a call; {count} of {len(classes)} have no {classes.name}"
+        raise NoRowsError(message)
     return classes.cast(LABEL_TYPE).to_physical().to_numpy()
 
 
 def _probabilities(panel: pl.DataFrame) -> np.ndarray:
+    if panel.height:
+        require_rows(panel, "rows to judge need their probabilities", PROBABILITIES)
     return panel.select(PROBABILITIES).to_numpy()
 
 

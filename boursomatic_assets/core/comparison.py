@@ -16,6 +16,7 @@ from boursomatic_assets.core.classification import matched_hits, ratio
 from boursomatic_assets.core.contenders import LOSS
 from boursomatic_assets.core.figures import finite
 from boursomatic_assets.core.inference import bootstrap_weights, diebold_mariano, upper_bound
+from boursomatic_assets.core.market_data import require_rows
 from boursomatic_assets.core.ranking import rank_ic
 
 if TYPE_CHECKING:
@@ -121,11 +122,18 @@ def compare(challenger: pl.DataFrame, champion: pl.DataFrame, experiment: Experi
     Comparison
         Exchanged, the two give the same differences with the other sign.
 
+    Raises
+    ------
+    NoRowsError
+        If one of the two scored no rows, or a row without a label or a loss.
+
     Notes
     -----
     Log loss: Diebold and Mariano's test on the means of the sessions. Lift and rank IC: percentiles of a stationary
     bootstrap that draws the same sessions for both.
     """
+    for scored in (challenger, champion):
+        require_rows(scored, "a comparison needs scored rows", ("label", LOSS))
     days = challenger["session"].unique().sort()
     block = min(experiment.horizon, len(days))
     weights = bootstrap_weights(len(days), block, experiment.bootstrap_draws, experiment.seed)
@@ -158,8 +166,10 @@ def _log_loss(challenger: np.ndarray, champion: np.ndarray, horizon: int) -> Dif
 
 
 def _matched_lift(challenger: pl.DataFrame, champion: pl.DataFrame, weights: np.ndarray) -> Difference:
-    sums = [matched_hits(scored).select("hits", "expected").to_numpy() for scored in (challenger, champion)]
-    values = [ratio(float(hits), float(expected)) for hits, expected in (part.sum(axis=0) for part in sums)]
+    # A session without a known volatility adds nothing to either sum; without any, the lift is not defined.
+    hits = [matched_hits(scored).select("hits", "expected").fill_null(0) for scored in (challenger, champion)]
+    sums = [part.to_numpy() for part in hits]
+    values = [ratio(float(right), float(expected)) for right, expected in (part.sum(axis=0) for part in sums)]
     drawn = [weights @ part for part in sums]
     with np.errstate(invalid="ignore", divide="ignore"):
         lifts = [part[:, 0] / part[:, 1] for part in drawn]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from boursomatic_assets.core.benchmark import benchmark_coverage
 from boursomatic_assets.core.book_figures import (
     Trials,
     better_baseline,
@@ -19,6 +20,7 @@ from boursomatic_assets.core.market_data import PANEL_KEY
 from boursomatic_assets.core.predictions import set_of
 from boursomatic_assets.core.ranking import rank_ic, rank_ic_by_year
 from boursomatic_assets.core.scores import scores, session_sums
+from boursomatic_assets.core.suspects import qualified, suspects_of, with_benchmark
 from boursomatic_assets.core.threshold import make_calls
 from boursomatic_assets.core.verdict import conclude
 
@@ -39,6 +41,9 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules
     scope: str,
     trials: Trials,
     survivors: Survivors,
+    *,
+    closes: pl.DataFrame | None = None,
+    benchmark: pl.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Measure judged rows and the books that follow them.
 
@@ -55,21 +60,34 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules
         Distinct experiments tried on these sessions, for the deflated Sharpe ratio.
     survivors : Survivors
         Of the panel that the rows come from.
+    closes : DataFrame, optional
+        `symbol`, `session`, `close` of the judged instruments, and `explained` as for `suspect_moves`: looked
+        through for moves that cannot be.
+    benchmark : DataFrame, optional
+        `session`, `close` of the benchmark.
 
     Returns
     -------
     dict
         Strict JSON: `figures` (each with value, interval, p-value, value without skill and baseline),
         `could_have_been_seen` by the name of each rank IC, `survivors`, `comparisons`,
-        `superior_predictive_ability`, `curves`, `trials` and `verdict`, beside what was measured.
+        `superior_predictive_ability`, `curves`, `trials`, `benchmark` (which sessions it covers), `suspects`
+        (symbols and sessions behind implausible figures) and `verdict`, beside what was measured.
         `closed_at_last_price` counts judged rows whose instrument ended within the horizon, and names the symbols.
         What is not defined is None, and says why.
+
+    Raises
+    ------
+    NoRowsError
+        If no row was judged, one lacks its outcome, or a book of the model is missing.
     """
     # Sums of the same numbers in another order differ in their last digits.
     judged = judged.sort(PANEL_KEY)
     figures = [*scores(judged, experiment), *book_figures(books, trials, experiment)]
     sessions = judged["session"].n_unique()
-    verdict = conclude(figures, sessions / experiment.horizon, trials, survivors)
+    looked_at = closes if closes is None else with_benchmark(closes, experiment.benchmark, benchmark)
+    suspects = suspects_of(judged, books, looked_at, experiment)
+    verdict = qualified(conclude(figures, sessions / experiment.horizon, trials, survivors), suspects)
     return {
         "scope": scope,
         "first_session": str(judged["session"].min()),
@@ -92,6 +110,8 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules
         "superior_predictive_ability": better_baseline(books, experiment),
         "curves": _curves(judged, books),
         "trials": {"count": trials.count, "sharpe_variance": trials.sharpe_variance},
+        "benchmark": benchmark_coverage(experiment.benchmark, benchmark, books["buy"].sessions),
+        "suspects": suspects,
         "verdict": {"skill": verdict.skill, "sentence": verdict.sentence, "remarks": list(verdict.remarks)},
     }
 

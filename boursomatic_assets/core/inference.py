@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from boursomatic_assets.errors import NonFiniteReturnsError
+from boursomatic_assets.errors import NonFiniteReturnsError, NoRowsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,13 +65,17 @@ def newey_west_error(values: np.ndarray, lag: int) -> float:
     -------
     float
         sqrt((g_0 + 2 sum_j (1 - j / (lag + 1)) g_j) / n) with g_j = sum_t e_t e_(t-j) / n and e = values - mean.
+        NaN for fewer than two values, of which nothing varies.
 
     Notes
     -----
     Newey and West (1987), Econometrica 55. The weighted sum of autocovariances equals the mean square of all sums
     over `lag` + 1 neighbours, the form computed here.
     """
-    return float(_bartlett_errors(np.asarray(values, dtype=np.float64)[None, :], lag)[0])
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:  # noqa: PLR2004 (a deviation needs two)
+        return float("nan")
+    return float(_bartlett_errors(values[None, :], lag)[0])
 
 
 def _bartlett_errors(rows: np.ndarray, lag: int) -> np.ndarray:
@@ -259,6 +263,9 @@ def bootstrap_weights(count: int, block: int, draws: int, seed: int) -> np.ndarr
     Stationary bootstrap: blocks of geometric length, `block` sessions on average, wrapped around the end. Politis
     and Romano (1994), Journal of the American Statistical Association 89.
     """
+    if count < 1 or block < 1:
+        message = f"a bootstrap draws blocks of at least one session out of at least one; found {count}, {block}"
+        raise NoRowsError(message)
     random = np.random.default_rng(seed)
     position = np.arange(count)
     jumps = random.random((draws, count)) < 1.0 / block
@@ -296,8 +303,10 @@ def superior_predictive_ability(
     """
     from arch.bootstrap import SPA
 
+    if len(returns) < 2 * block:
+        return float("nan")
     differing = [np.asarray(other) for other in others.values() if np.ptp(np.asarray(other) - returns) > 0]
-    if not differing or len(returns) < 2 * block:
+    if not differing:
         return float("nan")
     test = SPA(-np.asarray(returns), -np.column_stack(differing), block_size=block, reps=draws, seed=seed)
     test.compute()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.errors import BarContractError, PanelContractError
+from boursomatic_assets.errors import BarContractError, NoRowsError, PanelContractError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -247,6 +247,29 @@ def require_panel(panel: pl.DataFrame, columns: Sequence[str] = ()) -> None:
             f"{row['symbol']!r} {row['session']} after a later or equal row ({misplaced.height} such rows)"
         )
         raise PanelContractError(message)
+
+
+def require_rows(panel: pl.DataFrame, needed: str, columns: Sequence[str] = ()) -> None:
+    """Refuse a panel without rows, or with nulls in columns that a figure is made of.
+
+    Parameters
+    ----------
+    panel : DataFrame
+    needed : str
+        What it is needed for, as the message begins: "books need judged rows".
+    columns : sequence of str
+        Columns that must have a value in each row.
+
+    Raises
+    ------
+    NoRowsError
+        Saying what is missing, and how often.
+    """
+    nulls = {name: panel[name].null_count() for name in columns if name in panel.columns}
+    missing = [f"{count} of {panel.height} have no {name}" for name, count in nulls.items() if count]
+    if panel.is_empty() or missing:
+        message = f"{needed}; {', '.join(missing) or 'there are none'}"
+        raise NoRowsError(message)
 
 
 def _require_columns(panel: pl.DataFrame, columns: Sequence[str]) -> None:

@@ -11,7 +11,9 @@ import polars as pl
 
 from boursomatic_assets.core import classification
 from boursomatic_assets.core.classification import mean_of, ratio
+from boursomatic_assets.core.figures import finite
 from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.market_data import require_rows
 from boursomatic_assets.core.performance import annual_return, max_drawdown, sharpe_ratio, total_return
 from boursomatic_assets.core.portfolio import TrancheBook, session_book
 from boursomatic_assets.core.predictions import SET_NAMES, classify_rows, set_of
@@ -59,8 +61,8 @@ class Metrics:
             "undefined": undefined,
             "threshold": self.tau,
             "classes": list(CLASS_NAMES),
-            "classification_report_val": self.reports["validation"],
-            "classification_report_test": self.reports["test"],
+            "classification_report_val": _defined(self.reports["validation"]),
+            "classification_report_test": _defined(self.reports["test"]),
             "confusion_matrix_val": self.confusions["validation"],
             "confusion_matrix_test": self.confusions["test"],
         }
@@ -97,7 +99,16 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
         Figures named `train_…`, `val_…`, `test_…`; `precision_buy_…`, and for the validation set's book the
         unprefixed `sharpe_ratio`, `max_drawdown`, `mean_return`, `total_return`; with `equal_weight_` the same
         book holding every instrument, the baseline that needs no model.
+
+    Raises
+    ------
+    NoRowsError
+        If a set has no rows, or a row lacks its outcome or forecast.
     """
+    require_rows(train_set, "metrics need rows to train on", ("label", "forward_return"))
+    for name in SET_NAMES:
+        needed = ("label", "forward_return", "predicted_return")
+        require_rows(set_of(predictions, name), f"metrics need predicted rows of the {name} set", needed)
     train = make_calls(classify_rows(train_set, classifier), tau)
     judged = {name: make_calls(set_of(predictions, name), tau) for name in SET_NAMES}
     validation, test = judged["validation"], judged["test"]
@@ -209,6 +220,14 @@ def _portfolio(prefix: str, book: TrancheBook) -> Figures:
         f"{prefix}turnover": float(book.turnover.mean()) if held else math.nan,
         f"{prefix}exposure": float(book.exposure.mean()) if held else math.nan,
         f"{prefix}early_exits": float(book.early_exits),
+    }
+
+
+def _defined(report: dict[str, Any]) -> dict[str, Any]:
+    """A report as strict JSON: a share of no rows is null."""
+    return {
+        name: {key: finite(share) for key, share in part.items()} if isinstance(part, dict) else finite(part)
+        for name, part in report.items()
     }
 
 

@@ -69,7 +69,7 @@ def max_drawdown(returns: np.ndarray) -> float:
     Returns
     -------
     float
-        In [-1, 0]; 0.0 when wealth never falls below its start.
+        In [-1, 0]; 0.0 when wealth never falls below its start; NaN for no sessions.
 
     Raises
     ------
@@ -85,12 +85,12 @@ def max_drawdown(returns: np.ndarray) -> float:
     >>> max_drawdown(np.array([-0.5, 0.0]))
     -0.5
     """
-    return float(drawdown(returns).min())
+    return float(drawdown(returns).min()) if len(returns) else float("nan")
 
 
 def total_return(returns: np.ndarray) -> float:
-    """Compounded return over all sessions, as a fraction; 0.0 for none."""
-    return float(wealth(returns)[-1] - 1.0)
+    """Compounded return over all sessions, as a fraction; NaN for none."""
+    return float(wealth(returns)[-1] - 1.0) if len(returns) else float("nan")
 
 
 def annual_return(returns: np.ndarray) -> float:

@@ -29,7 +29,7 @@ from boursomatic_assets.core.inference import (
     ratio_test,
 )
 from boursomatic_assets.core.labels import CLASS_NAMES
-from boursomatic_assets.core.market_data import PANEL_KEY
+from boursomatic_assets.core.market_data import PANEL_KEY, require_rows
 from boursomatic_assets.core.ranking import GROUP_NAMES, matched_rank_ic, rank_ic, volatility_groups
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 NO_CALL = "the model never makes this call here, or it would never have been right"
 NO_VOLATILITY = "vol_20d is no feature, there is no BUY call, or no BUY label among rows as volatile as the calls"
 NO_RANKS = "no session has three names or more whose forecasts differ, or there are too few sessions"
+_NEEDED = (
+    "label", "call", "forward_return", "predicted_return", "prior_return",
+    *(f"{prefix}_{name.lower()}" for prefix in ("probability", "prior_probability") for name in CLASS_NAMES),
+)  # fmt: skip
 FORECASTERS = {"model": "probability", "volatility": "volatility_probability", "prior": "prior_probability"}
 
 
@@ -56,6 +60,11 @@ def scores(judged: pl.DataFrame, experiment: Experiment) -> list[Figure]:
     Returns
     -------
     list of Figure
+
+    Raises
+    ------
+    NoRowsError
+        If no row was judged, or one lacks its outcome, forecast, probabilities or call.
     """
     sessions, horizon = session_sums(judged), experiment.horizon
     return [
@@ -81,7 +90,14 @@ def session_sums(judged: pl.DataFrame) -> pl.DataFrame:
         volatility alone and of the prior; `square`, `square_prior` and `absolute` errors of the forecast;
         `clark_west` terms; `surprise_…` and `expected_…` hits of the BUY calls, `matched` in volatility and
         `selected` within the session.
+
+    Raises
+    ------
+    NoRowsError
+        As `scores`.
     """
+    # The sum of nulls is 0: it would count as no error, and as no hit.
+    require_rows(judged, "figures need judged rows", _NEEDED)
     # Among equally probable rows symbols decide, so that the order of the rows decides nothing.
     judged = judged.sort(PANEL_KEY)
     label, call = pl.col("label").cast(pl.String), pl.col("call").cast(pl.String)
@@ -319,7 +335,12 @@ def _probabilities(judged: pl.DataFrame, sessions: pl.DataFrame, experiment: Exp
 
 
 def _calibration_interval(judged: pl.DataFrame, experiment: Experiment) -> tuple[float, float]:
-    """Percentiles of the calibration error over resampled sessions; bins stay as they are."""
+    """Percentiles of the calibration error over resampled sessions; bins stay as they are.
+
+    NaN for fewer sessions than two blocks: draws of one block are all alike.
+    """
+    if judged["session"].n_unique() < 2 * experiment.horizon:
+        return math.nan, math.nan
     ordered = judged.sort("probability_buy", "symbol", "session").select(
         "session",
         bin=pl.int_range(pl.len()) * CALIBRATION_BINS // pl.len(),
@@ -328,9 +349,7 @@ def _calibration_interval(judged: pl.DataFrame, experiment: Experiment) -> tuple
     gaps = ordered.pivot("bin", index="session", values="gap", aggregate_function="sum").sort("session")
     sums = gaps.drop("session").fill_null(0.0).to_numpy()
     rows = ordered.group_by("session").len().sort("session")["len"].to_numpy()
-    weights = bootstrap_weights(
-        len(rows), min(experiment.horizon, len(rows)), experiment.bootstrap_draws, experiment.seed
-    )
+    weights = bootstrap_weights(len(rows), experiment.horizon, experiment.bootstrap_draws, experiment.seed)
     errors = np.abs(weights @ sums).sum(axis=1) / (weights @ rows)
     low, high = np.quantile(errors, [0.025, 0.975])
     return float(low), float(high)

@@ -246,7 +246,7 @@ def sided_calls(calls: pl.DataFrame, legs: Legs) -> pl.DataFrame:
 
 def require_closes(calls: pl.DataFrame, closes: pl.DataFrame) -> None:
     """Refuse calls of instruments that have no close in the call's session."""
-    strange = calls.join(closes, on=["symbol", "session"], how="anti", maintain_order="left")
+    strange = calls.join(closes.drop_nulls("close"), on=["symbol", "session"], how="anti", maintain_order="left")
     _refuse(strange, "a call needs the close that it was made on; {count} have none")
 
 

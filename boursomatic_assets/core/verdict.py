@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boursomatic_assets.core.plausibility import too_good
 from boursomatic_assets.core.printed import compared, printed
+from boursomatic_assets.errors import PanelContractError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,15 +21,8 @@ if TYPE_CHECKING:
 LEVEL = 0.025
 # One question each: does it rank, does it pick within the session, does it earn after cost on both sides?
 PRIMARY = ("matched_rank_ic", "selection_lift_buy", "long_short_sharpe_ratio")
+_READ_BESIDE = ("lift_buy", "matched_lift_buy", "buy_sharpe_ratio")
 FEW_PERIODS = 20
-# Above these lies a leak or a fault before skill, for such features on large caps.
-PLAUSIBLE_AT_MOST = {
-    "rank_ic": 0.06,
-    "lift_buy": 1.4,
-    "matched_lift_buy": 1.08,
-    "r2_over_prior": 0.005,
-    "long_short_sharpe_ratio": 0.7,
-}
 
 
 @dataclass(frozen=True)
@@ -66,11 +61,20 @@ def conclude(figures: Sequence[Figure], periods: float, trials: Trials, survivor
         Skill where, by Holm's rule, one of the three primary tests is significant at 2.5 % among the three:
         without skill that happens in at most 2.5 % of cases, however the three depend on each other.
 
+    Raises
+    ------
+    PanelContractError
+        If a figure that it is made of is missing.
+
     Notes
     -----
     Holm (1979), Scandinavian Journal of Statistics 6.
     """
     named = {figure.name: figure for figure in figures}
+    missing = [name for name in (*PRIMARY, *_READ_BESIDE) if name not in named]
+    if missing:
+        message = f"a verdict needs the figures that it is made of, undefined ones as well; missing: {missing}"
+        raise PanelContractError(message)
     tested = {name: named[name] for name in PRIMARY if named[name].p_value == named[name].p_value}
     remarks = _remarks(named, periods, trials, survivors)
     if not tested:
@@ -151,8 +155,3 @@ def _warning(named: Mapping[str, Figure]) -> list[str]:
         return []
     titles = ", ".join(named[name].title for name in found)
     return [f"Beyond what such features can honestly reach: {titles}. Look for a leak before being glad."]
-
-
-def too_good(figures: Mapping[str, float]) -> dict[str, float]:
-    """Figures above `PLAUSIBLE_AT_MOST`: a reason to look for an error before a reason to be glad."""
-    return {name: figures[name] for name, most in PLAUSIBLE_AT_MOST.items() if figures[name] > most}

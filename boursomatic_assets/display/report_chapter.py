@@ -84,6 +84,7 @@ def chapter(judgement: Judgement) -> tuple[str, list[Chart]]:
             tables.confusion_table(curves.get("confusion") or {}),
             element("h3", "Against what it has to beat"),
             tables.comparisons_table(judgement.get("comparisons") or ()),
+            _benchmark(judgement.get("benchmark") or {}),
             _best_of_all(judgement.get("superior_predictive_ability") or {}),
             element("h3", "Costs"),
             figure(charts["costs"], "No cost was tried.", tables.costs_table(curves.get("cost_sweep") or ())),
@@ -133,6 +134,11 @@ def _about(judgement: Judgement) -> str:
 
 def _pair(*parts: str) -> str:
     return element("div", "".join(element("div", part) for part in parts), **{"class": "pair"})
+
+
+def _benchmark(covered: Judgement) -> str:
+    said = covered.get("sentence")
+    return paragraph(f"Benchmark: {said}.", "faint") if said else ""
 
 
 def _best_of_all(spa: Judgement) -> str:

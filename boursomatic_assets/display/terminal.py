@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from boursomatic_assets.core.benchmark import NO_BENCHMARK
 from boursomatic_assets.display.promotion import activation, comparison_table
+from boursomatic_assets.display.suspects import NONE_FOUND
 from boursomatic_assets.storage.model_events import ACTIVATED, PRUNED, REFUSED, ROLLED_BACK
 
 if TYPE_CHECKING:
@@ -174,6 +176,21 @@ def conclusion_lines(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines += [f"[bold]{title}[/bold]: {escape(found['verdict'])}", f"  {escape(found['could_have_been_seen'])}"]
     # Both are of one panel.
     return [*lines, *dict.fromkeys(escape(found["survivors"]) for found in judged.values())]
+
+
+def rests_on_lines(materialized: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the figures rest on, a line each: suspect prices, and the sessions that the benchmark covers."""
+    judged = {
+        scope: materialized[name]
+        for name, scope in (("walk_forward_summary", "walk-forward"), ("evaluation", "test set"))
+        if name in materialized
+    }
+    suspects = {scope: found["suspect_prices"] for scope, found in judged.items()}
+    covered = {scope: found["benchmark"] for scope, found in judged.items()}
+    return [
+        *(f"[yellow]{escape(said)}[/yellow] ({scope})" for scope, said in suspects.items() if said != NONE_FOUND),
+        *(f"Benchmark, {scope}: {escape(said)}" for scope, said in covered.items() if said != NO_BENCHMARK),
+    ]
 
 
 def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence[str]]) -> Table:

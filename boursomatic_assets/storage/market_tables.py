@@ -151,6 +151,15 @@ def read_usable_bars(
     return usable.select(*PANEL_KEY, *columns)
 
 
+def symbols_with_bars(database: Database) -> list[str]:
+    """Symbols that have at least one daily bar, in alphabetical order."""
+    found = database.read(
+        f"WITH {KEYS} SELECT k.symbol FROM keys k WHERE EXISTS (SELECT FROM price_bars b "  # noqa: S608
+        f"WHERE b.instrument_id = k.id AND b.interval = '{DAILY}') ORDER BY 1"
+    )
+    return found["symbol"].to_list()
+
+
 def symbol_batches(
     database: Database, among: Sequence[str] | None = None, rows: int = ROWS_AT_ONCE
 ) -> list[list[str]]:

@@ -16,6 +16,7 @@ from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.labels import LABEL_TYPE
 from boursomatic_assets.core.market_data import PRICE_COLUMNS
 from boursomatic_assets.core.portfolio import closes_of_books, positions, trades
+from boursomatic_assets.errors import UnknownBenchmarkError
 from boursomatic_assets.storage.instruments_table import write_instruments
 from boursomatic_assets.storage.market_tables import write_bars
 from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
@@ -122,7 +123,7 @@ def test_the_metadata_say_what_the_books_made_and_which_book_is_not_there(whole:
     found = metadata_of(whole, "portfolio")
     last = whole.asset_value("portfolio").filter(pl.col("book") == "buy")["equity"][-1]
     assert found["buy_total_return"] == pytest.approx(last - 1, abs=1e-5)
-    assert found["benchmark"] == "the experiment names none"
+    assert found["benchmark"] == "the experiment names no benchmark"
     assert found["early_exits"] == found["ruined_tranches"] == 0
     assert "data:image/png" in found["equity_and_drawdown"]
     assert metadata_of(whole, "trades")["dagster/row_count"] == whole.asset_value("trades").height
@@ -160,11 +161,10 @@ def test_the_benchmark_stands_beside_the_books(database: Database) -> None:
     bought, held = (index.filter(pl.col("session") == session)["close"][0] for session in (D[41], D[110]))
     assert table["session"].to_list() == D[41:111]
     assert table["equity"][-1] == pytest.approx(held / bought, rel=1e-9)
-    assert metadata_of(result, "portfolio")["benchmark"] == "INDEX"
+    assert metadata_of(result, "portfolio")["benchmark"] == "INDEX covers 70 of 70 sessions"
 
 
 @pytest.mark.usefixtures("database")
-def test_a_benchmark_without_bars_is_said_to_have_none() -> None:
-    result = materialize(benchmark="INDEX")
-    assert "benchmark" not in result.asset_value("portfolio")["book"].cast(pl.String).to_list()
-    assert "INDEX has no bars stored" in metadata_of(result, "portfolio")["benchmark"]
+def test_a_benchmark_without_bars_stops_the_books() -> None:
+    with pytest.raises(UnknownBenchmarkError, match="the benchmark 'INDEX' has no bars, among 0 symbols that have"):
+        materialize(benchmark="INDEX")

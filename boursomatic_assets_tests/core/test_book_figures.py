@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,13 +151,29 @@ def test_a_book_that_holds_nothing_says_so(empty: TrancheBook) -> None:
         assert undefined["why_undefined"] == EMPTY
 
 
-def test_books_over_other_sessions_are_in_cash_where_they_are_not() -> None:
+def test_books_over_other_sessions_are_compared_over_those_they_share() -> None:
+    # sessions 2, 3 and 0, 1, 2: only 2 is in both, and no zero stands for the others
     returns = aligned_returns({"late": book([0.1, 0.2], first=2), "early": book([0.3, 0.4, 0.5])})
-    assert {name: values.tolist() for name, values in returns.items()} == {
-        "late": [0, 0, 0.1, 0.2],
-        "early": [0.3, 0.4, 0.5, 0],
-    }
+    assert {name: values.tolist() for name, values in returns.items()} == {"late": [0.1], "early": [0.5]}
     assert aligned_returns({"buy": NOWHERE})["buy"].tolist() == []
+    assert aligned_returns({}) == {}
+
+
+def test_a_benchmark_that_begins_later_is_compared_from_then_on() -> None:
+    whole, late = random_book(8), random_book(9)
+    short = replace(
+        late, sessions=late.sessions[20:], gross=late.gross[20:], turnover=late.turnover[20:],
+        exposure=late.exposure[20:],
+    )  # fmt: skip
+    (row,) = book_comparisons({"buy": whole, "benchmark": short}, HORIZON)
+    assert row["difference"] == pytest.approx((whole.returns[20:] - short.returns).mean(), abs=1e-15)
+    assert row["note"] == "benchmark index: compared over 40 of 60 sessions"
+
+
+def test_a_benchmark_without_a_session_is_not_compared() -> None:
+    (row,) = book_comparisons({"buy": BOOKS["buy"], "benchmark": NOWHERE}, HORIZON)
+    assert [row[name] for name in ("difference", "low", "high", "statistic", "p_value")] == [None] * 5
+    assert row["note"] == "benchmark index: compared over 0 of 60 sessions"
 
 
 def test_comparisons_are_of_the_buy_book_less_each_other_book() -> None:

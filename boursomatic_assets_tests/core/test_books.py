@@ -250,10 +250,23 @@ def test_an_index_keeps_its_last_close_over_sessions_of_others() -> None:
 
 
 def test_an_index_that_begins_later_is_not_held_before() -> None:
-    # its first close is at 2: bought there
+    # its first close is at 2: bought there; before 3 it has no return, and no zero stands for it
     book = index_book(index_of([None, None, 10, 11]), D[:4])
-    np.testing.assert_allclose(book.returns, [0, 0, 0, 0.1], rtol=0, atol=1e-15)
-    assert book.exposure.tolist() == [0, 0, 0, 1]
+    assert book.sessions == (D[3],)
+    np.testing.assert_allclose(book.returns, [0.1], rtol=0, atol=1e-15)
+    assert book.exposure.tolist() == [1]
+
+
+def test_an_index_that_ends_earlier_is_not_held_afterwards() -> None:
+    # 11/10, then nothing is known
+    book = index_book(index_of([10, 11, None, None]), D[:4])
+    assert book.sessions == tuple(D[:2])
+    np.testing.assert_allclose(book.returns, [0, 0.1], rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("closes", [[], [None, None], [10, None]], ids=["empty", "all null", "one row"])
+def test_an_index_without_two_closes_has_no_session(closes: list[float | None]) -> None:
+    assert index_book(index_of(closes), D[:4]).sessions == ()
 
 
 @pytest.mark.parametrize("sessions", [[], D[:1]], ids=["none", "one"])
@@ -305,6 +318,12 @@ TRADES = detail_table(judged_books(JUDGED, CLOSES, 2, 10.0), trades)
 
 def test_books_as_they_are_have_no_faults() -> None:
     assert portfolio_faults(PORTFOLIO, TRADES) == []
+
+
+def test_books_that_are_not_there_are_a_fault() -> None:
+    assert portfolio_faults(PORTFOLIO.clear(), TRADES.clear()) == [
+        "no session of the book buy", "no session of the book long_short"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

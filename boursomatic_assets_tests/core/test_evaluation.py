@@ -107,6 +107,26 @@ def test_an_evaluation_has_the_parts_that_are_read_from_it() -> None:
             ]
         ),
         "trials": ["count", "sharpe_variance"],
+        "benchmark": sorted(
+            [
+                *("symbol", "first", "last", "sessions", "covered", "before_its_first", "after_its_last"),
+                *("without_bar", "sentence"),
+            ]
+        ),
+        "suspects": sorted(
+            [
+                *(
+                    "instruments",
+                    "moves",
+                    "moves_found",
+                    "instruments_grown",
+                    "book_sessions",
+                    "figures",
+                    "possible",
+                ),
+                "sentence",
+            ]
+        ),
         "verdict": ["remarks", "sentence", "skill"],
     }
 

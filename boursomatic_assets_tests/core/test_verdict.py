@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.figures import Figure
+from boursomatic_assets.core.plausibility import EVALUATED_AT_MOST, too_good
 from boursomatic_assets.core.survivors import PanelYear, Survivors
-from boursomatic_assets.core.verdict import LEVEL, PLAUSIBLE_AT_MOST, PRIMARY, Verdict, conclude, too_good
+from boursomatic_assets.core.verdict import LEVEL, PRIMARY, Verdict, conclude
 
 NAN = math.nan
 FIRST, SECOND, THIRD = PRIMARY
@@ -35,7 +36,7 @@ ENDING = of_panel(3)
 
 def figures(p_values: tuple[float, float, float], **others: Figure) -> list[Figure]:
     """The three primary figures with these p-values, and quiet ones of all else that is looked at."""
-    names = {*PRIMARY, *PLAUSIBLE_AT_MOST, "buy_sharpe_ratio"}
+    names = {*PRIMARY, *EVALUATED_AT_MOST, "buy_sharpe_ratio"}
     quiet = {name: Figure(name, name, "ranking", 0.0) for name in names}
     primary = {
         name: Figure(name, f"The {name}", "ranking", 0.001, -0.5, 0.25, p_value, no_skill=0.0)
@@ -294,7 +295,7 @@ def test_what_is_too_good_is_a_reason_to_look_for_a_leak() -> None:
 
 
 def test_bounds_of_the_plausible() -> None:
-    values = dict(PLAUSIBLE_AT_MOST)
+    values = dict(EVALUATED_AT_MOST)
     assert too_good(values) == {}
     assert too_good(dict.fromkeys(values, NAN)) == {}
     assert too_good(dict.fromkeys(values, -100.0)) == {}
