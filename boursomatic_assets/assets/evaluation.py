@@ -6,8 +6,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import book_figures, inference, ranking, scores, verdict
-from boursomatic_assets.core import evaluation as core
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import books_of
 from boursomatic_assets.core.evaluation import evaluate_judged, judged_rows, p_values
@@ -25,7 +23,7 @@ from boursomatic_assets.storage.trials_table import count_trials
     group_name="evaluation",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(core, scores, book_figures, inference, ranking, verdict),
+    code_version=code_version(__name__, "evaluation"),
     io_manager_key="figures",
 )
 def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)

@@ -4,8 +4,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import calendars, membership
-from boursomatic_assets.core import labels as core
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.labels import label_mix, label_panel, unlabelled_rows
 from boursomatic_assets.core.leaks import (
@@ -34,7 +32,7 @@ SYMBOLS_LOOKED_AT = 24
     group_name="labels",
     kinds={"polars", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core, calendars, membership),
+    code_version=code_version(__name__, "labels"),
     io_manager_key="panels",
     ins={
         "features": dg.AssetIn(metadata={"recent": True}),

@@ -6,9 +6,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import calibration, classification, inference, models
-from boursomatic_assets.core import predictions as core
-from boursomatic_assets.core import threshold as decision
 from boursomatic_assets.core.classification import PROBABILITIES
 from boursomatic_assets.core.labels import label_mix
 from boursomatic_assets.core.model_version import sha256, strict_json
@@ -29,7 +26,7 @@ from boursomatic_assets.storage.resources import ExperimentResource
     group_name="predictions",
     kinds={"lightgbm", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core, models),
+    code_version=code_version(__name__, "predictions"),
     io_manager_key="panels",
 )
 def predictions(
@@ -68,7 +65,7 @@ def _means(panel: pl.DataFrame) -> dict[str, float]:
     group_name="predictions",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(decision, calibration, classification, inference),
+    code_version=code_version(__name__, "threshold"),
     io_manager_key="figures",
 )
 def threshold(predictions: pl.DataFrame, experiment: ExperimentResource) -> dg.Output[dict[str, Any]]:

@@ -7,8 +7,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import baselines, evaluation, models, predictions, threshold
-from boursomatic_assets.core import walk_forward as core
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import judged_books
 from boursomatic_assets.core.evaluation import evaluate_judged, p_values
@@ -45,7 +43,7 @@ from boursomatic_assets.storage.resources import ExperimentResource, PlatformRes
 from boursomatic_assets.storage.trials_table import count_trials
 
 # A fold that is trained differently, or judged from other columns, is another fold.
-CODE = code_version(core, models, predictions, baselines)
+CODE = code_version(__name__, "walk_forward")
 
 
 @dg.asset(
@@ -109,7 +107,7 @@ def _fold_metadata(result: FoldResult, settings: Experiment) -> dict[str, Any]:
     group_name="walk_forward",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(core, threshold, evaluation),
+    code_version=code_version(__name__, "walk_forward_summary"),
     io_manager_key="figures",
     deps=["price_bars"],
 )
