@@ -145,28 +145,31 @@ def without_prose(source: str) -> Code:
     """
     strings: list[str] = []
     kept: list[str] = []
+    source += "\n"
     place, before = 0, ":"
     for found in _STRING_OR_COMMENT.finditer(source):
         code, text = source[place : found.start()], found[0]
+        place = found.end()
+        triple = text[:3] in {'"""', "'''"}
+        behind = source[place : source.find("\n", place)].lstrip()[:1]
+        if triple and _is_docstring(code, before) and behind in {"", "#"}:
+            kept.append(code.rstrip("rRuU"))
+            continue
         kept.append(code)
         before = code.rstrip()[-1:] or before
-        place = found.end()
-        if text[0] == "#":
-            continue
-        if before == ":" and text[:3] in {'"""', "'''"} and _is_alone(source, found.start(), place):
-            continue
-        strings.append(text)
-        kept.append('""')
-        before = '"'
+        if text[0] != "#":
+            strings.append(text)
+            kept.append('""')
+            before = '"'
     kept.append(source[place:])
     lines = map(str.rstrip, "".join(kept).split("\n"))
     return Code("".join(f"{line}\n" for line in lines if line), tuple(strings))
 
 
-def _is_alone(source: str, start: int, end: int) -> bool:
-    """Whether nothing else stands on the lines of a string."""
-    before = source[source.rfind("\n", 0, start) + 1 : start]
-    return not before.strip() and source[end : end + 1] in {"\n", ""}
+def _is_docstring(code: str, before: str) -> bool:
+    """Whether a string after this code begins its own line, after a colon; `before` ends what comes earlier."""
+    earlier, _, line = code.rpartition("\n")
+    return not line.strip(" \trRuU") and (earlier.rstrip()[-1:] or before) == ":"
 
 
 def imports_of(code: str) -> Iterator[Name]:
