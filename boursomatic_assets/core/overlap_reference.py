@@ -16,17 +16,18 @@ import numpy as np
 from scipy.interpolate import make_interp_spline
 from scipy.linalg import cho_solve_banded, cholesky_banded
 from scipy.optimize import brentq
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from scipy.interpolate import BSpline
 
-# Scales are tabulated at steps of half an e-fold: in its logarithm the determinant is analytic within pi of the real
-# axis, so that splines of degree 7 leave an error of about 1e-7.
-STEP, DEGREE = 0.5, 7
+# Scales are tabulated at steps of 3/4 of an e-fold: in its logarithm the determinant is analytic within pi of the
+# real axis, so that splines of degree 7 leave an error of some 1e-5.
+STEP, DEGREE = 0.75, 7
 # Up to the scale from which on the integrand is below exp(-40). With few sessions that scale is so large that digits
 # cancel: the table ends before, and goes on in a straight line.
 NEGLIGIBLE, CANCELLED = 80.0, 1e-9
-SMALLEST_SCALE = 1e-5
+SMALLEST_SCALE = 1e-4
 NODES = 80
 
 
@@ -115,6 +116,12 @@ class OverlapReference:
         return reach
 
 
+@lru_cache(maxsize=256)
+def overlap_quantile(count: int, overlap: int, lag: int, share: float) -> float:
+    """Quantile of `overlap_reference`, found once."""
+    return overlap_reference(count, overlap, lag).quantile(share)
+
+
 def _continued(spline: BSpline, places: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
     """A table, constant before its first place and straight behind its last."""
     values: np.ndarray = spline(np.clip(places, *ends))
@@ -145,14 +152,16 @@ def overlap_reference(count: int, overlap: int, lag: int) -> OverlapReference:
 
     Notes
     -----
-    A banded Cholesky decomposition for each of some forty scales: memory grows with count x (overlap + lag), time
+    A banded Cholesky decomposition for each of some twenty-five scales: memory grows with count x (overlap + lag), time
     with count x (overlap + lag)^2.
     """
-    form = _error_form(count, overlap, lag)
-    smallest = math.log(SMALLEST_SCALE / form.mean_square)
     rows: list[tuple[float, float, float]] = []
-    while len(rows) <= DEGREE or (rows[-1][0] < NEGLIGIBLE and rows[-1][2] > CANCELLED):
-        rows.append(form.at(math.exp(smallest + STEP * len(rows))))
+    # Bands are too narrow for several threads, which would wait for each other most of the time.
+    with threadpool_limits(1, user_api="blas"):
+        form = _error_form(count, overlap, lag)
+        smallest = math.log(SMALLEST_SCALE / form.mean_square)
+        while len(rows) <= DEGREE or (rows[-1][0] < NEGLIGIBLE and rows[-1][2] > CANCELLED):
+            rows.append(form.at(math.exp(smallest + STEP * len(rows))))
     places = smallest + STEP * np.arange(len(rows))
     weight, reach, _ = np.array(rows).T
     return OverlapReference(
@@ -208,7 +217,9 @@ def _error_form(count: int, overlap: int, lag: int) -> _ErrorForm:
         band[distance, : shocks - distance] = np.diagonal(sums, -distance)
     middle = np.repeat(band[:, overlap : overlap + 1], count - short, axis=1)
     band = np.concatenate([band[:, :overlap], middle, band[:, overlap:]], axis=1)
-    of_sessions = np.convolve(np.ones(count), width - np.abs(np.arange(1 - width, width)))[width - 1 : width - 1 + count]
+    of_sessions = np.convolve(np.ones(count), width - np.abs(np.arange(1 - width, width)))[
+        width - 1 : width - 1 + count
+    ]
     both = np.column_stack([_moving_sums(each, overlap) for each in (np.ones(count), of_sessions)])
     centring = np.array([[of_sessions.sum() / count**2, -1 / count], [-1 / count, 0.0]])
     scale = float(lag + 1) * count**2
@@ -220,6 +231,8 @@ def _moving_sums(rows: np.ndarray, overlap: int) -> np.ndarray:
     """Of each shock the sum over the sessions that it is in: along the first axis, `overlap` - 1 longer."""
     edge = np.zeros((overlap, *rows.shape[1:]))
     sums = np.concatenate([edge[:1], np.cumsum(rows, axis=0)])
-    sums = np.concatenate([np.repeat(sums[:1], overlap - 1, axis=0), sums, np.repeat(sums[-1:], overlap - 1, axis=0)])
+    sums = np.concatenate(
+        [np.repeat(sums[:1], overlap - 1, axis=0), sums, np.repeat(sums[-1:], overlap - 1, axis=0)]
+    )
     moved: np.ndarray = sums[overlap:] - sums[:-overlap]
     return moved
