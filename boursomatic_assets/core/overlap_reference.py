@@ -21,11 +21,11 @@ from threadpoolctl import threadpool_limits
 if TYPE_CHECKING:
     from scipy.interpolate import BSpline
 
-# Scales are tabulated at steps of 3/4 of an e-fold: in its logarithm the determinant is analytic within pi of the
-# real axis, so that splines of degree 7 leave an error of some 1e-5.
+# Scales are tabulated at steps of 3/4 of an e-fold: D and log h are smooth in the logarithm of the scale, and
+# splines of degree 7 leave a relative error of some 1e-5 in a quantile.
 STEP, DEGREE = 0.75, 7
-# Up to the scale from which on the integrand is below exp(-40). With few sessions that scale is so large that digits
-# cancel: the table ends before, and goes on in a straight line.
+# Up to the scale from which on the integrand is below exp(-40). With few sessions that scale is so large that
+# digits cancel: the table ends before, and goes on in a straight line.
 NEGLIGIBLE, CANCELLED = 80.0, 1e-9
 SMALLEST_SCALE = 1e-4
 NODES = 80
@@ -62,10 +62,9 @@ class OverlapReference:
         Notes
         -----
         With shocks z, mean a'z and squared error z'Qz the chance is that of z'(aa' - x^2 Q)z > 0. That form has one
-        positive eigenvalue, l, so it compares a normal variable with an independent positive one, V: by Craig's
-        form of the normal tail (1991, IEEE MILCOM) the chance is
-
-            2/pi int_0^(pi/2) E exp(-V / (2 l sin^2 t)) dt,  E exp(-V s / (2 l)) = ((1 - s) / det(I - s/l (aa' - x^2 Q)))^(1/2)
+        positive eigenvalue, l, so it compares a normal variable with an independent positive one, V. By Craig's
+        form of the normal tail (1991, IEEE MILCOM) the chance is the mean over angles t in (0, pi/2) of
+        E exp(-V s / (2 l)) with s = 1 / sin^2 t, which is ((1 - s) / det(I - (aa' - x^2 Q) s / l))^(1/2).
 
         With c = s x^2 / l the determinant is exp(D(c)) (1 - h(c) / x^2), where D(c) = log det(I + cQ) and
         h(c) = c a'(I + cQ)^-1 a; l follows from h(x^2 / l) = x^2. Neither D nor h depends on x.
@@ -124,8 +123,8 @@ def overlap_quantile(count: int, overlap: int, lag: int, share: float) -> float:
 
 def _continued(spline: BSpline, places: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
     """A table, constant before its first place and straight behind its last."""
-    values: np.ndarray = spline(np.clip(places, *ends))
-    return values + np.maximum(places - ends[1], 0.0) * spline(ends[1], nu=1)
+    values: np.ndarray = spline(np.clip(places, *ends)) + np.maximum(places - ends[1], 0.0) * spline(ends[1], nu=1)
+    return values
 
 
 def _quadrature() -> tuple[np.ndarray, np.ndarray]:
@@ -152,8 +151,8 @@ def overlap_reference(count: int, overlap: int, lag: int) -> OverlapReference:
 
     Notes
     -----
-    A banded Cholesky decomposition for each of some twenty-five scales: memory grows with count x (overlap + lag), time
-    with count x (overlap + lag)^2.
+    A banded Cholesky decomposition for each of some twenty-five scales: memory grows with count x (overlap + lag),
+    time with count x (overlap + lag)^2.
     """
     rows: list[tuple[float, float, float]] = []
     # Bands are too narrow for several threads, which would wait for each other most of the time.

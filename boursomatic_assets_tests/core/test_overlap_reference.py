@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_chances_fall_from_one_and_quantiles_are_their_inverse(overlap: int, bey
     reference = overlap_reference(overlap + beyond, overlap, lag)
     assert reference.exceeded(0.0) == 1.0
     chances = [reference.exceeded(statistic) for statistic in (1e-6, 0.1, 0.7, 2.0, 6.0, 30.0)]
-    assert all(one > two > 0 for one, two in zip(chances, chances[1:], strict=False))
+    assert all(one > two > 0 for one, two in pairwise(chances))
     for share in (0.02, 0.9):
         assert reference.exceeded(reference.quantile(share)) == pytest.approx(1 - share, rel=1e-9)
 
