@@ -6,8 +6,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import baselines as core
-from boursomatic_assets.core import splits
 from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
 from boursomatic_assets.core.predictions import SET_TYPE
 from boursomatic_assets.core.splits import judged_sets
@@ -19,7 +17,7 @@ from boursomatic_assets.storage.resources import ExperimentResource, PlatformRes
     group_name="baselines",
     kinds={"lightgbm", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core, splits),
+    code_version=code_version(__name__, "baselines"),
     io_manager_key="panels",
     ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close"]})},
 )

@@ -9,7 +9,6 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core import drift as core
-from boursomatic_assets.core import drift_reference, drift_windows
 from boursomatic_assets.core.drift import (
     DRIFT_SCHEMA,
     SESSIONS_NEEDED,
@@ -41,7 +40,7 @@ DAYS_BEFORE = 4 * SESSIONS_NEEDED
     group_name="drift",
     kinds={"polars", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core, drift_reference, drift_windows),
+    code_version=code_version(__name__, "drift"),
     io_manager_key="panels",
     deps=["features", "model_version"],
 )

@@ -6,19 +6,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import (
-    book_figures,
-    detection,
-    inference,
-    plausibility,
-    price_moves,
-    ranking,
-    scores,
-    survivors,
-    suspects,
-    verdict,
-)
-from boursomatic_assets.core import evaluation as core
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import books_of
 from boursomatic_assets.core.evaluation import evaluate_judged, judged_rows, p_values
@@ -38,19 +25,7 @@ from boursomatic_assets.updates.reference_prices import judged_closes, read_benc
     group_name="evaluation",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(
-        core,
-        scores,
-        book_figures,
-        detection,
-        inference,
-        ranking,
-        survivors,
-        verdict,
-        suspects,
-        price_moves,
-        plausibility,
-    ),
+    code_version=code_version(__name__, "evaluation"),
     io_manager_key="figures",
     ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session"]})},
     # The closes are looked through for moves that cannot be; the benchmark's say which sessions it covers.

@@ -5,8 +5,6 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.market_data import FRESHNESS
-from boursomatic_assets.core import calendars, corporate_actions, usable_bars
-from boursomatic_assets.core import features as core
 from boursomatic_assets.core.features import FEATURE_NAMES, compute_features, with_derived_inputs
 from boursomatic_assets.core.leaks import (
     computed_apart,
@@ -30,7 +28,7 @@ from boursomatic_assets.storage.resources import PlatformResource
 from boursomatic_assets.storage.retries import retried
 from boursomatic_assets.updates.features import update_features
 
-CODE = code_version(core, usable_bars, corporate_actions, calendars)
+CODE = code_version(__name__, "features")
 SYMBOLS_LOOKED_AT = 24
 EXAMPLES = 10
 

@@ -7,8 +7,6 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.features import compute_inputs
-from boursomatic_assets.core import calendars, horizons, membership, sessions
-from boursomatic_assets.core import labels as core
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.features import with_derived_inputs
 from boursomatic_assets.core.labels import closed_early, label_mix, label_panel, realised_rows, unlabelled_rows
@@ -41,7 +39,7 @@ SYMBOLS_LOOKED_AT, STRAY_ROWS_SHOWN = 24, 50
     group_name="labels",
     kinds={"polars", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core, calendars, horizons, membership, sessions),
+    code_version=code_version(__name__, "labels"),
     io_manager_key="panels",
     ins={
         "features": dg.AssetIn(metadata={"recent": True}),

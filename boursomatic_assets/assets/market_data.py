@@ -8,7 +8,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import market_data as core
 from boursomatic_assets.core.calendars import CALENDARS, last_complete_session
 from boursomatic_assets.core.corporate_actions import large_moves
 from boursomatic_assets.core.fetch_report import Outcome
@@ -57,7 +56,7 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=FRESH_FOR, warn_window=FR
     group_name="market_data",
     kinds={"postgres", "polars"},
     owners=OWNERS,
-    code_version=code_version(core),
+    code_version=code_version(__name__, "instruments"),
     io_manager_key="tables",
 )
 @retried
@@ -92,7 +91,7 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ig
     group_name="market_data",
     kinds={"postgres", "polars"},
     owners=OWNERS,
-    code_version=code_version(core),
+    code_version=code_version(__name__, "price_bars"),
     io_manager_key="tables",
     deps=[instruments],
     freshness_policy=FRESHNESS,

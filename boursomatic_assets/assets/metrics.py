@@ -7,8 +7,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import classification, performance, portfolio, sessions, tranches
-from boursomatic_assets.core import metrics as core
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.labels import CLASS_NAMES
 from boursomatic_assets.core.market_data import fingerprint
@@ -38,7 +36,7 @@ _DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "p
     group_name="metrics",
     kinds={"scikitlearn", "json"},
     owners=OWNERS,
-    code_version=code_version(core, classification, performance, portfolio, sessions, tranches),
+    code_version=code_version(__name__, "metrics"),
     io_manager_key="figures",
     ins={
         "labels": dg.AssetIn(metadata={"columns": ["symbol", "session", "close"]}),
@@ -113,7 +111,7 @@ def _trial(
     group_name="metrics",
     kinds={"lightgbm", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core),
+    code_version=code_version(__name__, "feature_importance"),
     io_manager_key="panels",
 )
 def feature_importance(classifier: FittedModel, regressor: FittedModel) -> dg.Output[pl.DataFrame]:

@@ -20,8 +20,6 @@ from boursomatic_assets.assets import (
     splits,
 )
 from boursomatic_assets.assets.metrics import CLOSES_VERSION
-from boursomatic_assets.core import comparison, contenders, promotion
-from boursomatic_assets.core import model_version as core
 from boursomatic_assets.core.contenders import Contender, Unscored, last_label_end
 from boursomatic_assets.core.drift_reference import build_reference
 from boursomatic_assets.core.experiment import Experiment
@@ -111,7 +109,7 @@ _MADE_FROM = {
     group_name="model_version",
     kinds={"postgres", "lightgbm"},
     owners=OWNERS,
-    code_version=code_version(core, contenders, comparison, promotion),
+    code_version=code_version(__name__, "model_version"),
     ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]})},
     # Runs that train take turns, so that they leave room for those that bring bars.
     pool="training",

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import models as core
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.model_version import sha256
 from boursomatic_assets.core.models import FittedModel, fit_classifier, fit_regressor
@@ -25,7 +24,7 @@ ROWS_CHECKED = 1000
     group_name="models",
     kinds={"lightgbm", "scikitlearn"},
     owners=OWNERS,
-    code_version=code_version(core),
+    code_version=code_version(__name__, "classifier"),
     io_manager_key="models",
 )
 def classifier(
@@ -39,7 +38,7 @@ def classifier(
     group_name="models",
     kinds={"lightgbm", "scikitlearn"},
     owners=OWNERS,
-    code_version=code_version(core),
+    code_version=code_version(__name__, "regressor"),
     io_manager_key="models",
 )
 def regressor(

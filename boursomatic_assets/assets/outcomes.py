@@ -7,8 +7,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import calendars, horizons
-from boursomatic_assets.core import outcomes as core
 from boursomatic_assets.core.horizons import newest_sessions
 from boursomatic_assets.core.leaks import sampled_symbols
 from boursomatic_assets.core.outcome_audit import differences, slow_outcome
@@ -40,7 +38,7 @@ _VERSIONED = ["recommendation_id", "exit_session", "realised_return", "hit", "fi
     group_name="outcomes",
     kinds={"polars", "postgres"},
     owners=OWNERS,
-    code_version=code_version(core, calendars, horizons),
+    code_version=code_version(__name__, "outcomes"),
     deps=["recommendations", "price_bars"],
 )
 @retried

@@ -7,9 +7,7 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import books as core
-from boursomatic_assets.core import performance, sessions, threshold, tranches
-from boursomatic_assets.core import portfolio as accounting
+from boursomatic_assets.core import performance
 from boursomatic_assets.core.benchmark import benchmark_coverage
 from boursomatic_assets.core.books import MODEL_BOOKS, detail_table, judged_books, portfolio_faults, portfolio_table
 from boursomatic_assets.core.evaluation import judged_rows
@@ -51,7 +49,7 @@ EXITS_SHOWN = 20
             group_name="portfolio",
             kinds={"polars", "parquet"},
             owners=OWNERS,
-            code_version=code_version(core, accounting, tranches, sessions, performance, threshold),
+            code_version=code_version(__name__, "portfolios"),
             deps=["predictions", "threshold", "baselines", "labels", "price_bars"],
             skippable=True,
         ).with_io_manager_key("panels")

@@ -6,9 +6,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import calibration, classification, inference, models, splits
-from boursomatic_assets.core import predictions as core
-from boursomatic_assets.core import threshold as decision
 from boursomatic_assets.core.classification import PROBABILITIES
 from boursomatic_assets.core.labels import closed_early, label_mix
 from boursomatic_assets.core.model_version import sha256, strict_json
@@ -32,7 +29,7 @@ SYMBOLS_SHOWN = 50
     group_name="predictions",
     kinds={"lightgbm", "parquet"},
     owners=OWNERS,
-    code_version=code_version(core, models, splits),
+    code_version=code_version(__name__, "predictions"),
     io_manager_key="panels",
 )
 def predictions(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
@@ -89,7 +86,7 @@ def _means(panel: pl.DataFrame) -> dict[str, float]:
     group_name="predictions",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(decision, calibration, classification, inference),
+    code_version=code_version(__name__, "threshold"),
     io_manager_key="figures",
 )
 def threshold(predictions: pl.DataFrame, experiment: ExperimentResource) -> dg.Output[dict[str, Any]]:

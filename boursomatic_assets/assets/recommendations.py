@@ -6,8 +6,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import calibration, contributions, justification, predictions, serving
-from boursomatic_assets.core import recommendations as core
 from boursomatic_assets.display.metadata import bullets, markdown_table
 from boursomatic_assets.display.recommendations import recommendations_metadata, strongest_row
 from boursomatic_assets.display.trace import trace_page
@@ -47,7 +45,7 @@ MOST_LEFT_OUT = 0.10
     group_name="recommendations",
     kinds={"postgres", "lightgbm"},
     owners=OWNERS,
-    code_version=code_version(core, serving, justification, calibration, contributions, predictions),
+    code_version=code_version(__name__, "recommendations"),
     # The model is the one that the database calls active, whoever made it active.
     deps=["model_version", "features", "price_bars", "instruments"],
 )

@@ -12,22 +12,11 @@ from upath import UPath
 
 from boursomatic_assets import assets
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import contributions as core
 from boursomatic_assets.core.contributions import feature_contributions, spread_rows
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.model_version import sha256
 from boursomatic_assets.core.models import FittedModel
 from boursomatic_assets.display import report as page_of
-from boursomatic_assets.display import (
-    report_canvas,
-    report_chapter,
-    report_definitions,
-    report_figures,
-    report_importance,
-    report_page,
-    report_proofs,
-    report_tables,
-)
 from boursomatic_assets.display.report import ReportModel, ReportProofs
 from boursomatic_assets.display.report_importance import ReportImportance
 from boursomatic_assets.errors import MissingArtifactError
@@ -40,17 +29,13 @@ from boursomatic_assets.storage.resources import ExperimentResource, PlatformRes
 
 FOLDER, FILE, PROOFS = "reports", "report.html", "proofs.json"
 WALK_FORWARD = "walk_forward_summary"
-_WRITERS = (
-    page_of, report_canvas, report_chapter, report_definitions, report_figures, report_importance,
-    report_page, report_proofs, report_tables,
-)  # fmt: skip
 
 
 @dg.asset(
     group_name="report",
     kinds={"plotly", "html"},
     owners=OWNERS,
-    code_version=code_version(core, *_WRITERS),
+    code_version=code_version(__name__, "report", shows=True),
     # Neither has to be there: the report says so where one is missing.
     deps=[WALK_FORWARD, "model_version"],
 )

@@ -7,7 +7,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import splits as core
 from boursomatic_assets.core.labels import label_mix
 from boursomatic_assets.core.leaks import foreign_rows, knowledge_of_the_label
 from boursomatic_assets.core.splits import Split, overlaps, split_panel
@@ -31,7 +30,7 @@ _DESCRIPTIONS = {
             group_name="splits",
             kinds={"polars", "parquet"},
             owners=OWNERS,
-            code_version=code_version(core),
+            code_version=code_version(__name__, "splits"),
             deps=["labels"],
             skippable=True,
         ).with_io_manager_key("panels")

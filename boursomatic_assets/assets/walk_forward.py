@@ -8,17 +8,6 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.evaluation import price_check
-from boursomatic_assets.core import (
-    baselines,
-    detection,
-    evaluation,
-    models,
-    predictions,
-    survivors,
-    threshold,
-    verdict,
-)
-from boursomatic_assets.core import walk_forward as core
 from boursomatic_assets.core.book_figures import Trials
 from boursomatic_assets.core.books import judged_books
 from boursomatic_assets.core.evaluation import evaluate_judged, p_values
@@ -57,7 +46,7 @@ from boursomatic_assets.storage.trials_table import count_trials
 from boursomatic_assets.updates.reference_prices import judged_closes, read_benchmark
 
 # A fold that is trained differently, or judged from other columns, is another fold.
-CODE = code_version(core, models, predictions, baselines)
+CODE = code_version(__name__, "walk_forward")
 
 
 @dg.asset(
@@ -124,7 +113,7 @@ def _fold_metadata(result: FoldResult, settings: Experiment) -> dict[str, Any]:
     group_name="walk_forward",
     kinds={"json"},
     owners=OWNERS,
-    code_version=code_version(core, threshold, evaluation, detection, survivors, verdict),
+    code_version=code_version(__name__, "walk_forward_summary"),
     io_manager_key="figures",
     ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]})},
 )

@@ -36,7 +36,7 @@ from boursomatic_assets.core.printed import told_apart
 from boursomatic_assets.errors import NotEnoughHistoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     from boursomatic_assets.core.models import FittedModel
@@ -117,7 +117,7 @@ def detect_drift(reference: Mapping[str, Any], window_rows: pl.DataFrame) -> pl.
     Wasserman (2006): where nothing happens, that is the chance of any alarm in a window.
     """
     read = Reference.read(reference)
-    rows = _enough(window_rows)
+    rows = _enough(window_rows, read.scale.features)
     newest = rows["session"].unique().sort().tail(SESSIONS_NEEDED)
     rows = rows.filter(pl.col("session") >= newest.min())
     sessions, tests, values = _statistics(read, rows)
@@ -166,7 +166,7 @@ def scan_drift(reference: Mapping[str, Any], rows: pl.DataFrame) -> pl.DataFrame
     NotEnoughHistoryError
     """
     read = Reference.read(reference)
-    sessions, tests, values = _statistics(read, _enough(rows))
+    sessions, tests, values = _statistics(read, _enough(rows, read.scale.features))
     p_values = _p_values(read, tests, values)
     weighted = p_values / _weights(tests)
     least = weighted.argmin(axis=1)
@@ -283,9 +283,9 @@ def _above_level(row: Mapping[str, Any]) -> str:
     return f"{row['value']:.3g}, alarm from {row['level']:.3g}"
 
 
-def _enough(rows: pl.DataFrame) -> pl.DataFrame:
+def _enough(rows: pl.DataFrame, features: Sequence[str]) -> pl.DataFrame:
     """Rows of full sessions, as many as a window and what it is compared with need."""
-    full = full_sessions(rows)
+    full = full_sessions(rows, features)
     found = full["session"].n_unique()
     if found < SESSIONS_NEEDED:
         message = (

@@ -133,7 +133,7 @@ def build_reference(train_set: pl.DataFrame, predictions: pl.DataFrame, experime
         and mean p(BUY), and for each statistic how it changed between past windows. Where there are fewer than
         100 windows, a statistic has no history, and raises no alarm.
     """
-    rows = full_sessions(train_set)
+    rows = full_sessions(train_set, experiment.features)
     cells = training_cells(rows, experiment.features)
     sessions = summed_up(rows, experiment.features, cells)
     spread = sessions.spread.mean(axis=0)

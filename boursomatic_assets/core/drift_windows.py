@@ -14,6 +14,7 @@ import polars as pl
 from scipy.spatial.distance import jensenshannon
 from scipy.special import logit
 
+from boursomatic_assets.core.features import LOOKBACK_SESSIONS, is_warmed_up
 from boursomatic_assets.core.labels import CLASS_NAMES
 
 if TYPE_CHECKING:
@@ -88,12 +89,34 @@ class Sessions:
         return len(self.dates)
 
 
-def full_sessions(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows by session and symbol, without sessions in which hardly any instrument has a row."""
-    counts = rows.group_by("session").len()
+def full_sessions(rows: pl.DataFrame, features: Sequence[str] = ()) -> pl.DataFrame:
+    """Rows by session and symbol, without warm-up rows, and without sessions in which hardly any instrument traded.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Panel with the features.
+    features : sequence of str, optional
+        Features whose history a row needs: those that the model reads.
+
+    Notes
+    -----
+    The reference is made of rows that a model may learn from, each with the history that its features need. Windows
+    hold rows of newly listed instruments too: their first rows would read as a change of the share of nulls. A
+    warm-up row is one of the first `LOOKBACK_SESSIONS` of its instrument, with none before it that has the history.
+    A column that is lost later, or stays away longer, is no warm-up: it remains.
+    """
+    kept = rows.sort("symbol", "session").filter(~_is_warm_up(features))
+    counts = kept.group_by("session").len()
     usual = counts["len"].median() or 0
     full = counts.filter(pl.col("len") >= LEAST_SHARE_OF_ROWS * usual)  # type: ignore[operator]
-    return rows.join(full, on="session", how="semi").sort("session", "symbol")
+    return kept.join(full, on="session", how="semi").sort("session", "symbol")
+
+
+def _is_warm_up(features: Sequence[str]) -> pl.Expr:
+    """Whether a row, in the order of symbols and sessions, is one of an instrument's warm-up."""
+    begins = pl.int_range(pl.len()).over("symbol") < LOOKBACK_SESSIONS
+    return begins & ~is_warmed_up(features).cum_max().over("symbol")
 
 
 def training_cells(train_set: pl.DataFrame, features: Sequence[str]) -> np.ndarray:

@@ -2,25 +2,25 @@
 
 Sessions whose labels look `horizon` sessions ahead share most of what they look at: some hundred sessions hold some
 ten independent observations. Normal tables reject such nulls far too often. Here every statistic is read against
-its own distribution under the null for that many sessions, that overlap and that lag, drawn once with a fixed seed.
+its own distribution under the null for that many sessions, that overlap and that lag (`core.overlap_reference`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from boursomatic_assets.core.overlap_reference import overlap_quantile, overlap_reference
 from boursomatic_assets.errors import NonFiniteReturnsError, NoRowsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REFERENCE_DRAWS, REFERENCE_PIECE = 8_000, 500
-REFERENCE_SEED = 20_18
 CONFIDENCE = 0.95
+# So far out the normal shocks of the reference, not the arithmetic, would decide: no chance is given as smaller.
+SMALLEST_CHANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -75,36 +75,11 @@ def newey_west_error(values: np.ndarray, lag: int) -> float:
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:  # noqa: PLR2004 (a deviation needs two)
         return float("nan")
-    return float(_bartlett_errors(values[None, :], lag)[0])
-
-
-def _bartlett_errors(rows: np.ndarray, lag: int) -> np.ndarray:
-    """Newey-West errors of the mean of each row, shape (n_rows,)."""
-    count, width = rows.shape[1], lag + 1
-    centred = rows - rows.mean(axis=1, keepdims=True)
-    sums = np.concatenate([np.zeros((len(rows), width)), centred.cumsum(axis=1)], axis=1)
+    count, width = len(values), lag + 1
+    sums = np.concatenate([np.zeros(width), np.cumsum(values - values.mean())])
     # Windows that hang over an end stop at it: before the first value and behind the last there are zeros.
-    sums = np.concatenate([sums, np.repeat(sums[:, -1:], width - 1, axis=1)], axis=1)
-    windows = sums[:, width:] - sums[:, :-width]
-    errors: np.ndarray = np.sqrt(np.square(windows).sum(axis=1) / width) / count
-    return errors
-
-
-@lru_cache(maxsize=64)
-def _reference(count: int, overlap: int, lag: int) -> np.ndarray:
-    """Absolute statistics of means of moving sums of `overlap` independent normal values, in rising order."""
-    random = np.random.default_rng(REFERENCE_SEED)
-    pieces = []
-    # A piece at a time: all histories at once would take gigabytes for twenty years of sessions.
-    for _ in range(REFERENCE_DRAWS // REFERENCE_PIECE):
-        shape = (REFERENCE_PIECE, count + overlap - 1)
-        shocks = random.standard_normal(shape, dtype=np.float32).astype(np.float64)
-        sums = np.concatenate([np.zeros((REFERENCE_PIECE, 1)), shocks.cumsum(axis=1)], axis=1)
-        rows = sums[:, overlap:] - sums[:, :-overlap]
-        pieces.append(np.abs(rows.mean(axis=1)) / _bartlett_errors(rows, lag))
-    statistics = np.sort(np.concatenate(pieces))
-    statistics.flags.writeable = False
-    return statistics
+    sums = np.concatenate([sums, np.repeat(sums[-1:], width - 1)])
+    return float(np.sqrt(np.square(sums[width:] - sums[:-width]).sum() / width) / count)
 
 
 def overlap_test(values: np.ndarray, overlap: int, lag: int, null: float = 0.0) -> MeanTest:
@@ -138,7 +113,13 @@ def overlap_test(values: np.ndarray, overlap: int, lag: int, null: float = 0.0) 
     if len(values) < overlap + 2 or values.max() == values.min():
         return UNDEFINED
     value, error = float(values.mean()), newey_west_error(values, lag)
-    return _tested(value, value - null, error, _reference(len(values), overlap, lag))
+    if error == 0:
+        return UNDEFINED
+    statistic = (value - null) / error
+    beyond = max(overlap_reference(len(values), overlap, lag).exceeded(statistic), SMALLEST_CHANCE)
+    p_value = beyond / 2 if statistic > 0 else 1 - beyond / 2
+    width = overlap_quantile(len(values), overlap, lag, CONFIDENCE) * error
+    return MeanTest(value, error, statistic, p_value, value - width, value + width)
 
 
 def upper_bound(values: np.ndarray, overlap: int, lag: int) -> float:
@@ -163,8 +144,8 @@ def upper_bound(values: np.ndarray, overlap: int, lag: int) -> float:
     if values.max() == values.min():
         return value
     # Both tails of twice 5 % lie as far out as one of 5 %.
-    width = np.quantile(_reference(len(values), overlap, lag), 2 * CONFIDENCE - 1)
-    return value + float(width) * newey_west_error(values, lag)
+    width = overlap_quantile(len(values), overlap, lag, 2 * CONFIDENCE - 1)
+    return value + width * newey_west_error(values, lag)
 
 
 def ratio_test(
@@ -197,16 +178,6 @@ def ratio_test(
     value = float(numerators.mean()) / whole
     around = overlap_test((numerators - value * denominators) / whole, overlap, lag)
     return MeanTest(value, around.error, tested.statistic, tested.p_value, value + around.low, value + around.high)
-
-
-def _tested(value: float, distance: float, error: float, reference: np.ndarray) -> MeanTest:
-    if error == 0:
-        return UNDEFINED
-    statistic = distance / error
-    beyond = (len(reference) - np.searchsorted(reference, abs(statistic), side="left") + 1) / (len(reference) + 1)
-    p_value = beyond / 2 if statistic > 0 else 1 - beyond / 2
-    width = float(np.quantile(reference, CONFIDENCE)) * error
-    return MeanTest(value, error, statistic, float(p_value), value - width, value + width)
 
 
 def _require_finite(values: np.ndarray) -> None:

@@ -79,6 +79,28 @@ def test_the_newest_window_is_told_as_in_a_scan(simulated: tuple[dict[str, Any],
     assert again["value"].to_list() == pytest.approx(found["value"].to_list())
 
 
+def test_a_wave_of_new_listings_without_history_changes_nothing(
+    simulated: tuple[dict[str, Any], pl.DataFrame],
+) -> None:
+    # The reference was made of rows with history. Sixty instruments that begin with the newest window have none:
+    # their rows would be half of it, and shares of nulls and means of what they are predicted would jump.
+    reference, rows = simulated
+    new = rows.filter(pl.col("session") >= sessions_of(rows)[-5]).with_columns(
+        pl.concat_str(pl.lit("NEW"), "symbol").alias("symbol"), pl.lit(None, pl.Float64).alias("vol_20d")
+    )
+    both = predicted(pl.concat([rows, new]))
+    assert detect_drift(reference, both).equals(detect_drift(reference, predicted(rows)))
+    assert scan_drift(reference, both).equals(scan_drift(reference, predicted(rows)))
+    # A column that is lost for instruments with a history is a change.
+    lost = with_nulls(rows, "vol_20d", sessions_of(rows)[-5])
+    found = detect_drift(reference, predicted(lost))
+    assert found.filter(pl.col("feature") == "vol_20d")["alarmed"].any()
+
+
+def with_nulls(rows: pl.DataFrame, feature: str, since: date) -> pl.DataFrame:
+    return rows.with_columns(pl.when(pl.col("session") < since).then(feature).alias(feature))
+
+
 def test_values_from_their_level_on_are_alarms(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
     reference, rows = simulated
     since = sessions_of(rows)[-3]

@@ -73,6 +73,46 @@ def test_a_session_in_which_hardly_anyone_traded_is_left_out() -> None:
     assert full_sessions(rows.clear()).is_empty()
 
 
+def listed(symbol: str, first: int, sessions: int, nulls: set[int]) -> pl.DataFrame:
+    """An instrument from a session on; `vol_20d` and `rsi_14` are null in some of its sessions."""
+    places = range(first, first + sessions)
+    return pl.DataFrame(
+        {
+            "symbol": [symbol] * sessions,
+            "session": [weekdays(60)[place] for place in places],
+            "vol_20d": [None if place in nulls else 0.02 for place in places],
+            "rsi_14": [None if place == first else 50.0 for place in places],
+        },
+        schema_overrides={"vol_20d": pl.Float64},
+    )
+
+
+def test_an_instruments_warm_up_rows_are_left_out_and_no_other_row_without_a_value() -> None:
+    names = ("vol_20d", "rsi_14")
+    old, new = listed("OLD", 0, 60, {30, 31}), listed("NEW", 35, 25, set(range(35, 55)))
+    rows = full_sessions(pl.concat([old, new]), names)
+    # NEW has 20 sessions without history, 35 to 54, and rows from session 55 on; OLD keeps the two that it lost.
+    assert rows.filter(pl.col("symbol") == "NEW")["session"].to_list() == weekdays(60)[55:]
+    assert rows.filter(pl.col("symbol") == "OLD").height == 60
+    # rsi_14 is null for a price that never moves: beside vol_20d, which needs more history, it vouches for nothing
+    assert rows.filter(pl.col("session") == weekdays(60)[0]).height == 1
+    # A column that stays away longer than any history takes is lost, not warming up: 25 - 20 rows remain.
+    lost = listed("NEW", 35, 25, set(range(35, 60)))
+    assert full_sessions(pl.concat([old, lost]), names).filter(pl.col("symbol") == "NEW").height == 5
+    # Order does not matter, and without named features every row stays.
+    shuffled = pl.concat([new, old]).sample(fraction=1.0, shuffle=True, seed=3)
+    assert full_sessions(shuffled, names).equals(rows)
+    assert full_sessions(pl.concat([old, new])).height == 85
+
+
+def test_sessions_count_as_full_by_the_rows_that_remain() -> None:
+    # 12 new instruments without history: 12 + 1 rows would make sessions of one row look half loaded (a quarter of
+    # 13 is 3.25); they are those of the one instrument that has history.
+    new = [listed(f"N{number:02d}", 5, 20, set(range(60))) for number in range(12)]
+    rows = full_sessions(pl.concat([listed("OLD", 0, 60, set()), *new]), ("vol_20d",))
+    assert rows["session"].to_list() == weekdays(60)
+
+
 def test_bins_without_rows_count_as_half_a_row() -> None:
     counts = np.zeros(CELLS + 1)
     counts[3] = 4

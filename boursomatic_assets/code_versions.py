@@ -1,0 +1,352 @@
+"""Versions of the assets' code, derived from the package's sources and the imports that they state.
+
+The version of an asset changes when, and only when, code changes that its value can depend on. Sources are read as
+text: no module is imported, so that deriving a version costs milliseconds and cannot fail for a missing dependency.
+
+What counts, starting at the function that makes the asset:
+
+1. In a module that holds independent definitions (`_BY_DEFINITION`: every asset module, and a few others), only the
+   definitions that are used, one by one. Assets and checks that a function only names are left out: they are nodes
+   of the graph, and Dagster knows the edges.
+2. From there every module that is imported, at the top or inside a function, and what that one imports, and so on.
+   A module counts whole. Imports under `TYPE_CHECKING` do not count: they do not exist at run time.
+3. Data files of the package beside a module that names them: the report's style sheet, the shipped universe.
+
+What does not count: comments, docstrings and blank lines; `display`, which shows values, except for the report,
+whose value is a page; and `_CARRIERS`, which carry values without shaping them. A new module counts by itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import hashlib
+import re
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROOT = Path(__file__).parent
+PACKAGE = ROOT.name
+DIGITS = 12
+# Connections, places, retries, settings and error messages: an edit changes how a value travels, not the value.
+_CARRIERS = frozenset(
+    f"{PACKAGE}.{name}"
+    for name in (
+        "errors",
+        "settings",
+        "code_versions",
+        "storage.artifacts",
+        "storage.content",
+        "storage.database",
+        "storage.instance",
+        "storage.retries",
+        "storage.schema",
+        "storage.server",
+    )
+)
+_ASSETS, _DISPLAY = f"{PACKAGE}.assets.", f"{PACKAGE}.display."
+_IO_MANAGERS = f"{PACKAGE}.storage.io_managers"
+# Their definitions have little to do with each other: the columns of bars beside those of features, a digest that
+# every asset takes beside the model bundle.
+_BY_DEFINITION = (
+    _ASSETS,
+    f"{PACKAGE}.core.evaluation",
+    f"{PACKAGE}.core.model_version",
+    _IO_MANAGERS,
+    f"{PACKAGE}.storage.market_tables",
+    f"{PACKAGE}.storage.resources",
+    f"{PACKAGE}.storage.tables",
+    f"{PACKAGE}.updates.recommending",
+)
+# Inputs of these names are read from their tables by `TableIOManager`: no import of the asset's module shows it.
+TABLE_INPUTS = frozenset({"instruments", "price_bars", "features"})
+_FILES_BESIDE = frozenset({".css", ".csv", ".js", ".json", ".sql", ".yaml"})
+
+# Each alternative begins with a literal: the search then skips at once to the next quote or number sign.
+_STRING_OR_COMMENT = re.compile(
+    r"\"\"\"[^\"\\]*(?:(?:\\.|\"(?!\"\"))[^\"\\]*)*\"\"\"|'''[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'''"
+    r"|\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'|#[^\n]*",
+    re.DOTALL,
+)
+_FOR_TYPES = re.compile(r"\nif TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n)+")
+_FROM = re.compile(rf"from ({PACKAGE}[\w.]*) import (?:\(([^)]*)\)|([^\n]*))")
+_IMPORT = re.compile(rf"import ({PACKAGE}[^\n]*)")
+
+
+class Code(NamedTuple):
+    """A source without what only people read: strings are cut out of the code, in their order."""
+
+    code: str
+    strings: tuple[str, ...]
+
+
+class Name(NamedTuple):
+    """What a name stands for: a module, or something defined in one."""
+
+    module: str
+    attribute: str | None = None
+
+
+class Definitions(NamedTuple):
+    """Top-level definitions of a module and its imports, by name."""
+
+    own: dict[str, list[ast.stmt]]
+    imported: dict[str, Name]
+    lines: list[str]
+
+
+def code_version(module: str, function: str, *, shows: bool = False) -> str:
+    """Version of the code that makes an asset.
+
+    Parameters
+    ----------
+    module : str
+        The asset's module, `__name__` there.
+    function : str
+        The function that makes the asset.
+    shows : bool, optional
+        Whether the value itself is something to look at, so that `display` counts.
+
+    Returns
+    -------
+    str
+        12 hexadecimal digits; the same for equal sources, wherever they lie.
+
+    Raises
+    ------
+    LookupError
+        If the module has no such function.
+    """
+    pieces, modules = _traced(module, function, shows=shows)
+    digest = hashlib.sha256()
+    for name, piece in sorted(pieces.items()):
+        digest.update(f"{name}\0{piece.code}\0{piece.strings}\0".encode())
+    for name in sorted(modules):
+        digest.update(_module_digest(name))
+    return digest.hexdigest()[:DIGITS]
+
+
+def modules_behind(module: str, function: str, *, shows: bool = False) -> frozenset[str]:
+    """Names of the modules that count for an asset, whole or by some of their definitions; as `code_version`."""
+    pieces, modules = _traced(module, function, shows=shows)
+    return modules | {name.partition(":")[0] for name in pieces}
+
+
+def without_prose(source: str) -> Code:
+    """Cut comments, docstrings, blank lines and blanks at the ends of lines out of a source.
+
+    Notes
+    -----
+    A docstring is a string in triple quotes alone on its lines, at the start of the source or after a colon.
+    """
+    strings: list[str] = []
+    kept: list[str] = []
+    source += "\n"
+    place, before = 0, ":"
+    for found in _STRING_OR_COMMENT.finditer(source):
+        code, text = source[place : found.start()], found[0]
+        place = found.end()
+        triple = text[:3] in {'"""', "'''"}
+        behind = source[place : source.find("\n", place)].lstrip()[:1]
+        if triple and _is_docstring(code, before) and behind in {"", "#"}:
+            kept.append(code.rstrip("rRuU"))
+            continue
+        kept.append(code)
+        before = code.rstrip()[-1:] or before
+        if text[0] != "#":
+            strings.append(text)
+            kept.append('""')
+            before = '"'
+    kept.append(source[place:])
+    lines = map(str.rstrip, "".join(kept).split("\n"))
+    return Code("".join(f"{line}\n" for line in lines if line), tuple(strings))
+
+
+def _is_docstring(code: str, before: str) -> bool:
+    """Whether a string after this code begins its own line, after a colon; `before` ends what comes earlier."""
+    earlier, _, line = code.rpartition("\n")
+    return not line.strip(" \trRuU") and (earlier.rstrip()[-1:] or before) == ":"
+
+
+def imports_of(code: str) -> Iterator[Name]:
+    """Every import from the package that code without strings states, those for type checkers excepted."""
+    code = _FOR_TYPES.sub("\n", f"\n{code}")
+    for found in _FROM.finditer(code):
+        origin, bracketed, listed = found.groups()
+        yield from (_meant(origin, part.split()[0]) for part in (bracketed or listed).split(",") if part.strip())
+    for found in _IMPORT.finditer(code):
+        yield from (Name(part.split()[0]) for part in found[1].split(","))
+
+
+@cache
+def _meant(origin: str, name: str) -> Name:
+    """What `from origin import name` brings: a module where there is one of that name."""
+    whole = f"{origin}.{name}"
+    return Name(whole) if whole in _files() else Name(origin, name)
+
+
+@lru_cache(maxsize=1)
+def _files() -> dict[str, Path]:
+    """Files of the package's modules by name."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def _source(module: str) -> str:
+    path = _files().get(module)
+    if path is None:
+        message = f"the package has no module {module}"
+        raise LookupError(message)
+    return path.read_text("utf-8")
+
+
+@cache
+def _module_code(module: str) -> Code:
+    return without_prose(_source(module))
+
+
+@cache
+def _module_digest(module: str) -> bytes:
+    """Digest of a whole module and of the data files beside it that it names."""
+    code = _module_code(module)
+    digest = hashlib.sha256(f"{module}\0{code.code}\0{code.strings}\0".encode())
+    texts = "".join(code.strings)
+    path = _files().get(module)
+    for file in _files_beside(path.parent) if path else ():
+        if file.name in texts:
+            digest.update(f"{file.name}\0{file.read_text('utf-8')}\0".encode())
+    return digest.digest()
+
+
+@cache
+def _files_beside(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(path for path in folder.iterdir() if path.suffix in _FILES_BESIDE))
+
+
+@cache
+def _imported_by(module: str) -> tuple[Name, ...]:
+    """What a module imports from the package."""
+    return tuple(imports_of(_module_code(module).code))
+
+
+@cache
+def _definitions(module: str) -> Definitions:
+    source = _source(module)
+    own: dict[str, list[ast.stmt]] = {}
+    imported: dict[str, Name] = {}
+    for statement in ast.parse(source).body:
+        imported.update(_names_brought(statement))
+        for name in _bound(statement):
+            own.setdefault(name, []).append(statement)
+    return Definitions(own, imported, source.splitlines(keepends=True))
+
+
+def _bound(statement: ast.stmt) -> list[str]:
+    """Names that a statement defines; none for an import, or one for type checkers."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+    return [node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name)]
+
+
+def _names_brought(statement: ast.AST) -> dict[str, Name]:
+    """Names that an import from the package brings."""
+    if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == PACKAGE:
+        origin = statement.module or ""
+        return {each.asname or each.name: _meant(origin, each.name) for each in statement.names}
+    return {}
+
+
+def _traced(module: str, function: str, *, shows: bool) -> tuple[dict[str, Code], frozenset[str]]:
+    """Definitions that count one by one, and modules that count whole."""
+    pieces: dict[str, Code] = {}
+    whole: set[str] = set()
+    pieces[f"{module}:{function}"], used = _asset_piece(module, function)
+    waiting = list(used)
+    while waiting:
+        name = waiting.pop()
+        label = f"{name.module}:{name.attribute}"
+        if label in pieces or name.module in whole or not _counts(name.module, shows=shows):
+            continue
+        if not name.module.startswith(_BY_DEFINITION):
+            whole.add(name.module)
+            waiting += _imported_by(name.module)
+        elif name.attribute:
+            piece, used = _piece(name.module, name.attribute)
+            if piece.code.strip():
+                pieces[label] = piece
+                waiting += used
+    return pieces, frozenset(whole)
+
+
+@cache
+def _counts(module: str, *, shows: bool) -> bool:
+    path = _files().get(module)
+    # A package itself only says what is in it.
+    if path is None or path.name == "__init__.py" or module in _CARRIERS:
+        return False
+    return shows or not module.startswith(_DISPLAY)
+
+
+@cache
+def _piece(module: str, name: str) -> tuple[Code, frozenset[Name]]:
+    """Source of one definition, and what it uses; empty for an asset or a check."""
+    definitions = _definitions(module)
+    parts = [part for part in definitions.own.get(name, ()) if not _is_node(part)]
+    return _read(parts, module, definitions)
+
+
+def _asset_piece(module: str, function: str) -> tuple[Code, frozenset[Name]]:
+    """Source of the function that makes an asset, and what it uses.
+
+    Of its decorators only `ins` counts, which says what it reads.
+    """
+    definitions = _definitions(module)
+    found = [part for part in definitions.own.get(function, ()) if isinstance(part, ast.FunctionDef)]
+    if not found:
+        message = f"{module} defines no function {function}"
+        raise LookupError(message)
+    bare = copy.copy(found[-1])
+    bare.decorator_list = []
+    calls = [each for each in found[-1].decorator_list if isinstance(each, ast.Call)]
+    read = [keyword.value for call in calls for keyword in call.keywords if keyword.arg == "ins"]
+    piece, used = _read([*read, bare], module, definitions)
+    arguments = {argument.arg for argument in (*bare.args.args, *bare.args.kwonlyargs)}
+    return piece, used | ({Name(_IO_MANAGERS, "TableIOManager")} if arguments & TABLE_INPUTS else set())
+
+
+def _is_node(statement: ast.stmt) -> bool:
+    """Whether a definition is an asset or a check: its decorator is called so."""
+    calls = (getattr(each, "func", each) for each in getattr(statement, "decorator_list", ()))
+    return any(isinstance(each, ast.Attribute) and "asset" in each.attr for each in calls)
+
+
+def _read(parts: Sequence[ast.AST], module: str, definitions: Definitions) -> tuple[Code, frozenset[Name]]:
+    """Source of pieces of a module, and what they use of that module and of others."""
+    text = "".join(_text(part, definitions.lines) for part in parts)
+    nodes = [node for part in parts for node in ast.walk(part)]
+    here = {name: meant for node in nodes for name, meant in _names_brought(node).items()}
+    known = {**definitions.imported, **{name: Name(module, name) for name in definitions.own}, **here}
+    used = set(here.values())
+    for node in nodes:
+        if isinstance(node, ast.Name) and node.id in known:
+            used.add(known[node.id])
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
+            meant = known[node.value.id]
+            used.add(Name(meant.module, meant.attribute or node.attr))
+    return without_prose(text), frozenset(used)
+
+
+def _text(part: ast.AST, lines: Sequence[str]) -> str:
+    """Whole lines of a piece, its decorators included."""
+    decorators = getattr(part, "decorator_list", None)
+    first = decorators[0].lineno if decorators else part.lineno  # type: ignore[attr-defined]
+    return "".join(lines[first - 1 : part.end_lineno])  # type: ignore[attr-defined]

@@ -1,0 +1,495 @@
+from __future__ import annotations
+
+import ast
+import dis
+import functools
+import importlib.util
+import inspect
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import dagster as dg
+import grimp
+import pytest
+
+import boursomatic_assets
+from boursomatic_assets import code_versions
+from boursomatic_assets.assets import features, walk_forward
+from boursomatic_assets.code_versions import ROOT, TABLE_INPUTS, code_version, imports_of, without_prose
+from boursomatic_assets.definitions import MODULES, defs
+
+PACKAGE = "boursomatic_assets"
+SOURCES = sorted(ROOT.rglob("*.py"))
+MODULE_NAMES = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES
+}
+# Written down a second time: the rule, not the code that follows it.
+CARRIERS = {
+    f"{PACKAGE}.{name}"
+    for name in (
+        "errors", "settings", "code_versions", "storage.artifacts", "storage.content", "storage.database",
+        "storage.instance", "storage.retries", "storage.schema", "storage.server",
+    )
+}  # fmt: skip
+BY_DEFINITION = {
+    f"{PACKAGE}.{name}"
+    for name in (
+        "core.evaluation", "core.model_version", "storage.io_managers", "storage.market_tables",
+        "storage.resources", "storage.tables", "updates.recommending",
+    )
+} | {module.__name__ for module in MODULES}  # fmt: skip
+COMMENT = "# Two plus two.\n"
+STATEMENT = "\n_EDITED = 2 + 2\n"
+
+
+def made_by() -> dict[str, FunctionType]:
+    """The function that makes each asset."""
+    found = {}
+    for module in MODULES:
+        for made in vars(module).values():
+            if isinstance(made, dg.AssetsDefinition) and not isinstance(made, dg.AssetChecksDefinition):
+                function = inspect.unwrap(made.op.compute_fn.decorated_fn)  # type: ignore[union-attr]
+                found |= {key.to_user_string(): function for key in made.keys}
+    return found
+
+
+MADE_BY = made_by()
+ASSETS = sorted(MADE_BY)
+
+
+@functools.cache
+def graph() -> grimp.ImportGraph:
+    """Imports of the package as import-linter sees them, without those that do not exist at run time."""
+    return grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
+
+
+@functools.cache
+def followed(*, shows: bool) -> grimp.ImportGraph:
+    """The same without modules that do not count as a whole: what remains is followed without end."""
+    left = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
+    for module in sorted(left.modules):
+        hidden = module.startswith(f"{PACKAGE}.display.") and not shows
+        if hidden or module in CARRIERS | BY_DEFINITION:
+            left.remove_module(module)
+    return left
+
+
+def of_package(name: object) -> bool:
+    return isinstance(name, str) and name.startswith(f"{PACKAGE}.")
+
+
+class Using:
+    """Modules that a function uses, found by looking at the live objects that its byte code names."""
+
+    def __init__(self, *, shows: bool) -> None:
+        self.shows = shows
+        self.modules: set[str] = set()
+        self.seen: set[int] = set()
+
+    def meet(self, value: object, name: str, module: str) -> None:
+        """Take in what a name of a module stands for."""
+        origin = getattr(value, "__module__", None)
+        if isinstance(value, ModuleType):
+            self.add(value.__name__)
+        elif isinstance(value, FunctionType | type) and of_package(origin):
+            self.enter(value, str(origin))
+        elif not isinstance(value, dg.AssetsDefinition):
+            self.enter(value, self.home(module, name, value))
+
+    @classmethod
+    def home(cls, module: str, name: str, value: object) -> str:
+        """Module in which a constant is defined: from import to import, as long as the name means the same."""
+        for each in sorted(graph().find_modules_directly_imported_by(module)):
+            if each in sys.modules and vars(sys.modules[each]).get(name, graph) is value:
+                return cls.home(each, name, value)
+        return module
+
+    def add(self, module: str) -> None:
+        left = followed(shows=self.shows)
+        if module not in left.modules:
+            return
+        self.modules |= {module, *left.find_upstream_modules(module)}
+        # Modules that count by definition may be named by those that count whole.
+        for each in {module, *left.find_upstream_modules(module)} & set(sys.modules):
+            for name, value in vars(sys.modules[each]).items():
+                home = getattr(value, "__module__", None)
+                if isinstance(value, FunctionType | type) and home in BY_DEFINITION and home != each:
+                    self.meet(value, name, each)
+
+    def enter(self, value: object, home: str) -> None:
+        """Look into a definition, where its module counts by definition; else take the module."""
+        if home not in BY_DEFINITION:
+            self.add(home)
+            return
+        if id(value) in self.seen:
+            return
+        self.seen.add(id(value))
+        if isinstance(value, FunctionType):
+            value = inspect.unwrap(value)
+            self.read(value.__code__, value.__globals__, home)
+            for annotated in inspect.get_annotations(value).values():
+                if isinstance(annotated, type) and of_package(annotated.__module__):
+                    self.enter(annotated, annotated.__module__)
+        elif isinstance(value, type):
+            self.look_into(value)
+        elif isinstance(value, dict):
+            for each in value.values():
+                self.meet(each, "", home)
+
+    def look_into(self, value: type) -> None:
+        """Methods and base classes."""
+        for member in (*vars(value).values(), *value.__bases__):
+            inner = getattr(member, "__func__", getattr(member, "fget", member))
+            if isinstance(inner, FunctionType | type) and of_package(getattr(inner, "__module__", None)):
+                self.enter(inner, inner.__module__)
+
+    def read(self, code: CodeType, names: dict[str, Any], home: str) -> None:
+        module: object = None
+        for step in dis.get_instructions(code):
+            if step.opname == "IMPORT_NAME" and of_package(step.argval):
+                self.add(step.argval)
+            elif step.opname in {"LOAD_GLOBAL", "LOAD_NAME"} and step.argval in names:
+                module = names[step.argval]
+                self.meet(module, step.argval, home)
+                continue
+            elif step.opname in {"LOAD_ATTR", "LOAD_METHOD"} and isinstance(module, ModuleType):
+                # An attribute of a module that counts by definition.
+                if module.__name__ in BY_DEFINITION and step.argval in vars(module):
+                    self.meet(vars(module)[step.argval], step.argval, module.__name__)
+            elif isinstance(step.argval, CodeType):
+                self.read(step.argval, names, home)
+            module = None
+
+
+@functools.cache
+def expected(asset: str) -> frozenset[str]:
+    """Modules whose edit must change an asset's version, those that count by definition left out."""
+    function = MADE_BY[asset]
+    using = Using(shows=asset == "report")
+    using.enter(function, function.__module__)
+    if TABLE_INPUTS & set(inspect.signature(function).parameters):
+        manager = type(defs.resources["tables"])  # type: ignore[index]
+        using.enter(manager, manager.__module__)
+    packages = {path.parent for path in SOURCES if path.name == "__init__.py"}
+    return frozenset(each for each in using.modules if ROOT.parent.joinpath(*each.split(".")) not in packages)
+
+
+class Copy:
+    """A copy of the package whose sources can be edited."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / PACKAGE
+        skipped = shutil.ignore_patterns("__pycache__", "*.pyc")
+        shutil.copytree(ROOT, self.root, ignore=skipped)
+
+    def versions(self) -> dict[str, str]:
+        """Code versions by the copy's own sources; nothing of the copy but the one module is imported."""
+        spec = importlib.util.spec_from_file_location("copied_code_versions", self.root / "code_versions.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return {
+            asset: module.code_version(made.__module__, made.__name__, shows=asset == "report")
+            for asset, made in MADE_BY.items()
+        }
+
+    def path(self, module: str) -> Path:
+        return self.root.parent / f"{module.replace('.', '/')}.py"
+
+    def changed_by(self, path: Path, text: str) -> set[str]:
+        """Assets whose version another text of a file changes; the file is left as it was."""
+        original = path.read_text("utf-8")
+        before = self.versions()
+        path.write_text(text, "utf-8")
+        try:
+            after = self.versions()
+        finally:
+            path.write_text(original, "utf-8")
+        return {asset for asset in ASSETS if before[asset] != after[asset]}
+
+    def changed_by_statement(self, module: str) -> set[str]:
+        path = self.path(module)
+        return self.changed_by(path, path.read_text("utf-8") + STATEMENT)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    return Copy(tmp_path_factory.mktemp("copy"))
+
+
+def recorded() -> dict[str, str]:
+    nodes = defs.resolve_asset_graph()
+    return {asset: str(nodes.get(dg.AssetKey(asset)).code_version) for asset in ASSETS}
+
+
+def test_every_asset_has_the_version_of_the_function_that_makes_it() -> None:
+    for asset, version in recorded().items():
+        function = MADE_BY[asset]
+        assert version == code_version(function.__module__, function.__name__, shows=asset == "report")
+    assert len(set(recorded().values())) > 15
+
+
+def test_folds_and_stored_features_are_made_anew_when_their_version_changes() -> None:
+    # The table knows it as what its rows were computed by, a fold's data version holds it.
+    versions = recorded()
+    assert versions["features"] == features.CODE
+    assert versions["walk_forward"] == walk_forward.CODE
+
+
+def test_versions_do_not_depend_on_where_the_package_lies(package: Copy) -> None:
+    assert package.versions() == recorded()
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+def test_exactly_the_modules_behind_an_asset_count(asset: str) -> None:
+    function = MADE_BY[asset]
+    found = code_versions.modules_behind(function.__module__, function.__name__, shows=asset == "report")
+    assert found - BY_DEFINITION == expected(asset)
+
+
+DEEP = (
+    "calendars", "classification", "corporate_actions", "inference", "justification", "membership", "models",
+    "performance", "sentences", "splits", "tranches", "verdict",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_an_edit_of_a_deep_module_changes_exactly_the_assets_that_import_it(package: Copy, name: str) -> None:
+    module = f"{PACKAGE}.core.{name}"
+    downstream = {asset for asset in ASSETS if module in expected(asset)}
+    assert downstream
+    assert package.changed_by_statement(module) == downstream
+    # None without a chain of imports from the asset's own module.
+    chains = {asset for asset in ASSETS if graph().find_shortest_chain(MADE_BY[asset].__module__, module)}
+    assert downstream <= chains
+
+
+def test_the_book_engine_counts_for_every_figure_of_books(package: Copy) -> None:
+    changed = package.changed_by_statement(f"{PACKAGE}.core.tranches")
+    assert {"metrics", "portfolio", "positions", "trades", "walk_forward_summary"} <= changed
+    assert not changed & {
+        "instruments",
+        "price_bars",
+        "features",
+        "labels",
+        "train_set",
+        "classifier",
+        "predictions",
+    }
+
+
+@pytest.mark.parametrize("name", ["classification", "performance"])
+def test_evaluation_follows_its_measures(package: Copy, name: str) -> None:
+    assert {"evaluation", "metrics", "walk_forward_summary"} <= package.changed_by_statement(
+        f"{PACKAGE}.core.{name}"
+    )
+
+
+def test_recommendations_follow_the_sentences_and_nothing_else_does(package: Copy) -> None:
+    assert package.changed_by_statement(f"{PACKAGE}.core.sentences") == {"recommendations"}
+
+
+def test_calendars_count_wherever_sessions_are_counted(package: Copy) -> None:
+    changed = package.changed_by_statement(f"{PACKAGE}.core.calendars")
+    assert {"price_bars", "features", "labels", "outcomes", "recommendations"} <= changed
+
+
+def test_what_reads_tables_counts_for_what_is_made_of_them(package: Copy) -> None:
+    # Labels are handed their bars by the IO manager: no import of their module says so.
+    path = package.path(f"{PACKAGE}.storage.market_tables")
+    text = path.read_text("utf-8")
+    edited = text.replace("read_panel(cursor, _BARS,", "read_panel(cursor, _BARS if part else _BARS,")
+    assert edited != text
+    changed = package.changed_by(path, edited)
+    assert {"labels", "features"} <= changed
+    assert not changed & {"classifier", "metrics", "threshold"}
+
+
+def test_display_counts_for_the_report_and_for_nothing_else(package: Copy) -> None:
+    assert package.changed_by_statement(f"{PACKAGE}.display.report_tables") == {"report"}
+    assert package.changed_by_statement(f"{PACKAGE}.display.metadata") <= {"report"}
+    style = package.root / "display" / "report.css"
+    assert package.changed_by(style, style.read_text("utf-8") + "b {}\n") == {"report"}
+
+
+@pytest.mark.parametrize("name", sorted(each.removeprefix(f"{PACKAGE}.") for each in CARRIERS))
+def test_what_only_carries_values_changes_no_version(package: Copy, name: str) -> None:
+    assert package.changed_by_statement(f"{PACKAGE}.{name}") == set()
+
+
+def test_the_functions_of_a_module_count_one_by_one(package: Copy) -> None:
+    path = package.path(f"{PACKAGE}.assets.metrics")
+    text = path.read_text("utf-8")
+    # A helper of one of its two assets.
+    assert package.changed_by(path, text.replace("sharpe is None", "sharpe is not None", 1)) == {"metrics"}
+    # A check is no part of any value.
+    assert package.changed_by(path, text.replace("passed=not impossible", "passed=True", 1)) == set()
+    # What an asset reads is; how it is filed under is not.
+    assert package.changed_by(path, text.replace('"close"]', '"close", "exchange"]', 1)) == {"metrics"}
+    assert package.changed_by(path, text.replace('kinds={"scikitlearn", "json"}', "kinds=set()", 1)) == set()
+
+
+def test_a_module_that_is_imported_anew_counts_at_once(package: Copy) -> None:
+    added = package.path(f"{PACKAGE}.core.added")
+    added.write_text('"""New."""\n\nVALUE = 1\n', "utf-8")
+    tranches = package.path(f"{PACKAGE}.core.tranches")
+    original = tranches.read_text("utf-8")
+    inside = "\n\ndef _late() -> int:\n    from boursomatic_assets.core import added\n    return added.VALUE\n"
+    tranches.write_text(original + inside, "utf-8")
+    changed = package.changed_by(added, '"""New."""\n\nVALUE = 2\n')
+    tranches.write_text(original, "utf-8")
+    added.unlink()
+    assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.tranches" in expected(asset)}
+
+
+def test_prose_changes_no_version(package: Copy) -> None:
+    before, originals = package.versions(), {}
+    for path in sorted(package.root.rglob("*.py")):
+        originals[path] = path.read_text("utf-8")
+        path.write_text(with_other_prose(originals[path]), "utf-8")
+    after = package.versions()
+    for path, original in originals.items():
+        path.write_text(original, "utf-8")
+    assert after == before
+
+
+def with_other_prose(source: str) -> str:
+    """A source with another docstring in every place that has one, comments at its ends and blank lines between."""
+    lines = source.splitlines(keepends=True)
+    # From the last on, so that earlier line numbers still hold.
+    for node in sorted(docstrings(source), key=lambda node: -node.lineno):
+        lines[node.lineno - 1 : node.end_lineno] = [f'{" " * node.col_offset}"""Other words: it\'s "so"."""\n']
+    return COMMENT + "".join(lines).replace("\n\n\n", f"\n\n\n\n{COMMENT}\n") + COMMENT
+
+
+def docstrings(source: str) -> list[ast.expr]:
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return [
+        node.body[0].value  # type: ignore[attr-defined]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, holders) and ast.get_docstring(node) is not None
+    ]
+
+
+def cut(source: str) -> str:
+    """A source without its comments and docstrings, by the places that tokenizer and parser give for them."""
+    lines = source.splitlines(keepends=True)
+    comments = [
+        each for each in tokenize.generate_tokens(io.StringIO(source).readline) if each.type == tokenize.COMMENT
+    ]
+    for comment in comments:
+        number, column = comment.start
+        lines[number - 1] = f"{lines[number - 1][:column]}\n"
+    for node in docstrings(source):
+        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+            lines[number - 1] = "\n"
+    return "".join(lines)
+
+
+def without_blanks(text: str) -> str:
+    return "".join(text.split())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_prose_is_what_the_compiler_calls_so(path: Path) -> None:
+    source = path.read_text("utf-8")
+    code, strings = without_prose(source)
+    between = code.split('""')
+    assert len(between) == len(strings) + 1
+    put_back = between[0] + "".join(text + after for text, after in zip(strings, between[1:], strict=True))
+    assert without_blanks(put_back) == without_blanks(cut(source))
+
+
+def test_strings_and_number_signs_are_told_apart() -> None:
+    source = (
+        'a = "# no comment"  # a comment\nb = \'it\\\'s "so"\'\n\n"""Prose?"""\nc = {\n    1:  # one\n    2,\n}\n'
+    )
+    # An expression after a statement is no docstring: it stays.
+    assert without_prose(source) == (
+        'a = ""\nb = ""\n""\nc = {\n    1:\n    2,\n}\n',
+        ('"# no comment"', "'it\\'s \"so\"'", '"""Prose?"""'),
+    )
+    prose = '"""Module."""\n\n\ndef f() -> int:  # why\n    r"""Function.\n\n    "Word" # here.\n    """  # so\n    return 1\n'  # noqa: E501
+    assert without_prose(prose) == ("def f() -> int:\n    return 1\n", ())
+    # Indentation is code.
+    assert without_prose("if a:\n    b()\nc()\n") != without_prose("if a:\n    b()\n    c()\n")
+
+
+@pytest.mark.parametrize(
+    "module",
+    sorted(MODULE_NAMES),
+)
+def test_imports_are_those_that_import_linter_sees(module: str) -> None:
+    path = Path(str(importlib.util.find_spec(module).origin))  # type: ignore[union-attr]
+    found = {name.module for name in imports_of(without_prose(path.read_text("utf-8")).code)}
+    assert found == set(graph().find_modules_directly_imported_by(module))
+
+
+@pytest.mark.parametrize("module", sorted(BY_DEFINITION))
+def test_modules_that_count_by_definition_hold_definitions_only(module: str) -> None:
+    source = Path(str(sys.modules[module].__file__)).read_text("utf-8")
+    for statement in ast.parse(source).body:
+        kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+        text = ast.unparse(statement)
+        is_prose = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        # A statement that acts on another's value would be missed.
+        assert isinstance(statement, kinds) or is_prose or text.startswith("if TYPE_CHECKING:"), text
+
+
+def test_no_module_that_counts_imports_another_by_a_text() -> None:
+    named = {path for path in SOURCES if "import_module(" in path.read_text("utf-8")}
+    behind = {ROOT.parent / f"{each.replace('.', '/')}.py" for asset in ASSETS for each in expected(asset)}
+    assert not named & behind
+
+
+def test_inputs_that_are_read_from_tables_are_named() -> None:
+    by_tables = {
+        asset
+        for asset in ASSETS
+        if defs.resolve_asset_graph()
+        .assets_def_for_key(dg.AssetKey(asset))
+        .get_io_manager_key_for_asset_key(dg.AssetKey(asset))
+        == "tables"
+    }
+    assert by_tables == TABLE_INPUTS
+
+
+def test_a_function_that_is_not_there_has_no_version() -> None:
+    with pytest.raises(LookupError, match=r"assets\.labels defines no function lables"):
+        code_version("boursomatic_assets.assets.labels", "lables")
+    with pytest.raises(LookupError, match=r"has no module boursomatic_assets\.assets\.lables"):
+        code_version("boursomatic_assets.assets.lables", "labels")
+
+
+def test_the_code_location_of_an_edited_copy_shows_the_edit(package: Copy) -> None:
+    path = package.path(f"{PACKAGE}.core.tranches")
+    original = path.read_text("utf-8")
+    path.write_text(original + STATEMENT, "utf-8")
+    script = (
+        "import json\nfrom boursomatic_assets.definitions import defs\n"
+        "nodes = defs.resolve_asset_graph().asset_nodes\n"
+        "print(json.dumps({node.key.to_user_string(): node.code_version for node in nodes}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(package.root.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        cwd=package.root.parent, env=environment, capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    path.write_text(original, "utf-8")
+    shown = json.loads(ran.stdout)
+    before = recorded()
+    changed = {asset for asset in ASSETS if shown[asset] != before[asset]}
+    assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.tranches" in expected(asset)}
+
+
+def test_the_tests_see_the_package_that_they_copy() -> None:
+    assert Path(boursomatic_assets.__file__).parent == ROOT
