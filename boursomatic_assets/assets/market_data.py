@@ -147,7 +147,7 @@ def the_universe_has_arrived(platform: PlatformResource) -> dg.AssetCheckResult:
     required = settings.min_arrived_share
     return dg.AssetCheckResult(
         passed=arrived >= required * len(reports),
-        description=f"{arrived} of {len(reports)} symbols arrived; at least {required:.0%} must. "
+        description=f"{arrived} of {len(reports)} symbols arrived; at least {100 * required:.10g}% must. "
         + first_reasons(reports),
         metadata=arrival_metadata(reports),
     )

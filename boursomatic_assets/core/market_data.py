@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from boursomatic_assets.core.printed import told_apart
 from boursomatic_assets.errors import BarContractError, NoRowsError, PanelContractError
 
 if TYPE_CHECKING:
@@ -217,9 +218,13 @@ def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, sour
     reasons = "".join(f"\n  {count} x {reason}" for reason, count in tally.reasons.items())
     first = tally.examples.head(EXAMPLES_IN_A_MESSAGE).iter_rows(named=True)
     examples = "".join("\n  " + " ".join(f"{key}={value}" for key, value in row.items()) for row in first)
+    # Rounded alike, the share would read as allowed.
+    shares = told_apart(tally.rejected_share, max_rejected_share, 2, percent=True)
+    digits = shares.digits if shares else 2
+    found, most = (f"{100 * share:.{digits}f}%" for share in (tally.rejected_share, max_rejected_share))
     message = (
-        f"{source}: expected bars of which at most {max_rejected_share:.2%} break the bar contract; "
-        f"{tally.rejected} of {tally.accepted + tally.rejected} do ({tally.rejected_share:.2%}). "
+        f"{source}: expected bars of which at most {most} break the bar contract; "
+        f"{tally.rejected} of {tally.accepted + tally.rejected} do ({found}). "
         "Nothing was stored.\n"
         f"Reasons:{reasons or ' none, there are no rows'}\nFirst examples:{examples or ' none'}\n"
         "Mend the source, or allow more: BOURSOMATIC_MAX_REJECTED_SHARE=0.05 boursomatic materialize"

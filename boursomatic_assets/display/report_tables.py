@@ -43,7 +43,7 @@ _FIGURE_COLUMNS = (
 )  # fmt: skip
 
 _REACH_COLUMNS = (
-    ("Figure", "text"), ("Value", "number"), ("Smallest shown", "number"), ("Years judged", "number"),
+    ("Figure", "text"), ("Value", "number"), ("Smallest it could show", "number"), ("Years judged", "number"),
     ("Years for 0.01", "number"),
 )  # fmt: skip
 
@@ -191,7 +191,7 @@ def survivors_table(survivors: Row) -> str:
         for year in years
     ]
     caption = (
-        "Survivors. A symbol has ended where its exchange traded for more than "
+        "By year. A symbol has ended where its exchange traded for more than "
         f"{count(survivors.get('sessions_to_end'))} sessions after its last bar."
     )
     return table(caption, columns, [rows], "narrow")

@@ -399,6 +399,12 @@ def test_an_empty_source_is_refused_and_says_so() -> None:
         require_usable(check_bars(bars_of(), TODAY), 1.0, "a file")
 
 
+def test_a_share_that_is_refused_reads_as_more_than_is_allowed() -> None:
+    # 25,001 of 100,000 are 25.001 %, which two decimals would print as the 25.00 % allowed.
+    with pytest.raises(BarContractError, match=r"at most 25\.000% break .* 25001 of 100000 do \(25\.001%\)"):
+        require_usable(BarTally(accepted=74_999, rejected=25_001), 0.25, "prices.parquet")
+
+
 def test_the_refusal_lists_reasons_counts_and_the_first_examples() -> None:
     rows = [
         *numbered(6, symbol="BBB", volume=-1.0),

@@ -191,7 +191,7 @@ def test_survivors_are_told_by_year() -> None:
     words = words_of(written(unknown))
     assert "no symbol of this panel stops trading before the panel ends." in words
     assert "Year Symbols Ended 2018 1 0 The books" in words
-    assert "Survivors." not in words_of(written(unknown | {"survivors": None}))
+    assert "A symbol has ended" not in words_of(written(unknown | {"survivors": None}))
 
 
 def test_without_a_walk_forward_the_page_says_so_and_how_to_make_one() -> None:
