@@ -129,7 +129,8 @@ def _draw_lines(
             leave, arrive = _left(parent[0]) + BOX_WIDTH, _left(parent[0] + 1)
             bend = (leave + arrive) / 2
             begin = middles[parent]
-            # A line that skips a stage passes it level, in a row that the stage leaves free.
+            # A line that skips a stage passes it level: in a row that the stage leaves free, or behind the feature
+            # that an input is derived from.
             points = [(leave, begin), (bend, begin), (bend, end), (arrive, end), (_left(child[0]), end)]
             path = Path(points, [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO])
             learned = child[1] in MODELS and parent[1] in TARGETS
