@@ -63,7 +63,7 @@ def test_members_that_left_are_held_to_their_horizon_with_their_own_closes(
     days = sessions_between("XNYS", date(2018, 1, 1), date(2019, 1, 31))[:260]
     walks = random_walk_bars(symbols=12, sessions=260, seed=11)
     bars = walks.with_columns(pl.col("session").replace_strict(walks["session"].unique().sort(), days))
-    # 220 (260 - 20 - 20) sessions have features and labels: the test set begins at 20 + 187, two symbols leave in it
+    # 220 (260 - 20 - 20) sessions have features and labels: the test set begins at 20 + 187; two leave in it
     leaves = days[222]
     bars.rename({"session": "date"}).write_csv(tmp_path / "prices.csv")
     rows = [f"W{number:03d},2018-01-01,{leaves if number < 2 else ''}" for number in range(12)]
