@@ -28,7 +28,7 @@ def judge(installation: Installation, members: Path, prices: Path) -> tuple[pl.D
     """Predictions and daily history of the books, made from memberships and prices in files."""
     ended = installation.run("universe", "members", "import", str(members))
     assert ended.code == 0, ended.said
-    ended = installation.run("materialize", "--provider", "files", "--path", str(prices), "--to", "threshold")
+    ended = installation.run("materialize", "--provider", "files", "--path", str(prices), "--to", "model_version")
     assert ended.code == 0, ended.said
     ended = installation.run("materialize", "--select", "baselines,portfolio,trades")
     assert ended.code == 0, ended.said
@@ -77,6 +77,10 @@ def test_members_that_left_are_held_to_their_horizon_with_their_own_closes(
     book = portfolio.filter(pl.col("book") == "equal_weight")
     np.testing.assert_allclose(book["gross"].to_numpy()[: len(gross)], gross, rtol=0, atol=1e-12)
     assert book.height == len(gross)
+    # what the labels of members do not hold is kept beside them: the version's figures can be made again
+    assert len(list((installation.artifacts / "snapshots").iterdir())) == 2
+    ended = installation.run("verify")
+    assert ended.code == 0, ended.said
 
 
 def test_the_shared_case_reads_as_its_readme_says(new: Callable[[], Installation]) -> None:
