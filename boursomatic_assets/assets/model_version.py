@@ -27,7 +27,7 @@ from boursomatic_assets.core.features import table_columns, with_derived_inputs
 from boursomatic_assets.core.market_data import PANEL_KEY, fingerprint
 from boursomatic_assets.core.model_version import build_bundle, sha256
 from boursomatic_assets.core.models import FittedModel
-from boursomatic_assets.core.portfolio import closes_of_books
+from boursomatic_assets.core.portfolio import closes_of_books, labels_hold_closes
 from boursomatic_assets.core.promotion import Decision, decide
 from boursomatic_assets.core.splits import judged_sets, split_panel
 from boursomatic_assets.display.metadata import markdown_table
@@ -140,7 +140,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     _require_closes(context, closes)
     split = split_panel(labels, settings)
     judged = judged_sets({"validation": split.validation, "test": split.test}, labels, settings)
-    kept = {PANEL: labels, CLOSES: closes}
+    kept = {PANEL: labels} if labels_hold_closes(closes, labels) else {PANEL: labels, CLOSES: closes}
     snapshots = {name: save_snapshot(platform.artifacts(), panel) for name, panel in kept.items()}
     reference = build_reference(split.train, predictions, settings)
     provenance: dict[str, Any] = {

@@ -102,6 +102,20 @@ def closes_of_books(closes: pl.DataFrame, labels: pl.DataFrame, first: date) -> 
     return closes.filter(kept).select(*PANEL_KEY, "close", "exchange")
 
 
+def labels_hold_closes(closes: pl.DataFrame, labels: pl.DataFrame) -> bool:
+    """Whether books would be the same by the closes of the labels alone, each of their days being a session.
+
+    Parameters
+    ----------
+    closes : DataFrame
+        As `closes_of_books` gives it, sorted by symbol and session.
+    labels : DataFrame
+        `symbol`, `session` and `close` of the label panel, sorted alike.
+    """
+    known = labels.filter(pl.col("session") >= closes["session"].min()).select(*PANEL_KEY, "close")
+    return on_sessions(closes).select(known.columns).equals(known)
+
+
 def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are six things)
     calls: pl.DataFrame,
     closes: pl.DataFrame,

@@ -61,7 +61,7 @@ def retrain(
         0 for all cores. Changes the time taken, never what is made.
     closes : DataFrame, optional
         As `closes_of_books` gives it, for the books. Without it they follow the closes of the labels, and each day
-        with a row is a session: so they did for versions that were recorded without closes.
+        with a row is a session, as it is for a version whose labels hold all that its books need.
 
     Returns
     -------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from upath import UPath
 
 FOLDER = "snapshots"
-# Where a manifest names them: the label panel, and the closes that its books are marked by.
+# Where a manifest names them: the label panel, and the closes of the books where the labels do not hold them.
 PANEL, CLOSES = NAMED = ("snapshot", "snapshot_of_closes")
 # Fixed, so that equal panels give equal files however they lie in memory.
 _ROWS_A_GROUP = 262_144
@@ -68,7 +68,7 @@ class Snapshot:
 
     @classmethod
     def of_closes(cls, manifest: Mapping[str, Any]) -> Snapshot | None:
-        """The snapshot of the closes behind the figures; None for a version recorded before there were any."""
+        """The snapshot of the closes that books are marked by; None where those of the labels are the same."""
         recorded = manifest.get(CLOSES)
         return None if recorded is None else cls(**recorded)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pytest
 
+from boursomatic_assets.core.calendars import sessions_between
 from boursomatic_assets.core.experiment import Experiment
 from boursomatic_assets.core.performance import sharpe_ratio, total_return
 from boursomatic_assets_tests.oracles import shared_file
@@ -26,7 +28,9 @@ def judge(installation: Installation, members: Path, prices: Path) -> tuple[pl.D
     """Predictions and daily history of the books, made from memberships and prices in files."""
     ended = installation.run("universe", "members", "import", str(members))
     assert ended.code == 0, ended.said
-    ended = installation.run("materialize", "--provider", "files", "--path", str(prices), "--to", "portfolio")
+    ended = installation.run("materialize", "--provider", "files", "--path", str(prices), "--to", "model_version")
+    assert ended.code == 0, ended.said
+    ended = installation.run("materialize", "--select", "baselines,portfolio,trades")
     assert ended.code == 0, ended.said
     assets = installation.artifacts / "assets"
     predictions = pl.read_parquet(assets / "predictions.parquet").filter(pl.col("set") == "test")
@@ -56,9 +60,10 @@ def equal_weight_by_hand(calls: pl.DataFrame, closes: pl.DataFrame, horizon: int
 def test_members_that_left_are_held_to_their_horizon_with_their_own_closes(
     new: Callable[[], Installation], tmp_path: Path
 ) -> None:
-    bars = random_walk_bars(symbols=12, sessions=260, seed=11)
-    days = bars["session"].unique().sort()
-    # of the labelled sessions the last 15 % are the test set, from about 207 on: two symbols leave inside it
+    days = sessions_between("XNYS", date(2018, 1, 1), date(2019, 1, 31))[:260]
+    walks = random_walk_bars(symbols=12, sessions=260, seed=11)
+    bars = walks.with_columns(pl.col("session").replace_strict(walks["session"].unique().sort(), days))
+    # 220 (260 - 20 - 20) sessions have features and labels: the test set begins at 20 + 187; two leave in it
     leaves = days[222]
     bars.rename({"session": "date"}).write_csv(tmp_path / "prices.csv")
     rows = [f"W{number:03d},2018-01-01,{leaves if number < 2 else ''}" for number in range(12)]
@@ -72,6 +77,10 @@ def test_members_that_left_are_held_to_their_horizon_with_their_own_closes(
     book = portfolio.filter(pl.col("book") == "equal_weight")
     np.testing.assert_allclose(book["gross"].to_numpy()[: len(gross)], gross, rtol=0, atol=1e-12)
     assert book.height == len(gross)
+    # what the labels of members do not hold is kept beside them: the version's figures can be made again
+    assert len(list((installation.artifacts / "snapshots").iterdir())) == 2
+    ended = installation.run("verify")
+    assert ended.code == 0, ended.said
 
 
 def test_the_shared_case_reads_as_its_readme_says(new: Callable[[], Installation]) -> None:

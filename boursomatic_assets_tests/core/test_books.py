@@ -21,7 +21,14 @@ from boursomatic_assets.core.books import (
     portfolio_table,
 )
 from boursomatic_assets.core.labels import LABEL_TYPE
-from boursomatic_assets.core.portfolio import TrancheBook, closes_of_books, positions, trades, tranche_book
+from boursomatic_assets.core.portfolio import (
+    TrancheBook,
+    closes_of_books,
+    labels_hold_closes,
+    positions,
+    trades,
+    tranche_book,
+)
 from boursomatic_assets_tests.strategies import flat_bars, random_walk_bars, weekdays
 
 if TYPE_CHECKING:
@@ -241,6 +248,22 @@ def test_a_position_entered_as_a_member_is_held_to_its_horizon() -> None:
     # by closes of members alone both were sold at 10, before the rise
     false = judged_books(judged, labels, 2, 0.0)["buy"]
     assert (false.early_exits, false.returns.any()) == (2, False)
+    assert not labels_hold_closes(kept, labels)
+
+
+def test_labels_hold_the_closes_where_every_close_on_a_session_has_a_row() -> None:
+    closes = flat_bars({f"S{number}": [10.0] * 10 for number in range(8)}).select("symbol", "session", "close")
+    placed = closes.with_columns(exchange=pl.lit("unknown"))
+    later = placed.filter(pl.col("session") >= D[3])
+    assert labels_hold_closes(later, closes)
+    assert not labels_hold_closes(later, closes.filter(pl.col("session") < D[9]))
+    assert not labels_hold_closes(later, closes.with_columns(pl.col("close") * 2))
+    # a bar on a stray day has a row, and is no close of the books: without its exchange nobody would know
+    stray = pl.DataFrame({"symbol": ["S3"], "session": [D[4] + timedelta(days=1)], "close": [10.0]})
+    every = pl.concat([closes, stray]).sort("symbol", "session")
+    assert not labels_hold_closes(
+        every.filter(pl.col("session") >= D[3]).with_columns(exchange=pl.lit("unknown")), every
+    )
 
 
 def test_an_index_keeps_its_last_close_over_sessions_of_others() -> None:
