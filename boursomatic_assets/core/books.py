@@ -80,6 +80,7 @@ def judged_books(
     require_rows(judged, "books need judged rows")
     require_closes(judged, closes)
     closes = on_sessions(closes)
+    require_rows(closes, "books need closes on sessions")
     span: Any = (judged["session"].min(), judged["session"].max())
     books = {
         name: session_book(calls, closes, horizon, cost_bps, legs=_legs(name), span=span)

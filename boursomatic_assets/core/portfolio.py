@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from boursomatic_assets.core.market_data import PANEL_KEY
+from boursomatic_assets.core.market_data import PANEL_KEY, require_rows
 from boursomatic_assets.core.sessions import on_sessions
 from boursomatic_assets.core.tranches import Legs, Market, life_of_book, require_closes, sided_calls
 
@@ -111,7 +111,13 @@ def labels_hold_closes(closes: pl.DataFrame, labels: pl.DataFrame) -> bool:
         As `closes_of_books` gives it, sorted by symbol and session.
     labels : DataFrame
         `symbol`, `session` and `close` of the label panel, sorted alike.
+
+    Raises
+    ------
+    NoRowsError
+        If there are no closes.
     """
+    require_rows(closes, "books need closes")
     known = labels.filter(pl.col("session") >= closes["session"].min()).select(*PANEL_KEY, "close")
     return on_sessions(closes).select(known.columns).equals(known)
 

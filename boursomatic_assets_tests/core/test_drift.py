@@ -21,7 +21,7 @@ from boursomatic_assets.core.drift import (
     with_predictions,
     words_of,
 )
-from boursomatic_assets.core.features import DEFAULT_INPUTS
+from boursomatic_assets.core.features import DEFAULT_INPUTS, with_derived_inputs
 from boursomatic_assets.errors import NotEnoughHistoryError
 from boursomatic_assets_tests.core import served
 from boursomatic_assets_tests.core.drifting import (
@@ -389,7 +389,7 @@ def test_an_alarm_that_is_over_is_told_by_its_most_unusual_window() -> None:
 
 def test_predictions_are_those_of_the_classifier() -> None:
     classifier, _ = served.models()
-    rows = with_predictions(served.newest_rows(), classifier)
+    rows = with_predictions(with_derived_inputs(served.newest_rows(), DEFAULT_INPUTS), classifier)
     probabilities = classifier.predict(rows)
     assert rows["probability_buy"].to_list() == probabilities[:, 0].tolist()
     names = np.array(["BUY", "HOLD", "SELL"])

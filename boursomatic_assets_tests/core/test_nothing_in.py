@@ -31,6 +31,7 @@ from boursomatic_assets.core.plausibility import EVALUATED_AT_MOST, PLAUSIBLE_AT
 from boursomatic_assets.core.portfolio import TRADE_SCHEMA, TrancheBook, positions, tranche_book
 from boursomatic_assets.core.predictions import SET_TYPE
 from boursomatic_assets.core.scores import session_sums
+from boursomatic_assets.core.survivors import Survivors
 from boursomatic_assets.core.verdict import PRIMARY, Verdict
 from boursomatic_assets.errors import BoursomaticError, PanelContractError
 from boursomatic_assets_tests.core.judged import EXPERIMENT, HORIZON, judged_panel
@@ -71,6 +72,8 @@ NO_FIGURE = {
     "suspects.with_benchmark": "the closes that came in",
     "benchmark.benchmark_closes": "the closes that came in",
     "portfolio.tranche_book": "a book that holds nothing is in cash, and its exposure is 0",
+    "portfolio.session_book": "as tranche_book",
+    "portfolio.closes_of_books": "the closes that came in",
     "portfolio.positions": "weights that are held",
     "portfolio.trades": "weights that are traded",
     "books.books_of": "the table that came in, as books",
@@ -167,7 +170,9 @@ def metric_figures(kind: str) -> dict[str, float]:
     return {} if kind == "empty" else dict.fromkeys((*accuracies, *PLAUSIBLE_AT_MOST), math.nan)
 
 
-CLOSES = PANEL.select("symbol", "session", close=pl.lit(100.0), explained=pl.lit(value=False))
+CLOSES = PANEL.select(
+    "symbol", "session", close=pl.lit(100.0), explained=pl.lit(value=False), exchange=pl.lit("XNYS")
+)
 PORTFOLIO = pl.DataFrame(
     {
         "book": ["buy", "long_short"],
@@ -188,6 +193,7 @@ def argument(parameter: inspect.Parameter, kind: str) -> Any:  # noqa: ANN401, C
         ("predictions", "pl.DataFrame"): PANEL,
         ("closes", "pl.DataFrame"): CLOSES,
         ("benchmark", "pl.DataFrame"): CLOSES.select("session", "close").unique("session"),
+        ("labels", "pl.DataFrame"): PANEL.with_columns(close=pl.lit(100.0)),
         ("portfolio", "pl.DataFrame"): PORTFOLIO,
         ("trades", "pl.DataFrame"): TRADES,
         ("calendar", "pl.Series"): None,
@@ -221,6 +227,7 @@ def argument(parameter: inspect.Parameter, kind: str) -> Any:  # noqa: ANN401, C
         "Verdict": lambda _: Verdict(skill=False, sentence="No evidence of skill.", remarks=()),
         "Trials": lambda _: Trials(),
         "Comparison": lambda _: None,
+        "Survivors": lambda _: Survivors(0, 0, DAYS[0], DAYS[-1], ()),
     }
     if name == "stored":
         return NUMBERS[name]

@@ -12,7 +12,7 @@ from boursomatic_assets.core.model_version import strict_json
 from boursomatic_assets.core.models import feature_importance, fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_sets
 from boursomatic_assets.core.retraining import Retrained, retrain
-from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.core.splits import judged_sets, split_panel
 from boursomatic_assets.core.threshold import make_calls, threshold_of
 from boursomatic_assets_tests.strategies import random_walk_bars
 
@@ -34,9 +34,12 @@ def made(labels: pl.DataFrame) -> Retrained:
 def test_one_call_makes_what_the_steps_make_one_by_one(labels: pl.DataFrame, made: Retrained) -> None:
     split = split_panel(labels, EXPERIMENT)
     models = fit_classifier(split.train, EXPERIMENT, 1), fit_regressor(split.train, EXPERIMENT, 1)
-    predictions = predict_sets({"validation": split.validation, "test": split.test}, *models)
+    judged = judged_sets({"validation": split.validation, "test": split.test}, labels, EXPERIMENT)
+    predictions = predict_sets(judged, *models)
     threshold = threshold_of(predictions, EXPERIMENT)
-    metrics = measure(predictions, threshold.tau, split.train, models[0], labels, EXPERIMENT)
+    # Without closes of their own the books follow those of the labels, each of whose days is a session.
+    closes = labels.select("symbol", "session", "close", exchange="symbol")
+    metrics = measure(predictions, threshold.tau, split.train, models[0], closes, EXPERIMENT)
     for name, panel in split.sets().items():
         assert_frame_equal(made.split.sets()[name], panel, check_exact=True)
     assert (made.classifier.text, made.regressor.text) == tuple(model.text for model in models)

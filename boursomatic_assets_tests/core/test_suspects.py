@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from boursomatic_assets.core.evaluation import evaluate_judged
 from boursomatic_assets.core.plausibility import growth_bound, rmse_bound
 from boursomatic_assets.core.portfolio import TrancheBook
 from boursomatic_assets.core.price_moves import suspect_moves
+from boursomatic_assets.core.survivors import Survivors
 from boursomatic_assets.core.suspects import REMEDY, impossible_prices, qualified, suspects_of, with_benchmark
 from boursomatic_assets.core.verdict import Verdict
 from boursomatic_assets_tests.core.judged import EXPERIMENT, HORIZON, judged_panel
@@ -230,10 +232,19 @@ def test_where_there_is_no_skill_or_no_suspect_the_sentence_stays() -> None:
     assert qualified(SKILL, {"sentence": None, "possible": True}) == SKILL
 
 
+SURVIVORS = Survivors(2, 1, date(2018, 1, 1), date(2018, 3, 1), ())
+
+
 def test_an_evaluation_names_them_and_is_strict_json() -> None:
     closes = closes_with(changed={20: 8600.0})
     found = evaluate_judged(
-        JUDGED, judged_books(JUDGED, closes, HORIZON, 0.0), EXPERIMENT, "test set", Trials(), closes=closes
+        JUDGED,
+        judged_books(JUDGED, closes, HORIZON, 0.0),
+        EXPERIMENT,
+        "test set",
+        Trials(),
+        SURVIVORS,
+        closes=closes,
     )
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["suspects"]["moves_found"] == 1
