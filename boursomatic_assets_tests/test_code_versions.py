@@ -189,6 +189,7 @@ class Copy:
         self.root = folder / PACKAGE
         skipped = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(ROOT, self.root, ignore=skipped)
+        self.unedited = self.versions()
 
     def versions(self) -> dict[str, str]:
         """Code versions by the copy's own sources; nothing of the copy but the one module is imported."""
@@ -205,10 +206,9 @@ class Copy:
     def path(self, module: str) -> Path:
         return self.root.parent / f"{module.replace('.', '/')}.py"
 
-    def changed_by(self, path: Path, text: str) -> set[str]:
+    def changed_by(self, path: Path, text: str, before: dict[str, str] | None = None) -> set[str]:
         """Assets whose version another text of a file changes; the file is left as it was."""
-        original = path.read_text("utf-8")
-        before = self.versions()
+        original, before = path.read_text("utf-8"), before or self.unedited
         path.write_text(text, "utf-8")
         try:
             after = self.versions()
@@ -345,7 +345,7 @@ def test_a_module_that_is_imported_anew_counts_at_once(package: Copy) -> None:
     original = tranches.read_text("utf-8")
     inside = "\n\ndef _late() -> int:\n    from boursomatic_assets.core import added\n    return added.VALUE\n"
     tranches.write_text(original + inside, "utf-8")
-    changed = package.changed_by(added, '"""New."""\n\nVALUE = 2\n')
+    changed = package.changed_by(added, '"""New."""\n\nVALUE = 2\n', before=package.versions())
     tranches.write_text(original, "utf-8")
     added.unlink()
     assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.tranches" in expected(asset)}
