@@ -23,7 +23,14 @@ import pytest
 import boursomatic_assets
 from boursomatic_assets import code_versions
 from boursomatic_assets.assets import features, walk_forward
-from boursomatic_assets.code_versions import ROOT, TABLE_INPUTS, code_version, imports_of, without_prose
+from boursomatic_assets.code_versions import (
+    ROOT,
+    TABLE_INPUTS,
+    code_version,
+    imports_of,
+    statements_of,
+    without_prose,
+)
 from boursomatic_assets.definitions import MODULES, defs
 
 PACKAGE = "boursomatic_assets"
@@ -199,6 +206,7 @@ class Copy:
         self.root = folder / PACKAGE
         skipped = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(ROOT, self.root, ignore=skipped)
+        self.unedited = self.versions()
 
     def versions(self) -> dict[str, str]:
         """Code versions by the copy's own sources; nothing of the copy but the one module is imported."""
@@ -215,10 +223,9 @@ class Copy:
     def path(self, module: str) -> Path:
         return self.root.parent / f"{module.replace('.', '/')}.py"
 
-    def changed_by(self, path: Path, text: str) -> set[str]:
+    def changed_by(self, path: Path, text: str, before: dict[str, str] | None = None) -> set[str]:
         """Assets whose version another text of a file changes; the file is left as it was."""
-        original = path.read_text("utf-8")
-        before = self.versions()
+        original, before = path.read_text("utf-8"), before or self.unedited
         path.write_text(text, "utf-8")
         try:
             after = self.versions()
@@ -357,7 +364,7 @@ def test_a_module_that_is_imported_anew_counts_at_once(package: Copy) -> None:
     original = tranches.read_text("utf-8")
     inside = "\n\ndef _late() -> int:\n    from boursomatic_assets.core import added\n    return added.VALUE\n"
     tranches.write_text(original + inside, "utf-8")
-    changed = package.changed_by(added, '"""New."""\n\nVALUE = 2\n')
+    changed = package.changed_by(added, '"""New."""\n\nVALUE = 2\n', before=package.versions())
     tranches.write_text(original, "utf-8")
     added.unlink()
     assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.tranches" in expected(asset)}
@@ -444,6 +451,22 @@ def test_imports_are_those_that_import_linter_sees(module: str) -> None:
     path = Path(str(importlib.util.find_spec(module).origin))  # type: ignore[union-attr]
     found = {name.module for name in imports_of(without_prose(path.read_text("utf-8")).code)}
     assert found == set(graph().find_modules_directly_imported_by(module))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_statements_are_those_of_the_parser(path: Path) -> None:
+    source = path.read_text("utf-8")
+    cut_apart = [statement for text in statements_of(source) for statement in ast.parse(text).body]
+    assert [ast.dump(each) for each in cut_apart] == [ast.dump(each) for each in ast.parse(source).body]
+
+
+def test_a_statement_holds_its_decorators_and_strings_that_look_like_code() -> None:
+    first = (
+        '@dg.asset(\n    kinds={"a"},\n)\n@retried\n# why\n'
+        'def one() -> str:\n    return """\ndef none():\n"""\n\n\n'
+    )
+    second, third = "A = [\n    1,\n]\n", "class Two:\n    x = 1\n"
+    assert statements_of(first + second + third) == [first, second, third]
 
 
 @pytest.mark.parametrize("module", sorted(BY_DEFINITION))

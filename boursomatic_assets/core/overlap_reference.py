@@ -13,9 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 from scipy.linalg import cho_solve_banded, cholesky_banded
-from scipy.optimize import brentq
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -74,17 +72,20 @@ class OverlapReference:
         log_square = 2 * math.log(abs(statistic))
         first = self._scale_of(log_square)
         # s = 1 / sin^2 t
-        log_s = -2 * np.log(np.sin(_ANGLES))
+        angles, weights = _quadrature()
+        log_s = -2 * np.log(np.sin(angles))
         log_scales = first + log_s
         ratio = np.expm1(self._reach(log_scales) - log_square) / np.expm1(log_s)
         values = np.exp(-self._weight(log_scales) / 2) / np.sqrt(ratio)
-        return float(min(_WEIGHTS @ values, 1.0))
+        return float(min(weights @ values, 1.0))
 
     def quantile(self, share: float) -> float:
         """Value below which the absolute statistic lies with this chance, between 0 and 1 exclusive."""
 
         def short(log_statistic: float) -> float:
             return math.log(self.exceeded(math.exp(log_statistic))) - math.log1p(-share)
+
+        from scipy.optimize import brentq
 
         low, high = -1.0, 1.0
         while short(low) < 0:
@@ -95,6 +96,8 @@ class OverlapReference:
 
     def _scale_of(self, log_square: float) -> float:
         """The logarithm of the scale at which h is so large: h rises without end."""
+        from scipy.optimize import brentq
+
         low, high = self.log_scales
         while self._reach(np.array(low)) > log_square:
             low -= 1.0
@@ -127,13 +130,11 @@ def _continued(spline: BSpline, places: np.ndarray, ends: tuple[float, float]) -
     return values
 
 
+@lru_cache(maxsize=1)
 def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     """Angles between 0 and pi/2 with weights that sum to 1."""
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     return (nodes + 1) * math.pi / 4, weights / 2
-
-
-_ANGLES, _WEIGHTS = _quadrature()
 
 
 @lru_cache(maxsize=64)
@@ -154,6 +155,8 @@ def overlap_reference(count: int, overlap: int, lag: int) -> OverlapReference:
     A banded Cholesky decomposition for each of some twenty-five scales: memory grows with count x (overlap + lag),
     time with count x (overlap + lag)^2.
     """
+    from scipy.interpolate import make_interp_spline
+
     rows: list[tuple[float, float, float]] = []
     # Bands are too narrow for several threads, which would wait for each other most of the time.
     with threadpool_limits(1, user_api="blas"):
