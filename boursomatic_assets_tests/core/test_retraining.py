@@ -12,7 +12,7 @@ from boursomatic_assets.core.model_version import strict_json
 from boursomatic_assets.core.models import feature_importance, fit_classifier, fit_regressor
 from boursomatic_assets.core.predictions import predict_sets
 from boursomatic_assets.core.retraining import Retrained, retrain
-from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.core.splits import judged_sets, split_panel
 from boursomatic_assets.core.threshold import make_calls, threshold_of
 from boursomatic_assets_tests.strategies import random_walk_bars
 
@@ -34,7 +34,8 @@ def made(labels: pl.DataFrame) -> Retrained:
 def test_one_call_makes_what_the_steps_make_one_by_one(labels: pl.DataFrame, made: Retrained) -> None:
     split = split_panel(labels, EXPERIMENT)
     models = fit_classifier(split.train, EXPERIMENT, 1), fit_regressor(split.train, EXPERIMENT, 1)
-    predictions = predict_sets({"validation": split.validation, "test": split.test}, *models)
+    judged = judged_sets({"validation": split.validation, "test": split.test}, labels, EXPERIMENT)
+    predictions = predict_sets(judged, *models)
     threshold = threshold_of(predictions, EXPERIMENT)
     metrics = measure(predictions, threshold.tau, split.train, models[0], labels, EXPERIMENT)
     for name, panel in split.sets().items():
@@ -53,6 +54,17 @@ def test_the_same_panel_makes_the_same_bytes_at_any_thread_count_and_in_any_orde
     assert again.classifier.text == made.classifier.text
     assert strict_json(again.metrics_json) == strict_json(made.metrics_json)
     assert again.metrics_json["threshold"] == made.threshold.tau
+
+
+def test_books_follow_the_closes_that_are_given_and_else_those_of_the_labels(
+    labels: pl.DataFrame, made: Retrained
+) -> None:
+    same = labels.select("symbol", "session", "close")
+    assert strict_json(retrain(labels, EXPERIMENT, 1, same).metrics_json) == strict_json(made.metrics_json)
+    # with the prices of another asset the books earn other returns, and nothing else changes
+    other = retrain(labels, EXPERIMENT, 1, same.with_columns(pl.col("close") ** 2)).metrics_json
+    assert other["test_equal_weight_total_return"] != made.metrics_json["test_equal_weight_total_return"]
+    assert other["test_rmse"] == made.metrics_json["test_rmse"]
 
 
 def test_the_metrics_are_those_of_the_calls_that_the_threshold_makes(made: Retrained) -> None:
