@@ -58,6 +58,17 @@ def test_the_same_panel_makes_the_same_bytes_at_any_thread_count_and_in_any_orde
     assert again.metrics_json["threshold"] == made.threshold.tau
 
 
+def test_books_follow_the_closes_that_are_given_and_else_those_of_the_labels(
+    labels: pl.DataFrame, made: Retrained
+) -> None:
+    same = labels.select("symbol", "session", "close")
+    assert strict_json(retrain(labels, EXPERIMENT, 1, same).metrics_json) == strict_json(made.metrics_json)
+    # with the prices of another asset the books earn other returns, and nothing else changes
+    other = retrain(labels, EXPERIMENT, 1, same.with_columns(pl.col("close") ** 2)).metrics_json
+    assert other["test_equal_weight_total_return"] != made.metrics_json["test_equal_weight_total_return"]
+    assert other["test_rmse"] == made.metrics_json["test_rmse"]
+
+
 def test_the_metrics_are_those_of_the_calls_that_the_threshold_makes(made: Retrained) -> None:
     calls = make_calls(made.predictions, made.threshold.tau).filter(pl.col("set") == "test")
     assert made.metrics_json["buy_calls_test"] == (calls["call"] == "BUY").sum()
