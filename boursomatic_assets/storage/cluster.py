@@ -25,16 +25,20 @@ import psutil
 
 from boursomatic_assets.storage.private import FOLDER_MODE, OTHERS, is_private, open_file, replace_file, user_name
 from boursomatic_assets.storage.server_account import MAJOR_VERSION, Account, account_for, give_to, programs
+from boursomatic_assets.storage.server_process import is_ready, orphans, postmaster, status, status_lines
+from boursomatic_assets.storage.server_socket import (
+    PORT,
+    SOCKET_NAME,
+    can_hold_a_socket,
+    forget_folder,
+    new_folder,
+    usable_folder,
+)
 
-SUPERUSER, PORT = "postgres", 5432
+SUPERUSER = "postgres"
 PROGRESS_SECONDS, LOOKING_SECONDS = 5.0, 0.005
 # How long a shutdown may wait for its clients, and processes of a dead server for their own end.
 STOPPING_SECONDS, ORPHANS_SECONDS, FOREIGN_SECONDS = 60.0, 2.0, 10.0
-SOCKET_NAME = f".s.PGSQL.{PORT}"
-# Longest path of a socket: 107 bytes on Linux, 103 on macOS.
-_LONGEST_SOCKET = 103
-# What an address can hold without a library that reads it otherwise.
-_PLAIN_PATH = re.compile(r"[\w/.@:~-]+")
 _LARGEST_LOG = 10_000_000
 # The folder in which a process was started: reached without any right to the folders above it.
 _HERE = "/proc/self/cwd"
@@ -74,17 +78,6 @@ def environment() -> dict[str, str]:
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **zone}
 
 
-def postmaster(data: Path) -> psutil.Process | None:
-    """Server process of this very data folder: a process number that it left may be anybody's by now."""
-    try:
-        process = psutil.Process(int(_status_lines(data)[0]))
-        if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return process if _works_in(process, data) else None
-    except (OSError, ValueError, IndexError, psutil.Error):
-        return None
-
-
 def initialise(home: Path) -> None:
     """Create the data folder whole or not at all: one that a kill left half made would never start again.
 
@@ -97,7 +90,9 @@ def initialise(home: Path) -> None:
     if (data / "PG_VERSION").exists():
         version = (data / "PG_VERSION").read_text().strip()
         if version != str(MAJOR_VERSION):
-            message = f"{data} is of PostgreSQL version {version}, and this program comes with version {MAJOR_VERSION}"
+            message = (
+                f"{data} is of PostgreSQL version {version}, and this program comes with version {MAJOR_VERSION}"
+            )
             raise RuntimeError(message)
         return
     for abandoned in home.glob("postgres.initialising*"):
@@ -111,8 +106,10 @@ def initialise(home: Path) -> None:
     with _appended(log_file(home)) as log:
         begin = log.seek(0, os.SEEK_END)
         process = subprocess.Popen(
-            [programs(account) / "initdb", "-D", _name_within(beside, account), *arguments],
-            stdout=log, stderr=log, **_as(account, beside),
+            [str(programs(account) / "initdb"), "-D", _name_within(beside, account), *arguments],
+            stdout=log,
+            stderr=log,
+            **_as(account, beside),
         )
         if process.wait() != 0:
             message = f"initdb failed: {_last_words(home, begin)}"
@@ -185,7 +182,7 @@ def socket_folder(home: Path) -> Path:
     """
     data = data_folder(home)
     account = account_for(data)
-    folder = data if _can_hold_a_socket(data) else _recorded_folder(home, account)
+    folder = usable_folder(home, data, account)
     if folder is None or not is_private(folder, account.user):
         message = f"the folder of its socket, {folder}, is not closed to other users"
         raise RuntimeError(message)
@@ -194,12 +191,12 @@ def socket_folder(home: Path) -> Path:
 
 def _launch(home: Path, account: Account, in_use: int) -> None:
     data = data_folder(home)
-    sockets = data if _can_hold_a_socket(data) else _recorded_folder(home, account) or _new_socket_folder(home, account)
+    sockets = usable_folder(home, data, account) or new_folder(home, data, account)
     for left in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
         (sockets / left).unlink(missing_ok=True)
     within = _name_within(data, account)
     # The first -D is for people who look at the list of processes; the last one counts.
-    command = [programs(account) / "postgres", "-D", str(data), "-D", within]
+    command = [str(programs(account) / "postgres"), "-D", str(data), "-D", within]
     settings = {
         **_SETTINGS,
         "unix_socket_directories": within if sockets == data else str(sockets),
@@ -214,12 +211,12 @@ def _launch(home: Path, account: Account, in_use: int) -> None:
     with _appended(log_path) as log:
         begin = log.seek(0, os.SEEK_END)
         # It holds the lock on its folder for as long as it lives, and so does each of its processes.
-        process = subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             command, stdout=log, stderr=log, start_new_session=True, pass_fds=(in_use,), **_as(account, data)
         )
     _children.append(process)
     patience = _Patience(f"the embedded PostgreSQL under {home} is starting, after a crash it first recovers")
-    while not _is_ready(data, process.pid):
+    while not is_ready(data, process.pid):
         if process.poll() is not None:
             _children.remove(process)
             message = _last_words(home, begin)
@@ -255,9 +252,9 @@ def _await_settled(home: Path) -> None:
     """Wait while a server starts up or shuts down, as one may whose opener was killed."""
     data = data_folder(home)
     patience, is_hurried = _Patience(f"the embedded PostgreSQL under {home} is starting or stopping"), False
-    while (process := postmaster(data)) is not None and not _is_ready(data, process.pid):
+    while (process := postmaster(data)) is not None and not is_ready(data, process.pid):
         waited = patience.wait()
-        if waited > STOPPING_SECONDS and not is_hurried and _status(data) == "stopping":
+        if waited > STOPPING_SECONDS and not is_hurried and status(data) == "stopping":
             # It waits for its clients: they are ended.
             is_hurried = True
             with suppress(psutil.NoSuchProcess):
@@ -267,45 +264,38 @@ def _await_settled(home: Path) -> None:
 
 def _own_folder_alone(home: Path) -> int:
     """Descriptor of the lock that each process of a server holds; what is left of a dead one is ended first."""
-    data = data_folder(home)
     in_use = open_file(home / "postgres.in-use")
-    patience = _Patience(f"processes of a dead server still use {data}")
-    is_ended = False
     try:
-        while True:
-            try:
-                fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass
-            except OSError:
-                # The file system knows no locks: PostgreSQL's own check has to do.
-                return in_use
-            else:
-                return in_use
-            waited = patience.wait()
-            if waited > ORPHANS_SECONDS and not is_ended:
-                is_ended = True
-                for process in _orphans(data):
-                    with suppress(psutil.Error):
-                        process.send_signal(signal.SIGKILL)
-            if waited > FOREIGN_SECONDS:
-                message = (
-                    f"another server uses {data}: one that cannot be seen from here, perhaps in another container. "
-                    "Stop it there"
-                )
-                raise RuntimeError(message)
+        _await_lock(in_use, data_folder(home))
     except BaseException:
         os.close(in_use)
         raise
+    return in_use
 
 
-def _orphans(data: Path) -> list[psutil.Process]:
-    """Processes of a server of this folder whose postmaster was killed."""
-    return [
-        process
-        for process in psutil.process_iter(["name"])
-        if process.info["name"] == "postgres" and _works_in(process, data)
-    ]
+def _await_lock(in_use: int, data: Path) -> None:
+    patience, is_ended = _Patience(f"processes of a dead server still use {data}"), False
+    while True:
+        try:
+            fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = patience.wait()
+        except OSError:
+            # The file system knows no locks: PostgreSQL's own check has to do.
+            return
+        else:
+            return
+        if waited > ORPHANS_SECONDS and not is_ended:
+            is_ended = True
+            for process in orphans(data):
+                with suppress(psutil.Error):
+                    process.send_signal(signal.SIGKILL)
+        if waited > FOREIGN_SECONDS:
+            message = (
+                f"another server uses {data}: one that cannot be seen from here, perhaps in another container. "
+                "Stop it there"
+            )
+            raise RuntimeError(message)
 
 
 def _forget_the_dead(home: Path, account: Account) -> None:
@@ -314,10 +304,8 @@ def _forget_the_dead(home: Path, account: Account) -> None:
     (data / "postmaster.pid").unlink(missing_ok=True)
     # Of an earlier version, which kept a list of its users.
     (data / ".handle_pids.json").unlink(missing_ok=True)
-    recorded = _recorded_folder(home, account)
-    if recorded is not None and _can_hold_a_socket(data):
-        shutil.rmtree(recorded, ignore_errors=True)
-        _pointer(home).unlink(missing_ok=True)
+    if can_hold_a_socket(data):
+        forget_folder(home, account)
 
 
 def _restrict(data: Path, account: Account) -> bool:
@@ -339,74 +327,13 @@ def _restrict(data: Path, account: Account) -> bool:
 def _listens_where_it_should(home: Path, account: Account) -> bool:
     data = data_folder(home)
     try:
-        folder, lines = socket_folder(home), _status_lines(data)
+        folder, lines = socket_folder(home), status_lines(data)
         listening = lines[4].strip()
         found = (folder / SOCKET_NAME).lstat()
     except (OSError, RuntimeError, IndexError):
         return False
     expected = {str(folder), _name_within(data, account)} if folder == data else {str(folder)}
     return lines[3].strip() == str(PORT) and listening in expected and stat.S_ISSOCK(found.st_mode)
-
-
-def _can_hold_a_socket(folder: Path) -> bool:
-    path = os.fsencode(folder / SOCKET_NAME)
-    return len(path) <= _LONGEST_SOCKET and _PLAIN_PATH.fullmatch(str(folder)) is not None
-
-
-def _pointer(home: Path) -> Path:
-    return home / "postgres.socket"
-
-
-def _recorded_folder(home: Path, account: Account) -> Path | None:
-    """Short folder for the socket that an earlier start made, if it is still as it was made."""
-    try:
-        folder = Path(_pointer(home).read_text(encoding="utf-8").strip())
-    except (OSError, UnicodeDecodeError):
-        return None
-    is_usable = folder.is_absolute() and folder.name.startswith("boursomatic-")
-    return folder if is_usable and is_private(folder, account.user) and _can_hold_a_socket(folder) else None
-
-
-def _new_socket_folder(home: Path, account: Account) -> Path:
-    """Make a short folder for the socket, of a name that nobody can foresee, and record it in the home."""
-    for base in _runtime_folders(account):
-        try:
-            folder = Path(tempfile.mkdtemp(prefix="boursomatic-", dir=base))
-        except OSError:
-            continue
-        if not _can_hold_a_socket(folder):
-            folder.rmdir()
-            continue
-        os.chown(folder, account.user, account.group)
-        replace_file(_pointer(home), f"{folder}\n")
-        return folder
-    message = (
-        f"the path {data_folder(home)} is too long for a socket, or holds characters that an address cannot, and "
-        "there is no runtime folder for one (XDG_RUNTIME_DIR). Choose a shorter BOURSOMATIC_HOME"
-    )
-    raise RuntimeError(message)
-
-
-def _runtime_folders(account: Account) -> list[Path]:
-    """Folders in which a private one can be made that no other user can take away, the best first."""
-    if not account.is_own:
-        # Root's server cannot enter root's own runtime folder.
-        return [path for path in (Path("/run"), Path("/tmp")) if _keeps_what_is_in_it(path)]  # noqa: S108 (checked)
-    own = Path(f"/run/user/{os.geteuid()}")
-    given = [Path(name) for name in (os.environ.get("XDG_RUNTIME_DIR"),) if name]
-    private = [path for path in (*given, own) if path.is_absolute() and is_private(path, os.geteuid())]
-    shared = [path for path in (Path(tempfile.gettempdir()), Path("/tmp")) if _keeps_what_is_in_it(path)]  # noqa: S108
-    return [*private, *shared]
-
-
-def _keeps_what_is_in_it(folder: Path) -> bool:
-    """Whether other users cannot rename or remove what one makes in it."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return False
-    is_shared = bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-    return found.st_uid in {0, os.geteuid()} and (bool(found.st_mode & stat.S_ISVTX) or not is_shared)
 
 
 def _name_within(folder: Path, account: Account) -> str:
@@ -424,39 +351,6 @@ def _as(account: Account, folder: Path) -> dict[str, Any]:
 
 def _appended(path: Path) -> FileIO:
     return FileIO(open_file(path, os.O_WRONLY | os.O_APPEND), "ab")
-
-
-def _works_in(process: psutil.Process, data: Path) -> bool:
-    found = data.stat()
-    try:
-        return os.path.samestat(os.stat(f"/proc/{process.pid}/cwd"), found)
-    except OSError:
-        # Not Linux, or root in a container, who may not look at other users' processes so closely.
-        pass
-    try:
-        return process.uids().real == found.st_uid and str(data) in process.cmdline()
-    except psutil.Error:
-        return False
-
-
-def _status_lines(data: Path) -> list[str]:
-    return (data / "postmaster.pid").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-
-
-def _status(data: Path) -> str:
-    try:
-        return _status_lines(data)[7].strip()
-    except (OSError, IndexError):
-        return ""
-
-
-def _is_ready(data: Path, process: int) -> bool:
-    """Whether the server with this process number takes connections."""
-    try:
-        lines = _status_lines(data)
-        return int(lines[0]) == process and lines[7].strip() == "ready"
-    except (OSError, IndexError, ValueError):
-        return False
 
 
 def _last_words(home: Path, begin: int) -> str:

@@ -58,8 +58,8 @@ def make_home(home: Path) -> None:
     remedy = "Choose another folder: BOURSOMATIC_HOME"
     if found.st_uid not in {os.geteuid(), 0}:
         message = (
-            f"{home} belongs to {user_name(found.st_uid)}, and this process runs as {user_name(os.geteuid())}: what "
-            f"is in it could be changed by somebody else.\nRun as {user_name(found.st_uid)}, or: {remedy}"
+            f"{home} belongs to {user_name(found.st_uid)}, and this process runs as {user_name(os.geteuid())}: "
+            f"somebody else could change what is in it.\nRun as {user_name(found.st_uid)}, or: {remedy}"
         )
         raise ConfigurationError(message)
     is_shared = bool(found.st_mode & stat.S_ISVTX) or home == home.parent
@@ -87,7 +87,9 @@ def make_own_folder(folder: Path) -> None:
         folder.mkdir(mode=FOLDER_MODE)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        message = f"{folder} is not a folder of {user_name(os.geteuid())}. Remove it, or choose another BOURSOMATIC_HOME"
+        message = (
+            f"{folder} is not a folder of {user_name(os.geteuid())}. Remove it, or choose another BOURSOMATIC_HOME"
+        )
         raise ConfigurationError(message)
     if found.st_mode & OTHERS:
         folder.chmod(FOLDER_MODE)

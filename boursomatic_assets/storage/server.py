@@ -16,6 +16,8 @@ import sqlalchemy as sa
 from boursomatic_assets.errors import ConfigurationError, DatabaseUnreachableError
 from boursomatic_assets.storage import cluster
 from boursomatic_assets.storage.private import locked, make_home, open_file
+from boursomatic_assets.storage.server_process import postmaster
+from boursomatic_assets.storage.server_socket import PORT
 
 if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
@@ -78,7 +80,7 @@ def stop(settings: Settings) -> bool:
 
 def is_running(settings: Settings) -> bool:
     """Whether the embedded server is up."""
-    return cluster.postmaster(cluster.data_folder(settings.home)) is not None
+    return postmaster(cluster.data_folder(settings.home)) is not None
 
 
 def _marker(home: Path) -> Path:
@@ -95,7 +97,7 @@ def _embedded_url(home: Path) -> str:
         make_home(home)
         home = home.resolve()
         data = cluster.data_folder(home)
-        running, used_by = cluster.postmaster(data), (data, os.getpid())
+        running, used_by = postmaster(data), (data, os.getpid())
         if running is None or _in_use.get(used_by) != running.pid:
             with locked(home / "postgres.lock"):
                 cluster.initialise(home)
@@ -105,7 +107,7 @@ def _embedded_url(home: Path) -> str:
                     fcntl.flock(users, fcntl.LOCK_SH)
                     atexit.register(_leave, home, users, os.getpid())
                 _create_database(_url(home, "postgres"))
-                running = cluster.postmaster(data)
+                running = postmaster(data)
             _in_use[used_by] = running.pid if running else 0
         return _url(home, DATABASE_NAME)
     except (OSError, subprocess.SubprocessError, RuntimeError, psycopg2.Error) as error:
@@ -114,7 +116,7 @@ def _embedded_url(home: Path) -> str:
 
 def _url(home: Path, database: str) -> str:
     # The empty password and the port keep other programs from taking theirs out of PG* variables.
-    return f"postgresql://{cluster.SUPERUSER}:@/{database}?host={cluster.socket_folder(home)}&port={cluster.PORT}"
+    return f"postgresql://{cluster.SUPERUSER}:@/{database}?host={cluster.socket_folder(home)}&port={PORT}"
 
 
 def _ignore_libpq_variables() -> None:

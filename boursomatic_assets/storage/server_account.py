@@ -31,10 +31,7 @@ ACCOUNT = "boursomatic-db"
 _ACCOUNTS = (ACCOUNT, "pgserver")
 _SYSTEM_FOLDER = Path("/var/lib/boursomatic")
 _ATTEMPTS = 20
-_REMEDY = (
-    "Run as an ordinary user, or name a server: DATABASE_URL=postgresql://…, "
-    "then boursomatic db upgrade"
-)
+_REMEDY = "Run as an ordinary user, or name a server: DATABASE_URL=postgresql://…, then boursomatic db upgrade"
 
 
 @dataclass(frozen=True)
