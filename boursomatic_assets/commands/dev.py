@@ -1,6 +1,5 @@
 """The command `boursomatic dev`: the Dagster UI and its daemon, started and stopped as one, and kept up."""
 
-import fcntl
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boursomatic_assets.commands import dev_watch
+from boursomatic_assets.commands.dev_lock import LOCK, only_one
 from boursomatic_assets.commands.opening import console, open_database
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.settings import Settings
@@ -43,19 +43,27 @@ def dev(
     from boursomatic_assets.storage.daemon_lock import DaemonLock
     from boursomatic_assets.storage.instance import open_instance
 
-    held = _only_one(Settings.from_environment().home, f"http://{HOST}:{port}")
+    home, address = Settings.from_environment().home, f"http://{HOST}:{port}"
+    if (home / LOCK).exists():
+        # Before the port: another one is no remedy where a first one runs.
+        with only_one(home, address):
+            pass
     _require_free(port)
-    settings, database = open_database()
-    open_instance(settings, database).dispose()
-    lock = DaemonLock(database)
-    lock.take()
-    console.print(f"Dagster UI: [bold]http://{HOST}:{port}[/bold]  (stop with Ctrl-C)")
+    with only_one(home, address) as held:
+        settings, database = open_database()
+        open_instance(settings, database).dispose()
+        with DaemonLock(database) as lock:
+            _run(port, address, held, lock)
+
+
+def _run(port: int, address: str, held: int, lock: "DaemonLock") -> None:
+    console.print(f"Dagster UI: [bold]{address}[/bold]  (stop with Ctrl-C)")
     # A handler of our own, so that the child does not inherit an ignored SIGINT from a script's background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # A start and a run would print some thirty warnings about interfaces that Dagster may change.
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore:Function `,ignore:Class `,ignore:Parameter `"}
     # Links in notices lead here, unless readers reach the UI by another address.
-    quiet.setdefault("BOURSOMATIC_UI_URL", f"http://{HOST}:{port}")
+    quiet.setdefault("BOURSOMATIC_UI_URL", address)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     started: list[subprocess.Popen[bytes]] = []
     # Should this process be killed, the watch ends what it started; until then it holds this home's lock as well.
@@ -159,49 +167,6 @@ def _wait_for_all(started: list["subprocess.Popen[bytes]"]) -> None:
                 os.killpg(child.pid, signal.SIGKILL)
             return
         time.sleep(0.1)
-
-
-def _only_one(home: Path, address: str) -> int:
-    """Descriptor of the lock that one `boursomatic dev` of a home holds, until it and its children have ended."""
-    from boursomatic_assets.storage.private import make_home, open_file
-
-    make_home(home)
-    path = home / "dev.lock"
-    held = open_file(path)
-    latest, has_said = time.monotonic() + STOPPING_SECONDS, False
-    while True:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            identity, where = (*path.read_text().splitlines(), "", "")[:2]
-            if _is_dev(identity) or time.monotonic() > latest:
-                number = identity.partition(" ")[0] or "unknown"
-                message = (
-                    f"boursomatic dev runs already on {home}, process {number}: {where}\nStop it: kill {number}"
-                )
-                raise ConfigurationError(message) from None
-        if not has_said:
-            console.print("The boursomatic dev before this one was killed; its processes are being ended.")
-            has_said = True
-        time.sleep(LOOKING_SECONDS)
-    os.ftruncate(held, 0)
-    os.write(held, f"{_identity(os.getpid())}\n{address}\n".encode())
-    return held
-
-
-def _identity(process: int) -> str:
-    """Number of a process and when it began: the number alone may be somebody else's later."""
-    import psutil
-
-    try:
-        return f"{process} {psutil.Process(process).create_time():.2f}"
-    except psutil.Error:
-        return ""
-
-
-def _is_dev(identity: str) -> bool:
-    return not identity or _identity(int(identity.partition(" ")[0])) == identity
 
 
 def _answers(port: int) -> bool:

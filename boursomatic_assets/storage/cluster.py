@@ -87,6 +87,7 @@ def initialise(home: Path) -> None:
         If it is of another version of PostgreSQL, or cannot be made.
     """
     data = data_folder(home)
+    account = account_for(data)
     if (data / "PG_VERSION").exists():
         version = (data / "PG_VERSION").read_text().strip()
         if version != str(MAJOR_VERSION):
@@ -99,7 +100,6 @@ def initialise(home: Path) -> None:
         shutil.rmtree(abandoned, ignore_errors=True)
     # A name of its own: an initdb that outlived its killed parent may still write under another.
     beside = Path(tempfile.mkdtemp(prefix="postgres.initialising-", dir=home))
-    account = account_for(data)
     os.chown(beside, account.user, account.group)
     arguments = ["-U", SUPERUSER, "--auth=peer", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
     arguments += ["--builtin-locale=C.UTF-8", "--no-instructions"]
@@ -139,7 +139,8 @@ def start(home: Path) -> None:
             running.send_signal(signal.SIGHUP)
         if _listens_where_it_should(home, account):
             return
-        # Begun by an earlier version in a folder that others could enter, or its folder was removed.
+        # Started by an earlier version, in a folder that others may enter or as an account that the closed home now
+        # keeps out; or the folder of its socket was removed.
         stop(home)
     in_use = _own_folder_alone(home)
     try:
@@ -332,8 +333,8 @@ def _listens_where_it_should(home: Path, account: Account) -> bool:
         found = (folder / SOCKET_NAME).lstat()
     except (OSError, RuntimeError, IndexError):
         return False
-    expected = {str(folder), _name_within(data, account)} if folder == data else {str(folder)}
-    return lines[3].strip() == str(PORT) and listening in expected and stat.S_ISSOCK(found.st_mode)
+    expected = _name_within(data, account) if folder == data else str(folder)
+    return lines[3].strip() == str(PORT) and listening == expected and stat.S_ISSOCK(found.st_mode)
 
 
 def _name_within(folder: Path, account: Account) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from boursomatic_assets.errors import ConfigurationError
 
@@ -26,11 +26,18 @@ _LONGEST_NAME = 63
 
 
 class DaemonLock:
-    """The right to run the daemon of a database, from `take` until this process ends or `give_back`."""
+    """The right to run the daemon of a database, held within a `with` block."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Any = None
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
 
     def take(self) -> None:
         """Take the lock.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DATABASE_NAME = "boursomatic"
 # What libpq reads from the environment: meant for another server, it would lead connections to this one astray.
-_LIBPQ_VARIABLE = re.compile(r"PG[A-Z]+")
+_LIBPQ_VARIABLE = re.compile(r"PG([A-Z]+|CONNECT_TIMEOUT)")
 
 
 def database_url(settings: Settings) -> str:
