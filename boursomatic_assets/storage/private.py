@@ -83,8 +83,12 @@ def make_own_folder(folder: Path) -> None:
     OSError
         If it cannot be created.
     """
-    with suppress(FileExistsError):
+    try:
         folder.mkdir(mode=FOLDER_MODE)
+    except FileExistsError:
+        # A file in its place is no attack.
+        if folder.is_file() and not folder.is_symlink():
+            raise
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         message = (
