@@ -21,12 +21,16 @@ def only_one(home: Path, address: str) -> Iterator[int]:
     Raises
     ------
     ConfigurationError
-        If another one runs; the message says which.
+        If another one runs (the message says which), or the home cannot be written.
     """
     from boursomatic_assets.storage.private import make_home, open_file
 
-    make_home(home)
-    held = open_file(home / LOCK)
+    try:
+        make_home(home)
+        held = open_file(home / LOCK)
+    except OSError as error:
+        message = f"{home} cannot be written: {error.strerror}. Choose another folder: BOURSOMATIC_HOME"
+        raise ConfigurationError(message) from error
     try:
         _await_turn(held, home)
         os.ftruncate(held, 0)

@@ -106,6 +106,12 @@ def test_a_lock_left_by_a_killed_one_whose_process_id_went_to_another_program_is
         assert (home / dev_lock.LOCK).read_text() == f"{dev_lock.identity_of(os.getpid())}\n{ADDRESS}\n"
 
 
+def test_a_home_that_cannot_be_written_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file in its place")
+    with pytest.raises(ConfigurationError, match="BOURSOMATIC_HOME"), dev_lock.only_one(tmp_path / "home", ADDRESS):
+        pytest.fail("a file is no home")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_after_kill_9_nothing_of_it_lives_on_and_the_next_start_serves() -> None:

@@ -272,6 +272,25 @@ def test_started_by_root_the_server_has_an_account_of_its_own_and_none_of_root_s
 
 
 @needs_root
+def test_in_a_container_root_may_not_look_at_other_users_processes_and_finds_its_server_all_the_same(
+    settings: Settings,
+) -> None:
+    # Docker's root lacks CAP_SYS_PTRACE, number 19: whatever process begins after this call is without it.
+    again = START + "print(server.is_running(settings)); server.database_url(settings); print(open_or_closed())\n"
+    seen = (
+        "def open_or_closed():\n"
+        "    pid = (settings.home / 'postgres' / 'postmaster.pid').read_text().split()[0]\n"
+        "    try: return os.readlink(f'/proc/{pid}/cwd')\n"
+        "    except PermissionError: return pid\n"
+    )
+    begin = "import ctypes\nctypes.CDLL(None).prctl(24, 19, 0, 0, 0)\n"
+    url = server.database_url(settings)
+    found = finish(spawn(f"{begin}os.execv(sys.executable, [sys.executable, '-c', {seen + again!r}])\n"))
+    assert found.split() == ["True", str(postmaster(settings.home).pid)]
+    assert values(url, "SELECT 1") == [1]
+
+
+@needs_root
 def test_started_by_root_it_opens_no_folder_above_the_home_to_others(tmp_path: Path, original: Path) -> None:
     neighbour = tmp_path / "closed"
     neighbour.mkdir(mode=0o700)
@@ -308,11 +327,11 @@ def test_programs_that_the_account_cannot_reach_are_copied_to_where_only_root_ma
     monkeypatch.setattr(server_account, "_SYSTEM_FOLDER", system)
     monkeypatch.setattr(server_account, "_is_open_to_all", lambda _: False)
     account = server_account.account_for(home / "postgres")
-    os.umask(0)
+    before = os.umask(0)
     try:
         folder = server_account.programs(account)
     finally:
-        os.umask(0o022)
+        os.umask(before)
     said = subprocess.run(
         [folder / "initdb", "--version"],
         check=True,
@@ -448,8 +467,8 @@ def test_a_server_of_an_earlier_version_with_an_open_socket_folder_is_started_an
     running = postmaster(settings.home)
     # As the wheel made it.
     folder.chmod(0o777)
-    finish(spawn(OPEN))
-    wait_until_ended(running)
+    script = OPEN + "print((settings.home / 'postgres' / 'postmaster.pid').read_text().split()[0])"
+    assert int(finish(spawn(script))) != running.pid
     folder.chmod(0o700)
     server.stop(settings)
     shutil.rmtree(folder)
@@ -506,7 +525,7 @@ def test_after_a_kill_of_the_server_in_the_middle_of_a_query_the_next_start_work
     for _ in range(3):
         url = server.database_url(settings)
         busy = psycopg2.connect(url)
-        ended = threading.Thread(target=_query_until_cut_off, args=(busy,))
+        ended = threading.Thread(target=_query_until_cut_off, args=(busy,), daemon=True)
         ended.start()
         while values(url, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%10000000000%'") == [1]:
             time.sleep(0.01)
@@ -514,7 +533,9 @@ def test_after_a_kill_of_the_server_in_the_middle_of_a_query_the_next_start_work
         killed.kill()
         wait_until_ended(killed)
         assert values(server.database_url(settings), "SELECT one FROM kept") == [1]
-        ended.join()
+        # No process of the killed server goes on with its query beside the new one.
+        ended.join(30)
+        assert not ended.is_alive()
         busy.close()
 
 
