@@ -23,6 +23,7 @@ from boursomatic_assets.commands.trace import trace
 from boursomatic_assets.commands.universe import universe
 from boursomatic_assets.commands.verify import verify
 from boursomatic_assets.errors import BoursomaticError
+from boursomatic_assets.storage.private import hide_from_others
 
 if TYPE_CHECKING:
     from dagster import AssetSelection
@@ -288,6 +289,7 @@ def bench(  # noqa: PLR0913 (each is an option)
 
 def main() -> None:
     """Run a command; one clear message and exit code 1 when it fails, 2 when it was called wrongly."""
+    hide_from_others()
     # Dagster warns of its own internals and of interfaces it may change; a user can do nothing about that.
     warnings.filterwarnings("ignore", message=r"(?s).*(currently in beta|is superseded|deprecated)")
     try:

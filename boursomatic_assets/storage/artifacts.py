@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from upath import UPath
 
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError
+from boursomatic_assets.storage.private import FILE_MODE, FOLDER_MODE, make_folders, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,8 @@ DISCARDED, PARTIAL = ".discarded", ".partial"
 
 def write_whole(path: UPath, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, and a crash leaves one of the two.
+
+    A local file and the folders it lacks are their owner's alone, whatever the umask.
 
     Raises
     ------
@@ -38,8 +41,8 @@ def write_whole(path: UPath, content: bytes) -> None:
         return
     target = Path(path.path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(target, Path.touch) as beside:
+        make_folders(target.parent)
+        with _beside(target, _touch) as beside:
             _write_synced(beside, content)
             beside.replace(target)
             _sync_folder(target.parent)
@@ -65,8 +68,8 @@ def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
     target = Path(folder.path)
     _refuse_existing(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _beside(target, Path.mkdir) as beside:
+        make_folders(target.parent)
+        with _beside(target, _make_folder) as beside:
             for name, content in files.items():
                 _write_synced(beside / name, content)
             _sync_folder(beside)
@@ -235,8 +238,16 @@ def _is_local(path: UPath) -> bool:
     return path.protocol in {"", "file", "local"}
 
 
+def _touch(path: Path) -> None:
+    path.touch(mode=FILE_MODE)
+
+
+def _make_folder(path: Path) -> None:
+    path.mkdir(mode=FOLDER_MODE)
+
+
 def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    with os.fdopen(open_file(path, os.O_WRONLY | os.O_TRUNC), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

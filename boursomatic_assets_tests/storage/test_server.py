@@ -41,8 +41,6 @@ def cluster() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="bm-"))
     server.database_url(settings_at(folder))
     server.stop(settings_at(folder))
-    # This process has used it, and lives on: it would count as a user of every copy.
-    (folder / "postgres" / ".handle_pids.json").unlink()
     yield folder / "postgres"
     shutil.rmtree(folder)
 

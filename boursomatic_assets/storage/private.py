@@ -1,0 +1,172 @@
+"""Folders and files that only their owner may enter, whatever the umask, and the check that they are so."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boursomatic_assets.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# What earlier versions made in a home: a folder that holds one of them is a home and nothing else.
+_OF_A_HOME = ("postgres", "dagster", "artifacts", "postgres.lock")
+
+
+def make_folders(folder: Path) -> None:
+    """Create a folder and the parents it lacks, each for the owner alone. What exists stays as it is.
+
+    Raises
+    ------
+    OSError
+        If it cannot be created, or something else is there.
+    """
+    missing = [folder]
+    while not missing[-1].exists() and missing[-1] != missing[-1].parent:
+        missing.append(missing[-1].parent)
+    for path in reversed(missing[:-1]):
+        # Another process may create it at the same time.
+        with suppress(FileExistsError):
+            path.mkdir(mode=FOLDER_MODE)
+    if not folder.is_dir():
+        folder.mkdir(mode=FOLDER_MODE)
+
+
+def make_home(home: Path) -> None:
+    """Create the home, or see to it that nobody else can change what is in it.
+
+    A folder that is a home, or empty, is closed to others. One that holds other things keeps its mode.
+
+    Raises
+    ------
+    ConfigurationError
+        If it belongs to another user, or others may replace what is in it.
+    OSError
+        If it cannot be created.
+    """
+    make_folders(home)
+    home = home.resolve()
+    found = home.stat()
+    remedy = "Choose another folder: BOURSOMATIC_HOME"
+    if found.st_uid not in {os.geteuid(), 0}:
+        message = (
+            f"{home} belongs to {user_name(found.st_uid)}, and this process runs as {user_name(os.geteuid())}: "
+            f"somebody else could change what is in it.\nRun as {user_name(found.st_uid)}, or: {remedy}"
+        )
+        raise ConfigurationError(message)
+    is_shared = bool(found.st_mode & stat.S_ISVTX) or home == home.parent
+    if found.st_uid == os.geteuid() and found.st_mode & OTHERS and not is_shared and _is_a_home(home):
+        home.chmod(FOLDER_MODE)
+    elif found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        message = (
+            f"every user of this machine may replace what is in {home} (mode {stat.S_IMODE(found.st_mode):04o}).\n"
+            f"Close it: chmod 700 {home}, or choose a folder within it: BOURSOMATIC_HOME={home / 'boursomatic'}"
+        )
+        raise ConfigurationError(message)
+
+
+def make_own_folder(folder: Path) -> None:
+    """Create a folder of the owner alone, or close the one that is there.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is a link, or another user's.
+    OSError
+        If it cannot be created.
+    """
+    try:
+        folder.mkdir(mode=FOLDER_MODE)
+    except FileExistsError:
+        # A file in its place is no attack.
+        if folder.is_file() and not folder.is_symlink():
+            raise
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        message = (
+            f"{folder} is not a folder of {user_name(os.geteuid())}. Remove it, or choose another BOURSOMATIC_HOME"
+        )
+        raise ConfigurationError(message)
+    if found.st_mode & OTHERS:
+        folder.chmod(FOLDER_MODE)
+
+
+def is_private(folder: Path, owner: int) -> bool:
+    """Whether a folder is there, no link, belongs to this user, and nobody else may enter it."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == owner and not found.st_mode & OTHERS
+
+
+def close_file(path: Path) -> None:
+    """Take a file of the owner's from everybody else."""
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & OTHERS:
+            path.chmod(FILE_MODE)
+
+
+def open_file(path: Path, flags: int = os.O_RDWR) -> int:
+    """Open a file, or create it for the owner alone; never through a link. Returns the descriptor."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+
+
+def replace_file(path: Path, text: str, owner: tuple[int, int] = (-1, -1)) -> None:
+    """Write a small file whole, for its owner alone, in a folder that may belong to a less trusted user.
+
+    `owner` holds the numbers of its user and group; -1 leaves them as they are.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    beside = f".{path.name}.{secrets.token_hex(4)}"
+    try:
+        written = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE, dir_fd=folder)
+        with os.fdopen(written, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchown(file.fileno(), *owner)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        with suppress(OSError):
+            os.unlink(beside, dir_fd=folder)
+        os.close(folder)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file's turn: one process at a time, and none after its process ended."""
+    held = open_file(path)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+def hide_from_others() -> None:
+    """Let what this process and its children create be their owner's alone, whatever the umask was."""
+    os.umask(OTHERS)
+
+
+def user_name(number: int) -> str:
+    """Name of a user of this machine, or the number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _is_a_home(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _OF_A_HOME) or not any(folder.iterdir())
