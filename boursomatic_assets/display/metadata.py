@@ -43,6 +43,10 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
     "forward_return": "Return over the next horizon of sessions, a fraction; null while the horizon runs.",
     "label_end": "Session in which the label became known.",
     "label": "BUY, HOLD or SELL by the forward return; null while the horizon runs.",
+    "realised_return": "The forward return; of a row whose instrument ended, or was halted, over the horizon that "
+    "of a position closed at its last price. Null while the horizon runs, and on a day that is no session.",
+    "realised_on": "Session in which the horizon ended; null as the realised return is.",
+    "ended_early": "Whether the instrument ended, or was halted, within the horizon: closed at its last price.",
     "set": "validation or test.",
     "probability_buy": "Probability of BUY, as the classifier gives it.",
     "probability_hold": "Probability of HOLD, as the classifier gives it.",

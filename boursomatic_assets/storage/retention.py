@@ -110,8 +110,8 @@ def _unnamed_snapshots(root: UPath, going: list[ModelRow]) -> list[UPath]:
 def _snapshots_of(manifest: UPath) -> list[str]:
     try:
         stored = json.loads(manifest.read_bytes())
-        found = [stored[name]["fingerprint"] for name in NAMED if name in stored]
-    except (ValueError, TypeError, KeyError) as error:
+        found = [part["fingerprint"] for part in map(stored.get, NAMED) if part]
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         message = (
             f"{manifest} cannot be read ({error}), so that nobody knows which training panel it names. Nothing was "
             "removed. Restore it from a backup, or remove its folder"

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 MOMENT = datetime(2026, 3, 4, 5, 6, 7)  # noqa: DTZ001 (UTC, as the table keeps it)
 
 
-def save_small(root: UPath, number: int, snapshot: str | None = None) -> ModelRow:
+def save_small(root: UPath, number: int, snapshot: str | None = None, closes: str | None = None) -> ModelRow:
     """Store the bundle of version `v<number>`, whose files hold nothing but their names."""
     files = {name: name.encode() for name in BUNDLE_FILES}
     manifest = {
         "version": f"v{number}",
         **({} if snapshot is None else {"snapshot": {"fingerprint": snapshot}}),
+        **({} if closes is None else {"snapshot_of_closes": {"fingerprint": closes}}),
         "files": {name: {"sha256": sha256(content), "bytes": len(content)} for name, content in files.items()},
     }
     content, folder = strict_json(manifest), root / "models" / f"v{number}"

@@ -104,6 +104,15 @@ def test_what_was_ever_active_and_the_newest_stay_with_their_panels(six: Databas
         activate(six, "v5", who="ann", why="", inspect=whole)
 
 
+def test_closes_stay_with_the_bundle_that_names_them(six: Database, root: UPath) -> None:
+    for name in ("seven", "closes", "stale"):
+        snapshot(root, name)
+    refuse(six, save_small(root, 7, "seven", "closes"), "v4")
+    # v1 was active, v4 is, and v7 is the newest: their panels stay, and the closes of v7
+    assert pruned(six, root, keep=1).snapshots == ["six.parquet", "stale.parquet", "three.parquet", "two.parquet"]
+    assert names(root, "snapshots") == ["closes.parquet", "four.parquet", "one.parquet", "seven.parquet"]
+
+
 def test_by_default_nothing_is_removed_and_the_same_is_said(six: Database, root: UPath) -> None:
     before = names(root, "models"), names(root, "snapshots"), list_events(six)
     said = pruned(six, root, keep=0, remove=False)
