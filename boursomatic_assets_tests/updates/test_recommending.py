@@ -25,7 +25,7 @@ from boursomatic_assets.errors import (
 )
 from boursomatic_assets.storage.adjustments_table import add_adjustment
 from boursomatic_assets.storage.candidates import read_bar_provenance, read_candidates
-from boursomatic_assets.storage.market_tables import read_bars, read_features, write_bars
+from boursomatic_assets.storage.market_tables import read_bars, read_features, read_inputs, write_bars
 from boursomatic_assets.storage.membership_table import replace_members
 from boursomatic_assets.storage.model_table import active_version
 from boursomatic_assets.storage.recommendations_table import find_recommendation
@@ -106,6 +106,8 @@ def test_rows_are_what_the_models_own_files_say_when_they_are_read_by_hand(ready
     rows = active_rows(ready)
     for symbol in NAMES:
         features = newest.filter(pl.col("symbol") == symbol).row(0, named=True)
+        # not in the table: the average range over the close
+        features["natr_14"] = features["atr_14"] / closes[symbol]
         matrix = np.array([[features[name] for name in names]], dtype=np.float32)
         scores = classifier.predict(matrix, raw_score=True)[0]
         # softmax of the trees' scores, then of the logarithms over the temperature
@@ -364,7 +366,7 @@ def test_a_backtest_of_a_past_session_is_what_predictions_hold(ready: Database) 
     # The same function on rows of any session: here of all of them at once, against one at a time.
     serving = open_serving(require_active(ready))
     made = update(ready)
-    panel = read_features(ready).filter(pl.col("session") == LAST)
+    panel = read_inputs(ready, serving.classifier.feature_names).filter(pl.col("session") == LAST)
     raw = serving.classifier.predict(panel)
     for place, symbol in enumerate(panel["symbol"]):
         own = made.predictions.filter(pl.col("symbol") == symbol)
