@@ -172,8 +172,8 @@ def test_one_run_materializes_every_asset_and_every_check_passes_or_warns(first:
     )
     evaluated = first.result.get_asset_check_evaluations()
     assert {made.asset_check_key for made in evaluated} == set(graph.asset_check_keys)
-    # Five stocks over ten independent horizons: by chance accuracy lies 5.04 points above the most frequent class and
-    # the lift at equal volatility at 1.18, where 5 points and 1.08 are the bounds. Both checks warn, and only warn.
+    # Five stocks over ten independent horizons: by chance accuracy lies 5.04 points above the most frequent class
+    # and the lift at equal volatility at 1.18; the bounds are 5 points and 1.08. Both checks warn, and only warn.
     warned = {made.asset_check_key.name for made in evaluated if not made.passed}
     assert warned == {"figures_are_plausible", "evaluated_figures_are_plausible"}
     assert {made.severity for made in evaluated if not made.passed} == {dg.AssetCheckSeverity.WARN}
