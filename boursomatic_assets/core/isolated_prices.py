@@ -1,0 +1,128 @@
+"""Prices that leave for a session or a few and come back as if nothing had been: wrong ticks, set aside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.market_data import PANEL_KEY, CheckedBars
+from boursomatic_assets.core.price_steps import Past, bearable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from boursomatic_assets.core.price_steps import Floats, Places
+
+ISOLATED = "isolated price: far from the sessions before and after"
+NO_TRADE = "price without a trade, far from the last one"
+
+# Sessions for which a wrong price may last.
+LONGEST = 3
+# Log distance below which a price that comes back is never wrong, and above which it is whatever was traded.
+SMALLEST, CERTAIN = 0.12, 0.9
+FEWEST_DEVIATIONS = 6.0
+# It is back where it was: within a twentieth, or two usual moves where they are more, and a quarter of the way.
+BACK, BACK_DEVIATIONS, BACK_SHARE = 0.05, 2.0, 0.25
+# What coming back adds to the score: news rarely undoes itself to the cent.
+CAME_BACK = 1.0
+
+
+def set_aside_isolated(checked: CheckedBars, before: pl.DataFrame | None = None) -> CheckedBars:
+    """Reject bars that lie far off for up to three sessions and come back, and last bars that nobody traded at.
+
+    Parameters
+    ----------
+    checked : CheckedBars
+    before : DataFrame, optional
+        Bars to compare with that lie outside of `checked`, such as stored ones: a panel of `BAR_SCHEMA`. They are
+        judged too and, where they are isolated, returned among the rejected.
+
+    Returns
+    -------
+    CheckedBars
+        A bar is isolated where the close is back within a twentieth (or two usual moves) of the close before it
+        left, and either it was off by more than a factor of 2.5, whatever was traded; or the whole bar was off,
+        by at least six usual moves and by more than its volume explains, as in
+        `boursomatic_assets.core.price_steps`. A fall and a recovery on heavy volume stay.
+        The last bar of an instrument is set aside too where it is as far off, without range and without volume.
+    """
+    outside = checked.accepted.clear() if before is None else before.select(checked.accepted.columns)
+    bars = pl.concat([checked.accepted, outside]).sort(PANEL_KEY) if outside.height else checked.accepted
+    aside = []
+    # Where one wrong price has gone, what is usual may show the next one.
+    while wrong := _wrong(bars):
+        rows, reasons = zip(*sorted(wrong.items()), strict=True)
+        aside.append(bars[list(rows)].with_columns(reason=pl.Series(reasons)))
+        bars = bars.join(aside[-1].select(PANEL_KEY), on=PANEL_KEY, how="anti", maintain_order="left")
+    if not aside:
+        return checked
+    gone = pl.concat(aside)
+    rejected = pl.concat([checked.rejected, gone]).sort([*PANEL_KEY, "reason"], maintain_order=True)
+    kept = checked.accepted.join(gone.select(PANEL_KEY), on=PANEL_KEY, how="anti", maintain_order="left")
+    return CheckedBars(kept, rejected)
+
+
+def _wrong(bars: pl.DataFrame) -> dict[int, str]:
+    """Rows to set aside, each with the reason."""
+    past = Past(bars)
+    return dict.fromkeys(_untraded(past, bars).tolist(), NO_TRADE) | dict.fromkeys(
+        _excursions(past, bars).tolist(), ISOLATED
+    )
+
+
+def _excursions(past: Past, bars: pl.DataFrame) -> Places:
+    """Rows of bars that have left and come back, in order."""
+    left = np.flatnonzero(np.abs(past.returns) > SMALLEST)
+    found = [_came_back(past, bars, left, length) for length in range(1, LONGEST + 1)]
+    rows = [first + offset for length, first in enumerate(found, start=1) for offset in range(length)]
+    return np.unique(np.concatenate([place.ravel() for place in rows]))
+
+
+def _came_back(past: Past, bars: pl.DataFrame, left: Places, length: int) -> Places:
+    """First rows of the excursions of exactly this length among the rows at which a price has left."""
+    here = left[left + length < bars.height]
+    here = here[past.seen(here + length) == past.seen(here) + length]
+    off = past.returns[here]
+    home = np.log(past.close[here + length] / past.close[here - 1])
+    # Those that can be; the rest costs more to tell.
+    idle = _idle(bars)
+    # Between two prices that nobody traded at the one that was traded at is not the wrong one.
+    can_be = (np.abs(home) <= BACK_SHARE * np.abs(off)) & ~(idle[here - 1] & idle[here + length] & ~idle[here])
+    here, home, direction = here[can_be], home[can_be], np.sign(off[can_be])
+    before = past.close[here - 1]
+    away = np.stack([direction * np.log(past.close[here + offset] / before) for offset in range(length)])
+    usual = past.usual_moves(here)
+    returned = np.abs(home) <= np.maximum(BACK, BACK_DEVIATIONS * usual)
+    least = away.min(axis=0)
+    certain = (least >= CERTAIN) & (least >= FEWEST_DEVIATIONS * usual)
+    distance = np.maximum(_distance(bars, here, length, direction), SMALLEST)
+    unexplained = bearable(distance / usual, distance) + CAME_BACK > past.volume_surprise(here)
+    whole = (distance > SMALLEST) & (distance >= FEWEST_DEVIATIONS * usual) & unexplained
+    return here[returned & (certain | whole)]
+
+
+def _distance(bars: pl.DataFrame, here: Places, length: int, direction: Floats) -> Floats:
+    """Log distance between all prices of the bars that are away and the closes around them; below 0 where they meet."""
+    high, low, close = (bars[name].to_numpy() for name in ("high", "low", "close"))
+    around = close[here - 1], close[here + length]
+    away = [here + offset for offset in range(length)]
+    upwards = np.min([low[rows] for rows in away], axis=0) / np.maximum(*around)
+    downwards = np.minimum(*around) / np.max([high[rows] for rows in away], axis=0)
+    return np.log(np.where(direction > 0, upwards, downwards))  # type: ignore[no-any-return]
+
+
+def _untraded(past: Past, bars: pl.DataFrame) -> Places:
+    """Last rows of instruments that lie far off although nobody traded: nothing has confirmed their price."""
+    last = np.append(past.starts[1:], bars.height) - 1 if bars.height else past.starts
+    last = last[past.seen(last) > 0]
+    last = last[_idle(bars)[last] & (np.abs(past.returns[last]) > SMALLEST)]
+    off = np.abs(past.returns[last])
+    traded = past.volume_surprise(last) < 0
+    return last[traded & (off >= FEWEST_DEVIATIONS * past.usual_moves(last))]
+
+
+def _idle(bars: pl.DataFrame) -> NDArray[np.bool_]:
+    """Whether nobody traded: no volume, and one price."""
+    return bars.select((pl.col("volume") == 0) & (pl.col("high") == pl.col("low"))).to_series().to_numpy()

@@ -1,0 +1,236 @@
+"""Steps of a price from one close to the next open and close, and whether trading explains them.
+
+A split moves a whole bar overnight: the open and the close step together, and volume steps the other way or not at
+all. News moves a price too, but people trade on it: the volume is many times the usual, and the price goes on
+moving during the session. So a step is judged by its size, against the instrument's own moves and those of the
+market in the same session, and against the volume that came with it. A ratio that companies use is a hint.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Places = NDArray[np.int64]
+
+STEP_SCHEMA: dict[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "session": pl.Date(),
+    **dict.fromkeys(("ratio", "split_ratio", "size", "deviations", "volume_surprise", "score"), pl.Float64()),
+}
+
+# Sessions before a step that say what is usual for the instrument.
+WINDOW = 60
+# Log steps below this are never looked at: a tenth is a day that happens.
+SMALLEST_STEP = 0.08
+# Nor are steps of fewer usual moves than this: a stock that moves like that most weeks does not jump.
+LEAST_DEVIATIONS = 5.0
+# What a daily move is taken to be before the instrument has shown any: as strong as so many sessions.
+PRIOR_MOVE, PRIOR_SESSIONS = 0.05, 2
+# A session says something about the market from so many symbols on.
+MARKET_SYMBOLS = 10
+# Weekends and holidays are no halt.
+HALT_DAYS = 5
+TRADING_DAYS = 5 / 7
+# Prices in hundredths cannot move by less than one of them.
+TICK = 0.01
+
+# The score, in units of log volume: above 0 the step is larger than trading explains. Fitted by logistic regression
+# on planted splits and spin-offs against real moves of half of the symbols (boursomatic_assets.bench.jumps), rounded.
+CONSTANT = -0.9
+BY_DEVIATIONS, MOST_DEVIATIONS = 1.5, 12.0
+BY_SIZE = 1.25
+BY_LATER_MOVE = -2.0
+UPWARDS = -1.6
+NEAR_A_SPLIT, NEAR = 0.5, 0.5
+LEAST_SURPRISE = -1.0
+
+_AT_ONCE = 20_000
+_MAD = 1.4826
+_NORMAL_90 = 1.645
+_NORMAL_QUARTILES = 1.349
+_SMALL_SPLITS = (5 / 4, 4 / 3, 3 / 2)
+_MANY_SHARES, _ROUND = 12, 0.07
+
+
+def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
+    """Judge the steps between sessions that are large enough to be looked at.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bar panel with `open` and `close`; without `volume` the volume counts as usual. Prices as they are to be
+        used, after any adjustment.
+
+    Returns
+    -------
+    DataFrame
+        Of `STEP_SCHEMA`, a row per step in the panel's order. `ratio` is the close over the close before,
+        `split_ratio` the usual split it is nearest to; `size` the log step that the open and the close both made
+        beyond the market; `deviations` that size in the instrument's usual moves; `volume_surprise` the log of the
+        volume over the usual one, of a fall less its size, since a split brings that much. Above a `score` of 0
+        trading does not explain the step.
+
+    Notes
+    -----
+    A usual move is the larger of the median absolute log return (times 1.4826) and its 90th percentile (over
+    1.645), over up to 60 sessions before, blended with 5 % as if that had been seen for two more sessions. The
+    spread of the market's returns in the session is added in squares. Only earlier sessions are used: what comes
+    later does not change a judgement.
+    """
+    require_panel(bars, ["open", "close"])
+    prices = Past(bars)
+    market = _market(bars["session"], prices.returns)
+    opened = prices.opened()
+    rows = np.flatnonzero(
+        (np.minimum(np.abs(prices.returns), np.abs(opened)) > SMALLEST_STEP) & (prices.returns * opened > 0)
+    )
+    middle, spread = _of_sessions(market, bars["session"], rows)
+    closed, opened = prices.returns[rows], opened[rows]
+    size = np.minimum(np.sign(closed) * (closed - middle), np.sign(closed) * (opened - middle))
+    usual = np.hypot(prices.usual_moves(rows), spread)
+    surprise = prices.volume_surprise(rows)
+    surprise = np.maximum(np.where(closed < 0, surprise - size, surprise), LEAST_SURPRISE)
+    # The day's own move is still ahead at the open: it tells the ratio better than the close.
+    nearest = nearest_split(np.exp(opened))
+    hint = np.abs((closed + opened) / 2 - middle - np.log(nearest)) < NEAR * usual
+    large = np.maximum(size, SMALLEST_STEP)
+    score = (
+        bearable(large / usual, large)
+        + BY_LATER_MOVE * np.minimum(np.abs(closed - opened) / large, 1)
+        + UPWARDS * (closed > 0)
+        + NEAR_A_SPLIT * hint
+        - surprise
+    )
+    found = bars[rows].select(
+        *PANEL_KEY,
+        ratio=pl.Series(np.exp(closed)),
+        split_ratio=pl.Series(nearest),
+        size=pl.Series(size),
+        deviations=pl.Series(size / usual),
+        volume_surprise=pl.Series(surprise),
+        score=pl.Series(score),
+    )
+    large_enough = (pl.col("size") > SMALLEST_STEP) & (pl.col("deviations") >= LEAST_DEVIATIONS)
+    return found.filter(large_enough).cast(STEP_SCHEMA)  # type: ignore[arg-type]
+
+
+def bearable(deviations: Floats, size: Floats) -> Floats:
+    """Log volume surprise at which a step of this size is as likely news as a change of the price's unit."""
+    scarce = np.minimum(deviations, MOST_DEVIATIONS)
+    return CONSTANT + BY_DEVIATIONS * np.log(scarce) + BY_SIZE * np.log(size)  # type: ignore[no-any-return]
+
+
+def nearest_split(ratio: Floats) -> Floats:
+    """The usual split nearest to a ratio of prices: 5:4, 4:3, 3:2, n:1, or the reverse of one.
+
+    Above twelve shares a multiple of five is taken where one lies within 7 %.
+    """
+    shares = np.maximum(ratio, 1 / ratio)
+    few = np.stack([np.full(shares.shape, known) for known in _SMALL_SPLITS])
+    choices = np.vstack([few, np.maximum(np.rint(shares), 2)])
+    nearest = np.take_along_axis(choices, np.argmin(np.abs(np.log(choices / shares)), axis=0)[np.newaxis], axis=0)[0]
+    fives = np.maximum(np.rint(shares / 5), 1) * 5
+    is_round = (shares > _MANY_SHARES) & (np.abs(np.log(fives / shares)) <= _ROUND)
+    best = np.where(is_round, fives, nearest)
+    return np.where(ratio < 1, 1 / best, best)  # type: ignore[no-any-return]
+
+
+class Past:
+    """Log returns of a panel, and what was usual for an instrument before some of its rows.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bar panel with `close`, and with `open` and `volume` where they are asked for.
+    """
+
+    def __init__(self, bars: pl.DataFrame) -> None:
+        self._bars = bars
+        self.close: Floats = bars["close"].to_numpy()
+        begins = bars.select((pl.col("symbol") != pl.col("symbol").shift(1)).fill_null(value=True)).to_series()
+        self.starts: Places = np.flatnonzero(begins.to_numpy())
+        self.returns = self._since_the_close_before(self.close)
+
+    def opened(self) -> Floats:
+        """Log of each open over the close before; NaN at the first bar of a symbol."""
+        return self._since_the_close_before(self._bars["open"].to_numpy())
+
+    def _since_the_close_before(self, prices: Floats) -> Floats:
+        moved = np.full(prices.size, np.nan)
+        # A table that others fill may hold prices that cannot be: no step can be told from them.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            np.divide(prices[1:], self.close[:-1], out=moved[1:])
+            moved[self.starts] = np.nan
+            return np.log(moved, out=moved)
+
+    def seen(self, rows: Places) -> Places:
+        """How many bars of its own instrument each row has before it."""
+        return rows - self.starts[np.searchsorted(self.starts, rows, side="right") - 1]
+
+    def usual_moves(self, rows: Places) -> Floats:
+        """Usual absolute log return before each row, as `overnight_steps` defines it; at least one tick.
+
+        Over a halt the square root of its length makes it larger.
+        """
+        seen = np.minimum(self.seen(rows) - 1, WINDOW)
+        median, high = self._before(np.abs(self.returns), rows, seen, (0.5, 0.9))
+        shown = np.maximum(median * _MAD, high / _NORMAL_90)
+        blended = (seen * shown**2 + PRIOR_SESSIONS * PRIOR_MOVE**2) / (seen + PRIOR_SESSIONS)
+        days = self._bars["session"].to_physical().to_numpy()
+        waited = days[rows] - days[rows - 1]
+        halted = np.where(waited > HALT_DAYS, waited * TRADING_DAYS, 1.0)
+        return np.maximum(np.sqrt(blended * halted), self._tick(rows, seen))  # type: ignore[no-any-return]
+
+    def _tick(self, rows: Places, seen: Places) -> Floats:
+        """A hundredth, relative to the price, where all prices before are whole hundredths."""
+        off = np.abs(self.close / TICK - np.rint(self.close / TICK))
+        (worst,) = self._before(off, rows, seen + 1, (1.0,))
+        return np.where(worst < TICK, TICK / np.minimum(self.close[rows], self.close[rows - 1]), 0.0)
+
+    def volume_surprise(self, rows: Places) -> Floats:
+        """Log of each row's volume over the median before it; 0 where the panel has no volume."""
+        if "volume" not in self._bars.columns:
+            return np.zeros(rows.size)
+        volume = self._bars["volume"].to_numpy()
+        (usual,) = self._before(volume, rows, np.minimum(self.seen(rows), WINDOW), (0.5,))
+        return np.log((volume[rows] + 1) / (usual + 1))  # type: ignore[no-any-return]
+
+    def _before(self, values: Floats, rows: Places, seen: Places, quantiles: tuple[float, ...]) -> list[Floats]:
+        """Lower quantiles of the `seen` values before each row; 0 where none was seen."""
+        found = [np.zeros(rows.size) for _ in quantiles]
+        back = np.arange(1, WINDOW + 2)
+        for first in range(0, rows.size, _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            places = np.maximum(rows[part, np.newaxis] - back, 0)
+            past = np.where(back <= seen[part, np.newaxis], values[places], np.inf)
+            past.sort(axis=1)
+            for quantile, into in zip(quantiles, found, strict=True):
+                at = np.floor(quantile * np.maximum(seen[part] - 1, 0)).astype(np.int64)
+                into[part] = np.take_along_axis(past, at[:, np.newaxis], axis=1)[:, 0]
+        return [np.where(seen > 0, values_found, 0.0) for values_found in found]
+
+
+def _market(sessions: pl.Series, returns: Floats) -> pl.DataFrame:
+    """Median log return of each session and its spread, 0 where few symbols traded: `session`, `middle`, `spread`."""
+    moved = pl.DataFrame({"session": sessions, "moved": pl.Series(returns, nan_to_null=True)})
+    moves = pl.col("moved")
+    quartiles = moves.quantile(0.75) - moves.quantile(0.25)
+    enough = moves.count() >= MARKET_SYMBOLS
+    return moved.group_by("session").agg(
+        middle=pl.when(enough).then(moves.median()).otherwise(0.0),
+        spread=pl.when(enough).then(quartiles / _NORMAL_QUARTILES).otherwise(0.0),
+    )
+
+
+def _of_sessions(market: pl.DataFrame, sessions: pl.Series, rows: Places) -> tuple[Floats, Floats]:
+    of_rows = sessions.gather(rows).to_frame().join(market, on="session", how="left", maintain_order="left")
+    return of_rows["middle"].to_numpy(), of_rows["spread"].to_numpy()
