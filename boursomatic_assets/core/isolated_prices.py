@@ -55,41 +55,46 @@ def set_aside_isolated(checked: CheckedBars, before: pl.DataFrame | None = None)
     while wrong := _wrong(bars):
         rows, reasons = zip(*sorted(wrong.items()), strict=True)
         aside.append(bars[list(rows)].with_columns(reason=pl.Series(reasons)))
-        bars = bars.join(aside[-1].select(PANEL_KEY), on=PANEL_KEY, how="anti", maintain_order="left")
+        touched = bars.filter(pl.col("symbol").is_in(aside[-1]["symbol"].unique().implode()))
+        bars = touched.join(aside[-1].select(PANEL_KEY), on=PANEL_KEY, how="anti", maintain_order="left")
     if not aside:
         return checked
     gone = pl.concat(aside)
     rejected = pl.concat([checked.rejected, gone]).sort([*PANEL_KEY, "reason"], maintain_order=True)
-    kept = checked.accepted.join(gone.select(PANEL_KEY), on=PANEL_KEY, how="anti", maintain_order="left")
-    return CheckedBars(kept, rejected)
+    return CheckedBars(_without(checked.accepted, gone), rejected)
+
+
+def _without(bars: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
+    """The bars less a few of them."""
+    keys = bars.select(PANEL_KEY).with_row_index("row").filter(pl.col("symbol").is_in(gone["symbol"].implode()))
+    kept = np.ones(bars.height, dtype=np.bool_)
+    kept[keys.join(gone.select(PANEL_KEY), on=PANEL_KEY, how="semi")["row"].to_numpy()] = False
+    return bars.filter(pl.Series(kept))
 
 
 def _wrong(bars: pl.DataFrame) -> dict[int, str]:
     """Rows to set aside, each with the reason."""
     past = Past(bars)
-    return dict.fromkeys(_untraded(past, bars).tolist(), NO_TRADE) | dict.fromkeys(
-        _excursions(past, bars).tolist(), ISOLATED
-    )
+    return {row: NO_TRADE for row in _untraded(past).tolist()} | {row: ISOLATED for row in _excursions(past).tolist()}
 
 
-def _excursions(past: Past, bars: pl.DataFrame) -> Places:
+def _excursions(past: Past) -> Places:
     """Rows of bars that have left and come back, in order."""
-    left = np.flatnonzero(np.abs(past.returns) > SMALLEST)
-    found = [_came_back(past, bars, left, length) for length in range(1, LONGEST + 1)]
+    left = past.moved(SMALLEST)
+    found = [_came_back(past, left, length) for length in range(1, LONGEST + 1)]
     rows = [first + offset for length, first in enumerate(found, start=1) for offset in range(length)]
     return np.unique(np.concatenate([place.ravel() for place in rows]))
 
 
-def _came_back(past: Past, bars: pl.DataFrame, left: Places, length: int) -> Places:
+def _came_back(past: Past, left: Places, length: int) -> Places:
     """First rows of the excursions of exactly this length among the rows at which a price has left."""
-    here = left[left + length < bars.height]
+    here = left[left + length < past.close.size]
     here = here[past.seen(here + length) == past.seen(here) + length]
     off = past.returns[here]
     home = np.log(past.close[here + length] / past.close[here - 1])
     # Those that can be; the rest costs more to tell.
-    idle = _idle(bars)
     # Between two prices that nobody traded at the one that was traded at is not the wrong one.
-    can_be = (np.abs(home) <= BACK_SHARE * np.abs(off)) & ~(idle[here - 1] & idle[here + length] & ~idle[here])
+    can_be = (np.abs(home) <= BACK_SHARE * np.abs(off)) & ~(_idle(past, here - 1) & _idle(past, here + length) & ~_idle(past, here))
     here, home, direction = here[can_be], home[can_be], np.sign(off[can_be])
     before = past.close[here - 1]
     away = np.stack([direction * np.log(past.close[here + offset] / before) for offset in range(length)])
@@ -97,15 +102,15 @@ def _came_back(past: Past, bars: pl.DataFrame, left: Places, length: int) -> Pla
     returned = np.abs(home) <= np.maximum(BACK, BACK_DEVIATIONS * usual)
     least = away.min(axis=0)
     certain = (least >= CERTAIN) & (least >= FEWEST_DEVIATIONS * usual)
-    distance = np.maximum(_distance(bars, here, length, direction), SMALLEST)
+    distance = np.maximum(_distance(past, here, length, direction), SMALLEST)
     unexplained = bearable(distance / usual, distance) + CAME_BACK > past.volume_surprise(here)
     whole = (distance > SMALLEST) & (distance >= FEWEST_DEVIATIONS * usual) & unexplained
     return here[returned & (certain | whole)]
 
 
-def _distance(bars: pl.DataFrame, here: Places, length: int, direction: Floats) -> Floats:
+def _distance(past: Past, here: Places, length: int, direction: Floats) -> Floats:
     """Log distance between all prices of the bars that are away and the closes around them; below 0 where they meet."""
-    high, low, close = (bars[name].to_numpy() for name in ("high", "low", "close"))
+    high, low, close = (past.column(name) for name in ("high", "low", "close"))
     around = close[here - 1], close[here + length]
     away = [here + offset for offset in range(length)]
     upwards = np.min([low[rows] for rows in away], axis=0) / np.maximum(*around)
@@ -113,16 +118,16 @@ def _distance(bars: pl.DataFrame, here: Places, length: int, direction: Floats) 
     return np.log(np.where(direction > 0, upwards, downwards))  # type: ignore[no-any-return]
 
 
-def _untraded(past: Past, bars: pl.DataFrame) -> Places:
+def _untraded(past: Past) -> Places:
     """Last rows of instruments that lie far off although nobody traded: nothing has confirmed their price."""
-    last = np.append(past.starts[1:], bars.height) - 1 if bars.height else past.starts
+    last = np.append(past.starts[1:], past.close.size) - 1 if past.close.size else past.starts
     last = last[past.seen(last) > 0]
-    last = last[_idle(bars)[last] & (np.abs(past.returns[last]) > SMALLEST)]
+    last = last[_idle(past, last) & (np.abs(past.returns[last]) > SMALLEST)]
     off = np.abs(past.returns[last])
     traded = past.volume_surprise(last) < 0
     return last[traded & (off >= FEWEST_DEVIATIONS * past.usual_moves(last))]
 
 
-def _idle(bars: pl.DataFrame) -> NDArray[np.bool_]:
+def _idle(past: Past, rows: Places) -> NDArray[np.bool_]:
     """Whether nobody traded: no volume, and one price."""
-    return bars.select((pl.col("volume") == 0) & (pl.col("high") == pl.col("low"))).to_series().to_numpy()
+    return (past.column("volume")[rows] == 0) & (past.column("high")[rows] == past.column("low")[rows])  # type: ignore[no-any-return]

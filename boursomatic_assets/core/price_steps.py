@@ -16,6 +16,8 @@ import polars as pl
 from boursomatic_assets.core.market_data import PANEL_KEY, require_panel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -37,6 +39,7 @@ LEAST_DEVIATIONS = 5.0
 PRIOR_MOVE, PRIOR_SESSIONS = 0.05, 2
 # A session says something about the market from so many symbols on.
 MARKET_SYMBOLS = 10
+MOST_SYMBOLS = 1_000
 # Weekends and holidays are no halt.
 HALT_DAYS = 5
 TRADING_DAYS = 5 / 7
@@ -88,13 +91,11 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
     """
     require_panel(bars, ["open", "close"])
     prices = Past(bars)
-    market = _market(bars["session"], prices.returns)
-    opened = prices.opened()
-    rows = np.flatnonzero(
-        (np.minimum(np.abs(prices.returns), np.abs(opened)) > SMALLEST_STEP) & (prices.returns * opened > 0)
-    )
-    middle, spread = _of_sessions(market, bars["session"], rows)
-    closed, opened = prices.returns[rows], opened[rows]
+    rows = prices.moved(SMALLEST_STEP)
+    closed, opened = prices.returns[rows], prices.opened(rows)
+    together = (np.abs(opened) > SMALLEST_STEP) & (closed * opened > 0)
+    rows, closed, opened = rows[together], closed[together], opened[together]
+    middle, spread = prices.market(rows)
     size = np.minimum(np.sign(closed) * (closed - middle), np.sign(closed) * (opened - middle))
     usual = np.hypot(prices.usual_moves(rows), spread)
     surprise = prices.volume_surprise(rows)
@@ -154,23 +155,55 @@ class Past:
     """
 
     def __init__(self, bars: pl.DataFrame) -> None:
-        self._bars = bars
-        self.close: Floats = bars["close"].to_numpy()
-        begins = bars.select((pl.col("symbol") != pl.col("symbol").shift(1)).fill_null(value=True)).to_series()
-        self.starts: Places = np.flatnonzero(begins.to_numpy())
-        self.returns = self._since_the_close_before(self.close)
-
-    def opened(self) -> Floats:
-        """Log of each open over the close before; NaN at the first bar of a symbol."""
-        return self._since_the_close_before(self._bars["open"].to_numpy())
-
-    def _since_the_close_before(self, prices: Floats) -> Floats:
-        moved = np.full(prices.size, np.nan)
+        self._bars = bars.rechunk()
+        self._columns: dict[str, Floats] = {}
+        self.close = self.column("close")
+        symbol = bars["symbol"]
+        self.starts: Places = np.flatnonzero((symbol != symbol.shift(1)).fill_null(value=True).to_numpy())
+        self.returns = np.full(self.close.size, np.nan)
         # A table that others fill may hold prices that cannot be: no step can be told from them.
         with np.errstate(divide="ignore", invalid="ignore"):
-            np.divide(prices[1:], self.close[:-1], out=moved[1:])
-            moved[self.starts] = np.nan
-            return np.log(moved, out=moved)
+            np.divide(self.close[1:], self.close[:-1], out=self.returns[1:])
+            self.returns[self.starts] = np.nan
+            np.log(self.returns, out=self.returns)
+
+    def column(self, name: str) -> Floats:
+        """Values of one of the panel's columns."""
+        values: Floats = self._columns.setdefault(name, self._bars[name].to_numpy())
+        return values
+
+    def moved(self, least: float) -> Places:
+        """Rows at which the close is more than a log distance from the close before."""
+        return np.flatnonzero((self.returns > least) | (self.returns < -least))
+
+    def opened(self, rows: Places) -> Floats:
+        """Log of the open over the close before; NaN where there is none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(self.column("open")[rows] / self.close[rows - 1])  # type: ignore[no-any-return]
+
+    def market(self, rows: Places) -> tuple[Floats, Floats]:
+        """Median log return in the session of each row and its spread, 0 where few symbols traded.
+
+        Of a panel of many symbols every second, third and so on is asked, so that about a thousand are.
+        """
+        stride = self.starts.size // MOST_SYMBOLS + 1
+        ends = np.append(self.starts[1:], self.close.size)
+        asked = [np.arange(first, end) for first, end in zip(self.starts[::stride], ends[::stride], strict=True)]
+        chosen = np.concatenate([np.empty(0, np.int64), *asked]) if stride > 1 else slice(None)
+        sessions = self._bars["session"]
+        moved = pl.DataFrame(
+            {"session": sessions[chosen], "moved": pl.Series(self.returns[chosen], nan_to_null=True)}
+        ).filter(pl.col("session").is_in(sessions[rows].unique().implode()))
+        moves = pl.col("moved")
+        quartiles = moves.quantile(0.75) - moves.quantile(0.25)
+        enough = moves.count() >= MARKET_SYMBOLS
+        by_session = moved.group_by("session").agg(
+            middle=pl.when(enough).then(moves.median()).otherwise(0.0),
+            spread=pl.when(enough).then(quartiles / _NORMAL_QUARTILES).otherwise(0.0),
+        )
+        of_rows = sessions[rows].to_frame().join(by_session, on="session", how="left", maintain_order="left")
+        filled = of_rows.with_columns(pl.col("middle", "spread").fill_null(0.0))
+        return filled["middle"].to_numpy(), filled["spread"].to_numpy()
 
     def seen(self, rows: Places) -> Places:
         """How many bars of its own instrument each row has before it."""
@@ -182,7 +215,7 @@ class Past:
         Over a halt the square root of its length makes it larger.
         """
         seen = np.minimum(self.seen(rows) - 1, WINDOW)
-        median, high = self._before(np.abs(self.returns), rows, seen, (0.5, 0.9))
+        median, high = _quantiles_before(self.returns, rows, seen, np.abs, (0.5, 0.9))
         shown = np.maximum(median * _MAD, high / _NORMAL_90)
         blended = (seen * shown**2 + PRIOR_SESSIONS * PRIOR_MOVE**2) / (seen + PRIOR_SESSIONS)
         days = self._bars["session"].to_physical().to_numpy()
@@ -192,45 +225,35 @@ class Past:
 
     def _tick(self, rows: Places, seen: Places) -> Floats:
         """A hundredth, relative to the price, where all prices before are whole hundredths."""
-        off = np.abs(self.close / TICK - np.rint(self.close / TICK))
-        (worst,) = self._before(off, rows, seen + 1, (1.0,))
+        (worst,) = _quantiles_before(self.close, rows, seen + 1, _off_the_tick, (1.0,))
         return np.where(worst < TICK, TICK / np.minimum(self.close[rows], self.close[rows - 1]), 0.0)
 
     def volume_surprise(self, rows: Places) -> Floats:
         """Log of each row's volume over the median before it; 0 where the panel has no volume."""
         if "volume" not in self._bars.columns:
             return np.zeros(rows.size)
-        volume = self._bars["volume"].to_numpy()
-        (usual,) = self._before(volume, rows, np.minimum(self.seen(rows), WINDOW), (0.5,))
+        volume = self.column("volume")
+        (usual,) = _quantiles_before(volume, rows, np.minimum(self.seen(rows), WINDOW), np.abs, (0.5,))
         return np.log((volume[rows] + 1) / (usual + 1))  # type: ignore[no-any-return]
 
-    def _before(self, values: Floats, rows: Places, seen: Places, quantiles: tuple[float, ...]) -> list[Floats]:
-        """Lower quantiles of the `seen` values before each row; 0 where none was seen."""
-        found = [np.zeros(rows.size) for _ in quantiles]
-        back = np.arange(1, WINDOW + 2)
-        for first in range(0, rows.size, _AT_ONCE):
-            part = slice(first, first + _AT_ONCE)
-            places = np.maximum(rows[part, np.newaxis] - back, 0)
-            past = np.where(back <= seen[part, np.newaxis], values[places], np.inf)
-            past.sort(axis=1)
-            for quantile, into in zip(quantiles, found, strict=True):
-                at = np.floor(quantile * np.maximum(seen[part] - 1, 0)).astype(np.int64)
-                into[part] = np.take_along_axis(past, at[:, np.newaxis], axis=1)[:, 0]
-        return [np.where(seen > 0, values_found, 0.0) for values_found in found]
+
+def _off_the_tick(prices: Floats) -> Floats:
+    """How far prices lie from a whole number of ticks, in ticks."""
+    return np.abs(prices / TICK - np.rint(prices / TICK))  # type: ignore[no-any-return]
 
 
-def _market(sessions: pl.Series, returns: Floats) -> pl.DataFrame:
-    """Median log return of each session and its spread, 0 where few symbols traded: `session`, `middle`, `spread`."""
-    moved = pl.DataFrame({"session": sessions, "moved": pl.Series(returns, nan_to_null=True)})
-    moves = pl.col("moved")
-    quartiles = moves.quantile(0.75) - moves.quantile(0.25)
-    enough = moves.count() >= MARKET_SYMBOLS
-    return moved.group_by("session").agg(
-        middle=pl.when(enough).then(moves.median()).otherwise(0.0),
-        spread=pl.when(enough).then(quartiles / _NORMAL_QUARTILES).otherwise(0.0),
-    )
-
-
-def _of_sessions(market: pl.DataFrame, sessions: pl.Series, rows: Places) -> tuple[Floats, Floats]:
-    of_rows = sessions.gather(rows).to_frame().join(market, on="session", how="left", maintain_order="left")
-    return of_rows["middle"].to_numpy(), of_rows["spread"].to_numpy()
+def _quantiles_before(
+    values: Floats, rows: Places, seen: Places, of: Callable[[Floats], Floats], quantiles: tuple[float, ...]
+) -> list[Floats]:
+    """Lower quantiles of a function of the `seen` values before each row; 0 where none was seen."""
+    found = [np.zeros(rows.size) for _ in quantiles]
+    back = np.arange(1, WINDOW + 2)
+    for first in range(0, rows.size, _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        places = np.maximum(rows[part, np.newaxis] - back, 0)
+        past = np.where(back <= seen[part, np.newaxis], of(values[places]), np.inf)
+        past.sort(axis=1)
+        for quantile, into in zip(quantiles, found, strict=True):
+            at = np.floor(quantile * np.maximum(seen[part] - 1, 0)).astype(np.int64)
+            into[part] = np.take_along_axis(past, at[:, np.newaxis], axis=1)[:, 0]
+    return [np.where(seen > 0, value, 0.0) for value in found]
