@@ -53,7 +53,8 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     """
     close, adjusted = pl.col("close"), pl.col("adj_close")
     in_time = bars.with_row_index("_row").sort([*_KEY, "_row"])
-    usable = (close > 0) & (adjusted > 0) & adjusted.is_finite() & close.is_finite() & pl.col("symbol").is_not_null()
+    known_prices = (close > 0) & (adjusted > 0) & adjusted.is_finite() & close.is_finite()
+    usable = known_prices & pl.col("symbol").is_not_null()
     known = in_time.filter(usable).select(
         "_row", "symbol", "volume", "close", level=(adjusted / close).log(), price=close.log()
     )

@@ -75,7 +75,7 @@ def _without(bars: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
 def _wrong(bars: pl.DataFrame) -> dict[int, str]:
     """Rows to set aside, each with the reason."""
     past = Past(bars)
-    return {row: NO_TRADE for row in _untraded(past).tolist()} | {row: ISOLATED for row in _excursions(past).tolist()}
+    return dict.fromkeys(_untraded(past).tolist(), NO_TRADE) | dict.fromkeys(_excursions(past).tolist(), ISOLATED)
 
 
 def _excursions(past: Past) -> Places:
@@ -94,7 +94,8 @@ def _came_back(past: Past, left: Places, length: int) -> Places:
     home = np.log(past.close[here + length] / past.close[here - 1])
     # Those that can be; the rest costs more to tell.
     # Between two prices that nobody traded at the one that was traded at is not the wrong one.
-    can_be = (np.abs(home) <= BACK_SHARE * np.abs(off)) & ~(_idle(past, here - 1) & _idle(past, here + length) & ~_idle(past, here))
+    backwards = _idle(past, here - 1) & _idle(past, here + length) & ~_idle(past, here)
+    can_be = (np.abs(home) <= BACK_SHARE * np.abs(off)) & ~backwards
     here, home, direction = here[can_be], home[can_be], np.sign(off[can_be])
     before = past.close[here - 1]
     away = np.stack([direction * np.log(past.close[here + offset] / before) for offset in range(length)])
@@ -105,11 +106,11 @@ def _came_back(past: Past, left: Places, length: int) -> Places:
     distance = np.maximum(_distance(past, here, length, direction), SMALLEST)
     unexplained = bearable(distance / usual, distance) + CAME_BACK > past.volume_surprise(here)
     whole = (distance > SMALLEST) & (distance >= FEWEST_DEVIATIONS * usual) & unexplained
-    return here[returned & (certain | whole)]
+    return here[returned & (certain | whole)]  # type: ignore[no-any-return]
 
 
 def _distance(past: Past, here: Places, length: int, direction: Floats) -> Floats:
-    """Log distance between all prices of the bars that are away and the closes around them; below 0 where they meet."""
+    """Log distance of all prices of the bars that are away from the closes around them; below 0 where they meet."""
     high, low, close = (past.column(name) for name in ("high", "low", "close"))
     around = close[here - 1], close[here + length]
     away = [here + offset for offset in range(length)]
@@ -125,7 +126,7 @@ def _untraded(past: Past) -> Places:
     last = last[_idle(past, last) & (np.abs(past.returns[last]) > SMALLEST)]
     off = np.abs(past.returns[last])
     traded = past.volume_surprise(last) < 0
-    return last[traded & (off >= FEWEST_DEVIATIONS * past.usual_moves(last))]
+    return last[traded & (off >= FEWEST_DEVIATIONS * past.usual_moves(last))]  # type: ignore[no-any-return]
 
 
 def _idle(past: Past, rows: Places) -> NDArray[np.bool_]:

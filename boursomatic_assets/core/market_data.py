@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.adjusted_close import BAD_FACTOR as BAD_FACTOR
-from boursomatic_assets.core.adjusted_close import scale_to_adjusted as scale_to_adjusted
+from boursomatic_assets.core.adjusted_close import BAD_FACTOR as BAD_FACTOR  # noqa: PLC0414 (re-exported)
+from boursomatic_assets.core.adjusted_close import scale_to_adjusted as scale_to_adjusted  # noqa: PLC0414
 from boursomatic_assets.errors import BarContractError, PanelContractError
 
 if TYPE_CHECKING:

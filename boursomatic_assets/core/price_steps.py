@@ -47,7 +47,7 @@ TRADING_DAYS = 5 / 7
 TICK = 0.01
 
 # The score, in units of log volume: above 0 the step is larger than trading explains. Fitted by logistic regression
-# on planted splits and spin-offs against real moves of half of the symbols (boursomatic_assets.bench.jumps), rounded.
+# on planted splits and spin-offs against real moves of half of the symbols and rounded (see the bench of jumps).
 CONSTANT = -0.9
 BY_DEVIATIONS, MOST_DEVIATIONS = 1.5, 12.0
 BY_SIZE = 1.25
@@ -113,7 +113,7 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
     )
     found = bars[rows].select(
         *PANEL_KEY,
-        ratio=pl.Series(np.exp(closed)),
+        ratio=pl.Series(prices.close[rows] / prices.close[rows - 1]),
         split_ratio=pl.Series(nearest),
         size=pl.Series(size),
         deviations=pl.Series(size / usual),
@@ -127,7 +127,7 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
 def bearable(deviations: Floats, size: Floats) -> Floats:
     """Log volume surprise at which a step of this size is as likely news as a change of the price's unit."""
     scarce = np.minimum(deviations, MOST_DEVIATIONS)
-    return CONSTANT + BY_DEVIATIONS * np.log(scarce) + BY_SIZE * np.log(size)  # type: ignore[no-any-return]
+    return CONSTANT + BY_DEVIATIONS * np.log(scarce) + BY_SIZE * np.log(size)
 
 
 def nearest_split(ratio: Floats) -> Floats:
@@ -138,11 +138,12 @@ def nearest_split(ratio: Floats) -> Floats:
     shares = np.maximum(ratio, 1 / ratio)
     few = np.stack([np.full(shares.shape, known) for known in _SMALL_SPLITS])
     choices = np.vstack([few, np.maximum(np.rint(shares), 2)])
-    nearest = np.take_along_axis(choices, np.argmin(np.abs(np.log(choices / shares)), axis=0)[np.newaxis], axis=0)[0]
+    closest = np.argmin(np.abs(np.log(choices / shares)), axis=0)
+    nearest = np.take_along_axis(choices, closest[np.newaxis], axis=0)[0]
     fives = np.maximum(np.rint(shares / 5), 1) * 5
     is_round = (shares > _MANY_SHARES) & (np.abs(np.log(fives / shares)) <= _ROUND)
     best = np.where(is_round, fives, nearest)
-    return np.where(ratio < 1, 1 / best, best)  # type: ignore[no-any-return]
+    return np.where(ratio < 1, 1 / best, best)
 
 
 class Past:
@@ -179,7 +180,7 @@ class Past:
     def opened(self, rows: Places) -> Floats:
         """Log of the open over the close before; NaN where there is none."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(self.column("open")[rows] / self.close[rows - 1])  # type: ignore[no-any-return]
+            return np.log(self.column("open")[rows] / self.close[rows - 1])
 
     def market(self, rows: Places) -> tuple[Floats, Floats]:
         """Median log return in the session of each row and its spread, 0 where few symbols traded.
@@ -234,12 +235,12 @@ class Past:
             return np.zeros(rows.size)
         volume = self.column("volume")
         (usual,) = _quantiles_before(volume, rows, np.minimum(self.seen(rows), WINDOW), np.abs, (0.5,))
-        return np.log((volume[rows] + 1) / (usual + 1))  # type: ignore[no-any-return]
+        return np.log((volume[rows] + 1) / (usual + 1))
 
 
 def _off_the_tick(prices: Floats) -> Floats:
     """How far prices lie from a whole number of ticks, in ticks."""
-    return np.abs(prices / TICK - np.rint(prices / TICK))  # type: ignore[no-any-return]
+    return np.abs(prices / TICK - np.rint(prices / TICK))
 
 
 def _quantiles_before(
