@@ -30,7 +30,7 @@ CAME_BACK = 1.0
 
 
 def set_aside_isolated(checked: CheckedBars, before: pl.DataFrame | None = None) -> CheckedBars:
-    """Reject bars that lie far off for up to three sessions and come back, and last bars that nobody traded at.
+    """Reject bars that lie far off for up to three sessions and come back, or end there without a trade.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def set_aside_isolated(checked: CheckedBars, before: pl.DataFrame | None = None)
         left, and either it was off by more than a factor of 2.5, whatever was traded; or the whole bar was off,
         by at least six usual moves and by more than its volume explains, as in
         `boursomatic_assets.core.price_steps`. A fall and a recovery on heavy volume stay.
-        The last bar of an instrument is set aside too where it is as far off, without range and without volume.
+        The last bars of an instrument are set aside too, up to three, where they are as far off without range and
+        without volume.
     """
     outside = checked.accepted.clear() if before is None else before.select(checked.accepted.columns)
     bars = pl.concat([checked.accepted, outside]).sort(PANEL_KEY) if outside.height else checked.accepted
@@ -75,15 +76,20 @@ def _without(bars: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:
 def _wrong(bars: pl.DataFrame) -> dict[int, str]:
     """Rows to set aside, each with the reason."""
     past = Past(bars)
-    return dict.fromkeys(_untraded(past).tolist(), NO_TRADE) | dict.fromkeys(_excursions(past).tolist(), ISOLATED)
+    return dict.fromkeys(_untraded(past), NO_TRADE) | dict.fromkeys(_excursions(past), ISOLATED)
 
 
-def _excursions(past: Past) -> Places:
-    """Rows of bars that have left and come back, in order."""
+def _excursions(past: Past) -> list[int]:
+    """Rows of bars that have left and come back."""
     left = past.moved(SMALLEST)
-    found = [_came_back(past, left, length) for length in range(1, LONGEST + 1)]
-    rows = [first + offset for length, first in enumerate(found, start=1) for offset in range(length)]
-    return np.unique(np.concatenate([place.ravel() for place in rows]))
+    starts = [(int(first), length) for length in range(1, LONGEST + 1) for first in _came_back(past, left, length)]
+    # Seen from two wrong prices the right ones between them have left: the shorter absence is the wrong one, and of
+    # equal ones the first.
+    wrong: set[int] = set()
+    for first, length in sorted(starts, key=lambda start: (start[1], start[0])):
+        if wrong.isdisjoint(range(first - 1, first + length + 1)):
+            wrong.update(range(first, first + length))
+    return sorted(wrong)
 
 
 def _came_back(past: Past, left: Places, length: int) -> Places:
@@ -119,14 +125,20 @@ def _distance(past: Past, here: Places, length: int, direction: Floats) -> Float
     return np.log(np.where(direction > 0, upwards, downwards))  # type: ignore[no-any-return]
 
 
-def _untraded(past: Past) -> Places:
-    """Last rows of instruments that lie far off although nobody traded: nothing has confirmed their price."""
-    last = np.append(past.starts[1:], past.close.size) - 1 if past.close.size else past.starts
-    last = last[past.seen(last) > 0]
-    last = last[_idle(past, last) & (np.abs(past.returns[last]) > SMALLEST)]
-    off = np.abs(past.returns[last])
-    traded = past.volume_surprise(last) < 0
-    return last[traded & (off >= FEWEST_DEVIATIONS * past.usual_moves(last))]  # type: ignore[no-any-return]
+def _untraded(past: Past) -> list[int]:
+    """Up to three last rows of instruments that lie far off although nobody traded: nothing confirms their price."""
+    ends = np.append(past.starts[1:], past.close.size)[: past.starts.size]
+    found: list[int] = []
+    for length in range(1, LONGEST + 1):
+        first = ends - length
+        first = first[past.seen(ends - 1) >= length]
+        idle = np.all([_idle(past, first + offset) for offset in range(length)], axis=0)
+        first = first[idle & (np.abs(past.returns[first]) > SMALLEST)]
+        off = np.abs(past.returns[first])
+        traded_before = past.volume_surprise(first) < 0
+        for row in first[traded_before & (off >= FEWEST_DEVIATIONS * past.usual_moves(first))].tolist():
+            found.extend(range(row, row + length))
+    return found
 
 
 def _idle(past: Past, rows: Places) -> NDArray[np.bool_]:

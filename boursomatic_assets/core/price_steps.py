@@ -57,6 +57,8 @@ NEAR_A_SPLIT, NEAR = 0.5, 0.5
 LEAST_SURPRISE = -1.0
 
 _AT_ONCE = 20_000
+_WHOLE_TICK = 0.001
+_LEAST_TRADED = -10.0
 _MAD = 1.4826
 _NORMAL_90 = 1.645
 _NORMAL_QUARTILES = 1.349
@@ -93,7 +95,7 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
     prices = Past(bars)
     rows = prices.moved(SMALLEST_STEP)
     closed, opened = prices.returns[rows], prices.opened(rows)
-    together = (np.abs(opened) > SMALLEST_STEP) & (closed * opened > 0)
+    together = (np.abs(opened) > SMALLEST_STEP) & (closed * opened > 0) & np.isfinite(opened)
     rows, closed, opened = rows[together], closed[together], opened[together]
     middle, spread = prices.market(rows)
     size = np.minimum(np.sign(closed) * (closed - middle), np.sign(closed) * (opened - middle))
@@ -175,7 +177,8 @@ class Past:
 
     def moved(self, least: float) -> Places:
         """Rows at which the close is more than a log distance from the close before."""
-        return np.flatnonzero((self.returns > least) | (self.returns < -least))
+        rows = np.flatnonzero((self.returns > least) | (self.returns < -least))
+        return rows[np.isfinite(self.returns[rows])]
 
     def opened(self, rows: Places) -> Floats:
         """Log of the open over the close before; NaN where there is none."""
@@ -187,10 +190,7 @@ class Past:
 
         Of a panel of many symbols every second, third and so on is asked, so that about a thousand are.
         """
-        stride = self.starts.size // MOST_SYMBOLS + 1
-        ends = np.append(self.starts[1:], self.close.size)
-        asked = [np.arange(first, end) for first, end in zip(self.starts[::stride], ends[::stride], strict=True)]
-        chosen = np.concatenate([np.empty(0, np.int64), *asked]) if stride > 1 else slice(None)
+        chosen = self._asked(self.starts.size // MOST_SYMBOLS + 1)
         sessions = self._bars["session"]
         moved = pl.DataFrame(
             {"session": sessions[chosen], "moved": pl.Series(self.returns[chosen], nan_to_null=True)}
@@ -205,6 +205,15 @@ class Past:
         of_rows = sessions[rows].to_frame().join(by_session, on="session", how="left", maintain_order="left")
         filled = of_rows.with_columns(pl.col("middle", "spread").fill_null(0.0))
         return filled["middle"].to_numpy(), filled["spread"].to_numpy()
+
+    def _asked(self, stride: int) -> Places | slice:
+        """Rows of every so many symbols."""
+        if stride == 1:
+            return slice(None)
+        ends = np.append(self.starts[1:], self.close.size)
+        return np.concatenate(
+            [np.arange(first, end) for first, end in zip(self.starts[::stride], ends[::stride], strict=True)]
+        )
 
     def seen(self, rows: Places) -> Places:
         """How many bars of its own instrument each row has before it."""
@@ -227,20 +236,24 @@ class Past:
     def _tick(self, rows: Places, seen: Places) -> Floats:
         """A hundredth, relative to the price, where all prices before are whole hundredths."""
         (worst,) = _quantiles_before(self.close, rows, seen + 1, _off_the_tick, (1.0,))
-        return np.where(worst < TICK, TICK / np.minimum(self.close[rows], self.close[rows - 1]), 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = TICK / np.minimum(self.close[rows], self.close[rows - 1])
+        return np.where(worst < _WHOLE_TICK, relative, 0.0)
 
     def volume_surprise(self, rows: Places) -> Floats:
-        """Log of each row's volume over the median before it; 0 where the panel has no volume."""
+        """Log of each row's volume over the median before it, at least -10; 0 where there was none before."""
         if "volume" not in self._bars.columns:
             return np.zeros(rows.size)
         volume = self.column("volume")
         (usual,) = _quantiles_before(volume, rows, np.minimum(self.seen(rows), WINDOW), np.abs, (0.5,))
-        return np.log((volume[rows] + 1) / (usual + 1))
+        traded = np.maximum(volume[rows], usual * np.exp(_LEAST_TRADED))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(usual > 0, np.log(traded / usual), 0.0)
 
 
 def _off_the_tick(prices: Floats) -> Floats:
-    """How far prices lie from a whole number of ticks, in ticks."""
-    return np.abs(prices / TICK - np.rint(prices / TICK))
+    """How far prices lie from a whole number of ticks that is not 0, in ticks."""
+    return np.abs(prices / TICK - np.maximum(np.rint(prices / TICK), 1))
 
 
 def _quantiles_before(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
-JUMPS_NAMED = 5
-# A price that has moved further from the nearest split than this moved by something else.
-NEAR_A_SPLIT = log(1.2)
+JUMPS_NAMED = 20
+# The split is told from the open; a close that lies further off than this moved by something else.
+NEAR_A_SPLIT = log(1.5)
 
 
 def jump_words(ratio: float, split_ratio: float) -> str:
