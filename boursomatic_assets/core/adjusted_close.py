@@ -104,7 +104,7 @@ def _absurd() -> pl.Expr:
         for after in [length + 1 - before]
     ]
     alone = (off(1).is_null() & (off(-1) >= STEP) & (level >= STEP) & worse(-1)) | (
-        off(-1).is_null() & (off(1).abs() >= STEP) & (level.abs() >= STEP) & worse(1)
+        off(-1).is_null() & (off(1).abs() >= STEP) & (level.abs() > (level - off(1)).abs()) & worse(1)
     )
     return pl.any_horizontal(alone, *came_back).fill_null(value=False)
 

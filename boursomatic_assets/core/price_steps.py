@@ -58,7 +58,7 @@ LEAST_SURPRISE = -1.0
 
 _AT_ONCE = 20_000
 _WHOLE_TICK = 0.001
-_LEAST_TRADED = -10.0
+_MOST_SURPRISE = 10.0
 _MAD = 1.4826
 _NORMAL_90 = 1.645
 _NORMAL_QUARTILES = 1.349
@@ -87,7 +87,7 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
     Notes
     -----
     A usual move is the larger of the median absolute log return (times 1.4826) and its 90th percentile (over
-    1.645), over up to 60 sessions before, blended with 5 % as if that had been seen for two more sessions. The
+    1.645), over up to 60 sessions before; of a price that mostly stands still, its largest move. It is blended with 5 % as if that had been seen for two more sessions. The
     spread of the market's returns in the session is added in squares. Only earlier sessions are used: what comes
     later does not change a judgement.
     """
@@ -178,7 +178,7 @@ class Past:
     def moved(self, least: float) -> Places:
         """Rows at which the close is more than a log distance from the close before."""
         rows = np.flatnonzero((self.returns > least) | (self.returns < -least))
-        return rows[np.isfinite(self.returns[rows])]
+        return rows[np.isfinite(self.returns[rows])]  # type: ignore[no-any-return]
 
     def opened(self, rows: Places) -> Floats:
         """Log of the open over the close before; NaN where there is none."""
@@ -225,8 +225,8 @@ class Past:
         Over a halt the square root of its length makes it larger.
         """
         seen = np.minimum(self.seen(rows) - 1, WINDOW)
-        median, high = _quantiles_before(self.returns, rows, seen, np.abs, (0.5, 0.9))
-        shown = np.maximum(median * _MAD, high / _NORMAL_90)
+        median, high, highest = _quantiles_before(self.returns, rows, seen, np.abs, (0.5, 0.9, 1.0))
+        shown = np.where(median > 0, np.maximum(median * _MAD, high / _NORMAL_90), highest)
         blended = (seen * shown**2 + PRIOR_SESSIONS * PRIOR_MOVE**2) / (seen + PRIOR_SESSIONS)
         days = self._bars["session"].to_physical().to_numpy()
         waited = days[rows] - days[rows - 1]
@@ -241,14 +241,19 @@ class Past:
         return np.where(worst < _WHOLE_TICK, relative, 0.0)
 
     def volume_surprise(self, rows: Places) -> Floats:
-        """Log of each row's volume over the median before it, at least -10; 0 where there was none before."""
+        """Log of each row's volume over the median before it, or the mean where that is 0; from -10 to 10.
+
+        0 for a volume of nothing where there was none before, and where the panel has no volume.
+        """
         if "volume" not in self._bars.columns:
             return np.zeros(rows.size)
+        seen = np.minimum(self.seen(rows), WINDOW)
         volume = self.column("volume")
-        (usual,) = _quantiles_before(volume, rows, np.minimum(self.seen(rows), WINDOW), np.abs, (0.5,))
-        traded = np.maximum(volume[rows], usual * np.exp(_LEAST_TRADED))
+        (median,) = _quantiles_before(volume, rows, seen, np.abs, (0.5,))
+        usual = np.where(median > 0, median, _means_before(volume, rows, seen))
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(usual > 0, np.log(traded / usual), 0.0)
+            surprise = np.log(volume[rows] / usual)
+        return np.clip(np.nan_to_num(surprise, nan=0.0), -_MOST_SURPRISE, _MOST_SURPRISE)
 
 
 def _off_the_tick(prices: Floats) -> Floats:
@@ -271,3 +276,9 @@ def _quantiles_before(
             at = np.floor(quantile * np.maximum(seen[part] - 1, 0)).astype(np.int64)
             into[part] = np.take_along_axis(past, at[:, np.newaxis], axis=1)[:, 0]
     return [np.where(seen > 0, value, 0.0) for value in found]
+
+
+def _means_before(values: Floats, rows: Places, seen: Places) -> Floats:
+    """Mean of the `seen` values before each row."""
+    total = np.concatenate([np.zeros(1), np.cumsum(values)])
+    return (total[rows] - total[rows - seen]) / np.maximum(seen, 1)
