@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from boursomatic_assets.core.isolated_prices import ISOLATED as ISOLATED  # noqa: PLC0414 (re-exported)
+from boursomatic_assets.core.isolated_prices import set_aside_isolated as set_aside_isolated  # noqa: PLC0414
 from boursomatic_assets.core.market_data import PANEL_KEY, PRICE_COLUMNS, require_panel
 from boursomatic_assets.core.price_steps import overnight_steps
 

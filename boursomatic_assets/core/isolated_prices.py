@@ -126,7 +126,7 @@ def _distance(past: Past, here: Places, length: int, direction: Floats) -> Float
 
 
 def _untraded(past: Past) -> list[int]:
-    """Up to three last rows of instruments that lie far off although nobody traded: nothing confirms their price."""
+    """Up to three last rows of instruments that lie far off although nobody traded: nothing confirms them."""
     ends = np.append(past.starts[1:], past.close.size)[: past.starts.size]
     found: list[int] = []
     for length in range(1, LONGEST + 1):

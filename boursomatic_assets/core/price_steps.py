@@ -87,9 +87,9 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
     Notes
     -----
     A usual move is the larger of the median absolute log return (times 1.4826) and its 90th percentile (over
-    1.645), over up to 60 sessions before; of a price that mostly stands still, its largest move. It is blended with 5 % as if that had been seen for two more sessions. The
-    spread of the market's returns in the session is added in squares. Only earlier sessions are used: what comes
-    later does not change a judgement.
+    1.645), over up to 60 sessions before; of a price that mostly stands still, its largest move. It is blended
+    with 5 % as if that had been seen for two more sessions. The spread of the market's returns in the session is
+    added in squares. Only earlier sessions are used, without their jumps: what comes later changes no judgement.
     """
     require_panel(bars, ["open", "close"])
     prices = Past(bars)
@@ -99,20 +99,24 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
     rows, closed, opened = rows[together], closed[together], opened[together]
     middle, spread = prices.market(rows)
     size = np.minimum(np.sign(closed) * (closed - middle), np.sign(closed) * (opened - middle))
-    usual = np.hypot(prices.usual_moves(rows), spread)
     surprise = prices.volume_surprise(rows)
     surprise = np.maximum(np.where(closed < 0, surprise - size, surprise), LEAST_SURPRISE)
     # The day's own move is still ahead at the open: it tells the ratio better than the close.
     nearest = nearest_split(np.exp(opened))
-    hint = np.abs((closed + opened) / 2 - middle - np.log(nearest)) < NEAR * usual
+    off_split = np.abs((closed + opened) / 2 - middle - np.log(nearest))
     large = np.maximum(size, SMALLEST_STEP)
-    score = (
-        bearable(large / usual, large)
-        + BY_LATER_MOVE * np.minimum(np.abs(closed - opened) / large, 1)
-        + UPWARDS * (closed > 0)
-        + NEAR_A_SPLIT * hint
-        - surprise
-    )
+    later = BY_LATER_MOVE * np.minimum(np.abs(closed - opened) / large, 1)
+    jumps = np.zeros(rows.size, dtype=np.bool_)
+    while True:
+        usual = np.hypot(prices.usual_moves(rows), spread)
+        hint = NEAR_A_SPLIT * (off_split < NEAR * usual)
+        score = bearable(large / usual, large) + later + UPWARDS * (closed > 0) + hint - surprise
+        found_now = (score > 0) & (size > SMALLEST_STEP) & (size >= LEAST_DEVIATIONS * usual)
+        if np.array_equal(found_now, jumps):
+            break
+        # A jump is no move of the instrument: those after it are judged as if it had been explained.
+        jumps = found_now
+        prices.returns[rows[jumps]] = 0.0
     found = bars[rows].select(
         *PANEL_KEY,
         ratio=pl.Series(prices.close[rows] / prices.close[rows - 1]),

@@ -138,8 +138,8 @@ def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
         lines.append(f"Set aside in rejected_bars: {reasons}")
     if metadata["quarantined"]:
         lines.append(
-            f"[yellow]Quarantined[/yellow] for a jump that nothing explains: {escape(', '.join(metadata['quarantined']))}. "
-            "See: [bold]boursomatic adjustments list[/bold]"
+            "[yellow]Quarantined[/yellow] for a jump that nothing explains: "
+            f"{escape(', '.join(metadata['quarantined']))}. See: [bold]boursomatic adjustments list[/bold]"
         )
     return lines
 

@@ -116,6 +116,14 @@ def test_a_step_of_fewer_than_five_usual_moves_is_none() -> None:
     assert overnight_steps(flat_bars({"AAA": [*wild, 105.0 / 1.5]})).height == 1
 
 
+def test_a_second_jump_is_found_behind_the_first_which_is_no_usual_move() -> None:
+    # One flat return counts before the second step once the first is no move: sqrt(2 * 0.05^2 / 3) = 0.041
+    steps = overnight_steps(flat_bars({"AAA": [100.0, 50.0, 25.0]}))
+    assert steps["session"].to_list() == weekdays(3)[1:]
+    assert steps["deviations"][1] == pytest.approx(log(2) / sqrt(2 * 0.05**2 / 3), rel=1e-12)
+    assert (steps["score"] > 0).all()
+
+
 def test_what_the_whole_market_does_is_no_step() -> None:
     rng = np.random.default_rng(5)
     falls = {f"W{number:02d}": 0.8 + 0.01 * rng.normal() for number in range(12)}
