@@ -89,6 +89,12 @@ def stored_beside(cursor: Any, delivery: Delivery) -> pl.DataFrame:  # noqa: ANN
     return read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
 
 
+def delivered(checked: CheckedBars, beside: pl.DataFrame) -> CheckedBars:
+    """Leave out stored bars that a delivery has shown to be wrong: a source is judged by its own rows."""
+    own = checked.rejected.join(beside.select(PANEL_KEY), on=PANEL_KEY, how="anti", maintain_order="left")
+    return CheckedBars(checked.accepted, own)
+
+
 def take_all(
     database: Database, provider: Provider, settings: Settings, today: date, note: Callable[[str], None]
 ) -> BarUpdate:
@@ -104,7 +110,7 @@ def take_all(
         for delivery in provider.deliveries():
             beside = stored_beside(cursor, delivery)
             checked = judged(delivery, today, beside)
-            update.tally = update.tally.plus(checked)
+            update.tally = update.tally.plus(delivered(checked, beside))
             update.reports.extend(delivery.reports)
             update.add(upsert_bars(cursor, checked, source))
             note_jumps(cursor, checked, beside)

@@ -23,7 +23,7 @@ from boursomatic_assets.storage.fetch_log import (
     sources_in_use,
 )
 from boursomatic_assets.storage.market_tables import first_sessions, read_tails, upsert_bars
-from boursomatic_assets.updates.bars import BarUpdate, judged, note_jumps, stored_beside
+from boursomatic_assets.updates.bars import BarUpdate, delivered, judged, note_jumps, stored_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -203,7 +203,7 @@ class _Fetching:
         rejected = checked.rejected.filter(pl.col("symbol").is_in([report.symbol for report in reports]))
         others = [report.symbol for report in reports if not self._may_rewrite(report)]
         fresh = CheckedBars(self._without_unchanged(accepted, others), rejected)
-        self.update.tally = self.update.tally.plus(CheckedBars(accepted, rejected))
+        self.update.tally = self.update.tally.plus(delivered(CheckedBars(accepted, rejected), beside))
         with self.database.bulk() as cursor:
             written = upsert_bars(cursor, fresh, _named(reports))
             self.update.add(written, unchanged=accepted.height - fresh.accepted.height)

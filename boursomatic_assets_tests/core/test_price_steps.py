@@ -234,8 +234,8 @@ def test_later_bars_do_not_change_a_judgement(bars: pl.DataFrame, kept: int) -> 
 def usual_by_a_loop(closes: Sequence[float]) -> float:
     """Usual move before the last of these closes, on a price without ticks and without halts."""
     moves = sorted(abs(log(after / before)) for before, after in pairwise(closes[:-1]))
-    middle, high = (moves[int(share * (len(moves) - 1))] if moves else 0.0 for share in (0.5, 0.9))
-    shown = max(1.4826 * middle, high / 1.645)
+    middle, high, highest = (moves[int(share * (len(moves) - 1))] if moves else 0.0 for share in (0.5, 0.9, 1.0))
+    shown = max(1.4826 * middle, high / 1.645) if middle else highest
     return sqrt((len(moves) * shown**2 + 2 * 0.05**2) / (len(moves) + 2))
 
 
