@@ -257,7 +257,7 @@ class Past:
         usual = np.where(median > 0, median, _means_before(volume, rows, seen))
         with np.errstate(divide="ignore", invalid="ignore"):
             surprise = np.log(volume[rows] / usual)
-        return np.clip(np.nan_to_num(surprise, nan=0.0), -_MOST_SURPRISE, _MOST_SURPRISE)
+        return np.clip(np.nan_to_num(surprise, nan=0.0), -_MOST_SURPRISE, _MOST_SURPRISE)  # type: ignore[no-any-return]
 
 
 def _off_the_tick(prices: Floats) -> Floats:
@@ -285,4 +285,4 @@ def _quantiles_before(
 def _means_before(values: Floats, rows: Places, seen: Places) -> Floats:
     """Mean of the `seen` values before each row."""
     total = np.concatenate([np.zeros(1), np.cumsum(values)])
-    return (total[rows] - total[rows - seen]) / np.maximum(seen, 1)
+    return (total[rows] - total[rows - seen]) / np.maximum(seen, 1)  # type: ignore[no-any-return]
