@@ -46,7 +46,8 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     A factor is judged by its step against the sessions around it, not by its level: a later reverse split, which
     the bars need not reach, lifts all factors before it. Absurd is one that is off by more than 30 % for up to
     three sessions and comes back, or is the first or the last and has left 1, while the raw close does not undo
-    it. A step that stays is left to whoever looks for jumps.
+    it; and so is a stretch of raised factors that ends at negative ones and is lower behind them. A step that
+    stays is left to whoever looks for jumps.
 
     Where the factor and the raw close step together by a split, volume before it is scaled the other way, if the
     volumes of the bars step there at all: some sources take splits out of the volume and not out of the close.
@@ -55,10 +56,15 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     in_time = bars.with_row_index("_row").sort([*_KEY, "_row"])
     known_prices = (close > 0) & (adjusted > 0) & adjusted.is_finite() & close.is_finite()
     usable = known_prices & pl.col("symbol").is_not_null()
-    known = in_time.filter(usable).select(
-        "_row", "symbol", "volume", "close", level=(adjusted / close).log(), price=close.log()
+    # Rows whose factor cannot be part the others into stretches.
+    stretch = ((close > 0) & (adjusted <= 0)).fill_null(value=False).cum_sum()
+    known = (
+        in_time.with_columns(_stretch=stretch)
+        .filter(usable)
+        .select("_row", "symbol", "volume", "_stretch", level=(adjusted / close).log(), price=close.log())
     )
-    known = known.with_columns(_absurd=_absurd())
+    known = known.with_columns(_absurd=_absurd(), _falls=_falls_behind_a_stretch())
+    known = known.with_columns(pl.col("_absurd") | pl.col("_falls").any().over("symbol", "_stretch"))
     split = _volume_factors(known.filter(~pl.col("_absurd")))
     factor = pl.when(close > 0).then(adjusted / close).otherwise(1.0)
     judged = (
@@ -107,6 +113,16 @@ def _absurd() -> pl.Expr:
         off(-1).is_null() & (off(1).abs() >= STEP) & (level.abs() > (level - off(1)).abs()) & worse(1)
     )
     return pl.any_horizontal(alone, *came_back).fill_null(value=False)
+
+
+def _falls_behind_a_stretch() -> pl.Expr:
+    """Whether a row ends a stretch of raised factors, before impossible ones, with nothing to bring them down."""
+    ends = (pl.col("_stretch").shift(-1) != pl.col("_stretch")).over("symbol")
+    level, price = pl.col("level"), pl.col("price")
+    down = (level - level.shift(-1)).over("symbol")
+    raw = (price - price.shift(-1)).over("symbol")
+    fallen = ends & (level >= STEP) & (down >= STEP) & ((down + raw).abs() > raw.abs())
+    return fallen.fill_null(value=False)
 
 
 def _volume_factors(known: pl.DataFrame) -> pl.DataFrame:

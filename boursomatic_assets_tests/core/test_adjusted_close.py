@@ -59,6 +59,15 @@ def test_a_factor_a_little_off_is_rounding_and_one_that_stays_off_is_left_to_who
     assert objected(with_factors([100.0] * 8, [1.0] * 2 + [0.5] * 4 + [1.0] * 2)) == [False] * 8
 
 
+def test_raised_factors_that_end_at_negative_ones_are_as_absurd_as_those() -> None:
+    # ACA.PA: an adjusted close that runs from -4 over 2.7 to -0.7 times the close, and is right from 2007 on
+    factors = [-4.0, -4.0, 2.7, 2.7, 2.7, 2.7, 2.7, -0.7, -0.7, 0.6, 0.6, 0.6]
+    assert objected(with_factors([100.0] * 12, factors)) == [True] * 9 + [False] * 3
+    # A reverse split behind them brings them down: 2.7 * 100 = 0.6 * 450
+    undone = with_factors([100.0] * 9 + [450.0] * 3, factors)
+    assert objected(undone) == [True] * 2 + [False] * 5 + [True] * 2 + [False] * 3
+
+
 def test_a_raw_price_that_the_factor_puts_right_is_believed() -> None:
     # The raw close is a hundred times too high for a session, and its factor a hundredth: 10000 * 0.01 = 100.
     bars = with_factors([100.0, 100.0, 10_000.0, 100.0, 100.0], [1.0, 1.0, 0.01, 1.0, 1.0])
@@ -146,11 +155,25 @@ def test_which_adjusted_closes_are_absurd_is_what_a_loop_says_in_any_order_of_th
     factor = pl.Series(rng.choice([-1.0, 0.5, 1.0, 1.0, 1.2, 7.0], bars.height))
     came = bars.with_columns(factor=factor, adj_close=pl.col("close") * factor, row=pl.int_range(pl.len()))
     expected = [float(times) < 0 for times in factor]
-    for _, mine in came.filter(pl.col("factor") > 0).group_by("symbol", maintain_order=True):
+    for _, mine in came.group_by("symbol", maintain_order=True):
         # As computed: close * factor / close is the factor but for the last bit.
         factors = (mine["adj_close"] / mine["close"]).to_list()
-        for row, wrong in zip(mine["row"], wrong_by_a_loop(mine["close"].to_list(), factors), strict=True):
-            expected[row] = wrong
+        at = [place for place, times in enumerate(factors) if times > 0]
+        closes = [mine["close"][place] for place in at]
+        wrong = wrong_by_a_loop(closes, [factors[place] for place in at])
+        for number, place in enumerate(at[:-1]):
+            # Where factors that cannot be come next, and the price after them stands lower for no reason.
+            level, after = math.log(factors[place]), math.log(factors[at[number + 1]])
+            raw = math.log(closes[number] / closes[number + 1])
+            if at[number + 1] == place + 1 or min(level, level - after) < math.log(1.3):
+                continue
+            if abs(level - after + raw) > abs(raw):
+                back = number
+                while back >= 0 and at[back] - at[number] == back - number:
+                    wrong[back] = True
+                    back -= 1
+        for place, is_wrong in zip(at, wrong, strict=True):
+            expected[mine["row"][place]] = is_wrong
     plain = came.drop("factor", "row")
     assert objected(plain) == expected
     order = rng.permutation(bars.height)
