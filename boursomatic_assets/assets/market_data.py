@@ -9,8 +9,9 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.calendars import CALENDARS, last_complete_session
-from boursomatic_assets.core.corporate_actions import large_moves
+from boursomatic_assets.core.corporate_actions import JUMP_SCHEMA, doubtful_steps, large_moves, split_like_jumps
 from boursomatic_assets.core.fetch_report import Outcome
+from boursomatic_assets.core.market_data import PANEL_KEY
 from boursomatic_assets.display.bar_update import (
     arrival_metadata,
     audit_metadata,
@@ -20,6 +21,7 @@ from boursomatic_assets.display.bar_update import (
 )
 from boursomatic_assets.display.canvas import embedded
 from boursomatic_assets.display.data_pictures import coverage_picture
+from boursomatic_assets.display.jumps import jumps_in_words
 from boursomatic_assets.display.metadata import (
     column_lineage,
     content_metadata,
@@ -27,6 +29,7 @@ from boursomatic_assets.display.metadata import (
     table_metadata,
     written_metadata,
 )
+from boursomatic_assets.display.terminal import TO_LOOK_AT
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.storage.adjustments_table import read_corrections
 from boursomatic_assets.storage.content import read_content, version_of
@@ -204,19 +207,40 @@ def sessions_have_no_long_gaps(platform: PlatformResource) -> dg.AssetCheckResul
 
 @dg.asset_check(asset=price_bars)
 def jumps_are_explained(platform: PlatformResource) -> dg.AssetCheckResult:
-    """No symbol is quarantined for a jump near a split ratio; other moves of more than 40 % are listed."""
-    with platform.database().bulk() as cursor:
-        waiting = read_corrections(cursor).jumps
-    moves = _in_batches(platform, large_moves)
+    """No symbol is quarantined for a jump, and none is left once adjustments are applied; doubtful ones are listed.
+
+    A jump is an overnight step that the instrument, the market and the volume do not explain. Other moves of more
+    than 40 % are listed beside.
+    """
+    database = platform.database()
+    with database.bulk() as cursor:
+        corrections = read_corrections(cursor)
+    waiting, accepted = corrections.jumps, corrections.adjustments.filter(pl.col("ratio") == 1.0)
+    found: dict[str, list[pl.DataFrame]] = {"left": [], "doubtful": [], "large_moves": []}
+    for symbols in symbol_batches(database):
+        bars = read_usable_bars(database, ["open", "close", "volume"], Part(symbols=symbols))
+        found["left"].append(split_like_jumps(bars))
+        found["doubtful"].append(doubtful_steps(bars))
+        found["large_moves"].append(large_moves(bars))
+    empty = pl.DataFrame(schema=JUMP_SCHEMA)
+    left, doubtful = (
+        pl.concat([empty, *found[name]]).join(accepted, on=PANEL_KEY, how="anti") for name in ("left", "doubtful")
+    )
+    moves = pl.concat([empty.drop("split_ratio"), *found["large_moves"]])
+    said = {
+        "Quarantined until explained (boursomatic adjustments add SYMBOL SESSION RATIO): ": waiting,
+        "Left once adjustments are applied (boursomatic adjustments list): ": left,
+        "Believed, yet doubtful: ": doubtful,
+    }
     return dg.AssetCheckResult(
-        passed=waiting.is_empty(),
+        passed=waiting.is_empty() and left.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
-        description=None
-        if waiting.is_empty()
-        else "Quarantined until explained: boursomatic adjustments add SYMBOL SESSION RATIO",
+        description=". ".join(words + jumps_in_words(jumps) for words, jumps in said.items() if jumps.height)
+        or None,
         metadata={
+            **({TO_LOOK_AT: doubtful.height} if doubtful.height else {}),
             "large_moves_count": moves.height,
-            **tables_metadata({"quarantined": waiting, "large_moves": moves}),
+            **tables_metadata({"quarantined": waiting, "left": left, "doubtful": doubtful, "large_moves": moves}),
         },
     )
 

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from boursomatic_assets.commands.opening import console, open_database
 
@@ -23,14 +24,16 @@ NEXT = "Compute what follows from it: [bold]boursomatic materialize --select fea
 def list_entries() -> None:
     """Show the adjustments, and the jumps that quarantine their symbol until there is one."""
     from boursomatic_assets.display.terminal import adjustments_table
-    from boursomatic_assets.storage.adjustments_table import list_adjustments
+    from boursomatic_assets.storage.adjustments_table import list_adjustments, read_corrections
 
     _, database = open_database()
     entries = list_adjustments(database)
+    with database.bulk() as cursor:
+        moved = {(symbol, session): ratio for symbol, session, ratio, _ in read_corrections(cursor).jumps.rows()}
     if entries.is_empty():
         console.print("No adjustments, and no jump that waits for one.")
         return
-    console.print(adjustments_table(entries.rows()))
+    console.print(adjustments_table(entries.rows(), moved))
     if entries["ratio"].null_count():
         console.print("Explain a jump: [bold]boursomatic adjustments add SYMBOL SESSION RATIO[/bold]")
 
@@ -49,15 +52,18 @@ def add(
 ) -> None:
     """Enter an adjustment: bars before the session are scaled by the ratio whenever they are read.
 
+    One that does not close a jump on that very session is refused.
+
     For example:
 
       boursomatic adjustments add AAPL 2020-08-31 0.25 --note "four for one"
     """
-    from boursomatic_assets.storage.adjustments_table import add_adjustment
+    from boursomatic_assets.updates.adjusting import enter_adjustment
 
     _, database = open_database()
-    add_adjustment(database, symbol, session.date(), ratio, note)
-    console.print(f"{symbol}: bars before {session:%Y-%m-%d} are multiplied by {ratio:g}.")
+    enter_adjustment(database, symbol, session.date(), ratio, note)
+    done = "its move is accepted as real" if ratio == 1 else f"bars before it are multiplied by {ratio:g}"
+    console.print(f"{escape(symbol)} {session:%Y-%m-%d}: {done}.")
     console.print(NEXT)
 
 
@@ -68,7 +74,9 @@ def remove(symbol: Symbol, session: Session) -> None:
 
     _, database = open_database()
     if not remove_adjustment(database, symbol, session.date()):
-        console.print(f"There is no adjustment of {symbol} on {session:%Y-%m-%d}: boursomatic adjustments list")
+        console.print(
+            f"There is no adjustment of {escape(symbol)} on {session:%Y-%m-%d}: boursomatic adjustments list"
+        )
         raise typer.Exit(1)
-    console.print(f"{symbol}: the adjustment of {session:%Y-%m-%d} is taken back.")
+    console.print(f"{escape(symbol)}: the adjustment of {session:%Y-%m-%d} is taken back.")
     console.print(NEXT)

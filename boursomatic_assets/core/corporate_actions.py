@@ -6,29 +6,19 @@ features would learn from a fall that cost nobody anything.
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING
-
 import polars as pl
 
-from boursomatic_assets.core.market_data import PANEL_KEY, PRICE_COLUMNS, CheckedBars, require_panel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from boursomatic_assets.core.isolated_prices import ISOLATED as ISOLATED  # noqa: PLC0414 (re-exported)
+from boursomatic_assets.core.isolated_prices import set_aside_isolated as set_aside_isolated  # noqa: PLC0414
+from boursomatic_assets.core.market_data import PANEL_KEY, PRICE_COLUMNS, require_panel
+from boursomatic_assets.core.price_steps import overnight_steps
 
 ADJUSTMENT_SCHEMA: dict[str, pl.DataType] = {"symbol": pl.String(), "session": pl.Date(), "ratio": pl.Float64()}
 JUMP_SCHEMA: dict[str, pl.DataType] = {**ADJUSTMENT_SCHEMA, "split_ratio": pl.Float64()}
 
-# Price after a split over price before it, for the splits and reverse splits that companies do.
-_WHOLE = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
-SPLIT_RATIOS = tuple(sorted({*(1 / n for n in _WHOLE), *map(float, _WHOLE), 2 / 3, 3 / 2}))
-# A price that comes back is a wrong tick whatever its cause: smaller ratios can be told from a bad day here.
-REVERTED_RATIOS = tuple(sorted({*SPLIT_RATIOS, 3 / 4, 4 / 3}))
-# On the day of a split the price moves as on any other: by far less than this, in most cases.
-NEAR = 0.05
 LARGE_MOVE = 0.4
-
-ISOLATED = "isolated price: a split ratio away from the sessions before and after"
+# Steps that trading explains, yet barely, are listed for people to look at.
+DOUBT, DOUBTFUL_STEP = 1.0, 0.15
 
 
 def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataFrame:
@@ -67,30 +57,42 @@ def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
 
 
 def split_like_jumps(bars: pl.DataFrame) -> pl.DataFrame:
-    """Find sessions that look like a split that nobody took out of the prices.
+    """Find sessions at which a price seems to be stated anew: a split, a spin-off, a special dividend left in.
 
     Parameters
     ----------
     bars : DataFrame
-        Bar panel with `open` and `close`, as the source gives them.
+        Bar panel with `open` and `close`, and `volume` where there is one, after any adjustment of the source.
 
     Returns
     -------
     DataFrame
-        `symbol`, `session`, `ratio` (close over the close before) and the `split_ratio` it is near.
+        Of `JUMP_SCHEMA`: `symbol`, `session`, `ratio` (close over the close before) and the `split_ratio` it is
+        nearest to, which is a hint and no condition.
 
     Notes
     -----
-    A split moves the price overnight: both the open and the close lie within 5 % of the ratio times the close
-    before. A fall during the session is a fall.
+    Judged by `boursomatic_assets.core.price_steps`: the whole bar moved overnight, by more than the instrument,
+    the market and the volume explain. A fall during the session is a fall.
     """
-    require_panel(bars, ["open", "close"])
-    before = pl.col("close").shift(1).over("symbol")
-    moves = bars.select(*PANEL_KEY, ratio=pl.col("close") / before, overnight=pl.col("open") / before)
-    near = moves.drop_nulls("ratio").with_columns(split_ratio=_nearest(pl.col("ratio"), SPLIT_RATIOS))
-    return near.filter(
-        _is_near(pl.col("ratio"), pl.col("split_ratio")) & _is_near(pl.col("overnight"), pl.col("split_ratio"))
-    ).select(list(JUMP_SCHEMA))
+    return overnight_steps(bars).filter(pl.col("score") > 0).select(list(JUMP_SCHEMA))
+
+
+def doubtful_steps(bars: pl.DataFrame) -> pl.DataFrame:
+    """List overnight steps of at least 14 % that are believed, and would not be with a little less volume.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        As for `split_like_jumps`.
+
+    Returns
+    -------
+    DataFrame
+        Of `JUMP_SCHEMA`.
+    """
+    barely = pl.col("score").is_between(-DOUBT, 0) & (pl.col("size") >= DOUBTFUL_STEP)
+    return overnight_steps(bars).filter(barely).select(list(JUMP_SCHEMA))
 
 
 def large_moves(bars: pl.DataFrame) -> pl.DataFrame:
@@ -105,33 +107,3 @@ def large_moves(bars: pl.DataFrame) -> pl.DataFrame:
     ratio = (pl.col("close") / pl.col("close").shift(1)).over("symbol")
     moved = (pl.col("ratio") < 1 - LARGE_MOVE) | (pl.col("ratio") > 1 / (1 - LARGE_MOVE))
     return bars.select(*PANEL_KEY, ratio=ratio).filter(moved)
-
-
-def set_aside_isolated(checked: CheckedBars) -> CheckedBars:
-    """Reject closes that lie a split ratio off for one session and come back at the next.
-
-    Parameters
-    ----------
-    checked : CheckedBars
-        Of a source that may not take splits out of its prices: only there does a ratio say anything.
-    """
-    close = pl.col("close")
-    into, back = (close / close.shift(1)).over("symbol"), (close.shift(-1) / close).over("symbol")
-    isolated = _is_near(into, _nearest(into, REVERTED_RATIOS)) & _is_near(into * back, pl.lit(1.0))
-    judged = checked.accepted.with_columns(isolated=isolated.fill_null(value=False))
-    aside = judged.filter("isolated").drop("isolated").with_columns(reason=pl.lit(ISOLATED))
-    if aside.is_empty():
-        return checked
-    rejected = pl.concat([checked.rejected, aside]).sort([*PANEL_KEY, "reason"], maintain_order=True)
-    return CheckedBars(judged.filter(~pl.col("isolated")).drop("isolated"), rejected)
-
-
-def _nearest(ratio: pl.Expr, ratios: Iterable[float]) -> pl.Expr:
-    """The known ratio that lies nearest, by proportion."""
-    known = list(ratios)
-    borders = [(low * high) ** 0.5 for low, high in pairwise(known)]
-    return pl.lit(pl.Series(known)).gather(pl.lit(pl.Series(borders)).search_sorted(ratio))
-
-
-def _is_near(ratio: pl.Expr, target: pl.Expr) -> pl.Expr:
-    return (ratio / target - 1).abs() <= NEAR

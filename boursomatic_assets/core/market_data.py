@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from boursomatic_assets.core.adjusted_close import BAD_FACTOR as BAD_FACTOR  # noqa: PLC0414 (re-exported)
+from boursomatic_assets.core.adjusted_close import scale_to_adjusted as scale_to_adjusted  # noqa: PLC0414
 from boursomatic_assets.core.printed import told_apart
 from boursomatic_assets.errors import BarContractError, NoRowsError, PanelContractError
 
@@ -27,9 +29,6 @@ INSTRUMENT_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
     ("symbol", "exchange", "name", "sector", "market_cap_bucket", "pe_bucket", "currency"), pl.String()
 )
 
-BAD_FACTOR = "negative or absurd adjusted close"
-HIGHEST_FACTOR = 1.05
-REVERSE_SPLIT_RISE = 1.4
 EXAMPLES_IN_A_MESSAGE = 5
 EXAMPLES_KEPT = 20
 
@@ -96,43 +95,6 @@ class BarTally:
         """Share of all rows that were rejected, as a fraction; 0.0 for no rows at all."""
         total = self.accepted + self.rejected
         return self.rejected / total if total else 0.0
-
-
-def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
-    """Scale each whole bar by `adj_close / close`, so that returns include splits and dividends.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        With the columns of `BAR_SCHEMA` and `adj_close`. Volume is left as it is.
-
-    Returns
-    -------
-    DataFrame
-        Without `adj_close`. A bar whose adjusted close is negative or absurd stays as it came; where there is one,
-        a column `objection` says so, which `check_bars` takes up. A missing factor turns into a missing price; a
-        close that is not positive leaves its bar as it is, so that no factor can make it lawful.
-
-    Notes
-    -----
-    Dividends and splits push past prices down. An adjusted close well above the close needs a reverse split after
-    it, which would show as a jump of the close; without one it is absurd.
-    """
-    close = pl.col("close")
-    factor = pl.when(close > 0).then(pl.col("adj_close") / close).otherwise(1.0)
-    jumps = (close / close.shift(1) >= REVERSE_SPLIT_RISE).fill_null(value=False)
-    split_follows = jumps.cast(pl.Int32).cum_sum(reverse=True).shift(-1, fill_value=0) > 0
-    in_time = bars.with_row_index("_row").sort([*PANEL_KEY, "_row"])
-    judged = in_time.with_columns(
-        _factor=factor, _absurd=(factor <= 0) | ((factor > HIGHEST_FACTOR) & ~split_follows.over("symbol"))
-    ).sort("_row")
-    absurd = pl.col("_absurd").fill_null(value=False)
-    # The close too is multiplied, not replaced by adj_close: one rounded factor keeps the order of a bar's prices.
-    scale = pl.when(absurd).then(1.0).otherwise(pl.col("_factor"))
-    scaled = judged.with_columns(pl.col(name) * scale for name in PRICE_COLUMNS)
-    if scaled.select(absurd.any()).item():
-        scaled = scaled.with_columns(objection=pl.when(absurd).then(pl.lit(BAD_FACTOR)))
-    return scaled.drop("adj_close", "_row", "_factor", "_absurd")
 
 
 def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:

@@ -12,12 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from boursomatic_assets.core.benchmark import NO_BENCHMARK
+from boursomatic_assets.display.jumps import jump_words
 from boursomatic_assets.display.promotion import activation, comparison_table
 from boursomatic_assets.display.suspects import NONE_FOUND
 from boursomatic_assets.storage.model_events import ACTIVATED, PRUNED, REFUSED, ROLLED_BACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import date
 
     from dagster import DagsterInstance, EventLogEntry
     from rich.console import Console, RenderableType
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.model_table import ModelRow
 
 POLL_SECONDS = 0.3
+# Metadata of a check whose description is printed although it passed.
+TO_LOOK_AT = "to_look_at"
 
 # Figure, what it is read beside, and how the pair is called.
 _PAIRS = (
@@ -90,10 +94,12 @@ def _show_event(progress: Progress, task: Any, entry: EventLogEntry) -> None:  #
         progress.console.print(f"[green]materialized[/green] {name}{count}")
     elif event.event_type_value == "ASSET_CHECK_EVALUATION":
         found = event.asset_check_evaluation_data
-        if not found.passed:
+        # A check may pass and yet have something for people to look at.
+        if not found.passed or TO_LOOK_AT in found.metadata:
             colour = "red" if found.severity.value == "ERROR" else "yellow"
+            verdict = "check passed, to look at" if found.passed else "check failed"
             progress.console.print(
-                f"[{colour}]check failed[/{colour}] {found.check_name} of {found.asset_key.to_user_string()}"
+                f"[{colour}]{verdict}[/{colour}] {found.check_name} of {found.asset_key.to_user_string()}"
             )
             if found.description:
                 progress.console.print(f"  {escape(found.description)}", soft_wrap=True)
@@ -137,8 +143,8 @@ def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
         lines.append(f"Set aside in rejected_bars: {reasons}")
     if metadata["quarantined"]:
         lines.append(
-            f"[yellow]Quarantined[/yellow] for a jump near a split ratio: {', '.join(metadata['quarantined'])}. "
-            "See: [bold]boursomatic adjustments list[/bold]"
+            "[yellow]Quarantined[/yellow] for a jump that nothing explains: "
+            f"{escape(', '.join(metadata['quarantined']))}. See: [bold]boursomatic adjustments list[/bold]"
         )
     return lines
 
@@ -274,14 +280,23 @@ def _event_line(event: ModelEvent) -> str:
     return f"  {event.at:%Y-%m-%d %H:%M:%S}  {escape(f'{done}, by {event.who}: {event.why}')}"
 
 
-def adjustments_table(entries: Sequence[tuple[Any, ...]]) -> Table:
-    """Adjustments, and jumps without one: symbol, session, ratio, the split ratio that a jump is near, note."""
+def adjustments_table(entries: Sequence[tuple[Any, ...]], moved: Mapping[tuple[str, date], float]) -> Table:
+    """Adjustments, and jumps without one: symbol, session, ratio, the split ratio that a jump is near, note.
+
+    `moved` holds, by symbol and session, what a price went to, as a multiple of the close before.
+    """
     table = Table("Symbol", "Session", title="Adjustments", title_justify="left")
     table.add_column("Ratio", justify="right")
     table.add_column("")
+    table.add_column("Price went to", justify="right")
     for symbol, session, ratio, split_ratio, note in entries:
-        said = note or "" if ratio else f"[yellow]quarantined: a jump near {split_ratio:.4g}[/yellow]"
-        table.add_row(symbol, str(session), f"{ratio:.6g}" if ratio else "", said)
+        # Symbols and notes are written as they are, whatever brackets they hold.
+        if ratio:
+            table.add_row(escape(symbol), str(session), f"{ratio:.6g}", escape(note or ""))
+            continue
+        went = moved[symbol, session]
+        said = f"[yellow]quarantined: {jump_words(went, split_ratio)}[/yellow]"
+        table.add_row(escape(symbol), str(session), "", said, f"{went:.4g}")
     return table
 
 

@@ -56,8 +56,7 @@ class Delivery:
     reports : tuple of SymbolReport
         One per symbol.
     adjusted : bool
-        Whether the source has taken splits out of the prices. Where it has not, or does not say, a jump near a
-        split ratio needs an explanation.
+        Whether the source says that it has taken splits out of the prices. Jumps are looked for either way.
     """
 
     bars: pl.DataFrame

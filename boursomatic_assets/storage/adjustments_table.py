@@ -34,7 +34,7 @@ class Corrections:
     adjustments : DataFrame
         Of `ADJUSTMENT_SCHEMA`: what people entered.
     jumps : DataFrame
-        Of `JUMP_SCHEMA`: sessions that look like a split and have no entry.
+        Of `JUMP_SCHEMA`: sessions at which a price seems to be stated anew, without an entry.
     """
 
     adjustments: pl.DataFrame
@@ -88,8 +88,17 @@ def replace_jumps(cursor: Any, looked_at: pl.DataFrame, jumps: pl.DataFrame) -> 
         )
 
 
-def add_adjustment(database: Database, symbol: str, session: date, ratio: float, note: str | None) -> None:
-    """Enter an adjustment, or replace the one of that symbol and session.
+def known_jumps(database: Database, symbol: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Jumps of a symbol, explained or not, and its adjustments: of `JUMP_SCHEMA` and `ADJUSTMENT_SCHEMA`."""
+    jumps, entered = (
+        database.read(f"SELECT {', '.join(columns)} FROM {table} WHERE symbol = $1 ORDER BY session", [symbol])  # noqa: S608
+        for table, columns in (("unexplained_jumps", JUMP_SCHEMA), ("adjustments", ADJUSTMENT_SCHEMA))
+    )
+    return jumps.cast(JUMP_SCHEMA), entered.cast(ADJUSTMENT_SCHEMA)  # type: ignore[arg-type]
+
+
+def require_entry(database: Database, symbol: str, ratio: float) -> None:
+    """Check that an adjustment can be one.
 
     Raises
     ------
@@ -102,14 +111,22 @@ def add_adjustment(database: Database, symbol: str, session: date, ratio: float,
             "Example: 0.5 for a two-for-one split"
         )
         raise ConfigurationError(message)
+    known = f"WITH {KEYS} SELECT symbol FROM keys WHERE symbol = $1"  # noqa: S608
+    if database.read(known, [symbol]).is_empty():
+        message = (
+            f"there is no instrument {symbol!r}. Write it as the table instruments does, or bring it in first: "
+            "boursomatic materialize --select instruments,price_bars"
+        )
+        raise ConfigurationError(message)
+
+
+def add_adjustment(database: Database, symbol: str, session: date, ratio: float, note: str | None) -> None:
+    """Enter an adjustment, or replace the one of that symbol and session; errors as for `require_entry`.
+
+    Whether it closes a jump is checked by `boursomatic_assets.updates.adjusting.enter_adjustment`.
+    """
+    require_entry(database, symbol, ratio)
     with database.connection() as connection:
-        known = sa.text(f"WITH {KEYS} SELECT 1 FROM keys WHERE symbol = :symbol")  # noqa: S608
-        if connection.execute(known, {"symbol": symbol}).scalar() is None:
-            message = (
-                f"there is no instrument {symbol!r}. Write it as the table instruments does, or bring it in first: "
-                "boursomatic materialize --select instruments,price_bars"
-            )
-            raise ConfigurationError(message)
         connection.execute(
             sa.text(
                 "INSERT INTO adjustments (symbol, session, ratio, note) VALUES (:symbol, :session, :ratio, :note) "

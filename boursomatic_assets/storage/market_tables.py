@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from boursomatic_assets.core.corporate_actions import ISOLATED
 from boursomatic_assets.core.features import FEATURE_NAMES, derived_among, table_columns, with_derived_inputs
+from boursomatic_assets.core.isolated_prices import ISOLATED, NO_TRADE
 from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY, symbol_groups
 from boursomatic_assets.core.usable_bars import usable_bars
 from boursomatic_assets.storage.adjustments_table import read_corrections
@@ -64,7 +64,7 @@ def upsert_bars(cursor: Any, bars: CheckedBars, source: str) -> Written:  # noqa
     if bars.rejected.height:
         stage(cursor, bars.rejected)
         cursor.execute(_REJECTED, [source])
-        cursor.execute(_SET_ASIDE, [ISOLATED])
+        cursor.execute(_SET_ASIDE, [ISOLATED, NO_TRADE])
     rewritten = replaced.group_by("symbol").agg(rows=pl.len(), since=pl.col("session").min()).sort("symbol")
     return Written(counts, rewritten)
 
@@ -96,6 +96,34 @@ def read_tails(database: Database, symbols: Sequence[str], sessions: int) -> pl.
         [SEPARATOR.join(symbols), sessions],
     )
     return tails.cast(BAR_SCHEMA).sort(PANEL_KEY)  # type: ignore[arg-type]
+
+
+def read_beside(cursor: Any, bars: pl.DataFrame, before: int, after: int) -> pl.DataFrame:  # noqa: ANN401
+    """Stored bars next to those of a panel, itself a panel.
+
+    Parameters
+    ----------
+    cursor : ADBC cursor
+    bars : DataFrame
+        With `symbol` and `session`.
+    before, after : int
+        So many sessions of each symbol before its first one in `bars`, and behind its last one.
+    """
+    if bars.is_empty():
+        return pl.DataFrame(schema=BAR_SCHEMA)
+    spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
+    stage(cursor, spans)
+    mine = f"price_bars b WHERE b.instrument_id = k.id AND b.interval = '{DAILY}'"
+    chosen = ", ".join(f't.{stored} AS "{name}"' for name, stored in BAR_COLUMNS.items())
+    beside = fetch(
+        cursor,
+        f"WITH {KEYS} SELECT k.symbol, t.ts::date AS session, {chosen} FROM {STAGING} s "  # noqa: S608
+        "JOIN keys k ON k.symbol = s.symbol CROSS JOIN LATERAL ("
+        f"(SELECT * FROM {mine} AND b.ts < s.first ORDER BY b.ts DESC LIMIT $1::int) UNION ALL "
+        f"(SELECT * FROM {mine} AND b.ts >= s.last + interval '1 day' ORDER BY b.ts LIMIT $2::int)) t",
+        [before, after],
+    )
+    return beside.cast(BAR_SCHEMA).sort(PANEL_KEY)  # type: ignore[arg-type]
 
 
 def first_sessions(database: Database, symbols: Sequence[str]) -> dict[str, date]:
@@ -246,7 +274,7 @@ def sessions_by_exchange(database: Database, after: date) -> dict[str, list[date
 # The newest bar of a symbol cannot be told from a wrong tick until the next one comes: it may be stored already.
 _SET_ASIDE = f"""
     DELETE FROM price_bars b USING {STAGING} s, (WITH {KEYS} SELECT * FROM keys) k
-    WHERE s.reason = $1 AND k.symbol = s.symbol AND b.instrument_id = k.id AND b.ts = s.session
+    WHERE s.reason IN ($1, $2) AND k.symbol = s.symbol AND b.instrument_id = k.id AND b.ts = s.session
         AND b.interval = '{DAILY}' AND (b.o, b.h, b.l, b.c) = (s.open, s.high, s.low, s.close)
 """  # noqa: S608
 _REJECTED = f"""

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from boursomatic_assets.core.corporate_actions import set_aside_isolated, split_like_jumps
-from boursomatic_assets.core.market_data import BarTally, CheckedBars, check_bars, require_usable
+from boursomatic_assets.core.corporate_actions import split_like_jumps
+from boursomatic_assets.core.isolated_prices import LONGEST, set_aside_isolated
+from boursomatic_assets.core.market_data import PANEL_KEY, BarTally, CheckedBars, check_bars, require_usable
+from boursomatic_assets.core.price_steps import WINDOW
 from boursomatic_assets.storage.adjustments_table import replace_jumps
 from boursomatic_assets.storage.database import UpsertCounts
-from boursomatic_assets.storage.market_tables import Written, read_bars, symbol_batches, upsert_bars
+from boursomatic_assets.storage.market_tables import Written, read_bars, read_beside, symbol_batches, upsert_bars
 from boursomatic_assets.storage.panels import Part
 
 if TYPE_CHECKING:
@@ -76,10 +78,21 @@ def survey(provider: Provider, settings: Settings, today: date) -> BarTally:
     return tally
 
 
-def judged(delivery: Delivery, today: date) -> CheckedBars:
-    """Check the bars of a delivery; where splits may still be in the prices, for isolated ones too."""
-    checked = check_bars(delivery.bars, today)
-    return checked if delivery.adjusted else set_aside_isolated(checked)
+def judged(delivery: Delivery, today: date, beside: pl.DataFrame | None = None) -> CheckedBars:
+    """Check the bars of a delivery, each and against the sessions around it, such as stored ones `beside`."""
+    return set_aside_isolated(check_bars(delivery.bars, today), beside)
+
+
+def stored_beside(cursor: Any, delivery: Delivery) -> pl.DataFrame:  # noqa: ANN401 (an ADBC cursor)
+    """Stored bars that show what is usual for a delivery's symbols, and whether its ends jump."""
+    dated = delivery.bars.select(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).drop_nulls()
+    return read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
+
+
+def delivered(checked: CheckedBars, beside: pl.DataFrame) -> CheckedBars:
+    """Leave out stored bars that a delivery has shown to be wrong: a source is judged by its own rows."""
+    own = checked.rejected.join(beside.select(PANEL_KEY), on=PANEL_KEY, how="anti", maintain_order="left")
+    return CheckedBars(checked.accepted, own)
 
 
 def take_all(
@@ -95,11 +108,12 @@ def take_all(
     update, source = BarUpdate(), ":".join(filter(None, [settings.provider, settings.provider_path]))
     with database.bulk() as cursor:
         for delivery in provider.deliveries():
-            checked = judged(delivery, today)
-            update.tally = update.tally.plus(checked)
+            beside = stored_beside(cursor, delivery)
+            checked = judged(delivery, today, beside)
+            update.tally = update.tally.plus(delivered(checked, beside))
             update.reports.extend(delivery.reports)
             update.add(upsert_bars(cursor, checked, source))
-            note_jumps(cursor, checked.accepted, adjusted=delivery.adjusted)
+            note_jumps(cursor, checked, beside)
             note(f"{len(update.reports):,} symbols, {update.tally.accepted:,} bars")
         require_usable(update.tally, settings.max_rejected_share, provider.description)
     return update
@@ -109,20 +123,41 @@ def look_through(database: Database, note: Callable[[str], None]) -> BarUpdate:
     """Take the table as it is, filled by another program: nothing is fetched, nothing is written to it."""
     rows = 0
     for symbols in symbol_batches(database):
-        bars = read_bars(database, ["open", "close"], Part(symbols=symbols))
+        bars = read_bars(database, part=Part(symbols=symbols))
         rows += bars.height
         with database.bulk() as cursor:
-            note_jumps(cursor, bars, adjusted=False)
+            note_jumps(cursor, CheckedBars(bars, bars.clear()), bars.clear())
         note(f"{rows:,} bars looked through")
     return BarUpdate(tally=BarTally(accepted=rows), counts=UpsertCounts(0, 0, rows))
 
 
-def note_jumps(cursor: Any, bars: pl.DataFrame, *, adjusted: bool) -> None:  # noqa: ANN401 (an ADBC cursor)
-    """Record jumps that look like a split; those without an adjustment quarantine their symbol."""
-    if bars.is_empty():
+def note_jumps(cursor: Any, bars: CheckedBars, beside: pl.DataFrame) -> None:  # noqa: ANN401 (an ADBC cursor)
+    """Record jumps that nothing explains, whatever the source; those without an adjustment quarantine their symbol.
+
+    Parameters
+    ----------
+    cursor : ADBC cursor
+    bars : CheckedBars
+    beside : DataFrame
+        Stored bars before and behind them: a split may lie between two deliveries.
+    """
+    new = bars.accepted
+    if new.is_empty():
         return
-    # A source that has taken splits out of its prices explains all of its jumps by doing so.
+    stored = beside.join(bars.rejected.select(PANEL_KEY), on=PANEL_KEY, how="anti")
+    near = stored.filter(pl.col("symbol").is_in(new["symbol"].unique().implode())).select(new.columns)
+    panel = pl.concat([new, near]).sort(PANEL_KEY) if near.height else new
+    spans = new.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
+    around = near.join(spans, on="symbol").group_by("symbol")
+    behind = pl.col("session") > pl.col("last")
+    reached = around.agg(
+        before=pl.col("session").filter(~behind).max(), after=pl.col("session").filter(behind).min()
+    )
+    # Into the first bar that was looked at nothing can be told.
+    looked_at = spans.join(reached, on="symbol", how="left").select(
+        "symbol", first=pl.coalesce("before", "first"), last=pl.coalesce("after", "last")
+    )
     # Those that an entry explains are recorded too: when it is taken back, they count again.
-    jumps = split_like_jumps(bars.clear() if adjusted else bars)
-    spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
-    replace_jumps(cursor, spans, jumps)
+    jumps = split_like_jumps(panel).join(looked_at, on="symbol")
+    inside = jumps.filter((pl.col("session") > pl.col("first")) & (pl.col("session") <= pl.col("last")))
+    replace_jumps(cursor, looked_at, inside.drop("first", "last"))

@@ -23,7 +23,7 @@ from boursomatic_assets.storage.fetch_log import (
     sources_in_use,
 )
 from boursomatic_assets.storage.market_tables import first_sessions, read_tails, upsert_bars
-from boursomatic_assets.updates.bars import BarUpdate, judged, note_jumps
+from boursomatic_assets.updates.bars import BarUpdate, delivered, judged, note_jumps, stored_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -130,12 +130,14 @@ class _Fetching:
         """Keep deliveries as they come, each in a transaction of its own; returns what to fetch again, whole."""
         wanted, total, again = {wish.symbol: wish for wish in wishes}, self.settled + len(wishes), []
         for delivery in deliveries:
-            checked = judged(delivery, self.now.date())
+            with self.database.bulk() as cursor:
+                beside = stored_beside(cursor, delivery)
+            checked = judged(delivery, self.now.date(), beside)
             verdicts = self._verdicts(delivery, checked.accepted, wanted)
             again += [
                 replace(wanted[symbol], first=None) for symbol, verdict in verdicts.items() if verdict is None
             ]
-            self._keep(delivery, checked, [verdict for verdict in verdicts.values() if verdict])
+            self._keep(checked, beside, [verdict for verdict in verdicts.values() if verdict])
             self.settled += sum(verdict is not None for verdict in verdicts.values())
             note(f"{self.settled:,} of {total:,} symbols")
         return again
@@ -194,18 +196,18 @@ class _Fetching:
             [self.update.disagreements, more.select(self.update.disagreements.columns)]
         )
 
-    def _keep(self, delivery: Delivery, checked: CheckedBars, reports: Sequence[SymbolReport]) -> None:
+    def _keep(self, checked: CheckedBars, beside: pl.DataFrame, reports: Sequence[SymbolReport]) -> None:
         """Store bars and reports of the settled symbols together, so that neither is there without the other."""
         taken = [report.symbol for report in reports if report.outcome is Outcome.FETCHED]
         accepted = checked.accepted.filter(pl.col("symbol").is_in(taken))
         rejected = checked.rejected.filter(pl.col("symbol").is_in([report.symbol for report in reports]))
         others = [report.symbol for report in reports if not self._may_rewrite(report)]
         fresh = CheckedBars(self._without_unchanged(accepted, others), rejected)
-        self.update.tally = self.update.tally.plus(CheckedBars(accepted, rejected))
+        self.update.tally = self.update.tally.plus(delivered(CheckedBars(accepted, rejected), beside))
         with self.database.bulk() as cursor:
             written = upsert_bars(cursor, fresh, _named(reports))
             self.update.add(written, unchanged=accepted.height - fresh.accepted.height)
-            note_jumps(cursor, accepted, adjusted=delivery.adjusted)
+            note_jumps(cursor, CheckedBars(accepted, rejected), beside)
             record_results(cursor, self.number, reports)
 
     def _without_unchanged(self, accepted: pl.DataFrame, others: Sequence[str]) -> pl.DataFrame:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,23 +12,16 @@ from polars.testing import assert_frame_equal
 
 from boursomatic_assets.core.corporate_actions import (
     ADJUSTMENT_SCHEMA,
-    ISOLATED,
     JUMP_SCHEMA,
     apply_adjustments,
+    doubtful_steps,
     large_moves,
-    set_aside_isolated,
     split_like_jumps,
 )
-from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY, PRICE_COLUMNS, CheckedBars, check_bars
+from boursomatic_assets.core.market_data import BAR_SCHEMA, PANEL_KEY, PRICE_COLUMNS
 from boursomatic_assets.errors import PanelContractError
 from boursomatic_assets_tests.strategies import SYMBOLS, bar_panels, flat_bars, weekdays
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-# Numbers of new shares for one old one, or of old shares for a new one, in splits that companies do.
-SHARES = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100)
-RATIOS = [*(1 / shares for shares in SHARES), *SHARES, 2 / 3, 3 / 2]
 SECOND, THIRD, FOURTH = weekdays(4)[1:]
 NONE_ENTERED = pl.DataFrame(schema=ADJUSTMENT_SCHEMA)
 
@@ -147,6 +139,11 @@ def test_with_the_ratio_of_the_closes_as_it_was_the_adjusted_price_is_continuous
         (700.0, 100.0, 1 / 7),  # Apple, June 2014
         (0.2, 20.0, 100.0),
         (2000.0, 100.0, 0.05),  # Amazon and Alphabet, 2022
+        # Ratios that no list held: any step of this size is looked at.
+        (1.0, 250.0, 250.0),
+        (1.0, 60.0, 60.0),
+        (90.0, 10.0, 1 / 9),
+        (130.0, 10.0, 1 / 13),
     ],
 )
 def test_a_jump_that_looks_like_a_split_is_found(before: float, after: float, ratio: float) -> None:
@@ -155,46 +152,60 @@ def test_a_jump_that_looks_like_a_split_is_found(before: float, after: float, ra
     ((symbol, session, moved, near),) = found.rows()
     assert (symbol, session) == ("AAA", SECOND)
     assert moved == pytest.approx(ratio, rel=1e-12)
-    assert near == pytest.approx(ratio, rel=1e-15)
+    assert near == pytest.approx(ratio, rel=1e-12)
 
 
-def test_the_ratio_is_that_of_the_closes_and_beside_it_stands_the_split_it_is_near() -> None:
-    # 26 / 100 = 0.26 lies 4 % above a quarter, and the open of 24.5 lies 2 % below
-    found = split_like_jumps(opened_and_closed((99.0, 100.0), (24.5, 26.0)))
-    assert found.rows() == [("AAA", SECOND, 0.26, 0.25)]
+def test_the_day_s_own_move_hides_no_split() -> None:
+    # TSLA on 2020-08-31: five for one, and the stock rose by 12.6 %; the open told the ratio
+    calm = [(2200.0, 2210.0), (2210.0, 2190.0), (2190.0, 2213.4)]
+    ((_, _, moved, near),) = split_like_jumps(opened_and_closed(*calm, (444.6, 498.3))).rows()
+    # 498.3 / 2213.4 = 0.2251, whose log is -1.491; that of a fifth is -1.609
+    assert moved == pytest.approx(498.3 / 2213.4, rel=1e-12)
+    assert near == pytest.approx(0.2, rel=1e-12)
 
 
-@pytest.mark.parametrize("opened", [100.0, 90.0, 60.0])
+def test_a_step_that_is_no_ratio_is_found_too() -> None:
+    # EBAY's spin-off of PayPal on 2015-07-20, on a volume of 1.5 times the usual
+    calm = [(65.0, 65.5), (65.5, 66.0), (66.0, 66.3)]
+    bars = opened_and_closed(*calm, (26.9, 28.6)).with_columns(volume=pl.Series([1000.0, 1000.0, 1000.0, 1500.0]))
+    assert split_like_jumps(bars)["session"].to_list() == [FOURTH]
+
+
+@pytest.mark.parametrize("opened", [100.0, 90.0])
 def test_a_fall_during_the_session_is_a_fall(opened: float) -> None:
     bars = opened_and_closed((100.0, 100.0), (opened, 50.0))
     assert split_like_jumps(bars).is_empty()
 
 
-def test_a_gap_overnight_that_is_bought_back_is_no_split() -> None:
-    bars = opened_and_closed((100.0, 100.0), (50.0, 80.0))
-    assert split_like_jumps(bars).is_empty()
+@pytest.mark.parametrize(("times", "is_found"), [(1.0, True), (3.0, True), (8.0, False), (20.0, False)])
+def test_an_earnings_fall_of_30_percent_comes_with_volume(times: float, *, is_found: bool) -> None:
+    # ln 0.7 = -0.357 after 60 calm sessions, whose usual move is sqrt(2 * 0.05^2 / 61) = 0.009: more than twelve of
+    # them. It bears -0.9 + 1.5 ln 12 + 1.25 ln 0.357 = 1.54 of log volume beyond 0.357, six and a half times the
+    # usual one. 0.7 lies off any split. Without volume it is a spin-off or a special dividend.
+    bars = flat_bars({"AAA": [100.0] * 60 + [70.0] * 3})
+    traded = pl.when(pl.int_range(pl.len()) == 60).then(1000.0 * times).otherwise(1000.0)
+    assert split_like_jumps(bars.with_columns(volume=traded)).height == int(is_found)
 
 
-@pytest.mark.parametrize(
-    ("opened", "closed", "is_found"),
-    [
-        # half of 100 is 50: 5 % of it is 2.5
-        (50.0, 52.4, True),
-        (50.0, 52.6, False),
-        (50.0, 47.6, True),
-        (50.0, 47.4, False),
-        (52.4, 50.0, True),
-        (52.6, 50.0, False),
-        (47.6, 50.0, True),
-        (47.4, 50.0, False),
-        (47.6, 52.4, True),
-    ],
-)
-def test_open_and_close_may_each_lie_a_twentieth_off_the_ratio(
-    opened: float, closed: float, *, is_found: bool
-) -> None:
-    bars = opened_and_closed((100.0, 100.0), (opened, closed))
-    assert split_like_jumps(bars).height == int(is_found)
+def test_a_squeeze_that_doubles_a_stock_comes_with_volume() -> None:
+    bars = flat_bars({"AAA": [20.0] * 60 + [40.0] * 3})
+    for times, found in ((5.0, 0), (0.5, 1)):
+        traded = pl.when(pl.int_range(pl.len()) == 60).then(1000.0 * times).otherwise(1000.0)
+        assert split_like_jumps(bars.with_columns(volume=traded)).height == found
+
+
+def test_what_is_believed_by_a_little_is_listed_as_doubtful() -> None:
+    # As above: 1.54 + 0.357 = 1.90 is ln 6.7; up to ln 6.7 + 1, which is 18 times the usual volume, it is doubtful.
+    bars = flat_bars({"AAA": [100.0] * 60 + [70.0] * 3})
+    for times, doubtful in ((1.0, 0), (8.0, 1), (17.0, 1), (20.0, 0)):
+        traded = pl.when(pl.int_range(pl.len()) == 60).then(1000.0 * times).otherwise(1000.0)
+        found = doubtful_steps(bars.with_columns(volume=traded))
+        assert dict(found.schema) == JUMP_SCHEMA
+        assert found.height == doubtful
+    # A step of ln(100 / 87) = 0.139 is too small to be listed, doubtful or not.
+    small = flat_bars({"AAA": [100.0] * 60 + [87.0] * 3})
+    traded = pl.when(pl.int_range(pl.len()) == 60).then(3000.0).otherwise(1000.0)
+    assert doubtful_steps(small.with_columns(volume=traded)).is_empty()
 
 
 def test_the_first_bar_of_a_symbol_jumps_from_nothing() -> None:
@@ -215,47 +226,6 @@ def test_jumps_and_moves_want_a_panel() -> None:
         split_like_jumps(bars.drop("open"))
     with pytest.raises(PanelContractError, match=r"missing \['close'\]"):
         large_moves(bars.drop("close"))
-
-
-@st.composite
-def jumping_panels(draw: st.DrawFn) -> pl.DataFrame:
-    """Walks with jumps near split ratios and elsewhere; the open lies near the close, or where it was before."""
-    pieces = []
-    for symbol in SYMBOLS[: draw(st.integers(1, 3))]:
-        moves = draw(
-            st.lists(
-                st.tuples(
-                    st.sampled_from([1.0, 1.0, 0.8, 0.3, *RATIOS]), st.floats(0.93, 1.07), st.floats(0.9, 1.1)
-                ),
-                min_size=1,
-                max_size=8,
-            )
-        )
-        prices = [(100.0, 100.0)]
-        for ratio, noise, gap in moves:
-            close = prices[-1][1] * ratio * noise
-            overnight = prices[-1][1] if draw(st.booleans()) and draw(st.booleans()) else close
-            prices.append((overnight * gap, close))
-        pieces.append(opened_and_closed(*prices, symbol=symbol))
-    return pl.concat(pieces)
-
-
-def near_a_split(ratio: float) -> list[float]:
-    return [known for known in RATIOS if abs(ratio / known - 1) <= 0.05]
-
-
-@given(jumping_panels())
-def test_exactly_the_jumps_whose_open_and_close_are_near_one_ratio_are_found(bars: pl.DataFrame) -> None:
-    expected = []
-    for (symbol,), rows in bars.group_by("symbol", maintain_order=True):
-        for before, now in pairwise(rows.iter_rows(named=True)):
-            both = near_a_split(now["close"] / before["close"]), near_a_split(now["open"] / before["close"])
-            expected += [
-                (symbol, now["session"], now["close"] / before["close"], known)
-                for known in both[0]
-                if known in both[1]
-            ]
-    assert split_like_jumps(bars).rows() == expected
 
 
 def test_moves_of_more_than_two_fifths_are_listed_and_smaller_ones_are_not() -> None:
@@ -279,85 +249,3 @@ def test_large_moves_are_those_that_a_loop_finds(bars: pl.DataFrame) -> None:
             if ratio < 0.6 or 1 / ratio < 0.6:
                 expected.append((symbol, now["session"], pytest.approx(ratio, rel=1e-12)))
     assert large_moves(bars).rows() == expected
-
-
-def sound(bars: pl.DataFrame) -> CheckedBars:
-    checked = check_bars(bars, today=date(2030, 1, 1))
-    assert checked.rejected.is_empty()
-    return checked
-
-
-def closes_kept_and_aside(*closes: float) -> tuple[list[float], list[float]]:
-    checked = set_aside_isolated(sound(flat_bars({"AAA": closes})))
-    assert set(checked.rejected["reason"]) <= {ISOLATED}
-    return checked.accepted["close"].to_list(), checked.rejected["close"].to_list()
-
-
-@pytest.mark.parametrize("tick", [50.0, 10.0, 75.0, 400 / 3, 1000.0, 51.0])
-def test_a_price_a_split_ratio_off_that_comes_back_is_set_aside(tick: float) -> None:
-    # a half, a tenth, three quarters, four thirds, ten; 51 / 100 is 2 % above a half
-    assert closes_kept_and_aside(100.0, tick, 101.0) == ([100.0, 101.0], [tick])
-
-
-@pytest.mark.parametrize("tick", [80.0, 125.0, 90.0, 45.0, 100.0])
-def test_a_price_off_by_something_else_stays(tick: float) -> None:
-    # 80 / 100 lies 6.7 % above three quarters, 125 / 100 as much below four thirds, 45 lies 10 % below a half
-    assert closes_kept_and_aside(100.0, tick, 100.0) == ([100.0, tick, 100.0], [])
-
-
-@pytest.mark.parametrize(("after", "aside"), [(104.0, [50.0]), (106.0, []), (96.0, [50.0]), (94.0, [])])
-def test_it_has_come_back_within_a_twentieth_of_where_it_was(after: float, aside: list[float]) -> None:
-    assert closes_kept_and_aside(100.0, 50.0, after)[1] == aside
-
-
-def test_a_price_that_stays_or_comes_back_later_is_no_wrong_tick() -> None:
-    assert closes_kept_and_aside(100.0, 50.0, 50.0, 50.0)[1] == []
-    assert closes_kept_and_aside(100.0, 50.0, 50.0, 100.0)[1] == []
-
-
-def test_the_first_and_the_last_bar_of_a_symbol_stay_since_nothing_lies_on_their_other_side() -> None:
-    bars = flat_bars({"AAA": [50.0, 100.0, 50.0], "BBB": [100.0, 50.0], "CCC": [100.0]})
-    checked = set_aside_isolated(sound(bars))
-    assert checked.rejected.select(PANEL_KEY).rows() == [("AAA", SECOND)]
-    assert checked.accepted.height == 5
-
-
-def test_what_was_rejected_before_stays_so_beside_what_is_set_aside() -> None:
-    bars = flat_bars({"AAA": [100.0, 50.0, 100.0], "BBB": [100.0, 100.0]})
-    broken = bars.with_columns(volume=pl.when(pl.col("symbol") == "BBB").then(-1.0).otherwise("volume"))
-    checked = set_aside_isolated(check_bars(broken, today=date(2030, 1, 1)))
-    assert checked.accepted.equals(broken.filter((pl.col("symbol") == "AAA") & (pl.col("close") == 100)))
-    assert checked.rejected.select("symbol", "session", "reason").rows() == [
-        ("AAA", SECOND, "isolated price: a split ratio away from the sessions before and after"),
-        ("BBB", weekdays(1)[0], "negative volume"),
-        ("BBB", SECOND, "negative volume"),
-    ]
-
-
-def isolated_places(closes: Sequence[float]) -> list[int]:
-    """Positions of closes that a wrong tick explains, one after the other."""
-    found = []
-    for at in range(1, len(closes) - 1):
-        before, tick, after = closes[at - 1 : at + 2]
-        known = [*RATIOS, 3 / 4, 4 / 3]
-        if any(abs(tick / before / ratio - 1) <= 0.05 for ratio in known) and abs(after / before - 1) <= 0.05:
-            found.append(at)
-    return found
-
-
-PATHS = st.lists(st.sampled_from([100.0, 103.0, 97.0, 50.0, 51.0, 75.0, 10.0, 88.0]), min_size=1, max_size=9)
-
-
-@given(st.lists(PATHS, min_size=1, max_size=3))
-def test_no_other_bar_is_set_aside_and_none_is_lost(paths: list[list[float]]) -> None:
-    bars = flat_bars(dict(zip(SYMBOLS, paths, strict=False)))
-    checked = set_aside_isolated(sound(bars))
-    expected = [
-        (symbol, weekdays(len(path))[at])
-        for symbol, path in zip(SYMBOLS, paths, strict=False)
-        for at in isolated_places(path)
-    ]
-    assert checked.rejected.select(PANEL_KEY).rows() == expected
-    together = pl.concat([checked.accepted, checked.rejected.drop("reason")]).sort(PANEL_KEY)
-    assert together.equals(bars)
-    assert checked.accepted.equals(checked.accepted.sort(PANEL_KEY))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from datetime import date, datetime
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -255,82 +254,6 @@ def test_a_bar_whose_adjusted_close_is_not_positive_stays_as_it_came_and_says_so
     assert scaled.to_dicts() == [SOUND | {"objection": "negative or absurd adjusted close"}]
     checked = check_bars(scaled, TODAY)
     assert checked.rejected.to_dicts() == [SOUND | {"reason": BAD_FACTOR}]
-
-
-def path_with(closes: list[float], adjusted_closes: list[float], symbol: str = "AAA") -> pl.DataFrame:
-    """Bars at these closes on successive weekdays, with these adjusted closes."""
-    return flat_bars({symbol: closes}).with_columns(adj_close=pl.Series(adjusted_closes))
-
-
-def objected(bars: pl.DataFrame) -> list[bool]:
-    """Row by row, whether the scaling objects to the adjusted close."""
-    scaled = scale_to_adjusted(bars)
-    assert scaled.height == bars.height
-    if "objection" not in scaled.columns:
-        return [False] * bars.height
-    assert set(scaled["objection"].drop_nulls()) == {BAD_FACTOR}
-    return scaled["objection"].is_not_null().to_list()
-
-
-@pytest.mark.parametrize(
-    ("adj_close", "absurd"), [(100.0, False), (105.0, False), (105.01, True), (200.0, True), (math.inf, True)]
-)
-def test_an_adjusted_close_more_than_a_twentieth_above_the_close_needs_a_reverse_split(
-    adj_close: float, *, absurd: bool
-) -> None:
-    # 105 / 100 is 1.05 and still believed, 105.01 / 100 is not
-    assert objected(path_with([100.0, 101.0], [adj_close, 101.0])) == [absurd, False]
-
-
-@pytest.mark.parametrize(("after", "absurd"), [(1000.0, False), (140.0, False), (139.0, True), (50.0, True)])
-def test_a_rise_of_two_fifths_later_on_passes_for_a_reverse_split(after: float, *, absurd: bool) -> None:
-    # the close jumps by 1000/100, 140/100 = 1.4, 1.39 and 0.5; ten old shares would be one new one
-    bars = path_with([100.0, 100.0, after], [1000.0, 1000.0, after])
-    assert objected(bars) == [absurd, absurd, False]
-    if not absurd:
-        # factor 1000 / 100 = 10, and none on the last session
-        assert scale_to_adjusted(bars)["close"].to_list() == [1000.0, 1000.0, after]
-
-
-def test_a_rise_at_the_session_itself_or_before_it_excuses_nothing() -> None:
-    # the close is ten times higher from the second session on; what lies after is all that counts
-    assert objected(path_with([10.0, 100.0, 100.0], [100.0, 200.0, 200.0])) == [False, True, True]
-
-
-def test_a_rise_of_another_symbol_excuses_nothing() -> None:
-    bars = pl.concat([path_with([100.0] * 2, [200.0, 100.0]), path_with([10.0, 100.0], [100.0, 100.0], "BBB")])
-    assert objected(bars) == [True, False, False, False]
-
-
-def test_objected_bars_are_set_aside_as_they_came_and_the_others_are_scaled() -> None:
-    # 50 / 100 = 0.5 scales the second bar; the first keeps its prices, so that whoever looks sees what came
-    checked = check_bars(scale_to_adjusted(path_with([100.0, 100.0], [300.0, 50.0])), TODAY)
-    assert checked.accepted["close"].to_list() == [50.0]
-    assert checked.rejected["close"].to_list() == [100.0]
-    assert checked.reasons() == {BAD_FACTOR: 1}
-
-
-def test_without_an_absurd_adjusted_close_there_is_nothing_to_say() -> None:
-    scaled = scale_to_adjusted(path_with([100.0, 100.0], [50.0, 100.0]))
-    assert dict(scaled.schema) == BAR_SCHEMA
-    assert scaled["close"].to_list() == [50.0, 100.0]
-
-
-@given(bar_panels(min_sessions=2, max_sessions=20), st.integers(0, 2**32 - 1))
-def test_which_adjusted_closes_are_absurd_does_not_depend_on_the_order_of_the_rows(
-    bars: pl.DataFrame, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    factor = pl.Series(rng.choice([-1.0, 0.5, 1.0, 1.2], bars.height))
-    came = bars.with_columns(adj_close=pl.col("close") * factor)
-    expected = []
-    for row, times in zip(came.iter_rows(named=True), factor, strict=True):
-        later = bars.filter((pl.col("symbol") == row["symbol"]) & (pl.col("session") >= row["session"]))["close"]
-        rises = [after / before >= 1.4 for before, after in pairwise(later)]
-        expected.append(times < 0 or (times > 1.05 and not any(rises)))
-    assert objected(came) == expected
-    order = rng.permutation(bars.height)
-    assert objected(came[order]) == [expected[number] for number in order]
 
 
 def test_what_a_source_itself_objects_to_is_set_aside_behind_the_contracts_own_reasons() -> None:

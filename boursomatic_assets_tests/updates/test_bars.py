@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.corporate_actions import ISOLATED
-from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA
+from boursomatic_assets.core.isolated_prices import ISOLATED
+from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, CheckedBars
 from boursomatic_assets.errors import BarContractError, PanelContractError, SourceFileError
 from boursomatic_assets.providers.source import Delivery, reports_of
 from boursomatic_assets.storage.adjustments_table import add_adjustment, read_corrections, remove_adjustment
@@ -194,9 +194,38 @@ def test_jumps_of_prices_that_may_hold_splits_are_recorded(store: Database, from
     assert quarantined(store) == ["AAA", "CCC"]
 
 
-def test_jumps_of_a_source_that_takes_splits_out_are_real(store: Database, from_file: Settings) -> None:
+def test_jumps_are_recorded_whatever_the_source_says_of_its_prices(store: Database, from_file: Settings) -> None:
+    # Sources that take splits out forget one now and then: prices are looked at as they are stored.
     take(store, from_file, flat_bars({"AAA": [100.0, 50.0]}), adjusted=True)
-    assert jumps(store) == []
+    assert jumps(store) == [("AAA", SECOND, 0.5, 0.5)]
+
+
+def test_a_split_between_two_deliveries_is_found_at_once(store: Database, from_file: Settings) -> None:
+    whole = flat_bars({"AAA": [100.0, 100.0, 50.0, 50.0], "BBB": [10.0] * 4})
+    take(store, from_file, whole.filter(pl.col("session") < THIRD))
+    take(store, from_file, whole.filter(pl.col("session") >= THIRD))
+    assert jumps(store) == [("AAA", THIRD, 0.5, 0.5)]
+
+
+def test_older_bars_that_come_later_are_compared_with_those_behind_them(
+    store: Database, from_file: Settings
+) -> None:
+    whole = flat_bars({"AAA": [100.0, 100.0, 50.0, 50.0]})
+    take(store, from_file, whole.filter(pl.col("session") >= THIRD))
+    take(store, from_file, whole.filter(pl.col("session") < THIRD))
+    assert jumps(store) == [("AAA", THIRD, 0.5, 0.5)]
+
+
+def test_a_wrong_tick_that_was_stored_last_is_told_by_a_delivery_that_does_not_hold_it(
+    store: Database, from_file: Settings
+) -> None:
+    whole = flat_bars({"AAA": [100.0, 100.0, 50.0, 100.0], "BBB": [1.0] * 4})
+    take(store, from_file, whole.filter(pl.col("session") < FOURTH))
+    assert quarantined(store) == ["AAA"]
+    take(store, from_file, whole.filter(pl.col("session") == FOURTH))
+    assert quarantined(store) == []
+    assert read_bars(store).filter(symbol="AAA")["close"].to_list() == [100.0, 100.0, 100.0]
+    assert rows(store, "SELECT symbol, close, reason FROM rejected_bars") == [("AAA", 50.0, ISOLATED)]
 
 
 def test_once_a_source_takes_the_split_out_its_jump_is_forgotten(store: Database, from_file: Settings) -> None:
@@ -205,7 +234,7 @@ def test_once_a_source_takes_the_split_out_its_jump_is_forgotten(store: Database
     # the rewritten history of AAA no longer jumps there; of BBB nothing is said
     take(store, from_file, flat_bars({"AAA": [50.0, 50.0, 50.0]}), adjusted=False)
     assert jumps(store) == [("BBB", SECOND, 0.5, 0.5)]
-    take(store, from_file, flat_bars({"BBB": [10.0, 5.0]}), adjusted=True)
+    take(store, from_file, flat_bars({"BBB": [5.0, 5.0]}), adjusted=True)
     assert jumps(store) == []
 
 
@@ -244,17 +273,14 @@ def test_an_explanation_that_is_taken_back_quarantines_the_symbol_again(
     assert quarantined(store) == ["AAA"]
 
 
-def test_isolated_prices_are_set_aside_where_splits_may_be_in_the_prices(
-    store: Database, from_file: Settings
-) -> None:
+def test_isolated_prices_are_set_aside_whatever_the_source_says(store: Database, from_file: Settings) -> None:
     bars = flat_bars({"AAA": [100.0, 50.0, 100.0, 101.0], "BBB": [10.0] * 4})
     update = take(store, from_file, bars, adjusted=False)
     assert update.tally.reasons == {ISOLATED: 1}
     assert read_bars(store)["session"].to_list() == [weekdays(1)[0], THIRD, FOURTH, *weekdays(4)]
     assert jumps(store) == []
-    # of a source that takes splits out, a ratio says nothing
-    assert judged(Delivery(bars, (), adjusted=True), TODAY).rejected.is_empty()
-    assert judged(Delivery(bars, (), adjusted=False), TODAY).rejected["session"].to_list() == [SECOND]
+    for adjusted in (True, False):
+        assert judged(Delivery(bars, (), adjusted=adjusted), TODAY).rejected["session"].to_list() == [SECOND]
 
 
 def test_a_survey_judges_all_pieces_together_and_stores_nothing(store: Database, from_file: Settings) -> None:
@@ -264,11 +290,10 @@ def test_a_survey_judges_all_pieces_together_and_stores_nothing(store: Database,
     with pytest.raises(BarContractError, match="3 of 8 do"):
         survey(Pieces((first, broken(second, 2))), from_file, TODAY)
     assert stored_rows(store) == [(0, 0, 0)]
-    # what the survey passes is what is taken: a price that only an unadjusted source sets aside counts too
+    # what the survey passes is what is taken: an isolated price counts too
     isolated = flat_bars({"AAA": [100.0, 50.0, 100.0]})
     with pytest.raises(BarContractError, match="1 of 3 do"):
-        survey(Pieces((isolated,), adjusted=False), from_file, TODAY)
-    assert survey(Pieces((isolated,)), from_file, TODAY).rejected == 0
+        survey(Pieces((isolated,)), from_file, TODAY)
 
 
 def filled_by_others(database: Database) -> pl.DataFrame:
@@ -319,7 +344,7 @@ def test_no_bars_to_look_at_leave_the_jumps_as_they_are(store: Database) -> None
     look_through(store, lambda _: None)
     before = jumps(store)
     with store.bulk() as cursor:
-        note_jumps(cursor, bars.clear(), adjusted=True)
+        note_jumps(cursor, CheckedBars(bars.clear(), bars.clear()), bars.clear())
     assert jumps(store) == before
 
 

@@ -1,0 +1,165 @@
+"""The adjusted close: bars scaled by it, and adjusted closes that cannot be."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+
+BAD_FACTOR = "negative or absurd adjusted close"
+
+# Log step of the factor beyond which it needs a step of the raw close; rounded prices of cents move it by less.
+STEP = math.log(1.3)
+# Factors of the sessions around a wrong one agree to a twentieth, or a quarter of how far it is off.
+AGREE, AGREE_SHARE = math.log(1.05), 0.25
+# Sessions for which a wrong factor may last.
+LONGEST = 3
+
+# A factor is exact where a price is not: a step of it is a split where it is a ratio of few shares to this
+# precision, at least this large, and undone by the raw close to a half.
+SMALLEST_SPLIT, EXACT, UNDONE = math.log(1.2), 0.003, 0.5
+FEW_SHARES = (1, 2, 3, 4)
+# Sessions on each side of a split that show whether the volume stepped with it.
+VOLUME_SESSIONS = 20
+
+_PRICES = ("open", "high", "low", "close")
+_KEY = ["symbol", "session"]
+
+
+def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
+    """Scale each whole bar by `adj_close / close`, so that returns include splits and dividends.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        With `symbol`, `session`, four prices, `volume` and `adj_close`.
+
+    Returns
+    -------
+    DataFrame
+        Without `adj_close`. A bar whose adjusted close is negative or absurd stays as it came; where there is one,
+        a column `objection` says so, which `check_bars` takes up. A missing factor turns into a missing price; a
+        close that is not positive leaves its bar as it is, so that no factor can make it lawful.
+
+    Notes
+    -----
+    A factor is judged by its step against the sessions around it, not by its level: a later reverse split, which
+    the bars need not reach, lifts all factors before it. Absurd is one that is off by more than 30 % for up to
+    three sessions and comes back, or is the first or the last and has left 1, while the raw close does not undo
+    it; and so is a stretch of raised factors that ends at negative ones and is lower behind them. A step that
+    stays is left to whoever looks for jumps.
+
+    Where the factor and the raw close step together by a split, volume before it is scaled the other way, if the
+    volumes of the bars step there at all: some sources take splits out of the volume and not out of the close.
+    """
+    close, adjusted = pl.col("close"), pl.col("adj_close")
+    in_time = bars.with_row_index("_row").sort([*_KEY, "_row"])
+    known_prices = (close > 0) & (adjusted > 0) & adjusted.is_finite() & close.is_finite()
+    usable = known_prices & pl.col("symbol").is_not_null()
+    # Rows whose factor cannot be part the others into stretches.
+    stretch = ((close > 0) & (adjusted <= 0)).fill_null(value=False).cum_sum()
+    known = (
+        in_time.with_columns(_stretch=stretch)
+        .filter(usable)
+        .select("_row", "symbol", "volume", "_stretch", level=(adjusted / close).log(), price=close.log())
+    )
+    known = known.with_columns(_absurd=_absurd(), _falls=_falls_behind_a_stretch())
+    known = known.with_columns(pl.col("_absurd") | pl.col("_falls").any().over("symbol", "_stretch"))
+    split = _volume_factors(known.filter(~pl.col("_absurd")))
+    factor = pl.when(close > 0).then(adjusted / close).otherwise(1.0)
+    judged = (
+        in_time.with_columns(_factor=factor)
+        .join(known.select("_row", "_absurd"), on="_row", how="left", maintain_order="left")
+        .join(split, on="_row", how="left", maintain_order="left")
+        .with_columns(
+            _absurd=(pl.col("_absurd").fill_null(value=False) | (pl.col("_factor") <= 0)).fill_null(value=False)
+        )
+        .with_columns(_shares=pl.col("_shares").backward_fill().over("symbol").fill_null(1.0))
+        .sort("_row")
+    )
+    # The close too is multiplied, not replaced by adj_close: one rounded factor keeps the order of a bar's prices.
+    scale = pl.when("_absurd").then(1.0).otherwise(pl.col("_factor"))
+    scaled = judged.with_columns(
+        *(pl.col(name) * scale for name in _PRICES),
+        volume=pl.when("_absurd").then("volume").otherwise(pl.col("volume") * pl.col("_shares")),
+    )
+    if scaled["_absurd"].any():
+        scaled = scaled.with_columns(objection=pl.when("_absurd").then(pl.lit(BAD_FACTOR)))
+    return scaled.drop("adj_close", "_row", "_factor", "_absurd", "_shares")
+
+
+def _absurd() -> pl.Expr:
+    """Whether the factor of a row is a wrong one, among rows of one symbol in time."""
+    level, price = pl.col("level"), pl.col("price")
+
+    def off(other: int) -> pl.Expr:
+        return (level - level.shift(other)).over("symbol")
+
+    def worse(other: int) -> pl.Expr:
+        # The adjusted close moves further than the raw one, which the factor was to explain.
+        raw = (price - price.shift(other)).over("symbol")
+        return (off(other) + raw).abs() > raw.abs()
+
+    came_back = [
+        (off(before).abs() >= STEP)
+        & (off(-after).abs() >= STEP)
+        & ((off(before) - off(-after)).abs() <= pl.max_horizontal(AGREE, AGREE_SHARE * off(before).abs()))
+        & worse(before)
+        for length in range(1, LONGEST + 1)
+        for before in range(1, length + 1)
+        for after in [length + 1 - before]
+    ]
+    alone = (off(1).is_null() & (off(-1) >= STEP) & (level >= STEP) & worse(-1)) | (
+        off(-1).is_null() & (off(1).abs() >= STEP) & (level.abs() > (level - off(1)).abs()) & worse(1)
+    )
+    return pl.any_horizontal(alone, *came_back).fill_null(value=False)
+
+
+def _falls_behind_a_stretch() -> pl.Expr:
+    """Whether a row ends a stretch of raised factors, before impossible ones, with nothing to bring them down."""
+    ends = (pl.col("_stretch").shift(-1) != pl.col("_stretch")).over("symbol")
+    level, price = pl.col("level"), pl.col("price")
+    down = (level - level.shift(-1)).over("symbol")
+    raw = (price - price.shift(-1)).over("symbol")
+    fallen = ends & (level >= STEP) & (down >= STEP) & ((down + raw).abs() > raw.abs())
+    return fallen.fill_null(value=False)
+
+
+def _volume_factors(known: pl.DataFrame) -> pl.DataFrame:
+    """What to multiply the volume of each row by: `_row`, `_shares`; no rows where nothing is to be scaled."""
+    step = (pl.col("level") - pl.col("level").shift(1)).over("symbol")
+    raw = (pl.col("price") - pl.col("price").shift(1)).over("symbol")
+    nearest = _nearest_split(step)
+    is_split = (
+        (step.abs() >= SMALLEST_SPLIT)
+        & ((step - nearest).abs() <= EXACT)
+        & ((step + raw).abs() <= UNDONE * step.abs())
+    )
+    splits = known.with_columns(_step=pl.when(is_split).then(nearest).otherwise(0.0).fill_null(0.0))
+    splits = splits.filter((pl.col("_step") != 0).any().over("symbol"))
+    if splits.is_empty() or not _volume_steps(splits):
+        return pl.DataFrame(schema={"_row": known.schema["_row"], "_shares": pl.Float64})
+    later = pl.col("_step").cum_sum(reverse=True).over("symbol") - pl.col("_step")
+    return splits.select("_row", _shares=later.exp())
+
+
+def _volume_steps(splits: pl.DataFrame) -> bool:
+    """Whether the volumes step at the splits by more than half of what raw ones do, over all of them together."""
+    volume = pl.col("volume")
+    before = volume.rolling_median(VOLUME_SESSIONS, min_samples=1).shift(1).over("symbol")
+    after = volume.reverse().rolling_median(VOLUME_SESSIONS, min_samples=1).reverse().over("symbol")
+    sides = splits.with_columns(before=before, after=after).filter(
+        (pl.col("_step") != 0) & (pl.col("before") > 0) & (pl.col("after") > 0)
+    )
+    stepped = sides.select(((pl.col("after") / pl.col("before")).log() * pl.col("_step").sign()).sum()).item()
+    return bool(stepped > sides["_step"].abs().sum() / 2)
+
+
+def _nearest_split(step: pl.Expr) -> pl.Expr:
+    """Log of the ratio of few shares that is nearest to a log step."""
+    shares = step.abs().exp()
+    choices = [(shares * few).round() / few for few in FEW_SHARES]
+    best = choices[-1]
+    for choice in reversed(choices[:-1]):
+        best = pl.when((choice - shares).abs() <= (best - shares).abs()).then(choice).otherwise(best)
+    return best.log() * step.sign()

@@ -1,0 +1,30 @@
+"""Jumps of prices in words, for checks and the command line."""
+
+from __future__ import annotations
+
+from math import log
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+JUMPS_NAMED = 20
+# The split is told from the open; a close that lies further off than this moved by something else.
+NEAR_A_SPLIT = log(1.5)
+
+
+def jump_words(ratio: float, split_ratio: float) -> str:
+    """What a jump looks like: the split it is near, or none."""
+    if abs(log(ratio / split_ratio)) > NEAR_A_SPLIT:
+        return "a jump near no usual split"
+    return f"a jump near {split_ratio:.4g}"
+
+
+def jumps_in_words(jumps: pl.DataFrame) -> str:
+    """The first jumps one by one, and how many more there are: of `JUMP_SCHEMA`, at least one."""
+    named = [
+        f"{symbol} {session}, {jump_words(ratio, split_ratio)} (to {ratio:.4g} of the close before)"
+        for symbol, session, ratio, split_ratio in jumps.head(JUMPS_NAMED).rows()
+    ]
+    more = jumps.height - len(named)
+    return "; ".join(named) + (f"; and {more:,} more" if more else "")
