@@ -1,0 +1,279 @@
+"""What a table's cells mean: decided once for each column by all of its values, then applied row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from boursomatic_assets.core.market_data import BAR_SCHEMA, PRICE_COLUMNS
+from boursomatic_assets.providers.reading.columns import ALIASES, plain
+from boursomatic_assets.providers.reading.dates import MOST_MISTAKES, ReadDates, read_dates
+from boursomatic_assets.providers.reading.numbers import NumberStyle, as_number, not_a_number, number_styles
+from boursomatic_assets.providers.reading.table import SURPLUS
+from boursomatic_assets.providers.symbols import Listed, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NUMBERS = (*PRICE_COLUMNS, "volume", "adj_close", "adj_volume")
+LISTING_SCHEMA = {
+    "symbol": pl.String, "exchange": pl.String, "listed": pl.String, "place": pl.String, "zone": pl.String,
+    "problem": pl.String,
+}  # fmt: skip
+TEXT_KEPT = 60
+_DAILY = ("d", "1d", "day", "daily", "1day", "1440")
+_ZONELESS = "a moment, where the exchange's clock is not known: "
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the columns of a table mean.
+
+    Attributes
+    ----------
+    dates : ReadDates
+    styles : dict of str to NumberStyle
+        Of the columns of texts.
+    listings : DataFrame
+        Of `LISTING_SCHEMA`: each pair of symbol and exchange as written, and what it is recognised as.
+    problems : list of str
+        What is in the way of reading the table; empty where it can be read.
+    """
+
+    dates: ReadDates
+    styles: dict[str, NumberStyle]
+    listings: pl.DataFrame
+    problems: list[str]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing can be doubted: dates as 2024-01-31, plain numbers with a decimal point."""
+        return not self.problems and self.dates.is_iso and all(style.is_plain for style in self.styles.values())
+
+
+def make_plan(table: pl.LazyFrame, separator: str, *, stooq: bool) -> Plan:
+    """Decide what the columns of a table mean.
+
+    Parameters
+    ----------
+    table : LazyFrame
+        Cells by our names.
+    separator : str
+        Between the cells of the text.
+    stooq : bool
+        Whether Stooq made it.
+    """
+    schema = table.collect_schema()
+    rows = _without_headers(table, schema)
+    dates = ReadDates(is_iso=True)
+    if not schema["session"].is_temporal():
+        dates = read_dates(rows.select(_as_text("session", schema).unique()).collect(engine="streaming")["session"])
+    texts = [name for name in NUMBERS if name in schema and _is_text(schema[name])]
+    as_texts = rows.with_columns(pl.col(name).cast(pl.String) for name in texts if schema[name] != pl.String)
+    styles, problems = number_styles(as_texts, texts, separator) if texts else ({}, [])
+    if texts and not problems:
+        problems += _unreadable_columns(as_texts, styles)
+    if dates.problem:
+        problems.append(dates.problem)
+    if SURPLUS[0] in schema and (surplus := _surplus(rows)):
+        problems.append(surplus)
+    return Plan(dates, styles, _listings(rows, schema, stooq=stooq), problems)
+
+
+def _is_text(dtype: pl.DataType) -> bool:
+    return dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _as_text(name: str, schema: pl.Schema) -> pl.Expr:
+    """Column as texts; a whole number that is stored with a fraction of zero is written without it."""
+    column = pl.col(name)
+    return (column.cast(pl.Int64, strict=False) if schema[name].is_float() else column).cast(pl.String)
+
+
+def _without_headers(table: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
+    """Leave out header rows that a file repeats where others were appended to it."""
+    if schema["session"] != pl.String:
+        return table
+    # Only a text that holds a letter in the first place can be one: the test is cheap.
+    names = set(ALIASES["session"])
+    letters = pl.col("session").str.contains(r"^\W*[A-Za-z]").fill_null(value=False)
+    headers = pl.col("session").str.to_lowercase().str.replace_all(r"[^a-z]", "").is_in(sorted(names))
+    price = pl.col("close") if schema.get("close") == pl.String else pl.lit(None, pl.String)
+    return table.filter(~(letters & headers & price.str.contains("[A-Za-z]").fill_null(value=True)))
+
+
+def _unreadable_columns(rows: pl.LazyFrame, styles: dict[str, NumberStyle]) -> list[str]:
+    """Columns that hold something, of which nothing is a number."""
+    doubtful = [name for name, style in styles.items() if not style.is_plain]
+    if not doubtful:
+        return []
+    found = rows.select(
+        *(as_number(name, styles[name]).count().alias(f"{name} read") for name in doubtful),
+        *(not_a_number(name, styles[name]).drop_nulls().first().alias(f"{name} text") for name in doubtful),
+    ).collect(engine="streaming")
+    return [
+        f"expected plain numbers such as 12.5 for {name}; found {found[f'{name} text'].item()!r}, and no value that "
+        "can be read"
+        for name in doubtful
+        if not found[f"{name} read"].item() and found[f"{name} text"].item() is not None
+    ]
+
+
+def _has_surplus() -> pl.Expr:
+    return pl.any_horizontal((pl.col(name).str.strip_chars() != "").fill_null(value=False) for name in SURPLUS)
+
+
+def _surplus(rows: pl.LazyFrame) -> str | None:
+    numbered = rows.select(surplus=_has_surplus(), session="session")
+    counts = numbered.select(rows=pl.len(), longer=pl.col("surplus").sum()).collect(engine="streaming")
+    if counts["longer"].item() <= MOST_MISTAKES * counts["rows"].item():
+        return None
+    first = numbered.filter("surplus").select("session").head(1).collect()["session"].item()
+    return (
+        f"expected as many cells in a row as the header has; found more on the row of {first}. Write decimals with a "
+        "point, or put a text that holds the separator in double quotes"
+    )
+
+
+def _listings(rows: pl.LazyFrame, schema: pl.Schema, *, stooq: bool) -> pl.DataFrame:
+    exchange = pl.col("exchange").cast(pl.String) if "exchange" in schema else pl.lit(None, pl.String)
+    pairs = rows.select(pl.col("symbol").cast(pl.String), exchange.alias("exchange")).unique()
+    found = pairs.collect(engine="streaming").sort("symbol", "exchange")
+    named = [(symbol, place, listed(symbol, place, stooq=stooq)) for symbol, place in found.iter_rows()]
+    return pl.DataFrame(
+        [(symbol, place, *_described(market)) for symbol, place, market in named], LISTING_SCHEMA, orient="row"
+    )
+
+
+def _described(market: Listed) -> tuple[str | None, str, str | None, str | None]:
+    return market.symbol, market.exchange, market.zone, market.problem
+
+
+def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
+    """Read the cells.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Of the table that the plan was made for, or some of its rows.
+    plan : Plan
+        Without problems.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `BAR_SCHEMA` and, where there is one, `adj_close`; raw as the file has them. A cell that cannot
+        be read is null, and a column `unread` says what it held; it is there only where there is such a cell.
+    """
+    rows = _without_headers(cells.lazy(), cells.schema).collect()
+    numbers = [name for name in NUMBERS if name in cells.columns]
+    style = {name: plan.styles.get(name) for name in numbers}
+    doubtful = [name for name, of in style.items() if of is not None and not of.is_plain]
+    texts = rows.with_columns(
+        *(pl.col(name).cast(pl.String) for name in numbers if style[name] and rows.schema[name] != pl.String)
+    )
+    dated = _placed(_dated(texts, plan), plan, needs_zone=True)
+    session = _session(dated)
+    unread = _unread(dated, plan, doubtful)
+    read = dated.with_columns(
+        session,
+        *(as_number(name, of) if (of := style[name]) else pl.col(name).cast(pl.Float64, strict=False) for name in numbers),
+        unread=unread,
+    )
+    if "adj_volume" in read.columns:
+        read = read.with_columns(volume=pl.coalesce("adj_volume", "volume"))
+    kept = read.filter(~_is_a_note(cells.columns))
+    chosen = kept.select(pl.col("listed").alias("symbol"), *list(BAR_SCHEMA)[1:], *_also(kept))
+    return chosen
+
+
+def _also(read: pl.DataFrame) -> list[str]:
+    return [*(["adj_close"] if "adj_close" in read.columns else []), *(["unread"] if read["unread"].null_count() < read.height else [])]
+
+
+def _is_a_note(columns: Sequence[str]) -> pl.Expr:
+    """A row without any number and date: a blank line, or a remark below the table."""
+    numbers = [pl.col(name).is_null() for name in NUMBERS if name in columns]
+    said = pl.col("unread").str.starts_with("not a number").fill_null(value=False)
+    return pl.all_horizontal(numbers) & pl.col("session").is_null() & ~said
+
+
+def _dated(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
+    """Rows with the text of their `session`, and the `date` or the `moment` that it means."""
+    dtype = rows.schema["session"]
+    nothing = pl.lit(None, pl.Datetime("us")).alias("moment")
+    if dtype == pl.Date:
+        return rows.with_columns(nothing, date=pl.col("session"), session=pl.lit(None, pl.String))
+    if isinstance(dtype, pl.Datetime):
+        is_label = pl.col("session").dt.time() == pl.time(0)
+        if dtype.time_zone is None:
+            is_label = pl.lit(value=True)
+        wall = pl.col("session")
+        moment = wall.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Datetime("us")) if dtype.time_zone else nothing
+        return rows.with_columns(
+            date=pl.when(is_label).then(wall.dt.date()),
+            moment=pl.when(~is_label).then(moment),
+            session=wall.dt.to_string("%Y-%m-%d %H:%M:%S"),
+        )
+    texts = rows.with_columns(_as_text("session", rows.schema))
+    if plan.dates.is_iso:
+        return texts.with_columns(nothing, date=pl.col("session").str.to_date("%Y-%m-%d", strict=False))
+    return texts.join(plan.dates.known, left_on="session", right_on="text", how="left", maintain_order="left")
+
+
+def _placed(rows: pl.DataFrame, plan: Plan, *, needs_zone: bool) -> pl.DataFrame:
+    """Rows with `listed`, the symbol as the universe writes it, and what goes with it."""
+    same = plan.listings.filter(pl.col("symbol").ne_missing(pl.col("listed")) | pl.col("problem").is_not_null())
+    has_moments = needs_zone and rows["moment"].null_count() < rows.height
+    symbol = pl.col("symbol").cast(pl.String)
+    if same.is_empty() and not has_moments:
+        return rows.with_columns(listed=symbol, zone=pl.lit(None, pl.String), problem=pl.lit(None, pl.String))
+    exchange = pl.col("exchange").cast(pl.String) if "exchange" in rows.columns else pl.lit(None, pl.String)
+    found = plan.listings.select("symbol", "exchange", "listed", "zone", "problem")
+    return rows.with_columns(symbol, exchange.alias("exchange")).join(
+        found, on=["symbol", "exchange"], how="left", nulls_equal=True, maintain_order="left"
+    )
+
+
+def _session(rows: pl.DataFrame) -> pl.Expr:
+    """Date of each row: as written, or of its moment on its exchange's clock."""
+    date = pl.col("date")
+    if rows["moment"].null_count() == rows.height:
+        return date.alias("session")
+    moment = pl.col("moment").dt.replace_time_zone("UTC")
+    for zone in rows["zone"].drop_nulls().unique().sort():
+        date = pl.when(pl.col("zone") == zone).then(pl.coalesce(date, moment.dt.convert_time_zone(zone).dt.date())).otherwise(date)
+    return date.alias("session")
+
+
+def _unread(rows: pl.DataFrame, plan: Plan, doubtful: Sequence[str]) -> pl.Expr:
+    """What cannot be read in a row, with its text; null for nothing."""
+    found: list[pl.Expr] = []
+    if SURPLUS[0] in rows.columns and rows.select(pl.col(SURPLUS[0]).is_not_null().any()).item():
+        found.append(pl.when(_has_surplus()).then(pl.lit("more cells than columns")))
+    if "period" in rows.columns:
+        period = pl.col("period").cast(pl.String).str.strip_chars()
+        found.append(pl.when(~period.str.to_lowercase().is_in(_DAILY)).then(pl.lit("no daily bar: period ") + _quoted(period)))
+    if rows["problem"].null_count() < rows.height:
+        found.append(pl.col("problem"))
+    has_moments = rows["moment"].null_count() < rows.height
+    session = pl.col("session")
+    if has_moments:
+        found.append(pl.when(pl.col("moment").is_not_null() & pl.col("zone").is_null()).then(pl.lit(_ZONELESS) + session))
+    if not plan.dates.is_iso:
+        undated = pl.col("date").is_null() & pl.col("moment").is_null() & (session.str.strip_chars() != "")
+        found.append(pl.when(undated).then(pl.lit("not a date: ") + _quoted(session)))
+    found.extend(pl.lit("not a number: ") + _quoted(not_a_number(name, plan.styles[name])) for name in doubtful)
+    return pl.coalesce(found) if found else pl.lit(None, pl.String)
+
+
+def _quoted(text: pl.Expr) -> pl.Expr:
+    """Text as a reason may hold it: short, without control characters."""
+    return text.str.strip_chars().str.replace_all(r"[\x00-\x1f\x7f]", "\ufffd").str.slice(0, TEXT_KEPT)
+
+
+def is_header(symbol: str | None) -> bool:
+    """Whether a text in the symbol's column is the column's own name, repeated."""
+    return plain(symbol or "") in ALIASES["symbol"]
