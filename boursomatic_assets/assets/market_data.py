@@ -15,6 +15,7 @@ from boursomatic_assets.core.fetch_report import Outcome
 from boursomatic_assets.display.bar_update import (
     arrival_metadata,
     audit_metadata,
+    audit_sentence,
     first_reasons,
     tables_metadata,
     update_metadata,
@@ -75,8 +76,11 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ig
         counts, left = write_universe(database, provider.instruments())
     else:
         # A source whose bars are refused brings no instruments either.
-        require_believable(provider, settings, datetime.now(UTC))
-        counts = write_instruments(database, provider.instruments())
+        sound = require_believable(provider, settings, datetime.now(UTC))
+        found = provider.instruments()
+        # Nor do rows that are set aside.
+        kept = found if sound is None else found.filter(pl.col("symbol").is_in(list(sound)))
+        counts = write_instruments(database, kept)
     listed = read_instruments(database)
     metadata = {
         **table_metadata(listed),
@@ -186,6 +190,7 @@ def sessions_of_exchanges(
             asset_key=key.asset_key,
             passed=not (behind or amiss),
             severity=dg.AssetCheckSeverity.WARN,
+            description=audit_sentence(audit, newest if behind else None) if behind or amiss else None,
             metadata=audit_metadata(audit, newest),
         )
 

@@ -38,6 +38,7 @@ PLACEHOLDERS = (date(1900, 1, 1), date(1970, 1, 1))
 FIRST_DATE = date(1900, 1, 1)
 EXAMPLES_IN_A_MESSAGE = 5
 EXAMPLES_KEPT = 20
+_TOO_LONG = "symbol of {} letters"
 _TEXT_OF_A_CELL = r"^(not a number|not a date|no daily bar|a moment, [^:]*): .*$"
 
 
@@ -212,11 +213,13 @@ def _first_broken_rule(today: date) -> pl.Expr:
     prices = [pl.col(name) for name in PRICE_COLUMNS]
     measures = [*prices, pl.col("volume")]
     o, h, l, c = prices  # noqa: E741 (the field's own letters)
-    rules = {
+    length = pl.col("symbol").str.len_chars()
+    rules: dict[str, pl.Expr] = {
         "null symbol or session": pl.col("symbol").is_null() | pl.col("session").is_null(),
-        "symbol of more than 50 letters": pl.col("symbol").str.len_chars() > LONGEST_SYMBOL,
+        _TOO_LONG: length > LONGEST_SYMBOL,
         "control character in the symbol": pl.col("symbol").str.contains(r"[\x00-\x1f\x7f]"),
-        "date before 1900 or a placeholder": (pl.col("session") < FIRST_DATE) | pl.col("session").is_in(PLACEHOLDERS),
+        "date before 1900 or a placeholder": (pl.col("session") < FIRST_DATE)
+        | pl.col("session").is_in(PLACEHOLDERS),
         "null price or volume": pl.any_horizontal(x.is_null() for x in measures),
         "non-finite price or volume": ~pl.all_horizontal(x.is_finite() for x in measures),
         "non-positive price": pl.any_horizontal(x <= 0 for x in prices),
@@ -225,7 +228,9 @@ def _first_broken_rule(today: date) -> pl.Expr:
         "negative volume": pl.col("volume") < 0,
         "session in the future": pl.col("session") > today,
     }
-    return pl.coalesce(pl.when(broken).then(pl.lit(reason)) for reason, broken in rules.items())
+    said = {reason: pl.lit(reason) for reason in rules}
+    said[_TOO_LONG] = pl.format(f"{_TOO_LONG}; at most {LONGEST_SYMBOL} are kept", length)
+    return pl.coalesce(pl.when(broken).then(said[reason]) for reason, broken in rules.items())
 
 
 def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, source: str) -> None:

@@ -44,10 +44,14 @@ def with_split_volumes(bars: pl.DataFrame) -> pl.DataFrame:
         step=(factor / factor.shift()).over("symbol"),
         move=(pl.col("adj_close") / pl.col("adj_close").shift()).over("symbol"),
     ).drop_nulls()
-    large = steps.filter((pl.col("step") >= SMALLEST_SPLIT * (1 - NEAR)) | (pl.col("step") <= (1 + NEAR) / SMALLEST_SPLIT))
+    large = steps.filter(
+        (pl.col("step") >= SMALLEST_SPLIT * (1 - NEAR)) | (pl.col("step") <= (1 + NEAR) / SMALLEST_SPLIT)
+    )
     splits = (
         large.with_columns(ratio=_simple_ratio(pl.col("step")))
-        .filter(((pl.col("step") / pl.col("ratio") - 1).abs() <= NEAR) & ((pl.col("move") - 1).abs() <= LARGEST_MOVE))
+        .filter(
+            ((pl.col("step") / pl.col("ratio") - 1).abs() <= NEAR) & ((pl.col("move") - 1).abs() <= LARGEST_MOVE)
+        )
         .sort(PANEL_KEY)
         .with_columns(shares=pl.col("ratio").cum_prod(reverse=True).over("symbol"))
     )

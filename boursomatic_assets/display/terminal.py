@@ -130,6 +130,8 @@ def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
     if metadata["rejected_rows"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in metadata["rejected_reasons"].items())
         lines.append(f"Set aside in rejected_bars: {reasons}")
+    if metadata.get("left_out"):
+        lines.append("Left out: " + "; ".join(f"{count:,} {reason}" for reason, count in metadata["left_out"].items()))
     if metadata["quarantined"]:
         lines.append(
             f"[yellow]Quarantined[/yellow] for a jump near a split ratio: {', '.join(metadata['quarantined'])}. "

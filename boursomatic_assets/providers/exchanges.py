@@ -88,10 +88,10 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
 _MARKET_OF_NAME: dict[str, Market] = {name: market for market, names in _NAMED.items() for name in names}
 _MARKET_OF_SUFFIX: dict[str, Market] = {
     # Suffixes of Yahoo, of Stooq (fr, nl), of EODHD (US, LSE, XETRA) and MICs: what none of them uses otherwise.
-    **{name: PARIS for name in ("PA", "FR", "FP", "XPAR")},
-    **{name: AMSTERDAM for name in ("AS", "NL", "XAMS")},
-    **{name: BRUSSELS for name in ("BR", "XBRU")},
-    **{name: AMERICAN for name in ("US", "XNYS", "XNAS")},
+    **dict.fromkeys(("PA", "FR", "FP", "XPAR"), PARIS),
+    **dict.fromkeys(("AS", "NL", "XAMS"), AMSTERDAM),
+    **dict.fromkeys(("BR", "XBRU"), BRUSSELS),
+    **dict.fromkeys(("US", "XNYS", "XNAS"), AMERICAN),
 }
 for _suffix, (_zone, *_names) in _ELSEWHERE.items():
     _market = Market(UNKNOWN_EXCHANGE, _suffix, _zone)

@@ -14,7 +14,7 @@ from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, s
 from boursomatic_assets.core.split_volumes import with_split_volumes
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
 from boursomatic_assets.providers.exchanges import UNKNOWN_EXCHANGE
-from boursomatic_assets.providers.reading.opening import UnreadableError, contents_of
+from boursomatic_assets.providers.reading.opening import SUFFIXES, UnreadableError, contents_of
 from boursomatic_assets.providers.reading.prices import PlannedTable, by_adjustment, listed_problems, read_tables
 from boursomatic_assets.providers.reading.rows import COPIES_OF_FILES, leave_out_no_trading
 from boursomatic_assets.providers.source import Delivery, Outcome, SymbolReport, reports_of
@@ -69,7 +69,8 @@ class FilesProvider:
         """A row per symbol; the exchange is that of its column, or follows from the symbol's suffix."""
         exchanges = dict(sorted(self._exchanges.items()))
         placed = pl.DataFrame(
-            {"symbol": list(exchanges), "exchange": list(exchanges.values())}, dict.fromkeys(("symbol", "exchange"), pl.String)
+            {"symbol": list(exchanges), "exchange": list(exchanges.values())},
+            dict.fromkeys(("symbol", "exchange"), pl.String),
         )
         blanks = {name: pl.lit(None, pl.String) for name in INSTRUMENT_SCHEMA if name not in {"symbol", "exchange"}}
         return placed.with_columns(**blanks).select(list(INSTRUMENT_SCHEMA))
@@ -96,7 +97,9 @@ class FilesProvider:
             for adjusted, bars, copies in by_adjustment(scaled):
                 traded, left_out = leave_out_no_trading(bars, exchanges, self.description)
                 counts = Counter(left_out) + Counter({COPIES_OF_FILES: copies})
-                yield Delivery(traded, (*named, *reports_of(traded, "files")), adjusted=adjusted, left_out=dict(counts))
+                yield Delivery(
+                    traded, (*named, *reports_of(traded, "files")), adjusted=adjusted, left_out=dict(counts)
+                )
                 named = ()
         if named:
             # A table without rows beside files that are none.
@@ -122,7 +125,11 @@ class FilesProvider:
             problems += found
             tables.append(table)
         if not tables:
-            problems = list(skipped.values())
+            endings = ", ".join(SUFFIXES)
+            problems = [
+                *skipped.values(),
+                f"{self.path} holds no table of prices; read are files that end in {endings}",
+            ]
         if problems:
             raise SourceFileError(listed_problems(problems, self.path))
         return tables, skipped
@@ -153,7 +160,12 @@ class FilesProvider:
         if size <= BYTES_AT_ONCE:
             yield None
             return
-        rows = pl.concat(table.rows for table in self._tables).group_by("symbol").agg(pl.col("rows").sum()).sort("symbol")
+        rows = (
+            pl.concat(table.rows for table in self._tables)
+            .group_by("symbol")
+            .agg(pl.col("rows").sum())
+            .sort("symbol")
+        )
         for symbols in symbol_groups(rows, ROWS_AT_ONCE):
             yield [*symbols]
 

@@ -22,6 +22,11 @@ from boursomatic_assets.providers.exchanges import (
     market_of_suffix,
 )
 
+__all__ = [
+    "EXCHANGE_OF_SUFFIX", "US", "Listed", "exchange_of", "from_stooq", "from_yahoo", "is_isin", "listed", "to_stooq",
+    "to_yahoo",
+]  # fmt: skip
+
 EXCHANGE_OF_SUFFIX = {"PA": "XPAR", "AS": "XAMS", "BR": "XBRU"}
 
 # One letter that is a market of Yahoo's and no share class: Frankfurt, London, Tokyo, Toronto's venture exchange.
@@ -90,33 +95,33 @@ def listed(raw: str | None, exchange: str | None = None, *, stooq: bool = False)
     >>> listed("MC", "XPAR").symbol, listed("FR0000121014").exchange
     ('MC.PA', 'unknown')
     """
-    text = (raw or "").strip(" \t\u00a0\u202f").upper()
+    text, place = (raw or "").strip(" \t\u00a0\u202f").upper(), (exchange or "").strip()
     if not text:
         return Listed(None)
-    exchange = (exchange or "").strip()
-    if exchange.lower() == UNKNOWN_EXCHANGE:
+    if place.lower() == UNKNOWN_EXCHANGE:
         return Listed(text)
-    named = market_named(exchange)
+    named = market_named(place)
     code, own = _code_and_market(text, stooq=stooq)
     if named and own and named.suffix != own.suffix:
-        return Listed(text, problem=f"symbol {text} and exchange {exchange} disagree")
-    if _ISIN.fullmatch(code):
-        return _placed(code, named or own, suffixed=False)
+        return Listed(text, problem=f"symbol {text} and exchange {place} disagree")
     if market := (named or own):
-        return _placed(code, market, suffixed=not code.startswith("^"))
-    if exchange:
+        return _placed(code, market)
+    if place and not _ISIN.fullmatch(code):
         # Two exchanges that are not known here may each have a stock of this code.
-        return Listed(f"{code}.{exchange.upper()}" if exchange.isalnum() else code)
-    # No ticker of the United States is a number; those of Tokyo and Hong Kong are.
-    is_american = _TICKER.fullmatch(code) and not code.isdigit() and not _NO_STOCK.fullmatch(code) and exchange_of(code) == US
-    return _placed(code, AMERICAN, suffixed=True) if is_american else Listed(code)
+        return Listed(f"{code}.{place.upper()}" if place.isalnum() else code)
+    return _placed(code, AMERICAN) if _is_american(code) else Listed(code)
 
 
-def _placed(code: str, market: Market | None, *, suffixed: bool) -> Listed:
-    if market is None:
-        return Listed(code)
-    symbol = f"{code}.{market.suffix}" if suffixed and market.suffix else code
-    return Listed(symbol, market.exchange, market.zone)
+def _is_american(code: str) -> bool:
+    """Whether a code without an exchange is a ticker of the United States: none of them is a number or an ISIN."""
+    is_ticker = _TICKER.fullmatch(code) and not code.isdigit() and not _ISIN.fullmatch(code)
+    return bool(is_ticker and not _NO_STOCK.fullmatch(code) and exchange_of(code) == US)
+
+
+def _placed(code: str, market: Market) -> Listed:
+    """A code on its market; neither an index nor an ISIN has a suffix."""
+    is_bare = not market.suffix or code.startswith("^") or _ISIN.fullmatch(code)
+    return Listed(code if is_bare else f"{code}.{market.suffix}", market.exchange, market.zone)
 
 
 def _code_and_market(text: str, *, stooq: bool) -> tuple[str, Market | None]:

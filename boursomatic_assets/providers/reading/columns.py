@@ -77,10 +77,12 @@ def match_columns(columns: Sequence[str]) -> dict[str, int]:
         if any(alias in places for alias in aliases)
     }
     if not any(name in found for name in _PRICES) and all(_LETTERS[name] in places for name in _PRICES):
-        found |= {name: places[letter] for name, letter in _LETTERS.items() if letter in places and name not in found}
+        found |= {
+            name: places[letter] for name, letter in _LETTERS.items() if letter in places and name not in found
+        }
         found |= {name: place for name, place in _letters_beside(columns).items() if name not in found}
     # Nothing but a company's name where a file is named after its symbol: see `is_only_a_name`.
-    if "session" not in found and ENOUGH <= sum(name in found for name in (*_PRICES, "volume")):
+    if "session" not in found and sum(name in found for name in (*_PRICES, "volume")) >= ENOUGH:
         unnamed = next((places[name] for name in _INDEX_NAMES if name in places), None)
         if unnamed is not None:
             found["session"] = unnamed

@@ -14,14 +14,18 @@ import polars as pl
 # Share of a column's values that may be mistakes, set aside row by row; above it the column is refused.
 MOST_MISTAKES = 0.01
 DAY = 86_400_000_000
-READ_SCHEMA = {"text": pl.String, "date": pl.Date, "moment": pl.Datetime("us")}
+READ_SCHEMA: dict[str, pl.DataType] = {"text": pl.String(), "date": pl.Date(), "moment": pl.Datetime("us")}
 _EXPECTED = "expected dates such as 2024-01-31"
 _NUMERIC = r"^(\d{1,4})[-/.](\d{1,2})[-/.](\d{1,4})(?:$|[T ,]\s*(\S.*)$)"
-_COMPACT = r"^((?:1[5-9]|2[0-9])\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?:$|[T ]?(\d.*)$)"
+_COMPACT = r"^((?:1[5-9]|2[0-9])\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?:$|[T ](\d.*)$|(\d{4}(?:\d\d)?)$)"
 _EPOCH = r"^-?\d{9,10}(\.\d+)?$|^-?\d{12,13}(\.0*)?$|^-?\d{15,16}$|^-?\d{18,19}$"
 _NAMED = (
-    re.compile(r"(?:[^\W\d]+\.?,? +)?([^\W\d]{3,9})\.?[ -]+(\d{1,2})(?:st|nd|rd|th)?,?[ -]+(\d{2,4})(?:,? +(\S.*))?"),
-    re.compile(r"(?:[^\W\d]+\.?,? +)?(\d{1,2})(?:st|nd|rd|th|er|\.)?[ -]+([^\W\d]{3,9})\.?,?[ -]+(\d{2,4})(?:,? +(\S.*))?"),
+    re.compile(
+        r"(?:[^\W\d]+\.?,? +)?([^\W\d]{3,9})\.?[ -]+(\d{1,2})(?:st|nd|rd|th)?,?[ -]+(\d{2,4})(?:,? +(\S.*))?"
+    ),
+    re.compile(
+        r"(?:[^\W\d]+\.?,? +)?(\d{1,2})(?:st|nd|rd|th|er|\.)?[ -]+([^\W\d]{3,9})\.?,?[ -]+(\d{2,4})(?:,? +(\S.*))?"
+    ),
 )
 _TIME = (
     r"^(\d{1,2})(?::?(\d{2}))?(?::?(\d{2})(?:[.,]\d+)?)?\s*([AaPp][Mm])?\s*"
@@ -96,7 +100,7 @@ def _parts(frame: pl.DataFrame) -> pl.DataFrame:
     numeric = frame["t"].str.extract_groups(_NUMERIC).struct.unnest()
     numeric.columns = ["a", "b", "c", "time"]
     compact = frame["t"].str.extract_groups(_COMPACT).struct.unnest()
-    compact.columns = ["y", "m", "d", "clock"]
+    compact.columns = ["y", "m", "d", "clock", "digits"]
     blank: tuple[str | None, ...] = (None,) * 4
     has_names = frame["t"].str.contains(r"[^\W\d]{3}").to_list()
     rows = [_named(text) if has_name else blank for text, has_name in zip(frame["t"], has_names, strict=True)]
@@ -154,7 +158,11 @@ def _assembled(parts: pl.DataFrame) -> pl.DataFrame:
     year_last = parts.filter(four["c"])
     is_day_first = year_last.filter(number["a"] > 12).height > year_last.filter(number["b"] > 12).height  # noqa: PLR2004
     month, day = (b, a) if is_day_first else (a, b)
-    year_is_first, year_is_last, is_named = four["a"].fill_null(value=False), four["c"].fill_null(value=False), four["y2"]
+    year_is_first, year_is_last, is_named = (
+        four["a"].fill_null(value=False),
+        four["c"].fill_null(value=False),
+        four["y2"],
+    )
     # A four-digit year on both sides is no date.
     year_is_last = year_is_last & ~year_is_first
     date = (
@@ -167,7 +175,7 @@ def _assembled(parts: pl.DataFrame) -> pl.DataFrame:
         .when(is_named)
         .then(_date(pl.col("y2"), pl.col("m2"), pl.col("d2")))
     )
-    clock = pl.coalesce("time", "clock", "t2")
+    clock = pl.coalesce("time", "clock", "digits", "t2")
     dated = parts.with_columns(date=date, clock=clock, of_day=clock.str.extract_groups(_TIME))
     with_clock = dated.with_columns(seconds=_seconds(), offset=_offset())
     unread_clock = pl.col("clock").is_not_null() & pl.col("seconds").is_null()
@@ -188,7 +196,9 @@ def _assembled(parts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _date(year: pl.Expr, month: pl.Expr, day: pl.Expr) -> pl.Expr:
-    return pl.concat_str(year, month.str.zfill(2), day.str.zfill(2), separator="-").str.to_date("%Y-%m-%d", strict=False)
+    return pl.concat_str(year, month.str.zfill(2), day.str.zfill(2), separator="-").str.to_date(
+        "%Y-%m-%d", strict=False
+    )
 
 
 def _seconds() -> pl.Expr:

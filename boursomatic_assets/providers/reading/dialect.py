@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 SEPARATORS = (",", ";", "\t", "|")
 LINES_SEARCHED = 60
 COMMENTS = ("#", "//")
-_FIELDS = {plain(alias) for name in ("open", "high", "low", "close", "volume", "adj_close") for alias in ALIASES[name]}
+_FIELDS = {
+    plain(alias) for name in ("open", "high", "low", "close", "volume", "adj_close") for alias in ALIASES[name]
+}
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,9 @@ class _Evidence:
         return next((self.examples[shape] for shape in shapes if self.shapes.get(shape)), "")
 
 
-def number_styles(table: pl.LazyFrame, columns: Sequence[str], separator: str) -> tuple[dict[str, NumberStyle], list[str]]:
+def number_styles(
+    table: pl.LazyFrame, columns: Sequence[str], separator: str
+) -> tuple[dict[str, NumberStyle], list[str]]:
     """Decide how each column of texts writes its numbers.
 
     Parameters
@@ -96,7 +98,9 @@ def number_styles(table: pl.LazyFrame, columns: Sequence[str], separator: str) -
         # The one that fewer columns use is the odd one.
         points = sum(side == "." for side in sides.values())
         odd, usual, decimal = (
-            (by_comma, by_point, ".") if points * 2 >= len([s for s in sides.values() if s]) else (by_point, by_comma, ",")
+            (by_comma, by_point, ".")
+            if points * 2 >= len([s for s in sides.values() if s])
+            else (by_point, by_comma, ",")
         )
         value = evidence[odd].example(_COMMA if decimal == "." else _POINT)
         other = evidence[usual].example(_POINT if decimal == "." else _COMMA)
@@ -137,7 +141,9 @@ def _doubt(name: str, found: _Evidence, decimal: str, separator: str) -> str | N
             return None
         if decimal and found.count(sure):
             return None
-        return f"expected whole numbers for {name}; found {value!r}: three decimals, or thousands? Write it as 21220"
+        return (
+            f"expected whole numbers for {name}; found {value!r}: three decimals, or thousands? Write it as 21220"
+        )
     if decimal or (separator == "," and doubtful == ["point or thousands"]):
         return None
     return f"expected plain numbers such as 12.5 for {name}; found {value!r}, which can be read two ways"

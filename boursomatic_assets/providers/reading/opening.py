@@ -86,7 +86,9 @@ class Content:
     def is_plain(self) -> bool:
         """Whether the file itself is UTF-8 text, which can be scanned without loading it."""
         head = self.head(HEAD_BYTES)
-        return self.member is None and not head.startswith((b"\x1f\x8b", b"\xef\xbb\xbf", *_UTF16)) and _is_utf8(head)
+        return (
+            self.member is None and not head.startswith((b"\x1f\x8b", b"\xef\xbb\xbf", *_UTF16)) and _is_utf8(head)
+        )
 
     def head(self, size: int) -> bytes:
         """The first bytes of the file as they are stored."""
@@ -188,7 +190,9 @@ def contents_of(path: Path) -> tuple[list[Content], dict[str, str]]:
     if not path.is_dir():
         return list(_members(path, {}, ())), {}
     found = sorted(
-        file for file in path.rglob("*") if file.name.lower().endswith(SUFFIXES) and _is_shown(file.relative_to(path))
+        file
+        for file in path.rglob("*")
+        if file.name.lower().endswith(SUFFIXES) and _is_shown(file.relative_to(path))
     )
     files = [file for file in found if file.is_file()]
     if not files:

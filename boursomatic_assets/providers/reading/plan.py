@@ -40,12 +40,15 @@ class Plan:
         Of `LISTING_SCHEMA`: each pair of symbol and exchange as written, and what it is recognised as.
     problems : list of str
         What is in the way of reading the table; empty where it can be read.
+    headers : list of str
+        Names of the session's column that stand among the sessions, where a file repeats its header.
     """
 
     dates: ReadDates
     styles: dict[str, NumberStyle]
     listings: pl.DataFrame
     problems: list[str]
+    headers: list[str]
 
     @property
     def is_clean(self) -> bool:
@@ -66,10 +69,13 @@ def make_plan(table: pl.LazyFrame, separator: str, *, stooq: bool) -> Plan:
         Whether Stooq made it.
     """
     schema = table.collect_schema()
-    rows = _without_headers(table, schema)
-    dates = ReadDates(is_iso=True)
+    rows, dates, headers = table, ReadDates(is_iso=True), list[str]()
     if not schema["session"].is_temporal():
-        dates = read_dates(rows.select(_as_text("session", schema).unique()).collect(engine="streaming")["session"])
+        written = table.select(_as_text("session", schema).unique()).collect(engine="streaming")["session"]
+        # Of the many rows of a table few have different dates: only where a header is among them it is looked for.
+        headers = [text for text in written.drop_nulls() if text[:1].isalpha() and is_header(text, "session")]
+        rows = table.filter(~_is_header_row(headers, schema)) if headers else table
+        dates = read_dates(written.filter(~written.is_in(headers).fill_null(value=False)) if headers else written)
     texts = [name for name in NUMBERS if name in schema and _is_text(schema[name])]
     as_texts = rows.with_columns(pl.col(name).cast(pl.String) for name in texts if schema[name] != pl.String)
     styles, problems = number_styles(as_texts, texts, separator) if texts else ({}, [])
@@ -79,7 +85,7 @@ def make_plan(table: pl.LazyFrame, separator: str, *, stooq: bool) -> Plan:
         problems.append(dates.problem)
     if SURPLUS[0] in schema and (surplus := _surplus(rows)):
         problems.append(surplus)
-    return Plan(dates, styles, _listings(rows, schema, stooq=stooq), problems)
+    return Plan(dates, styles, recognised(rows, schema, stooq=stooq), problems, headers)
 
 
 def _is_text(dtype: pl.DataType) -> bool:
@@ -92,16 +98,11 @@ def _as_text(name: str, schema: pl.Schema) -> pl.Expr:
     return (column.cast(pl.Int64, strict=False) if schema[name].is_float() else column).cast(pl.String)
 
 
-def _without_headers(table: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
-    """Leave out header rows that a file repeats where others were appended to it."""
-    if schema["session"] != pl.String:
-        return table
-    # Only a text that holds a letter in the first place can be one: the test is cheap.
-    names = set(ALIASES["session"])
-    letters = pl.col("session").str.contains(r"^\W*[A-Za-z]").fill_null(value=False)
-    headers = pl.col("session").str.to_lowercase().str.replace_all(r"[^a-z]", "").is_in(sorted(names))
-    price = pl.col("close") if schema.get("close") == pl.String else pl.lit(None, pl.String)
-    return table.filter(~(letters & headers & price.str.contains("[A-Za-z]").fill_null(value=True)))
+def _is_header_row(headers: Sequence[str], schema: pl.Schema) -> pl.Expr:
+    """Whether a row repeats the header, as where files were appended to each other: no number stands in it."""
+    prices = [pl.col(name) for name in PRICE_COLUMNS if schema.get(name) == pl.String]
+    in_words = pl.all_horizontal(price.str.contains("[A-Za-z<]").fill_null(value=False) for price in prices)
+    return pl.col("session").is_in(headers).fill_null(value=False) & in_words
 
 
 def _unreadable_columns(rows: pl.LazyFrame, styles: dict[str, NumberStyle]) -> list[str]:
@@ -126,6 +127,8 @@ def _has_surplus() -> pl.Expr:
 
 
 def _surplus(rows: pl.LazyFrame) -> str | None:
+    if rows.select(pl.col(SURPLUS[0]).count()).collect(engine="streaming").item() == 0:
+        return None
     numbered = rows.select(surplus=_has_surplus(), session="session")
     counts = numbered.select(rows=pl.len(), longer=pl.col("surplus").sum()).collect(engine="streaming")
     if counts["longer"].item() <= MOST_MISTAKES * counts["rows"].item():
@@ -137,14 +140,17 @@ def _surplus(rows: pl.LazyFrame) -> str | None:
     )
 
 
-def _listings(rows: pl.LazyFrame, schema: pl.Schema, *, stooq: bool) -> pl.DataFrame:
+def recognised(rows: pl.LazyFrame, schema: pl.Schema, *, stooq: bool) -> pl.DataFrame:
+    """Recognise each pair of symbol and exchange; a frame of `LISTING_SCHEMA`."""
     exchange = pl.col("exchange").cast(pl.String) if "exchange" in schema else pl.lit(None, pl.String)
     pairs = rows.select(pl.col("symbol").cast(pl.String), exchange.alias("exchange")).unique()
-    found = pairs.collect(engine="streaming").sort("symbol", "exchange")
-    named = [(symbol, place, listed(symbol, place, stooq=stooq)) for symbol, place in found.iter_rows()]
-    return pl.DataFrame(
-        [(symbol, place, *_described(market)) for symbol, place, market in named], LISTING_SCHEMA, orient="row"
-    )
+    return listings_of(list(pairs.collect(engine="streaming").sort("symbol", "exchange").iter_rows()), stooq=stooq)
+
+
+def listings_of(pairs: Sequence[tuple[str | None, str | None]], *, stooq: bool) -> pl.DataFrame:
+    """What each pair of symbol and exchange is recognised as; a frame of `LISTING_SCHEMA`."""
+    rows = [(symbol, place, *_described(listed(symbol, place, stooq=stooq))) for symbol, place in pairs]
+    return pl.DataFrame(rows, LISTING_SCHEMA, orient="row")
 
 
 def _described(market: Listed) -> tuple[str | None, str, str | None, str | None]:
@@ -167,7 +173,7 @@ def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
         Columns of `BAR_SCHEMA` and, where there is one, `adj_close`; raw as the file has them. A cell that cannot
         be read is null, and a column `unread` says what it held; it is there only where there is such a cell.
     """
-    rows = _without_headers(cells.lazy(), cells.schema).collect()
+    rows = cells.filter(~_is_header_row(plan.headers, cells.schema)) if plan.headers else cells
     numbers = [name for name in NUMBERS if name in cells.columns]
     style = {name: plan.styles.get(name) for name in numbers}
     doubtful = [name for name, of in style.items() if of is not None and not of.is_plain]
@@ -179,7 +185,10 @@ def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
     unread = _unread(dated, plan, doubtful)
     read = dated.with_columns(
         session,
-        *(as_number(name, of) if (of := style[name]) else pl.col(name).cast(pl.Float64, strict=False) for name in numbers),
+        *(
+            as_number(name, of) if (of := style[name]) else pl.col(name).cast(pl.Float64, strict=False)
+            for name in numbers
+        ),
         unread=unread,
     )
     if "adj_volume" in read.columns:
@@ -190,7 +199,10 @@ def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
 
 
 def _also(read: pl.DataFrame) -> list[str]:
-    return [*(["adj_close"] if "adj_close" in read.columns else []), *(["unread"] if read["unread"].null_count() < read.height else [])]
+    return [
+        *(["adj_close"] if "adj_close" in read.columns else []),
+        *(["unread"] if read["unread"].null_count() < read.height else []),
+    ]
 
 
 def _is_a_note(columns: Sequence[str]) -> pl.Expr:
@@ -211,7 +223,11 @@ def _dated(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
         if dtype.time_zone is None:
             is_label = pl.lit(value=True)
         wall = pl.col("session")
-        moment = wall.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Datetime("us")) if dtype.time_zone else nothing
+        moment = (
+            wall.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Datetime("us"))
+            if dtype.time_zone
+            else nothing
+        )
         return rows.with_columns(
             date=pl.when(is_label).then(wall.dt.date()),
             moment=pl.when(~is_label).then(moment),
@@ -244,7 +260,11 @@ def _session(rows: pl.DataFrame) -> pl.Expr:
         return date.alias("session")
     moment = pl.col("moment").dt.replace_time_zone("UTC")
     for zone in rows["zone"].drop_nulls().unique().sort():
-        date = pl.when(pl.col("zone") == zone).then(pl.coalesce(date, moment.dt.convert_time_zone(zone).dt.date())).otherwise(date)
+        date = (
+            pl.when(pl.col("zone") == zone)
+            .then(pl.coalesce(date, moment.dt.convert_time_zone(zone).dt.date()))
+            .otherwise(date)
+        )
     return date.alias("session")
 
 
@@ -255,13 +275,19 @@ def _unread(rows: pl.DataFrame, plan: Plan, doubtful: Sequence[str]) -> pl.Expr:
         found.append(pl.when(_has_surplus()).then(pl.lit("more cells than columns")))
     if "period" in rows.columns:
         period = pl.col("period").cast(pl.String).str.strip_chars()
-        found.append(pl.when(~period.str.to_lowercase().is_in(_DAILY)).then(pl.lit("no daily bar: period ") + _quoted(period)))
+        found.append(
+            pl.when(~period.str.to_lowercase().is_in(_DAILY)).then(
+                pl.lit("no daily bar: period ") + _quoted(period)
+            )
+        )
     if rows["problem"].null_count() < rows.height:
         found.append(pl.col("problem"))
     has_moments = rows["moment"].null_count() < rows.height
     session = pl.col("session")
     if has_moments:
-        found.append(pl.when(pl.col("moment").is_not_null() & pl.col("zone").is_null()).then(pl.lit(_ZONELESS) + session))
+        found.append(
+            pl.when(pl.col("moment").is_not_null() & pl.col("zone").is_null()).then(pl.lit(_ZONELESS) + session)
+        )
     if not plan.dates.is_iso:
         undated = pl.col("date").is_null() & pl.col("moment").is_null() & (session.str.strip_chars() != "")
         found.append(pl.when(undated).then(pl.lit("not a date: ") + _quoted(session)))
@@ -274,6 +300,6 @@ def _quoted(text: pl.Expr) -> pl.Expr:
     return text.str.strip_chars().str.replace_all(r"[\x00-\x1f\x7f]", "\ufffd").str.slice(0, TEXT_KEPT)
 
 
-def is_header(symbol: str | None) -> bool:
-    """Whether a text in the symbol's column is the column's own name, repeated."""
-    return plain(symbol or "") in ALIASES["symbol"]
+def is_header(text: str | None, column: str = "symbol") -> bool:
+    """Whether a text in a column is the column's own name, repeated."""
+    return plain(text or "") in ALIASES[column]

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, LONGEST_SYMBOL, PANEL_KEY
+from boursomatic_assets.core.market_data import BAR_SCHEMA, LONGEST_SYMBOL
 from boursomatic_assets.errors import SourceFileError
-from boursomatic_assets.providers.reading.plan import LISTING_SCHEMA, Plan, apply_plan, is_header, make_plan
+from boursomatic_assets.providers.reading.plan import (
+    Plan,
+    apply_plan,
+    is_header,
+    listings_of,
+    make_plan,
+    recognised,
+)
 from boursomatic_assets.providers.reading.table import PriceTable, guarded
 
 if TYPE_CHECKING:
@@ -38,12 +45,11 @@ class PlannedTable(PriceTable):
     @cached_property
     def _pairs(self) -> pl.DataFrame:
         """Each pair of symbol and exchange as written, with what it is recognised as."""
-        if set(self.constants) >= {"symbol"} and "exchange" not in self.places:
-            names = [name for name in ("symbol", "exchange") if name in self.constants]
-            cells = pl.DataFrame({name: [self.constants[name]] for name in names}).lazy()
-        else:
-            cells = self.scan(lazily=True).select(name for name in ("symbol", "exchange") if name in self.names)
-        return guarded(self, lambda: make_plan(_with_absent(cells), self.separator, stooq=self.is_stooq).listings)
+        if "symbol" in self.constants and "exchange" not in self.places:
+            named = (self.constants["symbol"], self.constants.get("exchange"))
+            return listings_of([named], stooq=self.is_stooq)
+        cells = self.scan(lazily=True).select(name for name in ("symbol", "exchange") if name in self.names)
+        return guarded(self, lambda: recognised(cells, cells.collect_schema(), stooq=self.is_stooq))
 
     @cached_property
     def exchanges(self) -> dict[str, str]:
@@ -90,7 +96,11 @@ class PlannedTable(PriceTable):
 
     def _line_of(self, problem: str) -> str:
         value = problem.partition("; found ")[2]
-        value = value.partition("'")[2].partition("'")[0] if value.startswith("'") else value.partition(",")[0].partition(":")[0]
+        value = (
+            value.partition("'")[2].partition("'")[0]
+            if value.startswith("'")
+            else value.partition(",")[0].partition(":")[0]
+        )
         if self.content.is_parquet or not value:
             return ""
         lines = self.content.text().split(b"\n")
@@ -222,7 +232,9 @@ def listed_problems(problems: Sequence[str], path: Path) -> str:
 
 def without_copies(pieces: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
     """Put tables together, without the rows of a table that one before it holds alike; says how many there were."""
-    together = pl.concat([piece.with_columns(_table=pl.lit(number)) for number, piece in enumerate(pieces)], how="diagonal")
+    together = pl.concat(
+        [piece.with_columns(_table=pl.lit(number)) for number, piece in enumerate(pieces)], how="diagonal"
+    )
     tables = together.group_by("symbol").agg(pl.col("_table").n_unique())
     shared = tables.filter((pl.col("_table") > 1) & pl.col("symbol").is_not_null())["symbol"]
     if shared.is_empty():

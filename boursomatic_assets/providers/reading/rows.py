@@ -78,10 +78,12 @@ def _filled_in(in_time: pl.DataFrame, exchange_of: Mapping[str, str]) -> pl.Seri
     known = [name for name in set(exchanges.values()) if calendar_of(name)]
     weekend = pl.col("session").dt.weekday() >= SATURDAY
     elsewhere = placed.filter(weekend & ~pl.col("exchange").is_in(known).fill_null(value=False))
-    closed = pl.concat([outside_sessions(placed), elsewhere])
+    # Where the calendar is known, copies without a volume are left out each time bars are read.
+    closed = pl.concat([outside_sessions(placed.filter(pl.col("volume") > 0)), elsewhere])
     # A price that never moves is its own copy on every day: of it nothing can be told.
     open_days = in_time.join(closed.select("_row"), on="_row", how="anti").group_by("symbol")
-    moving = open_days.agg(pl.col("_copy").mean()).filter(pl.col("_copy") < 0.5)["symbol"]  # noqa: PLR2004 (half)
+    told = open_days.agg(pl.col("_copy").mean(), rows=pl.len()).filter(pl.col("rows") >= _ROWS_THAT_TELL)
+    moving = told.filter(pl.col("_copy") < 0.5)["symbol"]  # noqa: PLR2004 (half of them)
     return closed.filter(pl.col("symbol").is_in(moving.implode()))["_row"]
 
 

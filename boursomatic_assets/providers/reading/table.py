@@ -69,7 +69,10 @@ class PriceTable:
             names = guarded(self, lambda: pl.scan_parquet(self.content.path).collect_schema().names())
             pairs = [re.fullmatch(r"\('([^']+)', '([^']*)'\)", name) for name in names]
             if any(pair and pair[2] for pair in pairs):
-                wide = [f"{pair[1]}|{pair[2]}" if pair and pair[2] else name for pair, name in zip(pairs, names, strict=True)]
+                wide = [
+                    f"{pair[1]}|{pair[2]}" if pair and pair[2] else name
+                    for pair, name in zip(pairs, names, strict=True)
+                ]
                 return Layout(",", 0, tuple(wide), 0, is_wide=True)
             return Layout(",", 0, tuple(names), 0)
         head = self.content.text_head()
@@ -108,7 +111,9 @@ class PriceTable:
         for symbol, fields in blocks.items():
             matched = match_columns(list(fields.values()))
             places = list(fields)
-            found[symbol] = {"session": index} | {n: places[p] for n, p in matched.items() if n not in {"session", "symbol"}}
+            found[symbol] = {"session": index} | {
+                n: places[p] for n, p in matched.items() if n not in {"session", "symbol"}
+            }
         return found
 
     @cached_property
@@ -158,7 +163,9 @@ class PriceTable:
         known = {**self.places, **self.constants}
         if self.layout.is_wide:
             known["symbol"] = 0
-        return tuple(name for name in (*BAR_SCHEMA, "adj_close", "adj_volume", "exchange", "period") if name in known)
+        return tuple(
+            name for name in (*BAR_SCHEMA, "adj_close", "adj_volume", "exchange", "period") if name in known
+        )
 
     def missing(self) -> str | None:
         """Which columns are missing, as a sentence; None for none.
@@ -203,7 +210,9 @@ class PriceTable:
         cells = self._cells(lazily=lazily)
         names = cells.collect_schema().names()
         chosen = [
-            pl.col(names[self.places[name]]).alias(name) if name in self.places else pl.lit(self.constants[name]).alias(name)
+            pl.col(names[self.places[name]]).alias(name)
+            if name in self.places
+            else pl.lit(self.constants[name]).alias(name)
             for name in self.names
         ]
         return cells.select(*chosen, *(name for name in SURPLUS if name in names))
