@@ -23,7 +23,7 @@ from boursomatic_assets.providers.exchanges import (
 )
 
 __all__ = [
-    "EXCHANGE_OF_SUFFIX", "US", "Listed", "exchange_of", "from_stooq", "from_yahoo", "is_isin", "listed", "to_stooq",
+    "EXCHANGE_OF_SUFFIX", "US", "Listed", "exchange_of", "from_stooq", "from_yahoo", "is_isin", "listed", "spelled", "to_stooq",
     "to_yahoo",
 ]  # fmt: skip
 
@@ -110,6 +110,11 @@ def listed(raw: str | None, exchange: str | None = None, *, stooq: bool = False)
         # Two exchanges that are not known here may each have a stock of this code.
         return Listed(f"{code}.{place.upper()}" if place.isalnum() else code)
     return _placed(code, AMERICAN) if _is_american(code) else Listed(code)
+
+
+def spelled(text: str) -> str:
+    """Symbol of a list as the universe writes it; what is not recognised stays as it is, in capitals."""
+    return listed(text).symbol or ""
 
 
 def _is_american(code: str) -> bool:

@@ -134,6 +134,27 @@ class Content:
         return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
+def text_of(path: Path) -> str:
+    """Text of one file, or of the one table in an archive, whatever its encoding; empty for an empty file.
+
+    Raises
+    ------
+    SourceFileError
+        If it cannot be read, or holds no text.
+    FileNotFoundError
+        If there is nothing at the path.
+    """
+    if path.is_file() and not path.stat().st_size:
+        return ""
+    if not path.is_file():
+        path.read_bytes()
+    contents = list(_members(path, {}, ()))
+    if len(contents) > 1:
+        message = f"{path} is an archive of {len(contents)} tables; expected one"
+        raise SourceFileError(message)
+    return contents[0].text().decode()
+
+
 def _require_table(content: Content, data: bytes) -> None:
     said = "empty" if not data.strip(b"\x00\xef\xbb\xbf\xff\xfe \t\r\n") else None
     said = said or next((what for pattern, what in _KNOWN_CONTENT if pattern.match(data)), None)
