@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from polars._typing import EngineType
 
 MISSING = ("", "-", "--", "\u2013", "\u2014", "n/a", "na", "#n/a", "null", "none", "nan", "nil", ".", "n.a.", "nd")
 # Rows whose texts are looked at before the column as a whole: enough to see a decimal sign.
@@ -39,6 +41,7 @@ _READ_WITH = {
     ".": ("whole", "point", "point or thousands", "comma or thousands", "comma thousands"),
     ",": ("whole", "comma", "comma or thousands", "point or thousands", "point thousands"),
 }
+_LAWFUL = {decimal: "|".join(_SHAPES[shape] for shape in shapes) for decimal, shapes in _READ_WITH.items()}
 _SCALE = {"k": 1e3, "m": 1e6, "b": 1e9}
 
 
@@ -62,7 +65,8 @@ class NumberStyle:
 class _Evidence:
     shapes: Mapping[str, int]
     examples: Mapping[str, str]
-    is_plain: bool
+    given: int
+    is_plain: bool = False
 
     def count(self, shapes: Sequence[str]) -> int:
         return sum(self.shapes.get(shape, 0) for shape in shapes)
@@ -72,7 +76,7 @@ class _Evidence:
 
 
 def number_styles(
-    table: pl.LazyFrame, columns: Sequence[str], separator: str
+    table: pl.LazyFrame, columns: Sequence[str], separator: str, engine: EngineType = "in-memory"
 ) -> tuple[dict[str, NumberStyle], list[str]]:
     """Decide how each column of texts writes its numbers.
 
@@ -84,13 +88,15 @@ def number_styles(
         `volume` and `adj_volume` are counts; the others are prices.
     separator : str
         Between the cells: where it is a comma, a bare comma is no decimal sign.
+    engine : str
+        Of polars: `streaming` for a table that does not fit in memory.
 
     Returns
     -------
     tuple of dict and list of str
         The styles, and what is in the way: columns that can be read two ways, each with a value.
     """
-    evidence = _gather(table, columns, separator)
+    evidence = _gather(table, columns, separator, engine)
     sides = {name: _side(found) for name, found in evidence.items()}
     by_point = next((name for name, side in sides.items() if side == "."), None)
     by_comma = next((name for name, side in sides.items() if side == ","), None)
@@ -113,7 +119,7 @@ def number_styles(
         if problem := _doubt(name, found, decimal, separator):
             problems.append(problem)
         styles[name] = NumberStyle(decimal or ".", found.is_plain and decimal != ",")
-    return styles, problems
+    return styles, problems or _no_number(table, evidence, styles, engine)
 
 
 def _side(found: _Evidence) -> str | None:
@@ -149,36 +155,69 @@ def _doubt(name: str, found: _Evidence, decimal: str, separator: str) -> str | N
     return f"expected plain numbers such as 12.5 for {name}; found {value!r}, which can be read two ways"
 
 
-def _gather(table: pl.LazyFrame, columns: Sequence[str], separator: str) -> dict[str, _Evidence]:
-    sample = table.select(columns).head(SAMPLE_ROWS).collect()
-    first = {name: _shapes_of(sample.lazy(), name) for name in columns}
+def _gather(
+    table: pl.LazyFrame, columns: Sequence[str], separator: str, engine: EngineType
+) -> dict[str, _Evidence]:
+    first = _shapes_of(table.select(columns).head(SAMPLE_ROWS).collect().lazy(), columns, "in-memory")
     number = {name: pl.col(name).cast(pl.Float64, strict=False) for name in columns}
     counts = table.select(
         *((number[name].null_count() - pl.col(name).null_count()).alias(f"{name} bad") for name in columns),
         *((number[name] % 1 != 0).sum().alias(f"{name} fractions") for name in columns),
-    ).collect(engine="streaming")
+    ).collect(engine=engine)
     evidence = {}
     for name, seen in first.items():
-        is_plain = counts[f"{name} bad"].item() == 0
         whole = not counts[f"{name} fractions"].item() and seen.count(("point or thousands",)) == 0
         settled = whole if name.endswith("volume") else bool(seen.count(_POINT)) or whole or separator == ","
-        evidence[name] = _Evidence(*_counts(seen), is_plain) if is_plain and settled else _shapes_of(table, name)
-    return evidence
+        if counts[f"{name} bad"].item() == 0 and settled:
+            evidence[name] = replace(seen, is_plain=True)
+    others = [name for name in columns if name not in evidence]
+    found = evidence | (_shapes_of(table, others, engine) if others else {})
+    return {name: found[name] for name in columns}
 
 
-def _counts(found: _Evidence) -> tuple[Mapping[str, int], Mapping[str, str]]:
-    return found.shapes, found.examples
+def _shapes_of(table: pl.LazyFrame, columns: Sequence[str], engine: EngineType) -> dict[str, _Evidence]:
+    """Count the texts of each shape in each column, with the first of each."""
+    cores = table.select(
+        *(pl.col(name) for name in columns),
+        *(_core(_cleaned(pl.col(name))).alias(f"{name} core") for name in columns),
+    )
+    is_a = {
+        (name, shape): pl.col(f"{name} core").str.contains(pattern)
+        for name in columns
+        for shape, pattern in _SHAPES.items()
+    }
+    found = cores.select(
+        *(held.sum().alias(f"{name} {shape}") for (name, shape), held in is_a.items()),
+        *(pl.col(name).filter(held).first().alias(f"{name} {shape} text") for (name, shape), held in is_a.items()),
+        *(pl.col(f"{name} core").count().alias(f"{name} given") for name in columns),
+    ).collect(engine=engine)
+    return {
+        name: _Evidence(
+            {shape: int(found[f"{name} {shape}"].item() or 0) for shape in _SHAPES},
+            {shape: str(found[f"{name} {shape} text"].item()) for shape in _SHAPES},
+            given=int(found[f"{name} given"].item()),
+        )
+        for name in columns
+    }
 
 
-def _shapes_of(table: pl.LazyFrame, name: str) -> _Evidence:
-    text = _core(_cleaned(pl.col(name)))
-    is_a = {shape: text.str.contains(pattern) for shape, pattern in _SHAPES.items()}
-    found = table.select(
-        *(held.sum().alias(shape) for shape, held in is_a.items()),
-        *(pl.col(name).filter(held).first().alias(f"{shape} example") for shape, held in is_a.items()),
-    ).collect(engine="streaming")
-    shapes = {shape: int(found[shape].item() or 0) for shape in _SHAPES}
-    return _Evidence(shapes, {shape: str(found[f"{shape} example"].item()) for shape in _SHAPES}, is_plain=False)
+def _no_number(
+    table: pl.LazyFrame, evidence: Mapping[str, _Evidence], styles: Mapping[str, NumberStyle], engine: EngineType
+) -> list[str]:
+    """Columns that hold something, of which nothing is a number."""
+    empty = [
+        name
+        for name, style in styles.items()
+        if not style.is_plain and evidence[name].given and not evidence[name].count(_READ_WITH[style.decimal])
+    ]
+    if not empty:
+        return []
+    texts = table.select(pl.col(name).filter(_cleaned(pl.col(name)).is_not_null()).first() for name in empty)
+    first = texts.collect(engine=engine).row(0, named=True)
+    return [
+        f"expected plain numbers such as 12.5 for {name}; found {first[name]!r}, and no value that can be read"
+        for name in empty
+    ]
 
 
 def _cleaned(text: pl.Expr) -> pl.Expr:
@@ -200,7 +239,7 @@ def as_number(name: str, style: NumberStyle) -> pl.Expr:
         return pl.col(name).cast(pl.Float64, strict=False)
     text = _cleaned(pl.col(name))
     core = _core(text)
-    lawful = pl.any_horizontal(core.str.contains(_SHAPES[shape]) for shape in _READ_WITH[style.decimal])
+    lawful = core.str.contains(_LAWFUL[style.decimal])
     thousands = "," if style.decimal == "." else "."
     plain = core.str.replace_all(thousands, "", literal=True).str.replace(",", ".", literal=True)
     value = pl.when(lawful).then(plain).cast(pl.Float64, strict=False)
@@ -215,9 +254,14 @@ def as_number(name: str, style: NumberStyle) -> pl.Expr:
     return (scaled * sign).alias(name)
 
 
-def not_a_number(name: str, style: NumberStyle) -> pl.Expr:
-    """The text of a cell that holds something and is no number; null for the others."""
-    if style.is_plain:
-        return pl.lit(None, pl.String)
-    text = _cleaned(pl.col(name))
-    return pl.when(text.is_not_null() & as_number(name, style).is_null()).then(pl.col(name))
+def not_a_number(name: str, read: str) -> pl.Expr:
+    """The text of a cell that holds something and is no number; null for the others.
+
+    Parameters
+    ----------
+    name : str
+        Column of texts.
+    read : str
+        Column of what `as_number` made of it.
+    """
+    return pl.when(pl.col(read).is_null() & _cleaned(pl.col(name)).is_not_null()).then(pl.col(name))

@@ -17,6 +17,8 @@ from boursomatic_assets.providers.symbols import Listed, listed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from polars._typing import EngineType
+
 NUMBERS = (*PRICE_COLUMNS, "volume", "adj_close", "adj_volume")
 LISTING_SCHEMA = {
     "symbol": pl.String, "exchange": pl.String, "listed": pl.String, "place": pl.String, "zone": pl.String,
@@ -56,7 +58,7 @@ class Plan:
         return not self.problems and self.dates.is_iso and all(style.is_plain for style in self.styles.values())
 
 
-def make_plan(table: pl.LazyFrame, separator: str, *, stooq: bool) -> Plan:
+def make_plan(table: pl.LazyFrame, separator: str, *, stooq: bool, engine: EngineType) -> Plan:
     """Decide what the columns of a table mean.
 
     Parameters
@@ -67,25 +69,25 @@ def make_plan(table: pl.LazyFrame, separator: str, *, stooq: bool) -> Plan:
         Between the cells of the text.
     stooq : bool
         Whether Stooq made it.
+    engine : str
+        Of polars: `streaming` for a table that does not fit in memory.
     """
     schema = table.collect_schema()
     rows, dates, headers = table, ReadDates(is_iso=True), list[str]()
     if not schema["session"].is_temporal():
-        written = table.select(_as_text("session", schema).unique()).collect(engine="streaming")["session"]
+        written = table.select(_as_text("session", schema).unique()).collect(engine=engine)["session"]
         # Of the many rows of a table few have different dates: only where a header is among them it is looked for.
         headers = [text for text in written.drop_nulls() if text[:1].isalpha() and is_header(text, "session")]
         rows = table.filter(~_is_header_row(headers, schema)) if headers else table
         dates = read_dates(written.filter(~written.is_in(headers).fill_null(value=False)) if headers else written)
     texts = [name for name in NUMBERS if name in schema and _is_text(schema[name])]
     as_texts = rows.with_columns(pl.col(name).cast(pl.String) for name in texts if schema[name] != pl.String)
-    styles, problems = number_styles(as_texts, texts, separator) if texts else ({}, [])
-    if texts and not problems:
-        problems += _unreadable_columns(as_texts, styles)
+    styles, problems = number_styles(as_texts, texts, separator, engine) if texts else ({}, [])
     if dates.problem:
         problems.append(dates.problem)
-    if SURPLUS[0] in schema and (surplus := _surplus(rows)):
+    if SURPLUS[0] in schema and (surplus := _surplus(rows, engine)):
         problems.append(surplus)
-    return Plan(dates, styles, recognised(rows, schema, stooq=stooq), problems, headers)
+    return Plan(dates, styles, recognised(rows, schema, stooq=stooq, engine=engine), problems, headers)
 
 
 def _is_text(dtype: pl.DataType) -> bool:
@@ -105,32 +107,15 @@ def _is_header_row(headers: Sequence[str], schema: pl.Schema) -> pl.Expr:
     return pl.col("session").is_in(headers).fill_null(value=False) & in_words
 
 
-def _unreadable_columns(rows: pl.LazyFrame, styles: dict[str, NumberStyle]) -> list[str]:
-    """Columns that hold something, of which nothing is a number."""
-    doubtful = [name for name, style in styles.items() if not style.is_plain]
-    if not doubtful:
-        return []
-    found = rows.select(
-        *(as_number(name, styles[name]).count().alias(f"{name} read") for name in doubtful),
-        *(not_a_number(name, styles[name]).drop_nulls().first().alias(f"{name} text") for name in doubtful),
-    ).collect(engine="streaming")
-    return [
-        f"expected plain numbers such as 12.5 for {name}; found {found[f'{name} text'].item()!r}, and no value that "
-        "can be read"
-        for name in doubtful
-        if not found[f"{name} read"].item() and found[f"{name} text"].item() is not None
-    ]
-
-
 def _has_surplus() -> pl.Expr:
     return pl.any_horizontal((pl.col(name).str.strip_chars() != "").fill_null(value=False) for name in SURPLUS)
 
 
-def _surplus(rows: pl.LazyFrame) -> str | None:
-    if rows.select(pl.col(SURPLUS[0]).count()).collect(engine="streaming").item() == 0:
+def _surplus(rows: pl.LazyFrame, engine: EngineType) -> str | None:
+    if rows.select(pl.col(SURPLUS[0]).count()).collect(engine=engine).item() == 0:
         return None
     numbered = rows.select(surplus=_has_surplus(), session="session")
-    counts = numbered.select(rows=pl.len(), longer=pl.col("surplus").sum()).collect(engine="streaming")
+    counts = numbered.select(rows=pl.len(), longer=pl.col("surplus").sum()).collect(engine=engine)
     if counts["longer"].item() <= MOST_MISTAKES * counts["rows"].item():
         return None
     first = numbered.filter("surplus").select("session").head(1).collect()["session"].item()
@@ -140,11 +125,11 @@ def _surplus(rows: pl.LazyFrame) -> str | None:
     )
 
 
-def recognised(rows: pl.LazyFrame, schema: pl.Schema, *, stooq: bool) -> pl.DataFrame:
+def recognised(rows: pl.LazyFrame, schema: pl.Schema, *, stooq: bool, engine: EngineType) -> pl.DataFrame:
     """Recognise each pair of symbol and exchange; a frame of `LISTING_SCHEMA`."""
     exchange = pl.col("exchange").cast(pl.String) if "exchange" in schema else pl.lit(None, pl.String)
     pairs = rows.select(pl.col("symbol").cast(pl.String), exchange.alias("exchange")).unique()
-    return listings_of(list(pairs.collect(engine="streaming").sort("symbol", "exchange").iter_rows()), stooq=stooq)
+    return listings_of(list(pairs.collect(engine=engine).sort("symbol", "exchange").iter_rows()), stooq=stooq)
 
 
 def listings_of(pairs: Sequence[tuple[str | None, str | None]], *, stooq: bool) -> pl.DataFrame:
@@ -180,22 +165,25 @@ def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
     texts = rows.with_columns(
         *(pl.col(name).cast(pl.String) for name in numbers if style[name] and rows.schema[name] != pl.String)
     )
-    dated = _placed(_dated(texts, plan), plan, needs_zone=True)
-    session = _session(dated)
-    unread = _unread(dated, plan, doubtful)
-    read = dated.with_columns(
-        session,
-        *(
-            as_number(name, of) if (of := style[name]) else pl.col(name).cast(pl.Float64, strict=False)
-            for name in numbers
-        ),
-        unread=unread,
+    values = texts.with_columns(
+        (as_number(name, of) if (of := style[name]) else pl.col(name).cast(pl.Float64, strict=False)).alias(
+            _read(name)
+        )
+        for name in numbers
+    )
+    dated = _placed(_dated(values, plan), plan)
+    read = dated.with_columns(_session(dated), unread=_unread(dated, plan, doubtful)).with_columns(
+        pl.col(_read(name)).alias(name) for name in numbers
     )
     if "adj_volume" in read.columns:
         read = read.with_columns(volume=pl.coalesce("adj_volume", "volume"))
     kept = read.filter(~_is_a_note(cells.columns))
-    chosen = kept.select(pl.col("listed").alias("symbol"), *list(BAR_SCHEMA)[1:], *_also(kept))
-    return chosen
+    return kept.select(pl.col("listed").alias("symbol"), *list(BAR_SCHEMA)[1:], *_also(kept))
+
+
+def _read(name: str) -> str:
+    """Name of the column that holds what was read of another."""
+    return f"{name} read"
 
 
 def _also(read: pl.DataFrame) -> list[str]:
@@ -239,10 +227,10 @@ def _dated(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
     return texts.join(plan.dates.known, left_on="session", right_on="text", how="left", maintain_order="left")
 
 
-def _placed(rows: pl.DataFrame, plan: Plan, *, needs_zone: bool) -> pl.DataFrame:
+def _placed(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
     """Rows with `listed`, the symbol as the universe writes it, and what goes with it."""
     same = plan.listings.filter(pl.col("symbol").ne_missing(pl.col("listed")) | pl.col("problem").is_not_null())
-    has_moments = needs_zone and rows["moment"].null_count() < rows.height
+    has_moments = rows["moment"].null_count() < rows.height
     symbol = pl.col("symbol").cast(pl.String)
     if same.is_empty() and not has_moments:
         return rows.with_columns(listed=symbol, zone=pl.lit(None, pl.String), problem=pl.lit(None, pl.String))
@@ -291,7 +279,7 @@ def _unread(rows: pl.DataFrame, plan: Plan, doubtful: Sequence[str]) -> pl.Expr:
     if not plan.dates.is_iso:
         undated = pl.col("date").is_null() & pl.col("moment").is_null() & (session.str.strip_chars() != "")
         found.append(pl.when(undated).then(pl.lit("not a date: ") + _quoted(session)))
-    found.extend(pl.lit("not a number: ") + _quoted(not_a_number(name, plan.styles[name])) for name in doubtful)
+    found.extend(pl.lit("not a number: ") + _quoted(not_a_number(name, _read(name))) for name in doubtful)
     return pl.coalesce(found) if found else pl.lit(None, pl.String)
 
 

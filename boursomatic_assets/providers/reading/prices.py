@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from polars._typing import EngineType
+
 # Of a file named after its symbol the rows are estimated.
 BYTES_A_ROW = 50
 PROBLEMS_LISTED = 20
@@ -36,11 +38,11 @@ class PlannedTable(PriceTable):
     @cached_property
     def plan(self) -> Plan:
         """What its columns mean; read from disk, without holding the table in memory."""
-        return guarded(self, lambda: self.planned(self.scan(lazily=True)))
+        return guarded(self, lambda: self.planned(self.scan(lazily=True), "streaming"))
 
-    def planned(self, cells: pl.LazyFrame) -> Plan:
+    def planned(self, cells: pl.LazyFrame, engine: EngineType = "in-memory") -> Plan:
         """Decide what cells of this table mean."""
-        return make_plan(cells, self.separator, stooq=self.is_stooq)
+        return make_plan(cells, self.separator, stooq=self.is_stooq, engine=engine)
 
     @cached_property
     def _pairs(self) -> pl.DataFrame:
@@ -49,7 +51,9 @@ class PlannedTable(PriceTable):
             named = (self.constants["symbol"], self.constants.get("exchange"))
             return listings_of([named], stooq=self.is_stooq)
         cells = self.scan(lazily=True).select(name for name in ("symbol", "exchange") if name in self.names)
-        return guarded(self, lambda: recognised(cells, cells.collect_schema(), stooq=self.is_stooq))
+        return guarded(
+            self, lambda: recognised(cells, cells.collect_schema(), stooq=self.is_stooq, engine="streaming")
+        )
 
     @cached_property
     def exchanges(self) -> dict[str, str]:

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-ZONES = {"AAPL": "America/New_York", "BRK.B": "America/New_York", "MC.PA": "Europe/Paris", "ASML.AS": "Europe/Amsterdam"}
+ZONES = {
+    "AAPL": "America/New_York",
+    "BRK.B": "America/New_York",
+    "MC.PA": "Europe/Paris",
+    "ASML.AS": "Europe/Amsterdam",
+}
 SPELLINGS = {
     "AAPL": ("AAPL", "aapl", "AAPL.US", "NASDAQ:AAPL", "AAPL US Equity"),
     "BRK.B": ("BRK.B", "brk.b", "BRK/B US"),
@@ -90,7 +95,9 @@ class PriceFile:
         return path
 
 
-def _bars(rng: np.random.Generator, symbols: Sequence[str], sessions: int, price: float, shares: float) -> pl.DataFrame:
+def _bars(
+    rng: np.random.Generator, symbols: Sequence[str], sessions: int, price: float, shares: float
+) -> pl.DataFrame:
     start = date(2015, 1, 1) + timedelta(days=int(rng.integers(0, 3600)))
     days = [day for day in (start + timedelta(days=i) for i in range(sessions * 2 + 8)) if day.weekday() < 5]
     rows = []
@@ -146,7 +153,7 @@ def price_files(draw: st.DrawFn) -> PriceFile:
     duplicates = pick(0, 0, 0, 1)
     cells += cells[:duplicates]
     columns = draw(st.permutations(range(7))) if pick(False, True) else list(range(7))
-    missing = pick(None, None, None, None, None, 2, 5, 6, 1)
+    missing = pick(*[None] * 20, 2, 5, 6, 1)
     columns = [column for column in columns if column != missing]
     noted = pick(False, True)
     names = [header[column] for column in columns] + (["Société"] if noted else [])
@@ -167,7 +174,9 @@ def price_files(draw: st.DrawFn) -> PriceFile:
     data = text.getvalue().encode(encoding)
     name, data = _packed(data, pick("", "", ".gz", ".zip"))
     days = bars["session"]
-    order_shows = dates not in OPEN_ORDER or bool((days.dt.day() > 12).any() or (days.dt.day() == days.dt.month()).all())
+    order_shows = dates not in OPEN_ORDER or bool(
+        (days.dt.day() > 12).any() or (days.dt.day() == days.dt.month()).all()
+    )
     plain_numbers = not thousands and decimal == "."
     return PriceFile(
         name,

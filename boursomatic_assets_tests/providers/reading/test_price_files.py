@@ -14,12 +14,17 @@ from boursomatic_assets.errors import SourceFileError
 from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets_tests.providers.reading.price_files import TODAY, PriceFile, price_files
 
-FILES = 2000
+# 2,000 files in all, in four parts that may run side by side.
+PARTS, FILES = 4, 500
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("part", range(PARTS))
+@settings(deadline=None, max_examples=FILES, suppress_health_check=[HealthCheck.too_slow])
 @given(file=price_files())
-def test_any_price_file_is_read_to_exactly_its_values_or_refused_with_the_reason(file: PriceFile) -> None:
+def test_any_price_file_is_read_to_exactly_its_values_or_refused_with_the_reason(
+    part: int, file: PriceFile
+) -> None:
+    event(f"part {part}")
     with tempfile.TemporaryDirectory() as folder:
         path = file.write(Path(folder))
         try:
