@@ -40,7 +40,10 @@ def read_member_file(path: Path) -> pl.DataFrame:
     except (OSError, csv.Error) as error:
         message = f"{path} cannot be read as CSV: {error}"
         raise SourceFileError(message) from error
-    columns = [name.strip().lower() for name in records[0][1]] if records else []
+    if not records:
+        message = f"{path} cannot be read as CSV: it is empty"
+        raise SourceFileError(message)
+    columns = [name.strip().lower() for name in records[0][1]]
     missing = [name for name in ("symbol", "member_from") if name not in columns]
     if missing:
         message = f"{path} lacks the columns {missing}; found {columns}. Its header names them"
