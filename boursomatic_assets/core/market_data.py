@@ -173,9 +173,13 @@ def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
     }
     typed = bars.select(*(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items()), **said)
     judged = (
-        typed.with_columns(**_without_rounding())
+        typed.with_columns(came_high="high", came_low="low", **_without_rounding())
         .with_columns(reason=pl.coalesce("unread", _first_broken_rule(today), "objection"))
-        .drop("unread", "objection")
+        .with_columns(
+            pl.when(pl.col("reason").is_null()).then(name).otherwise(f"came_{name}").alias(name)
+            for name in ("high", "low")
+        )
+        .drop("unread", "objection", "came_high", "came_low")
     )
     sound = judged.filter(pl.col("reason").is_null())
     repeated = pl.struct(PANEL_KEY).is_duplicated()

@@ -15,7 +15,7 @@ from boursomatic_assets.providers.reading.table import SURPLUS
 from boursomatic_assets.providers.symbols import Listed, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from polars._typing import EngineType
 
@@ -25,6 +25,8 @@ LISTING_SCHEMA = {
     "problem": pl.String,
 }  # fmt: skip
 TEXT_KEPT = 60
+# Of tables that are read together: the number of each row's own.
+TABLE = "number of the table"
 _DAILY = ("d", "1d", "day", "daily", "1day", "1440")
 _ZONELESS = "a moment, where the exchange's clock is not known: "
 
@@ -42,15 +44,15 @@ class Plan:
         Of `LISTING_SCHEMA`: each pair of symbol and exchange as written, and what it is recognised as.
     problems : list of str
         What is in the way of reading the table; empty where it can be read.
-    headers : list of str
-        Names of the session's column that stand among the sessions, where a file repeats its header.
+    repeated : dict of str to str
+        Header that the file repeats between its rows, by our names; empty where it does not.
     """
 
     dates: ReadDates
     styles: dict[str, NumberStyle]
     listings: pl.DataFrame
     problems: list[str]
-    headers: list[str]
+    repeated: dict[str, str]
 
     @property
     def is_clean(self) -> bool:
@@ -58,7 +60,9 @@ class Plan:
         return not self.problems and self.dates.is_iso and all(style.is_plain for style in self.styles.values())
 
 
-def make_plan(table: pl.LazyFrame, separator: str, *, stooq: bool, engine: EngineType) -> Plan:
+def make_plan(
+    table: pl.LazyFrame, separator: str, header: Mapping[str, str] | None = None, *, stooq: bool, engine: EngineType
+) -> Plan:
     """Decide what the columns of a table mean.
 
     Parameters
@@ -67,19 +71,22 @@ def make_plan(table: pl.LazyFrame, separator: str, *, stooq: bool, engine: Engin
         Cells by our names.
     separator : str
         Between the cells of the text.
+    header : mapping of str to str or None
+        What the header calls our columns, to tell a row that repeats it.
     stooq : bool
         Whether Stooq made it.
     engine : str
         Of polars: `streaming` for a table that does not fit in memory.
     """
     schema = table.collect_schema()
-    rows, dates, headers = table, ReadDates(is_iso=True), list[str]()
+    rows, dates = table, ReadDates(is_iso=True)
+    repeated = {name: text for name, text in (header or {}).items() if schema.get(name) == pl.String}
+    if repeated and not table.select(_is_header_row(repeated).any()).collect(engine=engine).item():
+        repeated = {}
+    if repeated:
+        rows = table.filter(~_is_header_row(repeated))
     if not schema["session"].is_temporal():
-        written = table.select(_as_text("session", schema).unique()).collect(engine=engine)["session"]
-        # Of the many rows of a table few have different dates: only where a header is among them it is looked for.
-        headers = [text for text in written.drop_nulls() if text[:1].isalpha() and is_header(text, "session")]
-        rows = table.filter(~_is_header_row(headers, schema)) if headers else table
-        dates = read_dates(written.filter(~written.is_in(headers).fill_null(value=False)) if headers else written)
+        dates = read_dates(rows.select(_as_text("session", schema).unique()).collect(engine=engine)["session"])
     texts = [name for name in NUMBERS if name in schema and _is_text(schema[name])]
     as_texts = rows.with_columns(pl.col(name).cast(pl.String) for name in texts if schema[name] != pl.String)
     styles, problems = number_styles(as_texts, texts, separator, engine) if texts else ({}, [])
@@ -87,7 +94,7 @@ def make_plan(table: pl.LazyFrame, separator: str, *, stooq: bool, engine: Engin
         problems.append(dates.problem)
     if SURPLUS[0] in schema and (surplus := _surplus(rows, engine)):
         problems.append(surplus)
-    return Plan(dates, styles, recognised(rows, schema, stooq=stooq, engine=engine), problems, headers)
+    return Plan(dates, styles, recognised(rows, schema, stooq=stooq, engine=engine), problems, repeated)
 
 
 def _is_text(dtype: pl.DataType) -> bool:
@@ -100,11 +107,10 @@ def _as_text(name: str, schema: pl.Schema) -> pl.Expr:
     return (column.cast(pl.Int64, strict=False) if schema[name].is_float() else column).cast(pl.String)
 
 
-def _is_header_row(headers: Sequence[str], schema: pl.Schema) -> pl.Expr:
-    """Whether a row repeats the header, as where files were appended to each other: no number stands in it."""
-    prices = [pl.col(name) for name in PRICE_COLUMNS if schema.get(name) == pl.String]
-    in_words = pl.all_horizontal(price.str.contains("[A-Za-z<]").fill_null(value=False) for price in prices)
-    return pl.col("session").is_in(headers).fill_null(value=False) & in_words
+def _is_header_row(header: Mapping[str, str]) -> pl.Expr:
+    """Whether a row repeats the header, as where files were appended to each other."""
+    same = [(pl.col(name).str.strip_chars() == text).fill_null(value=False) for name, text in header.items()]
+    return pl.all_horizontal(same)
 
 
 def _has_surplus() -> pl.Expr:
@@ -158,7 +164,7 @@ def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
         Columns of `BAR_SCHEMA` and, where there is one, `adj_close`; raw as the file has them. A cell that cannot
         be read is null, and a column `unread` says what it held; it is there only where there is such a cell.
     """
-    rows = cells.filter(~_is_header_row(plan.headers, cells.schema)) if plan.headers else cells
+    rows = cells.filter(~_is_header_row(plan.repeated)) if plan.repeated else cells
     numbers = [name for name in NUMBERS if name in cells.columns]
     style = {name: plan.styles.get(name) for name in numbers}
     doubtful = [name for name, of in style.items() if of is not None and not of.is_plain]
@@ -188,7 +194,7 @@ def _read(name: str) -> str:
 
 def _also(read: pl.DataFrame) -> list[str]:
     return [
-        *(["adj_close"] if "adj_close" in read.columns else []),
+        *(name for name in ("adj_close", TABLE) if name in read.columns),
         *(["unread"] if read["unread"].null_count() < read.height else []),
     ]
 
@@ -286,8 +292,3 @@ def _unread(rows: pl.DataFrame, plan: Plan, doubtful: Sequence[str]) -> pl.Expr:
 def _quoted(text: pl.Expr) -> pl.Expr:
     """Text as a reason may hold it: short, without control characters."""
     return text.str.strip_chars().str.replace_all(r"[\x00-\x1f\x7f]", "\ufffd").str.slice(0, TEXT_KEPT)
-
-
-def is_header(text: str | None, column: str = "symbol") -> bool:
-    """Whether a text in a column is the column's own name, repeated."""
-    return plain(text or "") in ALIASES[column]

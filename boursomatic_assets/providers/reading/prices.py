@@ -11,9 +11,9 @@ import polars as pl
 from boursomatic_assets.core.market_data import BAR_SCHEMA, LONGEST_SYMBOL
 from boursomatic_assets.errors import SourceFileError
 from boursomatic_assets.providers.reading.plan import (
+    TABLE,
     Plan,
     apply_plan,
-    is_header,
     listings_of,
     make_plan,
     recognised,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Of a file named after its symbol the rows are estimated.
 BYTES_A_ROW = 50
 PROBLEMS_LISTED = 20
+_MOST_TABLES = 10_000_000
 _ROWS_SCHEMA = {"raw": pl.String, "rows": pl.Int64, "symbol": pl.String}
 
 
@@ -42,7 +43,7 @@ class PlannedTable(PriceTable):
 
     def planned(self, cells: pl.LazyFrame, engine: EngineType = "in-memory") -> Plan:
         """Decide what cells of this table mean."""
-        return make_plan(cells, self.separator, stooq=self.is_stooq, engine=engine)
+        return make_plan(cells, self.separator, self.header, stooq=self.is_stooq, engine=engine)
 
     @cached_property
     def _pairs(self) -> pl.DataFrame:
@@ -51,9 +52,11 @@ class PlannedTable(PriceTable):
             named = (self.constants["symbol"], self.constants.get("exchange"))
             return listings_of([named], stooq=self.is_stooq)
         cells = self.scan(lazily=True).select(name for name in ("symbol", "exchange") if name in self.names)
-        return guarded(
-            self, lambda: recognised(cells, cells.collect_schema(), stooq=self.is_stooq, engine="streaming")
-        )
+        if name := self.header.get("symbol"):
+            # Where a file repeats its header, the symbol's column holds its own name.
+            cells = cells.filter(pl.col("symbol").ne_missing(pl.lit(name)))
+        schema = cells.collect_schema()
+        return guarded(self, lambda: recognised(cells, schema, stooq=self.is_stooq, engine="streaming"))
 
     @cached_property
     def exchanges(self) -> dict[str, str]:
@@ -124,7 +127,7 @@ def exchanges_of(listings: pl.DataFrame) -> dict[str, str]:
         & (pl.col("listed").str.len_chars() <= LONGEST_SYMBOL)
         & ~pl.col("listed").str.contains(r"[\x00-\x1f\x7f]")
     )
-    return {row["listed"]: row["place"] for row in sound.iter_rows(named=True) if not is_header(row["symbol"])}
+    return dict(sound.select("listed", "place").iter_rows())
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ def _read_group(group: Sequence[PlannedTable], symbols: Sequence[str | None] | N
         return [_read(table, table.cells_of(symbols), table.plan)]
     cells = [guarded(table, table.scan().collect) for table in group]
     if len(group) > 1:
-        together = pl.concat(cells)
+        together = pl.concat(own.with_columns(pl.lit(n).alias(TABLE)) for n, own in enumerate(cells))
         plan = group[0].planned(together.lazy())
         if plan.is_clean:
             return [_read(group[0], together, plan)]
@@ -236,9 +239,11 @@ def listed_problems(problems: Sequence[str], path: Path) -> str:
 
 def without_copies(pieces: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
     """Put tables together, without the rows of a table that one before it holds alike; says how many there were."""
-    together = pl.concat(
-        [piece.with_columns(_table=pl.lit(number)) for number, piece in enumerate(pieces)], how="diagonal"
-    )
+    numbered_pieces = [
+        piece.with_columns(_table=number * _MOST_TABLES + (pl.col(TABLE) if TABLE in piece.columns else 0))
+        for number, piece in enumerate(pieces)
+    ]
+    together = pl.concat(numbered_pieces, how="diagonal").drop(TABLE, strict=False)
     tables = together.group_by("symbol").agg(pl.col("_table").n_unique())
     shared = tables.filter((pl.col("_table") > 1) & pl.col("symbol").is_not_null())["symbol"]
     if shared.is_empty():

@@ -117,6 +117,13 @@ class PriceTable:
         return found
 
     @cached_property
+    def header(self) -> dict[str, str]:
+        """What the header of a text calls the columns, by our names; empty where it has no rows of its own."""
+        if self.content.is_parquet or self.layout.is_wide:
+            return {}
+        return {name: self.layout.columns[place] for name, place in self.places.items()}
+
+    @cached_property
     def constants(self) -> dict[str, str]:
         """Columns that the name of the file or of its folders says: our names to texts."""
         said = {
@@ -233,6 +240,7 @@ class PriceTable:
             # the header has is noticed in the columns on the right.
             schema=dict.fromkeys((*columns, *SURPLUS), pl.String),
             missing_columns="insert",
+            extra_columns="ignore",
             truncate_ragged_lines=True,
         )
 
