@@ -12,6 +12,7 @@ from boursomatic_assets.core import market_data as core
 from boursomatic_assets.core.calendars import CALENDARS, last_complete_session
 from boursomatic_assets.core.corporate_actions import large_moves
 from boursomatic_assets.core.fetch_report import Outcome
+from boursomatic_assets.core.session_audit import traded_on_weekends
 from boursomatic_assets.display.bar_update import (
     arrival_metadata,
     audit_metadata,
@@ -183,7 +184,9 @@ def sessions_of_exchanges(
         row = audit.exchanges.row(0, named=True) if audit.exchanges.height else None
         behind = row is not None and newest is not None and row["newest"] < newest
         amiss = row is not None and (
-            row["missing"] + row["extra"] > MOST_AMISS * row["expected"] or row["stale_runs"]
+            row["missing"] + row["extra"] > MOST_AMISS * row["expected"]
+            or row["stale_runs"]
+            or traded_on_weekends(audit.extra).height
         )
         yield dg.AssetCheckResult(
             check_name=key.name,

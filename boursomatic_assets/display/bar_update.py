@@ -120,7 +120,8 @@ def audit_sentence(audit: SessionAudit, newest: date | None) -> str:
     """
     row = audit.exchanges.row(0, named=True)
     said = [] if newest is None else [f"The newest bar is of {row['newest']}, the newest session {newest}"]
-    for frame, what in ((audit.extra, "bars on dates without a session"), (audit.missing, "sessions without a bar")):
+    kinds = ((audit.extra, "bars on dates without a session"), (audit.missing, "sessions without a bar"))
+    for frame, what in kinds:
         if frame.height:
             last = frame.sort("session", "symbol").row(-1, named=True)
             said.append(f"{frame.height:,} {what} (such as {last['symbol']} {last['session']})")

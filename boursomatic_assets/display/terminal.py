@@ -131,7 +131,8 @@ def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in metadata["rejected_reasons"].items())
         lines.append(f"Set aside in rejected_bars: {reasons}")
     if metadata.get("left_out"):
-        lines.append("Left out: " + "; ".join(f"{count:,} {reason}" for reason, count in metadata["left_out"].items()))
+        left_out = "; ".join(f"{count:,} {reason}" for reason, count in metadata["left_out"].items())
+        lines.append(f"Left out: {left_out}")
     if metadata["quarantined"]:
         lines.append(
             f"[yellow]Quarantined[/yellow] for a jump near a split ratio: {', '.join(metadata['quarantined'])}. "

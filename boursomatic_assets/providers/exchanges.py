@@ -42,8 +42,8 @@ AMERICAN = Market(US, "", _NEW_YORK)
 _NAMED: dict[Market, tuple[str, ...]] = {
     AMERICAN: ("US", "USA", "UNITED STATES", "COMPOSITE", "ARCA", "UA", "UR", "UF", "UP"),
     Market("XNAS", "", _NEW_YORK): (
-        "XNAS", "NASDAQ", "NASDAQGS", "NASDAQGM", "NASDAQCM", "NMS", "NGM", "NCM", "NAS", "XNGS", "XNMS", "XNCM", "UW",
-        "UQ", "NSDQ",
+        "XNAS", "NASDAQ", "NASDAQGS", "NASDAQGM", "NASDAQCM", "NMS", "NGM", "NCM", "NAS", "XNGS", "XNMS", "XNCM",
+        "UW", "UQ", "NSDQ",
     ),
     Market("XNYS", "", _NEW_YORK): ("XNYS", "NYSE", "NYQ", "NYS", "UN"),
     Market("XASE", "", _NEW_YORK): ("XASE", "AMEX", "NYSEAMERICAN", "NYSE AMERICAN", "NYSE MKT", "ASE", "NYSEMKT"),

@@ -23,8 +23,8 @@ from boursomatic_assets.providers.exchanges import (
 )
 
 __all__ = [
-    "EXCHANGE_OF_SUFFIX", "US", "Listed", "exchange_of", "from_stooq", "from_yahoo", "is_isin", "listed", "spelled", "to_stooq",
-    "to_yahoo",
+    "EXCHANGE_OF_SUFFIX", "US", "Listed", "exchange_of", "from_stooq", "from_yahoo", "is_isin", "listed", "spelled",
+    "to_stooq", "to_yahoo",
 ]  # fmt: skip
 
 EXCHANGE_OF_SUFFIX = {"PA": "XPAR", "AS": "XAMS", "BR": "XBRU"}

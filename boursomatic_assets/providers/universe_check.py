@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BUCKETS = {"market_cap_bucket": ("small", "mid", "large"), "pe_bucket": ("low", "medium", "high")}
 
+
 def _exchange(text: str) -> str:
     """Exchange as written, or its code where only another source calls it so."""
     market = market_named(text)

@@ -90,7 +90,7 @@ def test_a_file_of_a_spreadsheet_is_read(installed: Installation, tmp_path: Path
     [
         ("symbol;member_from;member_until\nge;07.11.1907;26.06.2018\nEPA:MC;26.06.2018;\n", "cp1252"),
         ("Members\n\nSymbol\tMember_From\tMember_Until\nGE\t11/7/1907\t6/26/2018\nMC FP\t6/26/2018\t\n", "utf-16"),
-        ("# of an index\nmember_until|symbol|member_from\n2018-06-26|GE.US|1907-11-07\n|mc.pa|2018-06-26\n", "utf-8"),
+        ("# mine\nmember_until|symbol|member_from\n2018-06-26|GE.US|1907-11-07\n|mc.pa|2018-06-26\n", "utf-8"),
     ],
 )
 def test_a_list_is_read_in_the_shapes_in_which_prices_are(

@@ -72,10 +72,10 @@ def test_a_missing_column_is_named() -> None:
         with_split_volumes(bars([1.0], [1.0], [1.0]).drop("adj_close"))
 
 
-@given(st.integers(2, 100), st.floats(0.8, 1.25), st.booleans())
+@given(shares=st.integers(2, 100), move=st.floats(0.8, 1.25), reverse=st.booleans())
 def test_an_entered_adjustment_and_a_files_factor_give_the_same_volumes(
-    shares: int, move: float, reverse: bool
-) -> None:  # noqa: FBT001
+    *, shares: int, move: float, reverse: bool
+) -> None:
     ratio = float(shares) if reverse else 1 / shares
     panel = bars([100.0, 100.0 * ratio * move], [100.0 * ratio, 100.0 * ratio * move], [1200.0, 1.0])
     entered = pl.DataFrame({"symbol": ["A"], "session": [FIRST + timedelta(1)], "ratio": [ratio]})

@@ -343,9 +343,7 @@ def test_a_folder_without_a_file_of_prices_is_said_so(tmp_path: Path) -> None:
         *((cell, "not a number") for cell in ("12 EUR", "11p", "1,2,3", "eleven", "12:30", "1/2")),
     ],
 )
-def test_a_cell_that_is_no_number_sets_its_row_aside_and_no_other(
-    tmp_path: Path, cell: str, reason: str
-) -> None:
+def test_a_cell_that_is_no_number_sets_its_row_aside_and_no_other(tmp_path: Path, cell: str, reason: str) -> None:
     rest = LINE.replace("AAPL", "MSFT").replace(",11,", f',"{cell}",')
     checked = check_bars(read_text(tmp_path, f"{HEADER}\n{LINE}\n{rest}\n"), today=TODAY)
     assert checked.accepted["symbol"].to_list() == ["AAPL"]

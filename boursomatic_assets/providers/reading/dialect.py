@@ -112,7 +112,7 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _wide_columns(lines: Sequence[str], number: int, separator: str) -> tuple[tuple[str, ...], int] | None:
-    """Columns and first row of yfinance's own `to_csv`: a row of fields, one of tickers, one that names the index."""
+    """Columns and first row of yfinance's own `to_csv`: rows of fields, of tickers, and of the index's name."""
     rows = [_cells(line, separator) for line in lines[number : number + 3]]
     if len(rows) < 2 or len(rows[0]) < 2 or len(rows[0]) != len(rows[1]):  # noqa: PLR2004 (two rows, two cells)
         return None

@@ -1,4 +1,4 @@
-"""Lists that people keep beside prices, of instruments and of members: their header and rows, each with its line."""
+"""Lists of instruments and of members: their header and rows, each with its line."""
 
 from __future__ import annotations
 

@@ -136,21 +136,16 @@ def _doubt(name: str, found: _Evidence, decimal: str, separator: str) -> str | N
         values = f"{found.example(_POINT)!r} and {found.example(_COMMA)!r}"
         return f"expected plain numbers such as 12.5 for {name}; found {values}, with two decimal signs"
     doubtful = [shape for shape in ("point or thousands", "comma or thousands") if found.shapes.get(shape)]
-    if not doubtful:
-        return None
     value = found.example(doubtful)
-    if name.endswith("volume"):
+    if doubtful and name.endswith("volume"):
         # As decimals these would be volumes with exactly three decimals throughout.
-        shape = {".": "point or thousands", ",": "comma or thousands"}.get(decimal)
-        sure = {".": ("point",), ",": ("comma",)}.get(decimal, ())
-        if shape not in doubtful and decimal:
-            return None
-        if decimal and found.count(sure):
+        shape = {".": "point", ",": "comma"}.get(decimal)
+        if shape and (f"{shape} or thousands" not in doubtful or found.count((shape,))):
             return None
         return (
             f"expected whole numbers for {name}; found {value!r}: three decimals, or thousands? Write it as 21220"
         )
-    if decimal or (separator == "," and doubtful == ["point or thousands"]):
+    if not doubtful or decimal or (separator == "," and doubtful == ["point or thousands"]):
         return None
     return f"expected plain numbers such as 12.5 for {name}; found {value!r}, which can be read two ways"
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from boursomatic_assets.core.market_data import BAR_SCHEMA, PRICE_COLUMNS
-from boursomatic_assets.providers.reading.columns import ALIASES, plain
 from boursomatic_assets.providers.reading.dates import MOST_MISTAKES, ReadDates, read_dates
 from boursomatic_assets.providers.reading.numbers import NumberStyle, as_number, not_a_number, number_styles
 from boursomatic_assets.providers.reading.table import SURPLUS
@@ -80,13 +79,15 @@ def make_plan(
     """
     schema = table.collect_schema()
     rows, dates = table, ReadDates(is_iso=True)
-    repeated = {name: text for name, text in (header or {}).items() if schema.get(name) == pl.String}
+    repeated = {name: text for name, text in (header or {}).items() if text and schema.get(name) == pl.String}
     if repeated and not table.select(_is_header_row(repeated).any()).collect(engine=engine).item():
         repeated = {}
     if repeated:
         rows = table.filter(~_is_header_row(repeated))
     if not schema["session"].is_temporal():
-        dates = read_dates(rows.select(_as_text("session", schema).unique()).collect(engine=engine)["session"])
+        dates = read_dates(
+            rows.select(_as_text("session", schema).unique(maintain_order=True)).collect(engine=engine)["session"]
+        )
     texts = [name for name in NUMBERS if name in schema and _is_text(schema[name])]
     as_texts = rows.with_columns(pl.col(name).cast(pl.String) for name in texts if schema[name] != pl.String)
     styles, problems = number_styles(as_texts, texts, separator, engine) if texts else ({}, [])
@@ -126,8 +127,8 @@ def _surplus(rows: pl.LazyFrame, engine: EngineType) -> str | None:
         return None
     first = numbered.filter("surplus").select("session").head(1).collect()["session"].item()
     return (
-        f"expected as many cells in a row as the header has; found more on the row of {first}. Write decimals with a "
-        "point, or put a text that holds the separator in double quotes"
+        f"expected as many cells in a row as the header has; found more on the row of {first}. Write decimals "
+        "with a point, or put a text that holds the separator in double quotes"
     )
 
 

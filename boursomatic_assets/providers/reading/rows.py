@@ -88,7 +88,7 @@ def _filled_in(in_time: pl.DataFrame, exchange_of: Mapping[str, str]) -> pl.Seri
 
 
 def _idle_after_the_end(in_time: pl.DataFrame) -> pl.Series:
-    """Rows of at least ten at the end of a symbol that repeat its last price, without volume or with the same one."""
+    """Rows of at least ten at the end of a symbol that repeat its last price, without a volume of their own."""
     untouched = (pl.col("volume") == 0) & (pl.col("close") == pl.col("close").last().over("symbol"))
     waiting = (untouched | pl.col("_copy")).fill_null(value=False).cast(pl.UInt8)
     ends = in_time.with_columns(_idle=waiting.cum_min(reverse=True).over("symbol") == 1)
@@ -120,8 +120,8 @@ def _with_sparse_ones_named(bars: pl.DataFrame) -> pl.DataFrame:
     if sparse.is_empty():
         return bars
     unit = pl.when(pl.col("days") >= _MONTH_APART).then(pl.lit("a month")).otherwise(pl.lit("a week"))
-    said = bars.join(sparse.select("symbol", _said="no daily bar: bars " + unit + pl.lit(" apart")), on="symbol", how="left",
-                     maintain_order="left")  # fmt: skip
+    named = sparse.select("symbol", _said="no daily bar: bars " + unit + pl.lit(" apart"))
+    said = bars.join(named, on="symbol", how="left", maintain_order="left")
     own = pl.col("unread") if "unread" in bars.columns else pl.lit(None, pl.String)
     return said.with_columns(unread=pl.coalesce(own, "_said")).drop("_said")
 

@@ -46,6 +46,7 @@ HEADERS = (
     ("Datum", "Symbol", "Eröffnung", "Hoch", "Tief", "Schluss", "Volumen"),
     ("", "Symbol", "Open Price", "High Price", "Low Price", "Close/Last", "Share Volume"),
 )
+RARELY, OFTEN = (False, False, True), (False, True)
 TODAY = date(2026, 1, 1)
 
 
@@ -120,13 +121,13 @@ def _volume(value: float, style: str, decimal: str, thousands: str) -> str:
 
 @st.composite
 def price_files(draw: st.DrawFn) -> PriceFile:
-    """Files of all kinds: separator, decimal sign, dates, order, encoding, header, columns, duplicates, compression."""
+    """Files of all kinds: separator, decimal sign, dates, order, encoding, header, columns, copies, compression."""
     pick = lambda *options: draw(st.sampled_from(options))  # noqa: E731 (a short word for a long one)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     symbols = pick(("AAPL",), ("MC.PA",), ("AAPL", "MC.PA"), ("BRK.B", "ASML.AS", "AAPL"))
     bars = _bars(rng, symbols, pick(1, 3, 12, 30), pick(0.9, 9.0, 100.0, 1500.0, 60_000.0), pick(150.0, 5e4, 3e6))
     separator, decimal = pick(*",;\t|"), pick(".", ".", ",")
-    thousands, grouped_prices = pick("", "", ",", ".", " ", "\u00a0", "'"), pick(False, False, True)
+    thousands, grouped_prices = pick("", "", ",", ".", " ", "\u00a0", "'"), pick(*RARELY)
     thousands = "" if thousands == decimal else thousands
     dates, header = pick(*DATES), pick(*HEADERS)
     spelled = {symbol: pick(*SPELLINGS[symbol]) for symbol in symbols}
@@ -152,10 +153,10 @@ def price_files(draw: st.DrawFn) -> PriceFile:
     ]
     duplicates = pick(0, 0, 0, 1)
     cells += cells[:duplicates]
-    columns = draw(st.permutations(range(7))) if pick(False, True) else list(range(7))
+    columns = draw(st.permutations(range(7))) if pick(*OFTEN) else list(range(7))
     missing = pick(*[None] * 20, 2, 5, 6, 1)
     columns = [column for column in columns if column != missing]
-    noted = pick(False, True)
+    noted = pick(*OFTEN)
     names = [header[column] for column in columns] + (["Société"] if noted else [])
     body = [[row[column] for column in columns] + (["Générale"] if noted else []) for row in cells]
     text = io.StringIO(newline="")
@@ -167,7 +168,7 @@ def price_files(draw: st.DrawFn) -> PriceFile:
         text.write(line + end)
     writer.writerow(names)
     for number, row in enumerate(body):
-        if number == 2 and pick(False, False, False, True):
+        if number == 2 and pick(*RARELY):
             writer.writerow(names)
         writer.writerow(row)
     encoding = pick("utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1252")
@@ -182,11 +183,7 @@ def price_files(draw: st.DrawFn) -> PriceFile:
         name,
         data,
         bars,
-        must_be_read=missing is None
-        and dates not in TWO_DIGITS
-        and order_shows
-        and plain_numbers
-        and not (header[0] == "" and noted and False),
+        must_be_read=missing is None and dates not in TWO_DIGITS and order_shows and plain_numbers,
         is_incomplete=missing is not None,
     )
 

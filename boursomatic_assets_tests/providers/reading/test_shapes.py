@@ -52,11 +52,13 @@ def exchanges(path: Path) -> dict[str, str]:
 
 
 EXPORTS = {
-    "yfinance": "Price,Close,High,Low,Open,Volume\nTicker,AAPL,AAPL,AAPL,AAPL,AAPL\nDate,,,,,\n2024-01-31,11,12,9,10,1000\n",
+    "yfinance": "Price,Close,High,Low,Open,Volume\nTicker,AAPL,AAPL,AAPL,AAPL,AAPL\nDate,,,,,\n"
+    "2024-01-31,11,12,9,10,1000\n",
     "Nasdaq": "Date,Close/Last,Volume,Open,High,Low\n01/31/2024,$11,1000,$10,$12,$9\n",
     "Stooq": "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>\n"
     "AAPL.US,D,20240131,000000,10,12,9,11,1000,0\n",
-    "Investing": '"Date","Price","Open","High","Low","Vol.","Change %"\n"01/31/2024","11.00","10.00","12.00","9.00","1.00K","1%"\n',
+    "Investing": '"Date","Price","Open","High","Low","Vol.","Change %"\n'
+    '"01/31/2024","11.00","10.00","12.00","9.00","1.00K","1%"\n',
     "EODHD": "Date,Open,High,Low,Close,Adjusted_close,Volume\n2024-01-31,10,12,9,11,11,1000\n",
     "Tiingo": "date,close,high,low,open,volume,adjClose,adjHigh,adjLow,adjOpen,adjVolume,divCash,splitFactor\n"
     "2024-01-31T00:00:00+00:00,22,24,18,20,500,11,12,9,10,1000,0,1\n",
@@ -66,7 +68,8 @@ EXPORTS = {
     'Date;Open;High;Low;Last;Close;"Number of Shares";"Number of Trades";Turnover;vwap\n'
     "31/01/2024;10,00;12,00;9,00;11,00;11,00;1 000;12;11000;11\n",
     "Polygon": "T,v,o,c,h,l,t\nAAPL,1000,10,11,12,9,1706677200000\n",
-    "pandas, without a name of the index": ",Open,High,Low,Close,Volume\n2024-01-31 00:00:00-05:00,10,12,9,11,1000\n",
+    "pandas, without a name of the index": ",Open,High,Low,Close,Volume\n"
+    "2024-01-31 00:00:00-05:00,10,12,9,11,1000\n",
 }
 
 
