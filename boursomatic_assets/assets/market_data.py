@@ -12,9 +12,11 @@ from boursomatic_assets.core.calendars import CALENDARS, last_complete_session
 from boursomatic_assets.core.corporate_actions import JUMP_SCHEMA, doubtful_steps, large_moves, split_like_jumps
 from boursomatic_assets.core.fetch_report import Outcome
 from boursomatic_assets.core.market_data import PANEL_KEY
+from boursomatic_assets.core.session_audit import traded_on_weekends
 from boursomatic_assets.display.bar_update import (
     arrival_metadata,
     audit_metadata,
+    audit_sentence,
     first_reasons,
     tables_metadata,
     update_metadata,
@@ -77,8 +79,11 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ig
         counts, left = write_universe(database, provider.instruments())
     else:
         # A source whose bars are refused brings no instruments either.
-        require_believable(provider, settings, datetime.now(UTC))
-        counts = write_instruments(database, provider.instruments())
+        sound = require_believable(provider, settings, datetime.now(UTC))
+        found = provider.instruments()
+        # Nor do rows that are set aside.
+        kept = found if sound is None else found.filter(pl.col("symbol").is_in(list(sound)))
+        counts = write_instruments(database, kept)
     listed = read_instruments(database)
     metadata = {
         **table_metadata(listed),
@@ -181,13 +186,16 @@ def sessions_of_exchanges(
         row = audit.exchanges.row(0, named=True) if audit.exchanges.height else None
         behind = row is not None and newest is not None and row["newest"] < newest
         amiss = row is not None and (
-            row["missing"] + row["extra"] > MOST_AMISS * row["expected"] or row["stale_runs"]
+            row["missing"] + row["extra"] > MOST_AMISS * row["expected"]
+            or row["stale_runs"]
+            or traded_on_weekends(audit.extra).height
         )
         yield dg.AssetCheckResult(
             check_name=key.name,
             asset_key=key.asset_key,
             passed=not (behind or amiss),
             severity=dg.AssetCheckSeverity.WARN,
+            description=audit_sentence(audit, newest if behind else None) if behind or amiss else None,
             metadata=audit_metadata(audit, newest),
         )
 

@@ -186,7 +186,8 @@ def import_members(
     from pathlib import Path
 
     from boursomatic_assets.commands.opening import open_database
-    from boursomatic_assets.storage.membership_table import read_member_file, replace_members
+    from boursomatic_assets.providers.members import read_member_file
+    from boursomatic_assets.storage.membership_table import replace_members
 
     listed = read_member_file(Path(file).expanduser())
     _, database = open_database()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -16,7 +17,6 @@ from boursomatic_assets.errors import BarContractError, NoRowsError, PanelContra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
 
 PRICE_COLUMNS = ("open", "high", "low", "close")
 BAR_SCHEMA: dict[str, pl.DataType] = {
@@ -29,8 +29,17 @@ INSTRUMENT_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
     ("symbol", "exchange", "name", "sector", "market_cap_bucket", "pe_bucket", "currency"), pl.String()
 )
 
+# Prices that differ by less than this, as a share, differ by rounding.
+ROUNDING = 1e-9
+# The table of instruments holds no longer one.
+LONGEST_SYMBOL = 50
+# Dates that stand for none: the beginnings of calendars of programs. No exchange was open on a New Year's Day.
+PLACEHOLDERS = (date(1900, 1, 1), date(1970, 1, 1))
+FIRST_DATE = date(1900, 1, 1)
 EXAMPLES_IN_A_MESSAGE = 5
 EXAMPLES_KEPT = 20
+_TOO_LONG = "symbol of {} letters"
+_TEXT_OF_A_CELL = r"^(not a number|not a date|no daily bar|a moment, [^:]*): .*$"
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,9 @@ class CheckedBars:
         return BarTally().plus(self).rejected_share
 
     def reasons(self) -> dict[str, int]:
-        """Count rejected rows by reason, the most frequent first."""
-        counts = self.rejected.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
+        """Count rejected rows by reason, the most frequent first; texts that cannot be read count together."""
+        kinds = pl.col("reason").str.replace(_TEXT_OF_A_CELL, "$1")
+        counts = self.rejected.group_by(kinds).len().sort(["len", "reason"], descending=[True, False])
         return dict(counts.iter_rows())
 
 
@@ -71,12 +81,15 @@ class BarTally:
         Rejected rows by reason.
     examples : DataFrame
         The first rejected rows, with their reason.
+    symbols : frozenset of str
+        Symbols of accepted rows.
     """
 
     accepted: int = 0
     rejected: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     examples: pl.DataFrame = field(default_factory=pl.DataFrame)
+    symbols: frozenset[str] = frozenset()
 
     def plus(self, bars: CheckedBars) -> BarTally:
         """Count one more piece."""
@@ -88,6 +101,7 @@ class BarTally:
             rejected=self.rejected + bars.rejected.height,
             reasons=dict(sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0]))),
             examples=pl.concat(kept) if kept else self.examples,
+            symbols=self.symbols.union(bars.accepted["symbol"].unique()),
         )
 
     @property
@@ -103,21 +117,33 @@ def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
     Parameters
     ----------
     bars : DataFrame
-        Columns of `BAR_SCHEMA`, in any row order; where there is a column `objection`, what the source itself has
-        against a row, null for nothing.
+        Columns of `BAR_SCHEMA`, in any row order. Where there is a column `unread`, what the source held that could
+        not be read; it comes before all other reasons. Where there is a column `objection`, what the source itself
+        has against a row; it comes after them. Null for nothing.
     today : date
         The newest session that can exist; later ones are in the future.
 
     Returns
     -------
     CheckedBars
-        No row is dropped or repaired. Of copies that agree in every column one is accepted; of copies that
-        differ none, since nothing tells which is right.
+        No row is dropped. A high that is below, or a low that is above, another price of its bar by no more than
+        rounding (1e-9 of it) is that price; nothing else is repaired. Of copies that agree in every column one is
+        accepted; of copies that differ none, since nothing tells which is right.
     """
     _require_columns(bars, list(BAR_SCHEMA))
-    objection = pl.col("objection") if "objection" in bars.columns else pl.lit(None, pl.String)
-    typed = bars.select(*(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items()), objection=objection)
-    judged = typed.with_columns(reason=pl.coalesce(_first_broken_rule(today), "objection")).drop("objection")
+    said = {
+        name: pl.col(name) if name in bars.columns else pl.lit(None, pl.String) for name in ("unread", "objection")
+    }
+    typed = bars.select(*(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items()), **said)
+    judged = (
+        typed.with_columns(came_high="high", came_low="low", **_without_rounding())
+        .with_columns(reason=pl.coalesce("unread", _first_broken_rule(today), "objection"))
+        .with_columns(
+            pl.when(pl.col("reason").is_null()).then(name).otherwise(f"came_{name}").alias(name)
+            for name in ("high", "low")
+        )
+        .drop("unread", "objection", "came_high", "came_low")
+    )
     sound = judged.filter(pl.col("reason").is_null())
     repeated = pl.struct(PANEL_KEY).is_duplicated()
     copies = sound.filter(repeated).with_columns(reason=_duplicate_reason())
@@ -127,6 +153,16 @@ def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
         accepted=pl.concat(unique).drop("reason").sort(PANEL_KEY),
         rejected=pl.concat(broken).sort([*PANEL_KEY, "reason"], maintain_order=True),
     )
+
+
+def _without_rounding() -> dict[str, pl.Expr]:
+    """High and low, moved to another price of the bar that they miss by rounding alone."""
+    highest, lowest = pl.max_horizontal(PRICE_COLUMNS), pl.min_horizontal(PRICE_COLUMNS)
+    high, low = pl.col("high"), pl.col("low")
+    return {
+        "high": pl.when((high < highest) & (high >= highest * (1 - ROUNDING))).then(highest).otherwise(high),
+        "low": pl.when((low > lowest) & (low <= lowest * (1 + ROUNDING))).then(lowest).otherwise(low),
+    }
 
 
 def _duplicate_reason() -> pl.Expr:
@@ -144,8 +180,13 @@ def _first_broken_rule(today: date) -> pl.Expr:
     prices = [pl.col(name) for name in PRICE_COLUMNS]
     measures = [*prices, pl.col("volume")]
     o, h, l, c = prices  # noqa: E741 (the field's own letters)
-    rules = {
+    length = pl.col("symbol").str.len_chars()
+    rules: dict[str, pl.Expr] = {
         "null symbol or session": pl.col("symbol").is_null() | pl.col("session").is_null(),
+        _TOO_LONG: length > LONGEST_SYMBOL,
+        "control character in the symbol": pl.col("symbol").str.contains(r"[\x00-\x1f\x7f]"),
+        "date before 1900 or a placeholder": (pl.col("session") < FIRST_DATE)
+        | pl.col("session").is_in(PLACEHOLDERS),
         "null price or volume": pl.any_horizontal(x.is_null() for x in measures),
         "non-finite price or volume": ~pl.all_horizontal(x.is_finite() for x in measures),
         "non-positive price": pl.any_horizontal(x <= 0 for x in prices),
@@ -154,7 +195,9 @@ def _first_broken_rule(today: date) -> pl.Expr:
         "negative volume": pl.col("volume") < 0,
         "session in the future": pl.col("session") > today,
     }
-    return pl.coalesce(pl.when(broken).then(pl.lit(reason)) for reason, broken in rules.items())
+    said = {reason: pl.lit(reason) for reason in rules}
+    said[_TOO_LONG] = pl.format(f"{_TOO_LONG}; at most {LONGEST_SYMBOL} are kept", length)
+    return pl.coalesce(pl.when(broken).then(said[reason]) for reason, broken in rules.items())
 
 
 def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, source: str) -> None:

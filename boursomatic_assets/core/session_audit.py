@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STALE_ROWS = 10
+FRIDAY = 5
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,17 @@ def audit_sessions(bars: pl.DataFrame) -> SessionAudit:
     )
     order = ["calendar", "symbols", "newest", "expected", *counts]
     return SessionAudit(exchanges.select(order).sort("calendar"), missing, extra, stale)
+
+
+def traded_on_weekends(extra: pl.DataFrame) -> pl.DataFrame:
+    """Keep the rows of a Saturday or Sunday with a volume: a price of the moment, which a source stored as a bar.
+
+    Parameters
+    ----------
+    extra : DataFrame
+        As in `SessionAudit`.
+    """
+    return extra.filter((pl.col("session").dt.weekday() > FRIDAY) & (pl.col("volume") > 0))
 
 
 def _missing(dated: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:

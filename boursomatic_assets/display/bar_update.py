@@ -34,6 +34,7 @@ def update_metadata(update: BarUpdate, corrections: Corrections) -> dict[str, An
         "rejected_rows": update.tally.rejected,
         "rejected_share": update.tally.rejected_share,
         "rejected_reasons": update.tally.reasons,
+        "left_out": dict(update.left_out),
         "rewritten_rows": int(rewritten["rows"].sum()),
         "rewritten_since": str(rewritten["since"].min()) if rewritten.height else "never",
         "adjustments_applied": corrections.adjustments.height,
@@ -105,6 +106,30 @@ def audit_metadata(audit: SessionAudit, newest: date | None) -> dict[str, Any]:
             }
         ),
     }
+
+
+def audit_sentence(audit: SessionAudit, newest: date | None) -> str:
+    """What is amiss with the bars of one exchange, each kind with its newest example.
+
+    Parameters
+    ----------
+    audit : SessionAudit
+        With at least one symbol.
+    newest : date or None
+        Newest session, where the bars are behind it.
+    """
+    row = audit.exchanges.row(0, named=True)
+    said = [] if newest is None else [f"The newest bar is of {row['newest']}, the newest session {newest}"]
+    kinds = ((audit.extra, "bars on dates without a session"), (audit.missing, "sessions without a bar"))
+    for frame, what in kinds:
+        if frame.height:
+            last = frame.sort("session", "symbol").row(-1, named=True)
+            said.append(f"{frame.height:,} {what} (such as {last['symbol']} {last['session']})")
+    if audit.stale.height:
+        last = audit.stale.sort("last", "symbol").row(-1, named=True)
+        span = f"{last['symbol']} {last['first']} to {last['last']}"
+        said.append(f"{audit.stale.height:,} stretches of ten or more bars without trading (such as {span})")
+    return "; ".join(said)
 
 
 def tables_metadata(frames: Mapping[str, pl.DataFrame]) -> dict[str, dg.MarkdownMetadataValue]:

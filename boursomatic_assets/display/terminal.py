@@ -141,6 +141,9 @@ def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
     if metadata["rejected_rows"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in metadata["rejected_reasons"].items())
         lines.append(f"Set aside in rejected_bars: {reasons}")
+    if metadata.get("left_out"):
+        left_out = "; ".join(f"{count:,} {reason}" for reason, count in metadata["left_out"].items())
+        lines.append(f"Left out: {left_out}")
     if metadata["quarantined"]:
         lines.append(
             "[yellow]Quarantined[/yellow] for a jump that nothing explains: "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
@@ -10,7 +10,7 @@ import polars as pl
 from boursomatic_assets.core.fetch_report import Outcome, SymbolReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
 __all__ = ["Delivery", "Outcome", "Provider", "SymbolReport", "Wish", "reports_of"]
@@ -57,11 +57,14 @@ class Delivery:
         One per symbol.
     adjusted : bool
         Whether the source says that it has taken splits out of the prices. Jumps are looked for either way.
+    left_out : mapping of str to int
+        Rows that are no trading, by reason; they are not among the bars.
     """
 
     bars: pl.DataFrame
     reports: tuple[SymbolReport, ...]
     adjusted: bool
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def reports_of(bars: pl.DataFrame, source: str) -> tuple[SymbolReport, ...]:

@@ -1,18 +1,168 @@
 """One symbol under each source's name, and back.
 
 The universe writes a US share class with a dot (`BRK.B`) and a Euronext listing with Yahoo's suffix (`MC.PA`).
-Yahoo writes `BRK-B` and `MC.PA`, Stooq `brk-b.us` and `mc.fr`.
+Yahoo writes `BRK-B` and `MC.PA`, Stooq `brk-b.us` and `mc.fr`, Bloomberg `BRK/B US` and `MC FP`, Google `EPA:MC`.
 """
 
 from __future__ import annotations
 
-US = "US"
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from boursomatic_assets.providers.exchanges import (
+    AMERICAN,
+    AMSTERDAM,
+    BRUSSELS,
+    PARIS,
+    UNKNOWN_EXCHANGE,
+    US,
+    Market,
+    market_named,
+    market_of_suffix,
+)
+
+__all__ = [
+    "EXCHANGE_OF_SUFFIX", "US", "Listed", "exchange_of", "from_stooq", "from_yahoo", "is_isin", "listed", "spelled",
+    "to_stooq", "to_yahoo",
+]  # fmt: skip
+
 EXCHANGE_OF_SUFFIX = {"PA": "XPAR", "AS": "XAMS", "BR": "XBRU"}
 
 # One letter that is a market of Yahoo's and no share class: Frankfurt, London, Tokyo, Toronto's venture exchange.
 _MARKET_LETTERS = frozenset("FLTV")
 _STOOQ_COUNTRY = {US: "us", "XPAR": "fr", "XAMS": "nl", "XBRU": "be"}
 _SUFFIX_OF_COUNTRY = {_STOOQ_COUNTRY[exchange]: suffix for suffix, exchange in EXCHANGE_OF_SUFFIX.items()}
+# Stooq's countries that are another market's suffix elsewhere: .BE is Berlin at Yahoo.
+_STOOQ_MARKETS = {"BE": BRUSSELS, "UK": market_named("LSE"), "JP": market_named("TYO")}
+_MARKET_OF_INDEX = {
+    **dict.fromkeys(("GSPC", "DJI", "IXIC", "NDX", "RUT", "RUA", "VIX", "SPX", "NYA", "OEX", "SP500TR"), AMERICAN),
+    "FCHI": PARIS,
+    "AEX": AMSTERDAM,
+    "BFX": BRUSSELS,
+}
+_TICKER = re.compile(r"[A-Z0-9]+([.-][A-Z0-9]+)*")
+_ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]")
+# A pair of currencies, a coin or a future at Yahoo: no exchange of stocks.
+_NO_STOCK = re.compile(r".*(=[XF]|-(USD|EUR|GBP|USDT))")
+_CODE_AND_COUNTRY = 2
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A symbol as the universe writes it, and where it trades.
+
+    Attributes
+    ----------
+    symbol : str or None
+        None for a blank.
+    exchange : str
+        ISO 10383 code, `US`, or `unknown`.
+    zone : str or None
+        IANA name of the exchange's time zone; None where the exchange is not known.
+    problem : str or None
+        Why the symbol cannot be believed.
+    """
+
+    symbol: str | None
+    exchange: str = UNKNOWN_EXCHANGE
+    zone: str | None = None
+    problem: str | None = None
+
+
+@lru_cache(maxsize=65536)
+def listed(raw: str | None, exchange: str | None = None, *, stooq: bool = False) -> Listed:
+    """Recognise a symbol in any source's spelling.
+
+    Parameters
+    ----------
+    raw : str or None
+        Such as `aapl`, `AAPL.US`, `MC FP`, `EPA:MC`, `vod.l`.
+    exchange : str or None
+        What a column says on the exchange, in any source's spelling; believed.
+    stooq : bool
+        Whether the file is Stooq's, whose `.be` is Brussels.
+
+    Notes
+    -----
+    An exchange that is not recognised, an ISIN without one, and a text that is no ticker are `unknown`: never the
+    United States.
+
+    Examples
+    --------
+    >>> [listed(name).symbol for name in ("aapl", "AAPL.US", "MC FP Equity", "EPA:MC", "vod.l", "BRK/B US")]
+    ['AAPL', 'AAPL', 'MC.PA', 'MC.PA', 'VOD.L', 'BRK.B']
+    >>> listed("MC", "XPAR").symbol, listed("FR0000121014").exchange
+    ('MC.PA', 'unknown')
+    """
+    text, place = (raw or "").strip(" \t\u00a0\u202f").upper(), (exchange or "").strip()
+    if not text:
+        return Listed(None)
+    if place.lower() == UNKNOWN_EXCHANGE:
+        return Listed(text)
+    named = market_named(place)
+    code, own = _code_and_market(text, stooq=stooq)
+    if named and own and named.suffix != own.suffix:
+        return Listed(text, problem=f"symbol {text} and exchange {place} disagree")
+    if market := (named or own):
+        return _placed(code, market)
+    if place and not _ISIN.fullmatch(code):
+        # Two exchanges that are not known here may each have a stock of this code.
+        return Listed(f"{code}.{place.upper()}" if place.isalnum() else code)
+    return _placed(code, AMERICAN) if _is_american(code) else Listed(code)
+
+
+def spelled(text: str) -> str:
+    """Symbol of a list as the universe writes it; what is not recognised stays as it is, in capitals."""
+    return listed(text).symbol or ""
+
+
+def _is_american(code: str) -> bool:
+    """Whether a code without an exchange is a ticker of the United States: none of them is a number or an ISIN."""
+    is_ticker = _TICKER.fullmatch(code) and not code.isdigit() and not _ISIN.fullmatch(code)
+    return bool(is_ticker and not _NO_STOCK.fullmatch(code) and exchange_of(code) == US)
+
+
+def _placed(code: str, market: Market) -> Listed:
+    """A code on its market; neither an index nor an ISIN has a suffix."""
+    is_bare = not market.suffix or code.startswith("^") or _ISIN.fullmatch(code)
+    return Listed(code if is_bare else f"{code}.{market.suffix}", market.exchange, market.zone)
+
+
+def _code_and_market(text: str, *, stooq: bool) -> tuple[str, Market | None]:
+    """Take the market's name off a symbol; the whole text and None where there is none."""
+    if text.startswith("^"):
+        return text, _MARKET_OF_INDEX.get(text[1:])
+    before, colon, after = text.partition(":")
+    if colon:
+        if market := market_named(before):
+            return _dotted(after.strip()), market
+        return (_dotted(before.strip()), market) if (market := market_named(after)) else (text, None)
+    words = [word for word in text.split() if word not in {"EQUITY", "INDEX"}]
+    if len(words) == _CODE_AND_COUNTRY and len(words[1]) == _CODE_AND_COUNTRY and (m := market_named(words[1])):
+        return _dotted(words[0]), m
+    text = _dotted(text)
+    root, _, suffix = text.rpartition(".")
+    if root and not _is_class(suffix):
+        market = (_STOOQ_MARKETS.get(suffix) if stooq else None) or market_of_suffix(suffix)
+        if market:
+            return (_with_class_dot(root) if market is AMERICAN else root), market
+    return text, None
+
+
+def _dotted(code: str) -> str:
+    """Code with the dot before its share class that the universe writes: `BRK/B` is BRK.B."""
+    root, slash, letter = code.rpartition("/")
+    return f"{root}.{letter}" if slash and root.isalnum() and len(letter) == 1 else code
+
+
+def is_isin(text: str) -> bool:
+    """Whether a text is an International Securities Identification Number, its check digit included (ISO 6166)."""
+    if not _ISIN.fullmatch(text):
+        return False
+    digits = "".join(str(int(letter, 36)) for letter in text)
+    doubled = [int(digit) * (1 + (place % 2 == 0)) for place, digit in enumerate(reversed(digits), start=1)]
+    return sum(value // 10 + value % 10 for value in doubled) % 10 == 0
 
 
 def exchange_of(symbol: str) -> str | None:
@@ -22,8 +172,13 @@ def exchange_of(symbol: str) -> str | None:
     -------
     str or None
         ISO 10383 code of a Euronext market; `US` without a suffix or with a share class (`BRK.B`); None for the
-        suffix of any other market (`VOD.L`).
+        suffix of any other market (`VOD.L`), for an index that is not known here, and for an ISIN.
     """
+    if symbol.startswith("^"):
+        market = _MARKET_OF_INDEX.get(symbol[1:])
+        return market.exchange if market else None
+    if is_isin(symbol):
+        return None
     _, dot, suffix = symbol.rpartition(".")
     if not dot or _is_class(suffix):
         return US

@@ -7,18 +7,17 @@ Columns are those of `INSTRUMENT_SCHEMA`; only the symbol is compulsory. What a 
 from __future__ import annotations
 
 import csv
-import io
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
+from boursomatic_assets.providers.reading.lists import read_records
 from boursomatic_assets.providers.universe_check import Listing, Row, check_universe, instruments_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import polars as pl
 
     from boursomatic_assets.settings import Settings
@@ -64,23 +63,20 @@ def read_universe(settings: Settings) -> pl.DataFrame:
 
 
 def read_listing(path: Path) -> Listing:
-    """Read a list without judging it. Columns may come in any order, separated by commas or semicolons.
+    """Read a list without judging it. Columns may come in any order, in any dialect of CSV.
 
     Raises
     ------
     SourceFileError
-        If the file is missing, is not text in UTF-8, or leaves a quote open.
+        If the file is missing, is no text, or leaves a quote open.
     """
     try:
-        records = list(_records(path.read_bytes().decode("utf-8-sig")))
+        records = read_records(path, tuple(INSTRUMENT_SCHEMA))
     except FileNotFoundError as error:
         message = (
             f"there is no list of instruments at {path}. Correct the path (or BOURSOMATIC_UNIVERSE), or start from "
             "the shipped list: boursomatic universe init"
         )
-        raise SourceFileError(message) from error
-    except UnicodeDecodeError as error:
-        message = f"{path}: expected text in UTF-8; found another encoding ({error}). Save it as CSV UTF-8"
         raise SourceFileError(message) from error
     except (OSError, csv.Error) as error:
         message = f"{path} cannot be read as CSV: {error}"
@@ -88,24 +84,6 @@ def read_listing(path: Path) -> Listing:
     line, header = records[0] if records else (1, [])
     columns = tuple(name.strip().lower() for name in header)
     return Listing(columns, tuple(_row(number, columns, cells) for number, cells in records[1:]), line)
-
-
-def _records(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield what is on the lines that hold anything, with the number of the line."""
-    head = next((line for line in text.splitlines() if line.strip()), "")
-    # What a spreadsheet writes as CSV where the comma is the decimal sign.
-    delimiter = ";" if ";" in head and "," not in head else ","
-    # Strict: an open quote would else swallow all the rows after it.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        message = f"line {line}: {error}"
-        raise csv.Error(message) from error
 
 
 def _row(line: int, columns: tuple[str, ...], cells: list[str]) -> Row:

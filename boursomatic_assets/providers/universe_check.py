@@ -13,15 +13,24 @@ import polars as pl
 
 from boursomatic_assets.core.calendars import CURRENCY_OF_CALENDAR, calendar_of
 from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
-from boursomatic_assets.providers.symbols import EXCHANGE_OF_SUFFIX, US, exchange_of
+from boursomatic_assets.providers.exchanges import US, market_named
+from boursomatic_assets.providers.symbols import EXCHANGE_OF_SUFFIX, exchange_of, is_isin, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 BUCKETS = {"market_cap_bucket": ("small", "mid", "large"), "pe_bucket": ("low", "medium", "high")}
 
-_CASE = {"symbol": str.upper, "exchange": str.upper, **dict.fromkeys(BUCKETS, str.lower)}
-_SYMBOL = re.compile(r"[A-Z0-9]+([.-][A-Z0-9]+)*")
+
+def _exchange(text: str) -> str:
+    """Exchange as written, or its code where only another source calls it so."""
+    market = market_named(text)
+    is_other = calendar_of(text) is None and market is not None and calendar_of(market.exchange) is not None
+    return market.exchange if is_other and market else text.upper()
+
+
+_CASE = {"symbol": spelled, "exchange": _exchange, **dict.fromkeys(BUCKETS, str.lower)}
+_SYMBOL = re.compile(r"\^?[A-Z0-9]+([.-][A-Z0-9]+)*")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
@@ -137,6 +146,8 @@ def _exchange_errors(row: Row) -> Iterator[str]:
     follows = exchange_of(symbol)
     if exchange and calendar_of(exchange) is None:
         yield f"unknown exchange {exchange!r}; known are US, XNYS, XNAS, XPAR, XAMS and XBRU"
+    elif is_isin(symbol):
+        yield f"{symbol} is an ISIN; expected the exchange's own symbol, such as MC.PA"
     elif follows is None:
         known = ", ".join(f".{suffix}" for suffix in EXCHANGE_OF_SUFFIX)
         yield f"{symbol} ends like no known exchange; known are {known}, and a class as in BRK.B"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ class BarUpdate:
         `symbol`, `rows` and `since` of stored bars that the source has changed.
     disagreements : DataFrame
         Closes on which two sources differ by more than 1 %: `symbol`, `session`, the second `source`, and both.
+    left_out : Counter
+        Rows of the source that are no trading, by reason.
     """
 
     reports: list[SymbolReport] = field(default_factory=list)
@@ -55,6 +58,7 @@ class BarUpdate:
     counts: UpsertCounts = field(default_factory=lambda: UpsertCounts(0, 0, 0))
     rewritten: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_REWRITTEN_SCHEMA))
     disagreements: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_DISAGREEMENT_SCHEMA))
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def add(self, written: Written, unchanged: int = 0) -> None:
         """Count one more write, and rows that were found unchanged before it."""
@@ -112,6 +116,7 @@ def take_all(
             checked = judged(delivery, today, beside)
             update.tally = update.tally.plus(delivered(checked, beside))
             update.reports.extend(delivery.reports)
+            update.left_out.update(delivery.left_out)
             update.add(upsert_bars(cursor, checked, source))
             note_jumps(cursor, checked, beside)
             note(f"{len(update.reports):,} symbols, {update.tally.accepted:,} bars")

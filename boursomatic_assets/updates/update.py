@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.database import Database
 
 
-def require_believable(provider: Provider, settings: Settings, now: datetime) -> None:
+def require_believable(provider: Provider, settings: Settings, now: datetime) -> frozenset[str] | None:
     """Stop where a source at hand cannot be believed; one that is fetched, or stored already, shows as it goes.
+
+    Returns
+    -------
+    frozenset of str or None
+        Symbols of the bars that keep the contract; None where they are not known yet.
 
     Raises
     ------
@@ -26,7 +31,8 @@ def require_believable(provider: Provider, settings: Settings, now: datetime) ->
         As `require_usable`.
     """
     if not provider.asks_for_wishes and not isinstance(provider, DatabaseProvider):
-        survey(provider, settings, now.date())
+        return survey(provider, settings, now.date()).symbols
+    return None
 
 
 def update_bars(

@@ -86,10 +86,30 @@ def test_a_file_of_a_spreadsheet_is_read(installed: Installation, tmp_path: Path
 
 
 @pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("symbol;member_from;member_until\nge;07.11.1907;26.06.2018\nEPA:MC;26.06.2018;\n", "cp1252"),
+        ("Members\n\nSymbol\tMember_From\tMember_Until\nGE\t11/7/1907\t6/26/2018\nMC FP\t6/26/2018\t\n", "utf-16"),
+        ("# mine\nmember_until|symbol|member_from\n2018-06-26|GE.US|1907-11-07\n|mc.pa|2018-06-26\n", "utf-8"),
+    ],
+)
+def test_a_list_is_read_in_the_shapes_in_which_prices_are(
+    installed: Installation, tmp_path: Path, text: str, encoding: str
+) -> None:
+    path = tmp_path / "members.csv"
+    path.write_bytes(text.encode(encoding))
+    done = installed.run("universe", "members", "import", str(path))
+    assert done.code == 0, done.said
+    assert installed.ask(STORED) == [("GE", "1907-11-07", "2018-06-26"), ("MC.PA", "2018-06-26", None)]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("symbol,member_until\nGE,2018-06-26\n", ("lacks the columns ['member_from']", "found")),
-        ("symbol,member_from\nGE,26.06.2018\n", ("line 2", "member_from '26.06.2018'", "2018-06-26")),
+        ("symbol,member_from\nGE,05.06.2018\n", ("found 05.06.2018", "read as two days", "2024-01-31")),
+        ("symbol,member_from\nGE,26.06.18\n", ("found 26.06.18", "year of two digits")),
+        ("symbol,member_from\nGE,2018-06-31\nA,2018-06-30\n", ("line 2", "member_from '2018-06-31'")),
         ("symbol,member_from,member_until\nGE,2018-06-26,never\n", ("line 2", "member_until 'never'")),
         (
             "symbol,member_from\n,2018-06-26\nGE,\n",

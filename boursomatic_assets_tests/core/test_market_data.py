@@ -78,6 +78,68 @@ def test_a_bar_at_the_edge_of_a_rule_is_accepted(change: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
+    ("change", "high", "low"),
+    [
+        # one unit in the last place below the close: the close
+        ({"high": math.nextafter(11.0, 0.0)}, 11.0, 9.0),
+        ({"low": math.nextafter(10.0, 20.0)}, 12.0, 10.0),
+        # 1e-9 of 11 is 1.1e-8
+        ({"high": 11.0 - 1e-8, "open": 11.0}, 11.0, 9.0),
+        ({"high": 9.0 - 5e-9, "open": 9.0, "close": 9.0}, 9.0, 9.0 - 5e-9),
+    ],
+)
+def test_a_high_or_low_that_misses_a_price_by_rounding_is_that_price(
+    change: dict[str, Any], high: float, low: float
+) -> None:
+    row = bars_of(change).with_columns(low=pl.min_horizontal("low", "high"))
+    accepted = check_bars(row, TODAY).accepted.row(0, named=True)
+    assert (accepted["high"], accepted["low"]) == (high, low)
+
+
+def test_beyond_rounding_a_bar_is_set_aside_as_it_came() -> None:
+    # 3e-9 of 11 is 3.3e-8
+    checked = check_bars(bars_of({"high": 11.0 - 3.3e-8}, {"low": 10.0 + 3.3e-8}), TODAY)
+    assert checked.rejected["high"].to_list() == [11.0 - 3.3e-8, 12.0]
+    assert sorted(checked.rejected["reason"]) == ["high below low, open or close", "low above open or close"]
+    # A bar that is set aside for another reason keeps what it came with.
+    rounded = math.nextafter(11.0, 0.0)
+    aside = check_bars(bars_of({"high": rounded, "volume": -1.0}), TODAY).rejected
+    assert aside["high"].to_list() == [rounded]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"symbol": "A" * 51}, "symbol of 51 letters; at most 50 are kept"),
+        ({"symbol": "A\x00"}, "control character in the symbol"),
+        ({"symbol": "A\nB"}, "control character in the symbol"),
+        ({"session": date(1, 1, 1)}, "date before 1900 or a placeholder"),
+        ({"session": date(1899, 12, 31)}, "date before 1900 or a placeholder"),
+        ({"session": date(1900, 1, 1)}, "date before 1900 or a placeholder"),
+        ({"session": date(1970, 1, 1)}, "date before 1900 or a placeholder"),
+    ],
+)
+def test_a_symbol_or_date_that_cannot_be_is_set_aside(change: dict[str, Any], reason: str) -> None:
+    assert check_bars(bars_of(change), TODAY).rejected["reason"].to_list() == [reason]
+    sound = {"symbol": "A" * 50, "session": date(1900, 1, 2)}
+    assert check_bars(bars_of(sound), TODAY).rejected.is_empty()
+
+
+def test_what_could_not_be_read_comes_first_and_counts_by_its_kind() -> None:
+    bars = bars_of({"open": None}, {"open": None, "session": date(2018, 1, 2)}, {"volume": -1.0}).with_columns(
+        unread=pl.Series(["not a number: 1,105", "not a number: ten", None]),
+    )
+    checked = check_bars(bars, TODAY)
+    assert sorted(checked.rejected["reason"]) == ["negative volume", "not a number: 1,105", "not a number: ten"]
+    assert checked.reasons() == {"not a number": 2, "negative volume": 1}
+
+
+def test_a_tally_knows_the_symbols_of_accepted_bars() -> None:
+    tally = BarTally().plus(check_bars(bars_of({}, {"symbol": "BBB", "close": -1.0}), TODAY))
+    assert tally.plus(check_bars(bars_of({"symbol": "CCC"}), TODAY)).symbols == {"AAA", "CCC"}
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"symbol": None}, "null symbol or session"),

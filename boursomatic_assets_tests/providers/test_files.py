@@ -192,6 +192,13 @@ def test_a_bar_without_its_adjusted_close_is_set_aside_and_not_taken_unadjusted(
         "2024-01-31 00:00:00+01:00",
         "2024-01-31 00:00:00-05:00",
         " 2024-01-31 ",
+        "01/31/2024",
+        "31.01.2024",
+        "31/01/2024 17:35",
+        "Jan 31 2024",
+        "31 janv. 2024",
+        "1706659200",
+        "1706659200000",
     ],
 )
 def test_dates_are_read_in_the_usual_ways(tmp_path: Path, text: str) -> None:
@@ -199,7 +206,7 @@ def test_dates_are_read_in_the_usual_ways(tmp_path: Path, text: str) -> None:
     assert found["session"].to_list() == [date(2024, 1, 31)]
 
 
-@pytest.mark.parametrize("text", ["01/31/2024", "31.01.2024", "Jan 31, 2024", "1706659200"])
+@pytest.mark.parametrize("text", ["06/05/2024", "05.06.2024", "6/16/23", "23-06-16", "202401310930"])
 def test_dates_that_could_mean_another_day_are_refused_rather_than_guessed(tmp_path: Path, text: str) -> None:
     (tmp_path / "prices.csv").write_text(f"{HEADER}\n{LINE.replace('2024-01-31', chr(34) + text + chr(34))}\n")
     message = refusal(tmp_path / "prices.csv")
@@ -277,10 +284,10 @@ def test_a_missing_column_is_named_beside_the_columns_found(tmp_path: Path) -> N
     assert "['Date', 'Symbol', 'Open', 'High', 'Low', 'Last Trade']" in message
 
 
-def test_a_file_with_another_separator_shows_what_was_taken_for_its_columns(tmp_path: Path) -> None:
-    path = tmp_path / "prices.csv"
-    path.write_text(f"{HEADER}\n{LINE}\n".replace(",", ";"))
-    assert "['Date;Symbol;Open;High;Low;Close;Volume']" in refusal(path)
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_file_with_another_separator_is_read(tmp_path: Path, separator: str) -> None:
+    found = read_text(tmp_path, f"{HEADER}\n{LINE}\n".replace(",", separator))
+    assert found.rows() == [("AAPL", date(2024, 1, 31), 10.0, 12.0, 9.0, 11.0, 1000.0)]
 
 
 def test_one_file_of_a_folder_without_a_column_is_named(tmp_path: Path) -> None:
@@ -329,20 +336,29 @@ def test_a_folder_without_a_file_of_prices_is_said_so(tmp_path: Path) -> None:
     assert ".parquet, .csv, .csv.gz" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("cell", ["n/a", "-", "1,234.5", "12 EUR", "#N/A", "None"])
-def test_a_cell_that_is_no_number_sets_its_row_aside_and_no_other(tmp_path: Path, cell: str) -> None:
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        *((cell, "null price or volume") for cell in ("n/a", "-", "#N/A", "None", "")),
+        *((cell, "not a number") for cell in ("12 EUR", "11p", "1,2,3", "eleven", "12:30", "1/2")),
+    ],
+)
+def test_a_cell_that_is_no_number_sets_its_row_aside_and_no_other(tmp_path: Path, cell: str, reason: str) -> None:
     rest = LINE.replace("AAPL", "MSFT").replace(",11,", f',"{cell}",')
     checked = check_bars(read_text(tmp_path, f"{HEADER}\n{LINE}\n{rest}\n"), today=TODAY)
     assert checked.accepted["symbol"].to_list() == ["AAPL"]
     assert checked.rejected["symbol"].to_list() == ["MSFT"]
-    assert checked.reasons() == {"null price or volume": 1}
+    assert checked.reasons() == {reason: 1}
+    # The text is kept, for whoever looks at the rejected bars.
+    kept = f"{reason}: {cell}" if reason == "not a number" else reason
+    assert checked.rejected["reason"].to_list() == [kept]
 
 
 def test_a_date_that_is_none_sets_its_row_aside_and_no_other(tmp_path: Path) -> None:
     rest = LINE.replace("AAPL", "MSFT").replace("2024-01-31", "2024-02-30")
     checked = check_bars(read_text(tmp_path, f"{HEADER}\n{LINE}\n{rest}\n"), today=TODAY)
     assert checked.accepted["symbol"].to_list() == ["AAPL"]
-    assert checked.reasons() == {"null symbol or session": 1}
+    assert checked.rejected["reason"].to_list() == ["not a date: 2024-02-30"]
 
 
 @pytest.mark.parametrize("column", ["open", "high", "low", "close", "volume", "adj_close"])

@@ -317,11 +317,27 @@ def test_every_problem_is_listed_in_the_order_of_the_lines(tmp_path: Path) -> No
     ]
 
 
-def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
+def test_a_file_in_another_encoding_is_read(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "list.csv"
-    path.write_bytes("symbol,name\nRMS.PA,Hermès\n".encode("cp1252"))
-    with pytest.raises(SourceFileError, match=r"list\.csv: expected text in UTF-8.*CSV UTF-8"):
-        read_listing(path)
+    path.write_bytes("symbol,name\nRMS.PA,Hermès\n".encode(encoding))
+    assert read_universe(settings_with(tmp_path, path)).select("symbol", "name").rows() == [("RMS.PA", "Hermès")]
+
+
+def test_symbols_and_exchanges_may_be_spelled_as_other_sources_do(tmp_path: Path) -> None:
+    text = "symbol\texchange\nEPA:MC\tPA\nAAPL.US\tNMS\nasml na\tEuronext Amsterdam\n^GSPC\t\n"
+    assert read_text(tmp_path, text).select("symbol", "exchange").rows() == [
+        ("MC.PA", "XPAR"),
+        ("AAPL", "XNAS"),
+        ("ASML.AS", "EURONEXT AMSTERDAM"),
+        ("^GSPC", "US"),
+    ]
+
+
+def test_an_isin_is_named_as_one(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "symbol\nFR0000121014\n") == [
+        "line 2: FR0000121014 is an ISIN; expected the exchange's own symbol, such as MC.PA",
+    ]
 
 
 def test_an_open_quote_does_not_swallow_the_rows_after_it(tmp_path: Path) -> None:

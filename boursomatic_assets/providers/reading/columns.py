@@ -1,0 +1,113 @@
+"""Which column is which: by name, as exports of many makes and languages call them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Names as `plain` leaves them; the first of the list that occurs wins.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "symbol": (
+        "symbol", "ticker", "tickersymbol", "stocksymbol", "code", "ric", "mnemonic", "instrument", "symbole",
+        "valeur", "isin", "name",
+    ),
+    "session": (
+        "session", "date", "day", "tradedate", "tradingdate", "tradingday", "pricedate", "quotedate", "datum",
+        "jour", "fecha", "datetime", "timestamp", "ts", "time",
+    ),
+    "open": ("open", "openprice", "openingprice", "priceopen", "ouv", "ouverture", "eroffnung", "eroeffnung",
+             "erster", "apertura", "openusd", "openeur"),
+    "high": ("high", "highprice", "dayhigh", "pricehigh", "haut", "plushaut", "hoch", "tageshoch", "alto"),
+    "low": ("low", "lowprice", "daylow", "pricelow", "bas", "plusbas", "tief", "tagestief", "bajo"),
+    "close": (
+        "close", "closeprice", "closingprice", "priceclose", "closelast", "clot", "cloture", "schluss",
+        "schlusskurs", "cierre", "last", "lastprice", "dernier", "price",
+    ),
+    "adj_close": ("adjclose", "adjustedclose", "closeadjusted", "closeadj", "adjcloseprice", "adj"),
+    "volume": (
+        "volume", "vol", "volumes", "sharevolume", "totalvolume", "tradedvolume", "numberofshares", "volumen",
+        "stuck", "stueck", "sharestraded",
+    ),
+    "adj_volume": ("adjvolume", "adjustedvolume", "volumeadjusted", "volumeadj"),
+    "exchange": ("exchange", "exchangeshortname", "exchangecode", "exchangename", "exchangemic", "mic", "micode",
+                 "exch", "mnemoexchange", "stockexchange"),
+    "period": ("per", "period", "interval", "timeframe"),
+}  # fmt: skip
+_LETTERS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+_INDEX_NAMES = ("", "unnamed0", "index", "indexlevel0", "rownames")
+_PRICES = ("open", "high", "low", "close")
+ENOUGH = 3
+
+
+def plain(name: str) -> str:
+    """Name without case, accents, number in front, and all that is no letter or digit.
+
+    Examples
+    --------
+    >>> plain("5. Adjusted_Close"), plain("<DATE>"), plain("Clôture"), plain("Close/Last")
+    ('adjustedclose', 'date', 'cloture', 'closelast')
+    """
+    unaccented = unicodedata.normalize("NFKD", re.sub(r"^\s*\d+\.\s*(?=\D)", "", name))
+    return re.sub(r"[^a-z0-9]", "", unaccented.lower())
+
+
+def match_columns(columns: Sequence[str]) -> dict[str, int]:
+    """Places of the columns that are known, by our names.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        As the file calls them.
+
+    Notes
+    -----
+    Single letters count only as a full set of o, h, l, c; where there are both `T` and `t`, the capital is the
+    ticker and the small one the time. A column without a name is the session where no other is.
+    """
+    places: dict[str, int] = {}
+    for place, name in reversed(list(enumerate(columns))):
+        places[plain(name)] = place
+    found = {
+        name: next(places[alias] for alias in aliases if alias in places)
+        for name, aliases in ALIASES.items()
+        if any(alias in places for alias in aliases)
+    }
+    if not any(name in found for name in _PRICES) and all(_LETTERS[name] in places for name in _PRICES):
+        found |= {
+            name: places[letter] for name, letter in _LETTERS.items() if letter in places and name not in found
+        }
+        found |= {name: place for name, place in _letters_beside(columns).items() if name not in found}
+    # Nothing but a company's name where a file is named after its symbol: see `is_only_a_name`.
+    if "session" not in found and sum(name in found for name in (*_PRICES, "volume")) >= ENOUGH:
+        unnamed = next((places[name] for name in _INDEX_NAMES if name in places), None)
+        if unnamed is not None:
+            found["session"] = unnamed
+    return found
+
+
+def _letters_beside(columns: Sequence[str]) -> dict[str, int]:
+    letters = {name.strip(): place for place, name in reversed(list(enumerate(columns))) if len(name.strip()) == 1}
+    found = {}
+    if "T" in letters and "t" in letters:
+        found = {"symbol": letters["T"], "session": letters["t"]}
+    elif time := [letter for letter in ("t", "T", "d", "D") if letter in letters]:
+        found = {"session": letters[time[0]]}
+    if symbol := [letter for letter in ("s", "S") if letter in letters]:
+        found.setdefault("symbol", letters[symbol[0]])
+    return found
+
+
+def is_only_a_name(columns: Sequence[str], place: int) -> bool:
+    """Whether the symbol's column is one of names, which a file's own name may say better."""
+    return plain(columns[place]) == "name"
+
+
+def likeness(columns: Sequence[str]) -> int:
+    """How many columns of a price table a line may be the header of; 0 below three, which may be chance."""
+    found = match_columns(columns)
+    known = sum(name in found for name in (*_PRICES, "volume", "session", "symbol"))
+    return known if known >= ENOUGH else 0

@@ -1,0 +1,258 @@
+"""Files opened: what is in them is recognised by their content, and text is turned to UTF-8.
+
+Archives are unpacked in memory. Nothing here judges what a table says.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from boursomatic_assets.errors import SourceFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".tsv.gz", ".zip")
+HEAD_BYTES = 64_000
+BINARY_SHARE = 0.02
+_HIVE = re.compile(r"([A-Za-z_][A-Za-z0-9_ ]*)=(.+)")
+_UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_KNOWN_CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.IGNORECASE), "a web page or XML, not a table"),
+    (re.compile(rb"\s*[{\[]"), "JSON, not a table; write it as CSV or Parquet"),
+    (re.compile(rb"%PDF"), "a PDF, not a table"),
+    (re.compile(rb"\xd0\xcf\x11\xe0"), "an Excel workbook; save it as CSV UTF-8"),
+    (re.compile(rb"SQLite format 3"), "an SQLite database; write the table as CSV or Parquet"),
+    (re.compile(rb"\x28\xb5\x2f\xfd|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!"), "a compressed file; unpack it"),
+    (re.compile(rb"\s*Exceeded the daily hits limit"), "Stooq's refusal 'Exceeded the daily hits limit', no table"),
+    (re.compile(rb"\s*(No data|Brak danych)\s*$"), "an answer without data, no table"),
+    (re.compile(rb"\s*version https://git-lfs"), "a pointer of Git LFS, not the file it points to"),
+)
+
+
+class UnreadableError(SourceFileError):
+    """A file that holds no table: beside good ones it is named and left out."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A table's place: a file, or a member of an archive.
+
+    Attributes
+    ----------
+    path : Path
+        Of the file.
+    member : str or None
+        Inside a ZIP archive.
+    hive : mapping of str to str
+        Columns that the folders' names give: `symbol=AAPL`.
+    folders : tuple of str
+        Names of the folders below the one that was asked for.
+    """
+
+    path: Path
+    member: str | None = None
+    hive: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.path}, {self.member}" if self.member else str(self.path)
+
+    @property
+    def name(self) -> str:
+        """Name without folders and endings: the symbol, in a folder of one file per symbol."""
+        name = PurePosixPath(self.member).name if self.member else self.path.name
+        lowered = name.lower()
+        for ending in (".gz", ".zip", ".parquet", ".csv", ".txt", ".tsv"):
+            if lowered.endswith(ending):
+                name = name[: -len(ending)]
+                lowered = name.lower()
+        return name
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether it is a Parquet file, by its content or, where that is damaged, its name."""
+        return self.path.suffix.lower() == ".parquet" or (self.member is None and self.head(4) == b"PAR1")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file itself is UTF-8 text, which can be scanned without loading it."""
+        head = self.head(HEAD_BYTES)
+        return (
+            self.member is None and not head.startswith((b"\x1f\x8b", b"\xef\xbb\xbf", *_UTF16)) and _is_utf8(head)
+        )
+
+    def head(self, size: int) -> bytes:
+        """The first bytes of the file as they are stored."""
+        try:
+            with self.path.open("rb") as file:
+                return file.read(size)
+        except OSError as error:
+            message = f"{self} cannot be read: {error}"
+            raise SourceFileError(message) from error
+
+    def text_head(self) -> bytes:
+        """First part of the text as UTF-8, up to a whole line."""
+        if self.is_plain:
+            head = self.head(HEAD_BYTES)
+            _require_table(self, head)
+            return head if len(head) < HEAD_BYTES else head[: head.rfind(b"\n") + 1] or head
+        return self.text()[:HEAD_BYTES]
+
+    def text(self) -> bytes:
+        """All of the text, as UTF-8 without a byte order mark.
+
+        Raises
+        ------
+        UnreadableError
+            If the file is empty, or holds something else than a table.
+        SourceFileError
+            If it is damaged.
+        """
+        try:
+            data = self._bytes()
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            message = f"{self} cannot be read; it may be truncated or of another format: {error}"
+            raise SourceFileError(message) from error
+        _require_table(self, data)
+        return _as_utf8(self, data)
+
+    def _bytes(self) -> bytes:
+        if self.member is not None:
+            with zipfile.ZipFile(self.path) as archive:
+                data = archive.read(self.member)
+        else:
+            data = self.path.read_bytes()
+        return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+
+
+def text_of(path: Path) -> str:
+    """Text of one file, or of the one table in an archive, whatever its encoding; empty for an empty file.
+
+    Raises
+    ------
+    SourceFileError
+        If it cannot be read, or holds no text.
+    FileNotFoundError
+        If there is nothing at the path.
+    """
+    if path.is_file() and not path.stat().st_size:
+        return ""
+    if not path.is_file():
+        path.read_bytes()
+    contents = list(_members(path, {}, ()))
+    if len(contents) > 1:
+        message = f"{path} is an archive of {len(contents)} tables; expected one"
+        raise SourceFileError(message)
+    return contents[0].text().decode()
+
+
+def _require_table(content: Content, data: bytes) -> None:
+    said = "empty" if not data.strip(b"\x00\xef\xbb\xbf\xff\xfe \t\r\n") else None
+    said = said or next((what for pattern, what in _KNOWN_CONTENT if pattern.match(data)), None)
+    if said:
+        message = f"{content} is {said}"
+        raise UnreadableError(message)
+
+
+def _as_utf8(content: Content, data: bytes) -> bytes:
+    if encoding := next((name for mark, name in _UTF16.items() if data.startswith(mark)), None):
+        return data.decode(encoding, errors="replace").encode()
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:]
+    head = data[:HEAD_BYTES]
+    if head.count(0) > len(head) // 3:
+        # A table is mostly ASCII: in UTF-16 each second byte is 0.
+        return data.decode("utf-16-be" if head[0] == 0 else "utf-16-le", errors="replace").encode()
+    if _count_binary(head) > BINARY_SHARE * len(head):
+        message = f"{content} is no text; it may be of another format than its name says"
+        raise UnreadableError(message)
+    # One byte a letter: what Excel writes as CSV. Dates and prices are ASCII, names keep their accents.
+    return data if _is_utf8(data) else data.decode("cp1252", errors="replace").encode()
+
+
+def _count_binary(data: bytes) -> int:
+    return len(data) - len(data.translate(None, bytes(byte for byte in range(32) if byte not in b"\t\n\r\f\x1a")))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        # The head of a file may end inside a letter.
+        return error.reason == "unexpected end of data" and len(data) == HEAD_BYTES
+    return True
+
+
+def contents_of(path: Path) -> tuple[list[Content], dict[str, str]]:
+    """Tables in a file, or in a folder and those below it, in the order of their names; hidden ones are left out.
+
+    Returns
+    -------
+    tuple of list and dict
+        What may be a table, and by name of the file why another one in the folder is none.
+
+    Raises
+    ------
+    SourceFileError
+        If there is nothing at the path, it is a file without a table, or nothing in the folder may be a table.
+    """
+    if not path.exists():
+        message = f"there is nothing at {path}. Correct --path (or BOURSOMATIC_PROVIDER_PATH)"
+        raise SourceFileError(message)
+    if not path.is_dir():
+        return list(_members(path, {}, ())), {}
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.name.lower().endswith(SUFFIXES) and _is_shown(file.relative_to(path))
+    )
+    files = [file for file in found if file.is_file()]
+    if not files:
+        message = f"the folder {path} holds no file that ends in {', '.join(SUFFIXES)}"
+        raise SourceFileError(message)
+    contents: list[Content] = []
+    skipped: dict[str, str] = {}
+    for file in files:
+        folders = file.relative_to(path).parts[:-1]
+        matches = (_HIVE.fullmatch(folder) for folder in folders)
+        try:
+            contents += _members(file, {match[1]: match[2] for match in matches if match}, folders)
+        except UnreadableError as error:
+            skipped[str(file.relative_to(path))] = str(error)
+    return contents, skipped
+
+
+def _is_shown(path: Path) -> bool:
+    return not any(part.startswith((".", "_", "~$")) for part in path.parts)
+
+
+def _members(path: Path, hive: Mapping[str, str], folders: tuple[str, ...]) -> Iterator[Content]:
+    """The file itself; of a ZIP archive its members."""
+    whole = Content(path, hive=hive, folders=folders)
+    if whole.head(4) != b"PK\x03\x04":
+        yield whole
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+    except (zipfile.BadZipFile, OSError) as error:
+        message = f"{path} cannot be read; it is a truncated or damaged ZIP archive: {error}"
+        raise SourceFileError(message) from error
+    if "[Content_Types].xml" in names:
+        message = f"{path} is an Excel workbook; save it as CSV UTF-8"
+        raise UnreadableError(message)
+    tables = sorted(name for name in names if name.lower().endswith(SUFFIXES[1:-1]) and _is_shown(Path(name)))
+    if not tables:
+        message = f"{path} is a ZIP archive without a file that ends in {', '.join(SUFFIXES[1:-1])}"
+        raise UnreadableError(message)
+    for name in tables:
+        yield Content(path, name, hive, (*folders, *PurePosixPath(name).parts[:-1]))

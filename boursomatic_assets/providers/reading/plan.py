@@ -1,0 +1,295 @@
+"""What a table's cells mean: decided once for each column by all of its values, then applied row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from boursomatic_assets.core.market_data import BAR_SCHEMA, PRICE_COLUMNS
+from boursomatic_assets.providers.reading.dates import MOST_MISTAKES, ReadDates, read_dates
+from boursomatic_assets.providers.reading.numbers import NumberStyle, as_number, not_a_number, number_styles
+from boursomatic_assets.providers.reading.table import SURPLUS
+from boursomatic_assets.providers.symbols import Listed, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from polars._typing import EngineType
+
+NUMBERS = (*PRICE_COLUMNS, "volume", "adj_close", "adj_volume")
+LISTING_SCHEMA = {
+    "symbol": pl.String, "exchange": pl.String, "listed": pl.String, "place": pl.String, "zone": pl.String,
+    "problem": pl.String,
+}  # fmt: skip
+TEXT_KEPT = 60
+# Of tables that are read together: the number of each row's own.
+TABLE = "number of the table"
+_DAILY = ("d", "1d", "day", "daily", "1day", "1440")
+_ZONELESS = "a moment, where the exchange's clock is not known: "
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the columns of a table mean.
+
+    Attributes
+    ----------
+    dates : ReadDates
+    styles : dict of str to NumberStyle
+        Of the columns of texts.
+    listings : DataFrame
+        Of `LISTING_SCHEMA`: each pair of symbol and exchange as written, and what it is recognised as.
+    problems : list of str
+        What is in the way of reading the table; empty where it can be read.
+    repeated : dict of str to str
+        Header that the file repeats between its rows, by our names; empty where it does not.
+    """
+
+    dates: ReadDates
+    styles: dict[str, NumberStyle]
+    listings: pl.DataFrame
+    problems: list[str]
+    repeated: dict[str, str]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing can be doubted: dates as 2024-01-31, plain numbers with a decimal point."""
+        return not self.problems and self.dates.is_iso and all(style.is_plain for style in self.styles.values())
+
+
+def make_plan(
+    table: pl.LazyFrame, separator: str, header: Mapping[str, str] | None = None, *, stooq: bool, engine: EngineType
+) -> Plan:
+    """Decide what the columns of a table mean.
+
+    Parameters
+    ----------
+    table : LazyFrame
+        Cells by our names.
+    separator : str
+        Between the cells of the text.
+    header : mapping of str to str or None
+        What the header calls our columns, to tell a row that repeats it.
+    stooq : bool
+        Whether Stooq made it.
+    engine : str
+        Of polars: `streaming` for a table that does not fit in memory.
+    """
+    schema = table.collect_schema()
+    rows, dates = table, ReadDates(is_iso=True)
+    repeated = {name: text for name, text in (header or {}).items() if text and schema.get(name) == pl.String}
+    if repeated and not table.select(_is_header_row(repeated).any()).collect(engine=engine).item():
+        repeated = {}
+    if repeated:
+        rows = table.filter(~_is_header_row(repeated))
+    if not schema["session"].is_temporal():
+        dates = read_dates(
+            rows.select(_as_text("session", schema).unique(maintain_order=True)).collect(engine=engine)["session"]
+        )
+    texts = [name for name in NUMBERS if name in schema and _is_text(schema[name])]
+    as_texts = rows.with_columns(pl.col(name).cast(pl.String) for name in texts if schema[name] != pl.String)
+    styles, problems = number_styles(as_texts, texts, separator, engine) if texts else ({}, [])
+    if dates.problem:
+        problems.append(dates.problem)
+    if SURPLUS[0] in schema and (surplus := _surplus(rows, engine)):
+        problems.append(surplus)
+    return Plan(dates, styles, recognised(rows, schema, stooq=stooq, engine=engine), problems, repeated)
+
+
+def _is_text(dtype: pl.DataType) -> bool:
+    return dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def _as_text(name: str, schema: pl.Schema) -> pl.Expr:
+    """Column as texts; a whole number that is stored with a fraction of zero is written without it."""
+    column = pl.col(name)
+    return (column.cast(pl.Int64, strict=False) if schema[name].is_float() else column).cast(pl.String)
+
+
+def _is_header_row(header: Mapping[str, str]) -> pl.Expr:
+    """Whether a row repeats the header, as where files were appended to each other."""
+    same = [(pl.col(name).str.strip_chars() == text).fill_null(value=False) for name, text in header.items()]
+    return pl.all_horizontal(same)
+
+
+def _has_surplus() -> pl.Expr:
+    return pl.any_horizontal((pl.col(name).str.strip_chars() != "").fill_null(value=False) for name in SURPLUS)
+
+
+def _surplus(rows: pl.LazyFrame, engine: EngineType) -> str | None:
+    if rows.select(pl.col(SURPLUS[0]).count()).collect(engine=engine).item() == 0:
+        return None
+    numbered = rows.select(surplus=_has_surplus(), session="session")
+    counts = numbered.select(rows=pl.len(), longer=pl.col("surplus").sum()).collect(engine=engine)
+    if counts["longer"].item() <= MOST_MISTAKES * counts["rows"].item():
+        return None
+    first = numbered.filter("surplus").select("session").head(1).collect()["session"].item()
+    return (
+        f"expected as many cells in a row as the header has; found more on the row of {first}. Write decimals "
+        "with a point, or put a text that holds the separator in double quotes"
+    )
+
+
+def recognised(rows: pl.LazyFrame, schema: pl.Schema, *, stooq: bool, engine: EngineType) -> pl.DataFrame:
+    """Recognise each pair of symbol and exchange; a frame of `LISTING_SCHEMA`."""
+    exchange = pl.col("exchange").cast(pl.String) if "exchange" in schema else pl.lit(None, pl.String)
+    pairs = rows.select(pl.col("symbol").cast(pl.String), exchange.alias("exchange")).unique()
+    return listings_of(list(pairs.collect(engine=engine).sort("symbol", "exchange").iter_rows()), stooq=stooq)
+
+
+def listings_of(pairs: Sequence[tuple[str | None, str | None]], *, stooq: bool) -> pl.DataFrame:
+    """What each pair of symbol and exchange is recognised as; a frame of `LISTING_SCHEMA`."""
+    rows = [(symbol, place, *_described(listed(symbol, place, stooq=stooq))) for symbol, place in pairs]
+    return pl.DataFrame(rows, LISTING_SCHEMA, orient="row")
+
+
+def _described(market: Listed) -> tuple[str | None, str, str | None, str | None]:
+    return market.symbol, market.exchange, market.zone, market.problem
+
+
+def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
+    """Read the cells.
+
+    Parameters
+    ----------
+    cells : DataFrame
+        Of the table that the plan was made for, or some of its rows.
+    plan : Plan
+        Without problems.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `BAR_SCHEMA` and, where there is one, `adj_close`; raw as the file has them. A cell that cannot
+        be read is null, and a column `unread` says what it held; it is there only where there is such a cell.
+    """
+    rows = cells.filter(~_is_header_row(plan.repeated)) if plan.repeated else cells
+    numbers = [name for name in NUMBERS if name in cells.columns]
+    style = {name: plan.styles.get(name) for name in numbers}
+    doubtful = [name for name, of in style.items() if of is not None and not of.is_plain]
+    texts = rows.with_columns(
+        *(pl.col(name).cast(pl.String) for name in numbers if style[name] and rows.schema[name] != pl.String)
+    )
+    values = texts.with_columns(
+        (as_number(name, of) if (of := style[name]) else pl.col(name).cast(pl.Float64, strict=False)).alias(
+            _read(name)
+        )
+        for name in numbers
+    )
+    dated = _placed(_dated(values, plan), plan)
+    read = dated.with_columns(_session(dated), unread=_unread(dated, plan, doubtful)).with_columns(
+        pl.col(_read(name)).alias(name) for name in numbers
+    )
+    if "adj_volume" in read.columns:
+        read = read.with_columns(volume=pl.coalesce("adj_volume", "volume"))
+    kept = read.filter(~_is_a_note(cells.columns))
+    return kept.select(pl.col("listed").alias("symbol"), *list(BAR_SCHEMA)[1:], *_also(kept))
+
+
+def _read(name: str) -> str:
+    """Name of the column that holds what was read of another."""
+    return f"{name} read"
+
+
+def _also(read: pl.DataFrame) -> list[str]:
+    return [
+        *(name for name in ("adj_close", TABLE) if name in read.columns),
+        *(["unread"] if read["unread"].null_count() < read.height else []),
+    ]
+
+
+def _is_a_note(columns: Sequence[str]) -> pl.Expr:
+    """A row without any number and date: a blank line, or a remark below the table."""
+    numbers = [pl.col(name).is_null() for name in NUMBERS if name in columns]
+    said = pl.col("unread").str.starts_with("not a number").fill_null(value=False)
+    return pl.all_horizontal(numbers) & pl.col("session").is_null() & ~said
+
+
+def _dated(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
+    """Rows with the text of their `session`, and the `date` or the `moment` that it means."""
+    dtype = rows.schema["session"]
+    nothing = pl.lit(None, pl.Datetime("us")).alias("moment")
+    if dtype == pl.Date:
+        return rows.with_columns(nothing, date=pl.col("session"), session=pl.lit(None, pl.String))
+    if isinstance(dtype, pl.Datetime):
+        is_label = pl.col("session").dt.time() == pl.time(0)
+        if dtype.time_zone is None:
+            is_label = pl.lit(value=True)
+        wall = pl.col("session")
+        moment = (
+            wall.dt.convert_time_zone("UTC").dt.replace_time_zone(None).cast(pl.Datetime("us"))
+            if dtype.time_zone
+            else nothing
+        )
+        return rows.with_columns(
+            date=pl.when(is_label).then(wall.dt.date()),
+            moment=pl.when(~is_label).then(moment),
+            session=wall.dt.to_string("%Y-%m-%d %H:%M:%S"),
+        )
+    texts = rows.with_columns(_as_text("session", rows.schema))
+    if plan.dates.is_iso:
+        return texts.with_columns(nothing, date=pl.col("session").str.to_date("%Y-%m-%d", strict=False))
+    return texts.join(plan.dates.known, left_on="session", right_on="text", how="left", maintain_order="left")
+
+
+def _placed(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
+    """Rows with `listed`, the symbol as the universe writes it, and what goes with it."""
+    same = plan.listings.filter(pl.col("symbol").ne_missing(pl.col("listed")) | pl.col("problem").is_not_null())
+    has_moments = rows["moment"].null_count() < rows.height
+    symbol = pl.col("symbol").cast(pl.String)
+    if same.is_empty() and not has_moments:
+        return rows.with_columns(listed=symbol, zone=pl.lit(None, pl.String), problem=pl.lit(None, pl.String))
+    exchange = pl.col("exchange").cast(pl.String) if "exchange" in rows.columns else pl.lit(None, pl.String)
+    found = plan.listings.select("symbol", "exchange", "listed", "zone", "problem")
+    return rows.with_columns(symbol, exchange.alias("exchange")).join(
+        found, on=["symbol", "exchange"], how="left", nulls_equal=True, maintain_order="left"
+    )
+
+
+def _session(rows: pl.DataFrame) -> pl.Expr:
+    """Date of each row: as written, or of its moment on its exchange's clock."""
+    date = pl.col("date")
+    if rows["moment"].null_count() == rows.height:
+        return date.alias("session")
+    moment = pl.col("moment").dt.replace_time_zone("UTC")
+    for zone in rows["zone"].drop_nulls().unique().sort():
+        date = (
+            pl.when(pl.col("zone") == zone)
+            .then(pl.coalesce(date, moment.dt.convert_time_zone(zone).dt.date()))
+            .otherwise(date)
+        )
+    return date.alias("session")
+
+
+def _unread(rows: pl.DataFrame, plan: Plan, doubtful: Sequence[str]) -> pl.Expr:
+    """What cannot be read in a row, with its text; null for nothing."""
+    found: list[pl.Expr] = []
+    if SURPLUS[0] in rows.columns and rows.select(pl.col(SURPLUS[0]).is_not_null().any()).item():
+        found.append(pl.when(_has_surplus()).then(pl.lit("more cells than columns")))
+    if "period" in rows.columns:
+        period = pl.col("period").cast(pl.String).str.strip_chars()
+        found.append(
+            pl.when(~period.str.to_lowercase().is_in(_DAILY)).then(
+                pl.lit("no daily bar: period ") + _quoted(period)
+            )
+        )
+    if rows["problem"].null_count() < rows.height:
+        found.append(pl.col("problem"))
+    has_moments = rows["moment"].null_count() < rows.height
+    session = pl.col("session")
+    if has_moments:
+        found.append(
+            pl.when(pl.col("moment").is_not_null() & pl.col("zone").is_null()).then(pl.lit(_ZONELESS) + session)
+        )
+    if not plan.dates.is_iso:
+        undated = pl.col("date").is_null() & pl.col("moment").is_null() & (session.str.strip_chars() != "")
+        found.append(pl.when(undated).then(pl.lit("not a date: ") + _quoted(session)))
+    found.extend(pl.lit("not a number: ") + _quoted(not_a_number(name, _read(name))) for name in doubtful)
+    return pl.coalesce(found) if found else pl.lit(None, pl.String)
+
+
+def _quoted(text: pl.Expr) -> pl.Expr:
+    """Text as a reason may hold it: short, without control characters."""
+    return text.str.strip_chars().str.replace_all(r"[\x00-\x1f\x7f]", "\ufffd").str.slice(0, TEXT_KEPT)

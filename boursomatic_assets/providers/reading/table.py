@@ -1,0 +1,266 @@
+"""One table of prices: where its columns are, and its cells as they stand."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import polars as pl
+
+from boursomatic_assets.core.market_data import BAR_SCHEMA, PRICE_COLUMNS
+from boursomatic_assets.errors import SourceFileError
+from boursomatic_assets.providers.reading.columns import ALIASES, is_only_a_name, match_columns, plain
+from boursomatic_assets.providers.reading.dialect import Layout, find_layout
+from boursomatic_assets.providers.reading.opening import UnreadableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from boursomatic_assets.providers.reading.opening import Content
+
+_Read = TypeVar("_Read")
+SURPLUS = ("surplus 1", "surplus 2", "surplus 3")
+# What exports add to a symbol in the names of their files.
+_AROUND_SYMBOL = re.compile(
+    r"^(?:daily_adjusted_|daily_|table_)|"
+    r"[ _-]+(?:historical[ _-]?(?:data|prices)|stock[ _-]price[ _-]history|prices?|history|daily|data|ohlcv?|1d|"
+    r"\d{4}-\d{2}-\d{2})$",
+    re.IGNORECASE,
+)
+_PART = re.compile(
+    r"(part|chunk|data|file)([-_.]?[0-9a-f]+)*([-_.][\w-]*)?|prices?|quotes?|bars|ohlcv?|daily|history|eod|(19|20)\d\d([-_]?\d\d)*"
+)
+
+
+@dataclass(frozen=True)
+class PriceTable:
+    """One table: how its columns are called, and its cells.
+
+    Attributes
+    ----------
+    content : Content
+        Where it is.
+    one_of_many : bool
+        Whether its name may be its symbol, as in a folder of one file per symbol.
+    """
+
+    content: Content
+    one_of_many: bool
+
+    def __str__(self) -> str:
+        """For messages."""
+        return str(self.content)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How the text is laid out; of a Parquet file only its columns are known.
+
+        Raises
+        ------
+        UnreadableError
+            If there is no table in it.
+        SourceFileError
+            If it is damaged.
+        """
+        if self.content.is_parquet:
+            names = guarded(self, lambda: pl.scan_parquet(self.content.path).collect_schema().names())
+            pairs = [re.fullmatch(r"\('([^']+)', '([^']*)'\)", name) for name in names]
+            if any(pair and pair[2] for pair in pairs):
+                wide = [
+                    f"{pair[1]}|{pair[2]}" if pair and pair[2] else name
+                    for pair, name in zip(pairs, names, strict=True)
+                ]
+                return Layout(",", 0, tuple(wide), 0, is_wide=True)
+            return Layout(",", 0, tuple(names), 0)
+        head = self.content.text_head()
+        found = find_layout(head)
+        if found is None:
+            first = head.decode(errors="replace").strip().partition("\n")[0].strip()
+            cells = next(csv.reader([first[:500]]), [])
+            message = self._lacks(list(BAR_SCHEMA), cells)
+            raise UnreadableError(message)
+        return found
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Places of the columns, by our names; of a wide table those of its first symbol."""
+        columns = self.layout.columns
+        if self.layout.is_wide:
+            return next(iter(self._blocks.values()))
+        found = match_columns(columns)
+        named_after_file = self.one_of_many and "symbol" in found and is_only_a_name(columns, found["symbol"])
+        if named_after_file and self._symbol_of_file is not None:
+            del found["symbol"]
+        return found
+
+    @cached_property
+    def _blocks(self) -> dict[str, dict[str, int]]:
+        """Of a wide table: the places of each symbol's columns, with that of the index."""
+        blocks: dict[str, dict[int, str]] = {}
+        index = 0
+        for place, column in enumerate(self.layout.columns):
+            field, bar, symbol = column.partition("|")
+            if bar:
+                blocks.setdefault(symbol, {})[place] = field
+            elif plain(field) in (*ALIASES["session"], "", "indexlevel0", "index"):
+                index = place
+        found = {}
+        for symbol, fields in blocks.items():
+            matched = match_columns(list(fields.values()))
+            places = list(fields)
+            found[symbol] = {"session": index} | {
+                n: places[p] for n, p in matched.items() if n not in {"session", "symbol"}
+            }
+        return found
+
+    @cached_property
+    def header(self) -> dict[str, str]:
+        """What the header of a text calls the columns, by our names; empty where it has no rows of its own."""
+        if self.content.is_parquet or self.layout.is_wide:
+            return {}
+        return {name: self.layout.columns[place] for name, place in self.places.items()}
+
+    @cached_property
+    def constants(self) -> dict[str, str]:
+        """Columns that the name of the file or of its folders says: our names to texts."""
+        said = {
+            name: value
+            for key, value in self.content.hive.items()
+            for name in ("symbol", "session", "exchange")
+            if plain(key) in ALIASES[name]
+        }
+        if self._symbol_of_file is not None:
+            said.setdefault("symbol", self._symbol_of_file)
+        return {name: value for name, value in said.items() if name not in self.places}
+
+    @property
+    def _symbol_of_file(self) -> str | None:
+        if not self.one_of_many or self.layout.is_wide:
+            return None
+        for name in (self.content.name, *reversed(self.content.folders)):
+            while (shorter := _AROUND_SYMBOL.sub("", name)) not in (name, ""):
+                name = shorter  # noqa: PLW2901 (one ending after the other)
+            if name and not _PART.fullmatch(name) and "=" not in name:
+                return name
+            if not self.content.folders:
+                break
+        return None
+
+    @property
+    def is_adjusted(self) -> bool:
+        """Whether there is an adjusted close."""
+        return "adj_close" in self.places
+
+    @property
+    def is_stooq(self) -> bool:
+        """Whether Stooq made it, which calls its countries as no other does."""
+        return any(column.startswith("<") for column in self.layout.columns)
+
+    @property
+    def separator(self) -> str:
+        """Between the cells."""
+        return self.layout.separator
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Our names of the columns that are there."""
+        known = {**self.places, **self.constants}
+        if self.layout.is_wide:
+            known["symbol"] = 0
+        return tuple(
+            name for name in (*BAR_SCHEMA, "adj_close", "adj_volume", "exchange", "period") if name in known
+        )
+
+    def missing(self) -> str | None:
+        """Which columns are missing, as a sentence; None for none.
+
+        Raises
+        ------
+        UnreadableError
+            If there is no price at all: it is a table of something else.
+        """
+        absent = [name for name in BAR_SCHEMA if name not in self.names]
+        if not absent:
+            return None
+        message = self._lacks(absent, list(self.layout.columns))
+        if all(name in absent for name in PRICE_COLUMNS):
+            raise UnreadableError(message)
+        return message
+
+    def _lacks(self, absent: list[str], found: list[str]) -> str:
+        return (
+            f"{self}: expected columns for {', '.join(BAR_SCHEMA)} (and adj_close where there is one); "
+            f"none found for {', '.join(absent)} among {found}.\nRename them, for example to "
+            "Date, Symbol, Open, High, Low, Close, Volume"
+        )
+
+    def scan(self, *, lazily: bool = False) -> pl.LazyFrame:
+        """Cells by our names: texts of a CSV file, values of a Parquet file.
+
+        Parameters
+        ----------
+        lazily : bool
+            Whether a large file stays on disk.
+        """
+        if self.layout.is_wide:
+            cells = self._cells(lazily=lazily)
+            names = cells.collect_schema().names()
+            return pl.concat(
+                cells.select(
+                    pl.lit(symbol).alias("symbol"), *(pl.col(names[place]).alias(n) for n, place in places.items())
+                )
+                for symbol, places in self._blocks.items()
+            )
+        cells = self._cells(lazily=lazily)
+        names = cells.collect_schema().names()
+        chosen = [
+            pl.col(names[self.places[name]]).alias(name)
+            if name in self.places
+            else pl.lit(self.constants[name]).alias(name)
+            for name in self.names
+        ]
+        return cells.select(*chosen, *(name for name in SURPLUS if name in names))
+
+    def _cells(self, *, lazily: bool) -> pl.LazyFrame:
+        if self.content.is_parquet:
+            return pl.scan_parquet(self.content.path)
+        layout = self.layout
+        columns = [f"c{place}" for place in range(len(layout.columns))]
+        source = self.content.path if lazily and self.content.is_plain else self._lines_of(self.content.text())
+        return pl.scan_csv(
+            source,
+            has_header=False,
+            separator=layout.separator,
+            skip_lines=layout.skipped,
+            comment_prefix=layout.comment,
+            # As text: inferred types would stop at the first value that does not fit. A row with more cells than
+            # the header has is noticed in the columns on the right.
+            schema=dict.fromkeys((*columns, *SURPLUS), pl.String),
+            missing_columns="insert",
+            extra_columns="ignore",
+            truncate_ragged_lines=True,
+        )
+
+    def _lines_of(self, text: bytes) -> bytes:
+        # A Macintosh's line ends.
+        return text if b"\n" in text or b"\r" not in text else text.replace(b"\r", b"\n")
+
+
+def guarded(table: PriceTable, read: Callable[[], _Read]) -> _Read:
+    """What `read` reads; damage is called so.
+
+    Raises
+    ------
+    SourceFileError
+    """
+    try:
+        return read()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        what = str(error).partition("\n")[0]
+        if "could not parse" in str(error) or "malformed" in str(error):
+            what = "a quote is left open, or a row is broken off"
+        message = f"{table} cannot be read; it may be truncated or of another format: {what}"
+        raise SourceFileError(message) from error
