@@ -367,7 +367,7 @@ def test_an_alarm_that_is_over_is_told_by_its_most_unusual_window() -> None:
 
 def test_predictions_are_those_of_the_classifier() -> None:
     classifier, _ = served.models()
-    rows = with_predictions(served.newest_rows(), classifier)
+    rows = with_predictions(served.labels(), classifier)
     probabilities = classifier.predict(rows)
     assert rows["probability_buy"].to_list() == probabilities[:, 0].tolist()
     names = np.array(["BUY", "HOLD", "SELL"])
