@@ -164,7 +164,7 @@ def stored(first: Run) -> dict[str, pl.DataFrame]:
     return {name: pl.read_parquet(first.metadata(name)["path"]) for name in KEPT}
 
 
-def test_one_run_materializes_every_asset_and_every_check_passes_or_warns(first: Run) -> None:
+def test_one_run_materializes_every_asset_and_every_blocking_check_passes(first: Run) -> None:
     graph = defs.resolve_asset_graph()
     assert first.result.success
     assert (
@@ -172,11 +172,11 @@ def test_one_run_materializes_every_asset_and_every_check_passes_or_warns(first:
     )
     evaluated = first.result.get_asset_check_evaluations()
     assert {made.asset_check_key for made in evaluated} == set(graph.asset_check_keys)
-    # Five stocks over ten independent horizons: by chance accuracy lies 5.04 points above the most frequent class
-    # and the lift at equal volatility at 1.18; the bounds are 5 points and 1.08. Both checks warn, and only warn.
-    warned = {made.asset_check_key.name for made in evaluated if not made.passed}
-    assert warned == {"figures_are_plausible", "evaluated_figures_are_plausible"}
-    assert {made.severity for made in evaluated if not made.passed} == {dg.AssetCheckSeverity.WARN}
+    assert [str(made.asset_check_key) for made in evaluated if made.blocking and not made.passed] == []
+    # Bounds for hundreds of stocks: five with a dozen BUY calls exceed them by luck, and that is a warning.
+    warned = {made.check_name: made.severity for made in evaluated if not made.passed}
+    too_good = ("figures_are_plausible", "evaluated_figures_are_plausible")
+    assert warned == dict.fromkeys(too_good, dg.AssetCheckSeverity.WARN)
 
 
 def test_each_group_is_named_after_the_module_that_defines_it() -> None:

@@ -71,9 +71,9 @@ def test_a_symbol_that_reads_like_markup_is_written_as_it_is(split: Installation
     listed = split.run("adjustments", "list")
     assert listed.code == 0, listed.errors
     # 10.1 / 50 = 0.202
-    assert f"[b]X[/b] {SPLIT} quarantined: a jump near 0.2 0.202" in listed.said
-    gone = split.run("adjustments", "remove", "[b]X[/b]", SPLIT)
-    assert f"There is no adjustment of [b]X[/b] on {SPLIT}" in gone.said
+    assert f"[B]X[/B] {SPLIT} quarantined: a jump near 0.2 0.202" in listed.said
+    gone = split.run("adjustments", "remove", "[B]X[/B]", SPLIT)
+    assert f"There is no adjustment of [B]X[/B] on {SPLIT}" in gone.said
 
 
 @pytest.mark.parametrize(

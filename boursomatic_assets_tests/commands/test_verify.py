@@ -190,7 +190,8 @@ def test_one_corrected_bar_is_named_alone(trained_once: Installation, version: s
             "change": "close",
             "close_then": before,
             "close_now": before + 1,
-            "features": [],
+            # The table's features are those of before; what is derived from them and the close is not.
+            "features": ["natr_14"],
         }
     ]
 

@@ -69,4 +69,5 @@ def test_the_strategy_makes_files_of_both_kinds() -> None:
         seen["packed"] += not file.name.endswith(".csv")
 
     count()
-    assert all(value >= seen["all"] * 0.1 for value in seen.values()), seen
+    # About one in nine is incomplete: fewer than five of two hundred do not happen by chance.
+    assert all(value >= 5 for value in seen.values()), seen

@@ -364,7 +364,7 @@ def test_volumes_before_a_split_count_in_shares_after_it(tmp_path: Path) -> None
         "2024-01-04,N,102,102,102,102,90,102\n"
     )
     read = FilesProvider(written(tmp_path, text)).bars()
-    assert read["volume"].to_list() == [70, 80, 90]
+    assert read["volume"].to_list() == pytest.approx([70, 80, 90])
     assert read["close"].to_list() == pytest.approx([100, 101, 102])
 
 
