@@ -80,7 +80,9 @@ def make_plan(
     schema = table.collect_schema()
     rows, dates = table, ReadDates(is_iso=True)
     repeated = {name: text for name, text in (header or {}).items() if text and schema.get(name) == pl.String}
-    if repeated and not table.select(_is_header_row(repeated).any()).collect(engine=engine).item():
+    # Of most files one column says that there is none.
+    one = {name: text for name, text in repeated.items() if name == "close"} or repeated
+    if repeated and not table.select(_is_header_row(one).any()).collect(engine=engine).item():
         repeated = {}
     if repeated:
         rows = table.filter(~_is_header_row(repeated))

@@ -239,6 +239,8 @@ def listed_problems(problems: Sequence[str], path: Path) -> str:
 
 def without_copies(pieces: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
     """Put tables together, without the rows of a table that one before it holds alike; says how many there were."""
+    if len(pieces) == 1 and TABLE not in pieces[0].columns:
+        return pieces[0], 0
     numbered_pieces = [
         piece.with_columns(_table=number * _MOST_TABLES + (pl.col(TABLE) if TABLE in piece.columns else 0))
         for number, piece in enumerate(pieces)
