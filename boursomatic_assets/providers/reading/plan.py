@@ -185,7 +185,7 @@ def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
         pl.col(_read(name)).alias(name) for name in numbers
     )
     if "adj_volume" in read.columns:
-        read = read.with_columns(volume=pl.coalesce("adj_volume", "volume"))
+        read = read.with_columns(volume=pl.col("adj_volume"))
     kept = read.filter(~_is_a_note(cells.columns))
     return kept.select(pl.col("listed").alias("symbol"), *list(BAR_SCHEMA)[1:], *_also(kept))
 

@@ -140,10 +140,13 @@ class PricePiece:
         Raw columns of `BAR_SCHEMA`, `adj_close` where there is one, `unread` where something could not be read.
     exchanges : dict of str to str
         Exchange of each symbol.
+    has_adjusted_volumes : bool
+        Whether the volumes are those of a column of adjusted ones.
     """
 
     bars: pl.DataFrame
     exchanges: dict[str, str]
+    has_adjusted_volumes: bool = False
 
     @property
     def adjusted(self) -> bool:
@@ -225,7 +228,8 @@ def _read_group(group: Sequence[PlannedTable], symbols: Sequence[str | None] | N
 def _read(table: PlannedTable, cells: pl.DataFrame, plan: Plan) -> PricePiece:
     if plan.problems:
         raise _ProblemsError(table.located(plan.problems))
-    return PricePiece(apply_plan(cells, plan), exchanges_of(plan.listings))
+    has_adjusted_volumes = "adj_volume" in table.names
+    return PricePiece(apply_plan(cells, plan), exchanges_of(plan.listings), has_adjusted_volumes)
 
 
 def listed_problems(problems: Sequence[str], path: Path) -> str:
