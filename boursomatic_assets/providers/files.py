@@ -21,6 +21,7 @@ from boursomatic_assets.providers.source import Delivery, Outcome, SymbolReport,
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from boursomatic_assets.providers.reading.prices import PricePiece
     from boursomatic_assets.providers.source import Wish
     from boursomatic_assets.settings import Settings
 
@@ -92,7 +93,7 @@ class FilesProvider:
         for symbols in self._batches():
             pieces = read_tables(self._tables, symbols, self.path)
             exchanges = {symbol: exchange for piece in pieces for symbol, exchange in piece.exchanges.items()}
-            scaled = [(piece.adjusted, _scaled(piece.bars)) for piece in pieces]
+            scaled = [(piece.adjusted, _scaled(piece)) for piece in pieces]
             for adjusted, bars, copies in by_adjustment(scaled):
                 traded, left_out = leave_out_no_trading(bars, exchanges, self.description)
                 counts = Counter(left_out) + Counter({COPIES_OF_FILES: copies})
@@ -169,7 +170,9 @@ class FilesProvider:
             yield [*symbols]
 
 
-def _scaled(bars: pl.DataFrame) -> pl.DataFrame:
-    if "adj_close" not in bars.columns:
-        return bars
-    return scale_to_adjusted(bars)
+def _scaled(piece: PricePiece) -> pl.DataFrame:
+    """Bars scaled to their adjusted close, where there is one; volumes too, unless the file says them adjusted."""
+    if not piece.adjusted:
+        return piece.bars
+    scaled = scale_to_adjusted(piece.bars)
+    return scaled.with_columns(piece.bars["volume"]) if piece.has_adjusted_volumes else scaled

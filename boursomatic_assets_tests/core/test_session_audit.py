@@ -18,7 +18,7 @@ from boursomatic_assets.core.calendars import (
     outside_sessions,
     sessions_ahead,
 )
-from boursomatic_assets.core.session_audit import SessionAudit, audit_sessions
+from boursomatic_assets.core.session_audit import SessionAudit, audit_sessions, traded_on_weekends
 
 # From 3 June to 10 September 2024 New York was closed on three weekdays, Euronext on none.
 SUMMER = [date(2024, 6, 3) + timedelta(days) for days in range(100)]
@@ -232,3 +232,10 @@ def test_the_calendar_of_each_row_follows_from_its_exchange(column: str) -> None
 def test_a_moment_without_a_time_zone_is_refused_rather_than_guessed() -> None:
     with pytest.raises(ValueError, match="needs a time zone"):
         last_complete_session("XNYS", datetime(2024, 7, 15, 20, 30))  # noqa: DTZ001 (that is the point)
+
+
+def test_a_weekend_with_a_volume_is_told_from_one_that_was_filled_in() -> None:
+    # Friday 5 July, Saturday with and Sunday without a volume, Independence Day with one
+    days = {date(2024, 7, 4): 5.0, date(2024, 7, 5): 5.0, date(2024, 7, 6): 5.0, date(2024, 7, 7): 0.0}
+    extra = pl.DataFrame({"symbol": "AAA", "session": list(days), "volume": list(days.values())})
+    assert traded_on_weekends(extra)["session"].to_list() == [date(2024, 7, 6)]

@@ -155,14 +155,18 @@ def _gather(
 ) -> dict[str, _Evidence]:
     first = _shapes_of(table.select(columns).head(SAMPLE_ROWS).collect().lazy(), columns, "in-memory")
     number = {name: pl.col(name).cast(pl.Float64, strict=False) for name in columns}
+    # Between commas a price with a point is a decimal; of a volume it may be thousands.
+    told_by_fractions = [name for name in columns if name.endswith("volume") or separator != ","]
     counts = table.select(
         *((number[name].null_count() - pl.col(name).null_count()).alias(f"{name} bad") for name in columns),
-        *((number[name] % 1 != 0).sum().alias(f"{name} fractions") for name in columns),
+        *((number[name] % 1 != 0).sum().alias(f"{name} fractions") for name in told_by_fractions),
     ).collect(engine=engine)
     evidence = {}
     for name, seen in first.items():
-        whole = not counts[f"{name} fractions"].item() and seen.count(("point or thousands",)) == 0
-        settled = whole if name.endswith("volume") else bool(seen.count(_POINT)) or whole or separator == ","
+        settled = name not in told_by_fractions
+        if not settled:
+            whole = not counts[f"{name} fractions"].item() and seen.count(("point or thousands",)) == 0
+            settled = whole or (not name.endswith("volume") and bool(seen.count(_POINT)))
         if counts[f"{name} bad"].item() == 0 and settled:
             evidence[name] = replace(seen, is_plain=True)
     others = [name for name in columns if name not in evidence]

@@ -156,7 +156,8 @@ def text_of(path: Path) -> str:
 
 
 def _require_table(content: Content, data: bytes) -> None:
-    said = "empty" if not data.strip(b"\x00\xef\xbb\xbf\xff\xfe \t\r\n") else None
+    blank = b"\x00\xef\xbb\xbf\xff\xfe \t\r\n"
+    said = None if data[:HEAD_BYTES].strip(blank) or data.strip(blank) else "empty"
     said = said or next((what for pattern, what in _KNOWN_CONTENT if pattern.match(data)), None)
     if said:
         message = f"{content} is {said}"

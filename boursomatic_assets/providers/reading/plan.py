@@ -80,7 +80,9 @@ def make_plan(
     schema = table.collect_schema()
     rows, dates = table, ReadDates(is_iso=True)
     repeated = {name: text for name, text in (header or {}).items() if text and schema.get(name) == pl.String}
-    if repeated and not table.select(_is_header_row(repeated).any()).collect(engine=engine).item():
+    # Of most files one column says that there is none.
+    one = {name: text for name, text in repeated.items() if name == "close"} or repeated
+    if repeated and not table.select(_is_header_row(one).any()).collect(engine=engine).item():
         repeated = {}
     if repeated:
         rows = table.filter(~_is_header_row(repeated))
@@ -183,7 +185,7 @@ def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
         pl.col(_read(name)).alias(name) for name in numbers
     )
     if "adj_volume" in read.columns:
-        read = read.with_columns(volume=pl.coalesce("adj_volume", "volume"))
+        read = read.with_columns(volume=pl.col("adj_volume"))
     kept = read.filter(~_is_a_note(cells.columns))
     return kept.select(pl.col("listed").alias("symbol"), *list(BAR_SCHEMA)[1:], *_also(kept))
 

@@ -140,10 +140,13 @@ class PricePiece:
         Raw columns of `BAR_SCHEMA`, `adj_close` where there is one, `unread` where something could not be read.
     exchanges : dict of str to str
         Exchange of each symbol.
+    has_adjusted_volumes : bool
+        Whether the volumes are those of a column of adjusted ones.
     """
 
     bars: pl.DataFrame
     exchanges: dict[str, str]
+    has_adjusted_volumes: bool = False
 
     @property
     def adjusted(self) -> bool:
@@ -225,7 +228,8 @@ def _read_group(group: Sequence[PlannedTable], symbols: Sequence[str | None] | N
 def _read(table: PlannedTable, cells: pl.DataFrame, plan: Plan) -> PricePiece:
     if plan.problems:
         raise _ProblemsError(table.located(plan.problems))
-    return PricePiece(apply_plan(cells, plan), exchanges_of(plan.listings))
+    has_adjusted_volumes = "adj_volume" in table.names
+    return PricePiece(apply_plan(cells, plan), exchanges_of(plan.listings), has_adjusted_volumes)
 
 
 def listed_problems(problems: Sequence[str], path: Path) -> str:
@@ -239,6 +243,8 @@ def listed_problems(problems: Sequence[str], path: Path) -> str:
 
 def without_copies(pieces: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
     """Put tables together, without the rows of a table that one before it holds alike; says how many there were."""
+    if len(pieces) == 1 and TABLE not in pieces[0].columns:
+        return pieces[0], 0
     numbered_pieces = [
         piece.with_columns(_table=number * _MOST_TABLES + (pl.col(TABLE) if TABLE in piece.columns else 0))
         for number, piece in enumerate(pieces)

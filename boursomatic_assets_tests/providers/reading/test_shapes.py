@@ -368,6 +368,15 @@ def test_volumes_before_a_split_count_in_shares_after_it(tmp_path: Path) -> None
     assert read["close"].to_list() == pytest.approx([100, 101, 102])
 
 
+def test_a_column_of_adjusted_volumes_is_taken_as_it_is(tmp_path: Path) -> None:
+    # The same split; its volumes are multiplied by ten already.
+    text = (
+        f"{HEADER},adjClose,adjVolume\n2024-01-02,N,1000,1000,1000,1000,7,100,70\n"
+        "2024-01-03,N,1010,1010,1010,1010,8,101,80\n2024-01-04,N,102,102,102,102,90,102,90\n"
+    )
+    assert FilesProvider(written(tmp_path, text)).bars()["volume"].to_list() == [70, 80, 90]
+
+
 def test_parquet_of_pandas_without_a_name_of_the_index(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"symbol": ["AAPL"], "open": [10.0], "high": [12.0], "low": [9.0], "close": [11.0], "volume": [1000]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TODAY = date(2026, 11, 1)
+SECONDS_OF_A_FOLDER = 6.0
 
 
 @dataclass(frozen=True)
@@ -113,3 +115,30 @@ def test_volumes_before_a_split_give_the_right_scores() -> None:
 
 def test_filled_in_weekends_leave_the_volatility_as_it_is() -> None:
     assert features("22-calendar-day-ffill", "AAPL")["vol_20d"][-1] == pytest.approx(0.011659, abs=5e-7)
+
+
+def seconds(path: Path) -> float:
+    """Processor time to have all bars of a source checked and ready: the least of three times."""
+    spent = []
+    for _ in range(3):
+        before = time.process_time()
+        accepted = [
+            check_bars(delivery.bars, today=TODAY).accepted for delivery in FilesProvider(path).deliveries()
+        ]
+        spent.append(time.process_time() - before)
+        assert sum(bars.height for bars in accepted) == 619_017
+    return min(spent)
+
+
+@pytest.mark.slow
+def test_a_large_csv_file_takes_at_most_twice_the_time_of_its_parquet_and_a_folder_seconds(tmp_path: Path) -> None:
+    parquet = shared_file("data/us_sp500_2013_2018.parquet")
+    panel = pl.read_parquet(parquet)
+    panel.write_csv(tmp_path / "prices.csv")
+    (tmp_path / "folder").mkdir()
+    for (symbol,), bars in panel.group_by("symbol"):
+        bars.drop("symbol").write_csv(tmp_path / "folder" / f"{symbol}.csv")
+    # The calendars are read once, whoever comes first.
+    seconds(parquet)
+    assert seconds(tmp_path / "prices.csv") <= 2 * seconds(parquet)
+    assert seconds(tmp_path / "folder") < SECONDS_OF_A_FOLDER
