@@ -162,7 +162,7 @@ class Past:
     """
 
     def __init__(self, bars: pl.DataFrame) -> None:
-        self._bars = bars.rechunk()
+        self._bars = bars
         self._columns: dict[str, Floats] = {}
         self.close = self.column("close")
         symbol = bars["symbol"]
@@ -176,8 +176,9 @@ class Past:
 
     def column(self, name: str) -> Floats:
         """Values of one of the panel's columns."""
-        values: Floats = self._columns.setdefault(name, self._bars[name].to_numpy())
-        return values
+        if name not in self._columns:
+            self._columns[name] = self._bars[name].to_numpy()
+        return self._columns[name]
 
     def moved(self, least: float) -> Places:
         """Rows at which the close is more than a log distance from the close before."""
