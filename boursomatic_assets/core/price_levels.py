@@ -24,6 +24,8 @@ _PRICES = ("open", "high", "low", "close")
 # Factors of prices and of volume: large, so that a threshold on a level is crossed; all combinations, so that no
 # product of their powers stays the same; no powers of two, by which floating-point numbers are scaled exactly.
 _FACTORS = tuple(product((7.0**5, 7.0**-5), (11.0**4, 11.0**-4)))
+# Below it a value is zero but for rounding: the deviation of returns that are all alike is a root of such a rest.
+_ROUNDING = 1e-9
 _MOVED = {"symbol": pl.String(), "session": pl.Date(), "input": pl.String(), "is_own": pl.Boolean()}
 
 
@@ -50,6 +52,8 @@ def rows_that_follow_levels(bars: pl.DataFrame, compute: Compute, inputs: Sequen
     are told apart by at least one choice: what one input reads of another instrument may be returns, not levels.
     Two values are the same where they differ by no more than 1e-9 of the larger, or of the input's mean absolute
     value. The latter because a return near zero is the difference of two numbers near one: rounding leaves 1e-16.
+    Two values below 1e-9 are both zero: where each session has the same return, the volatility is what rounding
+    leaves.
     """
     before = compute(bars).select(*PANEL_KEY, pl.col(inputs).cast(pl.Float64))
     found = [pl.DataFrame(schema=_MOVED)]
@@ -101,7 +105,8 @@ def _differs(name: str) -> pl.Expr:
     before, after = pl.col(name), pl.col(f"{name}_after")
     usual = before.filter(before.is_finite()).abs().mean().fill_null(0.0)
     gap = (before - after).abs()
-    same = gap.is_finite() & (gap <= TOLERANCE * pl.max_horizontal(before.abs(), after.abs(), usual))
+    larger = pl.max_horizontal(before.abs(), after.abs())
+    same = gap.is_finite() & ((gap <= TOLERANCE * pl.max_horizontal(larger, usual)) | (larger <= _ROUNDING))
     return before.ne_missing(after) & ~same.fill_null(value=False)
 
 

@@ -129,13 +129,14 @@ def test_fewer_sessions_than_the_features_need(blank: Installation, prices: Path
 
 def test_fewer_sessions_than_the_split_needs(trained: Installation, prices: Path) -> None:
     # 60 weekdays: the first 20 lack history. 20 sessions before 2024-06-28 is 2024-05-30, 21 weekdays before, since
-    # New York was closed on 2024-06-19: the last 21 lack an outcome. 19 are left, and each label takes 20 more.
+    # New York was closed on 2024-06-19: the last 21 lack an outcome. Of the 19 that are left 2024-05-27, a holiday,
+    # is no session: 18, and each label takes 20 more.
     write(prices, rows_of([10.0 + i % 7 for i in range(60)]))
     before = Before(trained)
     assert says(
         ingest(trained, prices),
         "three purged sets need many more sessions than the horizon of 20",
-        "19 labelled sessions",
+        "18 labelled sessions",
         "--lookback-days",
     )
     assert before.still_there()

@@ -27,7 +27,7 @@ from boursomatic_assets.core.price_levels import rows_that_follow_levels, why_le
 from boursomatic_assets.core.retraining import retrain
 from boursomatic_assets.core.threshold import make_calls
 from boursomatic_assets_tests.oracles import shared_file
-from boursomatic_assets_tests.strategies import bar_panels, random_walk_bars
+from boursomatic_assets_tests.strategies import bar_panels, random_walk_bars, weekdays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,6 +240,16 @@ def test_a_return_near_zero_may_round_otherwise() -> None:
         .with_columns(close=pl.Series(closes))
         .with_columns(open=CLOSE, high=CLOSE * 1.01, low=CLOSE * 0.99)
     )
+    assert rows_that_follow_levels(bars, inputs_of, DEFAULT_INPUTS).is_empty()
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.005, -0.003])
+def test_what_rounding_leaves_of_a_zero_follows_nothing(growth: float) -> None:
+    # The same return each session: volatility is zero, and rounding leaves about 1e-10 of it, each time another.
+    close = pl.Series([10 * (1 + growth) ** place for place in range(60)])
+    days = weekdays(60)
+    bars = pl.DataFrame({"symbol": ["A"] * 60, "session": days, "open": close, "high": close, "low": close})
+    bars = bars.with_columns(close=close, volume=pl.Series([100.0 + place % 3 for place in range(60)]))
     assert rows_that_follow_levels(bars, inputs_of, DEFAULT_INPUTS).is_empty()
 
 
