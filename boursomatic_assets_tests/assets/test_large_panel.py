@@ -144,9 +144,9 @@ def test_known_long_gaps_are_warned_of_and_stop_nothing(trained: Trained, source
 def test_figures_are_possible_and_none_is_too_good_but_the_lifts(
     trained: Trained, figures: dict[str, float]
 ) -> None:
-    # The calls are few and volatile: 3,982 and 3,411 on 8 and 9 independent horizons. Their lift at equal vol_20d lies
-    # beyond the bound in both years, since natr_14 knows of volatility what vol_20d does not; its interval reaches
-    # below 1. Nothing else is beyond a bound, and the warning is printed.
+    # The calls are few and volatile: 3,982 and 3,411 on 8 and 9 independent horizons. Their lift at equal vol_20d
+    # lies beyond the bound in both years, since natr_14 knows of volatility what vol_20d does not. Nothing else is
+    # beyond a bound, and the warning is printed.
     assert impossible_figures(figures) == {}
     lifts = {f"{kind}_{name}" for kind in ("lift_buy", "matched_lift_buy") for name in ("val", "test")}
     assert set(implausible_figures(figures)) <= lifts
