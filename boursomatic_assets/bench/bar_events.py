@@ -40,6 +40,9 @@ SEED = 42
 BASE = 400
 # Of so many events one brings nothing new.
 NOTHING_EVERY = 5
+# Which of them: not the last. After it checks of the features have not seen the newest bars, equal as these are, and a
+# training waits for the next news.
+NOTHING_AT = 2
 MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
 # After so many events they pause: a training is never started on features that are behind the bars.
 BURST, PAUSE_SECONDS = 20, 90.0
@@ -174,7 +177,7 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
     with watching(database, found, LOOKING_SECONDS), _killing(product, restarts, found, advance, seed):
         moments = random.Random(seed)  # noqa: S311 (moments, not secrets)
         for event in range(events):
-            has_news = event % NOTHING_EVERY != NOTHING_EVERY - 1
+            has_news = event % NOTHING_EVERY != NOTHING_AT
             number = source.bring(1 if has_news else 0)
             numbers += [number] if has_news else []
             advance()

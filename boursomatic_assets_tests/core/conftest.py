@@ -6,14 +6,15 @@ from datetime import date
 
 import polars as pl
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from boursomatic_assets.core.features import compute_features
 from boursomatic_assets.core.market_data import check_bars, scale_to_adjusted
 from boursomatic_assets_tests.oracles import sample_bars
 
 # No deadline: the first example pays for imports and for the engine's thread pool.
-settings.register_profile("core", deadline=None, max_examples=50)
+# On a busy machine making examples is slow, which says nothing of the code.
+settings.register_profile("core", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("core")
 
 
