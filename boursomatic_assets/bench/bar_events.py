@@ -40,8 +40,8 @@ SEED = 42
 BASE = 400
 # Of so many events one brings nothing new.
 NOTHING_EVERY = 5
-# Which of them: not the last. After it checks of the features have not seen the newest bars, equal as these are, and a
-# training waits for the next news.
+# Which of them: not the last. After it the checks of the features have not seen the newest bars, though these are
+# equal, and a training waits for the next news.
 NOTHING_AT = 2
 MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
 # After so many events they pause: a training is never started on features that are behind the bars.
