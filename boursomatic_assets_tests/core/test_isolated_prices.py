@@ -178,10 +178,12 @@ def test_wrong_ticks_planted_in_a_walk_are_the_ones_that_are_found(
     planted = bars.with_columns(
         pl.when(wrong).then(pl.col(name) * factor).otherwise(name) for name in ("open", "high", "low", "close")
     )
-    checked = set_aside_isolated(sound(planted))
-    assert set(checked.rejected["session"]) <= {bars["session"][row] for row in rows}
-    # It comes back within two usual moves but for the odd day.
-    assert checked.rejected.height >= len(rows) - 1
+    found = set(set_aside_isolated(sound(planted)).rejected["session"])
+    assert found <= {bars["session"][row] for row in rows}
+    # Those are found whose price comes back within 5 %; the walk itself may move further in two days.
+    close = bars["close"]
+    back = {bars["session"][row] for row in rows if abs(close[row + 1] / close[row - 1] - 1) < 0.049}
+    assert back <= found
 
 
 @given(bar_panels(min_sessions=20, max_sessions=40))
