@@ -10,6 +10,7 @@ import polars as pl
 from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
 from boursomatic_assets_tests.assets.installation import checks_of
 from boursomatic_assets_tests.assets.small_market import DAILY, LABELS, bars_on, ingest, scaled, sessions_of
+from boursomatic_assets_tests.storage.catalog import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,21 +77,23 @@ def test_a_benchmark_of_one_row_or_in_quarantine_is_said_to_be_so(
     assert "it is quarantined for a jump near a split ratio: explain it (boursomatic adjustments list)" in said
 
 
-def test_a_price_86_times_too_high_stops_what_would_be_recorded_until_it_is_explained(
+def test_a_price_86_times_too_high_stops_what_would_be_recorded_until_it_is_put_right(
     new: Callable[[], Installation], tmp_path: Path
 ) -> None:
     assert "prices_behind_the_figures_can_be" in {key.name for key in REQUIRED_CHECKS}
     installation = new()
-    wrong = pl.when(pl.col("session") == SESSIONS[60]).then(86.0).otherwise(1.0)
-    spiked = STOCKS[0].with_columns(pl.col("open", "high", "low", "close") * wrong)
-    ingest(installation, pl.concat([spiked, *STOCKS[1:]]), tmp_path / "prices.parquet", DAILY | LABELS)
+    ingest(installation, pl.concat(STOCKS), tmp_path / "prices.parquet", DAILY | LABELS)
+    # By another program, past the ingest, which sets such a price aside.
+    change = (
+        "UPDATE price_bars SET o = o {0} 86, h = h {0} 86, l = l {0} 86, c = c {0} 86 FROM instruments i "
+        "WHERE i.id = instrument_id AND i.symbol = 'AAA' AND ts = '{1}'"
+    )
+    run(installation.database(), change.format("*", SESSIONS[60]))
     check = checks_of(installation.execute(METRICS, experiment={"horizon": 5}))["prices_behind_the_figures_can_be"]
     assert not check.passed
     assert check.description is not None
     assert check.description.startswith(f"Prices that cannot be: AAA {SESSIONS[60]} ")
     assert f"(back on {SESSIONS[61]})" in check.description
-    # Two adjustments put the one price right: all before times 86, and all up to it over 86.
-    for session, ratio in ((SESSIONS[60], "86"), (SESSIONS[61], str(1 / 86))):
-        assert installation.run("adjustments", "add", "AAA", str(session), ratio).code == 0
+    run(installation.database(), change.format("/", SESSIONS[60]))
     mended = checks_of(installation.execute(METRICS, experiment={"horizon": 5}))["prices_behind_the_figures_can_be"]
     assert mended.passed
