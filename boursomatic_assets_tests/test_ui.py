@@ -86,10 +86,13 @@ PHOTOGRAPHED = (
     *WALK_FORWARD,
 )
 
+# Their bounds are those of hundreds of stocks: five with a dozen BUY calls exceed them by luck.
+TOO_GOOD_BY_CHANCE = ("figures_are_plausible", "evaluated_figures_are_plausible")
+
 ASSETS = """{ assetNodes {
   assetKey { path } groupName description opVersion kinds staleStatus staleCauses { reason } owners { __typename }
   assetChecksOrError { ... on AssetChecks { checks {
-    name description executionForLatestMaterialization { runId status }
+    name description blocking executionForLatestMaterialization { runId status evaluation { severity description } }
   } } }
   assetMaterializations(limit: 1) {
     runId tags { key value }
@@ -124,6 +127,10 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(wanted) if wanted else tmp_path_factory.mktemp("screenshots")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def passed(check: dict[str, Any]) -> bool:
+    return check["executionForLatestMaterialization"]["status"] == "SUCCEEDED"
 
 
 @dataclass(frozen=True)
@@ -470,15 +477,21 @@ def _assert_plots_are_drawn(page: Page) -> None:
 
 
 @in_chromium
-def test_every_check_passed_and_says_what_it_checks(first_run: Run) -> None:
+def test_every_check_passed_or_warns_of_small_numbers_and_says_what_it_checks(first_run: Run) -> None:
     checks = [
         check for asset in first_run.materialized().values() for check in asset["assetChecksOrError"]["checks"]
     ]
     assert len(checks) > len(GROUPS)
     for check in checks:
         last = check["executionForLatestMaterialization"]
-        assert (last["status"], last["runId"]) == ("SUCCEEDED", first_run.run_id), check["name"]
+        assert last["runId"] == first_run.run_id, check["name"]
         assert check["description"], check["name"]
+        if not passed(check):
+            assert check["name"] in TOO_GOOD_BY_CHANCE, last
+            assert not check["blocking"]
+            assert last["evaluation"]["severity"] == "WARN"
+    (evaluated,) = (check for check in checks if check["name"] == "evaluated_figures_are_plausible")
+    assert "chance alone can do this" in evaluated["executionForLatestMaterialization"]["evaluation"]["description"]
 
 
 @in_chromium
@@ -489,14 +502,15 @@ def test_every_check_passed_and_says_what_it_checks(first_run: Run) -> None:
         *("predictions", "threshold", "portfolio", "evaluation"),
     ],
 )
-def test_the_checks_tab_is_green(
+def test_the_checks_tab_shows_what_passed_and_what_warns(
     asset: str, product: Product, page: Page, first_run: Run, screenshots: Path
 ) -> None:
     page.set_viewport_size({"width": 1600, "height": 1000})
     page.goto(product.address(f"/assets/{asset}?view=checks"))
     checks = first_run.assets[asset]["assetChecksOrError"]["checks"]
-    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(len(checks))
-    expect(page.get_by_text("Passed", exact=True)).to_be_visible()
+    expect(page.get_by_text("Succeeded", exact=True)).to_have_count(sum(map(passed, checks)))
+    # A warning is written "Failed" too, beside a sign of its own.
+    expect(page.get_by_text("Passed" if all(map(passed, checks)) else "Failed", exact=True).first).to_be_visible()
     page.screenshot(path=screenshots / f"{asset}_checks.png")
 
 

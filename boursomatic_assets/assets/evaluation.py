@@ -11,7 +11,7 @@ from boursomatic_assets.core.books import books_of
 from boursomatic_assets.core.evaluation import evaluate_judged, judged_rows, p_values
 from boursomatic_assets.core.figures import values_of
 from boursomatic_assets.core.model_version import sha256, strict_json
-from boursomatic_assets.core.plausibility import impossible_figures, too_good
+from boursomatic_assets.core.plausibility import impossible_figures, too_good, why_too_good
 from boursomatic_assets.display.evaluation import figures_table, reach_metadata
 from boursomatic_assets.display.metadata import bullets, numeric_metadata
 from boursomatic_assets.display.suspects import rests_on, suspects_metadata
@@ -108,7 +108,12 @@ def evaluated_figures_are_possible(evaluation: dict[str, Any]) -> dg.AssetCheckR
 def evaluated_figures_are_plausible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """No figure is better than such features can be: a warning to look for a leak before being glad."""
     found = too_good(values_of(evaluation))
-    return dg.AssetCheckResult(passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={"too_good": found})
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=why_too_good(evaluation["figures"]) or None,
+        metadata={"too_good": found},
+    )
 
 
 @dg.asset_check(asset=evaluation)

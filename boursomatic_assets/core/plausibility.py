@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from boursomatic_assets.core.printed import printed, told_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 # Beyond these lies arithmetic that cannot be: a blocking check. Of the kinds in a figure's name the longest counts.
@@ -141,3 +143,31 @@ def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool 
 def too_good(figures: Mapping[str, float]) -> dict[str, float]:
     """Figures of an evaluation above `EVALUATED_AT_MOST`: a reason to look for an error before one to be glad."""
     return {name: figures[name] for name, most in EVALUATED_AT_MOST.items() if figures.get(name, math.nan) > most}
+
+
+def why_too_good(figures: Iterable[Mapping[str, Any]]) -> str:
+    """Say by how much each figure of an evaluation is above its bound, and whether chance can take it there.
+
+    Parameters
+    ----------
+    figures : iterable of mapping
+        As `Figure.to_json` writes them; what is not defined is None.
+    """
+    bounds = [(figure, EVALUATED_AT_MOST.get(figure["name"], math.inf)) for figure in figures]
+    return "; ".join(
+        _why_too_good(figure, most)
+        for figure, most in bounds
+        if figure["value"] is not None and figure["value"] > most
+    )
+
+
+def _why_too_good(figure: Mapping[str, Any], most: float) -> str:
+    found = told_apart(figure["value"], most, 3)
+    if found is None:
+        return f"{figure['title']} is not finite"
+    low, high = figure["low"], figure["high"]
+    said = f"{figure['title']} {found.first} {found.words} {found.second}, the most that such features can reach"
+    if low is None or high is None:
+        return said
+    by_chance = "chance alone can do this" if low <= most else "chance does not explain it"
+    return f"{said}; its 95 % interval is {printed(low, 3)} to {printed(high, 3)}: {by_chance}"

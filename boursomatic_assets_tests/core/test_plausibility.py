@@ -10,7 +10,12 @@ from boursomatic_assets.core.experiment import BoosterParameters, Experiment
 from boursomatic_assets.core.features import compute_features
 from boursomatic_assets.core.labels import label_panel
 from boursomatic_assets.core.metrics import measure
-from boursomatic_assets.core.plausibility import PLAUSIBLE_AT_MOST, implausible_figures, impossible_figures
+from boursomatic_assets.core.plausibility import (
+    PLAUSIBLE_AT_MOST,
+    implausible_figures,
+    impossible_figures,
+    why_too_good,
+)
 from boursomatic_assets.core.retraining import retrain
 from boursomatic_assets_tests.strategies import random_walk_bars
 
@@ -160,3 +165,42 @@ def test_a_threshold_that_was_chosen_on_the_validation_set_flatters_its_lifts_th
     figures = MODEST | dict.fromkeys(("lift_buy_val", "matched_lift_buy_val", "matched_lift_buy_test"), 2.0)
     assert set(implausible_figures(figures)) == {"lift_buy_val", "matched_lift_buy_val", "matched_lift_buy_test"}
     assert implausible_figures(figures, threshold_chosen=True) == {"matched_lift_buy_test": 2.0}
+
+
+RANK_IC = {"name": "rank_ic", "title": "Rank IC", "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("figure", "said"),
+    [
+        ({"value": 0.06}, ""),
+        ({"value": None}, ""),
+        ({"value": -0.2}, ""),
+        ({"value": 0.08}, "Rank IC 0.080 is above 0.060, the most that such features can reach"),
+        # As many digits as tell the two apart.
+        ({"value": 0.06004}, "Rank IC 0.06004 is above 0.06000, the most that such features can reach"),
+        (
+            {"value": 0.08, "low": -0.13, "high": 0.26},
+            (
+                "Rank IC 0.080 is above 0.060, the most that such features can reach; "
+                "its 95 % interval is -0.130 to 0.260: chance alone can do this"
+            ),
+        ),
+        (
+            {"value": 0.2, "low": 0.061, "high": 0.3},
+            (
+                "Rank IC 0.200 is above 0.060, the most that such features can reach; "
+                "its 95 % interval is 0.061 to 0.300: chance does not explain it"
+            ),
+        ),
+    ],
+)
+def test_why_a_figure_is_too_good_says_whether_chance_explains_it(figure: dict[str, float], said: str) -> None:
+    assert why_too_good([RANK_IC | figure, {**RANK_IC, "name": "accuracy", "value": 1.0}]) == said
+
+
+def test_each_figure_that_is_too_good_is_explained() -> None:
+    both = [RANK_IC | {"value": 0.5}, {**RANK_IC, "name": "lift_buy", "title": "BUY lift, raw", "value": math.inf}]
+    assert why_too_good(both) == (
+        "Rank IC 0.500 is above 0.060, the most that such features can reach; BUY lift, raw is not finite"
+    )
