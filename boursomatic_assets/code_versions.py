@@ -39,28 +39,28 @@ _CARRIERS = frozenset(
         "errors",
         "settings",
         "code_versions",
-        "storage.artifacts",
-        "storage.content",
-        "storage.database",
-        "storage.instance",
-        "storage.retries",
-        "storage.schema",
-        "storage.server",
+        "storage.artifacts.files",
+        "storage.postgres.content",
+        "storage.postgres.database",
+        "storage.dagster.instance",
+        "storage.dagster.retries",
+        "storage.postgres.schema",
+        "storage.server.embedded",
     )
 )
 _ASSETS, _DISPLAY = f"{PACKAGE}.assets.", f"{PACKAGE}.display."
-_IO_MANAGERS = f"{PACKAGE}.storage.io_managers"
+_IO_MANAGERS = f"{PACKAGE}.storage.dagster.io_managers"
 # Their definitions have little to do with each other: the columns of bars beside those of features, a digest that
 # every asset takes beside the model bundle.
 _BY_DEFINITION = (
     _ASSETS,
-    f"{PACKAGE}.core.evaluation",
-    f"{PACKAGE}.core.model_version",
+    f"{PACKAGE}.core.evaluation.judging",
+    f"{PACKAGE}.core.registry.bundle",
     _IO_MANAGERS,
-    f"{PACKAGE}.storage.market_tables",
-    f"{PACKAGE}.storage.resources",
-    f"{PACKAGE}.storage.tables",
-    f"{PACKAGE}.updates.recommending",
+    f"{PACKAGE}.storage.postgres.market_tables",
+    f"{PACKAGE}.storage.dagster.resources",
+    f"{PACKAGE}.storage.postgres.tables",
+    f"{PACKAGE}.services.recommending.recommend",
 )
 # Inputs of these names are read from their tables by `TableIOManager`: no import of the asset's module shows it.
 TABLE_INPUTS = frozenset({"instruments", "price_bars", "features"})

@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from boursomatic_assets.alerts.sensor import NOTICE_SENSORS
 from boursomatic_assets.assets import (
     baselines,
     drift,
@@ -23,17 +24,16 @@ from boursomatic_assets.assets import (
     walk_forward,
 )
 from boursomatic_assets.automation.jobs import JOBS
-from boursomatic_assets.automation.notices import NOTICE_SENSORS
 from boursomatic_assets.automation.schedules import SCHEDULES
 from boursomatic_assets.automation.sensors import SENSORS
-from boursomatic_assets.storage.io_managers import (
+from boursomatic_assets.storage.dagster.io_managers import (
     FoldIOManager,
     JsonIOManager,
     ModelIOManager,
     ParquetIOManager,
     TableIOManager,
 )
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
 MODULES = [
     market_data, features, labels, splits, models, predictions, baselines, metrics, portfolio, evaluation,

@@ -43,6 +43,10 @@ class ConfigurationError(BoursomaticError, ValueError):
     """A setting or an experiment value that cannot be used."""
 
 
+class NotInstalledError(BoursomaticError, ImportError):
+    """Something asked for is in the repository, not in the installed package."""
+
+
 class UnknownBenchmarkError(ConfigurationError, LookupError):
     """A benchmark that has no bars, or none that can be used."""
 

@@ -18,8 +18,9 @@ import pytest
 import sqlalchemy as sa
 
 from boursomatic_assets.settings import Settings, wait_briefly
-from boursomatic_assets.storage import schema, server
-from boursomatic_assets.storage.database import Database
+from boursomatic_assets.storage.postgres import schema
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.server import embedded as server
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -33,7 +34,9 @@ for _name in ("COLUMNS", "LINES"):
 
 _SETTINGS = ("DATABASE_URL", "ARTIFACTS_DIR")
 _PREFIXES = ("BOURSOMATIC_", "DAGSTER_", "PG")
-_CORE = Path(__file__).parent / "core"
+_PURE = [
+    Path(__file__).parent / name for name in ("core", "alerts/test_messages.py", "automation/test_decisions.py")
+]
 _numbers = itertools.count()
 
 
@@ -45,12 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Let only core's own tests count as its coverage: what others merely pass through, none of them looks at.
+    """Let only the pure code's own tests count as its coverage: others pass through lines without a look at them.
 
     Beside that, Python runs a quarter faster where nothing is counted.
     """
     counting = coverage.Coverage.current()
-    if counting is None or item.path.is_relative_to(_CORE):
+    if counting is None or any(map(item.path.is_relative_to, _PURE)):
         return (yield)
     counting.stop()
     try:

@@ -14,16 +14,16 @@ import psycopg2
 import pytest
 
 from boursomatic_assets.errors import DatabaseUnreachableError
-from boursomatic_assets.storage import server
-from boursomatic_assets_tests.assets.installation import BOURSOMATIC, new_installation
+from boursomatic_assets.storage.server import embedded as server
+from boursomatic_assets_tests.support.installation import BOURSOMATIC, new_installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.model_table import ModelRow
-    from boursomatic_assets_tests.assets.installation import Installation, Outcome
+    from boursomatic_assets.storage.postgres.model_table import ModelRow
+    from boursomatic_assets_tests.support.installation import Installation, Outcome
 
 COMMANDS = {
     "": [

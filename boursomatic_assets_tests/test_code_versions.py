@@ -42,15 +42,17 @@ MODULE_NAMES = {
 CARRIERS = {
     f"{PACKAGE}.{name}"
     for name in (
-        "errors", "settings", "code_versions", "storage.artifacts", "storage.content", "storage.database",
-        "storage.instance", "storage.retries", "storage.schema", "storage.server",
+        "errors", "settings", "code_versions", "storage.artifacts.files", "storage.postgres.content",
+        "storage.postgres.database", "storage.dagster.instance", "storage.dagster.retries",
+        "storage.postgres.schema", "storage.server.embedded",
     )
 }  # fmt: skip
 BY_DEFINITION = {
     f"{PACKAGE}.{name}"
     for name in (
-        "core.evaluation", "core.model_version", "storage.io_managers", "storage.market_tables",
-        "storage.resources", "storage.tables", "updates.recommending",
+        "core.evaluation.judging", "core.registry.bundle", "storage.dagster.io_managers",
+        "storage.postgres.market_tables", "storage.dagster.resources", "storage.postgres.tables",
+        "services.recommending.recommend",
     )
 } | {module.__name__ for module in MODULES}  # fmt: skip
 COMMENT = "# Two plus two.\n"
@@ -274,8 +276,9 @@ def test_exactly_the_modules_behind_an_asset_count(asset: str) -> None:
 
 
 DEEP = (
-    "calendars", "classification", "corporate_actions", "inference", "justification", "membership", "models",
-    "performance", "sentences", "splits", "tranches", "verdict",
+    "market.calendars", "market.corporate_actions", "market.membership", "dataset.splits",
+    "measures.classification", "measures.inference", "measures.performance", "portfolio.tranches",
+    "models.training", "evaluation.verdict", "recommendations.reasons", "recommendations.sentences",
 )  # fmt: skip
 
 
@@ -293,7 +296,7 @@ def test_an_edit_of_a_deep_module_changes_exactly_the_assets_that_import_it(pack
 
 
 def test_the_book_engine_counts_for_every_figure_of_books(package: Copy) -> None:
-    changed = package.changed_by_statement(f"{PACKAGE}.core.tranches")
+    changed = package.changed_by_statement(f"{PACKAGE}.core.portfolio.tranches")
     assert {"metrics", "portfolio", "positions", "trades", "walk_forward_summary"} <= changed
     assert not changed & {
         "instruments",
@@ -306,7 +309,7 @@ def test_the_book_engine_counts_for_every_figure_of_books(package: Copy) -> None
     }
 
 
-@pytest.mark.parametrize("name", ["classification", "performance"])
+@pytest.mark.parametrize("name", ["measures.classification", "measures.performance"])
 def test_evaluation_follows_its_measures(package: Copy, name: str) -> None:
     assert {"evaluation", "metrics", "walk_forward_summary"} <= package.changed_by_statement(
         f"{PACKAGE}.core.{name}"
@@ -314,17 +317,17 @@ def test_evaluation_follows_its_measures(package: Copy, name: str) -> None:
 
 
 def test_recommendations_follow_the_sentences_and_nothing_else_does(package: Copy) -> None:
-    assert package.changed_by_statement(f"{PACKAGE}.core.sentences") == {"recommendations"}
+    assert package.changed_by_statement(f"{PACKAGE}.core.recommendations.sentences") == {"recommendations"}
 
 
 def test_calendars_count_wherever_sessions_are_counted(package: Copy) -> None:
-    changed = package.changed_by_statement(f"{PACKAGE}.core.calendars")
+    changed = package.changed_by_statement(f"{PACKAGE}.core.market.calendars")
     assert {"price_bars", "features", "labels", "outcomes", "recommendations"} <= changed
 
 
 def test_what_reads_tables_counts_for_what_is_made_of_them(package: Copy) -> None:
     # Labels are handed their bars by the IO manager: no import of their module says so.
-    path = package.path(f"{PACKAGE}.storage.market_tables")
+    path = package.path(f"{PACKAGE}.storage.postgres.market_tables")
     text = path.read_text("utf-8")
     edited = text.replace("read_panel(cursor, _BARS,", "read_panel(cursor, _BARS if part else _BARS,")
     assert edited != text
@@ -334,9 +337,9 @@ def test_what_reads_tables_counts_for_what_is_made_of_them(package: Copy) -> Non
 
 
 def test_display_counts_for_the_report_and_for_nothing_else(package: Copy) -> None:
-    assert package.changed_by_statement(f"{PACKAGE}.display.report_tables") == {"report"}
-    assert package.changed_by_statement(f"{PACKAGE}.display.metadata") <= {"report"}
-    style = package.root / "display" / "report.css"
+    assert package.changed_by_statement(f"{PACKAGE}.display.report.tables") == {"report"}
+    assert package.changed_by_statement(f"{PACKAGE}.display.ui.metadata") <= {"report"}
+    style = package.root / "display" / "report" / "report.css"
     assert package.changed_by(style, style.read_text("utf-8") + "b {}\n") == {"report"}
 
 
@@ -358,16 +361,18 @@ def test_the_functions_of_a_module_count_one_by_one(package: Copy) -> None:
 
 
 def test_a_module_that_is_imported_anew_counts_at_once(package: Copy) -> None:
-    added = package.path(f"{PACKAGE}.core.added")
+    added = package.path(f"{PACKAGE}.core.portfolio.added")
     added.write_text('"""New."""\n\nVALUE = 1\n', "utf-8")
-    tranches = package.path(f"{PACKAGE}.core.tranches")
+    tranches = package.path(f"{PACKAGE}.core.portfolio.tranches")
     original = tranches.read_text("utf-8")
-    inside = "\n\ndef _late() -> int:\n    from boursomatic_assets.core import added\n    return added.VALUE\n"
+    inside = (
+        "\n\ndef _late() -> int:\n    from boursomatic_assets.core.portfolio import added\n    return added.VALUE\n"
+    )
     tranches.write_text(original + inside, "utf-8")
     changed = package.changed_by(added, '"""New."""\n\nVALUE = 2\n', before=package.versions())
     tranches.write_text(original, "utf-8")
     added.unlink()
-    assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.tranches" in expected(asset)}
+    assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.portfolio.tranches" in expected(asset)}
 
 
 def test_prose_changes_no_version(package: Copy) -> None:
@@ -506,7 +511,7 @@ def test_a_function_that_is_not_there_has_no_version() -> None:
 
 
 def test_the_code_location_of_an_edited_copy_shows_the_edit(package: Copy) -> None:
-    path = package.path(f"{PACKAGE}.core.tranches")
+    path = package.path(f"{PACKAGE}.core.portfolio.tranches")
     original = path.read_text("utf-8")
     path.write_text(original + STATEMENT, "utf-8")
     script = (
@@ -523,7 +528,7 @@ def test_the_code_location_of_an_edited_copy_shows_the_edit(package: Copy) -> No
     shown = json.loads(ran.stdout)
     before = recorded()
     changed = {asset for asset in ASSETS if shown[asset] != before[asset]}
-    assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.tranches" in expected(asset)}
+    assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.portfolio.tranches" in expected(asset)}
 
 
 def test_the_tests_see_the_package_that_they_copy() -> None:

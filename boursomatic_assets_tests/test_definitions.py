@@ -13,9 +13,9 @@ import yaml
 
 import boursomatic_assets
 from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
-from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.definitions import MODULES, defs
-from boursomatic_assets.storage.resources import ExperimentResource
+from boursomatic_assets.storage.dagster.resources import ExperimentResource
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(boursomatic_assets.__file__).parent

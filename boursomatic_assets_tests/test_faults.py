@@ -14,15 +14,15 @@ import polars as pl
 import psutil
 import pytest
 
-from boursomatic_assets.storage import server
-from boursomatic_assets_tests.assets.installation import new_installation, outcome_of
+from boursomatic_assets.storage.server import embedded as server
+from boursomatic_assets_tests.support.installation import new_installation, outcome_of
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

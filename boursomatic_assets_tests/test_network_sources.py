@@ -13,21 +13,21 @@ import numpy as np
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.calendars import calendar_of, last_complete_session, sessions_between
-from boursomatic_assets.core.features import FEATURE_NAMES, compute_features
-from boursomatic_assets.core.fetch_report import Outcome
-from boursomatic_assets.core.market_data import PRICE_COLUMNS
+from boursomatic_assets.core.dataset.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.market.bars import PRICE_COLUMNS
+from boursomatic_assets.core.market.calendars import calendar_of, last_complete_session, sessions_between
+from boursomatic_assets.core.market.fetch_report import Outcome
 from boursomatic_assets.providers.universe import read_universe
 from boursomatic_assets.settings import Settings
-from boursomatic_assets.storage.content import read_content
-from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.fetch_log import newest_round, read_results
-from boursomatic_assets.storage.market_tables import read_bars, read_features
-from boursomatic_assets_tests.assets.installation import Installation, new_installation
+from boursomatic_assets.storage.postgres.content import read_content
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
+from boursomatic_assets.storage.postgres.market_tables import read_bars, read_features
 from boursomatic_assets_tests.conftest import fresh_database, upgraded
-from boursomatic_assets_tests.providers.fake_sources import FakeSources, Fault
-from boursomatic_assets_tests.storage.catalog import rows, versions_of
-from boursomatic_assets_tests.storage.processes import WAIT, spawn, wait_until_ready
+from boursomatic_assets_tests.support.catalog import rows, versions_of
+from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault
+from boursomatic_assets_tests.support.installation import Installation, new_installation
+from boursomatic_assets_tests.support.processes import WAIT, spawn, wait_until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +49,9 @@ print('done', flush=True)
 IMPORTS = """
 from datetime import UTC, datetime
 from boursomatic_assets.providers.registry import provider_for
-from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.instruments_table import write_universe
-from boursomatic_assets.updates.update import update_bars
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.instruments_table import write_universe
+from boursomatic_assets.services.ingest.update import update_bars
 database = Database.open(settings)
 """
 

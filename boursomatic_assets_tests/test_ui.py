@@ -16,8 +16,12 @@ import pytest
 from playwright.sync_api import expect
 
 from boursomatic_assets.definitions import defs
-from boursomatic_assets.storage.instance import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from boursomatic_assets_tests.browser import (
+from boursomatic_assets.storage.dagster.instance import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+from boursomatic_assets_tests.conftest import ONE_THREAD
+from boursomatic_assets_tests.support.browser import (
     HOST,
     RUN_SECONDS,
     Product,
@@ -27,7 +31,6 @@ from boursomatic_assets_tests.browser import (
     running_product,
     wait_until,
 )
-from boursomatic_assets_tests.conftest import ONE_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,11 +6,11 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.baselines import baseline_columns, fit_volatility_classifier
-from boursomatic_assets.core.predictions import SET_TYPE
-from boursomatic_assets.core.splits import judged_sets
-from boursomatic_assets.display.metadata import column_lineage, data_version, panel_metadata
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.core.dataset.splits import judged_sets
+from boursomatic_assets.core.models.baselines import baseline_columns, fit_volatility_classifier
+from boursomatic_assets.core.models.predictions import SET_TYPE
+from boursomatic_assets.display.ui.metadata import column_lineage, data_version, panel_metadata
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
 
 @dg.asset(

@@ -8,8 +8,8 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import drift as core
-from boursomatic_assets.core.drift import (
+from boursomatic_assets.core.drift import watch as core
+from boursomatic_assets.core.drift.watch import (
     DRIFT_SCHEMA,
     SESSIONS_NEEDED,
     Episode,
@@ -20,17 +20,17 @@ from boursomatic_assets.core.drift import (
     with_predictions,
     words_of,
 )
-from boursomatic_assets.core.model_version import REFERENCE, Bundle
-from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.drift_picture import drift_picture
-from boursomatic_assets.display.metadata import bullets, data_version, markdown_table, table_metadata
+from boursomatic_assets.core.registry.bundle import REFERENCE, Bundle
+from boursomatic_assets.display.ui.canvas import embedded
+from boursomatic_assets.display.ui.drift_picture import drift_picture
+from boursomatic_assets.display.ui.metadata import bullets, data_version, markdown_table, table_metadata
 from boursomatic_assets.errors import NotEnoughHistoryError
-from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.market_tables import read_inputs
-from boursomatic_assets.storage.panels import Part
-from boursomatic_assets.storage.resources import PlatformResource
-from boursomatic_assets.storage.retries import retried
-from boursomatic_assets.updates.recommending import open_active, require_active
+from boursomatic_assets.services.recommending.recommend import open_active, require_active
+from boursomatic_assets.storage.dagster.resources import PlatformResource
+from boursomatic_assets.storage.dagster.retries import retried
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.market_tables import read_inputs
+from boursomatic_assets.storage.postgres.panels import Part
 
 # So many days hold the sessions that the first window after the training panel is compared with, on any exchange.
 DAYS_BEFORE = 4 * SESSIONS_NEEDED

@@ -6,19 +6,19 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.book_figures import Trials
-from boursomatic_assets.core.books import books_of
-from boursomatic_assets.core.evaluation import evaluate_judged, judged_rows, p_values
-from boursomatic_assets.core.figures import values_of
-from boursomatic_assets.core.model_version import sha256, strict_json
-from boursomatic_assets.core.plausibility import impossible_figures, too_good, why_too_good
-from boursomatic_assets.display.evaluation import figures_table, reach_metadata
-from boursomatic_assets.display.metadata import bullets, numeric_metadata
-from boursomatic_assets.display.suspects import rests_on, suspects_metadata
-from boursomatic_assets.storage.panel_survivors import panel_survivors
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.trials_table import count_trials
-from boursomatic_assets.updates.reference_prices import judged_closes, read_benchmark
+from boursomatic_assets.core.evaluation.book_figures import Trials
+from boursomatic_assets.core.evaluation.judging import evaluate_judged, judged_rows, p_values
+from boursomatic_assets.core.evaluation.plausibility import impossible_figures, too_good, why_too_good
+from boursomatic_assets.core.measures.figures import values_of
+from boursomatic_assets.core.portfolio.books import books_of
+from boursomatic_assets.core.registry.bundle import sha256, strict_json
+from boursomatic_assets.display.ui.evaluation import figures_table, reach_metadata
+from boursomatic_assets.display.ui.metadata import bullets, numeric_metadata
+from boursomatic_assets.display.ui.suspects import rests_on, suspects_metadata
+from boursomatic_assets.services.reference_prices import judged_closes, read_benchmark
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.postgres.panel_survivors import panel_survivors
+from boursomatic_assets.storage.postgres.trials_table import count_trials
 
 
 @dg.asset(

@@ -5,28 +5,33 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.market_data import FRESHNESS
-from boursomatic_assets.core.features import FEATURE_NAMES, compute_features, with_derived_inputs
-from boursomatic_assets.core.leaks import (
+from boursomatic_assets.core.dataset.features import FEATURE_NAMES, compute_features, with_derived_inputs
+from boursomatic_assets.core.dataset.leaks import (
     computed_apart,
     different_rows,
     rows_that_read_the_future,
     rows_that_touch_others,
     sampled_symbols,
 )
-from boursomatic_assets.display.metadata import column_lineage, content_metadata, markdown_table, written_metadata
-from boursomatic_assets.storage.content import count_nulls, read_content, version_of
-from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.market_tables import (
+from boursomatic_assets.display.ui.metadata import (
+    column_lineage,
+    content_metadata,
+    markdown_table,
+    written_metadata,
+)
+from boursomatic_assets.services.features import update_features
+from boursomatic_assets.storage.dagster.resources import PlatformResource
+from boursomatic_assets.storage.dagster.retries import retried
+from boursomatic_assets.storage.postgres.content import count_nulls, read_content, version_of
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.market_tables import (
     count_broken_features,
     newest_features,
     read_features,
     read_spans,
     read_usable_bars,
 )
-from boursomatic_assets.storage.panels import Part
-from boursomatic_assets.storage.resources import PlatformResource
-from boursomatic_assets.storage.retries import retried
-from boursomatic_assets.updates.features import update_features
+from boursomatic_assets.storage.postgres.panels import Part
 
 CODE = code_version(__name__, "features")
 SYMBOLS_LOOKED_AT = 24

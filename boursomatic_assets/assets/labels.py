@@ -7,10 +7,16 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.features import compute_inputs
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.features import with_derived_inputs
-from boursomatic_assets.core.labels import closed_early, label_mix, label_panel, realised_rows, unlabelled_rows
-from boursomatic_assets.core.leaks import (
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.dataset.features import with_derived_inputs
+from boursomatic_assets.core.dataset.labels import (
+    closed_early,
+    label_mix,
+    label_panel,
+    realised_rows,
+    unlabelled_rows,
+)
+from boursomatic_assets.core.dataset.leaks import (
     contradicted_labels,
     different_rows,
     forgotten_members,
@@ -19,18 +25,18 @@ from boursomatic_assets.core.leaks import (
     sampled_symbols,
     slow_outcomes,
 )
-from boursomatic_assets.core.membership import within_membership
-from boursomatic_assets.core.price_levels import rows_that_follow_levels, why_levels_are_refused
-from boursomatic_assets.core.sessions import off_sessions
-from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.data_pictures import label_mix_picture
-from boursomatic_assets.display.metadata import column_lineage, data_version, markdown_table, panel_metadata
-from boursomatic_assets.storage.market_tables import read_features, read_spans, read_usable_bars
-from boursomatic_assets.storage.membership_table import read_members
-from boursomatic_assets.storage.panels import Part
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.retries import retried
-from boursomatic_assets.updates.reference_prices import read_benchmark
+from boursomatic_assets.core.dataset.price_levels import rows_that_follow_levels, why_levels_are_refused
+from boursomatic_assets.core.market.membership import within_membership
+from boursomatic_assets.core.market.sessions import off_sessions
+from boursomatic_assets.display.ui.canvas import embedded
+from boursomatic_assets.display.ui.data_pictures import label_mix_picture
+from boursomatic_assets.display.ui.metadata import column_lineage, data_version, markdown_table, panel_metadata
+from boursomatic_assets.services.reference_prices import read_benchmark
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.dagster.retries import retried
+from boursomatic_assets.storage.postgres.market_tables import read_features, read_spans, read_usable_bars
+from boursomatic_assets.storage.postgres.membership_table import read_members
+from boursomatic_assets.storage.postgres.panels import Part
 
 SYMBOLS_LOOKED_AT, STRAY_ROWS_SHOWN = 24, 50
 

@@ -8,12 +8,18 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.calendars import CALENDARS, last_complete_session
-from boursomatic_assets.core.corporate_actions import JUMP_SCHEMA, doubtful_steps, large_moves, split_like_jumps
-from boursomatic_assets.core.fetch_report import Outcome
-from boursomatic_assets.core.market_data import PANEL_KEY
-from boursomatic_assets.core.session_audit import traded_on_weekends
-from boursomatic_assets.display.bar_update import (
+from boursomatic_assets.core.market.bars import PANEL_KEY
+from boursomatic_assets.core.market.calendars import CALENDARS, last_complete_session
+from boursomatic_assets.core.market.corporate_actions import (
+    JUMP_SCHEMA,
+    doubtful_steps,
+    large_moves,
+    split_like_jumps,
+)
+from boursomatic_assets.core.market.fetch_report import Outcome
+from boursomatic_assets.core.market.session_audit import traded_on_weekends
+from boursomatic_assets.display.terminal.closing import TO_LOOK_AT
+from boursomatic_assets.display.ui.bar_update import (
     arrival_metadata,
     audit_metadata,
     audit_sentence,
@@ -21,33 +27,36 @@ from boursomatic_assets.display.bar_update import (
     tables_metadata,
     update_metadata,
 )
-from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.data_pictures import coverage_picture
-from boursomatic_assets.display.jumps import jumps_in_words
-from boursomatic_assets.display.metadata import (
+from boursomatic_assets.display.ui.canvas import embedded
+from boursomatic_assets.display.ui.data_pictures import coverage_picture
+from boursomatic_assets.display.ui.jumps import jumps_in_words
+from boursomatic_assets.display.ui.metadata import (
     column_lineage,
     content_metadata,
     data_version,
     table_metadata,
     written_metadata,
 )
-from boursomatic_assets.display.terminal import TO_LOOK_AT
 from boursomatic_assets.providers.registry import provider_for
-from boursomatic_assets.storage.adjustments_table import read_corrections
-from boursomatic_assets.storage.content import read_content, version_of
-from boursomatic_assets.storage.fetch_log import newest_round, read_results
-from boursomatic_assets.storage.instruments_table import read_instruments, write_instruments, write_universe
-from boursomatic_assets.storage.market_tables import (
+from boursomatic_assets.services.ingest.audit import audit_calendar
+from boursomatic_assets.services.ingest.update import require_believable, update_bars
+from boursomatic_assets.storage.dagster.resources import PlatformResource
+from boursomatic_assets.storage.dagster.retries import retried
+from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
+from boursomatic_assets.storage.postgres.content import read_content, version_of
+from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
+from boursomatic_assets.storage.postgres.instruments_table import (
+    read_instruments,
+    write_instruments,
+    write_universe,
+)
+from boursomatic_assets.storage.postgres.market_tables import (
     count_broken_bars,
     newest_bars,
     read_usable_bars,
     symbol_batches,
 )
-from boursomatic_assets.storage.panels import Part
-from boursomatic_assets.storage.resources import PlatformResource
-from boursomatic_assets.storage.retries import retried
-from boursomatic_assets.updates.audit import audit_calendar
-from boursomatic_assets.updates.update import require_believable, update_bars
+from boursomatic_assets.storage.postgres.panels import Part
 
 LONG_GAP_DAYS = 10
 # Beyond this share of its sessions missing, or of rows too many, an exchange's bars deserve a look.

@@ -7,25 +7,25 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.labels import CLASS_NAMES
-from boursomatic_assets.core.market_data import fingerprint
-from boursomatic_assets.core.metrics import measure
-from boursomatic_assets.core.model_version import sha256, strict_json
-from boursomatic_assets.core.models import FittedModel
-from boursomatic_assets.core.models import feature_importance as rank_features
-from boursomatic_assets.core.performance import SESSIONS_PER_YEAR
-from boursomatic_assets.core.plausibility import implausible_figures, impossible_figures
-from boursomatic_assets.core.portfolio import closes_of_books
-from boursomatic_assets.core.price_moves import suspect_moves
-from boursomatic_assets.core.ranking import rank_ic
-from boursomatic_assets.core.suspects import LISTED, impossible_prices
-from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.metadata import data_version, numeric_metadata, table_metadata
-from boursomatic_assets.display.model_pictures import confusion_picture, equity_picture, importance_picture
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.trials_table import Trial, closes_version, record_trial
-from boursomatic_assets.updates.reference_prices import judged_closes
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.dataset.labels import CLASS_NAMES
+from boursomatic_assets.core.evaluation.metrics import measure
+from boursomatic_assets.core.evaluation.plausibility import implausible_figures, impossible_figures
+from boursomatic_assets.core.evaluation.price_moves import suspect_moves
+from boursomatic_assets.core.evaluation.suspects import LISTED, impossible_prices
+from boursomatic_assets.core.market.bars import fingerprint
+from boursomatic_assets.core.measures.performance import SESSIONS_PER_YEAR
+from boursomatic_assets.core.measures.ranking import rank_ic
+from boursomatic_assets.core.models.training import FittedModel
+from boursomatic_assets.core.models.training import feature_importance as rank_features
+from boursomatic_assets.core.portfolio.book import closes_of_books
+from boursomatic_assets.core.registry.bundle import sha256, strict_json
+from boursomatic_assets.display.ui.canvas import embedded
+from boursomatic_assets.display.ui.metadata import data_version, numeric_metadata, table_metadata
+from boursomatic_assets.display.ui.model_pictures import confusion_picture, equity_picture, importance_picture
+from boursomatic_assets.services.reference_prices import judged_closes
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.postgres.trials_table import Trial, closes_version, record_trial
 
 CLOSES_VERSION = "closes_sha256"
 # In the value and its preview, but not worth a plot of their own.

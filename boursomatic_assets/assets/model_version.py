@@ -20,18 +20,18 @@ from boursomatic_assets.assets import (
     splits,
 )
 from boursomatic_assets.assets.metrics import CLOSES_VERSION
-from boursomatic_assets.core.contenders import Contender, Unscored, last_label_end
-from boursomatic_assets.core.drift_reference import build_reference
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.features import table_columns, with_derived_inputs
-from boursomatic_assets.core.market_data import PANEL_KEY, fingerprint
-from boursomatic_assets.core.model_version import build_bundle, sha256
-from boursomatic_assets.core.models import FittedModel
-from boursomatic_assets.core.portfolio import closes_of_books, labels_hold_closes
-from boursomatic_assets.core.promotion import Decision, decide
-from boursomatic_assets.core.splits import judged_sets, split_panel
-from boursomatic_assets.display.metadata import markdown_table
-from boursomatic_assets.display.promotion import activation, comparison_table, plotted
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.dataset.features import table_columns, with_derived_inputs
+from boursomatic_assets.core.dataset.splits import judged_sets, split_panel
+from boursomatic_assets.core.drift.reference import build_reference
+from boursomatic_assets.core.market.bars import PANEL_KEY, fingerprint
+from boursomatic_assets.core.models.training import FittedModel
+from boursomatic_assets.core.portfolio.book import closes_of_books, labels_hold_closes
+from boursomatic_assets.core.registry.bundle import build_bundle, sha256
+from boursomatic_assets.core.registry.contenders import Contender, Unscored, last_label_end
+from boursomatic_assets.core.registry.gate import Decision, decide
+from boursomatic_assets.display.ui.metadata import markdown_table
+from boursomatic_assets.display.ui.promotion import activation, comparison_table, plotted
 from boursomatic_assets.errors import (
     ActiveModelChangedError,
     ConfigurationError,
@@ -39,28 +39,33 @@ from boursomatic_assets.errors import (
     ModelMismatchError,
     TamperedArtifactError,
 )
-from boursomatic_assets.storage.artifacts import remove_folder
-from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.instance import (
-    outdated_inputs,
-    recorded_data_version,
-    recorded_metadata,
-    unmet_checks,
-)
-from boursomatic_assets.storage.market_tables import read_features
-from boursomatic_assets.storage.model_store import (
+from boursomatic_assets.storage.artifacts.bundles import (
     code_revision,
     open_bundle,
     package_versions,
     require_digests,
     save_bundle,
 )
-from boursomatic_assets.storage.model_table import ModelRow, active_version, active_versions, record_version
-from boursomatic_assets.storage.panels import Part
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.retries import retried
-from boursomatic_assets.storage.snapshots import CLOSES, PANEL, Snapshot, keep_snapshot, save_snapshot
-from boursomatic_assets.storage.trials_table import closes_version, name_version
+from boursomatic_assets.storage.artifacts.files import remove_folder
+from boursomatic_assets.storage.artifacts.snapshots import CLOSES, PANEL, Snapshot, keep_snapshot, save_snapshot
+from boursomatic_assets.storage.dagster.instance import (
+    outdated_inputs,
+    recorded_data_version,
+    recorded_metadata,
+    unmet_checks,
+)
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.dagster.retries import retried
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.market_tables import read_features
+from boursomatic_assets.storage.postgres.model_table import (
+    ModelRow,
+    active_version,
+    active_versions,
+    record_version,
+)
+from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.trials_table import closes_version, name_version
 
 # Dagster's blocking checks stop what follows in their own run only; these must have passed whatever the run.
 REQUIRED_CHECKS = {

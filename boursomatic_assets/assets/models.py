@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.model_version import sha256
-from boursomatic_assets.core.models import FittedModel, fit_classifier, fit_regressor
-from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.lineage_picture import lineage_picture
-from boursomatic_assets.display.metadata import column_lineage
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
+from boursomatic_assets.core.registry.bundle import sha256
+from boursomatic_assets.display.ui.canvas import embedded
+from boursomatic_assets.display.ui.lineage_picture import lineage_picture
+from boursomatic_assets.display.ui.metadata import column_lineage
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
 ROWS_CHECKED = 1000
 

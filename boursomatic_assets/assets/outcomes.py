@@ -7,27 +7,36 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.horizons import newest_sessions
-from boursomatic_assets.core.leaks import sampled_symbols
-from boursomatic_assets.core.outcome_audit import differences, slow_outcome
-from boursomatic_assets.core.outcomes import (
+from boursomatic_assets.core.dataset.leaks import sampled_symbols
+from boursomatic_assets.core.market.horizons import newest_sessions
+from boursomatic_assets.core.recommendations.outcome_audit import differences, slow_outcome
+from boursomatic_assets.core.recommendations.outcomes import (
     buy_record,
     judge_outcomes,
     summarise_outcomes,
     surprises,
 )
-from boursomatic_assets.display.metadata import data_version, markdown_table
-from boursomatic_assets.display.outcomes import buy_metadata, outcome_metadata, record_table
-from boursomatic_assets.storage.bar_history import changes_since
-from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.instruments_table import read_exchanges
-from boursomatic_assets.storage.market_tables import newest_session, read_spans, read_usable_bars, symbol_batches
-from boursomatic_assets.storage.model_table import active_version
-from boursomatic_assets.storage.outcomes_table import read_outcomes, write_outcomes
-from boursomatic_assets.storage.panels import Part
-from boursomatic_assets.storage.recommendations_table import count_open, find_recommendation, open_recommendations
-from boursomatic_assets.storage.resources import PlatformResource
-from boursomatic_assets.storage.retries import retried
+from boursomatic_assets.display.ui.metadata import data_version, markdown_table
+from boursomatic_assets.display.ui.outcomes import buy_metadata, outcome_metadata, record_table
+from boursomatic_assets.storage.dagster.resources import PlatformResource
+from boursomatic_assets.storage.dagster.retries import retried
+from boursomatic_assets.storage.postgres.bar_history import changes_since
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.instruments_table import read_exchanges
+from boursomatic_assets.storage.postgres.market_tables import (
+    newest_session,
+    read_spans,
+    read_usable_bars,
+    symbol_batches,
+)
+from boursomatic_assets.storage.postgres.model_table import active_version
+from boursomatic_assets.storage.postgres.outcomes_table import read_outcomes, write_outcomes
+from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.recommendations_table import (
+    count_open,
+    find_recommendation,
+    open_recommendations,
+)
 
 SYMBOLS_LOOKED_AT, ROWS_A_SYMBOL = 24, 6
 _NAMED = ["symbol", "session", "profile", "label"]

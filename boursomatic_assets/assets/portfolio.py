@@ -7,19 +7,25 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core import performance
-from boursomatic_assets.core.benchmark import benchmark_coverage
-from boursomatic_assets.core.books import MODEL_BOOKS, detail_table, judged_books, portfolio_faults, portfolio_table
-from boursomatic_assets.core.evaluation import judged_rows
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.portfolio import TrancheBook, closes_of_books, positions, trades
-from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.metadata import data_version, markdown_table, numeric_metadata, table_metadata
-from boursomatic_assets.display.model_pictures import equity_picture
-from boursomatic_assets.storage.market_tables import read_usable_bars
-from boursomatic_assets.storage.panels import Part
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.updates.reference_prices import read_benchmark
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.evaluation.judging import judged_rows
+from boursomatic_assets.core.measures import performance
+from boursomatic_assets.core.portfolio.benchmark import benchmark_coverage
+from boursomatic_assets.core.portfolio.book import TrancheBook, closes_of_books, positions, trades
+from boursomatic_assets.core.portfolio.books import (
+    MODEL_BOOKS,
+    detail_table,
+    judged_books,
+    portfolio_faults,
+    portfolio_table,
+)
+from boursomatic_assets.display.ui.canvas import embedded
+from boursomatic_assets.display.ui.metadata import data_version, markdown_table, numeric_metadata, table_metadata
+from boursomatic_assets.display.ui.model_pictures import equity_picture
+from boursomatic_assets.services.reference_prices import read_benchmark
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.postgres.market_tables import read_usable_bars
+from boursomatic_assets.storage.postgres.panels import Part
 
 _DESCRIPTIONS = {
     "portfolio": "Daily return, equity and drawdown on the test set: of the model's books, of equal weight, of "

@@ -6,21 +6,21 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.classification import PROBABILITIES
-from boursomatic_assets.core.labels import closed_early, label_mix
-from boursomatic_assets.core.model_version import sha256, strict_json
-from boursomatic_assets.core.models import FittedModel
-from boursomatic_assets.core.predictions import predict_sets, prediction_faults
-from boursomatic_assets.core.splits import judged_sets
-from boursomatic_assets.core.threshold import differences_without_test_set, threshold_of
-from boursomatic_assets.display.metadata import (
+from boursomatic_assets.core.dataset.labels import closed_early, label_mix
+from boursomatic_assets.core.dataset.splits import judged_sets
+from boursomatic_assets.core.measures.classification import PROBABILITIES
+from boursomatic_assets.core.models.predictions import predict_sets, prediction_faults
+from boursomatic_assets.core.models.threshold import differences_without_test_set, threshold_of
+from boursomatic_assets.core.models.training import FittedModel
+from boursomatic_assets.core.registry.bundle import sha256, strict_json
+from boursomatic_assets.display.ui.metadata import (
     column_lineage,
     data_version,
     markdown_table,
     numeric_metadata,
     panel_metadata,
 )
-from boursomatic_assets.storage.resources import ExperimentResource
+from boursomatic_assets.storage.dagster.resources import ExperimentResource
 
 SYMBOLS_SHOWN = 50
 

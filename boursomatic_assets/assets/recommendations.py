@@ -6,34 +6,34 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.display.metadata import bullets, markdown_table
-from boursomatic_assets.display.recommendations import recommendations_metadata, strongest_row
-from boursomatic_assets.display.trace import trace_page
-from boursomatic_assets.storage.artifacts import browser_url, write_whole
-from boursomatic_assets.storage.instance import recorded_metadata
-from boursomatic_assets.storage.model_store import code_revision
-from boursomatic_assets.storage.recommendation_faults import (
-    active_symbols,
-    repeated_recommendations,
-    unlawful_probabilities,
-)
-from boursomatic_assets.storage.recommendations_table import read_recommendations
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.retries import retried
-from boursomatic_assets.updates.recommendation_audit import (
+from boursomatic_assets.display.report.trace_page import trace_page
+from boursomatic_assets.display.ui.metadata import bullets, markdown_table
+from boursomatic_assets.display.ui.recommendations import recommendations_metadata, strongest_row
+from boursomatic_assets.services.recommending.audit import (
     calls_that_do_not_nest,
     read_evidence,
     rows_that_do_not_follow,
     spread_symbols,
     unmentioned_symbols,
 )
-from boursomatic_assets.updates.recommending import (
+from boursomatic_assets.services.recommending.recommend import (
     RecommendationUpdate,
     open_serving,
     require_active,
     update_recommendations,
 )
-from boursomatic_assets.updates.tracing import trace_recommendation
+from boursomatic_assets.services.tracing import trace_recommendation
+from boursomatic_assets.storage.artifacts.bundles import code_revision
+from boursomatic_assets.storage.artifacts.files import browser_url, write_whole
+from boursomatic_assets.storage.dagster.instance import recorded_metadata
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.dagster.retries import retried
+from boursomatic_assets.storage.postgres.recommendation_faults import (
+    active_symbols,
+    repeated_recommendations,
+    unlawful_probabilities,
+)
+from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
 
 TRACES = "traces"
 EXAMPLES = 10

@@ -12,20 +12,20 @@ from upath import UPath
 
 from boursomatic_assets import assets
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.contributions import feature_contributions, spread_rows
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.model_version import sha256
-from boursomatic_assets.core.models import FittedModel
-from boursomatic_assets.display import report as page_of
-from boursomatic_assets.display.report import ReportModel, ReportProofs
-from boursomatic_assets.display.report_importance import ReportImportance
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.models.contributions import feature_contributions, spread_rows
+from boursomatic_assets.core.models.training import FittedModel
+from boursomatic_assets.core.registry.bundle import sha256
+from boursomatic_assets.display.report import writing as page_of
+from boursomatic_assets.display.report.importance import ReportImportance
+from boursomatic_assets.display.report.writing import ReportModel, ReportProofs
 from boursomatic_assets.errors import MissingArtifactError
-from boursomatic_assets.storage.artifacts import browser_url, write_whole
-from boursomatic_assets.storage.check_results import CheckResult, latest_results
-from boursomatic_assets.storage.instance import outdated_inputs, recorded_metadata
-from boursomatic_assets.storage.model_store import code_revision, package_versions
-from boursomatic_assets.storage.optional_figures import read_if_current, read_json
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.artifacts.bundles import code_revision, package_versions
+from boursomatic_assets.storage.artifacts.files import browser_url, write_whole
+from boursomatic_assets.storage.dagster.check_results import CheckResult, latest_results
+from boursomatic_assets.storage.dagster.instance import outdated_inputs, recorded_metadata
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.postgres.optional_figures import read_if_current, read_json
 
 FOLDER, FILE, PROOFS = "reports", "report.html", "proofs.json"
 WALK_FORWARD = "walk_forward_summary"

@@ -7,13 +7,13 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.labels import label_mix
-from boursomatic_assets.core.leaks import foreign_rows, knowledge_of_the_label
-from boursomatic_assets.core.splits import Split, overlaps, split_panel
-from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.data_pictures import label_mix_picture, split_picture
-from boursomatic_assets.display.metadata import column_lineage, data_version, markdown_table, panel_metadata
-from boursomatic_assets.storage.resources import ExperimentResource
+from boursomatic_assets.core.dataset.labels import label_mix
+from boursomatic_assets.core.dataset.leaks import foreign_rows, knowledge_of_the_label
+from boursomatic_assets.core.dataset.splits import Split, overlaps, split_panel
+from boursomatic_assets.display.ui.canvas import embedded
+from boursomatic_assets.display.ui.data_pictures import label_mix_picture, split_picture
+from boursomatic_assets.display.ui.metadata import column_lineage, data_version, markdown_table, panel_metadata
+from boursomatic_assets.storage.dagster.resources import ExperimentResource
 
 _DESCRIPTIONS = {
     "train_set": "The oldest sessions, which the models learn from.",

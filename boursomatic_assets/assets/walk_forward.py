@@ -8,15 +8,12 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.evaluation import price_check
-from boursomatic_assets.core.book_figures import Trials
-from boursomatic_assets.core.books import judged_books
-from boursomatic_assets.core.evaluation import evaluate_judged, p_values
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.labels import closed_early
-from boursomatic_assets.core.market_data import fingerprint
-from boursomatic_assets.core.model_version import sha256, strict_json
-from boursomatic_assets.core.portfolio import closes_of_books
-from boursomatic_assets.core.walk_forward import (
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.dataset.labels import closed_early
+from boursomatic_assets.core.evaluation.book_figures import Trials
+from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
+from boursomatic_assets.core.market.bars import fingerprint
+from boursomatic_assets.core.models.walk_forward import (
     Fold,
     FoldResult,
     fold_figures,
@@ -27,23 +24,26 @@ from boursomatic_assets.core.walk_forward import (
     run_fold,
     sequential_calls,
 )
-from boursomatic_assets.display.canvas import embedded
-from boursomatic_assets.display.evaluation import figures_table, reach_metadata
-from boursomatic_assets.display.fold_pictures import fold_figures_picture, folds_picture
-from boursomatic_assets.display.metadata import (
+from boursomatic_assets.core.portfolio.book import closes_of_books
+from boursomatic_assets.core.portfolio.books import judged_books
+from boursomatic_assets.core.registry.bundle import sha256, strict_json
+from boursomatic_assets.display.ui.canvas import embedded
+from boursomatic_assets.display.ui.evaluation import figures_table, reach_metadata
+from boursomatic_assets.display.ui.fold_pictures import fold_figures_picture, folds_picture
+from boursomatic_assets.display.ui.metadata import (
     bullets,
     column_lineage,
     markdown_table,
     numeric_metadata,
     panel_metadata,
 )
-from boursomatic_assets.display.suspects import rests_on
-from boursomatic_assets.storage.folds import StoredFolds, fold_key, fold_number, save_fold
-from boursomatic_assets.storage.instance import FOLD_PARTITIONS
-from boursomatic_assets.storage.panel_survivors import panel_survivors
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.trials_table import count_trials
-from boursomatic_assets.updates.reference_prices import judged_closes, read_benchmark
+from boursomatic_assets.display.ui.suspects import rests_on
+from boursomatic_assets.services.reference_prices import judged_closes, read_benchmark
+from boursomatic_assets.storage.artifacts.folds import StoredFolds, fold_key, fold_number, save_fold
+from boursomatic_assets.storage.dagster.instance import FOLD_PARTITIONS
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.postgres.panel_survivors import panel_survivors
+from boursomatic_assets.storage.postgres.trials_table import count_trials
 
 # A fold that is trained differently, or judged from other columns, is another fold.
 CODE = code_version(__name__, "walk_forward")

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
-from boursomatic_assets.core.automation import BarEvent
-from boursomatic_assets.storage.instance import DATA_VERSION_TAG, INPUT_DATA_VERSION_TAG_PREFIX, unmet_checks
+from boursomatic_assets.automation.decisions import BarEvent
+from boursomatic_assets.storage.dagster.instance import (
+    DATA_VERSION_TAG,
+    INPUT_DATA_VERSION_TAG_PREFIX,
+    unmet_checks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

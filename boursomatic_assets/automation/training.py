@@ -6,6 +6,15 @@ from typing import TYPE_CHECKING
 
 from dagster import DagsterRunStatus, RunRequest, RunsFilter
 
+from boursomatic_assets.automation.decisions import (
+    Calls,
+    Decision,
+    Drift,
+    Training,
+    TrainingState,
+    matured_since,
+    training_key,
+)
 from boursomatic_assets.automation.observing import (
     CAUSE_TAG,
     WHY_TAG,
@@ -16,28 +25,19 @@ from boursomatic_assets.automation.observing import (
     newest,
     unmet_check,
 )
-from boursomatic_assets.core.automation import (
-    Calls,
-    Decision,
-    Drift,
-    Training,
-    TrainingState,
-    matured_since,
-    training_key,
-)
-from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.settings import Settings
-from boursomatic_assets.storage.database import Database
-from boursomatic_assets.storage.market_tables import sessions_by_exchange
-from boursomatic_assets.storage.model_store import open_bundle
-from boursomatic_assets.storage.model_table import active_version, newest_version
+from boursomatic_assets.storage.artifacts.bundles import open_bundle
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.market_tables import sessions_by_exchange
+from boursomatic_assets.storage.postgres.model_table import active_version, newest_version
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from boursomatic_assets.automation.observing import Made
-    from boursomatic_assets.storage.model_table import ModelRow
+    from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 RETRAIN, DRIFT, SHORTFALL = "retrain", "drift", "shortfall"
 # Names the data and the experiment that a run was started for, whoever started it.

@@ -23,8 +23,8 @@ NEXT = "Compute what follows from it: [bold]boursomatic materialize --select fea
 @adjustments.command("list")
 def list_entries() -> None:
     """Show the adjustments, and the jumps that quarantine their symbol until there is one."""
-    from boursomatic_assets.display.terminal import adjustments_table
-    from boursomatic_assets.storage.adjustments_table import list_adjustments, read_corrections
+    from boursomatic_assets.display.terminal.closing import adjustments_table
+    from boursomatic_assets.storage.postgres.adjustments_table import list_adjustments, read_corrections
 
     _, database = open_database()
     entries = list_adjustments(database)
@@ -58,7 +58,7 @@ def add(
 
       boursomatic adjustments add AAPL 2020-08-31 0.25 --note "four for one"
     """
-    from boursomatic_assets.updates.adjusting import enter_adjustment
+    from boursomatic_assets.services.ingest.adjusting import enter_adjustment
 
     _, database = open_database()
     enter_adjustment(database, symbol, session.date(), ratio, note)
@@ -70,7 +70,7 @@ def add(
 @adjustments.command()
 def remove(symbol: Symbol, session: Session) -> None:
     """Take an adjustment back."""
-    from boursomatic_assets.storage.adjustments_table import remove_adjustment
+    from boursomatic_assets.storage.postgres.adjustments_table import remove_adjustment
 
     _, database = open_database()
     if not remove_adjustment(database, symbol, session.date()):

@@ -13,10 +13,10 @@ db = typer.Typer(
 def upgrade() -> None:
     """Create what the platform needs and is missing. Existing tables and rows stay as they are."""
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage import schema
-    from boursomatic_assets.storage.database import Database
-    from boursomatic_assets.storage.reader_role import READER, missing_grants
-    from boursomatic_assets.storage.server import database_url
+    from boursomatic_assets.storage.postgres import schema
+    from boursomatic_assets.storage.postgres.database import Database
+    from boursomatic_assets.storage.postgres.reader_role import READER, missing_grants
+    from boursomatic_assets.storage.server.embedded import database_url
 
     database = Database(database_url(Settings.from_environment()))
     with database.connection():
@@ -40,7 +40,7 @@ def url() -> None:
     The embedded server then stays up until `boursomatic db stop`.
     """  # noqa: D400 (a command to copy)
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.server import database_url, keep_running
+    from boursomatic_assets.storage.server.embedded import database_url, keep_running
 
     settings = Settings.from_environment()
     if settings.database_url is None:
@@ -53,7 +53,7 @@ def url() -> None:
 def stop() -> None:
     """Stop the embedded server that `db url` left running."""
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage import server
+    from boursomatic_assets.storage.server import embedded as server
 
     stopped = server.stop(Settings.from_environment())
     console.print("Stopped the embedded PostgreSQL." if stopped else "The embedded PostgreSQL is not running.")

@@ -20,7 +20,7 @@ from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from boursomatic_assets.storage.daemon_lock import DaemonLock
+    from boursomatic_assets.storage.postgres.daemon_lock import DaemonLock
 
 HOST = "127.0.0.1"
 STOPPING_SECONDS = 30
@@ -40,8 +40,8 @@ def dev(
 
     Should the UI or the daemon end by itself, both are started again; runs that go on meanwhile are not disturbed.
     """
-    from boursomatic_assets.storage.daemon_lock import DaemonLock
-    from boursomatic_assets.storage.instance import open_instance
+    from boursomatic_assets.storage.dagster.instance import open_instance
+    from boursomatic_assets.storage.postgres.daemon_lock import DaemonLock
 
     home, address = Settings.from_environment().home, f"http://{HOST}:{port}"
     if (home / LOCK).exists():

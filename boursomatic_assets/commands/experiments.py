@@ -16,8 +16,8 @@ def list_experiments(
     as_json: Annotated[bool, typer.Option("--json", help="Whole experiments and figures, as JSON.")] = False,  # noqa: FBT002 (typer)
 ) -> None:
     """Show what was tried and what came of it, the newest first, also where no version was recorded."""
-    from boursomatic_assets.display.trials import trials_report
-    from boursomatic_assets.storage.trials_table import count_trials, list_trials
+    from boursomatic_assets.display.terminal.trials import trials_report
+    from boursomatic_assets.storage.postgres.trials_table import count_trials, list_trials
 
     _, database = open_database()
     trials = list_trials(database)

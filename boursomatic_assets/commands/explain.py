@@ -15,9 +15,9 @@ def explain(
     ] = "moderate",
 ) -> None:
     """Show why an instrument is recommended as it is: what each feature adds, as bars, and the probabilities."""
-    from boursomatic_assets.display.recommendation_tables import explanation
+    from boursomatic_assets.display.terminal.recommendation_tables import explanation
     from boursomatic_assets.errors import UnknownRecommendationError
-    from boursomatic_assets.storage.recommendations_table import find_recommendation
+    from boursomatic_assets.storage.postgres.recommendations_table import find_recommendation
 
     _, database = open_database()
     found = [row for row in find_recommendation(database, symbol) if row["profile"] == profile]

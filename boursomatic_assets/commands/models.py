@@ -9,7 +9,7 @@ import typer
 from boursomatic_assets.commands.opening import console, open_database
 
 if TYPE_CHECKING:
-    from boursomatic_assets.storage.model_table import ModelRow
+    from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 models = typer.Typer(
     help="Model versions: which there are, which one is active, and which bundles may go.", no_args_is_help=True
@@ -28,9 +28,9 @@ def list_models(
     limit: Annotated[int, typer.Option(min=1, help="How many of the newest versions.")] = 20,
 ) -> None:
     """Show recorded model versions, the newest first."""
-    from boursomatic_assets.display.terminal import price_level_note, versions_table
-    from boursomatic_assets.storage.model_table import list_versions
-    from boursomatic_assets.storage.version_inputs import price_levels_read
+    from boursomatic_assets.display.terminal.closing import price_level_note, versions_table
+    from boursomatic_assets.storage.postgres.model_table import list_versions
+    from boursomatic_assets.storage.postgres.version_inputs import price_levels_read
 
     _, database = open_database()
     rows = list_versions(database, limit)
@@ -52,11 +52,11 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Show a version: what the gate decided on it and why, and what was done with it since."""
-    from boursomatic_assets.display.terminal import version_report
+    from boursomatic_assets.display.terminal.closing import version_report
     from boursomatic_assets.errors import MissingArtifactError
-    from boursomatic_assets.storage.model_events import list_events
-    from boursomatic_assets.storage.model_table import active_version, find_version
-    from boursomatic_assets.storage.version_inputs import price_levels_read
+    from boursomatic_assets.storage.postgres.model_events import list_events
+    from boursomatic_assets.storage.postgres.model_table import active_version, find_version
+    from boursomatic_assets.storage.postgres.version_inputs import price_levels_read
 
     _, database = open_database()
     row = active_version(database) if version is None else find_version(database, version)
@@ -83,7 +83,7 @@ def activate(version: Version, *, why: Why = NOT_SAID) -> None:
 
       boursomatic models activate 20260102_030405_abcdef --why "the newest one knows nothing of the crash"
     """
-    from boursomatic_assets.storage.model_table import activate as make_active
+    from boursomatic_assets.storage.postgres.model_table import activate as make_active
 
     _, database = open_database()
     before = make_active(database, version, who=_login(), why=why, inspect=_require_servable)
@@ -96,7 +96,7 @@ def activate(version: Version, *, why: Why = NOT_SAID) -> None:
 @models.command()
 def rollback(*, why: Why = NOT_SAID) -> None:
     """Go back to the version that was active before the active one; twice goes back two versions."""
-    from boursomatic_assets.storage.model_table import rollback as go_back
+    from boursomatic_assets.storage.postgres.model_table import rollback as go_back
 
     _, database = open_database()
     before, version = go_back(database, who=_login(), why=why, inspect=_require_servable)
@@ -115,7 +115,7 @@ def prune(
     """
     from upath import UPath
 
-    from boursomatic_assets.storage.retention import prune as remove_unused
+    from boursomatic_assets.storage.artifacts.retention import prune as remove_unused
 
     settings, database = open_database()
     pruned = remove_unused(database, UPath(settings.artifacts_dir), keep, who=_login(), remove=yes)
@@ -139,9 +139,9 @@ def prune(
 
 def _require_servable(row: "ModelRow") -> None:
     """Raise unless the version's bundle is whole and can be served."""
-    from boursomatic_assets.core.serving import Serving
+    from boursomatic_assets.core.registry.serving import Serving
     from boursomatic_assets.errors import MissingArtifactError
-    from boursomatic_assets.storage.model_store import open_bundle
+    from boursomatic_assets.storage.artifacts.bundles import open_bundle
 
     if not row.model_path:
         message = f"version {row.version} has no bundle: another program recorded it. Nothing was changed"

@@ -10,9 +10,9 @@ import typer
 from boursomatic_assets.commands.opening import console, errors, open_database
 
 if TYPE_CHECKING:
+    from boursomatic_assets.alerts.channels import Channel
+    from boursomatic_assets.alerts.outbox import Notice
     from boursomatic_assets.settings import NoticeSettings
-    from boursomatic_assets.storage.notices_table import Notice
-    from boursomatic_assets.updates.notice_channels import Channel
 
 SHOWN = 50
 SENDING_SECONDS = 300.0
@@ -34,8 +34,8 @@ def list_messages(
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, a list of objects.")] = False,
 ) -> None:
     """Show the messages, the newest first."""
-    from boursomatic_assets.display.notices import notices_table
-    from boursomatic_assets.storage.notices_table import count_waiting, list_notices
+    from boursomatic_assets.alerts.listing import notices_table
+    from boursomatic_assets.alerts.outbox import count_waiting, list_notices
 
     _, database = open_database()
     found = list_notices(database, limit=SHOWN, is_waiting=waiting)
@@ -63,8 +63,8 @@ def send(
 
       boursomatic notices send --test
     """
+    from boursomatic_assets.alerts.channels import configured_channels
     from boursomatic_assets.settings import NoticeSettings
-    from boursomatic_assets.updates.notice_channels import configured_channels
 
     settings = NoticeSettings.from_environment()
     channels = configured_channels(settings, _console_logger())
@@ -76,7 +76,7 @@ def send(
 
 
 def _send_test(settings: "NoticeSettings", channels: "list[Channel]") -> list[str]:
-    from boursomatic_assets.core.notices import trial_message
+    from boursomatic_assets.alerts.messages import trial_message
     from boursomatic_assets.errors import NotDeliveredError
 
     now = datetime.now(UTC)
@@ -95,8 +95,8 @@ def _send_test(settings: "NoticeSettings", channels: "list[Channel]") -> list[st
 
 
 def _send_waiting(channels: "list[Channel]") -> list[str]:
-    from boursomatic_assets.storage.notices_table import count_waiting
-    from boursomatic_assets.updates.notices import deliver_due
+    from boursomatic_assets.alerts.outbox import count_waiting
+    from boursomatic_assets.alerts.sending import deliver_due
 
     _, database = open_database()
     delivery = deliver_due(database, channels, SENDING_SECONDS, ignore_wait=True)

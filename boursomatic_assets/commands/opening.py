@@ -8,7 +8,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.postgres.database import Database
 
 # Dagster, polars and LightGBM are imported by the commands that need them: --help answers at once.
 
@@ -24,7 +24,7 @@ def program() -> str:
 def open_database() -> "tuple[Settings, Database]":
     """Read the settings and open the database in use."""
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.postgres.database import Database
 
     settings = Settings.from_environment()
     return settings, Database.open(settings)

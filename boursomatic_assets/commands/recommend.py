@@ -30,7 +30,7 @@ def recommend(
 
 def show_recommendations(metadata: dict[str, Any]) -> None:
     """Print what a run recommended: calls of each profile, the strongest with their reasons, who was left out."""
-    from boursomatic_assets.display.recommendation_tables import (
+    from boursomatic_assets.display.terminal.recommendation_tables import (
         calls_table,
         exclusions_table,
         made_line,

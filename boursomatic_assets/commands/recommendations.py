@@ -37,7 +37,7 @@ def recommendations(
     if as_json and as_csv:
         message = "choose one of --json and --csv"
         raise typer.BadParameter(message, param_hint="--csv")
-    from boursomatic_assets.storage.recommendations_table import read_recommendations
+    from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
 
     _, database = open_database()
     rows = read_recommendations(database, profile=profile, label=label, symbols=symbol and [symbol])
@@ -56,7 +56,7 @@ def _plain(row: dict[str, object]) -> dict[str, object]:
 
 
 def _show(rows: "DataFrame", *, filtered: bool) -> None:
-    from boursomatic_assets.display.recommendation_tables import recommendations_table
+    from boursomatic_assets.display.terminal.recommendation_tables import recommendations_table
 
     if rows.is_empty():
         console.print(

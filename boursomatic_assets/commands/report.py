@@ -20,7 +20,7 @@ def report(
 
     from boursomatic_assets.errors import MissingArtifactError
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.artifacts import browser_url
+    from boursomatic_assets.storage.artifacts.files import browser_url
 
     folder = UPath(Settings.from_environment().artifacts_dir) / "reports"
     path = folder / version / "report.html" if version else folder / "report.html"

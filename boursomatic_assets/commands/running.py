@@ -15,11 +15,11 @@ def run_assets(
     """Run some assets, or all of them, in this process; returns each asset's metadata as plain values."""
     import dagster as dg
 
-    from boursomatic_assets.core.experiment import WalkForward
+    from boursomatic_assets.core.dataset.experiment import WalkForward
     from boursomatic_assets.definitions import defs
-    from boursomatic_assets.display.terminal import run_progress
-    from boursomatic_assets.storage.instance import open_instance, register_folds
-    from boursomatic_assets.storage.run_launcher import PROCESS_TAG, own_process
+    from boursomatic_assets.display.terminal.closing import run_progress
+    from boursomatic_assets.storage.dagster.instance import open_instance, register_folds
+    from boursomatic_assets.storage.dagster.run_launcher import PROCESS_TAG, own_process
 
     settings, database = open_database()
     job = defs.resolve_implicit_global_asset_job_def()
@@ -47,8 +47,8 @@ def require_benchmark(symbol: str, keys: list[Any] | None, platform: Mapping[str
     """Stop before a run whose benchmark neither the database nor the source of prices has."""
     import dagster as dg
 
-    from boursomatic_assets.storage.resources import PlatformResource
-    from boursomatic_assets.updates.reference_prices import require_known_benchmark
+    from boursomatic_assets.services.reference_prices import require_known_benchmark
+    from boursomatic_assets.storage.dagster.resources import PlatformResource
 
     ingests = keys is None or dg.AssetKey("price_bars") in keys
     _, database = open_database()

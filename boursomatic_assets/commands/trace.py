@@ -36,9 +36,9 @@ def trace(
 
       boursomatic trace AAPL --session 2024-05-31 --profile aggressive --html trace.html
     """
-    from boursomatic_assets.display.trace import trace_page, trace_report
-    from boursomatic_assets.storage.instance import open_instance
-    from boursomatic_assets.updates.tracing import choose_recommendation, trace_row
+    from boursomatic_assets.display.report.trace_page import trace_page, trace_report
+    from boursomatic_assets.services.tracing import choose_recommendation, trace_row
+    from boursomatic_assets.storage.dagster.instance import open_instance
 
     settings, database = open_database()
     day = None if session is None else session.date()

@@ -154,7 +154,7 @@ def list_members() -> None:
     from rich.table import Table
 
     from boursomatic_assets.commands.opening import open_database
-    from boursomatic_assets.storage.membership_table import read_members
+    from boursomatic_assets.storage.postgres.membership_table import read_members
 
     _, database = open_database()
     known = read_members(database)
@@ -187,7 +187,7 @@ def import_members(
 
     from boursomatic_assets.commands.opening import open_database
     from boursomatic_assets.providers.members import read_member_file
-    from boursomatic_assets.storage.membership_table import replace_members
+    from boursomatic_assets.storage.postgres.membership_table import replace_members
 
     listed = read_member_file(Path(file).expanduser())
     _, database = open_database()
@@ -203,8 +203,8 @@ def clear_members() -> None:
     import polars as pl
 
     from boursomatic_assets.commands.opening import open_database
-    from boursomatic_assets.core.membership import MEMBER_SCHEMA
-    from boursomatic_assets.storage.membership_table import replace_members
+    from boursomatic_assets.core.market.membership import MEMBER_SCHEMA
+    from boursomatic_assets.storage.postgres.membership_table import replace_members
 
     _, database = open_database()
     _, removed = replace_members(database, pl.DataFrame(schema=MEMBER_SCHEMA))

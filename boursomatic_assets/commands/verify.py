@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from boursomatic_assets.core.experiment import Experiment
-    from boursomatic_assets.core.model_version import Bundle
-    from boursomatic_assets.storage.database import Database
-    from boursomatic_assets.storage.model_table import ModelRow
+    from boursomatic_assets.core.dataset.experiment import Experiment
+    from boursomatic_assets.core.registry.bundle import Bundle
+    from boursomatic_assets.storage.postgres.database import Database
+    from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 ACTIVE = "active"
 
@@ -59,7 +59,7 @@ def verify(
 
 def _recorded(database: "Database", version: str) -> "ModelRow":
     from boursomatic_assets.errors import MissingArtifactError
-    from boursomatic_assets.storage.model_table import active_version, find_version
+    from boursomatic_assets.storage.postgres.model_table import active_version, find_version
 
     row = active_version(database) if version == ACTIVE else find_version(database, version)
     if row is None:
@@ -73,8 +73,8 @@ def _open(row: "ModelRow") -> "tuple[Bundle, pl.DataFrame, pl.DataFrame | None]"
     """The bundle and its snapshots of labels and, where it has one, of closes, every digest compared."""
     from upath import UPath
 
-    from boursomatic_assets.storage.model_store import open_bundle
-    from boursomatic_assets.storage.snapshots import Snapshot, read_snapshot
+    from boursomatic_assets.storage.artifacts.bundles import open_bundle
+    from boursomatic_assets.storage.artifacts.snapshots import Snapshot, read_snapshot
 
     bundle = open_bundle(row.model_path, row.manifest_sha256)
     # Beside the bundle, wherever new artifacts go today.
@@ -92,10 +92,10 @@ def _show_parts(  # noqa: PLR0913 (a version, its two snapshots, and how to show
     *,
     as_json: bool,
 ) -> bool:
-    from boursomatic_assets.core.reproduction import changed_surroundings, compare_parts
-    from boursomatic_assets.core.retraining import retrain
-    from boursomatic_assets.display.verification import parts_report
-    from boursomatic_assets.storage.model_store import code_revision, package_versions
+    from boursomatic_assets.core.registry.reproduction import changed_surroundings, compare_parts
+    from boursomatic_assets.core.registry.retraining import retrain
+    from boursomatic_assets.display.terminal.verification import parts_report
+    from boursomatic_assets.storage.artifacts.bundles import code_revision, package_versions
 
     wait_briefly()
     with errors.status(f"Retraining {row.version} on {labels.height:,} rows as they were then"):
@@ -119,8 +119,8 @@ def _show_parts(  # noqa: PLR0913 (a version, its two snapshots, and how to show
 def _show_changes(
     database: "Database", row: "ModelRow", bundle: "Bundle", labels: "pl.DataFrame", *, as_json: bool
 ) -> bool:
-    from boursomatic_assets.core.reproduction import changes_by_symbol, compare_panels
-    from boursomatic_assets.display.verification import changes_report
+    from boursomatic_assets.core.registry.reproduction import changes_by_symbol, compare_panels
+    from boursomatic_assets.display.terminal.verification import changes_report
 
     with errors.status(f"Comparing {labels.height:,} rows of {row.version} with the database"):
         today = _labels_today(database, bundle.experiment, labels["session"].min())  # type: ignore[arg-type]
@@ -143,12 +143,12 @@ def _show_changes(
 
 def _labels_today(database: "Database", experiment: "Experiment", since: "date") -> "pl.DataFrame":
     """The label panel that the database gives now, from the session on with which the snapshot begins."""
-    from boursomatic_assets.core.features import table_columns
-    from boursomatic_assets.core.labels import label_panel
-    from boursomatic_assets.core.membership import within_membership
-    from boursomatic_assets.storage.market_tables import read_features, read_usable_bars
-    from boursomatic_assets.storage.membership_table import read_members
-    from boursomatic_assets.storage.panels import Part
+    from boursomatic_assets.core.dataset.features import table_columns
+    from boursomatic_assets.core.dataset.labels import label_panel
+    from boursomatic_assets.core.market.membership import within_membership
+    from boursomatic_assets.storage.postgres.market_tables import read_features, read_usable_bars
+    from boursomatic_assets.storage.postgres.membership_table import read_members
+    from boursomatic_assets.storage.postgres.panels import Part
 
     part = Part(since=since)
     features = read_features(database, table_columns(experiment.features), part)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
+from boursomatic_assets.core.market.bars import INSTRUMENT_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA
+from boursomatic_assets.core.market.bars import BAR_SCHEMA
 from boursomatic_assets.errors import (
     ConfigurationError,
     DelistedError,

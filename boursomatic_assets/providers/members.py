@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.membership import MEMBER_SCHEMA, require_members
+from boursomatic_assets.core.market.membership import MEMBER_SCHEMA, require_members
 from boursomatic_assets.errors import SourceFileError
 from boursomatic_assets.providers.reading.dates import read_dates
 from boursomatic_assets.providers.reading.lists import read_records

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, scale_to_adjusted
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, scale_to_adjusted
 from boursomatic_assets.providers.source import Delivery, reports_of
 
 if TYPE_CHECKING:

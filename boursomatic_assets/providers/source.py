@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
-from boursomatic_assets.core.fetch_report import Outcome, SymbolReport
+from boursomatic_assets.core.market.fetch_report import Outcome, SymbolReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, PRICE_COLUMNS
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
 from boursomatic_assets.errors import NoBarsError, ProviderError, SourceFailedError, SymbolNotFoundError
 from boursomatic_assets.providers.fetching import (
     NOT_FOUND,

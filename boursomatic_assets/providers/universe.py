@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
+from boursomatic_assets.core.market.bars import INSTRUMENT_SCHEMA
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
 from boursomatic_assets.providers.reading.lists import read_records
 from boursomatic_assets.providers.universe_check import Listing, Row, check_universe, instruments_of

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.calendars import CURRENCY_OF_CALENDAR, calendar_of
-from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
+from boursomatic_assets.core.market.bars import INSTRUMENT_SCHEMA
+from boursomatic_assets.core.market.calendars import CURRENCY_OF_CALENDAR, calendar_of
 from boursomatic_assets.providers.exchanges import US, market_named
 from boursomatic_assets.providers.symbols import EXCHANGE_OF_SUFFIX, exchange_of, is_isin, spelled
 

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from boursomatic_assets.core.calendars import FIRST_YEAR, calendar_of
-from boursomatic_assets.core.market_data import PRICE_COLUMNS, scale_to_adjusted
+from boursomatic_assets.core.market.bars import PRICE_COLUMNS, scale_to_adjusted
+from boursomatic_assets.core.market.calendars import FIRST_YEAR, calendar_of
 from boursomatic_assets.errors import DelistedError, NoBarsError, ProviderError, SourceFailedError
 from boursomatic_assets.providers.fetching import (
     BarsRefusedError,

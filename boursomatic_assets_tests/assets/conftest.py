@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from boursomatic_assets_tests.assets.installation import Installation, new_installation
 from boursomatic_assets_tests.conftest import copy_database
+from boursomatic_assets_tests.support.installation import Installation, new_installation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from boursomatic_assets_tests.storage.catalog import run, shape
+from boursomatic_assets_tests.support.catalog import run, shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation, Outcome
+    from boursomatic_assets_tests.support.installation import Installation, Outcome
 
 pytestmark = pytest.mark.slow
 

@@ -8,15 +8,15 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
-from boursomatic_assets_tests.assets.installation import checks_of
-from boursomatic_assets_tests.assets.small_market import DAILY, LABELS, bars_on, ingest, scaled, sessions_of
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.installation import checks_of
+from boursomatic_assets_tests.support.small_market import DAILY, LABELS, bars_on, ingest, scaled, sessions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 SESSIONS = sessions_of("XNYS", 120)
 STOCKS = [bars_on(SESSIONS, symbol) for symbol in ("AAA", "BBB", "CCC")]

@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from boursomatic_assets_tests.assets.installation import checks_of, metadata_of
-from boursomatic_assets_tests.assets.small_market import (
+from boursomatic_assets_tests.support.installation import checks_of, metadata_of
+from boursomatic_assets_tests.support.oracles import slow_features
+from boursomatic_assets_tests.support.small_market import (
     CHECKED,
     DAILY,
     FEATURES,
@@ -27,13 +28,12 @@ from boursomatic_assets_tests.assets.small_market import (
     sessions_of,
     versions_of_symbol,
 )
-from boursomatic_assets_tests.oracles import slow_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from boursomatic_assets_tests.assets.installation import checks_of, metadata_of
-from boursomatic_assets_tests.assets.small_market import (
+from boursomatic_assets_tests.support.catalog import run, versions_of
+from boursomatic_assets_tests.support.installation import checks_of, metadata_of
+from boursomatic_assets_tests.support.oracles import slow_features
+from boursomatic_assets_tests.support.small_market import (
     CHECKED,
     DAILY,
     FEATURES,
@@ -25,14 +27,12 @@ from boursomatic_assets_tests.assets.small_market import (
     scaled,
     sessions_of,
 )
-from boursomatic_assets_tests.oracles import slow_features
-from boursomatic_assets_tests.storage.catalog import run, versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

@@ -19,18 +19,18 @@ from PIL import Image
 from upath import UPath
 
 from boursomatic_assets.automation.sensors import retrain_when_drifted
-from boursomatic_assets.core.drift import DRIFT_SCHEMA
-from boursomatic_assets.core.model_version import MANIFEST, REFERENCE, sha256, strict_json
-from boursomatic_assets.core.simulation import Market, simulate_bars
-from boursomatic_assets.storage.instance import open_instance
-from boursomatic_assets_tests.assets.installation import metadata_of, new_installation
-from boursomatic_assets_tests.core.drifting import sessions_of
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets.core.drift.watch import DRIFT_SCHEMA
+from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.registry.bundle import MANIFEST, REFERENCE, sha256, strict_json
+from boursomatic_assets.storage.dagster.instance import open_instance
+from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.drifting import sessions_of
+from boursomatic_assets_tests.support.installation import metadata_of, new_installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

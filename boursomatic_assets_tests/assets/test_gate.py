@@ -10,19 +10,19 @@ import polars as pl
 import pytest
 
 from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.models import fit_classifier
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.models.training import fit_classifier
 from boursomatic_assets.errors import TamperedArtifactError
-from boursomatic_assets.storage.io_managers import ParquetIOManager
-from boursomatic_assets.storage.model_store import pack_model
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets.storage.artifacts.bundles import pack_model
+from boursomatic_assets.storage.dagster.io_managers import ParquetIOManager
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets_tests.support.catalog import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

@@ -28,23 +28,23 @@ from PIL import Image
 from polars.testing import assert_frame_equal
 
 from boursomatic_assets import assets as assets_package
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.features import DEFAULT_INPUTS, FEATURE_NAMES, compute_features
-from boursomatic_assets.core.labels import label_panel
-from boursomatic_assets.core.lineage import column_dependencies
-from boursomatic_assets.core.market_data import BAR_SCHEMA, fingerprint
-from boursomatic_assets.core.model_version import strict_json
-from boursomatic_assets.core.retraining import retrain
-from boursomatic_assets.core.splits import split_panel
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, FEATURE_NAMES, compute_features
+from boursomatic_assets.core.dataset.labels import label_panel
+from boursomatic_assets.core.dataset.splits import split_panel
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, fingerprint
+from boursomatic_assets.core.registry.bundle import strict_json
+from boursomatic_assets.core.registry.retraining import retrain
+from boursomatic_assets.core.trace.lineage import column_dependencies
 from boursomatic_assets.definitions import MODULES, defs
-from boursomatic_assets.storage.instance import open_instance
-from boursomatic_assets_tests.assets.installation import new_installation
-from boursomatic_assets_tests.oracles import sample_bars
+from boursomatic_assets.storage.dagster.instance import open_instance
+from boursomatic_assets_tests.support.installation import new_installation
+from boursomatic_assets_tests.support.oracles import sample_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from boursomatic_assets.core.plausibility import implausible_figures, impossible_figures
-from boursomatic_assets_tests.assets.installation import BOURSOMATIC, new_installation
-from boursomatic_assets_tests.oracles import shared_file
+from boursomatic_assets.core.evaluation.plausibility import implausible_figures, impossible_figures
+from boursomatic_assets_tests.support.installation import BOURSOMATIC, new_installation
+from boursomatic_assets_tests.support.oracles import shared_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

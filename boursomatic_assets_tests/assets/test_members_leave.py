@@ -9,17 +9,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.calendars import sessions_between
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.performance import sharpe_ratio, total_return
-from boursomatic_assets_tests.oracles import shared_file
-from boursomatic_assets_tests.strategies import random_walk_bars
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.market.calendars import sessions_between
+from boursomatic_assets.core.measures.performance import sharpe_ratio, total_return
+from boursomatic_assets_tests.support.oracles import shared_file
+from boursomatic_assets_tests.support.strategies import random_walk_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

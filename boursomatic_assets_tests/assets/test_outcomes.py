@@ -16,27 +16,27 @@ from boursomatic_assets.assets.outcomes import (
     outcomes,
     outcomes_follow_from_their_bars,
 )
-from boursomatic_assets.core.experiment import PROFILE_NAMES
-from boursomatic_assets.display.outcomes import NOTHING_YET
-from boursomatic_assets.storage.adjustments_table import add_adjustment
-from boursomatic_assets.storage.instruments_table import write_instruments
-from boursomatic_assets.storage.market_tables import write_bars
-from boursomatic_assets.storage.model_table import ModelRow, record_version
-from boursomatic_assets.storage.outcomes_table import read_outcomes
-from boursomatic_assets.storage.recommendations_table import read_recommendations, write_recommendations
-from boursomatic_assets.storage.resources import PlatformResource
-from boursomatic_assets_tests.assets.installation import checks_of, metadata_of
-from boursomatic_assets_tests.assets.small_market import bars_on, scaled, sessions_of
-from boursomatic_assets_tests.storage.catalog import rows, run
-from boursomatic_assets_tests.storage.panels import accepted, listed
+from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
+from boursomatic_assets.display.ui.outcomes import NOTHING_YET
+from boursomatic_assets.storage.dagster.resources import PlatformResource
+from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment
+from boursomatic_assets.storage.postgres.instruments_table import write_instruments
+from boursomatic_assets.storage.postgres.market_tables import write_bars
+from boursomatic_assets.storage.postgres.model_table import ModelRow, record_version
+from boursomatic_assets.storage.postgres.outcomes_table import read_outcomes
+from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations, write_recommendations
+from boursomatic_assets_tests.support.catalog import rows, run
+from boursomatic_assets_tests.support.installation import checks_of, metadata_of
+from boursomatic_assets_tests.support.panels import accepted, listed
+from boursomatic_assets_tests.support.small_market import bars_on, scaled, sessions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import date
     from pathlib import Path
 
-    from boursomatic_assets.storage.database import Database
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets.storage.postgres.database import Database
+    from boursomatic_assets_tests.support.installation import Installation
 
 HORIZON, DAY = 5, 30
 NEW_YORK, PARIS = sessions_of("XNYS", 45), sessions_of("XPAR", 45)

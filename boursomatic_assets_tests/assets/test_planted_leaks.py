@@ -22,27 +22,27 @@ from boursomatic_assets.assets import features as features_asset
 from boursomatic_assets.assets import labels as labels_asset
 from boursomatic_assets.assets import predictions as predictions_asset
 from boursomatic_assets.assets import splits as splits_asset
-from boursomatic_assets.core import labels as labels_core
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.features import compute_features
-from boursomatic_assets.core.labels import label_panel
-from boursomatic_assets.core.predictions import set_of
-from boursomatic_assets.core.splits import Split, split_panel
-from boursomatic_assets.core.threshold import Threshold, threshold_of
-from boursomatic_assets.storage.io_managers import ParquetIOManager
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.updates import features as features_update
+from boursomatic_assets.core.dataset import labels as labels_core
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.dataset.features import compute_features
+from boursomatic_assets.core.dataset.labels import label_panel
+from boursomatic_assets.core.dataset.splits import Split, split_panel
+from boursomatic_assets.core.models.predictions import set_of
+from boursomatic_assets.core.models.threshold import Threshold, threshold_of
+from boursomatic_assets.services import features as features_update
+from boursomatic_assets.storage.dagster.io_managers import ParquetIOManager
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 from boursomatic_assets_tests.assets.conftest import installation_on
-from boursomatic_assets_tests.assets.installation import checks_of
-from boursomatic_assets_tests.assets.small_market import bars_on, sessions_of
 from boursomatic_assets_tests.assets.test_gate import failure_of
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.installation import checks_of
+from boursomatic_assets_tests.support.small_market import bars_on, sessions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

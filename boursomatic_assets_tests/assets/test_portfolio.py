@@ -11,22 +11,22 @@ import pytest
 
 from boursomatic_assets.assets import portfolio as portfolio_asset
 from boursomatic_assets.assets.portfolio import books_add_up, portfolios
-from boursomatic_assets.core.books import detail_table, judged_books, portfolio_table
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.labels import LABEL_TYPE
-from boursomatic_assets.core.market_data import PRICE_COLUMNS
-from boursomatic_assets.core.portfolio import closes_of_books, positions, trades
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.dataset.labels import LABEL_TYPE
+from boursomatic_assets.core.market.bars import PRICE_COLUMNS
+from boursomatic_assets.core.portfolio.book import closes_of_books, positions, trades
+from boursomatic_assets.core.portfolio.books import detail_table, judged_books, portfolio_table
 from boursomatic_assets.errors import UnknownBenchmarkError
-from boursomatic_assets.storage.instruments_table import write_instruments
-from boursomatic_assets.storage.market_tables import write_bars
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets_tests.storage.panels import accepted, listed
-from boursomatic_assets_tests.strategies import random_walk_bars, weekdays
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.postgres.instruments_table import write_instruments
+from boursomatic_assets.storage.postgres.market_tables import write_bars
+from boursomatic_assets_tests.support.panels import accepted, listed
+from boursomatic_assets_tests.support.strategies import random_walk_bars, weekdays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.postgres.database import Database
 
 D = weekdays(120)
 TAU = 0.5

@@ -9,15 +9,15 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.threshold import choose_threshold
-from boursomatic_assets.storage.io_managers import JsonIOManager, ParquetIOManager
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.models.threshold import choose_threshold
+from boursomatic_assets.storage.dagster.io_managers import JsonIOManager, ParquetIOManager
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

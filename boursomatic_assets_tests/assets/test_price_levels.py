@@ -14,16 +14,16 @@ import pytest
 import sqlalchemy as sa
 
 from boursomatic_assets.assets import labels as labels_asset
-from boursomatic_assets.core.labels import CLASS_NAMES
+from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets_tests.assets.conftest import installation_on
-from boursomatic_assets_tests.assets.installation import checks_of, metadata_of
 from boursomatic_assets_tests.assets.test_planted_leaks import EXPERIMENT, VERSION, failed_in, market
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.installation import checks_of, metadata_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from boursomatic_assets.assets import model_version as module
-from boursomatic_assets.storage.model_events import list_events
-from boursomatic_assets.storage.model_store import open_bundle
-from boursomatic_assets.storage.model_table import activate
+from boursomatic_assets.storage.artifacts.bundles import open_bundle
+from boursomatic_assets.storage.postgres.model_events import list_events
+from boursomatic_assets.storage.postgres.model_table import activate
 from boursomatic_assets_tests.assets.test_gate import ALONE, overwrite_panel, panel_of
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets_tests.support.catalog import run
 
 if TYPE_CHECKING:
-    from boursomatic_assets.storage.model_table import ModelRow
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets.storage.postgres.model_table import ModelRow
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

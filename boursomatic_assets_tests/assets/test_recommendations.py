@@ -13,18 +13,18 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from boursomatic_assets.core.classification import PROBABILITIES
-from boursomatic_assets.core.experiment import PROFILE_NAMES, Profiles
-from boursomatic_assets.core.labels import CLASS_NAMES
-from boursomatic_assets.core.recommendations import recommend
-from boursomatic_assets.storage.market_tables import read_features, read_usable_bars
-from boursomatic_assets.storage.recommendations_table import read_recommendations
-from boursomatic_assets.updates.recommending import open_serving, require_active
-from boursomatic_assets_tests.assets.installation import checks_of, metadata_of
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES, Profiles
+from boursomatic_assets.core.dataset.labels import CLASS_NAMES
+from boursomatic_assets.core.measures.classification import PROBABILITIES
+from boursomatic_assets.core.recommendations.calls import recommend
+from boursomatic_assets.services.recommending.recommend import open_serving, require_active
+from boursomatic_assets.storage.postgres.market_tables import read_features, read_usable_bars
+from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
+from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.installation import checks_of, metadata_of
 
 if TYPE_CHECKING:
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

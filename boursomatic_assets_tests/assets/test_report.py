@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from boursomatic_assets.assets.report import report
-from boursomatic_assets.core.experiment import BoosterParameters, Experiment
-from boursomatic_assets.core.labels import LABEL_TYPE
-from boursomatic_assets.core.model_version import strict_json
-from boursomatic_assets.core.models import FittedModel, feature_importance, fit_classifier, fit_regressor
-from boursomatic_assets.storage.resources import ExperimentResource, PlatformResource
-from boursomatic_assets_tests.display.synthetic_report import evaluation_of, walk_forward_of
+from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment
+from boursomatic_assets.core.dataset.labels import LABEL_TYPE
+from boursomatic_assets.core.models.training import FittedModel, feature_importance, fit_classifier, fit_regressor
+from boursomatic_assets.core.registry.bundle import strict_json
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets_tests.support.synthetic_report import evaluation_of, walk_forward_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

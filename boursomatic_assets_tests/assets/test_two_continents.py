@@ -12,14 +12,14 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from boursomatic_assets_tests.assets.installation import checks_of, metadata_of, new_installation
-from boursomatic_assets_tests.oracles import shared_file
+from boursomatic_assets_tests.support.installation import checks_of, metadata_of, new_installation
+from boursomatic_assets_tests.support.oracles import shared_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 

@@ -13,14 +13,14 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.definitions import defs
-from boursomatic_assets.storage.folds import ASSET
-from boursomatic_assets.storage.instance import FOLD_PARTITIONS, open_instance, register_folds
-from boursomatic_assets.storage.stamps import from_parquet
+from boursomatic_assets.storage.artifacts.folds import ASSET
+from boursomatic_assets.storage.artifacts.stamps import from_parquet
+from boursomatic_assets.storage.dagster.instance import FOLD_PARTITIONS, open_instance, register_folds
 from boursomatic_assets_tests.assets.conftest import installation_on
-from boursomatic_assets_tests.assets.installation import checks_of, metadata_of
-from boursomatic_assets_tests.assets.small_market import bars_on, scaled, sessions_of
+from boursomatic_assets_tests.support.installation import checks_of, metadata_of
+from boursomatic_assets_tests.support.small_market import bars_on, scaled, sessions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 TREES = {"n_estimators": 3, "max_depth": 3, "num_leaves": 7}
 EXPERIMENT: dict[str, Any] = {

@@ -12,14 +12,14 @@ import pytest
 from upath import UPath
 
 from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.core.model_version import build_bundle
-from boursomatic_assets.core.models import FittedModel
-from boursomatic_assets.storage.instance import URL_VARIABLE, instance_url, open_instance
-from boursomatic_assets.storage.model_store import save_bundle
-from boursomatic_assets.storage.model_table import ModelRow, active_version, record_version
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.models.training import FittedModel
+from boursomatic_assets.core.registry.bundle import build_bundle
+from boursomatic_assets.storage.artifacts.bundles import save_bundle
+from boursomatic_assets.storage.dagster.instance import URL_VARIABLE, instance_url, open_instance
+from boursomatic_assets.storage.postgres.model_table import ModelRow, active_version, record_version
 from boursomatic_assets_tests.conftest import environment_at, fresh_database, upgraded
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets_tests.support.catalog import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.postgres.database import Database
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 INPUTS = {

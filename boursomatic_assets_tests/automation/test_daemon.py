@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from boursomatic_assets.bench.bar_events import BASE, bar_source, sample_prices, wait_until_quiet
-from boursomatic_assets.bench.product import OFTEN, RUN_SECONDS, free_port, running_product, wait_until
-from boursomatic_assets.bench.silent_receiver import SilentReceiver, webhook_at
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.storage.run_launcher import WatchedRunLauncher
+from benchmarks.bar_events import BASE, bar_source, sample_prices, wait_until_quiet
+from benchmarks.product import OFTEN, RUN_SECONDS, free_port, running_product, wait_until
+from benchmarks.silent_receiver import SilentReceiver, webhook_at
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.storage.dagster.run_launcher import WatchedRunLauncher
 from boursomatic_assets_tests.conftest import ONE_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from boursomatic_assets.bench.product import Product
+    from benchmarks.product import Product
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

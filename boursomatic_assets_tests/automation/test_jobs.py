@@ -11,13 +11,13 @@ import dagster as dg
 import pytest
 
 from boursomatic_assets.definitions import defs
-from boursomatic_assets.storage.instance import open_instance
-from boursomatic_assets_tests.assets.installation import SECONDS, new_installation
+from boursomatic_assets.storage.dagster.instance import open_instance
+from boursomatic_assets_tests.support.installation import SECONDS, new_installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from boursomatic_assets_tests.assets.installation import Installation
+    from boursomatic_assets_tests.support.installation import Installation
 
 MARKET_DATA = {"instruments", "price_bars"}
 RETRAINED = {

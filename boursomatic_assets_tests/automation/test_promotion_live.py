@@ -12,20 +12,20 @@ import numpy as np
 import polars as pl
 import pytest
 
-from boursomatic_assets.bench.product import OFTEN, REPOSITORY
-from boursomatic_assets.core.calendars import sessions_between
-from boursomatic_assets.core.simulation import Market, simulate_bars
-from boursomatic_assets.storage.model_events import ModelEvent, list_events
-from boursomatic_assets.storage.model_table import find_version
-from boursomatic_assets_tests.assets.installation import Installation
+from benchmarks.product import OFTEN, REPOSITORY
+from boursomatic_assets.core.market.calendars import sessions_between
+from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.storage.postgres.model_events import ModelEvent, list_events
+from boursomatic_assets.storage.postgres.model_table import find_version
 from boursomatic_assets_tests.assets.test_gate import overwrite_panel, panel_of
-from boursomatic_assets_tests.browser import RUN_SECONDS, running_product, wait_until
 from boursomatic_assets_tests.conftest import ONE_THREAD
+from boursomatic_assets_tests.support.browser import RUN_SECONDS, running_product, wait_until
+from boursomatic_assets_tests.support.installation import Installation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from boursomatic_assets_tests.browser import Product
+    from boursomatic_assets_tests.support.browser import Product
 
 # Of five that were tried, the one in which the true labels are worth most beside the noise of a hundred sessions.
 MARKET, SEED = Market(symbols=40, sessions=700, signal=1.0), 3

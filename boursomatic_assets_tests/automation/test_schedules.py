@@ -11,7 +11,7 @@ import pytest
 
 from boursomatic_assets.automation.jobs import daily_update
 from boursomatic_assets.automation.schedules import SCHEDULES, euronext_after_close, us_after_close
-from boursomatic_assets.core.calendars import SETTLING, last_complete_session
+from boursomatic_assets.core.market.calendars import SETTLING, last_complete_session
 from boursomatic_assets.definitions import defs
 
 NEW_YORK, PARIS = ZoneInfo("America/New_York"), ZoneInfo("Europe/Paris")

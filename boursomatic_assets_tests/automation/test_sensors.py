@@ -18,9 +18,9 @@ from boursomatic_assets.automation.sensors import (
     retrain_when_drifted,
     retrain_when_due,
 )
-from boursomatic_assets.core.experiment import Experiment
+from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.definitions import defs
-from boursomatic_assets.storage.model_table import active_version
+from boursomatic_assets.storage.postgres.model_table import active_version
 
 if TYPE_CHECKING:
     from boursomatic_assets_tests.automation.conftest import Bench

@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from boursomatic_assets.bench.bar_events import BarStorm, bar_source, storm_of_bars
-from boursomatic_assets.bench.faults import print_faults
-from boursomatic_assets.bench.killed_trainings import KilledTrainings, kill_trainings
-from boursomatic_assets.bench.product import OFTEN, running_product
-from boursomatic_assets.bench.silent_receiver import Told
+from benchmarks.bar_events import BarStorm, bar_source, storm_of_bars
+from benchmarks.faults import print_faults
+from benchmarks.killed_trainings import KilledTrainings, kill_trainings
+from benchmarks.product import OFTEN, running_product
+from benchmarks.silent_receiver import Told
 from boursomatic_assets_tests.conftest import ONE_THREAD
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from boursomatic_assets_tests.assets.installation import Installation, new_installation
+from boursomatic_assets_tests.support.installation import Installation, new_installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

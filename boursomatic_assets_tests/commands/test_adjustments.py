@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from boursomatic_assets_tests.assets.installation import Installation, new_installation
-from boursomatic_assets_tests.strategies import weekdays
+from boursomatic_assets_tests.support.installation import Installation, new_installation
+from boursomatic_assets_tests.support.strategies import weekdays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from boursomatic_assets.bench.homes import processes_of
-from boursomatic_assets.bench.product import running_product
+from benchmarks.homes import processes_of
+from benchmarks.product import running_product
 from boursomatic_assets.commands import dev, dev_lock, dev_watch
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets_tests.conftest import ONE_THREAD

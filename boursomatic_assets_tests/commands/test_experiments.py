@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from boursomatic_assets.core.experiment import Experiment
-from boursomatic_assets.display.trials import other_than_default
-from boursomatic_assets_tests.assets.installation import Installation, new_installation
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.display.terminal.trials import other_than_default
 from boursomatic_assets_tests.conftest import upgraded
+from boursomatic_assets_tests.support.installation import Installation, new_installation
 
 if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from upath import UPath
 
-from boursomatic_assets.core.model_version import build_bundle
-from boursomatic_assets.core.models import feature_importance
-from boursomatic_assets.storage.model_store import save_bundle
-from boursomatic_assets.storage.model_table import ModelRow, record_version
-from boursomatic_assets_tests.assets.installation import Installation, new_installation
+from boursomatic_assets.core.models.training import feature_importance
+from boursomatic_assets.core.registry.bundle import build_bundle
+from boursomatic_assets.storage.artifacts.bundles import save_bundle
+from boursomatic_assets.storage.postgres.model_table import ModelRow, record_version
 from boursomatic_assets_tests.conftest import upgraded
-from boursomatic_assets_tests.core import served
-from boursomatic_assets_tests.storage.bundles import MOMENT
+from boursomatic_assets_tests.support import served
+from boursomatic_assets_tests.support.bundles import MOMENT
+from boursomatic_assets_tests.support.installation import Installation, new_installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

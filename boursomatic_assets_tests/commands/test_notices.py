@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
+from boursomatic_assets.alerts.messages import RunOutcome, Target, error_failure
+from boursomatic_assets.alerts.outbox import begin_noticing, record_outcomes
 from boursomatic_assets.cli import app
-from boursomatic_assets.core.notices import RunOutcome, Target, error_failure
-from boursomatic_assets.storage.notices_table import begin_noticing, record_outcomes
-from boursomatic_assets_tests.storage.catalog import rows
-from boursomatic_assets_tests.updates.receivers import WebReceiver, web_receiver
+from boursomatic_assets_tests.support.catalog import rows
+from boursomatic_assets_tests.support.receivers import WebReceiver, web_receiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.postgres.database import Database
 
 FEATURES = Target("features")
 DOWN = error_failure([FEATURES], "ConnectionError", "[down] for a while")

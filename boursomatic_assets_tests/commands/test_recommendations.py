@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from boursomatic_assets.storage.recommendations_table import find_recommendation
-from boursomatic_assets_tests.assets.installation import new_installation
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets.storage.postgres.recommendations_table import find_recommendation
+from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.installation import new_installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from boursomatic_assets_tests.assets.installation import Installation, Outcome
+    from boursomatic_assets_tests.support.installation import Installation, Outcome
 
 pytestmark = pytest.mark.slow
 

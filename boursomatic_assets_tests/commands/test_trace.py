@@ -10,19 +10,19 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from boursomatic_assets.storage.instance import open_instance
-from boursomatic_assets.storage.recommendations_table import read_recommendations
-from boursomatic_assets.updates.features import update_features
-from boursomatic_assets.updates.tracing import trace_recommendation
+from boursomatic_assets.services.features import update_features
+from boursomatic_assets.services.tracing import trace_recommendation
+from boursomatic_assets.storage.dagster.instance import open_instance
+from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
 from boursomatic_assets_tests.commands.test_verify import altered
 from boursomatic_assets_tests.conftest import copy_database
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets_tests.support.catalog import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from boursomatic_assets_tests.assets.installation import Installation, Outcome
+    from boursomatic_assets_tests.support.installation import Installation, Outcome
 
 NEWEST, BEFORE = "2013-03-01", "2013-02-28"
 BAR = "interval = 'daily' AND instrument_id = (SELECT id FROM instruments WHERE symbol = 'AAPL') AND ts"

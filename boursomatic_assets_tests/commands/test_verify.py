@@ -11,18 +11,18 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.model_version import sha256, strict_json
-from boursomatic_assets.storage.adjustments_table import add_adjustment
-from boursomatic_assets_tests.assets.installation import Installation, new_installation
+from boursomatic_assets.core.registry.bundle import sha256, strict_json
+from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment
 from boursomatic_assets_tests.conftest import upgraded
-from boursomatic_assets_tests.storage.catalog import run
+from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.installation import Installation, new_installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.database import Database
+    from boursomatic_assets.storage.postgres.database import Database
 
 PARTS = (
     "train_set", "validation_set", "test_set", "classifier.txt", "regressor.txt", "metrics.json",

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, settings
 
-from boursomatic_assets.core.features import compute_features
-from boursomatic_assets.core.market_data import check_bars, scale_to_adjusted
-from boursomatic_assets_tests.oracles import sample_bars
+from boursomatic_assets.core.dataset.features import compute_features
+from boursomatic_assets.core.market.bars import check_bars, scale_to_adjusted
+from boursomatic_assets_tests.support.oracles import sample_bars
 
 # No deadline: the first example pays for imports and for the engine's thread pool.
 # On a busy machine making examples is slow, which says nothing of the code.

@@ -16,37 +16,40 @@ import numpy as np
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.book_figures import (
+from boursomatic_assets.core.evaluation.book_figures import (
     Trials,
     better_baseline,
     book_comparisons,
     book_figures,
     cost_sweep,
 )
-from boursomatic_assets.core.books import BOOK_NAMES, BOOK_TYPE, PORTFOLIO_SCHEMA
-from boursomatic_assets.core.contenders import LOSS
-from boursomatic_assets.core.figures import Figure
-from boursomatic_assets.core.inference import superior_predictive_ability
-from boursomatic_assets.core.plausibility import EVALUATED_AT_MOST, PLAUSIBLE_AT_MOST
-from boursomatic_assets.core.portfolio import TRADE_SCHEMA, TrancheBook, positions, tranche_book
-from boursomatic_assets.core.predictions import SET_TYPE
-from boursomatic_assets.core.scores import session_sums
-from boursomatic_assets.core.survivors import Survivors
-from boursomatic_assets.core.verdict import PRIMARY, Verdict
+from boursomatic_assets.core.evaluation.plausibility import EVALUATED_AT_MOST, PLAUSIBLE_AT_MOST
+from boursomatic_assets.core.evaluation.scores import session_sums
+from boursomatic_assets.core.evaluation.survivors import Survivors
+from boursomatic_assets.core.evaluation.verdict import PRIMARY, Verdict
+from boursomatic_assets.core.measures.figures import Figure
+from boursomatic_assets.core.measures.inference import superior_predictive_ability
+from boursomatic_assets.core.models.predictions import SET_TYPE
+from boursomatic_assets.core.portfolio.book import TRADE_SCHEMA, TrancheBook, positions, tranche_book
+from boursomatic_assets.core.portfolio.books import BOOK_NAMES, BOOK_TYPE, PORTFOLIO_SCHEMA
+from boursomatic_assets.core.registry.contenders import LOSS
 from boursomatic_assets.errors import BoursomaticError, PanelContractError
-from boursomatic_assets_tests.core.judged import EXPERIMENT, HORIZON, judged_panel
-from boursomatic_assets_tests.strategies import weekdays
+from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, judged_panel
+from boursomatic_assets_tests.support.strategies import weekdays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MODULES = (
-    "benchmark", "book_figures", "books", "calibration", "classification", "comparison", "evaluation",
-    "figures",
-    "inference", "metrics", "performance", "plausibility", "portfolio", "price_moves", "ranking",
-    "scores", "suspects",
-    "threshold", "tranches", "verdict",
-)  # fmt: skip
+# By room.
+MODULES = {
+    "portfolio": ("benchmark", "book", "books", "tranches"),
+    "measures": ("calibration", "classification", "figures", "inference", "performance", "ranking"),
+    "models": ("threshold",),
+    "evaluation": (
+        "book_figures", "judging", "metrics", "plausibility", "price_moves", "scores", "suspects", "verdict",
+    ),
+    "registry": ("comparison",),
+}  # fmt: skip
 KINDS = ("empty", "one row", "all null")
 # No series, set or table goes in.
 WITHOUT_SERIES = {
@@ -67,15 +70,15 @@ NO_FIGURE = {
     "inference.bootstrap_weights": "counts of draws",
     "books.book_calls": "sides of calls, as many as rows",
     "threshold.make_calls": "the rows that came in, with a call",
-    "evaluation.judged_rows": "the rows that came in, with a call",
+    "judging.judged_rows": "the rows that came in, with a call",
     "tranches.sided_calls": "sides of calls, as many as rows",
     "suspects.with_benchmark": "the closes that came in",
     "benchmark.benchmark_closes": "the closes that came in",
-    "portfolio.tranche_book": "a book that holds nothing is in cash, and its exposure is 0",
-    "portfolio.session_book": "as tranche_book",
-    "portfolio.closes_of_books": "the closes that came in",
-    "portfolio.positions": "weights that are held",
-    "portfolio.trades": "weights that are traded",
+    "book.tranche_book": "a book that holds nothing is in cash, and its exposure is 0",
+    "book.session_book": "as tranche_book",
+    "book.closes_of_books": "the closes that came in",
+    "book.positions": "weights that are held",
+    "book.trades": "weights that are traded",
     "books.books_of": "the table that came in, as books",
     "books.detail_table": "weights of the books that came in",
     "books.portfolio_table": "the books that came in, as a table",
@@ -119,7 +122,7 @@ ONE_IS_ENOUGH = {
     "book_figures.book_figures": "one session has a return; no interval, no p-value",
     "book_figures.cost_sweep": "one session has a return",
     "scores.scores": "shares and means of one row; no interval, no p-value",
-    "evaluation.evaluate_judged": "shares, means and returns of one session; no p-value",
+    "judging.evaluate_judged": "shares, means and returns of one session; no p-value",
     "ranking.rank_ic_by_year": "the mean of one session",
 }
 DAYS = weekdays(30)
@@ -288,8 +291,8 @@ COUNTS = {
 
 def public_functions() -> dict[str, Callable[..., Any]]:
     found = {}
-    for name in MODULES:
-        module = importlib.import_module(f"boursomatic_assets.core.{name}")
+    for room, name in [(room, name) for room, names in MODULES.items() for name in names]:
+        module = importlib.import_module(f"boursomatic_assets.core.{room}.{name}")
         for function_name, function in inspect.getmembers(module, inspect.isfunction):
             if function.__module__ == module.__name__ and not function_name.startswith("_"):
                 found[f"{name}.{function_name}"] = function

@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
-from boursomatic_assets.display.evaluation import reach_metadata
-from boursomatic_assets.display.terminal import conclusion_lines
-from boursomatic_assets_tests.display.synthetic_report import SURVIVORS, evaluation_of
+from boursomatic_assets.display.terminal.closing import conclusion_lines
+from boursomatic_assets.display.ui.evaluation import reach_metadata
+from boursomatic_assets_tests.support.synthetic_report import SURVIVORS, evaluation_of
 
 
 def made_of(sessions: int) -> dict[str, Any]:

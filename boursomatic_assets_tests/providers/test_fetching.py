@@ -16,7 +16,7 @@ import httpx
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA
 from boursomatic_assets.errors import SourceFailedError, SymbolNotFoundError
 from boursomatic_assets.providers.fetching import FetchedProvider, through
 from boursomatic_assets.providers.patience import LONGEST_WAIT, Pace, PassingFailureError, Patience
@@ -25,7 +25,7 @@ from boursomatic_assets.providers.stooq import StooqSource, stooq_provider
 from boursomatic_assets.providers.yahoo import YahooSource, yahoo_provider
 from boursomatic_assets.providers.yahoo_session import YahooSession
 from boursomatic_assets.settings import Settings
-from boursomatic_assets_tests.providers.fake_sources import PASSING, FakeSources, Fault, weekday_bars
+from boursomatic_assets_tests.support.fake_sources import PASSING, FakeSources, Fault, weekday_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -375,7 +375,7 @@ def test_the_fake_sources_run_as_a_program(tmp_path: Path) -> None:
     path, faults = tmp_path / "bars.parquet", tmp_path / "faults.json"
     BARS.write_parquet(path)
     faults.write_text(json.dumps({f"stooq/{SYMBOLS[1]}": "daily limit reached"}))
-    module = "boursomatic_assets_tests.providers.fake_sources"
+    module = "boursomatic_assets_tests.support.fake_sources"
     command = [sys.executable, "-m", module, "--bars", str(path), "--faults", str(faults)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, CheckedBars, check_bars
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, CheckedBars, check_bars
 from boursomatic_assets.errors import SourceFileError
 from boursomatic_assets.providers import files
 from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets.providers.source import Outcome, SymbolReport
-from boursomatic_assets_tests.oracles import shared_file
-from boursomatic_assets_tests.strategies import bar_panels, flat_bars
+from boursomatic_assets_tests.support.oracles import shared_file
+from boursomatic_assets_tests.support.strategies import bar_panels, flat_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable

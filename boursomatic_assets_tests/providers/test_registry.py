@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
+from boursomatic_assets.core.market.bars import INSTRUMENT_SCHEMA
 from boursomatic_assets.errors import ConfigurationError, UnknownProviderError
 from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets.providers.registry import PROVIDER_NAMES, provider_for

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, INSTRUMENT_SCHEMA, check_bars
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, check_bars
 from boursomatic_assets.providers.sample import SampleProvider
 from boursomatic_assets.providers.source import Outcome
 from boursomatic_assets.settings import Settings
-from boursomatic_assets_tests.oracles import sample_bars
+from boursomatic_assets_tests.support.oracles import sample_bars
 
 SYMBOLS = ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
 

@@ -8,13 +8,13 @@ import httpx
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.market_data import check_bars
+from boursomatic_assets.core.market.bars import check_bars
 from boursomatic_assets.errors import ConfigurationError, NoBarsError, SourceFailedError, SymbolNotFoundError
 from boursomatic_assets.providers.patience import Pace, PassingFailureError
 from boursomatic_assets.providers.source import Wish
 from boursomatic_assets.providers.stooq import StooqSource, stooq_source
 from boursomatic_assets.settings import Settings
-from boursomatic_assets_tests.providers.fake_sources import FakeSources, Fault, weekday_bars
+from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault, weekday_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.calendars import CURRENCY_OF_CALENDAR, calendar_of
-from boursomatic_assets.core.market_data import INSTRUMENT_SCHEMA
+from boursomatic_assets.core.market.bars import INSTRUMENT_SCHEMA
+from boursomatic_assets.core.market.calendars import CURRENCY_OF_CALENDAR, calendar_of
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
 from boursomatic_assets.providers.symbols import exchange_of
 from boursomatic_assets.providers.universe import (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.market_data import BAD_FACTOR, check_bars
+from boursomatic_assets.core.market.bars import BAD_FACTOR, check_bars
 from boursomatic_assets.errors import (
     ConfigurationError,
     DelistedError,
@@ -23,7 +23,7 @@ from boursomatic_assets.providers.source import Wish
 from boursomatic_assets.providers.yahoo import YahooSource, yahoo_source
 from boursomatic_assets.providers.yahoo_session import YahooSession
 from boursomatic_assets.settings import Settings
-from boursomatic_assets_tests.providers.fake_sources import FakeSources, Fault, weekday_bars
+from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault, weekday_bars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, PRICE_COLUMNS
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
 from boursomatic_assets.providers.reading.dates import MOST_MISTAKES, ReadDates, read_dates
 from boursomatic_assets.providers.reading.numbers import NumberStyle, as_number, not_a_number, number_styles
 from boursomatic_assets.providers.reading.table import SURPLUS

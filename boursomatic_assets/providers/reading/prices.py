@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, LONGEST_SYMBOL
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, LONGEST_SYMBOL
 from boursomatic_assets.errors import SourceFileError
 from boursomatic_assets.providers.reading.plan import (
     TABLE,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.calendars import calendar_of, outside_sessions
-from boursomatic_assets.core.market_data import PANEL_KEY, PRICE_COLUMNS
+from boursomatic_assets.core.market.bars import PANEL_KEY, PRICE_COLUMNS
+from boursomatic_assets.core.market.calendars import calendar_of, outside_sessions
 from boursomatic_assets.errors import SourceFileError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import polars as pl
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA, PRICE_COLUMNS
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
 from boursomatic_assets.errors import SourceFileError
 from boursomatic_assets.providers.reading.columns import ALIASES, is_only_a_name, match_columns, plain
 from boursomatic_assets.providers.reading.dialect import Layout, find_layout

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.market_data import BAR_SCHEMA
+from boursomatic_assets.core.market.bars import BAR_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

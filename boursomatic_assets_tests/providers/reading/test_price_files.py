@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 
-from boursomatic_assets.core.market_data import PANEL_KEY, check_bars
+from boursomatic_assets.core.market.bars import PANEL_KEY, check_bars
 from boursomatic_assets.errors import SourceFileError
 from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets_tests.providers.reading.price_files import TODAY, PriceFile, price_files

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-from boursomatic_assets.core.market_data import CheckedBars, check_bars
+from boursomatic_assets.core.market.bars import CheckedBars, check_bars
 from boursomatic_assets.errors import SourceFileError
 from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets.providers.reading.rows import COPIES_OF_FILES, FILLED_IN, IDLE_AFTER_THE_END

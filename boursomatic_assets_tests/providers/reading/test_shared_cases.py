@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.features import compute_features
-from boursomatic_assets.core.market_data import check_bars
+from boursomatic_assets.core.dataset.features import compute_features
+from boursomatic_assets.core.market.bars import check_bars
 from boursomatic_assets.errors import SourceFileError
 from boursomatic_assets.providers.files import FilesProvider
-from boursomatic_assets_tests.oracles import shared_file
+from boursomatic_assets_tests.support.oracles import shared_file
 
 if TYPE_CHECKING:
     from pathlib import Path

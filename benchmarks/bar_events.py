@@ -1,0 +1,340 @@
+"""New bars, over and over, while the daemon is killed and comes again: each event dealt with, none twice."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+from benchmarks.product import wait_until
+from benchmarks.watching import Watched, watching
+from boursomatic_assets.automation.observing import newest
+from boursomatic_assets.automation.sensors import BARS_UNTIL_TAG, SENSORS
+from boursomatic_assets.automation.training import TRAINED_ON_TAG
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.definitions import defs
+from boursomatic_assets.providers.sample import SampleProvider
+from boursomatic_assets.settings import Settings
+from boursomatic_assets.storage.artifacts.bundles import open_bundle
+from boursomatic_assets.storage.dagster.instance import open_instance
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.model_table import active_version, active_versions, list_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import date
+    from pathlib import Path
+
+    from benchmarks.product import Product, RunRecord
+
+SEED = 42
+# The sessions that are there before the storm.
+BASE = 400
+# Of so many events one brings nothing new.
+NOTHING_EVERY = 5
+# Which of them: not the last. After it the checks of the features have not seen the newest bars, though these are
+# equal, and a training waits for the next news.
+NOTHING_AT = 2
+MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
+# After so many events they pause: a training is never started on features that are behind the bars.
+BURST, PAUSE_SECONDS = 20, 90.0
+QUIET_SECONDS = 1200
+LOOKING_SECONDS = 0.1
+PARENT_RUN_TAG = "dagster/parent_run_id"
+_SELECTED = [dg.AssetKey("instruments"), dg.AssetKey("price_bars")]
+
+
+def sample_prices(sessions: int, left_out: int = 0) -> pl.DataFrame:
+    """Bars of the bundled sample: so many sessions, but for the newest ones that are left out."""
+    bars = SampleProvider().bars()
+    kept = bars["session"].unique().sort()
+    end = kept.len() - left_out
+    return bars.filter(pl.col("session").is_in(kept[max(end - sessions, 0) : end].implode()))
+
+
+@dataclass
+class BarStorm(Watched):
+    """What became of bar events while the daemon was killed again and again.
+
+    Attributes
+    ----------
+    events : int
+        Materializations of `price_bars`.
+    with_news : int
+        Those that brought a session.
+    restarts : int
+        How often the daemon was killed, and came again.
+    seconds_to_return : list of float
+        From each kill to the next answer of the UI and a new daemon.
+    seconds : float
+        From the first event to quiet.
+    runs : dict of str to int
+        Runs of each job that sensors started.
+    retried : int
+        Of these, second attempts for runs whose process had died.
+    uncovered : int
+        Events with news from which no features were computed.
+    duplicate_trainings : int
+        Trainings for data and an experiment that another one was started for.
+    trainings_at_once : int
+        Trainings that began before another one had ended.
+    stuck_sensors : list of str
+    unfinished_runs : int
+    """
+
+    events: int = 0
+    with_news: int = 0
+    restarts: int = 0
+    seconds_to_return: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    runs: dict[str, int] = field(default_factory=dict)
+    retried: int = 0
+    uncovered: int = 0
+    duplicate_trainings: int = 0
+    trainings_at_once: int = 0
+    stuck_sensors: list[str] = field(default_factory=list)
+    unfinished_runs: int = 0
+
+
+class BarSource:
+    """Brings bars into a running product, as a command would, session by session.
+
+    Parameters
+    ----------
+    product : Product
+        Its environment must be that of this process.
+    instance : DagsterInstance
+    path : Path
+        Where the prices are put.
+    left : int
+        Sessions that can still be brought.
+    """
+
+    def __init__(self, product: Product, instance: dg.DagsterInstance, path: Path, left: int) -> None:
+        self.product, self.instance, self.path, self.left = product, instance, path, left
+        self.sessions = BASE
+
+    def bring(self, sessions: int = 0) -> int:
+        """Materialize `price_bars` with so many new sessions; the event's number."""
+        self.left, self.sessions = self.left - sessions, self.sessions + sessions
+        sample_prices(self.sessions, self.left).write_parquet(self.path)
+        result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            run_config={
+                "resources": {
+                    "platform": {"config": {"provider": "files", "provider_path": str(self.path)}},
+                },
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+            instance=self.instance,
+            asset_selection=_SELECTED,
+        )
+        filters = dg.AssetRecordsFilter(asset_key=dg.AssetKey("price_bars"))
+        records = self.instance.fetch_materializations(filters, limit=5).records
+        return next(record.storage_id for record in records if record.run_id == result.run_id)
+
+
+@contextmanager
+def bar_source(product: Product, sessions: int) -> Iterator[BarSource]:
+    """Make the product's home that of this process, and have so many sessions in store."""
+    with product.entered():
+        settings = Settings.from_environment()
+        with open_instance(settings, Database.open(settings)) as instance:
+            yield BarSource(product, instance, product.home / "prices.parquet", sessions)
+
+
+def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
+    product: Product,
+    source: BarSource,
+    events: int,
+    restarts: int,
+    advance: Callable[[], object],
+    *,
+    seed: int = SEED,
+) -> BarStorm:
+    """Bring bars again and again while the daemon is killed at random moments, and look what became of it.
+
+    Parameters
+    ----------
+    product : Product
+        Running, with an active model; nothing is going on in it.
+    source : BarSource
+    events, restarts : int
+    advance : callable
+        Is called after each event and each restart.
+    seed : int
+        Of the moments.
+    """
+    found, database = BarStorm(), Database.open(Settings.from_environment())
+    numbers, began = [], time.monotonic()
+    with watching(database, found, LOOKING_SECONDS), _killing(product, restarts, found, advance, seed):
+        moments = random.Random(seed)  # noqa: S311 (moments, not secrets)
+        for event in range(events):
+            has_news = event % NOTHING_EVERY != NOTHING_AT
+            number = source.bring(1 if has_news else 0)
+            numbers += [number] if has_news else []
+            advance()
+            is_burst_over = event + 1 < events and (event + 1) % BURST == 0
+            time.sleep(PAUSE_SECONDS if is_burst_over else moments.uniform(0, MOST_SECONDS_BETWEEN))
+    found.events, found.with_news = events, len(numbers)
+    last_restart = time.time()
+    try:
+        wait_until_quiet(product, last_restart)
+    except TimeoutError as error:
+        found.broken.append(f"{error}: {[(run.job, run.status) for run in product.runs() if run.is_in_flight]}")
+    found.seconds = time.monotonic() - began
+    _judge(product, source, database, numbers, found, last_restart)
+    return found
+
+
+@contextmanager
+def _killing(
+    product: Product, restarts: int, found: BarStorm, advance: Callable[[], object], seed: int
+) -> Iterator[None]:
+    """Kill the daemon at random moments, and see it come again; the end waits for the last."""
+    moments, problems = random.Random(seed + 1), []  # noqa: S311 (moments, not secrets)
+
+    def kill() -> None:
+        try:
+            for _ in range(restarts):
+                time.sleep(moments.uniform(0, MOST_SECONDS_UP))
+                killed, began = product.kill_daemon(), time.monotonic()
+                wait_until(lambda killed=killed: _has_returned(product, killed), 180, "new daemon")  # type: ignore[misc]
+                found.seconds_to_return.append(time.monotonic() - began)
+                found.restarts += 1
+                advance()
+        except Exception as error:  # noqa: BLE001 (told where it is waited for)
+            problems.append(error)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    yield
+    thread.join()
+    if problems:
+        raise problems[0]
+
+
+def _has_returned(product: Product, killed: int) -> bool:
+    daemon = product.daemon()
+    return daemon is not None and daemon.pid != killed and product.answers()
+
+
+def wait_until_quiet(product: Product, since: float) -> None:
+    """Wait until no run goes on, and every sensor has looked at what came last, and started nothing.
+
+    Parameters
+    ----------
+    product : Product
+    since : float
+        Looks before it do not count, nor do those before the end of any run.
+
+    Raises
+    ------
+    TimeoutError
+    """
+
+    def is_quiet() -> bool:
+        time.sleep(1)
+        runs = product.runs()
+        last = max([since, *(run.ended or since for run in runs)])
+        return not any(run.is_in_flight for run in runs) and _have_all_looked(product, last)
+
+    wait_until(is_quiet, QUIET_SECONDS, "quiet")
+
+
+def _have_all_looked(product: Product, since: float) -> bool:
+    sensors = product.sensors()
+    newest_ticks = [sensors[sensor.name]["sensorState"]["ticks"][:1] for sensor in SENSORS]
+    return all([tick["status"] for tick in own if tick["timestamp"] > since] == ["SKIPPED"] for own in newest_ticks)
+
+
+def _judge(  # noqa: PLR0913, PLR0917 (what was done, and where to look)
+    product: Product,
+    source: BarSource,
+    database: Database,
+    numbers: Sequence[int],
+    found: BarStorm,
+    last_restart: float,
+) -> None:
+    """Compare what is recorded with what was promised."""
+    runs = product.runs()
+    started = [run for run in runs if "dagster/sensor_name" in run.tags]
+    found.runs = dict(Counter(run.job for run in started))
+    found.retried = sum(PARENT_RUN_TAG in run.tags for run in runs)
+    found.unfinished_runs = sum(run.is_in_flight for run in runs)
+    _judge_features(source, database, numbers, started, found)
+    _judge_trainings(started, found)
+    _judge_models(source, database, found)
+    for name, sensor in product.sensors().items():
+        ticks = [tick for tick in sensor["sensorState"]["ticks"] if tick["timestamp"] > last_restart]
+        ended = [tick for tick in ticks if tick["status"] in {"SKIPPED", "SUCCESS"}]
+        if not ended or any(tick["error"] for tick in ticks):
+            found.stuck_sensors.append(name)
+    figures = {
+        "events without features": found.uncovered,
+        "second trainings for the same data and experiment": found.duplicate_trainings,
+        "trainings at once": found.trainings_at_once,
+        "runs without an end": found.unfinished_runs,
+    }
+    found.broken += [f"{what}: {count}" for what, count in figures.items() if count]
+    found.broken += [f"sensor {name} is stuck" for name in found.stuck_sensors]
+    found.require_one_active()
+
+
+def _judge_features(
+    source: BarSource, database: Database, numbers: Sequence[int], started: Sequence[RunRecord], found: BarStorm
+) -> None:
+    done = [run for run in started if run.status == "SUCCESS" and BARS_UNTIL_TAG in run.tags]
+    covered = max((int(run.tags[BARS_UNTIL_TAG]) for run in done), default=0)
+    features, bars = newest(source.instance, "features"), newest(source.instance, "price_bars")
+    if features is None or bars is None or features.version_of("price_bars") != bars.data_version:
+        # Features of the newest bars are features of every event: a run may read bars that came after its request.
+        found.uncovered = sum(number > covered for number in numbers)
+        found.broken.append("the newest features were not computed from the newest bars")
+    (counted,) = database.read(
+        "SELECT (SELECT count(*) FROM price_bars) = (SELECT count(*) FROM features) AS same"
+    )["same"]
+    if not counted:
+        found.broken.append("there are not as many rows of features as bars")
+
+
+def _judge_trainings(started: Sequence[RunRecord], found: BarStorm) -> None:
+    trainings = [run for run in started if TRAINED_ON_TAG in run.tags]
+    # A second attempt for a run whose process has died is the same training.
+    first = Counter(run.tags[TRAINED_ON_TAG] for run in trainings if PARENT_RUN_TAG not in run.tags)
+    found.duplicate_trainings = sum(count - 1 for count in first.values())
+    spans = sorted((run.started, run.ended) for run in trainings if run.started and run.ended)
+    found.trainings_at_once = sum(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
+
+
+def _judge_models(source: BarSource, database: Database, found: BarStorm) -> None:
+    active, made = active_version(database), newest(source.instance, "recommendations")
+    features = newest(source.instance, "features")
+    if active is None or len(active_versions(database)) != 1:
+        found.broken.append(f"active versions: {active_versions(database)}")
+        return
+    if made is None or features is None:
+        found.broken.append("there are no recommendations")
+        return
+    if (made.values.get("version"), made.version_of("features")) != (active.version, features.data_version):
+        found.broken.append("the recommendations are not of the active version and the newest features")
+    enough = Settings.from_environment().retrain_after
+    matured = _matured(sample_prices(source.sessions, source.left)["session"].unique().sort().to_list(), database)
+    if matured >= enough:
+        found.broken.append(f"{matured} sessions have matured since the last training; {enough} were enough")
+
+
+def _matured(sessions: Sequence[date], database: Database) -> int:
+    """Sessions that had a label after the last training, counted here by other means than the sensor's."""
+    row = list_versions(database, 1)[0]
+    manifest: dict[str, Any] = open_bundle(row.model_path, row.manifest_sha256).manifest
+    known = manifest["training_data"]["test_set"]["last_session"]
+    labelled = sessions[: len(sessions) - Experiment().horizon]
+    return sum(str(session) > known for session in labelled)

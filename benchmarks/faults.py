@@ -1,0 +1,148 @@
+"""The storms in full: daemons, trainings and receivers that fail while bars go on coming, and what held."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from statistics import median
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.bar_events import BarStorm, bar_source, storm_of_bars
+from benchmarks.killed_trainings import KilledTrainings, kill_trainings
+from benchmarks.product import free_port, running_product
+from benchmarks.silent_receiver import SilentReceiver, Told, webhook_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.console import Console
+
+EVENTS, RESTARTS, KILLS = 100, 10, 50
+# Often enough for several trainings among so many new sessions.
+RETRAIN_AFTER = 10
+
+
+def run_faults(console: Console, events: int, restarts: int, kills: int) -> bool:
+    """Let things fail in homes of their own, with the real daemon, webserver and PostgreSQL; print what held.
+
+    Parameters
+    ----------
+    console : Console
+    events, restarts : int
+        Materializations of `price_bars`, and times that the daemon is killed meanwhile; 0 events leave both out.
+    kills : int
+        Trainings that are killed; 0 leaves them out.
+
+    Returns
+    -------
+    bool
+        Whether every promise held.
+    """
+    found: list[KilledTrainings | Told | BarStorm] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        if kills:
+            killed = progress.add_task("trainings killed", total=kills)
+            found.append(kill_trainings(kills, lambda: progress.advance(killed)))
+        if events:
+            stormy = progress.add_task("bar events, and daemons killed", total=events + restarts)
+            found += _storm(events, restarts, lambda: progress.advance(stormy))
+    return print_faults(console, found)
+
+
+def print_faults(console: Console, found: Sequence[KilledTrainings | Told | BarStorm]) -> bool:
+    """Print a table for each storm, and what did not hold; whether there was nothing of that."""
+    for storm in found:
+        console.print(_tabulated(storm))
+    broken = [what for storm in found for what in storm.broken]
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    console.print(f"{datetime.now(UTC).date()}, {machine}.")
+    for what in broken:
+        console.print(f"[bold red]Broken:[/bold red] {what}", soft_wrap=True)
+    if not broken:
+        console.print("Every promise held.")
+    return not broken
+
+
+def _storm(events: int, restarts: int, advance: Callable[[], object]) -> tuple[Told, BarStorm]:
+    """In one product: a message to nobody, the first training, then the storm."""
+    port = free_port()
+    settings = {**webhook_at(port), "BOURSOMATIC_RETRAIN_AFTER": str(RETRAIN_AFTER)}
+    with running_product(settings) as product, bar_source(product, events) as source:
+        receiver = SilentReceiver(product, port)
+        receiver.fail()
+        source.bring()
+        receiver.wait_until_tried()
+        with receiver.listening():
+            receiver.wait_for_failure()
+            product.wait_for_jobs(features_of_new_bars=1, retrain=1, recommend_and_judge=1)
+            receiver.wait_for_recovery()
+            return receiver.found, storm_of_bars(product, source, events, restarts, advance)
+
+
+def _tabulated(found: KilledTrainings | Told | BarStorm) -> Table:
+    if isinstance(found, KilledTrainings):
+        return _killed_table(found)
+    return _told_table(found) if isinstance(found, Told) else _storm_table(found)
+
+
+def _killed_table(found: KilledTrainings) -> Table:
+    return _table(
+        f"{found.kills} trainings killed with kill -9",
+        {
+            "a whole training, seconds": f"{found.seconds:.1f}",
+            "of these from the first file of its bundle on": f"{found.writing_seconds:.1f}",
+            "looks meanwhile; active versions seen": f"{found.looks:,}; {_listed(found.active_counts)}",
+            "killed after their version was recorded": str(found.recorded),
+            "killed with half a bundle written, under a name that nobody reads": str(found.left_behind),
+            "bundles in the end, each verified after each kill": str(found.bundles),
+            "the next training": "succeeded" if found.healed else "failed",
+        },
+    )
+
+
+def _told_table(found: Told) -> Table:
+    return _table(
+        "A run failed while the webhook's receiver was down",
+        {
+            "attempts before it was there": str(found.attempts),
+            "seconds until the message arrived then": f"{found.seconds_to_arrive:.1f}",
+            "messages of the failure; of the recovery": f"{found.failures}; {found.recoveries}",
+        },
+    )
+
+
+def _storm_table(found: BarStorm) -> Table:
+    back = found.seconds_to_return
+    return _table(
+        f"{found.events} bar events, the daemon killed {found.restarts} times",
+        {
+            "events that brought a session; without features in the end": f"{found.with_news}; {found.uncovered}",
+            **{f"runs of {job}": str(count) for job, count in sorted(found.runs.items())},
+            "second attempts, of runs whose process had died": str(found.retried),
+            "trainings twice for the same data; two at once": f"{found.duplicate_trainings}; "
+            f"{found.trainings_at_once}",
+            "looks meanwhile; active versions seen": f"{found.looks:,}; {_listed(found.active_counts)}",
+            "sensors stuck; runs without an end": f"{len(found.stuck_sensors)}; {found.unfinished_runs}",
+            "seconds from a kill to UI and daemon being back": f"median {median(back):.0f}, at most {max(back):.0f}"
+            if back
+            else "-",
+            "seconds from the first event to quiet": f"{found.seconds:,.0f}",
+        },
+    )
+
+
+def _table(title: str, figures: dict[str, str]) -> Table:
+    table = Table("what", title=title, title_justify="left")
+    table.add_column("found", justify="right")
+    for row in figures.items():
+        table.add_row(*row)
+    return table
+
+
+def _listed(counts: set[int]) -> str:
+    return f"always {min(counts)}" if len(counts) == 1 else ", ".join(map(str, sorted(counts)))

@@ -1,0 +1,146 @@
+"""The proofs in full: many simulated panels, judged side by side in processes, and what became of them kept."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from upath import UPath
+
+from boursomatic_assets.core.evaluation.proofs import (
+    NOTHING_TO_FIND,
+    SOMETHING_TO_FIND,
+    NullCalibration,
+    Power,
+    judge_simulated,
+    null_calibration,
+    power,
+)
+from boursomatic_assets.core.registry.bundle import strict_json
+from boursomatic_assets.storage.artifacts.bundles import code_revision
+from boursomatic_assets.storage.artifacts.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from boursomatic_assets.core.market.simulation import Market
+    from boursomatic_assets.settings import Settings
+
+NULL_PANELS, SIGNAL_PANELS = 200, 20
+FILE = "proofs.json"
+# One thread a process: panels are judged side by side, and the result is the same at any number.
+_ALONE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+
+
+def run_proofs(console: Console, settings: Settings, null_panels: int, signal_panels: int) -> None:
+    """Judge simulated panels, print what was reported of them, and keep it for the report.
+
+    Parameters
+    ----------
+    console : Console
+    settings : Settings
+        Where the artifacts are: the result is `proofs.json` there.
+    null_panels, signal_panels : int
+        Panels with nothing to find, and with a planted signal; 0 leaves one of them out. Seeds count up from 0.
+    """
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    found: dict[str, Any] = {}
+    with Progress(*columns, console=console, transient=True) as progress:
+        if null_panels:
+            task = progress.add_task("panels with nothing to find", total=null_panels)
+            null = null_calibration(list(_advancing(progress, task, judge_panels(NOTHING_TO_FIND, null_panels))))
+            console.print(_null_table(null))
+            found["null"] = asdict(null)
+        if signal_panels:
+            task = progress.add_task("panels with a planted signal", total=signal_panels)
+            signal = power(list(_advancing(progress, task, judge_panels(SOMETHING_TO_FIND, signal_panels))))
+            console.print(_power_line(signal))
+            found["power"] = asdict(signal)
+    path = UPath(settings.artifacts_dir) / FILE
+    write_whole(path, strict_json({**found, **_circumstances()}))
+    console.print(f"Kept for the report: {path}", soft_wrap=True)
+
+
+def _advancing(progress: Progress, task: Any, judged: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (rich's TaskID)
+    for evaluation in judged:
+        progress.advance(task)
+        yield evaluation
+
+
+def judge_panels(market: Market, panels: int, processes: int | None = None) -> Iterator[dict[str, Any]]:
+    """Judge panels of a market side by side, in the order of their seeds 0, 1, 2 and so on.
+
+    Parameters
+    ----------
+    market : Market
+    panels : int
+    processes : int, optional
+        As many as there are cores.
+    """
+    workers = min(panels, processes or os.cpu_count() or 1)
+    # A fresh interpreter each: a fork of one that has trained would wait for OpenMP's threads for ever.
+    context = multiprocessing.get_context("spawn")
+    before = {name: os.environ.get(name) for name in _ALONE}
+    os.environ.update(_ALONE)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            yield from pool.map(partial(_judge, market), range(panels))
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _judge(market: Market, seed: int) -> dict[str, Any]:
+    evaluation = judge_simulated(market, seed, threads=1)
+    # Curves are for pictures; from a thousand panels they would fill the memory.
+    return {name: value for name, value in evaluation.items() if name != "curves"}
+
+
+def _circumstances() -> dict[str, Any]:
+    return {
+        "measured": datetime.now(UTC).date().isoformat(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "code": code_revision(),
+    }
+
+
+def _null_table(null: NullCalibration) -> Table:
+    title = f"{null.panels} panels with nothing to find: share in which each p-value was below 0.05"
+    table = Table("p-value of", title=title, title_justify="left")
+    table.add_column("Share", justify="right")
+    for name, share in null.rejected.items():
+        table.add_row(name, f"{share:.3f}")
+    table.add_section()
+    table.add_row("mean BUY lift at equal volatility (1 without skill)", f"{null.matched_lift:.3f}")
+    table.add_row("share reported as no evidence of skill", f"{null.no_evidence:.3f}")
+    return table
+
+
+def _power_line(found: Power) -> str:
+    return (
+        f"{found.panels} panels with a planted signal of rank IC {found.planted_rank_ic:.3f} (the forecasts reach "
+        f"{found.rank_ic:.3f}): reported as skill in {found.found:.0%}"
+    )

@@ -1,0 +1,226 @@
+"""Ways by which a message reaches people: the log, a webhook, e-mail.
+
+A channel either takes a message or raises `NotDeliveredError`, within a time that is known beforehand. What it
+raises names no password and no secret address.
+"""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any, Protocol
+
+from boursomatic_assets.alerts.messages import Kind, Message, hide_secrets, webhook_body
+from boursomatic_assets.errors import NotDeliveredError
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable
+
+    from boursomatic_assets.settings import MailSettings, NoticeSettings
+
+# For each answer that is waited for, and for all of them together.
+ANSWER_SECONDS = 10.0
+ATTEMPT_SECONDS = 20.0
+LOG, WEBHOOK, EMAIL = "log", "webhook", "email"
+
+
+class Channel(Protocol):
+    """One way by which messages reach people."""
+
+    @property
+    def name(self) -> str:
+        """As the outbox names it."""
+        ...
+
+    def send(self, message: Message, identity: str) -> None:
+        """Deliver a message; `identity` is the same for every attempt at it.
+
+        Raises
+        ------
+        NotDeliveredError
+            If the receiver did not say that it has it.
+        """
+        ...
+
+
+def configured_channels(settings: NoticeSettings, logger: logging.Logger) -> list[Channel]:
+    """The log, and what the environment names beside it."""
+    channels: list[Channel] = [LogChannel(logger)]
+    if settings.webhook is not None:
+        channels.append(WebhookChannel(settings.webhook, settings.secrets))
+    if settings.mail is not None:
+        channels.append(MailChannel(settings.mail, logger, settings.secrets))
+    return channels
+
+
+@dataclass(frozen=True)
+class LogChannel:
+    """Writes a message to a log: Dagster shows it with the sensor's tick, and on the console."""
+
+    logger: logging.Logger
+    name: str = LOG
+
+    def send(self, message: Message, identity: str) -> None:  # noqa: ARG002 (as of every channel)
+        """Write it: a failure as an error, all else as information."""
+        write = self.logger.error if message.kind is Kind.FAILURE else self.logger.info
+        write("%s", message.text)
+
+
+@dataclass(frozen=True)
+class WebhookChannel:
+    """Posts a message as JSON: Slack and its likes read `text`, programs the other fields.
+
+    Attributes
+    ----------
+    url : str
+        Kept out of `repr`: who knows it may write there.
+    secrets : tuple of str
+        Never repeated.
+    seconds : float, optional
+        How long an answer is waited for.
+    """
+
+    url: str = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    seconds: float = ANSWER_SECONDS
+    name: str = WEBHOOK
+
+    def send(self, message: Message, identity: str) -> None:
+        """Post it; only an answer from 200 to 299 says that it has arrived."""
+        _within(lambda: self._post(json.dumps(webhook_body(message, identity)).encode(), identity), self.name)
+
+    def _post(self, body: bytes, identity: str) -> None:
+        # Whoever has had it already can tell by the key.
+        headers = {"Content-Type": "application/json", "Idempotency-Key": identity, "User-Agent": "boursomatic"}
+        request = urllib.request.Request(self.url, body, headers, method="POST")  # noqa: S310 (http or https: settings)
+        try:
+            # A message that is redirected would arrive as a request for a page.
+            with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.seconds):
+                pass
+        except urllib.error.HTTPError as error:
+            error.close()
+            message = f"webhook: answered {error.code}"
+            raise NotDeliveredError(message) from None
+        except (OSError, HTTPException, ValueError) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise _not_delivered(self.name, reason, self.secrets) from None
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 (as the base class)
+        """Follow none: the redirect itself is the answer."""
+        return
+
+
+@dataclass(frozen=True)
+class MailChannel:
+    """Hands a message to a mail server, protected by TLS; nobody logs in over a connection that is not.
+
+    Attributes
+    ----------
+    mail : MailSettings
+    logger : Logger
+        Is told of receivers that the server refuses.
+    secrets : tuple of str
+        Never repeated.
+    seconds : float, optional
+        How long each answer is waited for.
+    """
+
+    mail: MailSettings
+    logger: logging.Logger
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    seconds: float = ANSWER_SECONDS
+    name: str = EMAIL
+
+    def send(self, message: Message, identity: str) -> None:
+        """Hand it in for all receivers; the server has to take it for one of them at least."""
+        _within(lambda: self._hand_in(self._letter(message, identity)), self.name)
+
+    def _letter(self, message: Message, identity: str) -> EmailMessage:
+        letter = EmailMessage()
+        letter["Subject"] = f"Boursomatic: {' '.join(message.subject.split())}"
+        letter["From"], letter["To"] = self.mail.sender, ", ".join(self.mail.to)
+        # The same for every attempt: a mailbox shows a repetition once.
+        letter["Message-ID"] = f"<{identity}@{self.mail.sender.rpartition('@')[2].rstrip('>')}>"
+        # No machine is to answer this one.
+        letter["Auto-Submitted"] = "auto-generated"
+        letter.set_content(message.text)
+        return letter
+
+    def _hand_in(self, letter: EmailMessage) -> None:
+        try:
+            with self._connected() as server:
+                refused = server.send_message(letter)
+        except NotDeliveredError:
+            raise
+        except (OSError, smtplib.SMTPException, ValueError) as error:
+            raise _not_delivered(self.name, error, self.secrets) from None
+        if refused:
+            # The others have it, and would get it again and again if it counted as not delivered.
+            self.logger.warning("email: the server took the message, but not for: %s", ", ".join(refused))
+
+    def _connected(self) -> smtplib.SMTP:
+        context = ssl.create_default_context()
+        if self.mail.is_tls_from_start:
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                self.mail.host, self.mail.port, timeout=self.seconds, context=context
+            )
+        else:
+            server = smtplib.SMTP(self.mail.host, self.mail.port, timeout=self.seconds)
+        try:
+            self._protect(server, context)
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _protect(self, server: smtplib.SMTP, context: ssl.SSLContext) -> None:
+        server.ehlo()
+        is_protected = self.mail.is_tls_from_start
+        if not is_protected and server.has_extn("starttls"):
+            server.starttls(context=context)
+            is_protected = True
+        if self.mail.user and self.mail.password:
+            if not is_protected:
+                message = "email: the server offers no STARTTLS, and the password is not sent unprotected"
+                raise NotDeliveredError(message)
+            server.login(self.mail.user, self.mail.password)
+
+
+def _not_delivered(channel: str, reason: object, secrets: tuple[str, ...]) -> NotDeliveredError:
+    # A certificate's fault is told in words, a refused connection by the system's.
+    words = " ".join(str(reason).split()) or type(reason).__name__
+    return NotDeliveredError(f"{channel}: {hide_secrets(words, secrets)}")
+
+
+def _within(attempt: Callable[[], None], channel: str) -> None:
+    """Attempt something and wait no longer than so for it.
+
+    Each answer has its own limit; this one is for a name that is not resolved and a receiver that answers a byte at
+    a time. Such an attempt is left behind: it ends when its connection does.
+    """
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            attempt()
+        except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name=f"notice by {channel}", daemon=True)
+    thread.start()
+    thread.join(ATTEMPT_SECONDS)
+    if thread.is_alive():
+        message = f"{channel}: no end after {ATTEMPT_SECONDS:g} s"
+        raise NotDeliveredError(message)
+    if raised:
+        raise raised[0]

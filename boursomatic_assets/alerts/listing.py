@@ -1,0 +1,54 @@
+"""The table of messages about failures that the command line shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from boursomatic_assets.alerts.messages import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boursomatic_assets.alerts.outbox import Notice
+
+
+def notices_table(notices: Sequence[Notice]) -> Table:
+    """Messages with what they are about and how far they have come."""
+    table = Table(title="Messages about failures (times in UTC)")
+    table.add_column("At", no_wrap=True)
+    for heading in ("About", "Cause", "Delivery"):
+        table.add_column(heading, overflow="fold")
+    for notice in notices:
+        table.add_row(
+            f"{notice.created_at:%Y-%m-%d %H:%M}", _about(notice), escape(_cause(notice)), _delivery(notice)
+        )
+    return table
+
+
+def _about(notice: Notice) -> str:
+    asset = escape(notice.message.asset)
+    if notice.message.kind is Kind.RECOVERY:
+        return f"{asset} [green]succeeded again[/green]"
+    times = f" {notice.times} times" if notice.times > 1 else ""
+    over = "" if notice.recovered_at is None else f", over since {notice.recovered_at:%Y-%m-%d %H:%M}"
+    return f"{asset} [red]failed[/red]{times}{over}"
+
+
+def _cause(notice: Notice) -> str:
+    details = notice.message.details
+    return str(details["cause"]) if "cause" in details else "; ".join(details["causes"])
+
+
+def _delivery(notice: Notice) -> str:
+    waiting = [name for name, moment in notice.delivered.items() if moment is None]
+    taken = [name for name in notice.delivered if name not in waiting]
+    lines = [f"{', '.join(taken)}: delivered"] if taken else []
+    if waiting and notice.next_attempt_at is not None:
+        after = f" after {notice.attempts} attempts" if notice.attempts else ""
+        lines.append(f"[yellow]{', '.join(waiting)}: waits{after}[/yellow]")
+    if waiting and notice.last_error:
+        lines.append(escape(notice.last_error))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The experiment, features, labels and splits, and the tests for look-ahead leaks."""

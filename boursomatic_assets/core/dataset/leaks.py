@@ -1,0 +1,339 @@
+"""How a look ahead betrays itself: what each check of features, labels and sets asks, as pure functions.
+
+Every function here judges what others have computed, by other means than theirs: a fault in the code that makes a
+panel is not in the code that looks for it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.dataset.features import LOOKBACK_SESSIONS, MONTH
+from boursomatic_assets.core.market.bars import PANEL_KEY
+from boursomatic_assets.core.market.calendars import FIRST_SESSION, calendar_of, sessions_between
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import date
+
+    from boursomatic_assets.core.dataset.experiment import Experiment
+
+    Compute = Callable[[pl.DataFrame], pl.DataFrame]
+
+# Two computations of one number agree to this relative difference.
+TOLERANCE = 1e-9
+# An honest feature is nowhere near it, a label in a feature's place is beyond it; see `knowledge_of_the_label`.
+KNOWS = 0.4
+STANDARD_ERRORS = 5.0
+_OUTCOME = {"symbol": pl.String(), "session": pl.Date(), "forward_return": pl.Float64(), "label_end": pl.Date()}
+
+
+def sampled_symbols(spans: pl.DataFrame, count: int) -> list[str]:
+    """Choose symbols to look at closely: all over the alphabet, the shortest histories, those that ended first.
+
+    Parameters
+    ----------
+    spans : DataFrame
+        `symbol`, its number of `rows`, and its `last` session.
+    count : int
+        At most so many, where there are more.
+    """
+    quarter, every = count // 4, spans.sort("symbol")["symbol"]
+    shortest = spans.sort("rows", "symbol").head(quarter)["symbol"]
+    ended = spans.sort("last", "symbol").head(quarter)["symbol"]
+    chosen = {*shortest, *ended}
+    rest = every.filter(~every.is_in(list(chosen)))
+    places = np.linspace(0, rest.len() - 1, min(rest.len(), count - len(chosen))).round().astype(int)
+    return sorted(chosen | set(rest.gather(places)))
+
+
+def different_rows(one: pl.DataFrame, other: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Key of the rows that only one of two panels has, or whose `columns` differ by more than `TOLERANCE`."""
+    beside = one.select(*PANEL_KEY, *columns, _in_one=True).join(
+        other.select(*PANEL_KEY, *columns, _in_other=True), on=PANEL_KEY, how="full", coalesce=True, suffix="_other"
+    )
+    alone = pl.col("_in_one").is_null() | pl.col("_in_other").is_null()
+    differs = pl.any_horizontal(alone, *(_differs(pl.col(name), pl.col(f"{name}_other")) for name in columns))
+    return beside.filter(differs).select(PANEL_KEY).sort(PANEL_KEY)
+
+
+def _differs(one: pl.Expr, other: pl.Expr) -> pl.Expr:
+    gap = (one - other).abs()
+    near = gap.is_finite() & (gap <= TOLERANCE * pl.max_horizontal(one.abs(), other.abs()))
+    return one.ne_missing(other) & ~near.fill_null(value=False)
+
+
+def rows_that_read_the_future(bars: pl.DataFrame, compute: Compute, columns: Sequence[str]) -> pl.DataFrame:
+    """Find rows that change when what comes after them is taken away, or becomes something else.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bar panel.
+    compute : callable
+        From a bar panel to a panel with `columns`.
+    columns : sequence of str
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `session`, the `cut` behind which the bars were changed, and the `future` that did it: `absent` or
+        `another`.
+
+    Notes
+    -----
+    Each symbol is cut inside its features' lookback, at its first full row, in its widest gap, in its middle, a
+    month before its end and before its last bar. A row at or before the cut may not change, appear or vanish.
+    """
+    full, found = compute(bars), []
+    for number, (cut, last) in enumerate(_cuts(bars).items()):
+        dated = bars.join(last, on="symbol", maintain_order="left")
+        past = dated.filter(pl.col("session") <= pl.col("until")).drop("until")
+        later = dated.filter(pl.col("session") > pl.col("until")).drop("until")
+        known = _up_to(full, last)
+        for future, made in {
+            "absent": past,
+            "another": pl.concat([past, _other_bars(later, number)]).sort(PANEL_KEY),
+        }.items():
+            changed = different_rows(known, _up_to(compute(made), last), columns)
+            found.append(changed.with_columns(cut=pl.lit(cut), future=pl.lit(future)))
+    empty = bars.select(PANEL_KEY).clear().with_columns(cut=pl.lit(""), future=pl.lit(""))
+    return pl.concat([empty, *found])
+
+
+def _cuts(bars: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """By the name of the cut: `symbol` and the last date that stays as it is, for symbols of two bars and more."""
+    cuts: dict[str, list[tuple[str, date]]] = {}
+    for (symbol,), own in bars.group_by("symbol", maintain_order=True):
+        sessions = own["session"].to_list()
+        count = len(sessions)
+        gaps = np.diff(own["session"].to_physical().to_numpy())
+        places = {
+            "inside the lookback": LOOKBACK_SESSIONS // 2,
+            "at the first full row": LOOKBACK_SESSIONS,
+            "in the widest gap": int(gaps.argmax()) if count > 1 else 0,
+            "in the middle": count // 2,
+            "a month before the end": count - 1 - MONTH,
+            "before the last bar": count - 2,
+        }
+        for name, place in places.items():
+            if 0 <= place < count - 1:
+                # Up to the day before the next bar: what stands in a gap had no bar either.
+                cuts.setdefault(name, []).append((str(symbol), sessions[place + 1] - timedelta(days=1)))
+    schema = {"symbol": pl.String(), "until": pl.Date()}
+    return {name: pl.DataFrame(rows, schema=schema, orient="row") for name, rows in cuts.items()}
+
+
+def _up_to(panel: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
+    return panel.join(last, on="symbol").filter(pl.col("session") <= pl.col("until")).drop("until")
+
+
+def _other_bars(bars: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Lawful bars at wild prices and volumes in the place of others, a fifth of them missing."""
+    random = np.random.default_rng(seed)
+    close, volume = pl.Series(10 ** random.uniform(-3, 5, bars.height)), 10 ** random.uniform(0, 9, bars.height)
+    wild = {"open": close, "high": close * 2, "low": close / 2, "close": close, "volume": pl.Series(volume)}
+    return bars.with_columns(**wild).filter(pl.Series(random.random(bars.height) < 0.8, dtype=pl.Boolean))  # noqa: PLR2004
+
+
+def rows_that_touch_others(bars: pl.DataFrame, compute: Compute, columns: Sequence[str]) -> pl.DataFrame:
+    """Key of the rows that are others when their symbol is computed alone; arguments as for the future."""
+    return different_rows(compute(bars), computed_apart(bars, compute), columns)
+
+
+def computed_apart(bars: pl.DataFrame, compute: Compute) -> pl.DataFrame:
+    """Compute each symbol's rows without any other symbol's bars."""
+    return pl.concat([compute(bars.clear()), *(compute(own) for own in bars.partition_by("symbol"))])
+
+
+def slow_outcomes(closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
+    """Forward return and end of the horizon of each bar, one instrument and one bar after the other.
+
+    Parameters
+    ----------
+    closes : DataFrame
+        Panel with `close`, and with `exchange` where it is known.
+    horizon : int
+        Sessions of the exchange; of the instrument's own bars where its calendar is not known.
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `session`, `forward_return`, `label_end`, the last two null where the horizon has not passed.
+    """
+    rows: list[tuple[str, date, float | None, date | None]] = []
+    for own in closes.partition_by("symbol"):
+        symbol, sessions, prices = own["symbol"][0], own["session"].to_list(), own["close"].to_list()
+        calendar = calendar_of(own["exchange"][0]) if "exchange" in own.columns else None
+        known: list[date] = []
+        if calendar is not None and sessions[-1] >= FIRST_SESSION:
+            known = sessions_between(calendar, max(sessions[0], FIRST_SESSION), sessions[-1]).to_list()
+        for place, (session, price) in enumerate(zip(sessions, prices, strict=True)):
+            by_calendar = calendar is not None and session >= FIRST_SESSION
+            calendar_days = known if by_calendar else sessions
+            reached = bisect_right(calendar_days, session) - 1 + horizon
+            end = calendar_days[reached] if reached < len(calendar_days) else None
+            there = bisect_right(sessions, end) - 1 if end else place
+            passed = there > place
+            rows.append((symbol, session, prices[there] / price - 1 if passed else None, end if passed else None))
+    return pl.DataFrame(rows, schema=_OUTCOME, orient="row")
+
+
+def contradicted_labels(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
+    """Rows whose label is not the one that their own forward return and the experiment's thresholds give."""
+    gain = pl.col("forward_return")
+    holds = {
+        "BUY": gain >= experiment.buy_threshold,
+        "SELL": gain <= experiment.sell_threshold,
+        "HOLD": (gain < experiment.buy_threshold) & (gain > experiment.sell_threshold),
+    }
+    named = pl.col("label").cast(pl.String)
+    agrees = pl.any_horizontal((named == name) & rule for name, rule in holds.items())
+    return labels.filter(~pl.when(gain.is_null()).then(named.is_null()).otherwise(agrees).fill_null(value=False))
+
+
+def outlived_labels(labels: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose label ends after the `last` bar of their symbol in `spans`: nobody was paid that price."""
+    beside = labels.select(*PANEL_KEY, "label_end").join(spans.select("symbol", "last"), on="symbol", how="left")
+    known = pl.col("label_end").is_not_null()
+    return beside.filter(known & (pl.col("label_end") > pl.col("last")).fill_null(value=True))
+
+
+def non_members(panel: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
+    """Rows of instruments that were no members at the row's session; none where `members` has no rows.
+
+    Parameters
+    ----------
+    panel : DataFrame
+        Sorted by symbol and session.
+    members : DataFrame
+        Of `membership.MEMBER_SCHEMA`.
+    """
+    if members.is_empty():
+        return panel.select(PANEL_KEY).clear()
+    spans: dict[str, list[tuple[date, date | None]]] = {}
+    for symbol, first, until in members.iter_rows():
+        spans.setdefault(symbol, []).append((first, until))
+    strangers = [panel.select(PANEL_KEY).clear()]
+    for own in panel.select(PANEL_KEY).partition_by("symbol"):
+        session, belongs = own["session"], np.zeros(own.height, dtype=bool)
+        for first, until in spans.get(own["symbol"][0], []):
+            left = session.search_sorted(until) if until else own.height
+            belongs[session.search_sorted(first) : left] = True
+        strangers.append(own.filter(~pl.Series(belongs)))
+    return pl.concat(strangers)
+
+
+def forgotten_members(panel: pl.DataFrame, members: pl.DataFrame, available: pl.DataFrame) -> list[str]:
+    """Symbols that were members while they had rows in `available`, and have no row in `panel` from that time.
+
+    Parameters
+    ----------
+    panel : DataFrame
+    members : DataFrame
+        Of `membership.MEMBER_SCHEMA`.
+    available : DataFrame
+        `symbol`, `first` and `last` session of what the panel could have been made of.
+    """
+    both = members.join(available, on="symbol")
+    begins = pl.max_horizontal("member_from", "first")
+    ends = pl.min_horizontal(pl.col("member_until").dt.offset_by("-1d"), "last")
+    expected = both.filter(begins <= ends)["symbol"].unique()
+    return sorted(set(expected) - set(panel["symbol"].unique()))
+
+
+def foreign_rows(sets: Sequence[pl.DataFrame], labels: pl.DataFrame) -> int:
+    """Count rows of the sets that are not, value for value, rows of the labels."""
+    known = labels.hash_rows()
+    return sum(int((~panel.select(labels.columns).hash_rows().is_in(known.implode())).sum()) for panel in sets)
+
+
+def knowledge_of_the_label(train: pl.DataFrame, features: Sequence[str], horizon: int) -> pl.DataFrame:
+    """Ask of each feature whether its changes foretell the returns that enter the label with them.
+
+    Parameters
+    ----------
+    train : DataFrame
+        Label panel with `close`, the features, `forward_return` and `label_end`.
+    features : sequence of str
+    horizon : int
+        Sessions that a label looks ahead.
+
+    Returns
+    -------
+    DataFrame
+        A row per feature and way of looking: `feature`, `among` (`instruments`: rank correlation within sessions;
+        `sessions`: rank correlation of the means of sessions), `correlation`, `error` (its standard error where
+        there is no relation), `limit` and `knows`.
+
+    Notes
+    -----
+    From session t to t+k a label loses the returns of t+1..t+k and wins those of t+H+1..t+H+k. Nobody can know
+    these at t+k, so that the change of an honest feature from t to t+k has nothing to do with them, however
+    persistent the feature is; levels of persistent features do correlate with overlapping returns, by chance. The
+    change of the label itself correlates with them by 1/sqrt(2) = 0.71, and by 0.5 with noise of half the label's
+    deviation added. Were all prices noise around a constant, the change of a return of one session would
+    correlate by 0.29 with the next but one. k is a quarter of the horizon; the spans follow each other without
+    overlap, so that their number counts. What is beyond `KNOWS` and beyond five standard errors knows the label.
+    """
+    step = max(1, horizon // 4)
+    changes = _changes(train, features, step)
+    rows = []
+    for name in features:
+        known = changes.select("session", "entering", feature=name).drop_nulls()
+        for among, measure in {"instruments": _within_sessions, "sessions": _between_sessions}.items():
+            correlation, error = measure(known)
+            limit = max(KNOWS, STANDARD_ERRORS * error)
+            rows.append((name, among, correlation, error, limit, abs(correlation) > limit))
+    schema = {
+        "feature": pl.String,
+        "among": pl.String,
+        **dict.fromkeys(("correlation", "error", "limit"), pl.Float64),
+    }
+    return pl.DataFrame(rows, schema={**schema, "knows": pl.Boolean}, orient="row")
+
+
+def _changes(train: pl.DataFrame, features: Sequence[str], step: int) -> pl.DataFrame:
+    """`session`, what the label wins (`entering`) and each feature's change, at every so many sessions."""
+    outcome = (1 + pl.col("forward_return")) * pl.col("close")
+    sessions = train["session"].unique().sort().gather_every(step)
+    later = pl.col("session").shift(-step).over("symbol")
+    moved = train.select(
+        "session",
+        *(pl.col(name).shift(-step).over("symbol") - pl.col(name) for name in features),
+        entering=outcome.shift(-step).over("symbol") / outcome - 1,
+        # Across a long gap what enters would have been known already.
+        in_time=later <= pl.col("label_end"),
+    )
+    return moved.filter(pl.col("in_time") & pl.col("session").is_in(sessions.implode()))
+
+
+def _within_sessions(known: pl.DataFrame) -> tuple[float, float]:
+    """Mean rank correlation over sessions, weighted by their degrees of freedom, and its standard error."""
+    each = (
+        known.group_by("session")
+        .agg(value=pl.corr("feature", "entering", method="spearman"), weight=pl.len() - 1.0)
+        .filter(pl.col("value").is_finite())
+    )
+    value, weight = each["value"].to_numpy(), each["weight"].to_numpy()
+    if not value.size:
+        return 0.0, 1.0
+    mean = float(np.average(value, weights=weight))
+    by_chance = 1 / np.sqrt(weight.sum())
+    # Instruments move together: the sessions themselves say how far they scatter.
+    observed = np.sqrt(np.sum(weight**2 * (value - mean) ** 2)) / weight.sum()
+    return mean, float(max(by_chance, observed))
+
+
+def _between_sessions(known: pl.DataFrame) -> tuple[float, float]:
+    """Rank correlation of the sessions' means, and its standard error where there is no relation."""
+    means = known.group_by("session").agg(pl.col("feature", "entering").mean())
+    value = means.select(pl.corr("feature", "entering", method="spearman")).item() if means.height > 1 else None
+    if value is None or not np.isfinite(value):
+        return 0.0, 1.0
+    return float(value), float(1 / np.sqrt(means.height - 1))

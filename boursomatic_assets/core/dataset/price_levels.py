@@ -1,0 +1,127 @@
+"""Whether a model input follows the level of prices or volumes, which knows the future.
+
+Back-adjusted prices are divided by every later split and dividend. Their level at a past session therefore says
+what came after it, and a model that reads a level shows skill that nobody could have had.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from boursomatic_assets.core.dataset.features import replacement_of
+from boursomatic_assets.core.dataset.leaks import TOLERANCE
+from boursomatic_assets.core.market.bars import PANEL_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    Compute = Callable[[pl.DataFrame], pl.DataFrame]
+
+_PRICES = ("open", "high", "low", "close")
+# Factors of prices and of volume: large, so that a threshold on a level is crossed; all combinations, so that no
+# product of their powers stays the same; no powers of two, by which floating-point numbers are scaled exactly.
+_FACTORS = tuple(product((7.0**5, 7.0**-5), (11.0**4, 11.0**-4)))
+# Below it a value is zero but for rounding: the deviation of returns that are all alike is a root of such a rest.
+_ROUNDING = 1e-9
+_MOVED = {"symbol": pl.String(), "session": pl.Date(), "input": pl.String(), "is_own": pl.Boolean()}
+
+
+def rows_that_follow_levels(bars: pl.DataFrame, compute: Compute, inputs: Sequence[str]) -> pl.DataFrame:
+    """Find model inputs that change when whole histories of prices and volumes are multiplied by constants.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bar panel.
+    compute : callable
+        From a bar panel to a panel with `inputs`; it sees all instruments at once.
+    inputs : sequence of str
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `session`, `input` of the values that change, and `is_own`: whether it was the instrument's own
+        history that was multiplied, or another's. Sorted and distinct.
+
+    Notes
+    -----
+    Some instruments are multiplied, the others stay as they are, and all of them are compared. Each two instruments
+    are told apart by at least one choice: what one input reads of another instrument may be returns, not levels.
+    Two values are the same where they differ by no more than 1e-9 of the larger, or of the input's mean absolute
+    value. The latter because a return near zero is the difference of two numbers near one: rounding leaves 1e-16.
+    Two values below 1e-9 are both zero: where each session has the same return, the volatility is what rounding
+    leaves.
+    """
+    before = compute(bars).select(*PANEL_KEY, pl.col(inputs).cast(pl.Float64))
+    found = [pl.DataFrame(schema=_MOVED)]
+    for multiplied, price, volume in _choices(bars["symbol"].unique().sort().to_list()):
+        after = compute(_multiplied(bars, multiplied, price, volume))
+        found.append(_moved(before, after, inputs, multiplied))
+    return pl.concat(found).unique().sort(*PANEL_KEY, "input", "is_own")
+
+
+def _choices(symbols: list[str]) -> Iterator[tuple[list[str], float, float]]:
+    """Symbols that are multiplied together, and the factors of their prices and volumes.
+
+    The binary digits of its place tell a symbol apart from every other. Each symbol meets every pair of factors.
+    """
+    digits = max(len(_FACTORS), (len(symbols) - 1).bit_length())
+    for digit, side in product(range(digits), (0, 1)):
+        chosen = [symbol for place, symbol in enumerate(symbols) if place >> digit & 1 == side]
+        if chosen:
+            yield chosen, *_FACTORS[digit % len(_FACTORS)]
+
+
+def _multiplied(bars: pl.DataFrame, symbols: Sequence[str], price: float, volume: float) -> pl.DataFrame:
+    factors = {**dict.fromkeys(_PRICES, price), "volume": volume}
+    chosen = pl.col("symbol").is_in(list(symbols))
+    return bars.with_columns(
+        pl.when(chosen).then(pl.col(name) * factors[name]).otherwise(pl.col(name)).alias(name)
+        for name in bars.columns
+        if name in factors
+    )
+
+
+def _moved(
+    before: pl.DataFrame, after: pl.DataFrame, inputs: Sequence[str], multiplied: Sequence[str]
+) -> pl.DataFrame:
+    beside = before.with_columns(_before=True).join(
+        after.select(*PANEL_KEY, pl.col(inputs).cast(pl.Float64), _after=True),
+        on=PANEL_KEY,
+        how="full",
+        coalesce=True,
+        suffix="_after",
+    )
+    alone = pl.col("_before").is_null() | pl.col("_after").is_null()
+    flags = beside.select(*PANEL_KEY, *((alone | _differs(name)).alias(name) for name in inputs))
+    moved = flags.unpivot(inputs, index=PANEL_KEY, variable_name="input", value_name="moved").filter("moved")
+    return moved.select(*PANEL_KEY, "input", is_own=pl.col("symbol").is_in(list(multiplied)))
+
+
+def _differs(name: str) -> pl.Expr:
+    before, after = pl.col(name), pl.col(f"{name}_after")
+    usual = before.filter(before.is_finite()).abs().mean().fill_null(0.0)
+    gap = (before - after).abs()
+    larger = pl.max_horizontal(before.abs(), after.abs())
+    same = gap.is_finite() & ((gap <= TOLERANCE * pl.max_horizontal(larger, usual)) | (larger <= _ROUNDING))
+    return before.ne_missing(after) & ~same.fill_null(value=False)
+
+
+def why_levels_are_refused(inputs: Sequence[str]) -> str:
+    """Say why models do not read some inputs, and which they read instead.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        Those that `rows_that_follow_levels` names.
+    """
+    known = {name: replacement_of(name) for name in inputs}
+    instead = "".join(f"; name {better} in place of {name}" for name, better in known.items() if better)
+    return (
+        f"Models must not read {', '.join(inputs)}: multiplying a whole history of prices or volumes by a constant "
+        "changes it, and back-adjusted prices are divided by every later split and dividend, so that their level "
+        f"knows the future{instead}."
+    )

@@ -1,0 +1,1 @@
+"""Whether new sessions look like those that a model learned from."""

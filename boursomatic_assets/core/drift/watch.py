@@ -1,0 +1,351 @@
+"""Drift: whether the newest sessions still look like those before them, as a model's own past says they should.
+
+A window of five sessions is compared with the sessions just before it, and each difference with the same difference
+between past windows of the training panel. What is compared with the training panel as a whole is shown beside it
+and raises no alarm: calm and wild times last for months, and the twenty of them that a training panel may hold do
+not say how far the next lies from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.dataset.labels import CLASS_NAMES, LABEL_TYPE
+from boursomatic_assets.core.drift.reference import Reference
+from boursomatic_assets.core.drift.windows import (
+    BASELINE,
+    FEATURE_STATISTICS,
+    PREDICTION_COLUMNS,
+    PREDICTION_STATISTICS,
+    PREDICTIONS,
+    WINDOW,
+    Sessions,
+    changed_partners,
+    feature_statistics,
+    from_training,
+    full_sessions,
+    prediction_statistics,
+    predictions_from_training,
+    summed_up,
+)
+from boursomatic_assets.core.market.printed import told_apart
+from boursomatic_assets.errors import NotEnoughHistoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from boursomatic_assets.core.models.training import FittedModel
+
+SESSIONS_NEEDED = BASELINE + WINDOW
+# Chance of an alarm in a window in which nothing happened. The promise is 1 %; the levels themselves come from some
+# two hundred independent windows, and a panel whose calm and wild times differ from those it learned raises more.
+FALSE_ALARMS = 0.007
+# Half of that chance goes to one test: when prices swing twice as widely, the spread of a session's returns is the
+# first to show it, and real markets come so close to that by themselves that a smaller share would not see it.
+VOLATILITY_TEST = ("ret_1d", "spread")
+VOLATILITY_SHARE = 0.5
+DRIFT_SCHEMA: dict[str, pl.DataType] = {
+    "feature": pl.String(),
+    "statistic": pl.String(),
+    "value": pl.Float64(),
+    "level": pl.Float64(),
+    "p_value": pl.Float64(),
+    "alarmed": pl.Boolean(),
+    "from_training": pl.Float64(),
+    "partner": pl.String(),
+}
+_WORDS = {
+    "psi": "the shares of its values moved to other bins",
+    "kolmogorov_smirnov": "its distribution moved",
+    "jensen_shannon": "its distribution changed",
+    "spread": "instruments spread wider or closer than before",
+    "asymmetry": "its asymmetry changed",
+    "rank_correlation": "it goes together with {partner} in another way",
+    "class_mix": "the mix of predicted classes changed",
+    "mean_probability_buy": "the mean probability of BUY changed",
+}
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Consecutive windows with an alarm.
+
+    Attributes
+    ----------
+    first, last : date
+        Sessions with which the first and the last of its windows end.
+    windows : int
+    """
+
+    first: date
+    last: date
+    windows: int
+
+
+def detect_drift(reference: Mapping[str, Any], window_rows: pl.DataFrame) -> pl.DataFrame:
+    """Compare the newest window with the sessions before it.
+
+    Parameters
+    ----------
+    reference : mapping
+        As `build_reference` gives it.
+    window_rows : DataFrame
+        The newest sessions with all instruments: keys and the reference's features, and `probability_buy` with
+        `predicted_label` where predictions are compared too. The last 25 full sessions count.
+
+    Returns
+    -------
+    DataFrame
+        A row per feature and statistic, alarms first, then by p-value: `feature`, `statistic`, `value`, `level`
+        (from which on it is an alarm), `p_value`, `alarmed`, and `from_training`, the same statistic against the
+        whole training panel, and `partner`, with which a rank correlation changed most. Without a history `level`
+        and `p_value` are null.
+
+    Raises
+    ------
+    NotEnoughHistoryError
+        If there are fewer than 25 full sessions.
+
+    Notes
+    -----
+    Alarms follow Benjamini and Hochberg (1995) at 0.7 % over all rows, with the weights of Genovese, Roeder and
+    Wasserman (2006): where nothing happens, that is the chance of any alarm in a window.
+    """
+    read = Reference.read(reference)
+    rows = _enough(window_rows, read.scale.features)
+    newest = rows["session"].unique().sort().tail(SESSIONS_NEEDED)
+    rows = rows.filter(pl.col("session") >= newest.min())
+    sessions, tests, values = _statistics(read, rows)
+    partners = dict(zip(read.scale.features, changed_partners(sessions, read.scale), strict=True))
+    p_values = _p_values(read, tests, values)
+    allowed = _allowed(p_values, tests)[0]
+    known = [test in read.tails for test in tests]
+    levels = [
+        read.tails[test].level(p) if test in read.tails else None for test, p in zip(tests, allowed, strict=True)
+    ]
+    columns = {
+        "feature": [feature for feature, _ in tests],
+        "statistic": [statistic for _, statistic in tests],
+        "value": values[0],
+        "level": levels,
+        "p_value": [float(p) if there else None for p, there in zip(p_values[0], known, strict=True)],
+        "alarmed": p_values[0] <= allowed,
+        "from_training": _from_training(read, rows, sessions),
+        "partner": [
+            partners.get(feature) if statistic == "rank_correlation" else None for feature, statistic in tests
+        ],
+    }
+    found = pl.DataFrame(columns, schema=DRIFT_SCHEMA).with_columns(pl.col("level").fill_nan(None))
+    calm, excess = ~pl.col("alarmed"), pl.col("value") / pl.col("level")
+    return found.sort(calm, pl.col("p_value"), -excess, nulls_last=True, maintain_order=True)
+
+
+def scan_drift(reference: Mapping[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
+    """Compare every window of a panel with the sessions before it.
+
+    Parameters
+    ----------
+    reference : mapping
+    rows : DataFrame
+        As for `detect_drift`.
+
+    Returns
+    -------
+    DataFrame
+        A row per window in time order: `session` (its last), `p_value` (of the window: the smallest adjusted for
+        all that is compared; null without any history), the `feature` and `statistic` that are most unusual, and
+        `alarmed`. The last window is the one of `detect_drift`.
+
+    Raises
+    ------
+    NotEnoughHistoryError
+    """
+    read = Reference.read(reference)
+    sessions, tests, values = _statistics(read, _enough(rows, read.scale.features))
+    p_values = _p_values(read, tests, values)
+    weighted = p_values / _weights(tests)
+    least = weighted.argmin(axis=1)
+    adjusted = len(tests) * np.sort(weighted, axis=1) / np.arange(1, len(tests) + 1)
+    return pl.DataFrame(
+        {
+            "session": sessions.dates[SESSIONS_NEEDED - 1 :],
+            "p_value": np.minimum(adjusted.min(axis=1), 1.0),
+            "feature": [tests[place][0] for place in least],
+            "statistic": [tests[place][1] for place in least],
+            "alarmed": (p_values <= _allowed(p_values, tests)).any(axis=1),
+        }
+    ).with_columns(p_value=pl.when(pl.lit(value=bool(read.tails))).then("p_value"))
+
+
+def with_predictions(rows: pl.DataFrame, classifier: FittedModel) -> pl.DataFrame:
+    """Add what a classifier says of rows: the columns by which `detect_drift` compares predictions."""
+    probabilities = classifier.predict(rows)
+    buy = pl.Series("probability_buy", probabilities[:, CLASS_NAMES.index("BUY")])
+    called = pl.Series("predicted_label", np.asarray(CLASS_NAMES)[probabilities.argmax(axis=1)], dtype=LABEL_TYPE)
+    return rows.with_columns(buy, called)
+
+
+def episodes(scan: pl.DataFrame) -> list[Episode]:
+    """Put consecutive alarmed windows of `scan_drift` together."""
+    runs = scan.with_columns(run=pl.col("alarmed").rle_id()).filter("alarmed")
+    found = runs.group_by("run", maintain_order=True).agg(
+        first=pl.col("session").first(), last=pl.col("session").last(), windows=pl.len()
+    )
+    return [Episode(**row) for row in found.drop("run").iter_rows(named=True)]
+
+
+def newest_alarm(scan: pl.DataFrame) -> Episode | None:
+    """The newest event that raised alarms; None where nothing did.
+
+    Parameters
+    ----------
+    scan : DataFrame
+        As `scan_drift` gives it.
+
+    Notes
+    -----
+    Windows less than five sessions apart share sessions: their alarms are one event, however often the statistic
+    falls below its level in between.
+    """
+    places = np.flatnonzero(scan["alarmed"].to_numpy())
+    if not len(places):
+        return None
+    begins = np.flatnonzero(np.diff(places) >= WINDOW) + 1
+    event = places[begins[-1] if len(begins) else 0 :]
+    return Episode(scan["session"][int(event[0])], scan["session"][int(event[-1])], len(event))
+
+
+def words_of(alarm: Episode, scan: pl.DataFrame, drift: pl.DataFrame) -> str:
+    """Say in one sentence what raised an alarm, also when it is over.
+
+    Parameters
+    ----------
+    alarm : Episode
+        As `newest_alarm` gives it.
+    scan, drift : DataFrame
+        As `scan_drift` and `detect_drift` give them of the same rows.
+    """
+    if alarm.last == scan["session"].max():
+        return cause_of(drift)
+    own = scan.filter(pl.col("alarmed") & pl.col("session").is_between(alarm.first, alarm.last))
+    worst = own.sort("p_value", maintain_order=True).row(0, named=True)
+    words = _WORDS[worst["statistic"]].format(partner="another feature")
+    return (
+        f"{worst['feature']} was not what it had been in the sessions before {worst['session']}: {words} "
+        f"({worst['statistic']}); no alarm since {alarm.last}."
+    )
+
+
+def cause_of(drift: pl.DataFrame) -> str:
+    """Say in one sentence why there is an alarm, or that there is none.
+
+    Parameters
+    ----------
+    drift : DataFrame
+        As `detect_drift` gives it.
+    """
+    if drift["p_value"].null_count() == drift.height:
+        return "There is no alarm level: the training panel had too few windows to know what is usual."
+    first = drift.row(0, named=True)
+    if not drift["alarmed"].any():
+        return f"No alarm: the most unusual is {first['statistic']} of {first['feature']}, {_below_level(first)}."
+    alarmed = drift.filter("alarmed")
+    others = alarmed.filter(pl.col("feature") != first["feature"])["feature"].unique().sort().to_list()
+    words = _WORDS[first["statistic"]].format(partner=first["partner"])
+    beside = f"; also alarmed: {', '.join(others)}" if others else ""
+    subject = (
+        "Predictions are not what they were"
+        if first["feature"] == PREDICTIONS
+        else f"{first['feature']} is not what it was"
+    )
+    return f"{subject} in the sessions before: {words} ({first['statistic']} {_above_level(first)}){beside}."
+
+
+def _below_level(row: Mapping[str, Any]) -> str:
+    """A value without an alarm beside the level that is one, told apart as printed."""
+    if row["level"] is None:
+        return f"{row['value']:.3g} where nothing it has reached is an alarm"
+    found = told_apart(row["value"], row["level"], 3, "g")
+    if found is None or found.order >= 0:
+        return f"{row['value']:.3g}, at its alarm level of {row['level']:.3g} and not beyond it"
+    return f"{found.first} where {found.second} is an alarm"
+
+
+def _above_level(row: Mapping[str, Any]) -> str:
+    """A value with an alarm beside the level that it has reached."""
+    if row["level"] is None:
+        return f"{row['value']:.3g}, more than any past window reached"
+    return f"{row['value']:.3g}, alarm from {row['level']:.3g}"
+
+
+def _enough(rows: pl.DataFrame, features: Sequence[str]) -> pl.DataFrame:
+    """Rows of full sessions, as many as a window and what it is compared with need."""
+    full = full_sessions(rows, features)
+    found = full["session"].n_unique()
+    if found < SESSIONS_NEEDED:
+        message = (
+            f"drift compares the newest {WINDOW} sessions with the {BASELINE} before them; found {found} "
+            "full sessions.\nIngest more history: boursomatic materialize --select price_bars"
+        )
+        raise NotEnoughHistoryError(message)
+    return full
+
+
+def _statistics(reference: Reference, rows: pl.DataFrame) -> tuple[Sessions, list[tuple[str, str]], np.ndarray]:
+    """The rows summed up, the tests, and their values of shape (n_windows, n_tests)."""
+    sessions = summed_up(rows, reference.scale.features, reference.scale.cells)
+    values = feature_statistics(sessions, reference.scale)
+    tests = [(feature, statistic) for statistic in FEATURE_STATISTICS for feature in reference.scale.features]
+    found = values.reshape(len(values), -1)
+    if _has_predictions(rows):
+        _, said = prediction_statistics(rows)
+        tests += [(PREDICTIONS, statistic) for statistic in PREDICTION_STATISTICS]
+        found = np.concatenate([found, said], axis=1)
+    return sessions, tests, found
+
+
+def _has_predictions(rows: pl.DataFrame) -> bool:
+    return set(PREDICTION_COLUMNS) <= set(rows.columns)
+
+
+def _from_training(reference: Reference, rows: pl.DataFrame, sessions: Sessions) -> np.ndarray:
+    found = from_training(sessions, reference.scale, reference.training).ravel()
+    if not _has_predictions(rows):
+        return found
+    said = predictions_from_training(rows, reference.class_mix, reference.mean_probability_buy)
+    return np.concatenate([found, said])
+
+
+def _p_values(reference: Reference, tests: list[tuple[str, str]], values: np.ndarray) -> np.ndarray:
+    """Shape (n_windows, n_tests); a test without a history has 1."""
+    known = [
+        reference.tails[test].p_values(values[:, place]) if test in reference.tails else np.ones(len(values))
+        for place, test in enumerate(tests)
+    ]
+    return np.stack(known, axis=1)
+
+
+def _allowed(p_values: np.ndarray, tests: list[tuple[str, str]]) -> np.ndarray:
+    """The largest p-value of each test that is an alarm in each window, shape (n_windows, n_tests)."""
+    weights = _weights(tests)
+    count = len(tests)
+    ordered = np.sort(p_values / weights, axis=1)
+    ranks = np.arange(1, count + 1)
+    rejected = np.where(ordered <= FALSE_ALARMS * ranks / count, ranks, 1).max(axis=1)
+    allowed: np.ndarray = FALSE_ALARMS * rejected[:, None] / count * weights
+    return allowed
+
+
+def _weights(tests: list[tuple[str, str]]) -> np.ndarray:
+    """What share of the false alarms each test may raise, in units of an equal one, shape (n_tests,)."""
+    count = len(tests)
+    weights = np.ones(count)
+    if VOLATILITY_TEST in tests:
+        weights[:] = (1 - VOLATILITY_SHARE) * count / (count - 1)
+        weights[tests.index(VOLATILITY_TEST)] = VOLATILITY_SHARE * count
+    return weights

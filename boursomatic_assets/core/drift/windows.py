@@ -1,0 +1,367 @@
+"""What drift is measured by: each session summed up once, and windows of sessions compared with those before them.
+
+Sessions are summed up so that every window is a sum of its sessions: a panel's whole history of windows costs one
+pass over its rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from scipy.spatial.distance import jensenshannon
+from scipy.special import logit
+
+from boursomatic_assets.core.dataset.features import LOOKBACK_SESSIONS, is_warmed_up
+from boursomatic_assets.core.dataset.labels import CLASS_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+# Sessions of a window, and of what lies before it. Shares are compared with the window just before: a market's
+# level moves on. Spread, asymmetry and correlations last longer, and more sessions know them better.
+WINDOW, BASELINE = 5, 20
+BINS, CELLS_IN_A_BIN = 10, 20
+CELLS = BINS * CELLS_IN_A_BIN
+# A session in which fewer than this share of the usual number of instruments traded is a holiday, or half loaded.
+LEAST_SHARE_OF_ROWS = 0.25
+# Below this share of the usual spread a feature counts as constant.
+SMALLEST_SPREAD = 0.05
+# Rank correlations that never moved would make a change of a thousandth look like an event.
+SMALLEST_CHANGE = 0.02
+PREDICTIONS = "predictions"
+FEATURE_STATISTICS = ("psi", "kolmogorov_smirnov", "jensen_shannon", "spread", "asymmetry", "rank_correlation")
+PREDICTION_STATISTICS = ("class_mix", "mean_probability_buy")
+PREDICTION_COLUMNS = ("probability_buy", "predicted_label")
+_QUANTILES = {"low": 0.1, "lower": 0.25, "median": 0.5, "upper": 0.75, "high": 0.9}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What rows are measured on: taken from the training panel once, the same for every window.
+
+    Attributes
+    ----------
+    features : tuple of str
+    cells : ndarray of shape (n_features, CELLS - 1)
+        Quantiles of each feature in the training panel, in rising order; every 20th is an edge of the ten
+        equal-mass bins.
+    spread_floor : ndarray of shape (n_features,)
+        The least spread within a session that is told from none.
+    usual_change : ndarray of shape (n_features, 2 n_features)
+        Root mean square of the changes of each rank correlation between past windows.
+    """
+
+    features: tuple[str, ...]
+    cells: np.ndarray
+    spread_floor: np.ndarray
+    usual_change: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Sessions summed up, in time order.
+
+    Attributes
+    ----------
+    dates : list of date
+    counts : ndarray of shape (n_sessions, n_features, CELLS + 1)
+        Rows in each cell; the last counts the nulls.
+    spread : ndarray of shape (n_sessions, n_features)
+        Distance of the quartiles among the session's instruments.
+    asymmetry : ndarray of shape (n_sessions, n_features)
+        How much further the highest tenth lies from the median than the lowest, over their distance: -1 to 1.
+    correlation : ndarray of shape (n_sessions, n_features, 2 n_features)
+        Spearman's rank correlation among the session's instruments with each feature, and with the distance of
+        each feature from its median.
+    """
+
+    dates: list[date]
+    counts: np.ndarray
+    spread: np.ndarray
+    asymmetry: np.ndarray
+    correlation: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.dates)
+
+
+def full_sessions(rows: pl.DataFrame, features: Sequence[str] = ()) -> pl.DataFrame:
+    """Rows by session and symbol, without warm-up rows, and without sessions in which hardly any instrument traded.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Panel with the features.
+    features : sequence of str, optional
+        Features whose history a row needs: those that the model reads.
+
+    Notes
+    -----
+    The reference is made of rows that a model may learn from, each with the history that its features need. Windows
+    hold rows of newly listed instruments too: their first rows would read as a change of the share of nulls. A
+    warm-up row is one of the first `LOOKBACK_SESSIONS` of its instrument, with none before it that has the history.
+    A column that is lost later, or stays away longer, is no warm-up: it remains.
+    """
+    kept = rows.sort("symbol", "session").filter(~_is_warm_up(features))
+    counts = kept.group_by("session").len()
+    usual = counts["len"].median() or 0
+    full = counts.filter(pl.col("len") >= LEAST_SHARE_OF_ROWS * usual)  # type: ignore[operator]
+    return kept.join(full, on="session", how="semi").sort("session", "symbol")
+
+
+def _is_warm_up(features: Sequence[str]) -> pl.Expr:
+    """Whether a row, in the order of symbols and sessions, is one of an instrument's warm-up."""
+    begins = pl.int_range(pl.len()).over("symbol") < LOOKBACK_SESSIONS
+    return begins & ~is_warmed_up(features).cum_max().over("symbol")
+
+
+def training_cells(train_set: pl.DataFrame, features: Sequence[str]) -> np.ndarray:
+    """Quantiles that cut each feature's training values into `CELLS` parts, shape (n_features, CELLS - 1)."""
+    at = np.arange(1, CELLS) / CELLS
+    values = [train_set[name].drop_nulls().cast(pl.Float64).to_numpy() for name in features]
+    return np.array([np.quantile(each, at) if len(each) else np.zeros(CELLS - 1) for each in values])
+
+
+def summed_up(rows: pl.DataFrame, features: tuple[str, ...], cells: np.ndarray) -> Sessions:
+    """Sum up each session of rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As `full_sessions` gives it.
+    features : tuple of str
+    cells : ndarray of shape (n_features, CELLS - 1)
+
+    Returns
+    -------
+    Sessions
+    """
+    dates = rows["session"].unique().sort()
+    place = dates.search_sorted(rows["session"]).to_numpy().astype(np.int64)
+    counts = np.stack(
+        [_cell_counts(rows[name], edges, place, len(dates)) for name, edges in zip(features, cells, strict=True)],
+        axis=1,
+    )
+    quantiles = _session_quantiles(rows, features)
+    outer = quantiles["high"] - quantiles["low"]
+    lean = quantiles["high"] + quantiles["low"] - 2 * quantiles["median"]
+    return Sessions(
+        dates=dates.to_list(),
+        counts=counts,
+        spread=quantiles["upper"] - quantiles["lower"],
+        asymmetry=np.divide(lean, outer, out=np.zeros_like(lean), where=outer > 0),
+        correlation=_rank_correlations(rows, features, place),
+    )
+
+
+def _cell_counts(values: pl.Series, edges: np.ndarray, place: np.ndarray, sessions: int) -> np.ndarray:
+    known = values.is_not_null().to_numpy()
+    cell = np.where(known, np.searchsorted(edges, values.fill_null(0.0).to_numpy(), side="right"), CELLS)
+    flat = np.bincount(place * (CELLS + 1) + cell, minlength=sessions * (CELLS + 1))
+    return flat.reshape(sessions, CELLS + 1)
+
+
+def _session_quantiles(rows: pl.DataFrame, features: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Quantiles among each session's instruments, each of shape (n_sessions, n_features); 0 without a value."""
+    found = rows.group_by("session").agg(
+        pl.col(feature).cast(pl.Float64).quantile(at, "linear").alias(f"{name} {feature}")
+        for name, at in _QUANTILES.items()
+        for feature in features
+    )
+    found = found.sort("session").fill_null(0.0)
+    return {name: found.select(f"{name} {feature}" for feature in features).to_numpy() for name in _QUANTILES}
+
+
+def _rank_correlations(rows: pl.DataFrame, features: tuple[str, ...], place: np.ndarray) -> np.ndarray:
+    """Spearman's coefficients within each session; ranks leave out what moves all instruments at once.
+
+    A null has the middle rank; a feature that is the same for all has no correlation.
+    """
+    distances = ((pl.col(name) - pl.col(name).median().over("session")).abs() for name in features)
+    values = rows.select("session", *features, *(each.name.prefix("distance ") for each in distances))
+    names = values.columns[1:]
+    ranks = values.select("session", *(pl.col(name).rank("average").over("session") for name in names))
+    centred = ranks.select(
+        ((pl.col(name) - pl.col(name).mean()).over("session")).fill_null(0.0).alias(name) for name in names
+    ).to_numpy()
+    starts = np.flatnonzero(np.diff(place, prepend=-1))
+    scale = np.sqrt(np.add.reduceat(centred**2, starts, axis=0))
+    products = [np.add.reduceat(centred * centred[:, [j]], starts, axis=0) for j in range(len(features))]
+    covariance, both = np.stack(products, axis=1), scale[:, : len(features), None] * scale[:, None, :]
+    return np.asarray(np.divide(covariance, both, out=np.zeros_like(covariance), where=both > 0))
+
+
+def correlation_changes(sessions: Sessions) -> np.ndarray:
+    """Change of each rank correlation from the baseline to the window, shape (n_windows, n_features, ...)."""
+    return np.asarray(
+        _means(sessions.correlation, WINDOW)[BASELINE:] - _before(_means(sessions.correlation, BASELINE))
+    )
+
+
+def feature_statistics(sessions: Sessions, scale: Scale) -> np.ndarray:
+    """Compare each window of sessions with the sessions before it.
+
+    Parameters
+    ----------
+    sessions : Sessions
+    scale : Scale
+
+    Returns
+    -------
+    ndarray of shape (n_windows, n_statistics, n_features)
+        In the order of `FEATURE_STATISTICS`; the i-th window ends with session i + BASELINE + WINDOW - 1.
+    """
+    counts = _means(sessions.counts, WINDOW) * WINDOW
+    now, earlier = counts[BASELINE:], counts[BASELINE - WINDOW : len(counts) - WINDOW]
+    spread = np.log(np.maximum(sessions.spread, scale.spread_floor))
+    return np.stack(
+        [
+            *_distances(now, earlier),
+            np.abs(_against_baseline(spread)),
+            np.abs(_against_baseline(sessions.asymmetry)),
+            _largest_change(correlation_changes(sessions), scale.usual_change),
+        ],
+        axis=1,
+    )
+
+
+def from_training(sessions: Sessions, scale: Scale, training: Sessions) -> np.ndarray:
+    """Compare the last window with the whole training panel: the same statistics, shape (n_statistics, n_features).
+
+    Parameters
+    ----------
+    sessions : Sessions
+    scale : Scale
+    training : Sessions
+        The training panel as one session: its cell counts, and means of the rest.
+    """
+    counts = sessions.counts[-WINDOW:].sum(axis=0)
+    spread = np.log(np.maximum(sessions.spread[-WINDOW:], scale.spread_floor)).mean(axis=0)
+    usual = np.log(np.maximum(training.spread[0], scale.spread_floor))
+    change = sessions.correlation[-WINDOW:].mean(axis=0) - training.correlation[0]
+    return np.stack(
+        [
+            *_distances(counts, training.counts[0]),
+            np.abs(spread - usual),
+            np.abs(sessions.asymmetry[-WINDOW:].mean(axis=0) - training.asymmetry[0]),
+            _largest_change(change, scale.usual_change),
+        ]
+    )
+
+
+def bin_shares(counts: np.ndarray) -> np.ndarray:
+    """Shares of the ten equal-mass bins and of the nulls, each with half a row more so that none is zero."""
+    bins = counts[..., :CELLS].reshape(*counts.shape[:-1], BINS, CELLS_IN_A_BIN).sum(axis=-1)
+    filled = np.concatenate([bins, counts[..., CELLS:]], axis=-1) + 0.5
+    shares: np.ndarray = filled / filled.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def _distances(now: np.ndarray, earlier: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Population stability index, Kolmogorov-Smirnov statistic and Jensen-Shannon distance (base 2) of counts."""
+    shares, before = bin_shares(now), bin_shares(earlier)
+    index = ((shares - before) * np.log(shares / before)).sum(axis=-1)
+    largest_gap = np.abs(_distribution(now) - _distribution(earlier)).max(axis=-1)
+    return index, largest_gap, jensenshannon(shares, before, base=2, axis=-1)
+
+
+def _distribution(counts: np.ndarray) -> np.ndarray:
+    known = counts[..., :CELLS]
+    shares: np.ndarray = known.cumsum(axis=-1) / np.maximum(known.sum(axis=-1, keepdims=True), 1)
+    return shares
+
+
+def _largest_change(changes: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """Largest change of a feature's correlations with the others, in units of what is usual for that pair."""
+    largest: np.ndarray = _unusual_changes(changes, usual).max(axis=-1)
+    return largest
+
+
+def _unusual_changes(changes: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    others = np.tile(~np.eye(len(usual), dtype=bool), 2)
+    return np.where(others, np.abs(changes) / usual, 0.0)
+
+
+def changed_partners(sessions: Sessions, scale: Scale) -> list[str]:
+    """The feature with which each one's rank correlation has changed most up to the last window."""
+    changes = _unusual_changes(correlation_changes(sessions)[-1], scale.usual_change)
+    return [scale.features[place % len(scale.features)] for place in changes.argmax(axis=-1)]
+
+
+def prediction_statistics(rows: pl.DataFrame) -> tuple[list[date], np.ndarray]:
+    """Compare the predictions of each window with those of the window before it.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With `session`, `probability_buy` and `predicted_label`.
+
+    Returns
+    -------
+    tuple of (list of date, ndarray of shape (n_windows, 2))
+        Sessions, and in the order of `PREDICTION_STATISTICS` the Jensen-Shannon distance of the class mixes and the
+        change of the mean p(BUY)'s log odds; windows end as those of `feature_statistics` do.
+    """
+    dates, mixes, chances = _prediction_sessions(rows)
+    mixes, chances = _means(mixes, WINDOW) * WINDOW, _means(chances, WINDOW)
+    shares = _mix_shares(mixes)
+    odds = _log_odds(chances[:, 0] / chances[:, 1])
+    now, earlier = slice(BASELINE, None), slice(BASELINE - WINDOW, -WINDOW)
+    mix_distance = jensenshannon(shares[now], shares[earlier], base=2, axis=-1)
+    return dates, np.stack([mix_distance, np.abs(odds[now] - odds[earlier])], axis=1)
+
+
+def predictions_from_training(rows: pl.DataFrame, mix: Sequence[float], mean_probability_buy: float) -> np.ndarray:
+    """Compare the last window's predictions with the model's own of validation and test, shape (2,)."""
+    _, mixes, chances = _prediction_sessions(rows)
+    chance = chances[-WINDOW:].sum(axis=0)
+    distance = jensenshannon(_mix_shares(mixes[-WINDOW:].sum(axis=0)), np.asarray(mix), base=2)
+    return np.array([distance, abs(_log_odds(chance[0] / chance[1]) - _log_odds(mean_probability_buy))])
+
+
+def _prediction_sessions(rows: pl.DataFrame) -> tuple[list[date], np.ndarray, np.ndarray]:
+    """Counts of the classes, and sum and count of p(BUY), of each session."""
+    called = (pl.col("predicted_label").cast(pl.String) == name for name in CLASS_NAMES)
+    sums = (
+        rows.group_by("session")
+        .agg(
+            *(each.sum().alias(name) for name, each in zip(CLASS_NAMES, called, strict=True)),
+            chance=pl.col("probability_buy").sum(),
+            count=pl.len(),
+        )
+        .sort("session")
+    )
+    return sums["session"].to_list(), sums.select(CLASS_NAMES).to_numpy(), sums.select("chance", "count").to_numpy()
+
+
+def _log_odds(chance: np.ndarray | float) -> np.ndarray:
+    """Log odds; a chance of nothing, or of one, counts as one in a million."""
+    odds: np.ndarray = logit(np.clip(chance, 1e-6, 1 - 1e-6))
+    return odds
+
+
+def _mix_shares(counts: np.ndarray) -> np.ndarray:
+    shares: np.ndarray = (counts + 0.5) / (counts + 0.5).sum(axis=-1, keepdims=True)
+    return shares
+
+
+def _means(values: np.ndarray, width: int) -> np.ndarray:
+    """Means over `width` neighbouring sessions; the i-th begins with session i."""
+    nothing = np.zeros((1, *values.shape[1:]))
+    sums = np.concatenate([nothing, np.cumsum(values, axis=0, dtype=np.float64)])
+    means: np.ndarray = (sums[width:] - sums[:-width]) / width
+    return means
+
+
+def _before(baselines: np.ndarray) -> np.ndarray:
+    """Of means over the baseline, those that a window follows."""
+    return baselines[: max(len(baselines) - WINDOW, 0)]
+
+
+def _against_baseline(values: np.ndarray) -> np.ndarray:
+    difference: np.ndarray = _means(values, WINDOW)[BASELINE:] - _before(_means(values, BASELINE))
+    return difference

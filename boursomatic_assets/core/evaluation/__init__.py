@@ -1,0 +1,1 @@
+"""Every figure of a model beside its baseline, the verdict and its plausibility."""

@@ -1,0 +1,173 @@
+"""Every bound in one place: what figures can be, what such features can honestly reach, how far prices move."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from boursomatic_assets.core.market.printed import printed, told_apart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+# Beyond these lies arithmetic that cannot be: a blocking check. Of the kinds in a figure's name the longest counts.
+POSSIBLE = {
+    "accuracy": (0.0, 1.0),
+    "precision_buy": (0.0, 1.0),
+    "base_rate": (0.0, 1.0),
+    "lift": (0.0, math.inf),
+    "buy_calls": (0.0, math.inf),
+    "log_loss": (0.0, math.inf),
+    "brier_score": (0.0, 2.0),
+    "brier_skill": (-math.inf, 1.0),
+    "calibration_error": (0.0, 1.0),
+    "mae": (0.0, math.inf),
+    "rmse": (0.0, math.inf),
+    "r2": (-math.inf, 1.0),
+    "max_drawdown": (-1.0, 0.0),
+    "return": (-1.0, math.inf),
+    "turnover": (0.0, 2.0),
+    "exposure": (0.0, 1.0),
+    "early_exits": (0.0, math.inf),
+    "sharpe_ratio": (-math.inf, math.inf),
+    "rank_ic": (-1.0, 1.0),
+    # Two sessions, at -1 and 1, deviate most.
+    "rank_ic_deviation": (0.0, math.sqrt(2) + 1e-12),
+    "rank_ic_t": (-math.inf, math.inf),
+    "precision_hold": (0.0, 1.0),
+    "precision_sell": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "f1": (0.0, 1.0),
+    "brier": (0.0, 2.0),
+    "ece": (0.0, 1.0),
+    "hit_rate": (0.0, 1.0),
+    "annual_volatility": (0.0, math.inf),
+    "probabilistic_sharpe": (0.0, 1.0),
+    "deflated_sharpe": (0.0, 1.0),
+    # Shorts that rise are worth more than the capital that stands for them.
+    "long_short_exposure": (0.0, math.inf),
+    "long_short_turnover": (0.0, math.inf),
+}
+# The one table of what is plausible. Above these, for the eight features on large caps over 20 sessions, lies a
+# leak or a fault before skill. Figures below zero are no reason to suspect an error: they are reported as they are.
+_AT_MOST = {
+    "accuracy_over_majority": 0.05,
+    "rank_ic": 0.06,
+    "lift_buy": 1.4,
+    "matched_lift_buy": 1.08,
+    "r2_over_prior": 0.005,
+    "long_short_sharpe_ratio": 0.7,
+}
+# Those of an evaluation go by the same names; those of `metrics` say in their names of which set they are.
+EVALUATED_AT_MOST = {name: most for name, most in _AT_MOST.items() if name != "accuracy_over_majority"}
+PLAUSIBLE_AT_MOST = {
+    name: _AT_MOST[kind]
+    for kind, pattern in (
+        ("accuracy_over_majority", "{}_accuracy_over_majority"),
+        ("lift_buy", "lift_buy_{}"),
+        ("matched_lift_buy", "matched_lift_buy_{}"),
+        ("r2_over_prior", "{}_r2_over_prior"),
+    )
+    for name in (pattern.format("val"), pattern.format("test"))
+}
+
+# Bounds of prices, and of what a book can earn by them. Beyond them a source error comes before the market.
+# A close over the close before. Large caps move by less: +318 % (Kodak, 2020-07-29) is the largest rise of a known
+# name; HealthSouth lost 97 % on 2003-03-26, Lehman 94 %, so that a fall is suspect long before it is impossible.
+LOWEST_MOVE, HIGHEST_MOVE = 0.25, 4.0
+# Beyond these no listed company of an index is known to have moved between two closes.
+LOWEST_POSSIBLE_MOVE, HIGHEST_POSSIBLE_MOVE = 0.02, 10.0
+# A move beyond the suspect bounds that another one undoes within a week is a wrong price, whatever its size.
+UNDONE_WITHIN = 5
+# Back where it was: within a factor of two, since the price has moved meanwhile.
+UNDONE_TO = 2.0
+# Growth of one instrument a year: the largest known are 65 (Taser, 2003-04) and about 50 (GameStop, 2020-21).
+INSTRUMENT_GROWTH = 100.0
+# Return of a book in one session: large caps in equal weights moved by at most 12 % (October 2008, March 2020).
+BOOK_MOVE = 0.25
+# Growth of a book a year; shorter books get the bound of a whole year, which a few good weeks do not reach.
+BOOK_GROWTH = 4.0
+# Of returns over 20 sessions large caps have 0.08 to 0.09; over other horizons it grows with their root.
+RMSE, RMSE_HORIZON = 0.5, 20
+
+
+def growth_bound(yearly: float, years: float) -> float:
+    """Growth of wealth that is plausible over a span: `yearly` compounded, of a whole year for shorter spans."""
+    return float(yearly ** max(1.0, years))
+
+
+def rmse_bound(horizon: int) -> float:
+    """Largest plausible error of forecasts of returns over a horizon, as a fraction."""
+    return RMSE * math.sqrt(max(1.0, horizon / RMSE_HORIZON))
+
+
+def impossible_figures(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures outside what arithmetic allows, or infinite; NaN, which is undefined, is allowed."""
+    return {name: value for name, value in figures.items() if not _is_possible(name, value)}
+
+
+def _is_possible(name: str, value: float) -> bool:
+    kinds = [kind for kind in POSSIBLE if kind in name]
+    if not kinds or math.isnan(value):
+        return True
+    low, high = POSSIBLE[max(kinds, key=len)]
+    return math.isfinite(value) and low <= value <= high
+
+
+def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool = False) -> dict[str, float]:
+    """Figures above `PLAUSIBLE_AT_MOST`: a reason to look for an error before a reason to be glad.
+
+    Parameters
+    ----------
+    figures : dict of str to float
+    threshold_chosen : bool
+        Whether a threshold on p(BUY) was chosen on the validation set: the lifts of its calls there are then high
+        because it was chosen for that, and say nothing.
+    """
+    # Of the most probable classes: a low threshold on p(BUY) would hide what the classifier knows.
+    over_majority = {
+        f"{name}_accuracy_over_majority": figures.get(f"{name}_most_probable_accuracy", math.nan)
+        - figures.get(f"{name}_majority_accuracy", math.nan)
+        for name in ("val", "test")
+    }
+    measured = {**figures, **over_majority}
+    chosen_for = {"lift_buy_val", "matched_lift_buy_val"} if threshold_chosen else set()
+    return {
+        name: measured[name]
+        for name, most in PLAUSIBLE_AT_MOST.items()
+        if name not in chosen_for and measured.get(name, math.nan) > most
+    }
+
+
+def too_good(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures of an evaluation above `EVALUATED_AT_MOST`: a reason to look for an error before one to be glad."""
+    return {name: figures[name] for name, most in EVALUATED_AT_MOST.items() if figures.get(name, math.nan) > most}
+
+
+def why_too_good(figures: Iterable[Mapping[str, Any]]) -> str:
+    """Say by how much each figure of an evaluation is above its bound, and whether chance can take it there.
+
+    Parameters
+    ----------
+    figures : iterable of mapping
+        As `Figure.to_json` writes them; what is not defined is None.
+    """
+    bounds = [(figure, EVALUATED_AT_MOST.get(figure["name"], math.inf)) for figure in figures]
+    return "; ".join(
+        _why_too_good(figure, most)
+        for figure, most in bounds
+        if figure["value"] is not None and figure["value"] > most
+    )
+
+
+def _why_too_good(figure: Mapping[str, Any], most: float) -> str:
+    found = told_apart(figure["value"], most, 3)
+    if found is None:
+        return f"{figure['title']} is not finite"
+    low, high = figure["low"], figure["high"]
+    said = f"{figure['title']} {found.first} {found.words} {found.second}, the most that such features can reach"
+    if low is None or high is None:
+        return said
+    by_chance = "chance alone can do this" if low <= most else "chance does not explain it"
+    return f"{said}; its 95 % interval is {printed(low, 3)} to {printed(high, 3)}: {by_chance}"

@@ -1,0 +1,1 @@
+"""Bars and their contract, exchange calendars, corporate actions, membership, simulated prices."""

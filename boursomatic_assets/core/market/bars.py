@@ -1,0 +1,329 @@
+"""Price bars: the contract they must keep, and what becomes of bars that break it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from boursomatic_assets.core.market.adjusted_close import BAD_FACTOR as BAD_FACTOR  # noqa: PLC0414 (re-exported)
+from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted as scale_to_adjusted  # noqa: PLC0414
+from boursomatic_assets.core.market.printed import told_apart
+from boursomatic_assets.errors import BarContractError, NoRowsError, PanelContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PRICE_COLUMNS = ("open", "high", "low", "close")
+BAR_SCHEMA: dict[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "session": pl.Date(),
+    **dict.fromkeys((*PRICE_COLUMNS, "volume"), pl.Float64()),
+}
+PANEL_KEY = ["symbol", "session"]
+INSTRUMENT_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
+    ("symbol", "exchange", "name", "sector", "market_cap_bucket", "pe_bucket", "currency"), pl.String()
+)
+
+# Prices that differ by less than this, as a share, differ by rounding.
+ROUNDING = 1e-9
+# The table of instruments holds no longer one.
+LONGEST_SYMBOL = 50
+# Dates that stand for none: the beginnings of calendars of programs. No exchange was open on a New Year's Day.
+PLACEHOLDERS = (date(1900, 1, 1), date(1970, 1, 1))
+FIRST_DATE = date(1900, 1, 1)
+EXAMPLES_IN_A_MESSAGE = 5
+EXAMPLES_KEPT = 20
+_TOO_LONG = "symbol of {} letters"
+_TEXT_OF_A_CELL = r"^(not a number|not a date|no daily bar|a moment, [^:]*): .*$"
+
+
+@dataclass(frozen=True)
+class CheckedBars:
+    """Bars split by the bar contract.
+
+    Attributes
+    ----------
+    accepted : DataFrame
+        Panel of `BAR_SCHEMA`, sorted by symbol and session, unique on them.
+    rejected : DataFrame
+        The other rows as they came, with a `reason` column; together with `accepted` every row of the source.
+    """
+
+    accepted: pl.DataFrame
+    rejected: pl.DataFrame
+
+    @property
+    def rejected_share(self) -> float:
+        """Share of all rows that were rejected, as a fraction; 0.0 for no rows at all."""
+        return BarTally().plus(self).rejected_share
+
+    def reasons(self) -> dict[str, int]:
+        """Count rejected rows by reason, the most frequent first; texts that cannot be read count together."""
+        kinds = pl.col("reason").str.replace(_TEXT_OF_A_CELL, "$1")
+        counts = self.rejected.group_by(kinds).len().sort(["len", "reason"], descending=[True, False])
+        return dict(counts.iter_rows())
+
+
+@dataclass(frozen=True)
+class BarTally:
+    """How many bars of a source, which may come in pieces, kept the contract.
+
+    Attributes
+    ----------
+    accepted, rejected : int
+        Rows.
+    reasons : dict of str to int
+        Rejected rows by reason.
+    examples : DataFrame
+        The first rejected rows, with their reason.
+    symbols : frozenset of str
+        Symbols of accepted rows.
+    """
+
+    accepted: int = 0
+    rejected: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    examples: pl.DataFrame = field(default_factory=pl.DataFrame)
+    symbols: frozenset[str] = frozenset()
+
+    def plus(self, bars: CheckedBars) -> BarTally:
+        """Count one more piece."""
+        reasons = Counter(self.reasons) + Counter(bars.reasons())
+        room = EXAMPLES_KEPT - self.examples.height
+        kept = [frame for frame in (self.examples, bars.rejected.head(max(room, 0))) if frame.height]
+        return BarTally(
+            accepted=self.accepted + bars.accepted.height,
+            rejected=self.rejected + bars.rejected.height,
+            reasons=dict(sorted(reasons.items(), key=lambda entry: (-entry[1], entry[0]))),
+            examples=pl.concat(kept) if kept else self.examples,
+            symbols=self.symbols.union(bars.accepted["symbol"].unique()),
+        )
+
+    @property
+    def rejected_share(self) -> float:
+        """Share of all rows that were rejected, as a fraction; 0.0 for no rows at all."""
+        total = self.accepted + self.rejected
+        return self.rejected / total if total else 0.0
+
+
+def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
+    """Set aside the rows that break the bar contract, each with the first reason that applies.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Columns of `BAR_SCHEMA`, in any row order. Where there is a column `unread`, what the source held that could
+        not be read; it comes before all other reasons. Where there is a column `objection`, what the source itself
+        has against a row; it comes after them. Null for nothing.
+    today : date
+        The newest session that can exist; later ones are in the future.
+
+    Returns
+    -------
+    CheckedBars
+        No row is dropped. A high that is below, or a low that is above, another price of its bar by no more than
+        rounding (1e-9 of it) is that price; nothing else is repaired. Of copies that agree in every column one is
+        accepted; of copies that differ none, since nothing tells which is right.
+    """
+    _require_columns(bars, list(BAR_SCHEMA))
+    said = {
+        name: pl.col(name) if name in bars.columns else pl.lit(None, pl.String) for name in ("unread", "objection")
+    }
+    typed = bars.select(*(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items()), **said)
+    judged = (
+        typed.with_columns(came_high="high", came_low="low", **_without_rounding())
+        .with_columns(reason=pl.coalesce("unread", _first_broken_rule(today), "objection"))
+        .with_columns(
+            pl.when(pl.col("reason").is_null()).then(name).otherwise(f"came_{name}").alias(name)
+            for name in ("high", "low")
+        )
+        .drop("unread", "objection", "came_high", "came_low")
+    )
+    sound = judged.filter(pl.col("reason").is_null())
+    repeated = pl.struct(PANEL_KEY).is_duplicated()
+    copies = sound.filter(repeated).with_columns(reason=_duplicate_reason())
+    unique = [sound.filter(~repeated), copies.filter(pl.col("reason").is_null())]
+    broken = [judged.filter(pl.col("reason").is_not_null()), copies.filter(pl.col("reason").is_not_null())]
+    return CheckedBars(
+        accepted=pl.concat(unique).drop("reason").sort(PANEL_KEY),
+        rejected=pl.concat(broken).sort([*PANEL_KEY, "reason"], maintain_order=True),
+    )
+
+
+def _without_rounding() -> dict[str, pl.Expr]:
+    """High and low, moved to another price of the bar that they miss by rounding alone."""
+    highest, lowest = pl.max_horizontal(PRICE_COLUMNS), pl.min_horizontal(PRICE_COLUMNS)
+    high, low = pl.col("high"), pl.col("low")
+    return {
+        "high": pl.when((high < highest) & (high >= highest * (1 - ROUNDING))).then(highest).otherwise(high),
+        "low": pl.when((low > lowest) & (low <= lowest * (1 + ROUNDING))).then(lowest).otherwise(low),
+    }
+
+
+def _duplicate_reason() -> pl.Expr:
+    differ = pl.struct(*PRICE_COLUMNS, "volume").n_unique().over(PANEL_KEY) > 1
+    later_copy = pl.int_range(pl.len()).over(PANEL_KEY) > 0
+    return (
+        pl.when(differ)
+        .then(pl.lit("conflicting duplicate of a symbol and session"))
+        .when(later_copy)
+        .then(pl.lit("duplicate of a symbol and session"))
+    )
+
+
+def _first_broken_rule(today: date) -> pl.Expr:
+    prices = [pl.col(name) for name in PRICE_COLUMNS]
+    measures = [*prices, pl.col("volume")]
+    o, h, l, c = prices  # noqa: E741 (the field's own letters)
+    length = pl.col("symbol").str.len_chars()
+    rules: dict[str, pl.Expr] = {
+        "null symbol or session": pl.col("symbol").is_null() | pl.col("session").is_null(),
+        _TOO_LONG: length > LONGEST_SYMBOL,
+        "control character in the symbol": pl.col("symbol").str.contains(r"[\x00-\x1f\x7f]"),
+        "date before 1900 or a placeholder": (pl.col("session") < FIRST_DATE)
+        | pl.col("session").is_in(PLACEHOLDERS),
+        "null price or volume": pl.any_horizontal(x.is_null() for x in measures),
+        "non-finite price or volume": ~pl.all_horizontal(x.is_finite() for x in measures),
+        "non-positive price": pl.any_horizontal(x <= 0 for x in prices),
+        "high below low, open or close": h < pl.max_horizontal(l, o, c),
+        "low above open or close": l > pl.min_horizontal(o, c),
+        "negative volume": pl.col("volume") < 0,
+        "session in the future": pl.col("session") > today,
+    }
+    said = {reason: pl.lit(reason) for reason in rules}
+    said[_TOO_LONG] = pl.format(f"{_TOO_LONG}; at most {LONGEST_SYMBOL} are kept", length)
+    return pl.coalesce(pl.when(broken).then(said[reason]) for reason, broken in rules.items())
+
+
+def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, source: str) -> None:
+    """Stop when a source is too broken for the rest of it to be believed.
+
+    Parameters
+    ----------
+    bars : CheckedBars or BarTally
+    max_rejected_share : float
+        Largest share of rejected rows, as a fraction.
+    source : str
+        Where the rows came from, for the message.
+
+    Raises
+    ------
+    BarContractError
+        If no row is usable, or more than `max_rejected_share` of them are rejected. Lists the reasons with
+        their counts and the first examples.
+    """
+    tally = bars if isinstance(bars, BarTally) else BarTally().plus(bars)
+    if tally.accepted and tally.rejected_share <= max_rejected_share:
+        return
+    reasons = "".join(f"\n  {count} x {reason}" for reason, count in tally.reasons.items())
+    first = tally.examples.head(EXAMPLES_IN_A_MESSAGE).iter_rows(named=True)
+    examples = "".join("\n  " + " ".join(f"{key}={value}" for key, value in row.items()) for row in first)
+    # Rounded alike, the share would read as allowed.
+    shares = told_apart(tally.rejected_share, max_rejected_share, 2, percent=True)
+    digits = shares.digits if shares else 2
+    found, most = (f"{100 * share:.{digits}f}%" for share in (tally.rejected_share, max_rejected_share))
+    message = (
+        f"{source}: expected bars of which at most {most} break the bar contract; "
+        f"{tally.rejected} of {tally.accepted + tally.rejected} do ({found}). "
+        "Nothing was stored.\n"
+        f"Reasons:{reasons or ' none, there are no rows'}\nFirst examples:{examples or ' none'}\n"
+        "Mend the source, or allow more: BOURSOMATIC_MAX_REJECTED_SHARE=0.05 boursomatic materialize"
+    )
+    raise BarContractError(message)
+
+
+def require_panel(panel: pl.DataFrame, columns: Sequence[str] = ()) -> None:
+    """Check the contract of a panel: `columns` present, sorted by symbol and session, unique on them.
+
+    Raises
+    ------
+    PanelContractError
+        Naming the first offending row or the missing columns.
+    """
+    _require_columns(panel, [*PANEL_KEY, *columns])
+    symbol, session = pl.col("symbol"), pl.col("session")
+    same = symbol == symbol.shift()
+    unordered = (symbol < symbol.shift()) | (same & (session <= session.shift()))
+    misplaced = panel.filter(symbol.is_null() | session.is_null() | unordered)
+    if misplaced.height:
+        row = misplaced.row(0, named=True)
+        message = (
+            "a panel must be sorted by symbol and session, unique on them and without nulls there; found "
+            f"{row['symbol']!r} {row['session']} after a later or equal row ({misplaced.height} such rows)"
+        )
+        raise PanelContractError(message)
+
+
+def require_rows(panel: pl.DataFrame, needed: str, columns: Sequence[str] = ()) -> None:
+    """Refuse a panel without rows, or with nulls in columns that a figure is made of.
+
+    Parameters
+    ----------
+    panel : DataFrame
+    needed : str
+        What it is needed for, as the message begins: "books need judged rows".
+    columns : sequence of str
+        Columns that must have a value in each row.
+
+    Raises
+    ------
+    NoRowsError
+        Saying what is missing, and how often.
+    """
+    nulls = {name: panel[name].null_count() for name in columns if name in panel.columns}
+    missing = [f"{count} of {panel.height} have no {name}" for name, count in nulls.items() if count]
+    if panel.is_empty() or missing:
+        message = f"{needed}; {', '.join(missing) or 'there are none'}"
+        raise NoRowsError(message)
+
+
+def _require_columns(panel: pl.DataFrame, columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in panel.columns]
+    if missing:
+        message = f"expected columns {list(columns)}; missing {missing}, found {panel.columns}"
+        raise PanelContractError(message)
+
+
+def symbol_groups(counts: pl.DataFrame, rows: int) -> list[list[str]]:
+    """Split symbols into groups of about so many rows each, for what passes through memory piece by piece.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        `symbol` and its number of `rows`, in the order in which they are to come.
+    rows : int
+        A group ends with the symbol that reaches it.
+    """
+    number = (pl.col("rows").cum_sum() - pl.col("rows")) // rows
+    return counts.group_by(number.alias("group"), maintain_order=True).agg("symbol")["symbol"].to_list()
+
+
+def fingerprint(panel: pl.DataFrame) -> str:
+    """Hash a frame's content: column names, types, order and every value.
+
+    Returns
+    -------
+    str
+        SHA-256 as 64 hexadecimal digits. Equal content gives an equal hash whatever its memory layout.
+    """
+    digest = hashlib.sha256()
+    for column in panel.get_columns():
+        digest.update(f"{len(column.name)}:{column.name}:{column.dtype}:{column.len()};".encode())
+        digest.update(column.is_null().cast(pl.UInt8).to_numpy().tobytes())
+        digest.update(_value_bytes(column))
+    return digest.hexdigest()
+
+
+def _value_bytes(column: pl.Series) -> bytes:
+    if column.dtype.is_numeric():
+        return column.fill_null(0).to_numpy().tobytes()
+    if column.dtype == pl.Date:
+        return column.to_physical().fill_null(0).to_numpy().tobytes()
+    # The lengths go in too: nothing inside a text can then pass for the border between two.
+    texts = column.cast(pl.String).fill_null("")
+    return texts.str.len_bytes().to_numpy().tobytes() + "".join(texts.to_list()).encode()

@@ -1,0 +1,289 @@
+"""Steps of a price from one close to the next open and close, and whether trading explains them.
+
+A split moves a whole bar overnight: the open and the close step together, and volume steps the other way or not at
+all. News moves a price too, but people trade on it: the volume is many times the usual, and the price goes on
+moving during the session. So a step is judged by its size, against the instrument's own moves and those of the
+market in the same session, and against the volume that came with it. A ratio that companies use is a hint.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.market.bars import PANEL_KEY, require_panel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Places = NDArray[np.int64]
+
+STEP_SCHEMA: dict[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "session": pl.Date(),
+    **dict.fromkeys(("ratio", "split_ratio", "size", "deviations", "volume_surprise", "score"), pl.Float64()),
+}
+
+# Sessions before a step that say what is usual for the instrument.
+WINDOW = 60
+# Log steps below this are never looked at: a tenth is a day that happens.
+SMALLEST_STEP = 0.08
+# Nor are steps of fewer usual moves than this: a stock that moves like that most weeks does not jump.
+LEAST_DEVIATIONS = 5.0
+# What a daily move is taken to be before the instrument has shown any: as strong as so many sessions.
+PRIOR_MOVE, PRIOR_SESSIONS = 0.05, 2
+# A session says something about the market from so many symbols on.
+MARKET_SYMBOLS = 10
+MOST_SYMBOLS = 1_000
+# Weekends and holidays are no halt.
+HALT_DAYS = 5
+TRADING_DAYS = 5 / 7
+# Prices in hundredths cannot move by less than one of them.
+TICK = 0.01
+
+# The score, in units of log volume: above 0 the step is larger than trading explains. Fitted by logistic regression
+# on planted splits and spin-offs against real moves of half of the symbols and rounded (see the bench of jumps).
+CONSTANT = -0.9
+BY_DEVIATIONS, MOST_DEVIATIONS = 1.5, 12.0
+BY_SIZE = 1.25
+BY_LATER_MOVE = -2.0
+UPWARDS = -1.6
+NEAR_A_SPLIT, NEAR = 0.5, 0.5
+LEAST_SURPRISE = -1.0
+
+_AT_ONCE = 20_000
+_WHOLE_TICK = 0.001
+_MOST_SURPRISE = 10.0
+_MAD = 1.4826
+_NORMAL_90 = 1.645
+_NORMAL_QUARTILES = 1.349
+_SMALL_SPLITS = (5 / 4, 4 / 3, 3 / 2)
+_MANY_SHARES, _ROUND = 12, 0.07
+
+
+def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
+    """Judge the steps between sessions that are large enough to be looked at.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bar panel with `open` and `close`; without `volume` the volume counts as usual. Prices as they are to be
+        used, after any adjustment.
+
+    Returns
+    -------
+    DataFrame
+        Of `STEP_SCHEMA`, a row per step in the panel's order. `ratio` is the close over the close before,
+        `split_ratio` the usual split it is nearest to; `size` the log step that the open and the close both made
+        beyond the market; `deviations` that size in the instrument's usual moves; `volume_surprise` the log of the
+        volume over the usual one, of a fall less its size, since a split brings that much. Above a `score` of 0
+        trading does not explain the step.
+
+    Notes
+    -----
+    A usual move is the larger of the median absolute log return (times 1.4826) and its 90th percentile (over
+    1.645), over up to 60 sessions before; of a price that mostly stands still, its largest move. It is blended
+    with 5 % as if that had been seen for two more sessions. The spread of the market's returns in the session is
+    added in squares. Only earlier sessions are used, without their jumps: what comes later changes no judgement.
+    """
+    require_panel(bars, ["open", "close"])
+    prices = Past(bars)
+    rows = prices.moved(SMALLEST_STEP)
+    closed, opened = prices.returns[rows], prices.opened(rows)
+    together = (np.abs(opened) > SMALLEST_STEP) & (closed * opened > 0) & np.isfinite(opened)
+    rows, closed, opened = rows[together], closed[together], opened[together]
+    middle, spread = prices.market(rows)
+    size = np.minimum(np.sign(closed) * (closed - middle), np.sign(closed) * (opened - middle))
+    surprise = prices.volume_surprise(rows)
+    surprise = np.maximum(np.where(closed < 0, surprise - size, surprise), LEAST_SURPRISE)
+    # The day's own move is still ahead at the open: it tells the ratio better than the close.
+    nearest = nearest_split(np.exp(opened))
+    off_split = np.abs((closed + opened) / 2 - middle - np.log(nearest))
+    large = np.maximum(size, SMALLEST_STEP)
+    later = BY_LATER_MOVE * np.minimum(np.abs(closed - opened) / large, 1)
+    jumps = np.zeros(rows.size, dtype=np.bool_)
+    while True:
+        usual = np.hypot(prices.usual_moves(rows), spread)
+        hint = NEAR_A_SPLIT * (off_split < NEAR * usual)
+        score = bearable(large / usual, large) + later + UPWARDS * (closed > 0) + hint - surprise
+        found_now = (score > 0) & (size > SMALLEST_STEP) & (size >= LEAST_DEVIATIONS * usual)
+        if np.array_equal(found_now, jumps):
+            break
+        # A jump is no move of the instrument: those after it are judged as if it had been explained.
+        jumps = found_now
+        prices.returns[rows[jumps]] = 0.0
+    found = bars[rows].select(
+        *PANEL_KEY,
+        ratio=pl.Series(prices.close[rows] / prices.close[rows - 1]),
+        split_ratio=pl.Series(nearest),
+        size=pl.Series(size),
+        deviations=pl.Series(size / usual),
+        volume_surprise=pl.Series(surprise),
+        score=pl.Series(score),
+    )
+    large_enough = (pl.col("size") > SMALLEST_STEP) & (pl.col("deviations") >= LEAST_DEVIATIONS)
+    return found.filter(large_enough).cast(STEP_SCHEMA)  # type: ignore[arg-type]
+
+
+def bearable(deviations: Floats, size: Floats) -> Floats:
+    """Log volume surprise at which a step of this size is as likely news as a change of the price's unit."""
+    scarce = np.minimum(deviations, MOST_DEVIATIONS)
+    return CONSTANT + BY_DEVIATIONS * np.log(scarce) + BY_SIZE * np.log(size)
+
+
+def nearest_split(ratio: Floats) -> Floats:
+    """The usual split nearest to a ratio of prices: 5:4, 4:3, 3:2, n:1, or the reverse of one.
+
+    Above twelve shares a multiple of five is taken where one lies within 7 %.
+    """
+    shares = np.maximum(ratio, 1 / ratio)
+    few = np.stack([np.full(shares.shape, known) for known in _SMALL_SPLITS])
+    choices = np.vstack([few, np.maximum(np.rint(shares), 2)])
+    closest = np.argmin(np.abs(np.log(choices / shares)), axis=0)
+    nearest = np.take_along_axis(choices, closest[np.newaxis], axis=0)[0]
+    fives = np.maximum(np.rint(shares / 5), 1) * 5
+    is_round = (shares > _MANY_SHARES) & (np.abs(np.log(fives / shares)) <= _ROUND)
+    best = np.where(is_round, fives, nearest)
+    return np.where(ratio < 1, 1 / best, best)
+
+
+class Past:
+    """Log returns of a panel, and what was usual for an instrument before some of its rows.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        Bar panel with `close`, and with `open` and `volume` where they are asked for.
+    """
+
+    def __init__(self, bars: pl.DataFrame) -> None:
+        self._bars = bars
+        self._columns: dict[str, Floats] = {}
+        self.close = self.column("close")
+        symbol = bars["symbol"]
+        self.starts: Places = np.flatnonzero((symbol != symbol.shift(1)).fill_null(value=True).to_numpy())
+        self.returns = np.full(self.close.size, np.nan)
+        # A table that others fill may hold prices that cannot be: no step can be told from them.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            np.divide(self.close[1:], self.close[:-1], out=self.returns[1:])
+            self.returns[self.starts] = np.nan
+            np.log(self.returns, out=self.returns)
+
+    def column(self, name: str) -> Floats:
+        """Values of one of the panel's columns."""
+        if name not in self._columns:
+            self._columns[name] = self._bars[name].to_numpy()
+        return self._columns[name]
+
+    def moved(self, least: float) -> Places:
+        """Rows at which the close is more than a log distance from the close before."""
+        rows = np.flatnonzero((self.returns > least) | (self.returns < -least))
+        return rows[np.isfinite(self.returns[rows])]  # type: ignore[no-any-return]
+
+    def opened(self, rows: Places) -> Floats:
+        """Log of the open over the close before; NaN where there is none."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(self.column("open")[rows] / self.close[rows - 1])
+
+    def market(self, rows: Places) -> tuple[Floats, Floats]:
+        """Median log return in the session of each row and its spread, 0 where few symbols traded.
+
+        Of a panel of many symbols every second, third and so on is asked, so that about a thousand are.
+        """
+        chosen = self._asked(self.starts.size // MOST_SYMBOLS + 1)
+        sessions = self._bars["session"]
+        moved = pl.DataFrame(
+            {"session": sessions[chosen], "moved": pl.Series(self.returns[chosen], nan_to_null=True)}
+        ).filter(pl.col("session").is_in(sessions[rows].unique().implode()))
+        moves = pl.col("moved")
+        quartiles = moves.quantile(0.75) - moves.quantile(0.25)
+        enough = moves.count() >= MARKET_SYMBOLS
+        by_session = moved.group_by("session").agg(
+            middle=pl.when(enough).then(moves.median()).otherwise(0.0),
+            spread=pl.when(enough).then(quartiles / _NORMAL_QUARTILES).otherwise(0.0),
+        )
+        of_rows = sessions[rows].to_frame().join(by_session, on="session", how="left", maintain_order="left")
+        filled = of_rows.with_columns(pl.col("middle", "spread").fill_null(0.0))
+        return filled["middle"].to_numpy(), filled["spread"].to_numpy()
+
+    def _asked(self, stride: int) -> Places | slice:
+        """Rows of every so many symbols."""
+        if stride == 1:
+            return slice(None)
+        ends = np.append(self.starts[1:], self.close.size)
+        return np.concatenate(
+            [np.arange(first, end) for first, end in zip(self.starts[::stride], ends[::stride], strict=True)]
+        )
+
+    def seen(self, rows: Places) -> Places:
+        """How many bars of its own instrument each row has before it."""
+        return rows - self.starts[np.searchsorted(self.starts, rows, side="right") - 1]
+
+    def usual_moves(self, rows: Places) -> Floats:
+        """Usual absolute log return before each row, as `overnight_steps` defines it; at least one tick.
+
+        Over a halt the square root of its length makes it larger.
+        """
+        seen = np.minimum(self.seen(rows) - 1, WINDOW)
+        median, high, highest = _quantiles_before(self.returns, rows, seen, np.abs, (0.5, 0.9, 1.0))
+        shown = np.where(median > 0, np.maximum(median * _MAD, high / _NORMAL_90), highest)
+        blended = (seen * shown**2 + PRIOR_SESSIONS * PRIOR_MOVE**2) / (seen + PRIOR_SESSIONS)
+        days = self._bars["session"].to_physical().to_numpy()
+        waited = days[rows] - days[rows - 1]
+        halted = np.where(waited > HALT_DAYS, waited * TRADING_DAYS, 1.0)
+        return np.maximum(np.sqrt(blended * halted), self._tick(rows, seen))  # type: ignore[no-any-return]
+
+    def _tick(self, rows: Places, seen: Places) -> Floats:
+        """A hundredth, relative to the price, where all prices before are whole hundredths."""
+        (worst,) = _quantiles_before(self.close, rows, seen + 1, _off_the_tick, (1.0,))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = TICK / np.minimum(self.close[rows], self.close[rows - 1])
+        return np.where(worst < _WHOLE_TICK, relative, 0.0)
+
+    def volume_surprise(self, rows: Places) -> Floats:
+        """Log of each row's volume over the median before it, or the mean where that is 0; from -10 to 10.
+
+        0 for a volume of nothing where there was none before, and where the panel has no volume.
+        """
+        if "volume" not in self._bars.columns:
+            return np.zeros(rows.size)
+        seen = np.minimum(self.seen(rows), WINDOW)
+        volume = self.column("volume")
+        (median,) = _quantiles_before(volume, rows, seen, np.abs, (0.5,))
+        usual = np.where(median > 0, median, _means_before(volume, rows, seen))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            surprise = np.log(volume[rows] / usual)
+        return np.clip(np.nan_to_num(surprise, nan=0.0), -_MOST_SURPRISE, _MOST_SURPRISE)  # type: ignore[no-any-return]
+
+
+def _off_the_tick(prices: Floats) -> Floats:
+    """How far prices lie from a whole number of ticks that is not 0, in ticks."""
+    return np.abs(prices / TICK - np.maximum(np.rint(prices / TICK), 1))
+
+
+def _quantiles_before(
+    values: Floats, rows: Places, seen: Places, of: Callable[[Floats], Floats], quantiles: tuple[float, ...]
+) -> list[Floats]:
+    """Lower quantiles of a function of the `seen` values before each row; 0 where none was seen."""
+    found = [np.zeros(rows.size) for _ in quantiles]
+    back = np.arange(1, WINDOW + 2)
+    for first in range(0, rows.size, _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        places = np.maximum(rows[part, np.newaxis] - back, 0)
+        past = np.where(back <= seen[part, np.newaxis], of(values[places]), np.inf)
+        past.sort(axis=1)
+        for quantile, into in zip(quantiles, found, strict=True):
+            at = np.floor(quantile * np.maximum(seen[part] - 1, 0)).astype(np.int64)
+            into[part] = np.take_along_axis(past, at[:, np.newaxis], axis=1)[:, 0]
+    return [np.where(seen > 0, value, 0.0) for value in found]
+
+
+def _means_before(values: Floats, rows: Places, seen: Places) -> Floats:
+    """Mean of the `seen` values before each row."""
+    total = np.concatenate([np.zeros(1), np.cumsum(values)])
+    return (total[rows] - total[rows - seen]) / np.maximum(seen, 1)  # type: ignore[no-any-return]

@@ -1,0 +1,99 @@
+"""Simulated prices: random walks in which only volatility can be foretold, and the same with a planted signal.
+
+What the platform reports on such prices is known beforehand: no skill on the first, skill on the second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.market.bars import BAR_SCHEMA
+
+MONDAY = date(2018, 1, 1)
+# Logarithm of volatility moves by this much a session and returns by a fiftieth of its distance: calm and wild
+# times last for months, as in real prices.
+VOLATILITY_STEP, VOLATILITY_MEMORY = 0.05, 0.98
+TYPICAL_VOLATILITY, SPREAD_OF_VOLATILITY = 0.02, 0.35
+# Part of each price's movement that is the market's.
+MARKET_SHARE = 0.5
+# The planted signal lasts for days, so that it adds up over the horizon.
+SIGNAL_MEMORY = 0.8
+
+
+@dataclass(frozen=True)
+class Market:
+    """What to simulate.
+
+    Attributes
+    ----------
+    symbols, sessions : int
+    signal : float
+        Daily drift in units of the instrument's own volatility for a signal of one deviation; 0 for a random walk.
+    """
+
+    symbols: int
+    sessions: int
+    signal: float = 0.0
+
+
+def simulate_bars(market: Market, seed: int) -> pl.DataFrame:
+    """Draw a bar panel.
+
+    Parameters
+    ----------
+    market : Market
+    seed : int
+        Equal seeds draw equal panels.
+
+    Returns
+    -------
+    DataFrame
+        Lawful bars of symbols `W000`, `W001`, … on weekdays from 2018-01-01. The return of a session has mean zero
+        whatever was before, but for the planted signal, which the logarithm of the volume shows one session ahead.
+        Volatility differs between instruments, lasts for months and has a common part; so has the return.
+    """
+    random = np.random.default_rng(seed)
+    shape = (market.sessions, market.symbols)
+    own, common = _memory(random.normal(size=shape)), _memory(random.normal(size=(market.sessions, 1)))
+    level = TYPICAL_VOLATILITY * np.exp(SPREAD_OF_VOLATILITY * random.normal(size=market.symbols))
+    volatility = level * np.exp(own + common / 2)
+    together = random.normal(size=(market.sessions, 1)) * np.exp(common)
+    shocks = MARKET_SHARE * together + np.sqrt(1 - MARKET_SHARE**2) * random.normal(size=shape)
+    signal = _recursive(random.normal(size=shape), SIGNAL_MEMORY) * np.sqrt(1 - SIGNAL_MEMORY**2)
+    drift = np.vstack([np.zeros((1, market.symbols)), signal[:-1]]) * market.signal
+    returns = np.clip(volatility * (shocks + drift), -0.5, 0.5)
+    close = random.uniform(10, 300, market.symbols) * np.cumprod(1 + returns, axis=0)
+    noise = np.abs(volatility * random.normal(size=(2, *shape)))
+    opening = close * (1 + 0.3 * volatility * random.normal(size=shape))
+    volume = random.lognormal(12, 0.1, shape) * np.exp(0.5 * signal)
+    prices = {
+        "open": opening,
+        "high": np.maximum(opening, close) * (1 + 0.4 * noise[0]),
+        "low": np.minimum(opening, close) * (1 - np.minimum(0.4 * noise[1], 0.5)),
+        "close": close,
+        "volume": volume.round(),
+    }
+    return _panel(market, prices)
+
+
+def _memory(shocks: np.ndarray) -> np.ndarray:
+    return _recursive(VOLATILITY_STEP * shocks, VOLATILITY_MEMORY)
+
+
+def _recursive(shocks: np.ndarray, memory: float) -> np.ndarray:
+    """x[t] = memory x[t-1] + shock[t], along the sessions."""
+    path = np.zeros_like(shocks)
+    for now in range(1, len(shocks)):
+        path[now] = memory * path[now - 1] + shocks[now]
+    return path
+
+
+def _panel(market: Market, columns: dict[str, np.ndarray]) -> pl.DataFrame:
+    sessions = [MONDAY + timedelta(days=7 * (day // 5) + day % 5) for day in range(market.sessions)]
+    names = [f"W{number:03d}" for number in range(market.symbols)]
+    keys = {"symbol": np.repeat(names, market.sessions).tolist(), "session": sessions * market.symbols}
+    return pl.DataFrame({**keys, **{name: values.T.ravel() for name, values in columns.items()}}, schema=BAR_SCHEMA)

@@ -1,0 +1,1 @@
+"""Single figures and their inference: ranking, classification, calibration, performance."""

@@ -1,0 +1,137 @@
+"""What a sample could have shown: the smallest rank IC that it can tell from none, and what a small one needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from boursomatic_assets.core.market.printed import printed
+from boursomatic_assets.core.measures.figures import finite
+from boursomatic_assets.core.measures.inference import overlap_test
+from boursomatic_assets.core.measures.ranking import matched_rank_ic, rank_ic
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+# A mean of two standard errors has t = 2.
+ERRORS_TO_SHOW = 2.0
+SESSIONS_A_YEAR = 252
+# A rank IC such as the platform's features may honestly have on large caps.
+WANTED_RANK_IC = 0.01
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a sample of rank ICs, one a session, could have shown. NaN stands for what is not defined.
+
+    Attributes
+    ----------
+    title : str
+        The figure that this stands beside.
+    sessions : int
+        Sessions with a rank IC.
+    error : float
+        Standard error of their mean, robust to the overlap of the horizons.
+    why_undefined : str
+        Why there is no error, where there is none.
+    """
+
+    title: str
+    sessions: int
+    error: float
+    why_undefined: str = ""
+
+    @property
+    def smallest(self) -> float:
+        """Smallest mean rank IC that this sample could have shown: two standard errors."""
+        return ERRORS_TO_SHOW * self.error
+
+    @property
+    def years(self) -> float:
+        """Length of the sample in years of 252 sessions."""
+        return self.sessions / SESSIONS_A_YEAR
+
+    @property
+    def years_needed(self) -> float:
+        """Years of sessions at which a mean rank IC of 0.01 would reach t = 2.
+
+        Notes
+        -----
+        The error of a mean over T years falls as 1 / sqrt(T). With error e over T years it is e sqrt(T / N) over N
+        years, and t = 0.01 / (e sqrt(T / N)) = 2 gives N = T (2 e / 0.01)^2.
+        """
+        return self.years * (self.smallest / WANTED_RANK_IC) ** 2
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        if not math.isfinite(self.error):
+            return f"{self.title}: what this sample could have shown is not available ({self.why_undefined})."
+        return (
+            f"{self.title}: the smallest that {printed(self.years, 1)} years could have shown is "
+            f"{printed(self.smallest, 4)} (two standard errors); {WANTED_RANK_IC:g} would need "
+            f"{printed(self.years_needed, 1)} years."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON: what is not defined is null, and says why."""
+        return {
+            "title": self.title,
+            "sessions": self.sessions,
+            "years": self.years,
+            "standard_error": finite(self.error),
+            "smallest": finite(self.smallest),
+            "wanted": WANTED_RANK_IC,
+            "years_for_wanted": finite(self.years_needed),
+            "why_undefined": self.why_undefined or None,
+            "sentence": self.sentence,
+        }
+
+
+def detection(title: str, coefficients: np.ndarray, horizon: int) -> Detection:
+    """Say what a sample of rank ICs could have shown.
+
+    Parameters
+    ----------
+    title : str
+    coefficients : ndarray of shape (n_sessions,)
+        Rank IC of each session, in time order.
+    horizon : int
+        Sessions that neighbouring coefficients share.
+
+    Returns
+    -------
+    Detection
+        Its error is that of the figure itself: Newey and West's, with lag `horizon` - 1. Undefined for fewer than
+        `horizon` + 2 sessions, or coefficients that do not vary.
+    """
+    count, fewest = len(coefficients), horizon + 2
+    error = overlap_test(coefficients, horizon, horizon - 1).error
+    if math.isfinite(error):
+        return Detection(title, count, error)
+    why = (
+        f"{count} sessions have one, and {fewest} are needed"
+        if count < fewest
+        else "it does not vary between sessions"
+    )
+    return Detection(title, count, math.nan, why)
+
+
+def detections(judged: pl.DataFrame, horizon: int) -> dict[str, Detection]:
+    """What judged rows could have shown, for the rank IC and the one at equal volatility, by the figure's name.
+
+    Parameters
+    ----------
+    judged : DataFrame
+        As for `scores`.
+    horizon : int
+    """
+    return {
+        name: detection(title, coefficients(judged)["rank_ic"].to_numpy(), horizon)
+        for name, title, coefficients in (
+            ("rank_ic", "Rank IC", rank_ic),
+            ("matched_rank_ic", "Rank IC at equal volatility", matched_rank_ic),
+        )
+    }

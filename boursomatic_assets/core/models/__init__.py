@@ -1,0 +1,1 @@
+"""Training, predictions, threshold, baselines and the walk-forward."""

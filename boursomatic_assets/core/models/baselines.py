@@ -1,0 +1,110 @@
+"""What needs no model, or next to none: volatility alone, momentum, and the training set's own averages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from boursomatic_assets.core.dataset.labels import CLASS_NAMES, label_mix
+from boursomatic_assets.core.models.training import FittedModel, fit_classifier
+
+if TYPE_CHECKING:
+    from boursomatic_assets.core.dataset.experiment import Experiment
+
+VOLATILITY = "vol_20d"
+# Momentum skips the last month, in which returns tend to turn around.
+MONTH, YEAR = 21, 252
+
+
+def fit_volatility_classifier(
+    train_set: pl.DataFrame, experiment: Experiment, threads: int = 0, every: int = 1
+) -> FittedModel | None:
+    """Train the classifier with the same parameters on one feature, `vol_20d`.
+
+    Parameters
+    ----------
+    train_set : DataFrame
+    experiment : Experiment
+    threads : int
+        0 for all cores. Changes the time taken, never the model.
+    every : int
+        Train on every so manieth session only: labels of neighbouring sessions overlap, and one feature is learned
+        from few rows.
+
+    Returns
+    -------
+    FittedModel or None
+        None where the experiment has no such feature.
+    """
+    if VOLATILITY not in experiment.features:
+        return None
+    sessions = train_set["session"].unique().sort().gather_every(every)
+    thinned = train_set.filter(pl.col("session").is_in(sessions.implode()))
+    return fit_classifier(thinned, experiment.model_copy(update={"features": (VOLATILITY,)}), threads)
+
+
+def momentum(closes: pl.DataFrame) -> pl.DataFrame:
+    """12-1 momentum of each session: the return from 252 to 21 bars before it, per symbol.
+
+    Parameters
+    ----------
+    closes : DataFrame
+        Panel with `close`.
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `session`, `momentum_12_1` (fraction); null where the history is too short.
+
+    Notes
+    -----
+    Jegadeesh and Titman (1993), Journal of Finance 48; the skipped month after Jegadeesh (1990).
+    """
+    past = pl.col("close").shift(MONTH) / pl.col("close").shift(YEAR) - 1
+    return closes.select("symbol", "session", momentum_12_1=past.over("symbol"))
+
+
+def baseline_columns(
+    rows: pl.DataFrame, train_set: pl.DataFrame, volatility: FittedModel | None, closes: pl.DataFrame
+) -> pl.DataFrame:
+    """What the baselines say of some rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Panel of the rows to judge, with `vol_20d` where `volatility` is given.
+    train_set : DataFrame
+        Its class frequencies and mean return are the prior.
+    volatility : FittedModel or None
+        As `fit_volatility_classifier` gives it.
+    closes : DataFrame
+        Panel with `close` that covers the rows and the year before them.
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `session`, `volatility_probability_buy`, `..._hold`, `..._sell` (null without the model),
+        `momentum_12_1`, `prior_probability_buy`, `..._hold`, `..._sell` and `prior_return`.
+    """
+    probabilities = None if volatility is None else volatility.predict(rows)
+    by_volatility = {
+        f"volatility_probability_{name.lower()}": (
+            pl.lit(None, dtype=pl.Float64) if probabilities is None else pl.Series(probabilities[:, number])
+        )
+        for number, name in enumerate(CLASS_NAMES)
+    }
+    past = momentum(closes)
+    return (
+        rows.select("symbol", "session")
+        .with_columns(**by_volatility)
+        .join(past, on=["symbol", "session"], how="left", maintain_order="left")
+        .with_columns(**_prior(train_set))
+    )
+
+
+def _prior(train_set: pl.DataFrame) -> dict[str, pl.Expr]:
+    mix = label_mix(train_set)
+    total = sum(mix.values())
+    shares = {f"prior_probability_{name.lower()}": pl.lit(count / total) for name, count in mix.items()}
+    return {**shares, "prior_return": pl.lit(train_set["forward_return"].mean(), dtype=pl.Float64)}

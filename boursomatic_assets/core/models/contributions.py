@@ -1,0 +1,84 @@
+"""What each feature adds to each prediction: SHAP values of the trees, from LightGBM's own exact computation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.models.training import model_matrix
+
+if TYPE_CHECKING:
+    from boursomatic_assets.core.models.training import FittedModel
+
+SAMPLE_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """SHAP values of some rows.
+
+    Attributes
+    ----------
+    feature_names : tuple of str
+        Inputs in the model's order.
+    output_names : tuple of str
+        What is explained: the classes of a classifier, or the forward return of a regressor.
+    values : ndarray of shape (n_rows, n_outputs, n_features)
+        In the model's raw score: log-odds for a class, a fraction for a forward return.
+    expected : ndarray of shape (n_rows, n_outputs)
+        Score of the average training row; with a row's values it sums to the row's raw score.
+    inputs : ndarray of shape (n_rows, n_features)
+        The features themselves; NaN where there is none.
+    """
+
+    feature_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    values: np.ndarray
+    expected: np.ndarray
+    inputs: np.ndarray
+
+    def mean_absolute(self) -> pl.DataFrame:
+        """Mean size of each feature's contribution, the feature that moves the outputs most first.
+
+        Returns
+        -------
+        DataFrame
+            `feature`, then a column for each output; 0.0 where there are no rows.
+        """
+        sizes = np.abs(self.values).sum(axis=0) / max(len(self.values), 1)
+        columns = dict(zip(self.output_names, sizes, strict=True))
+        ranked = pl.DataFrame({"feature": list(self.feature_names), **columns})
+        total = pl.sum_horizontal(self.output_names)
+        return ranked.sort(total, "feature", descending=[True, False])
+
+
+def spread_rows(panel: pl.DataFrame, count: int = SAMPLE_ROWS) -> pl.DataFrame:
+    """Pick at most `count` rows at equal distances: the same rows of the same panel, of every symbol and time."""
+    picked = np.unique(np.linspace(0, max(panel.height - 1, 0), min(count, panel.height)).round().astype(np.int64))
+    return panel[picked]
+
+
+def feature_contributions(model: FittedModel, panel: pl.DataFrame) -> Contributions:
+    """Split each row's raw score into what each feature adds to it.
+
+    Parameters
+    ----------
+    model : FittedModel
+    panel : DataFrame
+        With the columns of `feature_names`.
+
+    Notes
+    -----
+    Lundberg, Erion and Lee, Consistent Individualized Feature Attribution for Tree Ensembles (2018), computed by
+    LightGBM (`pred_contrib`): exact for the trees, in the raw score. It says what the model does, not what is true.
+    """
+    outputs = model.class_names or ("forward return",)
+    inputs = model_matrix(panel, model.feature_names)
+    shape = (panel.height, len(outputs), len(model.feature_names) + 1)
+    # LightGBM refuses a frame without rows.
+    found = np.asarray(model.booster.predict(inputs, pred_contrib=True)) if panel.height else np.empty(0)
+    values = found.reshape(shape)
+    return Contributions(model.feature_names, outputs, values[:, :, :-1], values[:, :, -1], inputs.to_numpy())

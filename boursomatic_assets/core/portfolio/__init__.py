@@ -1,0 +1,1 @@
+"""Tranches and books: what following the calls would have earned."""

@@ -1,0 +1,1 @@
+"""Calls per risk profile, their reasons in two languages, and their outcomes."""

@@ -1,0 +1,87 @@
+"""What was kept with a recommendation, read back: until it is validated, a snapshot is somebody's text."""
+
+from __future__ import annotations
+
+from datetime import date  # noqa: TC003 (pydantic reads it)
+from typing import Any, Literal, Self, TypeGuard
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from boursomatic_assets.core.dataset.experiment import Profile, Profiles
+from boursomatic_assets.core.registry.serving import PRICED_BY
+
+
+def is_of_this_platform(snapshot: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a stored snapshot was written by this platform: only that has a digest of what it says."""
+    return isinstance(snapshot, dict) and "digest" in snapshot
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+
+class _Shares(_Part):
+    BUY: float
+    HOLD: float
+    SELL: float
+
+
+class _NamedProfile(Profile):
+    name: Literal["conservative", "moderate", "aggressive"]
+
+
+class _Bars(_Part):
+    inputs: str | None = None
+    exchange: str | None = None
+    adjustments: list[tuple[date, float]] | None = None
+
+
+class Evidence(_Part):
+    """A stored snapshot as far as a trace reads it; `raw` is all of it."""
+
+    session: date
+    close: float
+    features: dict[str, float | None]
+    probabilities: _Shares
+    calibrated: _Shares
+    temperature: float
+    tau: float | None
+    predicted_return: float
+    profile: _NamedProfile
+    horizon: int
+    justification: dict[str, str]
+    model: dict[str, str | None]
+    digest: str
+    bars: _Bars = _Bars()
+    run: dict[str, Any] = {}
+    raw: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _has_what_calls_need(self) -> Self:
+        missing = [name for name in PRICED_BY if self.features.get(name) is None]
+        if missing:
+            message = f"features lack {', '.join(missing)}"
+            raise ValueError(message)
+        return self
+
+    @classmethod
+    def of(cls, snapshot: object) -> Evidence | str:
+        """Read a stored snapshot; what keeps it from being read, as a text, where something does."""
+        if not is_of_this_platform(snapshot):
+            return "the snapshot is not one of this platform's: another program wrote it"
+        try:
+            return cls.model_validate({**snapshot, "raw": snapshot})
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, fault['loc'])) or 'it'}: {fault['msg']}" for fault in error.errors())
+            return f"the snapshot cannot be read: {'; '.join(faults)}"
+
+    @property
+    def profiles(self) -> Profiles:
+        """The recorded profile under every name, so that any of the three is called by it."""
+        profile = Profile(**{name: getattr(self.profile, name) for name in Profile.model_fields})
+        return Profiles(conservative=profile, moderate=profile, aggressive=profile)
+
+    @property
+    def content(self) -> str | None:
+        """What the daily bars summed up to when the features were computed; None where that was not recorded."""
+        return self.bars.inputs.split(" ")[0] if self.bars.inputs else None

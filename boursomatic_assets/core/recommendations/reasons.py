@@ -1,0 +1,269 @@
+"""Why a recommendation says what it says, in two or three sentences that a beginner understands.
+
+Here is decided what is told; `sentences` has the words. Nothing is told but the facts: what the price and the
+volume did, which way the model counts it, how sure the model is. No cause that nobody measured, and no advice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from boursomatic_assets.core.recommendations.sentences import (
+    LANGUAGES,
+    Remark,
+    amount,
+    chance,
+    percent,
+    percent_size,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Below either, the model is said to be unsure: the likeliest is as likely as not, or another is about as likely.
+SURE_PROBABILITY = 0.50
+SURE_MARGIN = 0.10
+# A second contribution smaller than this share of the first decides little and is not told.
+SECOND_SHARE = 0.3
+# Equal by definition: told once, with the sum of their contributions.
+_SAME_AS = {"momentum_5d": "ret_5d"}
+# Relative strength this far from 50 leans to one side, and this far is the customary bound of a one-sided market.
+_LEANS, _ONE_SIDED = 6, 20
+# Volumes this many usual variations from their average are told as unusual, and as very unusual.
+_UNUSUAL, _VERY_UNUSUAL = 0.5, 2.0
+_PRICE, _VOLUME = Remark("price"), Remark("volume")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a justification may say.
+
+    Attributes
+    ----------
+    label : str
+        The label given: BUY, HOLD or SELL.
+    held_back : str or None
+        Of a HOLD, what kept it from a call: `probability`, `threshold` or `volatility`.
+    probability : float
+        Calibrated probability of the label given.
+    calibrated : mapping of str to float
+        Calibrated probability of each label.
+    expected_return : float
+        The regressor's forecast over the horizon, a fraction.
+    horizon : int
+        In sessions.
+    features : mapping of str to float or None
+        At least those of `contributions`, and `vol_20d`.
+    close : float
+        Last close, above zero.
+    contributions : mapping of str to float
+        What each feature adds to the score of the label given.
+    profile : str
+    max_volatility : float
+        Largest `vol_20d` with which the profile buys.
+    tau : float or None
+        The model's own threshold of p(BUY), where it has one.
+    buy_threshold, sell_threshold : float or None
+        Returns that BUY and SELL stand for, as fractions; where they are given, the text says them.
+    """
+
+    label: str
+    held_back: str | None
+    probability: float
+    calibrated: Mapping[str, float]
+    expected_return: float
+    horizon: int
+    features: Mapping[str, float | None]
+    close: float
+    contributions: Mapping[str, float]
+    profile: str
+    max_volatility: float
+    tau: float | None
+    buy_threshold: float | None = None
+    sell_threshold: float | None = None
+
+
+def justify(facts: Facts) -> dict[str, str]:
+    """Say why, in every language.
+
+    Parameters
+    ----------
+    facts : Facts
+
+    Returns
+    -------
+    dict of str to str
+        `en` and `fr`: three sentences each, which say the same. The same facts give the same text.
+    """
+    if facts.held_back is None:
+        remarks = (_what_happened(facts), _how_sure(facts), _what_is_expected(facts))
+    else:
+        remarks = (_what_happened(facts), _what_kept_it(facts, facts.held_back), _how_sure(facts))
+    return {code: language.tell(remarks) for code, language in LANGUAGES.items()}
+
+
+def _what_happened(facts: Facts) -> Remark:
+    """Tell the one or two features that count most, and which way the model counts each."""
+    totals: dict[str, float] = {}
+    values: dict[str, float | None] = {}
+    for name in sorted(facts.contributions):
+        told = _SAME_AS.get(name, name)
+        totals[told] = totals.get(told, 0.0) + facts.contributions[name]
+        values[told] = facts.features.get(name)
+    ranked = sorted((name for name in totals if totals[name]), key=lambda name: (-abs(totals[name]), name))
+    label = Remark(facts.label)
+    if not ranked:
+        return Remark("nothing", {"label": label})
+    largest = abs(totals[ranked[0]])
+    kept = [name for name in ranked[:2] if abs(totals[name]) >= SECOND_SHARE * largest]
+    sides = " and ".join("for" if totals[name] > 0 else "against" for name in kept)
+    clauses = [_describe(name, values[name], facts.close) for name in kept]
+    parts = {"label": label, "first": _clause(*clauses[0])}
+    for clause in clauses[1:]:
+        parts["second"] = _joined(clauses[0], clause)
+    return Remark(sides, parts)
+
+
+def _clause(subject: Remark, predicate: Remark) -> Remark:
+    return Remark("clause", {"subject": subject, "predicate": predicate})
+
+
+def _joined(before: tuple[Remark, Remark], after: tuple[Remark, Remark]) -> Remark:
+    """Name once what both share: the price fell 6 % over the last month and 2 % over the last week."""
+    (before_subject, before_predicate), (subject, predicate) = before, after
+    if subject != before_subject:
+        return _clause(subject, predicate)
+    moved_alike = predicate.entry == before_predicate.entry and predicate.entry in {"rose", "fell"}
+    return Remark("as well", predicate.parts) if moved_alike else predicate
+
+
+def _what_kept_it(facts: Facts, held_back: str) -> Remark:
+    profile = Remark(facts.profile)
+    if held_back == "probability":
+        return Remark("probability", {"profile": profile})
+    reason = _above_the_limit(facts) if held_back == "volatility" else _below_the_threshold(facts.tau)
+    return Remark("almost", {"profile": profile, "reason": reason})
+
+
+def _below_the_threshold(tau: float | None) -> Remark:
+    return Remark("some threshold") if tau is None else Remark("threshold", {"bound": percent(tau)})
+
+
+def _above_the_limit(facts: Facts) -> Remark:
+    volatility = facts.features["vol_20d"]
+    if volatility is None or not math.isfinite(volatility):
+        return Remark("no volatility")
+    size, bound = percent_size(volatility), percent(facts.max_volatility)
+    # Rounded, the two may look alike, or the other way round: then as many decimals are told as the limit has.
+    order = _order(size, bound)
+    size = percent(volatility) if order < 0 else size
+    return Remark("slight volatility" if order <= 0 else "volatility", {"size": size, "bound": bound})
+
+
+def _order(size: str, bound: str) -> int:
+    first, second = (float(text.replace(",", "")) for text in (size, bound))
+    return (first > second) - (first < second)
+
+
+def _how_sure(facts: Facts) -> Remark:
+    """Tell the three probabilities, and whether they make the model sure."""
+    chances = {**facts.calibrated, facts.label: facts.probability}
+    ranked = sorted(chances, key=lambda name: (-chances[name], name != facts.label, name))
+    best, second = (chances[name] for name in ranked[:2])
+    sure = best >= SURE_PROBABILITY and best >= second + SURE_MARGIN
+    # Two chances that are told alike have none ahead.
+    other_ahead = chance(best) != chance(chances[facts.label])
+    lead = "clear" if sure else "unsure, other ahead" if other_ahead else "unsure"
+    verdict = Remark(lead, {"best": Remark(ranked[0])})
+    if other_ahead and facts.held_back is None:
+        parts = {"lead": verdict, "label": Remark(facts.label), "profile": Remark(facts.profile)}
+        verdict = Remark("other called", parts)
+    told = [facts.label, *(name for name in ranked if name != facts.label)]
+    each = [Remark("label at chance", {"label": Remark(name), "chance": chance(chances[name])}) for name in told]
+    return Remark("chances", {**dict(zip(("first", "second", "third"), each, strict=True)), "verdict": verdict})
+
+
+def _what_is_expected(facts: Facts) -> Remark:
+    """Tell the forecast, which may well contradict the label: it comes from another model."""
+    span = Remark("next") if facts.horizon == 1 else Remark("span", {"sessions": str(facts.horizon)})
+    size = percent_size(facts.expected_return)
+    direction = "no change" if size == "0" else "rise" if facts.expected_return > 0 else "fall"
+    outcome = Remark(direction, {"size": size})
+    contrary = "contrary " if (facts.label, direction) in {("BUY", "fall"), ("SELL", "rise")} else ""
+    bounds = {"BUY": ("at least", facts.buy_threshold), "SELL": ("at most", facts.sell_threshold)}
+    side, bound = bounds.get(facts.label, ("", None))
+    if bound is None:
+        return Remark(contrary + "forecast", {"outcome": outcome, "span": span})
+    meaning = Remark(side, {"label": Remark(facts.label), "bound": percent(bound, "+"), "span": span})
+    return Remark(contrary + "meaning", {"meaning": meaning, "outcome": outcome})
+
+
+def _describe(name: str, value: float | None, close: float) -> tuple[Remark, Remark]:
+    """Put a feature's value as a subject and what is said of it."""
+    named = Remark("feature", {"name": name})
+    if value is None or not math.isfinite(value):
+        subject, predicate = _UNDEFINED.get(name, (named, Remark("is unknown")))
+    elif name in _DESCRIBED:
+        subject, predicate = _DESCRIBED[name](value, close)
+    else:
+        subject, predicate = named, Remark("is", {"amount": amount(value)})
+    return subject, predicate
+
+
+def _moved(span: str) -> Callable[[float, float], tuple[Remark, Remark]]:
+    def describe(value: float, _close: float) -> tuple[Remark, Remark]:
+        size = percent_size(value)
+        entry = "stayed" if size == "0" else "rose" if value > 0 else "fell"
+        return _PRICE, Remark(entry, {"size": size, "span": Remark(span)})
+
+    return describe
+
+
+def _swings(value: float, _close: float) -> tuple[Remark, Remark]:
+    size = percent_size(value)
+    return _PRICE, Remark("is calm" if size == "0" else "swings", {"size": size})
+
+
+def _ranges(value: float, close: float) -> tuple[Remark, Remark]:
+    size = percent_size(value / close)
+    return _PRICE, Remark("ranges little" if size == "0" else "ranges", {"amount": amount(value), "size": size})
+
+
+def _ranges_relatively(value: float, _close: float) -> tuple[Remark, Remark]:
+    size = percent_size(value)
+    return _PRICE, Remark("ranges little" if size == "0" else "ranges relatively", {"size": size})
+
+
+def _strength(value: float, _close: float) -> tuple[Remark, Remark]:
+    level = f"{value:.0f}"
+    distance = int(level) - 50
+    if abs(distance) < _LEANS:
+        return Remark("rises and falls"), Remark("balance", {"level": level})
+    subject, entry = ("rises", "outweigh falls") if distance > 0 else ("falls", "outweigh rises")
+    return Remark(subject), Remark(f"clearly {entry}" if abs(distance) >= _ONE_SIDED else entry, {"level": level})
+
+
+def _volume(value: float, _close: float) -> tuple[Remark, Remark]:
+    times = f"{abs(value):.1f}"
+    degree = float(times)
+    if degree < _UNUSUAL:
+        return _VOLUME, Remark("is usual")
+    side = "high" if value > 0 else "low"
+    entry = f"is very {side}" if degree >= _VERY_UNUSUAL else f"is {side}"
+    return _VOLUME, Remark(entry, {"times": times})
+
+
+_DESCRIBED: dict[str, Callable[[float, float], tuple[Remark, Remark]]] = {
+    "ret_1d": _moved("ret_1d"),
+    "ret_5d": _moved("ret_5d"),
+    "ret_20d": _moved("ret_20d"),
+    "rsi_14": _strength,
+    "vol_20d": _swings,
+    "atr_14": _ranges,
+    "natr_14": _ranges_relatively,
+    "volume_zscore": _volume,
+}
+# What it means that there is no value, after all the history that the feature needs.
+_UNDEFINED = {"rsi_14": (_PRICE, Remark("never moved")), "volume_zscore": (_VOLUME, Remark("never varied"))}

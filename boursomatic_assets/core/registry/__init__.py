@@ -1,0 +1,1 @@
+"""Bundles, serving, contenders, the promotion gate and reproduction."""

@@ -1,0 +1,200 @@
+"""Two model versions on the same rows, session by session.
+
+What both find hard, such as a wild month, then hides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.market.bars import require_rows
+from boursomatic_assets.core.measures.classification import matched_hits, ratio
+from boursomatic_assets.core.measures.figures import finite
+from boursomatic_assets.core.measures.inference import bootstrap_weights, diebold_mariano, upper_bound
+from boursomatic_assets.core.measures.ranking import rank_ic
+from boursomatic_assets.core.registry.contenders import LOSS
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from boursomatic_assets.core.dataset.experiment import Experiment
+
+PERCENTILES = (0.025, 0.975)
+NO_LIFT = "one of them makes no BUY call here, or vol_20d is unknown"
+NO_RANKS = "in no session do both rank three names or more"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of both versions on the same rows. NaN stands for what is not defined.
+
+    Attributes
+    ----------
+    challenger, champion : float
+    low, high : float
+        95 % interval of the challenger's figure minus the champion's.
+    upper_bound : float
+        What that difference stays below with 95 % certainty, one-sided; only of the log loss.
+    why_undefined : str
+        Why there is no difference, where there is none.
+    """
+
+    challenger: float
+    champion: float
+    low: float
+    high: float
+    upper_bound: float = math.nan
+    why_undefined: str = ""
+
+    @property
+    def value(self) -> float:
+        """The challenger's figure minus the champion's."""
+        return self.challenger - self.champion
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON: what is not defined is null."""
+        numbers = {
+            "challenger": self.challenger,
+            "champion": self.champion,
+            "difference": self.value,
+            "low": self.low,
+            "high": self.high,
+            "upper_bound": self.upper_bound,
+        }
+        undefined = None if math.isfinite(self.value) else self.why_undefined
+        return {name: finite(number) for name, number in numbers.items()} | {"why_undefined": undefined}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two versions make of the same rows.
+
+    Attributes
+    ----------
+    log_loss : Difference
+        In nats, of the probabilities that people are shown: the lower the better.
+    matched_lift : Difference
+        BUY precision over the base rate of equally volatile rows: the higher the better.
+    rank_ic : Difference
+        Mean over the sessions in which both rank: the higher the better.
+    rows, sessions : int
+    first_session, last_session : date
+    """
+
+    log_loss: Difference
+    matched_lift: Difference
+    rank_ic: Difference
+    rows: int
+    sessions: int
+    first_session: date
+    last_session: date
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON."""
+        return {
+            "rows": self.rows,
+            "sessions": self.sessions,
+            "first_session": str(self.first_session),
+            "last_session": str(self.last_session),
+            "log_loss": self.log_loss.to_json(),
+            "matched_lift_buy": self.matched_lift.to_json(),
+            "rank_ic": self.rank_ic.to_json(),
+        }
+
+
+def compare(challenger: pl.DataFrame, champion: pl.DataFrame, experiment: Experiment) -> Comparison:
+    """Compare two versions on the same rows, session by session.
+
+    Parameters
+    ----------
+    challenger, champion : DataFrame
+        As `score` gives them for the same rows.
+    experiment : Experiment
+        Its horizon says how far neighbouring sessions overlap, and is the length of the bootstrap's blocks.
+
+    Returns
+    -------
+    Comparison
+        Exchanged, the two give the same differences with the other sign.
+
+    Raises
+    ------
+    NoRowsError
+        If one of the two scored no rows, or a row without a label or a loss.
+
+    Notes
+    -----
+    Log loss: Diebold and Mariano's test on the means of the sessions. Lift and rank IC: percentiles of a stationary
+    bootstrap that draws the same sessions for both.
+    """
+    for scored in (challenger, champion):
+        require_rows(scored, "a comparison needs scored rows", ("label", LOSS))
+    days = challenger["session"].unique().sort()
+    block = min(experiment.horizon, len(days))
+    weights = bootstrap_weights(len(days), block, experiment.bootstrap_draws, experiment.seed)
+    return Comparison(
+        log_loss=_log_loss(_losses(challenger), _losses(champion), experiment.horizon),
+        matched_lift=_matched_lift(challenger, champion, weights),
+        rank_ic=_rank_ic(challenger, champion, days, weights),
+        rows=challenger.height,
+        sessions=len(days),
+        first_session=days[0],
+        last_session=days[-1],
+    )
+
+
+def _losses(scored: pl.DataFrame) -> np.ndarray:
+    """Mean loss of each session, shape (n_sessions,): names of a session are one observation."""
+    return scored.group_by("session").agg(pl.col(LOSS).mean()).sort("session")[LOSS].to_numpy()
+
+
+def _log_loss(challenger: np.ndarray, champion: np.ndarray, horizon: int) -> Difference:
+    # Positive where the challenger loses less: the other way round than a difference of losses.
+    tested = diebold_mariano(challenger, champion, horizon, horizon - 1)
+    return Difference(
+        challenger=float(challenger.mean()),
+        champion=float(champion.mean()),
+        low=-tested.high,
+        high=-tested.low,
+        upper_bound=upper_bound(challenger - champion, horizon, horizon - 1),
+    )
+
+
+def _matched_lift(challenger: pl.DataFrame, champion: pl.DataFrame, weights: np.ndarray) -> Difference:
+    # A session without a known volatility adds nothing to either sum; without any, the lift is not defined.
+    hits = [matched_hits(scored).select("hits", "expected").fill_null(0) for scored in (challenger, champion)]
+    sums = [part.to_numpy() for part in hits]
+    values = [ratio(float(right), float(expected)) for right, expected in (part.sum(axis=0) for part in sums)]
+    drawn = [weights @ part for part in sums]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lifts = [part[:, 0] / part[:, 1] for part in drawn]
+    low, high = _percentiles(lifts[0] - lifts[1])
+    return Difference(values[0], values[1], low, high, why_undefined=NO_LIFT)
+
+
+def _rank_ic(challenger: pl.DataFrame, champion: pl.DataFrame, days: pl.Series, weights: np.ndarray) -> Difference:
+    ranked = [rank_ic(scored).select("session", "rank_ic") for scored in (challenger, champion)]
+    both = pl.DataFrame({"session": days}).join(
+        ranked[0].join(ranked[1], on="session", suffix="_of_champion"), on="session", how="left"
+    ).sort("session")  # fmt: skip
+    known = both["rank_ic"].is_not_null().to_numpy().astype(np.float64)
+    sums = both.select("rank_ic", "rank_ic_of_champion").fill_null(0.0).to_numpy()
+    values = [ratio(float(side), float(known.sum())) for side in sums.sum(axis=0)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = (weights @ (sums[:, 0] - sums[:, 1])) / (weights @ known)
+    low, high = _percentiles(means)
+    return Difference(values[0], values[1], low, high, why_undefined=NO_RANKS)
+
+
+def _percentiles(draws: np.ndarray) -> tuple[float, float]:
+    """95 % interval over the draws in which there is a difference; NaN where there is none in any."""
+    defined = draws[np.isfinite(draws)]
+    if not len(defined):
+        return math.nan, math.nan
+    low, high = np.quantile(defined, PERCENTILES)
+    return float(low), float(high)

@@ -1,0 +1,215 @@
+"""The promotion gate: a new version takes the active one's place only where it is not worse."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from boursomatic_assets.core.market.printed import compared, printed, signed, told_apart
+from boursomatic_assets.core.registry.comparison import Comparison, compare
+from boursomatic_assets.core.registry.contenders import Contender, Unscored, common_rows, score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+
+    from boursomatic_assets.core.dataset.experiment import Experiment
+    from boursomatic_assets.core.registry.comparison import Difference
+
+# Two models whose labels mean something else cannot be scored on the same ones.
+FORETOLD = ("horizon", "buy_threshold", "sell_threshold")
+# Fewer horizons of sessions say nothing that a bootstrap of horizons could measure.
+FEWEST_HORIZONS = 2
+# Decimals of a log loss in nats, and of a lift or a rank IC.
+_LOSS_DIGITS, _SHARE_DIGITS = 4, 3
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a version becomes the active one, and why.
+
+    Attributes
+    ----------
+    promoted : bool
+    reason : str
+        For people.
+    figures : dict
+        Strict JSON: `mode`, `margin`, and what was compared, where it could be.
+    champion : str or None
+        The active version that it was held against; None for the first.
+    challenger : str
+    sessions : int
+        Sessions that both were scored on; 0 where they were not.
+    """
+
+    promoted: bool
+    reason: str
+    figures: dict[str, Any]
+    champion: str | None
+    challenger: str
+    sessions: int
+
+    @property
+    def active(self) -> str:
+        """The version that is active once this is recorded."""
+        return self.challenger if self.promoted or self.champion is None else self.champion
+
+    def to_json(self) -> dict[str, Any]:
+        """As strict JSON, as the row of the version keeps it."""
+        return {
+            "promoted": self.promoted,
+            "reason": self.reason,
+            "champion": self.champion,
+            "challenger": self.challenger,
+            "sessions": self.sessions,
+            "figures": self.figures,
+        }
+
+
+def decide(
+    challenger: Contender, champion: Contender | Unscored | None, test_set: pl.DataFrame, experiment: Experiment
+) -> Decision:
+    """Decide whether a new version becomes the active one.
+
+    Parameters
+    ----------
+    challenger : Contender
+    champion : Contender, Unscored or None
+        The active version; None where there is none.
+    test_set : DataFrame
+        The challenger's test set, with the columns of both contenders.
+    experiment : Experiment
+        The challenger's: its `promotion` says by which rule.
+
+    Returns
+    -------
+    Decision
+        The first version is promoted whatever the mode: there must be an active one. In mode `gate` so is one that
+        cannot be compared with the champion, and the reason says so.
+    """
+    if champion is None:
+        reason = "Promoted: it is the first, and there is no active version that it could be worse than."
+        return _decision(challenger.version, None, experiment, None, (True, reason))
+    found = _compared(challenger, champion, test_set, experiment)
+    comparison = found if isinstance(found, Comparison) else None
+    mode, name = experiment.promotion.mode, champion.version
+    if mode == "always":
+        verdict = True, f"Promoted in place of {name}: promotion.mode is always, whatever the figures."
+    elif mode == "never":
+        verdict = False, f"Not promoted, {name} stays: promotion.mode is never, whatever the figures."
+    elif isinstance(found, str):
+        verdict = True, f"Promoted in place of {name}, with which it could not be compared: {found}."
+    else:
+        verdict = weigh(found, name, experiment.promotion.margin)
+    return _decision(challenger.version, name, experiment, comparison, verdict)
+
+
+def _decision(
+    challenger: str,
+    champion: str | None,
+    experiment: Experiment,
+    comparison: Comparison | None,
+    verdict: tuple[bool, str],
+) -> Decision:
+    compared = {} if comparison is None else comparison.to_json()
+    return Decision(
+        promoted=verdict[0],
+        reason=verdict[1],
+        figures={**experiment.promotion.model_dump(mode="json"), **compared},
+        champion=champion,
+        challenger=challenger,
+        sessions=0 if comparison is None else comparison.sessions,
+    )
+
+
+def _compared(
+    challenger: Contender, champion: Contender | Unscored, test_set: pl.DataFrame, experiment: Experiment
+) -> Comparison | str:
+    """Compare both, or say why that cannot be done."""
+    if isinstance(champion, Unscored):
+        return champion.why
+    other = [name for name in FORETOLD if getattr(champion.serving.experiment, name) != getattr(experiment, name)]
+    if other:
+        return f"it foretells something else ({', '.join(other)})"
+    rows = common_rows(test_set, challenger, champion)
+    sessions, needed = rows["session"].n_unique(), _fewest_sessions(experiment.horizon)
+    if sessions < needed:
+        return (
+            f"only {sessions} sessions of its test window lie after what both have learned from, and {needed} are "
+            f"needed ({FEWEST_HORIZONS} horizons)"
+        )
+    return compare(score(rows, challenger.serving), score(rows, champion.serving), experiment)
+
+
+def _fewest_sessions(horizon: int) -> int:
+    # A test of a mean needs two more values than one looks at.
+    return max(FEWEST_HORIZONS * horizon, horizon + 2)
+
+
+def weigh(found: Comparison, champion: str, margin: float) -> tuple[bool, str]:
+    """The rule of the gate: whether a challenger passes, with the reason for people.
+
+    Parameters
+    ----------
+    found : Comparison
+    champion : str
+        Name of the active version.
+    margin : float
+        Log loss, in nats, by which the challenger may at most be worse, with 95 % certainty.
+
+    Returns
+    -------
+    tuple of (bool, str)
+        It passes if its log loss is not inferior, and neither lift nor rank IC is lower with its whole interval.
+        Where one of these two is not defined, nothing is known against the challenger.
+    """
+    loss = found.log_loss
+    faults = _faults(found, margin)
+    where = f"on the same {found.sessions} sessions, {found.first_session} to {found.last_session}"
+    if faults:
+        return False, f"Not promoted, {champion} stays: {where}, {'; '.join(faults)}."
+    digits = _digits(loss.upper_bound, margin)
+    shown = (
+        f"log loss {signed(loss.value, digits)} nats, with 95 % certainty at most "
+        f"{signed(loss.upper_bound, digits)}; {margin:g} more is allowed"
+    )
+    return True, f"Promoted in place of {champion}: not worse {where} by more than is allowed ({shown})."
+
+
+def _faults(found: Comparison, margin: float) -> Sequence[str]:
+    faults = [] if found.log_loss.upper_bound <= margin else [_higher_loss(found.log_loss, margin)]
+    for name, part in (("BUY lift at equal volatility", found.matched_lift), ("rank IC", found.rank_ic)):
+        if part.high < 0:
+            faults.append(f"its {name} is lower {_by_how_much(part)}")
+    return faults
+
+
+def _higher_loss(loss: Difference, margin: float) -> str:
+    # Most refusals are of this kind: whoever reads it should know that a closer look may be worth it.
+    doubt = "" if loss.low > 0 else "; that it is higher at all is not certain"
+    if not math.isfinite(loss.upper_bound):
+        return f"its log loss may be higher by more than can be told{doubt}, and {margin:g} is allowed"
+    digits = _digits(loss.upper_bound, margin)
+    may = f"its log loss may be {printed(loss.upper_bound, digits)} nats higher"
+    return f"{may} (95 %; most likely {signed(loss.value, digits)}{doubt}), and {margin:g} is allowed"
+
+
+def _by_how_much(part: Difference) -> str:
+    """Of a difference whose whole interval is below zero: printed so that it reads so."""
+    digits = _digits(part.high, 0.0, _SHARE_DIGITS)
+    least, most = printed(-part.high, digits), printed(-part.low, digits)
+    middle = compared(part.value, 0.0, digits)
+    if middle is None or middle.order >= 0:
+        return f"with its whole 95 % interval (by {least} to {most})"
+    return f"by {printed(-part.value, digits)} ({least} to {most}, 95 %)"
+
+
+def _digits(value: float, bound: float, fewest: int = _LOSS_DIGITS) -> int:
+    """Decimals that show on which side of a bound a figure lies, and no fewer than the bound has itself."""
+    exponent = Decimal(f"{bound:g}").as_tuple().exponent
+    least = max(fewest, -exponent) if isinstance(exponent, int) else fewest
+    found = told_apart(value, bound, least)
+    return found.digits if found else least

@@ -1,0 +1,217 @@
+"""Whether a recorded version can be made again, and whether the bars it was made from are still the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.market.bars import PANEL_KEY, fingerprint
+from boursomatic_assets.core.registry.bundle import build_bundle, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from boursomatic_assets.core.registry.bundle import Bundle
+    from boursomatic_assets.core.registry.retraining import Retrained
+
+# The pickles are left out: they hold the thread count of the machine that trained.
+COMPARED_FILES = ("classifier.txt", "regressor.txt", "metrics.json", "feature_importance.csv")
+GONE, NEW, CLOSE, FEATURES = CHANGES = ("gone", "new", "close", "features")
+# Sums over windows that begin elsewhere round differently; such a value has not changed.
+SAME_VALUE, SAME_AT_ZERO = 1e-9, 1e-12
+_SHOWN_LETTERS = 60
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a version, as recorded and as made again.
+
+    Attributes
+    ----------
+    name : str
+    recorded, found : str
+        SHA-256 of the part then and now.
+    first_difference : str
+        Where the two part, for a file; empty where they agree.
+    """
+
+    name: str
+    recorded: str
+    found: str
+    first_difference: str = ""
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether every byte is the same."""
+        return self.recorded == self.found
+
+
+def compare_parts(recorded: Bundle, retrained: Retrained) -> list[Part]:
+    """Compare a bundle with what its snapshot and experiment give today, byte for byte.
+
+    Parameters
+    ----------
+    recorded : Bundle
+    retrained : Retrained
+
+    Returns
+    -------
+    list of Part
+        The three sets by their content, then the files of `COMPARED_FILES`: the first part that differs is where
+        to look.
+    """
+    sets = [
+        Part(name, str(recorded.manifest["training_data"][name]["content_sha256"]), fingerprint(panel))
+        for name, panel in retrained.split.sets().items()
+    ]
+    again = build_bundle(
+        retrained.classifier, retrained.regressor, retrained.metrics_json, retrained.importance, provenance={}
+    )
+    return sets + [_compared_file(name, recorded.files[name], again[name]) for name in COMPARED_FILES]
+
+
+def _compared_file(name: str, then: bytes, now: bytes) -> Part:
+    return Part(name, sha256(then), sha256(now), first_difference(then.decode(), now.decode()))
+
+
+def first_difference(then: str, now: str) -> str:
+    r"""Name the first line in which two texts differ; empty where they are equal.
+
+    Examples
+    --------
+    >>> first_difference("a=1\nb=2", "a=1\nb=3")
+    "line 2: 'b=2' -> 'b=3'"
+    """
+    lines = zip_longest(then.splitlines(keepends=True), now.splitlines(keepends=True))
+    for number, (before, after) in enumerate(lines, start=1):
+        if before != after:
+            return f"line {number}: {_shown(before)} -> {_shown(after)}"
+    return ""
+
+
+def _shown(line: str | None) -> str:
+    if line is None:
+        return "no such line"
+    text = line.strip()
+    return repr(text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}...")
+
+
+@dataclass(frozen=True)
+class Surrounding:
+    """Something about code or packages that is not what it was when a version was trained; None for absent."""
+
+    kind: str
+    name: str
+    then: str | None
+    now: str | None
+
+
+def changed_surroundings(
+    manifest: Mapping[str, Any], code: Mapping[str, str | None], packages: Mapping[str, str]
+) -> list[Surrounding]:
+    """Name what differs between the code and packages that trained a version and those in use.
+
+    Parameters
+    ----------
+    manifest : mapping
+        Of the version's bundle, with its own `code` and `packages`.
+    code, packages : mapping
+        The same of today.
+    """
+    return [
+        Surrounding(kind, name, then.get(name), now.get(name))
+        for kind, now in (("code", code), ("packages", packages))
+        for then in [manifest.get(kind, {})]
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    ]
+
+
+def compare_panels(then: pl.DataFrame, now: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Compare a snapshot with the panel that today's bars give, over the snapshot's sessions.
+
+    Parameters
+    ----------
+    then, now : DataFrame
+        Panels with `close` and `columns`.
+    columns : sequence of str
+        The features to compare.
+
+    Returns
+    -------
+    DataFrame
+        A row per symbol and session that is not what it was, sorted by both: `symbol`, `session`, `change`
+        (`gone`; `new`; `close`: another close; `features`: the same close and other features, so that highs,
+        lows, volumes or earlier bars have changed), `close_then`, `close_now`, and `features`, the names of those
+        that differ.
+
+    Notes
+    -----
+    Labels are not compared: those of the snapshot's newest sessions became known only later. Two values are the
+    same where they agree to `SAME_VALUE` of the larger, or to `SAME_AT_ZERO`.
+    """
+    values = ["close", *columns]
+    spanned = now.filter(pl.col("session").is_between(then["session"].min(), then["session"].max()))
+    both = then.select(*PANEL_KEY, *values, _then=True).join(
+        spanned.select(*PANEL_KEY, *values, _now=True), on=PANEL_KEY, how="full", coalesce=True, suffix="_today"
+    )
+    found = both.with_columns(change=_change(columns)).filter(pl.col("change").is_not_null())
+    in_both = pl.col("_then").is_not_null() & pl.col("_now").is_not_null()
+    differing = [pl.when(in_both & ~_agrees(name)).then(pl.lit(name)) for name in columns]
+    return found.select(
+        *PANEL_KEY,
+        pl.col("change").cast(pl.Enum(CHANGES)),
+        close_then="close",
+        close_now="close_today",
+        features=pl.concat_list(differing).list.drop_nulls(),
+    ).sort(PANEL_KEY)
+
+
+def _change(columns: Sequence[str]) -> pl.Expr:
+    return (
+        pl.when(pl.col("_now").is_null())
+        .then(pl.lit(GONE))
+        .when(pl.col("_then").is_null())
+        .then(pl.lit(NEW))
+        .when(~_agrees("close"))
+        .then(pl.lit(CLOSE))
+        .when(~pl.all_horizontal(_agrees(name) for name in columns))
+        .then(pl.lit(FEATURES))
+    )
+
+
+def _agrees(name: str) -> pl.Expr:
+    then, now = pl.col(name), pl.col(f"{name}_today")
+    room = pl.max_horizontal(SAME_VALUE * pl.max_horizontal(then.abs(), now.abs()), pl.lit(SAME_AT_ZERO))
+    return then.eq_missing(now) | ((then - now).abs() <= room).fill_null(value=False)
+
+
+def changes_by_symbol(changes: pl.DataFrame) -> pl.DataFrame:
+    """Sum up changed rows symbol by symbol, the most affected first.
+
+    Parameters
+    ----------
+    changes : DataFrame
+        As `compare_panels` gives it.
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `rows`, the `first` and `last` session, how many rows are `gone`, `new`, differ in `close` or only
+        in `features`, and of the first other close its `close_session`, `close_then` and `close_now`; null where
+        closes are the same.
+    """
+    other_close = pl.col("change") == CLOSE
+    counted = changes.group_by("symbol", maintain_order=True).agg(
+        rows=pl.len(),
+        first=pl.col("session").first(),
+        last=pl.col("session").last(),
+        **{name: (pl.col("change") == name).sum() for name in CHANGES},
+        close_session=pl.col("session").filter(other_close).first(),
+        close_then=pl.col("close_then").filter(other_close).first(),
+        close_now=pl.col("close_now").filter(other_close).first(),
+    )
+    return counted.sort("rows", "symbol", descending=[True, False])

@@ -1,0 +1,1 @@
+"""From a recommendation back to its bars, each step computed again."""

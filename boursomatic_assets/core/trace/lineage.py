@@ -1,0 +1,254 @@
+"""Column lineage: which columns each column is made from, back to the bars.
+
+Derived from what computes the columns (`FEATURES`, `DERIVED_INPUTS`, the schemas, the experiment's inputs, the
+classes), so that a feature that is added, renamed or given another source needs no second entry here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, FEATURES, derived_among
+from boursomatic_assets.core.dataset.labels import CLASS_NAMES
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, PANEL_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# An asset and one of its columns.
+Column = tuple[str, str]
+Dependencies = dict[str, list[Column]]
+
+SETS = ("train_set", "validation_set", "test_set")
+# The sets that no model has learned from.
+UNSEEN_SETS = SETS[1:]
+# What the classifier and the regressor learn to predict.
+CLASS_TARGET, RETURN_TARGET = "label", "forward_return"
+# The feature that goes along with the predictions, to compare calls with rows as volatile.
+MATCHED_BY = "vol_20d"
+# The feature by which a recommendation's stop and target lie away from the close.
+PRICED_BY = "atr_14"
+# What a label panel adds to the features, by the columns of the bars that decide the values.
+OUTCOMES = {
+    RETURN_TARGET: "close",
+    "label_end": "session",
+    CLASS_TARGET: "close",
+    "realised_return": "close",
+    "realised_on": "session",
+}
+# What a judged row says of its outcome, by the columns that say it of a row without a label.
+JUDGED = {CLASS_TARGET: "realised_return", RETURN_TARGET: "realised_return", "label_end": "realised_on"}
+EARLY = "ended_early"
+
+
+def column_dependencies(asset: str, features: Sequence[str] = DEFAULT_INPUTS) -> Dependencies:
+    """Columns of an asset, each with the upstream columns that its values are computed from.
+
+    Parameters
+    ----------
+    asset : str
+        Asset name.
+    features : sequence of str
+        The experiment's inputs, in order. They shape the labels, sets and models; the `features` asset
+        always holds all of `FEATURES`.
+
+    Returns
+    -------
+    dict of str to list of tuple
+        Column to (upstream asset, upstream column) pairs, in the asset's own column order. The columns of a
+        model are its predictions. Empty for an asset without column lineage.
+
+    Examples
+    --------
+    >>> column_dependencies("features")["volume_zscore"]
+    [('price_bars', 'volume')]
+    >>> column_dependencies("labels", ["rsi_14"])["rsi_14"]
+    [('features', 'rsi_14')]
+    >>> column_dependencies("labels", ["natr_14"])["natr_14"]
+    [('features', 'atr_14'), ('price_bars', 'close')]
+    """
+    return _graph(features).get(asset, {})
+
+
+def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
+    labels = {
+        **_copies("features", PANEL_KEY),
+        **_copies("price_bars", ["close"]),
+        **_inputs(features),
+        **{name: [("price_bars", source)] for name, source in OUTCOMES.items()},
+    }
+    probabilities = [f"probability_{name.lower()}" for name in CLASS_NAMES]
+    return {
+        # A stored bar names its instrument by a key: the symbol is the instrument's.
+        "price_bars": {name: [("instruments", name)] for name in BAR_SCHEMA if name in INSTRUMENT_SCHEMA},
+        "features": {
+            **_copies("price_bars", PANEL_KEY),
+            **{feature.name: _columns("price_bars", feature.sources) for feature in FEATURES},
+        },
+        "labels": labels,
+        **{name: _copies("labels", list(labels)) for name in SETS},
+        "classifier": {name: _columns("train_set", [*features, CLASS_TARGET]) for name in probabilities},
+        "regressor": {"predicted_return": _columns("train_set", [*features, RETURN_TARGET])},
+        "predictions": _predictions(probabilities, features),
+        "baselines": {
+            **_of_every_row(PANEL_KEY),
+            "set": [*_both("session"), ("labels", "session")],
+            **_baseline_columns("train_set", [*UNSEEN_SETS, "labels"], probabilities, features),
+        },
+        "walk_forward": _walk_forward(probabilities, features),
+        "recommendations": _recommendations(probabilities, features),
+    }
+
+
+def _predictions(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
+    """Keys and outcomes of both sets that the models have not seen, and what the models make of them."""
+    return {
+        **_of_every_row(PANEL_KEY),
+        # Which of the two a row is of follows from its session.
+        "set": [*_both("session"), ("labels", "session")],
+        **{name: [*_both(name), ("labels", realised)] for name, realised in JUDGED.items()},
+        **_copies("classifier", probabilities),
+        "predicted_label": _columns("classifier", probabilities),
+        **_copies("regressor", ["predicted_return"]),
+        **_of_every_row([name for name in features if name == MATCHED_BY]),
+        EARLY: [*_both(CLASS_TARGET), ("labels", CLASS_TARGET)],
+    }
+
+
+def _walk_forward(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
+    """The same of a fold, which trains its own models and baselines on earlier rows of the labels."""
+    learned = _columns("labels", [*features, CLASS_TARGET])
+    return {
+        **_copies("labels", PANEL_KEY),
+        # Which fold a row is of follows from its session.
+        "fold": [("labels", "session")],
+        **{name: _columns("labels", [name, realised]) for name, realised in JUDGED.items()},
+        **dict.fromkeys([*probabilities, "predicted_label"], learned),
+        "predicted_return": _columns("labels", [*features, RETURN_TARGET]),
+        **_copies("labels", [name for name in features if name == MATCHED_BY]),
+        EARLY: [("labels", CLASS_TARGET)],
+        **_baseline_columns("labels", ["labels"], probabilities, features),
+    }
+
+
+def _recommendations(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
+    """What the active models make of the newest features, and the prices that follow from the close."""
+    read = list(dict.fromkeys(column for columns in _inputs(features).values() for column in columns))
+    row = [*read, *_columns("classifier", probabilities)]
+    called = list(dict.fromkeys([*row, ("features", MATCHED_BY)]))
+    priced = list(dict.fromkeys([*called, ("features", PRICED_BY), ("price_bars", "close")]))
+    forecast = [*read, ("regressor", "predicted_return")]
+    return {
+        "symbol": [("instruments", "symbol")],
+        "session": [("features", "session")],
+        # The experiment names the profiles, and the horizon.
+        "label": called,
+        "confidence": row,
+        "expected_return_pct": forecast,
+        "stop_loss": priced,
+        "take_profit": priced,
+        "held_back": called,
+        "justification": list(dict.fromkeys([*called, *forecast, ("price_bars", "close")])),
+    }
+
+
+def _baseline_columns(
+    learned: str, rows: Sequence[str], probabilities: Sequence[str], features: Sequence[str]
+) -> Dependencies:
+    """What the baselines say of some rows; without its one feature the volatility-only classifier says nothing."""
+    volatility = dict.fromkeys(
+        [(learned, MATCHED_BY), (learned, CLASS_TARGET), *[(row, MATCHED_BY) for row in rows]]
+    )
+    by_volatility = {f"volatility_{name}": list(volatility) for name in probabilities}
+    return {
+        **(by_volatility if MATCHED_BY in features else {}),
+        "momentum_12_1": [("price_bars", "close")],
+        **{f"prior_{name}": [(learned, CLASS_TARGET)] for name in probabilities},
+        "prior_return": [(learned, RETURN_TARGET)],
+    }
+
+
+def _inputs(names: Sequence[str]) -> Dependencies:
+    """Model inputs: columns of the features, or what follows from them and the close of the same row."""
+    derived = {
+        each.name: [*_columns("features", each.sources), *_columns("price_bars", ["close"])]
+        for each in derived_among(names)
+    }
+    return {name: derived.get(name, [("features", name)]) for name in names}
+
+
+def _both(name: str) -> list[Column]:
+    return [(unseen, name) for unseen in UNSEEN_SETS]
+
+
+def _of_every_row(names: Sequence[str]) -> Dependencies:
+    """Columns of both sets, and of the labels for the rows whose instrument ended too early for a set."""
+    return {name: [*_both(name), ("labels", name)] for name in names}
+
+
+def upstream_columns(asset: str, column: str, features: Sequence[str] = DEFAULT_INPUTS) -> list[list[Column]]:
+    """Every ancestor of a column, layer by layer, from the nearest to the bars and instruments.
+
+    Parameters
+    ----------
+    asset, column : str
+        Where to start. A column without lineage has no ancestors.
+    features : sequence of str
+        The experiment's inputs.
+
+    Returns
+    -------
+    list of list of tuple
+        (asset, column) pairs. An ancestor that is reached on several ways is listed once, in the farthest of
+        its layers, so that each step leads one layer or more further back.
+
+    Examples
+    --------
+    >>> for layer in upstream_columns("train_set", "rsi_14"):
+    ...     print(layer)
+    [('labels', 'rsi_14')]
+    [('features', 'rsi_14')]
+    [('price_bars', 'close')]
+    """
+    layers: list[list[Column]] = []
+    reached = _parents((asset, column), features)
+    while reached:
+        layers.append(reached)
+        # Dictionaries keep the order and drop what is reached twice.
+        reached = list(dict.fromkeys(parent for child in reached for parent in _parents(child, features)))
+    farthest = {child: depth for depth, layer in enumerate(layers) for child in layer}
+    return [[child for child in layer if farthest[child] == depth] for depth, layer in enumerate(layers)]
+
+
+def lineage_edges(assets: Sequence[str], features: Sequence[str] = DEFAULT_INPUTS) -> list[tuple[Column, Column]]:
+    """Every step on the ways that lead to the columns of some assets.
+
+    Parameters
+    ----------
+    assets : sequence of str
+        Where the ways end.
+    features : sequence of str
+        The experiment's inputs.
+
+    Returns
+    -------
+    list of tuple
+        Distinct (upstream column, column) pairs; each column is an (asset, column) pair.
+    """
+    ends = [(asset, column) for asset in assets for column in column_dependencies(asset, features)]
+    ancestors = [node for end in ends for layer in upstream_columns(*end, features) for node in layer]
+    nodes = dict.fromkeys([*ends, *ancestors])
+    return [(parent, node) for node in nodes for parent in _parents(node, features)]
+
+
+def _parents(child: Column, features: Sequence[str]) -> list[Column]:
+    asset, column = child
+    return column_dependencies(asset, features).get(column, [])
+
+
+def _columns(asset: str, names: Sequence[str]) -> list[Column]:
+    return [(asset, name) for name in names]
+
+
+def _copies(asset: str, names: Sequence[str]) -> Dependencies:
+    return {name: [(asset, name)] for name in names}

@@ -1,0 +1,1 @@
+"""Tables and closing words of the command line."""

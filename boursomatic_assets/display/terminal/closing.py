@@ -1,0 +1,307 @@
+"""What the command line shows: progress while assets materialize, and the closing tables."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from boursomatic_assets.core.portfolio.benchmark import NO_BENCHMARK
+from boursomatic_assets.display.ui.jumps import jump_words
+from boursomatic_assets.display.ui.promotion import activation, comparison_table
+from boursomatic_assets.display.ui.suspects import NONE_FOUND
+from boursomatic_assets.storage.postgres.model_events import ACTIVATED, PRUNED, REFUSED, ROLLED_BACK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import date
+
+    from dagster import DagsterInstance, EventLogEntry
+    from rich.console import Console, RenderableType
+
+    from boursomatic_assets.storage.postgres.model_events import ModelEvent
+    from boursomatic_assets.storage.postgres.model_table import ModelRow
+
+POLL_SECONDS = 0.3
+# Metadata of a check whose description is printed although it passed.
+TO_LOOK_AT = "to_look_at"
+
+# Figure, what it is read beside, and how the pair is called.
+_PAIRS = (
+    ("val_accuracy", "val_majority_accuracy", "Accuracy, validation", "most frequent class"),
+    ("test_accuracy", "test_majority_accuracy", "Accuracy, test", "most frequent class"),
+    ("precision_buy_val", "buy_base_rate_val", "BUY precision, validation", "BUY base rate"),
+    ("precision_buy_test", "buy_base_rate_test", "BUY precision, test", "BUY base rate"),
+    ("matched_lift_buy_test", None, "BUY lift at equal volatility, test", "1 is no skill"),
+    ("test_r2_over_prior", None, "R² of the forecast, test", "0 is the training mean"),
+    ("sharpe_ratio", "equal_weight_sharpe_ratio", "Sharpe of the BUY book, validation", "equal weight"),
+    ("test_sharpe_ratio", "test_equal_weight_sharpe_ratio", "Sharpe of the BUY book, test", "equal weight"),
+    ("test_max_drawdown", "test_equal_weight_max_drawdown", "Deepest drawdown, test", "equal weight"),
+    ("test_total_return", "test_equal_weight_total_return", "Total return net of cost, test", "equal weight"),
+)
+
+# Assets that conclude something, the record of skill first.
+_JUDGED = (("walk_forward_summary", "Walk-forward"), ("evaluation", "Test set"))
+
+
+@contextmanager
+def run_progress(console: Console, instance: DagsterInstance, run_id: str, total: int) -> Iterator[None]:
+    """Show a run's assets and checks as they finish, by following its event log from another thread."""
+    columns = (
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+    )  # fmt: skip
+    ended = threading.Event()
+    with Progress(*columns, console=console, transient=True) as progress:
+        follower = threading.Thread(
+            target=_follow, args=(progress, instance, run_id, total, ended), name="progress", daemon=True
+        )
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()
+
+
+def _follow(progress: Progress, instance: DagsterInstance, run_id: str, total: int, ended: threading.Event) -> None:
+    task, cursor, last = progress.add_task("starting", total=total), None, False
+    while not last:
+        last = ended.wait(POLL_SECONDS)
+        found = instance.get_records_for_run(run_id, cursor=cursor)
+        cursor = found.cursor
+        for record in found.records:
+            _show_event(progress, task, record.event_log_entry)
+
+
+def _show_event(progress: Progress, task: Any, entry: EventLogEntry) -> None:  # noqa: ANN401 (rich's TaskID)
+    event = entry.dagster_event
+    if event is None:
+        # What a step says about how far it is.
+        if entry.step_key and entry.level == logging.INFO:
+            progress.update(task, description=f"{entry.step_key}: {entry.user_message}")
+        return
+    if event.is_step_start:
+        progress.update(task, description=str(event.step_key))
+    elif event.event_type_value == "ASSET_MATERIALIZATION":
+        rows = event.materialization.metadata.get("dagster/row_count")
+        count = f" [dim]{rows.value:,} rows[/dim]" if rows else ""
+        name = " ".join(filter(None, [event.asset_key.to_user_string(), event.partition]))  # type: ignore[union-attr]
+        progress.console.print(f"[green]materialized[/green] {name}{count}")
+    elif event.event_type_value == "ASSET_CHECK_EVALUATION":
+        found = event.asset_check_evaluation_data
+        # A check may pass and yet have something for people to look at.
+        if not found.passed or TO_LOOK_AT in found.metadata:
+            colour = "red" if found.severity.value == "ERROR" else "yellow"
+            verdict = "check passed, to look at" if found.passed else "check failed"
+            progress.console.print(
+                f"[{colour}]{verdict}[/{colour}] {found.check_name} of {found.asset_key.to_user_string()}"
+            )
+            if found.description:
+                progress.console.print(f"  {escape(found.description)}", soft_wrap=True)
+    if event.is_step_success or event.is_step_failure or event.is_step_skipped:
+        progress.advance(task)
+
+
+def assets_table(materialized: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Rows, sessions and labels of each asset that a run materialized; values are plain metadata."""
+    table = Table("Asset", title="Materialized", title_justify="left")
+    table.add_column("Rows", justify="right")
+    table.add_column("Sessions")
+    table.add_column("BUY / HOLD / SELL", justify="right")
+    for name, metadata in materialized.items():
+        rows = metadata.get("dagster/row_count")
+        span = f"{metadata['first_session']} .. {metadata['last_session']}" if "first_session" in metadata else ""
+        table.add_row(name, f"{rows:,}" if rows is not None else "", span, _mix(metadata))
+    return table
+
+
+def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
+    """What an update of the bars did that a person should know, a line each."""
+    outcomes, sources = metadata["outcomes"], metadata["sources"]
+    lines = []
+    if outcomes:
+        arrived = ", ".join(f"{count:,} from {name}" for name, count in sources.items()) or "none"
+        others = [f"{count:,} {outcome}" for outcome, count in outcomes.items() if outcome != "fetched"]
+        lines.append("; ".join([f"Symbols: {arrived}", *others]))
+    lines += [f"  [yellow]{symbol}[/yellow] {escape(why)}" for symbol, why in metadata["not_arrived"].items()]
+    lines.append(
+        f"Bars: {metadata['rows_inserted']:,} new, {metadata['rows_updated']:,} changed, "
+        f"{metadata['rows_unchanged']:,} as they were"
+    )
+    if metadata["rewritten_rows"]:
+        lines.append(
+            f"History rewritten by the source: {metadata['rewritten_rows']:,} bars since "
+            f"{metadata['rewritten_since']}"
+        )
+    if metadata["rejected_rows"]:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in metadata["rejected_reasons"].items())
+        lines.append(f"Set aside in rejected_bars: {reasons}")
+    if metadata.get("left_out"):
+        left_out = "; ".join(f"{count:,} {reason}" for reason, count in metadata["left_out"].items())
+        lines.append(f"Left out: {left_out}")
+    if metadata["quarantined"]:
+        lines.append(
+            "[yellow]Quarantined[/yellow] for a jump that nothing explains: "
+            f"{escape(', '.join(metadata['quarantined']))}. See: [bold]boursomatic adjustments list[/bold]"
+        )
+    return lines
+
+
+def _mix(metadata: Mapping[str, Any]) -> str:
+    if "rows_buy" not in metadata:
+        return ""
+    return " / ".join(f"{metadata[f'rows_{name}']:,}" for name in ("buy", "hold", "sell"))
+
+
+def metrics_table(figures: Mapping[str, Any]) -> Table:
+    """The main figures, each beside its baseline."""
+    table = Table("Figure", title="How good is it", title_justify="left")
+    for heading in ("Model", "Baseline"):
+        table.add_column(heading, justify="right")
+    table.add_column("The baseline is", style="dim")
+    for name, baseline, title, meaning in _PAIRS:
+        table.add_row(
+            title, _figure(figures.get(name)), _figure(figures.get(baseline)) if baseline else "", meaning
+        )
+    return table
+
+
+def conclusion_lines(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What may be concluded of a run, in words: verdicts, what could have been seen, and survivors, a line each.
+
+    Parameters
+    ----------
+    made : mapping of str to mapping
+        Metadata by asset, as plain values; of assets without a verdict nothing is said.
+    """
+    judged = {title: made[name] for name, title in _JUDGED if name in made}
+    lines = []
+    for title, found in judged.items():
+        lines += [f"[bold]{title}[/bold]: {escape(found['verdict'])}", f"  {escape(found['could_have_been_seen'])}"]
+    # Both are of one panel.
+    return [*lines, *dict.fromkeys(escape(found["survivors"]) for found in judged.values())]
+
+
+def rests_on_lines(materialized: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the figures rest on, a line each: suspect prices, and the sessions that the benchmark covers."""
+    judged = {
+        scope: materialized[name]
+        for name, scope in (("walk_forward_summary", "walk-forward"), ("evaluation", "test set"))
+        if name in materialized
+    }
+    suspects = {scope: found["suspect_prices"] for scope, found in judged.items()}
+    covered = {scope: found["benchmark"] for scope, found in judged.items()}
+    return [
+        *(f"[yellow]{escape(said)}[/yellow] ({scope})" for scope, said in suspects.items() if said != NONE_FOUND),
+        *(f"Benchmark, {scope}: {escape(said)}" for scope, said in covered.items() if said != NO_BENCHMARK),
+    ]
+
+
+def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence[str]]) -> Table:
+    """Model versions, the newest first; those that read `price_levels` are coloured."""
+    title = "Model versions (named by their training time, UTC; figures of the test set)"
+    table = Table(title=title, title_justify="left")
+    # In a narrow window the title may wrap, never a name that other commands ask for.
+    table.add_column("Version", no_wrap=True)
+    for heading in ("Active", "Gate", "Experiment"):
+        table.add_column(heading)
+    for heading in ("Accuracy", "Baseline", "Sharpe"):
+        table.add_column(heading, justify="right")
+    names = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")
+    for row in rows:
+        figures = row.metrics if isinstance(row.metrics, dict) else {}
+        active = "[green]yes[/green]" if row.is_active else ""
+        decided = _decided(row)
+        name = f"[yellow]{row.version}[/yellow]" if row.version in price_levels else row.version
+        table.add_row(name, active, decided, row.params_hash[:8], *(_figure(figures.get(name)) for name in names))
+    return table
+
+
+def price_level_note(version: str, inputs: Sequence[str]) -> str:
+    """Say that a version reads price levels, and what that does to its figures."""
+    return (
+        f"[yellow]{version}[/yellow] reads price levels ({', '.join(inputs)}). They know the future, "
+        "so its figures may show skill that is not there. New versions do not read them."
+    )
+
+
+def _decided(row: ModelRow) -> str:
+    if row.gate is None:
+        return ""
+    return "promoted" if row.gate["promoted"] else "[yellow]refused[/yellow]"
+
+
+def version_report(
+    row: ModelRow, events: Sequence[ModelEvent], price_levels: Sequence[str]
+) -> list[RenderableType]:
+    """A version: what it is, what the gate decided on it and what it compared, and what was done with it since."""
+    refused = row.gate is not None and not row.gate["promoted"]
+    facts = {
+        "Version": row.version,
+        "Active": "yes" if row.is_active else "no",
+        "Trained at": f"{row.trained_at} UTC",
+        "Experiment": row.params_hash,
+        "Bundle": row.model_path or "none",
+        "Manifest": row.manifest_sha256 or "not recorded",
+        "Gate": row.gate["reason"] if row.gate else "no decision is recorded",
+        **({"To activate": activation(row.version)} if refused and not row.is_active else {}),
+    }
+    # Lines and no grid: a window that is too narrow breaks them, and cuts nothing off.
+    shown: list[RenderableType] = [f"{name:<12}{escape(value)}" for name, value in facts.items()]
+    if price_levels:
+        shown.append(price_level_note(row.version, price_levels))
+    if row.gate and row.gate["sessions"]:
+        shown.append(_comparison(row.gate["figures"]))
+    if events:
+        shown += ["What was done with it (UTC)", *map(_event_line, events)]
+    return shown
+
+
+def _comparison(figures: Mapping[str, Any]) -> Table:
+    span = f"{figures['sessions']} sessions, {figures['first_session']} to {figures['last_session']}"
+    table = Table("Figure", title=f"What the gate compared ({span})", title_justify="left")
+    for heading in ("New", "Active then", "Difference", "From", "To (95 %)", "At most (95 %)"):
+        table.add_column(heading, justify="right")
+    for title, *numbers in comparison_table(figures).iter_rows():
+        table.add_row(title, *("" if number is None else f"{number:.4f}" for number in numbers))
+    return table
+
+
+def _event_line(event: ModelEvent) -> str:
+    versions = {
+        ACTIVATED: f"{event.version_to} activated in place of {event.version_from or 'none'}",
+        REFUSED: f"{event.version_to} refused, {event.version_from} stayed",
+        ROLLED_BACK: f"rolled back from {event.version_from} to {event.version_to}",
+        PRUNED: f"{event.version_from} pruned: its bundle was removed",
+    }
+    done = versions.get(event.event, f"{event.event} {event.version_from} {event.version_to}")
+    return f"  {event.at:%Y-%m-%d %H:%M:%S}  {escape(f'{done}, by {event.who}: {event.why}')}"
+
+
+def adjustments_table(entries: Sequence[tuple[Any, ...]], moved: Mapping[tuple[str, date], float]) -> Table:
+    """Adjustments, and jumps without one: symbol, session, ratio, the split ratio that a jump is near, note.
+
+    `moved` holds, by symbol and session, what a price went to, as a multiple of the close before.
+    """
+    table = Table("Symbol", "Session", title="Adjustments", title_justify="left")
+    table.add_column("Ratio", justify="right")
+    table.add_column("")
+    table.add_column("Price went to", justify="right")
+    for symbol, session, ratio, split_ratio, note in entries:
+        # Symbols and notes are written as they are, whatever brackets they hold.
+        if ratio:
+            table.add_row(escape(symbol), str(session), f"{ratio:.6g}", escape(note or ""))
+            continue
+        went = moved[symbol, session]
+        said = f"[yellow]quarantined: {jump_words(went, split_ratio)}[/yellow]"
+        table.add_row(escape(symbol), str(session), "", said, f"{went:.4g}")
+    return table
+
+
+def _figure(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float | int) else "undefined"

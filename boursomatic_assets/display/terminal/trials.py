@@ -1,0 +1,72 @@
+"""What `boursomatic experiments list` shows: experiments side by side, by what sets them apart."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.measures.performance import SESSIONS_PER_YEAR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from boursomatic_assets.storage.postgres.trials_table import Trial
+
+
+def trials_report(trials: Sequence[Trial], distinct: int) -> list[Table | str]:
+    """A table of the trials and what their number means.
+
+    `distinct` counts the experiments whose test sessions overlap those of the first trial.
+    """
+    table = Table(
+        "First tried (UTC)", "Experiment", title="Experiments (figures of the test set)", title_justify="left"
+    )
+    table.add_column("Other than the default", overflow="fold")
+    table.add_column("Sessions")
+    for heading in ("Accuracy", "Matched lift", "Sharpe", "Rank IC"):
+        table.add_column(heading, justify="right")
+    table.add_column("Version")
+    for trial in trials:
+        figures = (trial.accuracy, trial.matched_lift, _a_year(trial.sharpe), trial.rank_ic)
+        table.add_row(
+            f"{trial.created_at:%Y-%m-%d %H:%M}" if trial.created_at else "",
+            trial.params_hash[:8],
+            escape(", ".join(f"{name}: {value}" for name, value in other_than_default(trial.experiment).items())),
+            f"{trial.first_session} .. {trial.last_session}",
+            *("undefined" if figure is None else f"{figure:.3f}" for figure in figures),
+            trial.version or "",
+        )
+    return [
+        table,
+        f"{_count(distinct)} tried on overlapping test sessions: the deflated Sharpe ratio counts them all.",
+    ]
+
+
+def _count(distinct: int) -> str:
+    return "1 distinct experiment was" if distinct == 1 else f"{distinct} distinct experiments were"
+
+
+def _a_year(sharpe: float | None) -> float | None:
+    return None if sharpe is None else sharpe * math.sqrt(SESSIONS_PER_YEAR)
+
+
+def other_than_default(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """Name each value of an experiment that is not the default: `classifier.n_estimators` and so on.
+
+    A field that has come or gone since is no difference: nobody chose it.
+    """
+    return _differences(experiment, Experiment().model_dump(mode="json"), "")
+
+
+def _differences(found: Mapping[str, Any], default: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    different: dict[str, Any] = {}
+    for name, value in found.items():
+        if isinstance(value, dict) and isinstance(default.get(name), dict):
+            different |= _differences(value, default[name], f"{prefix}{name}.")
+        elif name in default and value != default[name]:
+            different[f"{prefix}{name}"] = value
+    return different

@@ -1,0 +1,1 @@
+"""Pictures and metadata for the Dagster UI."""

@@ -1,0 +1,62 @@
+"""An evaluation as a table that people read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+from boursomatic_assets.display.ui.metadata import markdown_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REACH, SURVIVORS = "could_have_been_seen", "survivors"
+
+
+def figures_table(evaluation: Mapping[str, Any]) -> str:
+    """Figures with interval, p-value, value without skill and baseline, as a Markdown table."""
+    head = "| figure | value | 95 % interval | p | without skill | baseline | |\n|---|---|---|---|---|---|---|"
+    rows = [
+        f"| {figure['title']} | {shown(figure, 'value')} | {_interval(figure)} | {_p_value(figure['p_value'])} "
+        f"| {shown(figure, 'no_skill')} | {shown(figure, 'baseline')} | {figure['baseline_is'] or ''} |"
+        for figure in evaluation["figures"]
+    ]
+    return "\n".join([head, *rows])
+
+
+def shown(figure: Mapping[str, Any], field: str) -> str:
+    """One of a figure's numbers in its unit; empty where it has none, and why where its value is not defined."""
+    number = figure[field]
+    if number is None:
+        return str(figure["why_undefined"]) if field == "value" else ""
+    return f"{100 * number:.2f} %" if figure["unit"] == "percent" else f"{number:.3f}"
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    return "" if figure["low"] is None else f"{shown(figure, 'low')} to {shown(figure, 'high')}"
+
+
+def _p_value(p_value: float | None) -> str:
+    return "" if p_value is None else f"{p_value:.3f}"
+
+
+def reach_metadata(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sample could have shown, and of which survivors it is: sentences, numbers that plot, and tables."""
+    reach, survivors = evaluation[REACH], evaluation[SURVIVORS]
+    plotted = {
+        f"{name}_{part}": float(found[part])
+        for name, found in reach.items()
+        for part in ("smallest", "years_for_wanted")
+        if found[part] is not None
+    }
+    return {
+        SURVIVORS: survivors["sentence"],
+        "survivors_by_year": dg.MetadataValue.md(
+            markdown_table(pl.DataFrame(survivors["by_year"], infer_schema_length=None))
+        ),
+        "symbols_ended": survivors["ended"],
+        REACH: " ".join(found["sentence"] for found in reach.values()),
+        **plotted,
+    }

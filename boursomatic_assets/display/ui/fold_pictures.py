@@ -1,0 +1,100 @@
+"""Pictures of the walk-forward: what each fold learned from and predicted, and how it fared."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from boursomatic_assets.display.ui.canvas import (
+    CLASSIFIER_COLOUR,
+    FAINT,
+    INK,
+    REGRESSOR_COLOUR,
+    TEXT,
+    WIDTH,
+    blank_figure,
+    draw_legend,
+    frame_axes,
+    set_title,
+    to_png,
+    use_date_axis,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+TRAIN_COLOUR, TEST_COLOUR = CLASSIFIER_COLOUR, REGRESSOR_COLOUR
+_PARTS = (("train", TRAIN_COLOUR, "trained on"), ("test", TEST_COLOUR, "predicted; before it purged"))
+BAR_HEIGHT = 0.66
+MOST_TICKS = 5
+
+
+def folds_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw each fold on one time line: what it was trained on, the purged gap, and what it predicts.
+
+    Parameters
+    ----------
+    folds : sequence of mapping
+        One fold or more, with `fold` and the ISO dates `train_first`, `train_last`, `test_first`, `test_last`.
+
+    Returns
+    -------
+    bytes
+        PNG, 700 pixels wide.
+    """
+    figure = blank_figure(WIDTH, 90 + 26 * len(folds))
+    axes = figure.add_subplot()
+    frame_axes(axes)
+    for row, fold in enumerate(folds):
+        for part, colour, meaning in _PARTS:
+            first: Any = date.fromisoformat(fold[f"{part}_first"])
+            width = date.fromisoformat(fold[f"{part}_last"]) + timedelta(days=1) - first
+            label = None if row else meaning
+            axes.barh(row, width, left=first, height=BAR_HEIGHT, color=colour, label=label)
+    _name_rows(axes, folds)
+    use_date_axis(axes, most_ticks=8)
+    draw_legend(figure, len(_PARTS))
+    return to_png(figure)
+
+
+def _name_rows(axes: Axes, folds: Sequence[Mapping[str, Any]]) -> None:
+    axes.set_yticks(range(len(folds)), [f"fold {fold['fold']}" for fold in folds])
+    axes.set_ylim(len(folds) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0, labelsize=TEXT, labelcolor=INK)
+
+
+def fold_figures_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw each fold's mean rank IC and matched BUY lift beside what no skill would give.
+
+    Parameters
+    ----------
+    folds : sequence of mapping
+        One fold or more, with `fold`, `rank_ic` and `matched_lift_buy`; None where one is not defined.
+
+    Returns
+    -------
+    bytes
+        PNG, 700 pixels wide.
+    """
+    figure = blank_figure(WIDTH, 90 + 26 * len(folds))
+    left, right = figure.subplots(1, 2, sharey=True)
+    _draw_bars(left, folds, ("rank_ic", 0.0), "mean rank IC (0 is no skill)")
+    _draw_bars(right, folds, ("matched_lift_buy", 1.0), "BUY lift at equal volatility (1 is no skill)")
+    _name_rows(left, folds)
+    return to_png(figure)
+
+
+def _draw_bars(axes: Axes, folds: Sequence[Mapping[str, Any]], figure: tuple[str, float], title: str) -> None:
+    frame_axes(axes)
+    name, no_skill = figure
+    for row, fold in enumerate(folds):
+        value = fold[name]
+        if value is None:
+            axes.text(no_skill, row, "undefined", va="center", color=FAINT, fontsize=TEXT)
+        else:
+            axes.barh(row, value - no_skill, left=no_skill, height=BAR_HEIGHT, color=TRAIN_COLOUR)
+    axes.locator_params(axis="x", nbins=MOST_TICKS)
+    axes.axvline(no_skill, color=FAINT, linewidth=1)
+    set_title(axes, title)

@@ -1,0 +1,120 @@
+"""The table `features` brought up to date: computed again for each symbol whose bars have changed, for no other."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from boursomatic_assets.core.dataset.features import FEATURES, compute_features, require_history
+from boursomatic_assets.core.market.bars import fingerprint, symbol_groups
+from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
+from boursomatic_assets.storage.postgres.content import read_content
+from boursomatic_assets.storage.postgres.database import UpsertCounts
+from boursomatic_assets.storage.postgres.feature_state import read_state, write_state
+from boursomatic_assets.storage.postgres.market_tables import (
+    ROWS_AT_ONCE,
+    read_usable_bars,
+    remove_other_features,
+    upsert_features,
+)
+from boursomatic_assets.storage.postgres.panels import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from boursomatic_assets.storage.postgres.adjustments_table import Corrections
+    from boursomatic_assets.storage.postgres.database import Database
+
+_SOURCES = sorted({source for feature in FEATURES for source in feature.sources})
+
+
+@dataclass(frozen=True)
+class FeatureUpdate:
+    """What an update of the features did.
+
+    Attributes
+    ----------
+    recomputed, unchanged : int
+        Symbols.
+    counts : UpsertCounts
+        Rows of the recomputed symbols.
+    quarantined : list of str
+        Symbols left out until somebody explains a jump.
+    removed : int
+        Rows of the recomputed symbols whose bar is gone or can no longer be used.
+    """
+
+    recomputed: int
+    unchanged: int
+    counts: UpsertCounts
+    quarantined: list[str]
+    removed: int = 0
+
+
+def update_features(database: Database, code: str, note: Callable[[str], None]) -> FeatureUpdate:
+    """Compute the features of the symbols whose bars, adjustments or code have changed.
+
+    A symbol is computed whole, from its first bar on: its exponential means reach back without end. The result
+    is what computing everything anew would give.
+
+    Parameters
+    ----------
+    database : Database
+    code : str
+        Version of the code that computes features.
+    note : callable
+        Is told how far it is.
+
+    Raises
+    ------
+    NotEnoughHistoryError
+        If no symbol has more bars than the longest lookback.
+    """
+    with database.bulk() as cursor:
+        corrections = read_corrections(cursor)
+    wanted = _wanted(database, corrections, code)
+    require_history(wanted)
+    due = _due(database, wanted)
+    counts, removed, rows = UpsertCounts(0, 0, 0), 0, 0
+    for symbols in symbol_groups(due, ROWS_AT_ONCE):
+        computed = compute_features(read_usable_bars(database, _SOURCES, Part(symbols=symbols)))
+        with database.bulk() as cursor:
+            counts += upsert_features(cursor, computed)
+            removed += remove_other_features(cursor, symbols, computed)
+        rows += computed.height
+        note(f"{rows:,} of {due['rows'].sum():,} rows")
+    _record(database, due)
+    return FeatureUpdate(due.height, wanted.height - due.height, counts, corrections.quarantined, removed)
+
+
+def _wanted(database: Database, corrections: Corrections, code: str) -> pl.DataFrame:
+    """Symbols to have features of, each with `inputs`, a text that changes with whatever its features depend on."""
+    bars = read_content(database, "price_bars").filter(~pl.col("symbol").is_in(corrections.quarantined))
+    entries = {str(symbol): fingerprint(rows) for (symbol,), rows in corrections.adjustments.group_by("symbol")}
+    adjusted = pl.col("symbol").replace_strict(entries, default="", return_dtype=pl.String)
+    rules = f"{code} {importlib.metadata.version('exchange_calendars')}"
+    return bars.with_columns(
+        inputs=pl.concat_str("content", "exchange", adjusted, pl.lit(rules), separator=" "),
+    )
+
+
+def _due(database: Database, wanted: pl.DataFrame) -> pl.DataFrame:
+    """Keep the symbols whose bars have changed, or whose features are not as they were left."""
+    stored = read_content(database, "features").select("symbol", stored="content")
+    beside = wanted.join(read_state(database), on="symbol", how="left", suffix="_before").join(
+        stored, on="symbol", how="left"
+    )
+    current = (pl.col("inputs") == pl.col("inputs_before")) & (pl.col("outputs") == pl.col("stored"))
+    return beside.filter(~current.fill_null(value=False)).select(wanted.columns)
+
+
+def _record(database: Database, due: pl.DataFrame) -> None:
+    if due.is_empty():
+        return
+    stored = read_content(database, "features").select("symbol", outputs="content")
+    state = due.join(stored, on="symbol").select("symbol", "inputs", "outputs")
+    with database.bulk() as cursor:
+        write_state(cursor, state)

@@ -1,0 +1,1 @@
+"""Bars from a provider into the database."""

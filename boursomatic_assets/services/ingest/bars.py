@@ -1,0 +1,174 @@
+"""The table `price_bars` brought up to date from a source, and what that did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.market.bars import PANEL_KEY, BarTally, CheckedBars, check_bars, require_usable
+from boursomatic_assets.core.market.corporate_actions import split_like_jumps
+from boursomatic_assets.core.market.isolated_prices import LONGEST, set_aside_isolated
+from boursomatic_assets.core.market.price_steps import WINDOW
+from boursomatic_assets.storage.postgres.adjustments_table import replace_jumps
+from boursomatic_assets.storage.postgres.database import UpsertCounts
+from boursomatic_assets.storage.postgres.market_tables import (
+    Written,
+    read_bars,
+    read_beside,
+    symbol_batches,
+    upsert_bars,
+)
+from boursomatic_assets.storage.postgres.panels import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import date
+
+    from boursomatic_assets.core.market.fetch_report import SymbolReport
+    from boursomatic_assets.providers.source import Delivery, Provider
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.postgres.database import Database
+
+_REWRITTEN_SCHEMA = {"symbol": pl.String, "rows": pl.UInt32, "since": pl.Date}
+_DISAGREEMENT_SCHEMA = {
+    "symbol": pl.String, "session": pl.Date, "source": pl.String, "stored_close": pl.Float64,
+    "delivered_close": pl.Float64,
+}  # fmt: skip
+
+
+@dataclass
+class BarUpdate:
+    """What an update did, added up as it goes.
+
+    Attributes
+    ----------
+    reports : list of SymbolReport
+        What became of each symbol.
+    tally : BarTally
+        Bars that kept the contract, and those that did not.
+    counts : UpsertCounts
+        Rows written and left alone.
+    rewritten : DataFrame
+        `symbol`, `rows` and `since` of stored bars that the source has changed.
+    disagreements : DataFrame
+        Closes on which two sources differ by more than 1 %: `symbol`, `session`, the second `source`, and both.
+    left_out : Counter
+        Rows of the source that are no trading, by reason.
+    """
+
+    reports: list[SymbolReport] = field(default_factory=list)
+    tally: BarTally = field(default_factory=BarTally)
+    counts: UpsertCounts = field(default_factory=lambda: UpsertCounts(0, 0, 0))
+    rewritten: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_REWRITTEN_SCHEMA))
+    disagreements: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_DISAGREEMENT_SCHEMA))
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, written: Written, unchanged: int = 0) -> None:
+        """Count one more write, and rows that were found unchanged before it."""
+        self.counts = self.counts + written.counts + UpsertCounts(0, 0, unchanged)
+        if written.rewritten.height:
+            self.rewritten = pl.concat([self.rewritten, written.rewritten])
+
+
+def survey(provider: Provider, settings: Settings, today: date) -> BarTally:
+    """Look through all that a source at hand has, and stop where it cannot be believed.
+
+    Raises
+    ------
+    BarContractError
+        As `require_usable`.
+    """
+    tally = BarTally()
+    for delivery in provider.deliveries():
+        tally = tally.plus(judged(delivery, today))
+    require_usable(tally, settings.max_rejected_share, provider.description)
+    return tally
+
+
+def judged(delivery: Delivery, today: date, beside: pl.DataFrame | None = None) -> CheckedBars:
+    """Check the bars of a delivery, each and against the sessions around it, such as stored ones `beside`."""
+    return set_aside_isolated(check_bars(delivery.bars, today), beside)
+
+
+def stored_beside(cursor: Any, delivery: Delivery) -> pl.DataFrame:  # noqa: ANN401 (an ADBC cursor)
+    """Stored bars that show what is usual for a delivery's symbols, and whether its ends jump."""
+    dated = delivery.bars.select(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).drop_nulls()
+    return read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
+
+
+def delivered(checked: CheckedBars, beside: pl.DataFrame) -> CheckedBars:
+    """Leave out stored bars that a delivery has shown to be wrong: a source is judged by its own rows."""
+    own = checked.rejected.join(beside.select(PANEL_KEY), on=PANEL_KEY, how="anti", maintain_order="left")
+    return CheckedBars(checked.accepted, own)
+
+
+def take_all(
+    database: Database, provider: Provider, settings: Settings, today: date, note: Callable[[str], None]
+) -> BarUpdate:
+    """Store all that a source at hand has, in one transaction: of a source that is refused, nothing lands.
+
+    Raises
+    ------
+    BarContractError
+        As `require_usable`.
+    """
+    update, source = BarUpdate(), ":".join(filter(None, [settings.provider, settings.provider_path]))
+    with database.bulk() as cursor:
+        for delivery in provider.deliveries():
+            beside = stored_beside(cursor, delivery)
+            checked = judged(delivery, today, beside)
+            update.tally = update.tally.plus(delivered(checked, beside))
+            update.reports.extend(delivery.reports)
+            update.left_out.update(delivery.left_out)
+            update.add(upsert_bars(cursor, checked, source))
+            note_jumps(cursor, checked, beside)
+            note(f"{len(update.reports):,} symbols, {update.tally.accepted:,} bars")
+        require_usable(update.tally, settings.max_rejected_share, provider.description)
+    return update
+
+
+def look_through(database: Database, note: Callable[[str], None]) -> BarUpdate:
+    """Take the table as it is, filled by another program: nothing is fetched, nothing is written to it."""
+    rows = 0
+    for symbols in symbol_batches(database):
+        bars = read_bars(database, part=Part(symbols=symbols))
+        rows += bars.height
+        with database.bulk() as cursor:
+            note_jumps(cursor, CheckedBars(bars, bars.clear()), bars.clear())
+        note(f"{rows:,} bars looked through")
+    return BarUpdate(tally=BarTally(accepted=rows), counts=UpsertCounts(0, 0, rows))
+
+
+def note_jumps(cursor: Any, bars: CheckedBars, beside: pl.DataFrame) -> None:  # noqa: ANN401 (an ADBC cursor)
+    """Record jumps that nothing explains, whatever the source; those without an adjustment quarantine their symbol.
+
+    Parameters
+    ----------
+    cursor : ADBC cursor
+    bars : CheckedBars
+    beside : DataFrame
+        Stored bars before and behind them: a split may lie between two deliveries.
+    """
+    new = bars.accepted
+    if new.is_empty():
+        return
+    stored = beside.join(bars.rejected.select(PANEL_KEY), on=PANEL_KEY, how="anti")
+    near = stored.filter(pl.col("symbol").is_in(new["symbol"].unique().implode())).select(new.columns)
+    panel = pl.concat([new, near]).sort(PANEL_KEY) if near.height else new
+    spans = new.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
+    around = near.join(spans, on="symbol").group_by("symbol")
+    behind = pl.col("session") > pl.col("last")
+    reached = around.agg(
+        before=pl.col("session").filter(~behind).max(), after=pl.col("session").filter(behind).min()
+    )
+    # Into the first bar that was looked at nothing can be told.
+    looked_at = spans.join(reached, on="symbol", how="left").select(
+        "symbol", first=pl.coalesce("before", "first"), last=pl.coalesce("after", "last")
+    )
+    # Those that an entry explains are recorded too: when it is taken back, they count again.
+    jumps = split_like_jumps(panel).join(looked_at, on="symbol")
+    inside = jumps.filter((pl.col("session") > pl.col("first")) & (pl.col("session") <= pl.col("last")))
+    replace_jumps(cursor, looked_at, inside.drop("first", "last"))

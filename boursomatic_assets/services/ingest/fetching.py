@@ -1,0 +1,229 @@
+"""Bars fetched over a network: only what is missing, symbol by symbol, each piece kept as soon as it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.market.bars import PANEL_KEY, CheckedBars
+from boursomatic_assets.core.market.calendars import CALENDARS, calendar_of, last_complete_session
+from boursomatic_assets.core.market.fetch_report import Outcome, SymbolReport
+from boursomatic_assets.core.market.overlap import SAME_CLOSE, SAME_PRICE, compare_overlap
+from boursomatic_assets.errors import ConfigurationError
+from boursomatic_assets.providers.source import Delivery, Provider, Wish
+from boursomatic_assets.services.ingest.bars import BarUpdate, delivered, judged, note_jumps, stored_beside
+from boursomatic_assets.storage.postgres.database import take_turns
+from boursomatic_assets.storage.postgres.fetch_log import (
+    begin_round,
+    finish_round,
+    read_results,
+    record_results,
+    sources_in_use,
+)
+from boursomatic_assets.storage.postgres.market_tables import first_sessions, read_tails, upsert_bars
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import date, datetime
+
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.postgres.database import Database
+
+
+def fetch_missing(
+    database: Database, provider: Provider, settings: Settings, now: datetime, note: Callable[[str], None]
+) -> BarUpdate:
+    """Fetch the sessions after the newest stored one of each symbol, and the last few again.
+
+    A stored session that a source has changed makes its symbol be fetched whole. What one run has fetched when it
+    is killed, the next one does not fetch again. One update at a time: a second one waits for its turn.
+
+    Parameters
+    ----------
+    database : Database
+    provider : Provider
+        One that asks for wishes.
+    settings : Settings
+    now : datetime
+        With a time zone; sessions that were not over by then are left alone.
+    note : callable
+        Is told how far it is.
+
+    Raises
+    ------
+    ConfigurationError
+        If the settings name an exchange without a calendar.
+    """
+    _require_known(settings.exchanges)
+    with database.bulk() as turn:
+        take_turns(turn, "fetching")
+        number, done = begin_round(database, settings.provider, ",".join(settings.exchanges) or "all")
+        listed = provider.instruments().filter(~pl.col("symbol").is_in(list(done)))
+        tails = read_tails(database, listed["symbol"].to_list(), settings.overlap_sessions)
+        fetching = _Fetching(
+            database, number, settings.provider, tails, sources_in_use(turn), now, settled=len(done)
+        )
+        wishes = [wish for wish in wishes_for(listed, tails, now) if _in_scope(wish, settings)]
+        again = fetching.take(provider.deliveries(wishes), wishes, note)
+        fetching.firsts = first_sessions(database, [wish.symbol for wish in again])
+        fetching.take(provider.deliveries(again), again, note)
+        finish_round(database, number)
+        fetching.update.reports = read_results(database, number)
+    return fetching.update
+
+
+def _require_known(exchanges: Sequence[str]) -> None:
+    unknown = sorted(set(exchanges) - set(CALENDARS))
+    if unknown:
+        message = f"BOURSOMATIC_EXCHANGES must name calendars out of {', '.join(CALENDARS)}; found {unknown}"
+        raise ConfigurationError(message)
+
+
+def _in_scope(wish: Wish, settings: Settings) -> bool:
+    return not settings.exchanges or calendar_of(wish.exchange) in settings.exchanges
+
+
+def wishes_for(listed: pl.DataFrame, tails: pl.DataFrame, now: datetime) -> list[Wish]:
+    """Say what each symbol still needs.
+
+    Parameters
+    ----------
+    listed : DataFrame
+        `symbol`, `exchange` and `currency` of the instruments to follow.
+    tails : DataFrame
+        Bar panel with the newest sessions that are stored of each symbol.
+    now : datetime
+        With a time zone.
+    """
+    starts = dict(tails.group_by("symbol").agg(pl.col("session").min()).iter_rows())
+    lasts = {
+        exchange: last_complete_session(calendar, now) if calendar else now.date() - timedelta(days=1)
+        for exchange in listed["exchange"].unique().to_list()
+        for calendar in [calendar_of(exchange)]
+    }
+    return [
+        Wish(symbol, exchange, starts.get(symbol), lasts[exchange], currency, stored=symbol in starts)
+        for symbol, exchange, currency in listed.select("symbol", "exchange", "currency").iter_rows()
+    ]
+
+
+@dataclass
+class _Fetching:
+    """One round of fetching: where it stands, and what it did."""
+
+    database: Database
+    number: int
+    first_choice: str
+    tails: pl.DataFrame
+    sources: Mapping[str, str]
+    now: datetime
+    settled: int
+    firsts: Mapping[str, date] = field(default_factory=dict)
+    update: BarUpdate = field(default_factory=BarUpdate)
+
+    def take(
+        self, deliveries: Iterable[Delivery], wishes: Sequence[Wish], note: Callable[[str], None]
+    ) -> list[Wish]:
+        """Keep deliveries as they come, each in a transaction of its own; returns what to fetch again, whole."""
+        wanted, total, again = {wish.symbol: wish for wish in wishes}, self.settled + len(wishes), []
+        for delivery in deliveries:
+            with self.database.bulk() as cursor:
+                beside = stored_beside(cursor, delivery)
+            checked = judged(delivery, self.now.date(), beside)
+            verdicts = self._verdicts(delivery, checked.accepted, wanted)
+            again += [
+                replace(wanted[symbol], first=None) for symbol, verdict in verdicts.items() if verdict is None
+            ]
+            self._keep(checked, beside, [verdict for verdict in verdicts.values() if verdict])
+            self.settled += sum(verdict is not None for verdict in verdicts.values())
+            note(f"{self.settled:,} of {total:,} symbols")
+        return again
+
+    def _verdicts(
+        self, delivery: Delivery, accepted: pl.DataFrame, wanted: Mapping[str, Wish]
+    ) -> dict[str, SymbolReport | None]:
+        """Report on each symbol; None for one whose history was rewritten and has to be fetched whole."""
+        overlap = {row["symbol"]: row for row in compare_overlap(self.tails, accepted).iter_rows(named=True)}
+        spans = dict(accepted.group_by("symbol").agg(pl.col("session").min()).iter_rows())
+        return {
+            report.symbol: self._verdict(
+                report, wanted[report.symbol], overlap.get(report.symbol), spans.get(report.symbol)
+            )
+            for report in delivery.reports
+        }
+
+    def _verdict(
+        self,
+        report: SymbolReport,
+        wish: Wish,
+        overlap: Mapping[str, Any] | None,
+        first: Any,  # noqa: ANN401
+    ) -> SymbolReport | None:
+        if report.outcome is not Outcome.FETCHED:
+            return report
+        if first is None:
+            return _refused(report, "none of its bars keeps the bar contract: see the table rejected_bars")
+        known = self.firsts.get(report.symbol)
+        if known and first > known:
+            return _refused(report, f"its history was rewritten, and {report.source} has it only from {first} on")
+        if wish.first is None and wish.stored and not self._may_rewrite(report):
+            return _refused(report, f"its history was rewritten, and {report.source} is not where it came from")
+        if overlap is None or wish.first is None:
+            return report
+        return self._compared(report, overlap)
+
+    def _may_rewrite(self, report: SymbolReport) -> bool:
+        """Whether a source may replace history: the first choice, and whoever delivered the symbol last."""
+        return report.source in {self.first_choice, self.sources.get(report.symbol)}
+
+    def _compared(self, report: SymbolReport, overlap: Mapping[str, Any]) -> SymbolReport | None:
+        """Judge an overlap: some may rewrite history, another source may only agree with it."""
+        far = overlap["close_gap"] > SAME_CLOSE
+        if far and report.source != self.sources.get(report.symbol, self.first_choice):
+            self._note_disagreement(report, overlap)
+        if self._may_rewrite(report):
+            return None if overlap["price_gap"] > SAME_PRICE else report
+        gap = f"{overlap['close_gap']:.1%} on {overlap['session']}"
+        return _refused(report, f"its close differs from the stored one by {gap}") if far else report
+
+    def _note_disagreement(self, report: SymbolReport, overlap: Mapping[str, Any]) -> None:
+        row = {**overlap, "source": report.source}
+        more = pl.DataFrame([row], schema_overrides=dict(self.update.disagreements.schema))
+        self.update.disagreements = pl.concat(
+            [self.update.disagreements, more.select(self.update.disagreements.columns)]
+        )
+
+    def _keep(self, checked: CheckedBars, beside: pl.DataFrame, reports: Sequence[SymbolReport]) -> None:
+        """Store bars and reports of the settled symbols together, so that neither is there without the other."""
+        taken = [report.symbol for report in reports if report.outcome is Outcome.FETCHED]
+        accepted = checked.accepted.filter(pl.col("symbol").is_in(taken))
+        rejected = checked.rejected.filter(pl.col("symbol").is_in([report.symbol for report in reports]))
+        others = [report.symbol for report in reports if not self._may_rewrite(report)]
+        fresh = CheckedBars(self._without_unchanged(accepted, others), rejected)
+        self.update.tally = self.update.tally.plus(delivered(CheckedBars(accepted, rejected), beside))
+        with self.database.bulk() as cursor:
+            written = upsert_bars(cursor, fresh, _named(reports))
+            self.update.add(written, unchanged=accepted.height - fresh.accepted.height)
+            note_jumps(cursor, CheckedBars(accepted, rejected), beside)
+            record_results(cursor, self.number, reports)
+
+    def _without_unchanged(self, accepted: pl.DataFrame, others: Sequence[str]) -> pl.DataFrame:
+        """Leave out what differs from the stored tail by a source's last digits, or may not rewrite it."""
+        beside = accepted.join(self.tails, on=PANEL_KEY, how="left", suffix="_stored", maintain_order="left")
+        same = pl.all_horizontal(
+            (pl.col(name) / pl.col(f"{name}_stored") - 1).abs() <= SAME_PRICE
+            for name in ("open", "high", "low", "close")
+        ) & (pl.col("volume") == pl.col("volume_stored"))
+        stored = pl.col("close_stored").is_not_null() & pl.col("symbol").is_in(list(others))
+        return beside.filter(~same.fill_null(value=False) & ~stored).select(accepted.columns)
+
+
+def _named(reports: Sequence[SymbolReport]) -> str:
+    return ",".join(sorted({report.source for report in reports if report.source}))
+
+
+def _refused(report: SymbolReport, why: str) -> SymbolReport:
+    return replace(report, outcome=Outcome.REFUSED, detail="; ".join(filter(None, [report.detail, why])))

@@ -1,0 +1,1 @@
+"""Recommendations from the active version, and their audit."""

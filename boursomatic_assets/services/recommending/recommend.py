@@ -1,0 +1,220 @@
+"""Recommendations brought up to date: every active instrument's newest features, served by the active model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.recommendations.calls import recommend, snapshots
+from boursomatic_assets.core.registry.bundle import sha256
+from boursomatic_assets.core.registry.serving import Serving, servable_rows
+from boursomatic_assets.errors import MissingArtifactError, NotEnoughHistoryError, RowsBreakRuleError
+from boursomatic_assets.storage.artifacts.bundles import open_bundle
+from boursomatic_assets.storage.postgres.candidates import read_bar_provenance, read_candidates
+from boursomatic_assets.storage.postgres.model_table import active_version, active_versions
+from boursomatic_assets.storage.postgres.recommendations_table import GIVEN_SCHEMA, Written, write_recommendations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from boursomatic_assets.core.dataset.experiment import Experiment
+    from boursomatic_assets.core.registry.bundle import Bundle
+    from boursomatic_assets.storage.postgres.database import Database
+    from boursomatic_assets.storage.postgres.model_table import ModelRow
+
+# Evidence of so many instruments is held as objects at a time; as text it takes a fraction of that.
+INSTRUMENTS_AT_ONCE = 1_000
+REASONS_IN_A_MESSAGE = 5
+TRAIN = "Train one: boursomatic materialize --to model_version"
+TRAIN_ANEW = "Restore it from a backup, or train anew: boursomatic materialize --to model_version"
+
+
+@dataclass(frozen=True)
+class RecommendationUpdate:
+    """What an update of the recommendations made.
+
+    Attributes
+    ----------
+    version : str
+        The model version that was served.
+    features : tuple of str
+        What it reads.
+    rows : DataFrame
+        Of `RECOMMENDATION_SCHEMA`, with the `justification` in the language of the table.
+    predictions : DataFrame
+        As in `Recommended`.
+    excluded : DataFrame
+        `symbol`, `reason` of the active instruments that were left out.
+    written : Written
+    content : str
+        SHA-256 over the digests of all rows: equal recommendations, equal content.
+    """
+
+    version: str
+    features: tuple[str, ...]
+    rows: pl.DataFrame
+    predictions: pl.DataFrame
+    excluded: pl.DataFrame
+    written: Written
+    content: str
+
+
+def update_recommendations(
+    database: Database, experiment: Experiment, run: Mapping[str, Any], note: Callable[[str], None]
+) -> RecommendationUpdate:
+    """Recommend on every active instrument with the active model, in one transaction.
+
+    Parameters
+    ----------
+    database : Database
+    experiment : Experiment
+        Its profiles and language; everything else is that of the model.
+    run : mapping
+        Which run this is and with which code, kept in the evidence of the rows that are new.
+    note : callable
+        Is told how far it is.
+
+    Raises
+    ------
+    MissingArtifactError
+        If no model is active, or its bundle is not there.
+    RowsBreakRuleError
+        If several models are marked active.
+    TamperedArtifactError
+        If a file of the bundle is not the one that was recorded.
+    ModelMismatchError
+        If the models are not what their manifest says.
+    NotEnoughHistoryError
+        If not one instrument can be recommended.
+
+    Notes
+    -----
+    Whatever is raised, the recommendations of before stay active, untouched.
+    """
+    active = require_active(database)
+    serving = open_serving(active)
+    candidates = read_candidates(database)
+    rows, excluded = servable_rows(candidates, serving)
+    if rows.is_empty():
+        raise _nothing_to_serve(excluded)
+    note(f"{rows.height:,} instruments with {active.version}, {excluded.height:,} left out")
+    provenance = read_bar_provenance(database)
+    made = [
+        _recommended(rows[start : start + INSTRUMENTS_AT_ONCE], serving, experiment, provenance, run)
+        for start in range(0, rows.height, INSTRUMENTS_AT_ONCE)
+    ]
+    complete, predictions = (pl.concat(frames) for frames in zip(*made, strict=True))
+    note(f"writing {complete.height:,} rows")
+    given = complete.select(pl.col(name).cast(dtype) for name, dtype in GIVEN_SCHEMA.items())
+    written = write_recommendations(database, given, active.version)
+    content = sha256("".join(complete["digest"]).encode())
+    return RecommendationUpdate(
+        version=active.version,
+        features=serving.classifier.feature_names,
+        rows=complete.drop("features_snapshot", "digest"),
+        predictions=predictions,
+        excluded=excluded,
+        written=written,
+        content=content,
+    )
+
+
+def require_active(database: Database) -> ModelRow:
+    """The one active model version.
+
+    Raises
+    ------
+    MissingArtifactError
+        If there is none, or nothing vouches for it.
+    RowsBreakRuleError
+        If there are several.
+    """
+    marked = active_versions(database)
+    if len(marked) > 1:
+        message = (
+            f"one model version can be active; the table model_versions marks {len(marked)}: {', '.join(marked)}. "
+            "Another program must have taken away the rule that forbids it. Nothing was recommended.\n"
+            'Unmark all but one in psql "$(boursomatic db url)", then: boursomatic recommend'
+        )
+        raise RowsBreakRuleError(message)
+    active = active_version(database)
+    if active is None:
+        message = f"no model version is active, so there is nothing to recommend with.\n{TRAIN}"
+        raise MissingArtifactError(message)
+    if active.manifest_sha256 is None:
+        message = (
+            f"the active model version {active.version} was recorded by another program, without a digest of its "
+            f"manifest: nothing vouches for its bundle, and it was not used.\n{TRAIN}"
+        )
+        raise MissingArtifactError(message)
+    return active
+
+
+def open_active(active: ModelRow) -> Bundle:
+    """Open the active version's bundle, every digest compared before anything of it is used.
+
+    Raises
+    ------
+    MissingArtifactError, TamperedArtifactError
+    """
+    try:
+        return open_bundle(active.model_path, active.manifest_sha256)
+    except MissingArtifactError as error:
+        message = f"the bundle of the active model version {active.version} is missing: {error}.\n{TRAIN_ANEW}"
+        raise MissingArtifactError(message) from error
+
+
+def open_serving(active: ModelRow) -> Serving:
+    """Open the active version's bundle, and make it ready.
+
+    Raises
+    ------
+    MissingArtifactError, TamperedArtifactError, ModelMismatchError
+    """
+    return Serving.of(open_active(active))
+
+
+def _nothing_to_serve(excluded: pl.DataFrame) -> NotEnoughHistoryError:
+    if excluded.is_empty():
+        message = (
+            "no instrument is active, so there is nothing to recommend on.\n"
+            "Bring some in: boursomatic materialize --select instruments,price_bars,features"
+        )
+        return NotEnoughHistoryError(message)
+    listed = "".join(
+        f"\n  {symbol}: {reason}" for symbol, reason in excluded.head(REASONS_IN_A_MESSAGE).iter_rows()
+    )
+    more = excluded.height - REASONS_IN_A_MESSAGE
+    message = (
+        f"none of the {excluded.height:,} active instruments can be recommended:{listed}"
+        + (f"\n  and {more:,} more" if more > 0 else "")
+        + "\nBring prices and features up to date: boursomatic materialize --select price_bars,features"
+    )
+    return NotEnoughHistoryError(message)
+
+
+def _recommended(
+    rows: pl.DataFrame,
+    serving: Serving,
+    experiment: Experiment,
+    provenance: Mapping[str, Mapping[str, Any]],
+    run: Mapping[str, Any],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Recommendations of some instruments with justification and evidence, and the predictions behind them."""
+    recommended = recommend(rows, serving, experiment.profiles)
+    evidence = snapshots(recommended, serving, experiment.profiles, provenance)
+    texts = {
+        "justification": [entry["justification"][experiment.language] for entry in evidence],
+        "features_snapshot": [_as_text({**entry, "run": dict(run)}) for entry in evidence],
+        "digest": [entry["digest"] for entry in evidence],
+    }
+    complete = recommended.rows.with_columns(pl.Series(name, own, pl.String) for name, own in texts.items())
+    return complete, recommended.predictions
+
+
+def _as_text(entry: Mapping[str, Any]) -> str:
+    # In the order in which it was made, which is that in which people look at it; without spaces, as it is long.
+    return json.dumps(entry, allow_nan=False, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,126 @@
+"""Which bundles and snapshots are kept for good, and which may go. Rows of `model_versions` always stay."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from upath import UPath
+
+from boursomatic_assets.core.registry.bundle import MANIFEST
+from boursomatic_assets.errors import TamperedArtifactError
+from boursomatic_assets.storage.artifacts.files import discard, folder_bytes, sweep
+from boursomatic_assets.storage.artifacts.snapshots import FOLDER as SNAPSHOTS
+from boursomatic_assets.storage.artifacts.snapshots import NAMED
+from boursomatic_assets.storage.postgres.model_events import (
+    PRUNED,
+    ModelEvent,
+    events_of,
+    never_active,
+    write_event,
+)
+from boursomatic_assets.storage.postgres.model_table import all_versions, take_turn
+
+if TYPE_CHECKING:
+    from boursomatic_assets.storage.postgres.database import Database
+    from boursomatic_assets.storage.postgres.model_table import ModelRow
+
+BUNDLES = "models"
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed, or would be.
+
+    Attributes
+    ----------
+    versions : list of str
+        Versions whose bundles went, the newest first.
+    snapshots : list of str
+        Files of training panels that no bundle names any more.
+    bytes : int
+        Space that this frees.
+    """
+
+    versions: list[str]
+    snapshots: list[str]
+    bytes: int
+
+
+def prune(database: Database, root: UPath, keep: int, *, who: str, remove: bool) -> Pruned:
+    """Remove the bundles that nobody will ask for again, and the training panels that only they named.
+
+    Parameters
+    ----------
+    database : Database
+    root : UPath
+        The artifacts folder.
+    keep : int
+        So many of the newest bundles are kept, and all of versions that were ever active: what they recommended
+        must remain traceable.
+    who : str
+        For the log.
+    remove : bool
+        Whether anything is removed; otherwise it is only said what would be.
+
+    Raises
+    ------
+    TamperedArtifactError
+        If a bundle that is kept has no readable manifest: nobody knows which panel it names. Nothing is removed.
+    ArtifactWriteError
+        If something cannot be removed.
+    """
+    with take_turn(database) as connection:
+        unused = never_active(events_of(connection))
+        bundles = [row for row in all_versions(connection) if _has_bundle(row)]
+        going = [row for row in bundles[keep:] if row.version in unused and not row.is_active]
+        folders = [UPath(row.model_path) for row in going]
+        roots = {str(place): place for place in (root, *(folder.parent.parent for folder in folders))}
+        snapshots = [path for place in roots.values() for path in _unnamed_snapshots(place, going)]
+        size = sum(folder_bytes(folder) for folder in folders) + sum(path.stat().st_size for path in snapshots)
+        if remove:
+            for row, folder in zip(going, folders, strict=True):
+                why = f"never active, and not among the newest {keep} bundles"
+                write_event(connection, ModelEvent(PRUNED, row.version, None, who, why))
+                discard(folder)
+            for path in snapshots:
+                discard(path)
+            for place in roots.values():
+                sweep(place / BUNDLES)
+    return Pruned([row.version for row in going], [path.name for path in snapshots], size)
+
+
+def _has_bundle(row: ModelRow) -> bool:
+    """Whether there is a bundle of ours: a folder that another program's row names is none of our business."""
+    if row.manifest_sha256 is None or not row.model_path:
+        return False
+    folder = UPath(row.model_path)
+    return folder.name == row.version and folder.parent.name == BUNDLES and (folder / MANIFEST).exists()
+
+
+def _unnamed_snapshots(root: UPath, going: list[ModelRow]) -> list[UPath]:
+    """Training panels that no bundle names which stays, whichever database knows of it."""
+    if not (root / SNAPSHOTS).exists():
+        return []
+    gone = {UPath(row.model_path).name for row in going if UPath(row.model_path).parent.parent == root}
+    staying = [] if not (root / BUNDLES).exists() else (root / BUNDLES).iterdir()
+    manifests = [
+        folder / MANIFEST for folder in staying if not folder.name.startswith(".") and folder.name not in gone
+    ]
+    named = {name for manifest in manifests if manifest.exists() for name in _snapshots_of(manifest)}
+    files = sorted((root / SNAPSHOTS).iterdir(), key=str)
+    return [path for path in files if path.suffix == ".parquet" and path.stem not in named]
+
+
+def _snapshots_of(manifest: UPath) -> list[str]:
+    try:
+        stored = json.loads(manifest.read_bytes())
+        found = [part["fingerprint"] for part in map(stored.get, NAMED) if part]
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        message = (
+            f"{manifest} cannot be read ({error}), so that nobody knows which training panel it names. Nothing was "
+            "removed. Restore it from a backup, or remove its folder"
+        )
+        raise TamperedArtifactError(message) from error
+    return found

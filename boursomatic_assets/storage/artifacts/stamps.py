@@ -1,0 +1,75 @@
+"""What a stored asset says of itself: which it is, and which part of the experiment shaped it."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.errors import StaleInputError, TamperedArtifactError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from boursomatic_assets.core.dataset.experiment import Experiment
+
+# Under this key a Parquet file keeps its stamp.
+STAMP = "boursomatic"
+
+
+def stamp_for(asset: str, experiment: Experiment) -> dict[str, Any]:
+    """Stamp of an asset that this experiment shapes."""
+    return {"asset": asset, "experiment": experiment.part_for(asset)}
+
+
+def refuse_stale(asset: str, stamp: Mapping[str, Any], experiment: Experiment) -> None:
+    """Stop when a stored asset was shaped by another experiment.
+
+    Raises
+    ------
+    StaleInputError
+        Naming each value that differs.
+    """
+    stored, wanted = stamp["experiment"], experiment.part_for(asset)
+    if stored == wanted:
+        return
+    changes = "".join(
+        f"\n  {name}: {stored.get(name)!r} -> {wanted.get(name)!r}"
+        for name in sorted(set(stored) | set(wanted))
+        if stored.get(name) != wanted.get(name)
+    )
+    message = (
+        f"{asset} was built under another experiment than the one in use:{changes}\n"
+        f"Materialize it again, with what follows from it: boursomatic materialize --select '{asset}+'"
+    )
+    raise StaleInputError(message)
+
+
+def to_parquet(frame: pl.DataFrame, stamp: Mapping[str, Any]) -> bytes:
+    """Write Parquet with the stamp in its key-value metadata."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="lz4", metadata={STAMP: json.dumps(stamp)})
+    return buffer.getvalue()
+
+
+def from_parquet(
+    content: bytes, asset: str, columns: Sequence[str] | None = None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Read Parquet, all of it or only some columns, and its stamp.
+
+    Raises
+    ------
+    TamperedArtifactError
+        If the bytes are not what was written.
+    """
+    try:
+        stamp = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[STAMP])
+        return pl.read_parquet(io.BytesIO(content), columns=list(columns) if columns else None), stamp
+    except (pl.exceptions.PolarsError, KeyError, ValueError, OSError) as error:
+        message = (
+            f"the stored asset {asset} is truncated or damaged ({len(content)} bytes): {error}.\n"
+            f"Materialize it again: boursomatic materialize --select {asset}"
+        )
+        raise TamperedArtifactError(message) from error

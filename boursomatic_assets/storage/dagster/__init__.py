@@ -1,0 +1,1 @@
+"""The instance, IO managers and resources."""

@@ -1,0 +1,224 @@
+"""The Dagster instance: its home folder, and its storage in a schema of its own beside the platform's tables."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import fasteners
+import sqlalchemy as sa
+from dagster import AssetCheckKey, AssetKey, AssetMaterialization, DagsterEventType, DagsterInstance
+from upath import UPath
+
+from boursomatic_assets.core.dataset.experiment import WalkForward
+from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, StorageError
+from boursomatic_assets.settings import wait_briefly
+from boursomatic_assets.storage.artifacts.files import write_whole
+from boursomatic_assets.storage.artifacts.folds import fold_keys
+from boursomatic_assets.storage.private import close_file, hide_from_others, make_home, make_own_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.postgres.database import Database
+
+SCHEMA = "dagster"
+URL_VARIABLE = "BOURSOMATIC_DAGSTER_URL"
+RECENT_EVALUATIONS = 50
+# Dagster would connect anew for each question, nine hundred times in a training. What is kept is this many seconds
+# old at most, so that a server that was restarted meanwhile is found again.
+KEPT_SECONDS, MOST_CONNECTIONS = 1, 20
+# Tags under which Dagster records an asset's data version and those of the inputs it was made from.
+DATA_VERSION_TAG = "dagster/data_version"
+INPUT_DATA_VERSION_TAG_PREFIX = "dagster/input_data_version"
+# Under this name the instance knows the folds of the walk-forward.
+FOLD_PARTITIONS = "walk_forward_folds"
+# Tags by which a run says which partitions it materializes.
+ASSET_PARTITION_RANGE_START_TAG = "dagster/asset_partition_range_start"
+ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
+
+
+def prepare_instance(settings: Settings, database: Database) -> Path:
+    """Make the instance's folder and schema ready, and point this process and its children at them.
+
+    What they create from here on is their user's alone, whatever the umask was.
+
+    Dagster keeps its own `alembic_version`; in a schema of its own it cannot meet another program's.
+
+    Returns
+    -------
+    Path
+        `DAGSTER_HOME`. A `dagster.yaml` that is already there is left as it is.
+    """
+    home = settings.home / "dagster"
+    hide_from_others()
+    try:
+        make_home(settings.home)
+        make_own_folder(home)
+        configuration = home / "dagster.yaml"
+        # It names classes to load.
+        close_file(configuration)
+        if not configuration.exists():
+            packaged = resources.files("boursomatic_assets.storage.dagster").joinpath("dagster.yaml")
+            # Whole or not at all: from a half-written one Dagster would read a storage of another kind.
+            write_whole(UPath(str(configuration)), packaged.read_bytes())
+    except OSError as error:
+        message = f"{home} cannot be written: {error.strerror}. Choose another folder: BOURSOMATIC_HOME"
+        raise ArtifactWriteError(message) from error
+    os.environ["DAGSTER_HOME"] = str(home)
+    # matplotlib's font cache, which would otherwise go to the user's own folders.
+    os.environ.setdefault("MPLCONFIGDIR", str(settings.home / "matplotlib"))
+    wait_briefly()
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+    os.environ[URL_VARIABLE] = instance_url(database)
+    return home
+
+
+def instance_url(database: Database) -> str:
+    """Address of the instance's storage: the same database, searched in its own schema."""
+    url = sa.make_url(database.url).set(drivername="postgresql+psycopg2")
+    return url.update_query_dict({"options": f"-csearch_path={SCHEMA}"}).render_as_string(hide_password=False)
+
+
+def open_instance(settings: Settings, database: Database) -> DagsterInstance:
+    """Open the instance, creating its storage the first time.
+
+    Only one process creates: two that meet an empty storage at once can spoil it.
+    """
+    home = prepare_instance(settings, database)
+    with fasteners.InterProcessLock(home / "instance.lock"):
+        try:
+            with database.engine.begin() as connection:
+                # Creating "if not exists" asks for the right to create even where the schema is there.
+                if connection.execute(sa.text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None:
+                    connection.execute(sa.text(f"CREATE SCHEMA {SCHEMA}"))
+        except sa.exc.ProgrammingError as error:
+            message = (
+                f"the role may not create the schema {SCHEMA!r}, which keeps Dagster's own tables: {error.orig}"
+                f"\nAsk an administrator for: CREATE SCHEMA {SCHEMA} AUTHORIZATION <role>"
+            )
+            raise StorageError(message) from None
+        instance = DagsterInstance.from_config(str(home))
+        instance.optimize_for_webserver(
+            statement_timeout=0, pool_recycle=KEPT_SECONDS, max_overflow=MOST_CONNECTIONS
+        )
+        instance.get_runs_count()
+        if not instance.get_dynamic_partitions(FOLD_PARTITIONS):
+            register_folds(instance, WalkForward().folds)
+    return instance
+
+
+def register_folds(instance: DagsterInstance, count: int) -> dict[str, str]:
+    """Name the partitions of the walk-forward: as many as there are folds, no more, in their order.
+
+    Returns
+    -------
+    dict of str to str
+        Tags of a run that materializes all of them.
+    """
+    known, wanted = list(instance.get_dynamic_partitions(FOLD_PARTITIONS)), fold_keys(count)
+    kept = known[:count] if known[:count] == wanted[: len(known)] else []
+    # A range goes by the order in which they were named: after a gap all are named anew.
+    for key in known:
+        if key not in kept:
+            instance.delete_dynamic_partition(FOLD_PARTITIONS, key)
+    if missing := wanted[len(kept) :]:
+        instance.add_dynamic_partitions(FOLD_PARTITIONS, missing)
+    return {ASSET_PARTITION_RANGE_START_TAG: wanted[0], ASSET_PARTITION_RANGE_END_TAG: wanted[-1]}
+
+
+def unmet_checks(
+    instance: DagsterInstance, run_id: str, checks: Mapping[AssetCheckKey, Sequence[AssetKey]]
+) -> dict[str, str]:
+    """Checks that do not vouch for what is stored now, each with the reason.
+
+    `checks` names for each the other assets it looks at. This run's own result counts where there is one; else
+    the newest that was completed, if none of its assets was materialized since. A check of an asset that was never
+    materialized here (its table was filled by someone else) has nothing to vouch for.
+    """
+    reasons = {str(key): _unmet(instance, run_id, key, others) for key, others in checks.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _unmet(instance: DagsterInstance, run_id: str, key: AssetCheckKey, others: Sequence[AssetKey]) -> str | None:
+    if instance.get_latest_materialization_event(key.asset_key) is None:
+        return None
+    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=RECENT_EVALUATIONS)
+    completed = [record for record in history if record.event and record.event.asset_check_evaluation]
+    own = [record for record in completed if record.run_id == run_id]
+    if not completed:
+        return "never evaluated"
+    record = (own or completed)[0]
+    evaluation = record.event.asset_check_evaluation if record.event else None
+    if evaluation is None or not evaluation.passed:
+        return f"failed in run {record.run_id}"
+    for asset in () if own else (key.asset_key, *others):
+        materialized = instance.get_latest_materialization_event(asset)
+        if (
+            materialized is not None
+            and record.event is not None
+            and record.event.timestamp < materialized.timestamp
+        ):
+            return f"not evaluated since {asset.to_user_string()} was materialized last"
+    return None
+
+
+def recorded_metadata(instance: DagsterInstance, run_id: str, asset: str) -> dict[str, Any]:
+    """What was recorded when an asset was materialized: in this run, or else most recently.
+
+    Raises
+    ------
+    MissingArtifactError
+        If it never was.
+    """
+    return {name: entry.value for name, entry in _materialization(instance, run_id, asset).metadata.items()}
+
+
+def recorded_data_version(instance: DagsterInstance, run_id: str, asset: str) -> str | None:
+    """Data version that was recorded when an asset was materialized: in this run, or else most recently.
+
+    Raises
+    ------
+    MissingArtifactError
+        If it never was.
+    """
+    return (_materialization(instance, run_id, asset).tags or {}).get(DATA_VERSION_TAG)
+
+
+def outdated_inputs(
+    instance: DagsterInstance, run_id: str, inputs: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Assets that were made from other inputs than the ones stored now, with the inputs that changed since.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+    run_id : str
+    inputs : mapping of str to sequence of str
+        Asset to the assets it is made from.
+    """
+    names = {name for asset, upstream in inputs.items() for name in (asset, *upstream)}
+    tags = {name: _materialization(instance, run_id, name).tags or {} for name in names}
+    changed = {
+        asset: [
+            name
+            for name in upstream
+            if tags[asset].get(f"{INPUT_DATA_VERSION_TAG_PREFIX}/{name}") != tags[name].get(DATA_VERSION_TAG)
+        ]
+        for asset, upstream in inputs.items()
+    }
+    return {asset: upstream for asset, upstream in changed.items() if upstream}
+
+
+def _materialization(instance: DagsterInstance, run_id: str, asset: str) -> AssetMaterialization:
+    key = AssetKey(asset)
+    found = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
+    own = [record.event_log_entry for record in found if record.asset_key == key]
+    entry = own[-1] if own else instance.get_latest_materialization_event(key)
+    if entry is None or entry.asset_materialization is None:
+        message = f"{asset} was never materialized here: boursomatic materialize --select {asset}"
+        raise MissingArtifactError(message)
+    return entry.asset_materialization

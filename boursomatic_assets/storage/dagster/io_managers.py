@@ -1,0 +1,200 @@
+"""How each asset is kept: panels as Parquet, models as packed text and pickle, tables in PostgreSQL."""
+
+import json
+from typing import Any, ClassVar
+
+import dagster as dg
+import pandas as pd
+import polars as pl
+from upath import UPath
+
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.dataset.features import FEATURE_NAMES
+from boursomatic_assets.core.models.training import FittedModel
+from boursomatic_assets.core.registry.bundle import strict_json
+from boursomatic_assets.errors import StorageError, TamperedArtifactError
+from boursomatic_assets.storage.artifacts import bundles as model_store
+from boursomatic_assets.storage.artifacts.files import read_whole, write_whole
+from boursomatic_assets.storage.artifacts.folds import ASSET, StoredFolds, fold_number, fold_path, load_folds
+from boursomatic_assets.storage.artifacts.stamps import from_parquet, refuse_stale, stamp_for, to_parquet
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.dagster.retries import try_again
+from boursomatic_assets.storage.postgres import market_tables
+from boursomatic_assets.storage.postgres.instruments_table import read_instruments
+from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS
+
+
+class RunIOManager(dg.ConfigurableIOManager):
+    """Knows the platform and the experiment of the run, as the Launchpad may have changed them."""
+
+    platform: dg.ResourceDependency[PlatformResource]
+    experiment: dg.ResourceDependency[ExperimentResource]
+
+    def launched_platform(self) -> PlatformResource:
+        """The platform as it is in a run: an instance, no longer a promise of one."""
+        return self.platform
+
+    def launched_experiment(self) -> Experiment:
+        """The experiment of the run."""
+        return self.experiment.value()
+
+    def get_resource_definition(self) -> Any:  # noqa: ANN401 (a type that Dagster does not export)
+        """Name the two resources openly.
+
+        A run finds them by itself; `Definitions.load_asset_value` (1.13) only looks at the keys named here.
+        """
+        definition = super().get_resource_definition()
+        definition._required_resource_keys = frozenset({"platform", "experiment"})  # noqa: SLF001
+        return definition
+
+
+class ArtifactIOManager(RunIOManager):
+    """Keeps an asset as one file, stamped with the part of the experiment that shaped it."""
+
+    suffix: ClassVar[str] = ""
+
+    def encode(self, value: Any, stamp: dict[str, Any]) -> bytes:  # noqa: ANN401
+        """Turn an asset's value and its stamp into the bytes of a file."""
+        raise NotImplementedError
+
+    def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
+        """Turn a file's bytes back into what the input wants, and the stamp."""
+        raise NotImplementedError
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
+        """Store a value; the file is replaced as a whole."""
+        asset = context.asset_key.path[-1]
+        content = self.encode(obj, stamp_for(asset, self.launched_experiment()))
+        path = self._path(asset)
+        write_whole(path, content)
+        context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": len(content)})
+
+    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
+        """Read a value, refusing one that another experiment shaped."""
+        asset = context.asset_key.path[-1]
+        value, stamp = self.decode(read_whole(self._path(asset), asset), context)
+        refuse_stale(asset, stamp, self.launched_experiment())
+        return value
+
+    def _path(self, asset: str) -> UPath:
+        return self.launched_platform().artifacts() / "assets" / f"{asset}{self.suffix}"
+
+
+class ParquetIOManager(ArtifactIOManager):
+    """Panels and tables as Parquet; handed over as polars where annotated so, else as pandas."""
+
+    suffix: ClassVar[str] = ".parquet"
+
+    def encode(self, value: pl.DataFrame, stamp: dict[str, Any]) -> bytes:
+        """Write Parquet with the stamp in its key-value metadata."""
+        return to_parquet(value, stamp)
+
+    def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
+        """Read Parquet, only the `columns` the input asks for, as the annotated frame."""
+        columns = context.definition_metadata.get("columns")
+        panel, stamp = from_parquet(content, context.asset_key.path[-1], columns)
+        return _as_annotated(panel, context), stamp
+
+
+class FoldIOManager(ParquetIOManager):
+    """Reads folds of the walk-forward: one as a panel, or all of the experiment together.
+
+    The asset writes each fold as soon as it is trained, so that what ends half-way leaves whole folds behind.
+    """
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
+        """Refuse: folds are never written as one value."""
+        message = f"{context.asset_key.to_user_string()} writes its folds itself, not as {type(obj).__name__}"
+        raise TypeError(message)
+
+    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
+        """Read all folds where the input is annotated so; else the one whose partition is asked for."""
+        experiment, artifacts = self.launched_experiment(), self.launched_platform().artifacts()
+        if context.dagster_type.typing_type is StoredFolds:
+            return load_folds(artifacts, experiment, context.definition_metadata.get("columns"))
+        path = fold_path(artifacts, fold_number(context.asset_partition_key, experiment.walk_forward.folds))
+        panel, stamp = self.decode(read_whole(path, ASSET), context)
+        refuse_stale(ASSET, stamp, experiment)
+        return panel
+
+
+class JsonIOManager(ArtifactIOManager):
+    """Figures and reports as strict JSON."""
+
+    suffix: ClassVar[str] = ".json"
+
+    def encode(self, value: dict[str, Any], stamp: dict[str, Any]) -> bytes:
+        """Write the value beside its stamp."""
+        return strict_json({"stamp": stamp, "value": value})
+
+    def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
+        """Read the value and its stamp."""
+        asset = context.asset_key.path[-1]
+        try:
+            stored = json.loads(content)
+            return stored["value"], stored["stamp"]
+        except (ValueError, KeyError, TypeError) as error:
+            message = (
+                f"the stored asset {asset} is damaged: {error}.\n"
+                f"Materialize it again: boursomatic materialize --select {asset}"
+            )
+            raise TamperedArtifactError(message) from error
+
+
+class ModelIOManager(ArtifactIOManager):
+    """A trained model as LightGBM text, pickle and digests in one archive. Reading never unpickles."""
+
+    suffix: ClassVar[str] = ".zip"
+
+    def encode(self, value: FittedModel, stamp: dict[str, Any]) -> bytes:
+        """Pack the model."""
+        return model_store.pack_model(value, stamp)
+
+    def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
+        """Unpack the model, comparing digests."""
+        return model_store.unpack_model(content, context.asset_key.path[-1])
+
+
+class TableIOManager(RunIOManager):
+    """Reads the market assets from their PostgreSQL tables: `instruments`, `price_bars` and `features`.
+
+    These assets write their tables themselves, piece by piece; what is read of `price_bars` are the usable bars.
+    An input's metadata may ask for some `columns`, and for `recent` rows: those within the experiment's lookback
+    before the newest bar.
+    """
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
+        """Refuse: a table is never written as one value."""
+        message = (
+            f"{context.asset_key.to_user_string()} is kept in its table, not handed over as {type(obj).__name__}"
+        )
+        raise TypeError(message)
+
+    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
+        """Read a panel; in a run, once more where the database was away."""
+        try:
+            return self._read(context)
+        except StorageError as error:
+            # None where somebody loads a value outside of any run.
+            step = context._step_context  # noqa: SLF001
+            if step is not None:
+                try_again(error, step.dagster_run, step.previous_attempt_count)
+            raise
+
+    def _read(self, context: dg.InputContext) -> pl.DataFrame | pd.DataFrame:
+        database, wish = self.launched_platform().database(), context.definition_metadata
+        part = Part(lookback_days=self.launched_experiment().lookback_days if wish.get("recent") else None)
+        match context.asset_key.path[-1]:
+            case "price_bars":
+                panel = market_tables.read_usable_bars(database, wish.get("columns", tuple(BAR_COLUMNS)), part)
+            case "features":
+                panel = market_tables.read_features(database, wish.get("columns", FEATURE_NAMES), part)
+            case _:
+                panel = read_instruments(database)
+        return _as_annotated(panel, context)
+
+
+def _as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> pl.DataFrame | pd.DataFrame:
+    """Polars where the input is annotated so; pandas for a person who annotates nothing."""
+    return panel if context.dagster_type.typing_type is pl.DataFrame else panel.to_pandas()

@@ -1,0 +1,87 @@
+"""Dagster resources: the experiment, editable in the Launchpad for the whole run, and the platform's places."""
+
+import os
+from typing import Any
+
+import dagster as dg
+from pydantic import BaseModel, Field, create_model
+from upath import UPath
+
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.settings import Settings
+from boursomatic_assets.storage.postgres.database import Database
+
+
+def _launchpad_fields(model: type[BaseModel], values: BaseModel | None = None) -> dict[str, Any]:
+    """Field definitions that Dagster can show and edit, of a model of the core; `values` are its defaults."""
+    fields: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        annotation, default = field.annotation, getattr(values, name) if values else field.default
+        if isinstance(default, BaseModel):
+            # Two profiles have the same fields and other defaults: each is a class of its own.
+            nested: Any = create_model(
+                f"{model.__name__}_{name}", __base__=dg.Config, **_launchpad_fields(type(default), default)
+            )
+            annotation, default = nested, nested()
+        elif isinstance(default, tuple):
+            annotation, default = list[str], list(default)
+        fields[name] = (annotation, Field(default, description=field.description))
+    return fields
+
+
+_ExperimentFields: Any = create_model(
+    "ExperimentFields", __base__=dg.ConfigurableResource, **_launchpad_fields(Experiment)
+)
+
+
+class ExperimentResource(_ExperimentFields):
+    """Every number that shapes a model: horizon, thresholds, split, features, both models' parameters, cost.
+
+    A change made here holds for the whole run. Assets built under other values refuse to be mixed with it.
+    """
+
+    def value(self) -> Experiment:
+        """The validated experiment."""
+        raw = {name: getattr(self, name) for name in Experiment.model_fields}
+        return Experiment.parse(
+            {name: item.model_dump() if isinstance(item, BaseModel) else item for name, item in raw.items()}
+        )
+
+
+class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Where prices come from and where artifacts go. What is left empty comes from the environment.
+
+    The database is only ever named by the environment (`DATABASE_URL`), since its address may hold a password.
+    """
+
+    provider: str | None = Field(None, description="Price source; empty: BOURSOMATIC_PROVIDER, or sample.")
+    provider_path: str | None = Field(None, description="File or folder for the source `files`.")
+    max_rejected_share: float | None = Field(
+        None, description="Largest share of bars, as a fraction, that may break the bar contract."
+    )
+    artifacts_dir: str | None = Field(None, description="Folder or fsspec URL; empty: ARTIFACTS_DIR.")
+    exchanges: str | None = Field(
+        None, description="Calendars to update from a network source, such as XNYS or XPAR,XAMS,XBRU; empty: all."
+    )
+    threads: int | None = Field(None, description="Threads for training, 0 for all. Never changes a result.")
+
+    def settings(self) -> Settings:
+        """Settings of the environment, with what this run overrides."""
+        overrides = {
+            "BOURSOMATIC_PROVIDER": self.provider,
+            "BOURSOMATIC_PROVIDER_PATH": self.provider_path,
+            "BOURSOMATIC_MAX_REJECTED_SHARE": self.max_rejected_share,
+            "ARTIFACTS_DIR": self.artifacts_dir,
+            "BOURSOMATIC_EXCHANGES": self.exchanges,
+            "BOURSOMATIC_THREADS": self.threads,
+        }
+        given = {name: str(value) for name, value in overrides.items() if value is not None}
+        return Settings.from_environment({**os.environ, **given})
+
+    def database(self) -> Database:
+        """Open the database in use."""
+        return Database.open(self.settings())
+
+    def artifacts(self) -> UPath:
+        """Root of the artifacts."""
+        return UPath(self.settings().artifacts_dir)

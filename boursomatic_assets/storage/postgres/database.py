@@ -1,0 +1,172 @@
+"""One opened database: columnar reads and writes, each write one transaction."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from boursomatic_assets.errors import DatabaseUnreachableError, StorageError
+from boursomatic_assets.storage.postgres import schema
+from boursomatic_assets.storage.server.embedded import database_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from boursomatic_assets.settings import Settings
+
+STAGING = "boursomatic_staging"
+
+
+@dataclass(frozen=True)
+class UpsertCounts:
+    """What an upsert did to a table, in rows."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+
+    def __add__(self, other: UpsertCounts) -> UpsertCounts:
+        return UpsertCounts(
+            self.inserted + other.inserted, self.updated + other.updated, self.unchanged + other.unchanged
+        )
+
+
+@dataclass(frozen=True)
+class Database:
+    """A PostgreSQL database whose schema is known to be current.
+
+    Attributes
+    ----------
+    url : str
+        As libpq reads it; may hold a password, so it is kept out of `repr`.
+    """
+
+    url: str
+
+    def __repr__(self) -> str:
+        return f"Database({self.shown_url})"
+
+    @classmethod
+    def open(cls, settings: Settings) -> Database:
+        """Open the database in use.
+
+        The embedded one is brought to the current schema by itself; one that `DATABASE_URL` names is only ever
+        changed by `boursomatic db upgrade`.
+
+        Raises
+        ------
+        DatabaseUnreachableError
+            If no server answers.
+        SchemaVersionError
+            If the schema is not current.
+        """
+        database = cls(database_url(settings))
+        with database.connection() as connection:
+            found = schema.revision(connection)
+        if found != schema.HEAD_REVISION and settings.database_url is None:
+            schema.upgrade(database.engine)
+        with database.connection() as connection:
+            schema.require_current(connection)
+        return database
+
+    @cached_property
+    def shown_url(self) -> str:
+        """The address without its passwords, for messages and metadata."""
+        url = sa.make_url(self.url)
+        hidden = {name: "***" for name in url.query if "password" in name}
+        return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+    @cached_property
+    def engine(self) -> sa.Engine:
+        """For small statements and migrations."""
+        # The driver is named: from SQLAlchemy 2.1 on, a bare postgresql:// means another one.
+        return sa.create_engine(
+            sa.make_url(self.url).set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool, hide_parameters=True
+        )
+
+    @contextmanager
+    def connection(self) -> Iterator[sa.Connection]:
+        """One transaction through SQLAlchemy: committed at the end, rolled back on an error."""
+        try:
+            connection = self.engine.connect()
+        except sa.exc.DBAPIError as error:
+            raise self._unreachable(error.orig) from None
+        try:
+            with connection, connection.begin():
+                yield connection
+        except sa.exc.DBAPIError as error:
+            message = f"the database at {self.shown_url} refused: {error.orig}"
+            raise StorageError(message) from error
+
+    @contextmanager
+    def bulk(self) -> Iterator[Any]:
+        """One transaction through Arrow: a cursor that ingests and fetches whole columns."""
+        from adbc_driver_postgresql import dbapi
+
+        try:
+            connection = dbapi.connect(self.url)
+        except dbapi.Error as error:
+            raise self._unreachable(error) from None
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+            connection.commit()
+        except dbapi.Error as error:
+            message = f"the database at {self.shown_url} refused: {error}"
+            raise StorageError(message) from error
+        finally:
+            # Closing without a commit rolls back.
+            connection.close()
+
+    def read(self, query: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
+        """Fetch a query's rows as columns; parameters are written `$1`, `$2` and so on."""
+        with self.bulk() as cursor:
+            return fetch(cursor, query, parameters)
+
+    def _unreachable(self, error: object) -> DatabaseUnreachableError:
+        reason = " ".join(str(error).split())
+        message = (
+            f"the database at {self.shown_url} cannot be reached: {reason}\n"
+            "Start that server, correct DATABASE_URL, or unset it to use the embedded one"
+        )
+        return DatabaseUnreachableError(message)
+
+
+# Steps of one bulk transaction, in this order; `cursor` is an ADBC cursor, which has no public type.
+
+
+def take_turns(cursor: Any, table: str) -> None:  # noqa: ANN401
+    """Hold a table's turn until the transaction ends: two writers of it cannot block each other for ever."""
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtext($1))", [f"boursomatic:{table}"])
+    cursor.fetchall()
+
+
+def fetch(cursor: Any, query: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:  # noqa: ANN401
+    """Fetch a query's rows as columns."""
+    cursor.execute(query, list(parameters) or None)
+    frame = pl.from_arrow(cursor.fetch_arrow_table())
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 (a table is never a series)
+    return frame
+
+
+def stage(cursor: Any, frame: pl.DataFrame) -> None:  # noqa: ANN401
+    """Copy a frame into a temporary table of this transaction."""
+    cursor.execute(f"DROP TABLE IF EXISTS {STAGING}")
+    cursor.adbc_ingest(STAGING, frame.to_arrow(), mode="create", temporary=True)
+    cursor.execute(f"ANALYZE {STAGING}")
+
+
+def merge(cursor: Any, statement: str) -> tuple[int, int]:  # noqa: ANN401
+    """Run `INSERT … SELECT … FROM boursomatic_staging … ON CONFLICT …`; returns rows inserted and updated."""
+    # xmax is 0 only for a row version that this statement inserted.
+    cursor.execute(
+        f"WITH merged AS ({statement} RETURNING (xmax = 0) AS inserted) "  # noqa: S608
+        "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM merged"
+    )
+    inserted, updated = cursor.fetchone()
+    return int(inserted), int(updated)

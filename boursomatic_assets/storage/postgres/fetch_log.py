@@ -1,0 +1,97 @@
+"""What network sources were asked and what they answered: rounds of fetching, a result per symbol and round.
+
+A round that was not finished was interrupted; the next one goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.market.fetch_report import Outcome, SymbolReport
+from boursomatic_assets.storage.postgres.database import STAGING, fetch, stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boursomatic_assets.storage.postgres.database import Database
+
+# An interrupted round is only taken up while what it fetched is still the newest there is.
+STALE_AFTER_HOURS = 12
+_RESULT_SCHEMA = {
+    "symbol": pl.String, "outcome": pl.String, "source": pl.String, "rows": pl.Int64, "first": pl.Date,
+    "last": pl.Date, "detail": pl.String,
+}  # fmt: skip
+
+
+def begin_round(database: Database, provider: str, scope: str) -> tuple[int, set[str]]:
+    """Take up the interrupted round of this provider and scope, or begin one.
+
+    Returns
+    -------
+    tuple of int and set of str
+        The round, and the symbols that it has already dealt with.
+    """
+    with database.bulk() as cursor:
+        found = fetch(
+            cursor,
+            "SELECT id FROM fetch_rounds WHERE provider = $1 AND scope = $2 AND finished_at IS NULL "  # noqa: S608
+            f"AND started_at > timezone('utc', now()) - interval '{STALE_AFTER_HOURS} hours' "
+            "AND id = (SELECT max(id) FROM fetch_rounds WHERE provider = $1 AND scope = $2)",
+            [provider, scope],
+        )
+        if found.height:
+            number = int(found["id"].item())
+            done = fetch(cursor, "SELECT symbol FROM fetch_results WHERE round_id = $1", [number])
+            return number, set(done["symbol"].to_list())
+        started = fetch(
+            cursor, "INSERT INTO fetch_rounds (provider, scope) VALUES ($1, $2) RETURNING id", [provider, scope]
+        )
+        return int(started["id"].item()), set()
+
+
+def record_results(cursor: Any, number: int, reports: Sequence[SymbolReport]) -> None:  # noqa: ANN401
+    """Record results in the transaction that stores their bars."""
+    if not reports:
+        return
+    rows = [{**asdict(report), "outcome": report.outcome.value} for report in reports]
+    stage(cursor, pl.DataFrame(rows, schema=_RESULT_SCHEMA))
+    names = ", ".join(_RESULT_SCHEMA)
+    cursor.execute(
+        f"INSERT INTO fetch_results (round_id, {names}) SELECT {number}, {names} FROM {STAGING} "  # noqa: S608
+        "ON CONFLICT (round_id, symbol) DO NOTHING"
+    )
+
+
+def finish_round(database: Database, number: int) -> None:
+    """Mark a round as complete."""
+    with database.bulk() as cursor:
+        cursor.execute("UPDATE fetch_rounds SET finished_at = timezone('utc', now()) WHERE id = $1", [number])
+
+
+def read_results(database: Database, number: int) -> list[SymbolReport]:
+    """Results of a round, by symbol."""
+    names = ", ".join(_RESULT_SCHEMA)
+    rows = database.read(
+        f"SELECT {names} FROM fetch_results WHERE round_id = $1 ORDER BY symbol",  # noqa: S608
+        [number],
+    )
+    return [SymbolReport(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows.iter_rows(named=True)]
+
+
+def newest_round(database: Database, provider: str) -> int | None:
+    """The newest round of a provider, whatever its scope."""
+    found = database.read("SELECT max(id) AS id FROM fetch_rounds WHERE provider = $1", [provider])["id"].item()
+    return None if found is None else int(found)
+
+
+def sources_in_use(cursor: Any) -> dict[str, str]:  # noqa: ANN401
+    """Which source delivered each symbol's bars last."""
+    found = fetch(
+        cursor,
+        "SELECT DISTINCT ON (symbol) symbol, source FROM fetch_results WHERE source IS NOT NULL "  # noqa: S608
+        f"AND outcome = '{Outcome.FETCHED.value}' ORDER BY symbol, round_id DESC",
+    )
+    return dict(found.iter_rows())

@@ -1,0 +1,100 @@
+"""Instruments: which there are, and what is said about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, fetch, merge, stage, take_turns
+from boursomatic_assets.storage.postgres.tables import KEYS, NOW
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from boursomatic_assets.storage.postgres.database import Database
+
+_DESCRIBED = ("name", "sector", "market_cap_bucket", "pe_bucket", "currency")
+
+
+def write_instruments(database: Database, instruments: pl.DataFrame) -> UpsertCounts:
+    """Add instruments that are missing and fill blanks of those that are there; overwrite nothing.
+
+    Parameters
+    ----------
+    database : Database
+    instruments : DataFrame
+        Columns of `INSTRUMENT_SCHEMA`.
+
+    Notes
+    -----
+    An existing instrument of that symbol counts as the same one, whatever its exchange is called there.
+    """
+    filled = ", ".join(f"{name} = coalesce(i.{name}, s.{name})" for name in _DESCRIBED)
+    blank = " OR ".join(f"(i.{name} IS NULL AND s.{name} IS NOT NULL)" for name in _DESCRIBED)
+    return _upsert(database, instruments, filled, blank)
+
+
+def write_universe(database: Database, universe: pl.DataFrame) -> tuple[UpsertCounts, list[str]]:
+    """Make the instruments say what the universe says; one that has left it becomes inactive, never deleted.
+
+    Parameters
+    ----------
+    database : Database
+    universe : DataFrame
+        Columns of `INSTRUMENT_SCHEMA`, all instruments to follow.
+
+    Returns
+    -------
+    tuple of UpsertCounts and list of str
+        The counts, and the symbols that became inactive.
+
+    Notes
+    -----
+    What the universe leaves blank stays. An exchange stays as the table calls it, unless that is only `US`.
+    """
+    stated = ", ".join(f"{name} = coalesce(s.{name}, i.{name})" for name in _DESCRIBED)
+    exchange = "exchange = CASE WHEN i.exchange = 'US' THEN s.exchange ELSE i.exchange END"
+    differs = " OR ".join(f"(s.{name} IS NOT NULL AND i.{name} IS DISTINCT FROM s.{name})" for name in _DESCRIBED)
+    differs += " OR NOT i.is_active OR (i.exchange = 'US' AND s.exchange <> 'US')"
+    counts = _upsert(database, universe, f"{stated}, {exchange}, is_active = true", differs)
+    with database.bulk() as cursor:
+        take_turns(cursor, "instruments")
+        stage(cursor, universe.select("symbol"))
+        left = fetch(
+            cursor,
+            f"UPDATE instruments i SET is_active = false, updated_at = {NOW} WHERE i.is_active "  # noqa: S608
+            f"AND NOT EXISTS (SELECT FROM {STAGING} s WHERE s.symbol = i.symbol) RETURNING i.symbol",
+        )
+    return counts, sorted(left["symbol"].to_list())
+
+
+def _upsert(database: Database, instruments: pl.DataFrame, assigned: str, condition: str) -> UpsertCounts:
+    names = ", ".join(_DESCRIBED)
+    with database.bulk() as cursor:
+        take_turns(cursor, "instruments")
+        stage(cursor, instruments)
+        updated = fetch(
+            cursor,
+            f"WITH changed AS (UPDATE instruments i SET {assigned}, updated_at = {NOW} FROM {STAGING} s "  # noqa: S608
+            f"WHERE s.symbol = i.symbol AND ({condition}) RETURNING s.symbol) "
+            "SELECT count(DISTINCT symbol) AS rows FROM changed",
+        )["rows"].item()
+        inserted, _ = merge(
+            cursor,
+            f"INSERT INTO instruments (id, symbol, exchange, {names}, is_active, created_at, updated_at) "  # noqa: S608
+            f"SELECT gen_random_uuid(), symbol, exchange, {names}, true, {NOW}, {NOW} FROM {STAGING} s "
+            "WHERE NOT EXISTS (SELECT FROM instruments i WHERE i.symbol = s.symbol)",
+        )
+    return UpsertCounts(inserted, updated, instruments.height - inserted - updated)
+
+
+def read_instruments(database: Database) -> pl.DataFrame:
+    """Every instrument, by symbol."""
+    return database.read(
+        "SELECT symbol, exchange, name, sector, market_cap_bucket, pe_bucket, currency, is_active "
+        "FROM instruments ORDER BY symbol, exchange"
+    )
+
+
+def read_exchanges(database: Database) -> pl.DataFrame:
+    """`symbol` and `exchange` of every instrument, by the names that panels use."""
+    return database.read(f"WITH {KEYS} SELECT symbol, exchange FROM keys ORDER BY symbol")  # noqa: S608

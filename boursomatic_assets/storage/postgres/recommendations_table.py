@@ -1,0 +1,347 @@
+"""Rows of `recommendations`: a new one archives the one before it, and none is ever edited or removed."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
+from boursomatic_assets.errors import PanelContractError, StorageError
+from boursomatic_assets.storage.postgres.database import STAGING, fetch, stage, take_turns
+from boursomatic_assets.storage.postgres.panels import SEPARATOR
+from boursomatic_assets.storage.postgres.tables import KEYS, NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from boursomatic_assets.storage.postgres.database import Database
+
+# What a caller hands over; `features_snapshot` is JSON text with a `digest` of what it says.
+GIVEN_SCHEMA: dict[str, pl.DataType] = {
+    "symbol": pl.String(), "profile": pl.String(), "label": pl.String(), "confidence": pl.Float64(),
+    "expected_return_pct": pl.Float64(), "horizon_days": pl.Int32(), "stop_loss": pl.Float64(),
+    "take_profit": pl.Float64(), "justification": pl.String(), "session": pl.Date(),
+    "features_snapshot": pl.String(),
+}  # fmt: skip
+STORED_SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(), "symbol": pl.String(), "name": pl.String(), "sector": pl.String(), "exchange": pl.String(),
+    "version": pl.String(), "profile": pl.String(), "label": pl.String(), "confidence": pl.Float64(),
+    "expected_return_pct": pl.Float64(), "horizon_days": pl.Int32(), "stop_loss": pl.Float64(),
+    "take_profit": pl.Float64(), "justification": pl.String(), "session": pl.Date(),
+    "generated_at": pl.Datetime("us"), "is_active": pl.Boolean(), "archived_at": pl.Datetime("us"),
+    "is_of_active_model": pl.Boolean(),
+}  # fmt: skip
+OPEN_SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(), "symbol": pl.String(), "exchange": pl.String(), "session": pl.Date(), "profile": pl.String(),
+    "label": pl.String(), "close": pl.Float64(), "stop_loss": pl.Float64(), "take_profit": pl.Float64(),
+    "horizon_days": pl.Int32(), "confidence": pl.Float64(), "buy_threshold": pl.Float64(),
+    "sell_threshold": pl.Float64(),
+}  # fmt: skip
+
+_ACTIVE_SCHEMA: dict[str, pl.DataType] = {
+    "instrument_id": pl.String(), "profile": pl.String(), "active_id": pl.String(), "active_session": pl.Date(),
+    "active_model": pl.String(), "active_digest": pl.String(), "active_justification": pl.String(),
+}  # fmt: skip
+_EXAMPLES = 10
+_PROFILE_PLACE = f"array_position(string_to_array('{','.join(PROFILE_NAMES)}', ','), r.profile::text)"
+_NEWEST_OF_EACH = f"{_PROFILE_PLACE}, r.profile, r.generated_at DESC, r.id"
+_STORED = (
+    "r.id::text AS id, k.symbol, i.name, i.sector, i.exchange, m.version, r.profile, r.label, r.confidence, "
+    "r.expected_return_pct, r.horizon_days, r.stop_loss, r.take_profit, r.justification, r.session, "
+    "r.generated_at, r.is_active, r.archived_at, m.is_active AS is_of_active_model"
+)
+_FROM = (
+    "FROM recommendations r JOIN instruments i ON i.id = r.instrument_id JOIN keys k ON k.id = i.id "
+    "JOIN model_versions m ON m.id = r.model_version_id"
+)
+_ARCHIVE = f"""
+    WITH archived AS (
+        UPDATE recommendations r SET is_active = false, archived_at = {NOW}
+        FROM {STAGING} s WHERE r.id = s.active_id::uuid RETURNING 1)
+    SELECT count(*) AS rows FROM archived
+"""  # noqa: S608 (nothing of it comes from outside)
+_VALUES = [name for name in GIVEN_SCHEMA if name not in {"symbol", "features_snapshot"}]
+_INSERT = f"""
+    INSERT INTO recommendations
+        (id, instrument_id, model_version_id, {", ".join(_VALUES)}, features_snapshot, generated_at, is_active)
+    SELECT overlay(gen_random_uuid()::text PLACING $1 FROM 1 FOR 13)::uuid, instrument_id::uuid, $2::text::uuid,
+           {", ".join(_VALUES)}, features_snapshot::json, {NOW}, true
+    FROM {STAGING}
+"""  # noqa: S608 (nothing of it comes from outside)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write of recommendations did, in rows.
+
+    Attributes
+    ----------
+    added : int
+        New rows, active now.
+    archived : int
+        Rows that were active before and no longer are.
+    unchanged : int
+        Rows that say what the active one says, in its language, or are of an older session than it: nothing was
+        written.
+    """
+
+    added: int
+    archived: int
+    unchanged: int
+
+
+def write_recommendations(database: Database, rows: pl.DataFrame, version: str) -> Written:
+    """Make these the active recommendations of their instruments and profiles, all or none.
+
+    Parameters
+    ----------
+    database : Database
+    rows : DataFrame
+        Of `GIVEN_SCHEMA`: one per instrument and profile, all made by one model version.
+    version : str
+        That version; it must be the active one until the transaction ends.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    PanelContractError
+        If a column is missing, a row comes twice or has no digest, or a symbol names no instrument.
+    StorageError
+        If the version is unknown or no longer the active one.
+    """
+    given = _checked(rows)
+    with database.bulk() as cursor:
+        take_turns(cursor, "recommendations")
+        model = _require_active(cursor, version)
+        placed = given.join(_instruments(cursor, given), on="symbol", maintain_order="left")
+        beside = placed.join(_active(cursor), on=["instrument_id", "profile"], how="left", maintain_order="left")
+        newer = (pl.col("active_session") > pl.col("session")) & (pl.col("active_model") == model)
+        # The digest is of the evidence, which holds both languages; the text that people read is in one.
+        same = (pl.col("digest") == pl.col("active_digest")) & (
+            pl.col("justification").eq_missing(pl.col("active_justification"))
+        )
+        due = beside.filter(~(same.fill_null(value=False) | newer.fill_null(value=False)))
+        archived = _replace(cursor, due, model) if due.height else 0
+    return Written(due.height, archived, given.height - due.height)
+
+
+def _checked(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows as the table takes them, with the digest of each."""
+    missing = sorted(set(GIVEN_SCHEMA) - set(rows.columns))
+    if missing:
+        message = f"recommendations need the columns {list(GIVEN_SCHEMA)}; missing: {missing}"
+        raise PanelContractError(message)
+    given = rows.select(*(pl.col(name).cast(kind) for name, kind in GIVEN_SCHEMA.items())).with_columns(
+        digest=pl.col("features_snapshot").str.json_path_match("$.digest")
+    )
+    faults = {
+        "come twice": pl.struct("symbol", "profile").is_duplicated(),
+        "have no digest in their snapshot": pl.col("digest").is_null(),
+        "are of no profile there is": ~pl.col("profile").is_in(PROFILE_NAMES),
+        "have a confidence outside 0 to 1": ~pl.col("confidence").is_between(0, 1).fill_null(value=False),
+    }
+    for fault, broken in faults.items():
+        found = given.filter(broken).select("symbol", "profile").head(_EXAMPLES).rows()
+        if found:
+            message = f"recommendations that {fault}, the first of them: {found}. Nothing was stored"
+            raise PanelContractError(message)
+    return given
+
+
+def _require_active(cursor: Any, version: str) -> str:  # noqa: ANN401 (an ADBC cursor)
+    """Id of the version, whose row nobody changes until the transaction ends."""
+    # Without the lock a training could put another one in its place before these rows are committed.
+    query = "SELECT id::text AS id, is_active FROM model_versions WHERE version = $1 FOR SHARE"
+    found = fetch(cursor, query, [version])
+    if found.is_empty():
+        message = f"there is no model version {version!r}. See which there are: boursomatic models"
+        raise StorageError(message)
+    if not found["is_active"].item():
+        message = (
+            f"model version {version!r} is no longer the active one; its recommendations were not stored.\n"
+            "Make those of the one that is: boursomatic recommend"
+        )
+        raise StorageError(message)
+    return str(found["id"].item())
+
+
+def _instruments(cursor: Any, given: pl.DataFrame) -> pl.DataFrame:  # noqa: ANN401
+    """`symbol` and `instrument_id` of each instrument; every symbol that is given must be one."""
+    keys = fetch(cursor, f"WITH {KEYS} SELECT symbol, id::text AS instrument_id FROM keys")  # noqa: S608
+    known = keys.cast(pl.String)
+    unknown = given.join(known, on="symbol", how="anti")["symbol"].unique().sort().head(_EXAMPLES).to_list()
+    if unknown:
+        message = (
+            f"recommendations for symbols that name no instrument: {unknown}. Nothing was stored.\n"
+            "Bring the instruments in first: boursomatic materialize --select instruments,price_bars"
+        )
+        raise PanelContractError(message)
+    return known
+
+
+def _active(cursor: Any) -> pl.DataFrame:  # noqa: ANN401
+    """The rows that are active now, by instrument and profile, with what tells whether they must be replaced."""
+    active = fetch(
+        cursor,
+        "SELECT instrument_id::text AS instrument_id, profile, id::text AS active_id, session AS active_session, "
+        "model_version_id::text AS active_model, features_snapshot ->> 'digest' AS active_digest, "
+        "justification AS active_justification "
+        "FROM recommendations WHERE is_active",
+    )
+    return active.cast(_ACTIVE_SCHEMA)  # type: ignore[arg-type]
+
+
+def _replace(cursor: Any, due: pl.DataFrame, model: str) -> int:  # noqa: ANN401
+    """Insert these rows after archiving the active ones in their places; returns how many those were."""
+    staged = due.select("instrument_id", "active_id", *_VALUES, "features_snapshot")
+    stage(cursor, staged.clear())
+    # A snapshot would be compressed here, and once more in the table.
+    cursor.execute(f"ALTER TABLE {STAGING} SET (toast_tuple_target = 8160)")
+    cursor.adbc_ingest(STAGING, staged.to_arrow(), mode="append", temporary=True)
+    cursor.execute(f"ANALYZE {STAGING}")
+    archived = fetch(cursor, _ARCHIVE)["rows"].item()
+    # Ids that begin with the moment lie side by side in their index, however large the table has become.
+    moment = f"{time.time_ns() // 1_000_000:012x}"
+    cursor.execute(_INSERT, [f"{moment[:8]}-{moment[8:]}", model])
+    return int(archived)
+
+
+def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
+    database: Database,
+    *,
+    profile: str | None = None,
+    label: str | None = None,
+    symbols: Sequence[str] | None = None,
+    active_only: bool = True,
+    limit: int | None = None,
+    with_snapshot: bool = False,
+) -> pl.DataFrame:
+    """Read stored recommendations, also those that other programs wrote.
+
+    Parameters
+    ----------
+    database : Database
+    profile, label : str, optional
+        Only those of this profile, of this label.
+    symbols : sequence of str, optional
+        Only those of these instruments.
+    active_only : bool
+        Only the active ones of active instruments; else the archived ones too.
+    limit : int, optional
+        At most so many rows.
+    with_snapshot : bool
+        Adds `features_snapshot`, JSON text.
+
+    Returns
+    -------
+    DataFrame
+        Of `STORED_SCHEMA`, by symbol, then from the cautious profile to the bold one, the newest first.
+    """
+    conditions, parameters = ["true"], []
+    for column, value in (("r.profile", profile), ("r.label", label)):
+        if value is not None:
+            parameters.append(value)
+            conditions.append(f"{column} = ${len(parameters)}")
+    if symbols is not None:
+        parameters.append(SEPARATOR.join(symbols))
+        conditions.append(f"k.symbol = ANY (string_to_array(${len(parameters)}, '{SEPARATOR}'))")
+    if active_only:
+        conditions.append("r.is_active AND i.is_active")
+    snapshot = ", r.features_snapshot::text AS features_snapshot" if with_snapshot else ""
+    found = database.read(
+        f"WITH {KEYS} SELECT {_STORED}{snapshot} {_FROM} WHERE {' AND '.join(conditions)} "
+        f'ORDER BY k.symbol COLLATE "C", {_NEWEST_OF_EACH} LIMIT {"ALL" if limit is None else int(limit)}',
+        parameters,
+    )
+    return found.cast(STORED_SCHEMA)  # type: ignore[arg-type]
+
+
+def find_recommendation(database: Database, wanted: str, session: date | None = None) -> list[dict[str, Any]]:
+    """Everything that is stored of one recommendation, or of an instrument's.
+
+    Parameters
+    ----------
+    database : Database
+    wanted : str
+        A recommendation's id, or a symbol.
+    session : date, optional
+        With a symbol: those of this session, archived ones too; without it those that are active now.
+
+    Returns
+    -------
+    list of dict
+        As `STORED_SCHEMA` names it, with `instrument_id`, `model_path`, `manifest_sha256`, `params_hash` and
+        `snapshot`, a dict; from the cautious profile to the bold one, the newest first. Empty where there is none.
+    """
+    if _is_uuid(wanted):
+        condition = "r.id = $1::text::uuid"
+    elif session is None:
+        condition = "k.symbol = $1 AND r.is_active"
+    else:
+        condition = "k.symbol = $1 AND r.session = $2::text::date"
+    parameters = [wanted] if session is None or _is_uuid(wanted) else [wanted, session.isoformat()]
+    found = database.read(
+        f"WITH {KEYS} SELECT {_STORED}, r.instrument_id::text AS instrument_id, m.model_path, m.manifest_sha256, "
+        f"m.params_hash, r.features_snapshot::text AS snapshot {_FROM} "
+        f"WHERE {condition} ORDER BY {_NEWEST_OF_EACH}",
+        parameters,
+    )
+    return [{**row, "snapshot": json.loads(row["snapshot"])} for row in found.iter_rows(named=True)]
+
+
+def _is_uuid(wanted: str) -> bool:
+    try:
+        uuid.UUID(wanted)
+    except ValueError:
+        return False
+    return True
+
+
+def open_recommendations(database: Database, until: date | None = None) -> pl.DataFrame:
+    """Recommendations of the platform that have no outcome yet, archived ones too.
+
+    Parameters
+    ----------
+    database : Database
+    until : date, optional
+        Only those that may be over by this session: a horizon lasts no fewer days than it has sessions.
+
+    Returns
+    -------
+    DataFrame
+        Of `OPEN_SCHEMA`, by session, symbol and profile. `close` and both thresholds are those of the snapshot.
+    """
+    limit = "" if until is None else "AND r.session + r.horizon_days <= $1::text::date"
+    found = database.read(
+        f"WITH {KEYS} SELECT r.id::text AS id, k.symbol, k.exchange, r.session, r.profile, r.label, s.close, "  # noqa: S608
+        "r.stop_loss, r.take_profit, r.horizon_days, r.confidence, "
+        "(s.labelling ->> 'buy_threshold')::float8 AS buy_threshold, "
+        "(s.labelling ->> 'sell_threshold')::float8 AS sell_threshold "
+        "FROM recommendations r JOIN keys k ON k.id = r.instrument_id "
+        # Once through the text of a snapshot, not once for each of its values.
+        "CROSS JOIN LATERAL json_to_record(r.features_snapshot) AS s (close float8, labelling json) "
+        # Other programs' rows have no session, and their snapshots nothing that could be relied on.
+        f"WHERE r.session IS NOT NULL {limit} "
+        "AND NOT EXISTS (SELECT FROM recommendation_outcomes o WHERE o.recommendation_id = r.id) "
+        f'ORDER BY r.session, k.symbol COLLATE "C", {_PROFILE_PLACE}, r.generated_at, r.id',
+        [] if until is None else [until.isoformat()],
+    )
+    return found.cast(OPEN_SCHEMA)  # type: ignore[arg-type]
+
+
+def count_open(database: Database) -> int:
+    """How many recommendations of the platform have no outcome yet."""
+    found = database.read(
+        "SELECT count(*) AS rows FROM recommendations r WHERE r.session IS NOT NULL "
+        "AND NOT EXISTS (SELECT FROM recommendation_outcomes o WHERE o.recommendation_id = r.id)"
+    )
+    return int(found["rows"].item())

@@ -1,0 +1,114 @@
+"""Bringing a database to the schema this program needs, and telling when it is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from boursomatic_assets.errors import SchemaVersionError
+from boursomatic_assets.storage.postgres.reader_role import let_readers_in
+from boursomatic_assets.storage.postgres.tables import EXISTING_COLUMNS, OWN_COLUMNS
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy.engine import Connection, Engine
+
+# Other programs keep their own state in `alembic_version`; ours must never touch it.
+VERSION_TABLE = "boursomatic_assets_alembic_version"
+HEAD_REVISION = "0006"
+_UPGRADE_LOCK = 0x626F7572
+
+
+def upgrade(engine: Engine) -> str | None:
+    """Create what is missing, in one transaction that changes nothing when it fails.
+
+    Parameters
+    ----------
+    engine : Engine
+
+    Returns
+    -------
+    str or None
+        The revision found before.
+
+    Raises
+    ------
+    RowsBreakRuleError
+        If existing rows break a rule that the migration adds; lists them.
+    SchemaVersionError
+        If the database was upgraded by a newer program, or a table of the same name lacks columns.
+    """
+    from alembic import command
+
+    config = migrations()
+    with engine.begin() as connection:
+        # Eight programs that start at once upgrade one after the other.
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _UPGRADE_LOCK})
+        before = revision(connection)
+        _refuse_newer(before)
+        # Before anything is created on top of them, and so with nothing changed if they do not fit.
+        _require_columns(connection)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        # Each time: an administrator may have created the role since.
+        let_readers_in(connection)
+    return before
+
+
+def migrations() -> Config:
+    """Alembic's configuration of the platform's own migrations; the caller says on which connection."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "boursomatic_assets:storage/postgres/migrations")
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def require_current(connection: Connection) -> None:
+    """Stop unless the schema is the one this program was written for.
+
+    Raises
+    ------
+    SchemaVersionError
+        With the command that helps.
+    """
+    found = revision(connection)
+    _refuse_newer(found)
+    if found != HEAD_REVISION:
+        message = (
+            f"the database schema must be at revision {HEAD_REVISION}; found {found or 'none'}.\n"
+            "Bring it there, existing rows stay as they are: boursomatic db upgrade"
+        )
+        raise SchemaVersionError(message)
+
+
+def revision(connection: Connection) -> str | None:
+    """Revision recorded in our own version table; None before the first upgrade."""
+    if connection.execute(sa.text("SELECT to_regclass(:name)"), {"name": VERSION_TABLE}).scalar() is None:
+        return None
+    found: str | None = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    return found
+
+
+def _refuse_newer(found: str | None) -> None:
+    if found is not None and found > HEAD_REVISION:
+        message = (
+            f"the database schema is at revision {found}, newer than this program's {HEAD_REVISION}. "
+            "Install the newer boursomatic-assets, or name another database: DATABASE_URL"
+        )
+        raise SchemaVersionError(message)
+
+
+def _require_columns(connection: Connection) -> None:
+    inspector, expected = sa.inspect(connection), {**EXISTING_COLUMNS, **OWN_COLUMNS}
+    for table in sorted(set(expected) & set(inspector.get_table_names())):
+        columns = expected[table]
+        missing = sorted(set(columns) - {column["name"] for column in inspector.get_columns(table)})
+        if missing:
+            message = (
+                f"table {table} was there before and lacks columns {missing}: it is not the table this program "
+                "knows. Nothing was changed. Name another database: DATABASE_URL"
+            )
+            raise SchemaVersionError(message)

@@ -1,0 +1,161 @@
+"""The trial ledger: every training whose figures were seen, so that the best of many is not taken for skill."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from boursomatic_assets.core.market.bars import PANEL_KEY, fingerprint
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+
+    import polars as pl
+
+    from boursomatic_assets.storage.postgres.database import Database
+
+_GIVEN = (
+    "params_hash", "experiment", "data_version", "symbols", "first_session", "last_session", "test_first",
+    "test_last", "sharpe", "rank_ic", "matched_lift", "accuracy", "run_id",
+)  # fmt: skip
+_REPLACED = ("sharpe", "rank_ic", "matched_lift", "accuracy", "run_id")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One experiment, tried on one state of the data.
+
+    Attributes
+    ----------
+    params_hash : str
+        Hash of the whole experiment.
+    experiment : dict
+        Its values, as JSON.
+    data_version : str
+        Of the closes, as `closes_version` gives it: the same for two experiments on the same bars.
+    symbols : int
+    first_session, last_session : date
+        Span of the label panel.
+    test_first, test_last : date
+        Sessions of the test set.
+    sharpe : float or None
+        Sharpe ratio of the BUY book on the test set, per session and not annualised; None where it is undefined,
+        as for the other figures.
+    rank_ic, matched_lift, accuracy : float or None
+        Of the test set.
+    run_id : str or None
+        The run that found these figures.
+    version : str or None
+        The model version that was recorded with them.
+    created_at : datetime or None
+        UTC: when it was first tried.
+    """
+
+    params_hash: str
+    experiment: dict[str, Any]
+    data_version: str
+    symbols: int
+    first_session: date
+    last_session: date
+    test_first: date
+    test_last: date
+    sharpe: float | None = None
+    rank_ic: float | None = None
+    matched_lift: float | None = None
+    accuracy: float | None = None
+    run_id: str | None = None
+    version: str | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class TrialCount:
+    """How many experiments were tried, and how their Sharpe ratios vary.
+
+    Attributes
+    ----------
+    count : int
+        Distinct experiments.
+    sharpe_variance : float
+        Sample variance of their Sharpe ratios per session; 0.0 for fewer than two.
+    """
+
+    count: int
+    sharpe_variance: float
+
+
+def closes_version(labels: pl.DataFrame) -> str:
+    """Version of the closes that labels and books are made of: SHA-256 as 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Label panel, or a part of its columns. Which features an experiment has, and what it calls a BUY, leaves
+        the version as it is.
+    """
+    return fingerprint(labels.select(*PANEL_KEY, "close"))
+
+
+def record_trial(database: Database, trial: Trial) -> None:
+    """Enter a trial in the ledger; the same experiment on the same data again is the same trial.
+
+    Its figures are then replaced; when it was first tried, and its version, stay.
+    """
+    values = {name: getattr(trial, name) for name in _GIVEN}
+    with database.connection() as connection:
+        connection.execute(
+            sa.text(
+                f"INSERT INTO trials (id, {', '.join(_GIVEN)}) VALUES (:id, "  # noqa: S608
+                f"{', '.join(f':{name}' for name in _GIVEN)}) ON CONFLICT (params_hash, data_version) DO UPDATE "
+                f"SET {', '.join(f'{name} = excluded.{name}' for name in _REPLACED)}"
+            ).bindparams(sa.bindparam("experiment", type_=sa.JSON())),
+            {"id": uuid.uuid4(), **values},
+        )
+
+
+def name_version(database: Database, params_hash: str, data_version: str, version: str) -> None:
+    """Say which model version was recorded with a trial's figures."""
+    with database.connection() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE trials SET version = :version "
+                "WHERE params_hash = :params_hash AND data_version = :data_version"
+            ),
+            {"version": version, "params_hash": params_hash, "data_version": data_version},
+        )
+
+
+def list_trials(database: Database) -> list[Trial]:
+    """Every trial, the newest first."""
+    names = ", ".join((*_GIVEN, "version", "created_at"))
+    with database.connection() as connection:
+        rows = connection.execute(sa.text(f"SELECT {names} FROM trials ORDER BY created_at DESC, id")).mappings()  # noqa: S608
+        return [Trial(**row) for row in rows]
+
+
+def count_trials(database: Database, test_first: date, test_last: date) -> TrialCount:
+    """Count the distinct experiments that were judged on test sessions which overlap these.
+
+    Parameters
+    ----------
+    database : Database
+    test_first, test_last : date
+        First and last session of a test set.
+
+    Notes
+    -----
+    Overlap counts rather than equal data: else one more bar would set the count back to one, and who tries on
+    until something shines would never be found out. Of an experiment that was tried on several states of the data
+    the newest Sharpe ratio enters the variance.
+    """
+    query = sa.text(
+        "SELECT count(*), coalesce(var_samp(sharpe), 0) FROM (SELECT DISTINCT ON (params_hash) params_hash, sharpe "
+        "FROM trials WHERE test_first <= :test_last AND test_last >= :test_first "
+        "ORDER BY params_hash, test_last DESC, created_at DESC) newest"
+    )
+    with database.connection() as connection:
+        count, variance = connection.execute(query, {"test_first": test_first, "test_last": test_last}).one()
+    return TrialCount(int(count), float(variance))

@@ -1,0 +1,367 @@
+"""One data folder of the embedded PostgreSQL: set up, started, found, waited for and stopped.
+
+Only the owner of the home connects: the server listens on a socket in a folder that nobody else may enter, and asks
+the operating system who is at the other end (authentication `peer`). Of the environment it gets what it needs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from boursomatic_assets.storage.private import FOLDER_MODE, OTHERS, is_private, open_file, replace_file, user_name
+from boursomatic_assets.storage.server.account import MAJOR_VERSION, Account, account_for, give_to, programs
+from boursomatic_assets.storage.server.process import is_ready, orphans, postmaster, status, status_lines
+from boursomatic_assets.storage.server.socket import (
+    PORT,
+    SOCKET_NAME,
+    can_hold_a_socket,
+    forget_folder,
+    new_folder,
+    usable_folder,
+)
+
+SUPERUSER = "postgres"
+PROGRESS_SECONDS, LOOKING_SECONDS = 5.0, 0.005
+# How long a shutdown may wait for its clients, and processes of a dead server for their own end.
+STOPPING_SECONDS, ORPHANS_SECONDS, FOREIGN_SECONDS = 60.0, 2.0, 10.0
+_LARGEST_LOG = 10_000_000
+# The folder in which a process was started: reached without any right to the folders above it.
+_HERE = "/proc/self/cwd"
+_OWNER_MAP = "boursomatic"
+_HBA = f"""\
+# Written at every start of the server: only the owner of the home connects. Changes here do not last.
+local all all peer map={_OWNER_MAP}
+local replication all peer map={_OWNER_MAP}
+"""
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": str(PORT),
+    "unix_socket_permissions": "0700",
+    "lc_messages": "C",
+    "lc_monetary": "C",
+    "lc_numeric": "C",
+    "lc_time": "C",
+    "logging_collector": "off",
+    "log_destination": "stderr",
+}
+_logger = logging.getLogger(__name__)
+
+
+def data_folder(home: Path) -> Path:
+    """Folder of the tables under a home."""
+    return (home.resolve() / "postgres").resolve()
+
+
+def log_file(home: Path) -> Path:
+    """Where the server, and the program that sets its folder up, write what they do."""
+    return home.resolve() / "postgres.log"
+
+
+def environment() -> dict[str, str]:
+    """Return what PostgreSQL's programs are given of the environment: no secret of the user, no locale, no PG*."""
+    zone = {"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}
+    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **zone}
+
+
+def initialise(home: Path) -> None:
+    """Create the data folder whole or not at all: one that a kill left half made would never start again.
+
+    Raises
+    ------
+    RuntimeError
+        If it is of another version of PostgreSQL, or cannot be made.
+    """
+    data = data_folder(home)
+    account = account_for(data)
+    if (data / "PG_VERSION").exists():
+        version = (data / "PG_VERSION").read_text().strip()
+        if version != str(MAJOR_VERSION):
+            message = (
+                f"{data} is of PostgreSQL version {version}, and this program comes with version {MAJOR_VERSION}"
+            )
+            raise RuntimeError(message)
+        return
+    for abandoned in home.glob("postgres.initialising*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    # A name of its own: an initdb that outlived its killed parent may still write under another.
+    beside = Path(tempfile.mkdtemp(prefix="postgres.initialising-", dir=home))
+    os.chown(beside, account.user, account.group)
+    arguments = ["-U", SUPERUSER, "--auth=peer", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
+    arguments += ["--builtin-locale=C.UTF-8", "--no-instructions"]
+    with _appended(log_file(home)) as log:
+        begin = log.seek(0, os.SEEK_END)
+        process = subprocess.Popen(
+            [str(programs(account) / "initdb"), "-D", _name_within(beside, account), *arguments],
+            stdout=log,
+            stderr=log,
+            **_as(account, beside),
+        )
+        if process.wait() != 0:
+            message = f"initdb failed: {_last_words(home, begin)}"
+            raise RuntimeError(message)
+    if data.exists():
+        # Made by hand and empty: a folder is renamed over it only where it is one.
+        data.rmdir()
+    beside.rename(data)
+
+
+def start(home: Path) -> None:
+    """Start the server unless it runs, and wait until it takes connections, as long as it lives.
+
+    To be called by one process at a time.
+
+    Raises
+    ------
+    RuntimeError
+        If the server ends instead, or another one that cannot be seen from here uses the folder.
+    """
+    data = data_folder(home)
+    account = account_for(data)
+    _await_settled(home)
+    running = postmaster(data)
+    if running is not None:
+        if _restrict(data, account):
+            running.send_signal(signal.SIGHUP)
+        if _listens_where_it_should(home, account):
+            return
+        # Started by an earlier version, in a folder that others may enter or as an account that the closed home now
+        # keeps out; or the folder of its socket was removed.
+        stop(home)
+    in_use = _own_folder_alone(home)
+    try:
+        _forget_the_dead(home, account)
+        give_to(account, data)
+        data.chmod(FOLDER_MODE)
+        _restrict(data, account)
+        _launch(home, account, in_use)
+    finally:
+        os.close(in_use)
+
+
+def stop(home: Path) -> bool:
+    """Stop the server with PostgreSQL's fast shutdown: sessions end, what was committed is kept.
+
+    Returns whether one was running.
+    """
+    process = postmaster(data_folder(home))
+    if process is None:
+        return False
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGINT)
+        patience = _Patience(f"the embedded PostgreSQL under {home} is being stopped")
+        # Not `process.wait`: where nobody collects the ended process (a container without init) it waits in vain.
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            patience.wait()
+    _collect()
+    return True
+
+
+def socket_folder(home: Path) -> Path:
+    """Folder in which clients find the server's socket. It belongs to the server's account, closed to all others.
+
+    It is the data folder, unless that path is too long for a socket or cannot be written in an address.
+
+    Raises
+    ------
+    RuntimeError
+        If it is not private.
+    """
+    data = data_folder(home)
+    account = account_for(data)
+    folder = usable_folder(home, data, account)
+    if folder is None or not is_private(folder, account.user):
+        message = f"the folder of its socket, {folder}, is not closed to other users"
+        raise RuntimeError(message)
+    return folder
+
+
+def _launch(home: Path, account: Account, in_use: int) -> None:
+    data = data_folder(home)
+    sockets = usable_folder(home, data, account) or new_folder(home, data, account)
+    for left in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
+        (sockets / left).unlink(missing_ok=True)
+    within = _name_within(data, account)
+    # The first -D is for people who look at the list of processes; the last one counts.
+    command = [str(programs(account) / "postgres"), "-D", str(data), "-D", within]
+    settings = {
+        **_SETTINGS,
+        "unix_socket_directories": within if sockets == data else str(sockets),
+        "hba_file": f"{within}/pg_hba.conf",
+        "ident_file": f"{within}/pg_ident.conf",
+    }
+    for name, value in settings.items():
+        command += ["-c", f"{name}={value}"]
+    log_path = log_file(home)
+    if log_path.exists() and log_path.stat().st_size > _LARGEST_LOG:
+        log_path.replace(log_path.with_name("postgres.log.1"))
+    with _appended(log_path) as log:
+        begin = log.seek(0, os.SEEK_END)
+        # It holds the lock on its folder for as long as it lives, and so does each of its processes.
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, pass_fds=(in_use,), **_as(account, data)
+        )
+    _children.append(process)
+    patience = _Patience(f"the embedded PostgreSQL under {home} is starting, after a crash it first recovers")
+    while not is_ready(data, process.pid):
+        if process.poll() is not None:
+            _children.remove(process)
+            message = _last_words(home, begin)
+            raise RuntimeError(message)
+        patience.wait()
+
+
+# Servers that this process started. Their end is collected, so that no dead entry stays in the list of processes.
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def _collect() -> None:
+    _children[:] = [process for process in _children if process.poll() is None]
+
+
+class _Patience:
+    """Waiting with a word to the log every few seconds."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.began, self.said = what, time.monotonic(), 0.0
+
+    def wait(self) -> float:
+        """Wait a moment; returns the seconds waited in all."""
+        time.sleep(LOOKING_SECONDS)
+        waited = time.monotonic() - self.began
+        if waited - self.said >= PROGRESS_SECONDS:
+            self.said = waited
+            _logger.warning("%s: %.0f seconds so far", self.what, waited)
+        return waited
+
+
+def _await_settled(home: Path) -> None:
+    """Wait while a server starts up or shuts down, as one may whose opener was killed."""
+    data = data_folder(home)
+    patience, is_hurried = _Patience(f"the embedded PostgreSQL under {home} is starting or stopping"), False
+    while (process := postmaster(data)) is not None and not is_ready(data, process.pid):
+        waited = patience.wait()
+        if waited > STOPPING_SECONDS and not is_hurried and status(data) == "stopping":
+            # It waits for its clients: they are ended.
+            is_hurried = True
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGINT)
+    _collect()
+
+
+def _own_folder_alone(home: Path) -> int:
+    """Descriptor of the lock that each process of a server holds; what is left of a dead one is ended first."""
+    in_use = open_file(home / "postgres.in-use")
+    try:
+        _await_lock(in_use, data_folder(home))
+    except BaseException:
+        os.close(in_use)
+        raise
+    return in_use
+
+
+def _await_lock(in_use: int, data: Path) -> None:
+    patience, is_ended = _Patience(f"processes of a dead server still use {data}"), False
+    while True:
+        try:
+            fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = patience.wait()
+        except OSError:
+            # The file system knows no locks: PostgreSQL's own check has to do.
+            return
+        else:
+            return
+        if waited > ORPHANS_SECONDS and not is_ended:
+            is_ended = True
+            for process in orphans(data):
+                with suppress(psutil.Error):
+                    process.send_signal(signal.SIGKILL)
+        if waited > FOREIGN_SECONDS:
+            message = (
+                f"another server uses {data}: one that cannot be seen from here, perhaps in another container. "
+                "Stop it there"
+            )
+            raise RuntimeError(message)
+
+
+def _forget_the_dead(home: Path, account: Account) -> None:
+    """Clear the process numbers that a killed server left: they may be somebody else's by now."""
+    data = data_folder(home)
+    (data / "postmaster.pid").unlink(missing_ok=True)
+    # Of an earlier version, which kept a list of its users.
+    (data / ".handle_pids.json").unlink(missing_ok=True)
+    if can_hold_a_socket(data):
+        forget_folder(home, account)
+
+
+def _restrict(data: Path, account: Account) -> bool:
+    """Let the owner of the home connect, as any role, and nobody else. Returns whether that was not so before."""
+    owner = user_name(os.geteuid()).replace('"', '""')
+    has_changed = False
+    for name, text in (("pg_hba.conf", _HBA), ("pg_ident.conf", f'{_OWNER_MAP} "{owner}" all\n')):
+        path = data / name
+        try:
+            is_right = not path.is_symlink() and path.read_text(encoding="utf-8") == text
+        except (OSError, UnicodeDecodeError):
+            is_right = False
+        if not is_right:
+            replace_file(path, text, (-1, -1) if account.is_own else (account.user, account.group))
+            has_changed = True
+    return has_changed
+
+
+def _listens_where_it_should(home: Path, account: Account) -> bool:
+    data = data_folder(home)
+    try:
+        folder, lines = socket_folder(home), status_lines(data)
+        listening = lines[4].strip()
+        found = (folder / SOCKET_NAME).lstat()
+    except (OSError, RuntimeError, IndexError):
+        return False
+    expected = _name_within(data, account) if folder == data else str(folder)
+    return lines[3].strip() == str(PORT) and listening == expected and stat.S_ISSOCK(found.st_mode)
+
+
+def _name_within(folder: Path, account: Account) -> str:
+    """Name of the folder in which a process is started, for that process."""
+    return str(folder) if account.is_own else _HERE
+
+
+def _as(account: Account, folder: Path) -> dict[str, Any]:
+    """How a program of PostgreSQL is run: as its account and nothing more, within a folder."""
+    options: dict[str, Any] = {"cwd": folder, "env": environment(), "stdin": subprocess.DEVNULL, "umask": OTHERS}
+    if not account.is_own:
+        options |= {"user": account.user, "group": account.group, "extra_groups": []}
+    return options
+
+
+def _appended(path: Path) -> FileIO:
+    return FileIO(open_file(path, os.O_WRONLY | os.O_APPEND), "ab")
+
+
+def _last_words(home: Path, begin: int) -> str:
+    """Why a program ended: its own words, those of weight if there are any."""
+    try:
+        with log_file(home).open("rb") as log:
+            log.seek(begin)
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    grave = [line for line in lines if re.search(r"\b(FATAL|PANIC|error|ERROR):", line)]
+    said = (grave or lines)[-1:] or ["it ended without a word"]
+    return re.sub(r"^.*?\b(?:FATAL|PANIC|ERROR|error):\s*", "", said[0])

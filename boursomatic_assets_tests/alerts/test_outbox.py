@@ -1,0 +1,215 @@
+"""The outbox: a run is taken into account once, a message handed out to one sender at a time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from boursomatic_assets.alerts import outbox as notices_table
+from boursomatic_assets.alerts.messages import Kind, RunOutcome, Target, check_failure, error_failure
+from boursomatic_assets.alerts.outbox import (
+    LATE_EVENTS,
+    begin_noticing,
+    claim,
+    count_waiting,
+    list_notices,
+    mark_delivered,
+    noticed_events,
+    open_failures,
+    record_outcomes,
+    release,
+)
+from boursomatic_assets_tests.support.catalog import rows, run
+
+if TYPE_CHECKING:
+    from boursomatic_assets.storage.postgres.database import Database
+
+NOON = datetime(2024, 6, 10, 12, 0, tzinfo=UTC)
+HERE, UI = "instance-1", "http://ui"
+FEATURES, LABELS = Target("features"), Target("labels")
+DOWN = error_failure([FEATURES], "ConnectionError", "down")
+BROKEN = check_failure(Target("labels", check="every_class_occurs"), "", "")
+BOTH = ["log", "webhook"]
+
+
+def failed(*failures: object, run_id: str = "r") -> RunOutcome:
+    return RunOutcome(run_id, "daily_update", NOON, failures or (DOWN,))  # type: ignore[arg-type]
+
+
+def well(*targets: Target) -> RunOutcome:
+    return RunOutcome("ok", "daily_update", NOON, (), frozenset(targets))
+
+
+@pytest.fixture
+def outbox(database: Database) -> Database:
+    begin_noticing(database, HERE, 100)
+    return database
+
+
+def record(outbox: Database, *ended: tuple[int, RunOutcome], channels: list[str] | None = None) -> list[str]:
+    messages = record_outcomes(outbox, HERE, ended, BOTH if channels is None else channels, UI)
+    return [f"{message.asset} {message.kind.value}" for message in messages]
+
+
+def due_now(database: Database) -> None:
+    run(database, "UPDATE notices SET next_attempt_at = '2020-01-01' WHERE next_attempt_at IS NOT NULL")
+
+
+def taken(database: Database, channels: list[str] | None = None) -> tuple[int, list[str]] | None:
+    found = claim(database, BOTH if channels is None else channels)
+    return None if found is None else (found[0].id, found[1])
+
+
+def test_it_begins_once_and_with_what_comes_after(outbox: Database) -> None:
+    begin_noticing(outbox, HERE, 500)
+    noticed = noticed_events(outbox, HERE)
+    assert noticed is not None
+    assert (noticed.after, noticed.events) == (100, frozenset())
+    assert 100 in noticed
+    assert 101 not in noticed
+    assert noticed_events(outbox, "another instance") is None
+    assert record(outbox, (99, failed())) == []
+
+
+def test_a_run_counts_once_however_often_it_is_brought(outbox: Database) -> None:
+    ended = [(101, failed()), (102, failed(run_id="again")), (103, well(FEATURES))]
+    assert record(outbox, *ended) == ["features failure", "features recovery"]
+    # As after a daemon that died before it knew that this was done.
+    assert record(outbox, *ended) == []
+    assert [notice.message.kind for notice in list_notices(outbox, limit=9)] == [Kind.RECOVERY, Kind.FAILURE]
+    assert open_failures(outbox) == []
+
+
+def test_an_event_that_appears_late_is_not_missed(outbox: Database) -> None:
+    assert record(outbox, (110, failed())) == ["features failure"]
+    assert record(outbox, (105, failed(BROKEN))) == ["labels failure"]
+
+
+def test_what_lies_far_back_is_forgotten_and_stays_settled(outbox: Database) -> None:
+    record(outbox, (101, failed()), (200 + LATE_EVENTS, well(FEATURES)))
+    assert rows(outbox, "SELECT event_id FROM noticed_runs") == [(200 + LATE_EVENTS,)]
+    noticed = noticed_events(outbox, HERE)
+    assert noticed is not None
+    assert noticed.after == 200
+    assert record(outbox, (101, failed())) == []
+
+
+def test_what_is_open_is_remembered_in_full(outbox: Database) -> None:
+    partition = Target("walk_forward", "fold 3")
+    record(outbox, (101, failed(error_failure([partition], "ValueError", "x"), BROKEN)), (102, failed(BROKEN)))
+    first, second = open_failures(outbox)
+    assert (first.asset, first.awaiting, first.times, first.since) == ("walk_forward", {partition}, 1, NOON)
+    assert (second.awaiting, second.times, second.cause) == (BROKEN.awaiting, 2, BROKEN.cause)
+
+
+def test_a_transaction_that_fails_leaves_neither_messages_nor_notes(
+    outbox: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(notices_table, "_forget", fail)
+    with pytest.raises(RuntimeError):
+        record(outbox, (101, failed()))
+    monkeypatch.undo()
+    assert list_notices(outbox, limit=9) == []
+    assert record(outbox, (101, failed())) == ["features failure"]
+
+
+def test_one_open_failure_by_key_is_the_databases_own_rule(outbox: Database) -> None:
+    record(outbox, (101, failed()))
+    with pytest.raises(sa.exc.IntegrityError, match="notices_one_open_failure_by_key"):
+        run(
+            outbox,
+            "INSERT INTO notices (key, kind, asset, subject, text, details, delivered) "
+            "SELECT key, kind, asset, subject, text, details, delivered FROM notices",
+        )
+    with pytest.raises(sa.exc.IntegrityError, match="notices_kind"):
+        run(outbox, "UPDATE notices SET kind = 'test'")
+
+
+def test_a_message_is_one_senders_until_it_gives_it_back(outbox: Database) -> None:
+    record(outbox, (101, failed()))
+    found = claim(outbox, BOTH)
+    assert found is not None
+    notice, channels = found
+    assert (channels, notice.attempts) == (BOTH, 1)
+    assert taken(outbox) is None
+    mark_delivered(outbox, notice, "log")
+    release(outbox, notice, "webhook: answered 500")
+    # It waits half a minute after the first failure, and then only for the one that has not taken it.
+    (kept,) = list_notices(outbox, limit=9)
+    assert (kept.last_error, kept.delivered["webhook"]) == ("webhook: answered 500", None)
+    assert kept.delivered["log"] is not None
+    waits = "SELECT extract(epoch FROM next_attempt_at - timezone('utc', now()))::float FROM notices"
+    ((seconds,),) = rows(outbox, waits)
+    assert isinstance(seconds, float)
+    assert 25 < seconds <= 30
+    assert taken(outbox) is None
+    assert claim(outbox, BOTH, ignore_wait=True) is not None
+
+
+def test_a_message_of_a_sender_that_died_is_handed_out_again(outbox: Database) -> None:
+    record(outbox, (101, failed()))
+    assert taken(outbox) is not None
+    assert taken(outbox) is None
+    run(outbox, "UPDATE notices SET claimed_until = timezone('utc', now()) - interval '1 second'")
+    assert taken(outbox) is not None
+
+
+def test_what_every_channel_has_taken_waits_no_more(outbox: Database) -> None:
+    record(outbox, (101, failed()))
+    assert (count_waiting(outbox), len(list_notices(outbox, limit=9, is_waiting=True))) == (1, 1)
+    found = claim(outbox, BOTH)
+    assert found is not None
+    for channel in BOTH:
+        mark_delivered(outbox, found[0], channel)
+    release(outbox, found[0], None)
+    assert (count_waiting(outbox), list_notices(outbox, limit=9, is_waiting=True)) == (0, [])
+    assert claim(outbox, BOTH, ignore_wait=True) is None
+
+
+def test_a_message_waits_for_its_own_channels_only(outbox: Database) -> None:
+    record(outbox, (101, failed()), channels=["email"])
+    # A channel that was set later is not told of what was before; one that is not set now is waited for.
+    assert taken(outbox, BOTH) is None
+    assert taken(outbox, []) is None
+    assert taken(outbox, ["log", "email"]) == (1, ["email"])
+
+
+def test_a_recovery_never_overtakes_its_failure_on_a_channel(outbox: Database) -> None:
+    record(outbox, (101, failed()), (102, failed(BROKEN)), (103, well(FEATURES)))
+    first = claim(outbox, BOTH)
+    assert first is not None
+    mark_delivered(outbox, first[0], "log")
+    release(outbox, first[0], "webhook: answered 500")
+    # The failure waits for the webhook: another asset's message goes, and the recovery only to the log.
+    assert taken(outbox) == (2, BOTH)
+    recovery = claim(outbox, BOTH)
+    assert recovery is not None
+    assert (recovery[0].message.kind, recovery[1]) == (Kind.RECOVERY, ["log"])
+    mark_delivered(outbox, recovery[0], "log")
+    release(outbox, recovery[0], None)
+    assert taken(outbox) is None
+    due_now(outbox)
+    again = claim(outbox, BOTH)
+    assert again is not None
+    assert (again[0].id, again[1]) == (1, ["webhook"])
+    mark_delivered(outbox, again[0], "webhook")
+    release(outbox, again[0], None)
+    assert taken(outbox) == (3, ["webhook"])
+
+
+def test_identities_differ_between_messages_and_not_between_attempts(outbox: Database) -> None:
+    record(outbox, (101, failed()), (102, failed(BROKEN)))
+    one, other = claim(outbox, BOTH), claim(outbox, BOTH)
+    assert one is not None
+    assert other is not None
+    assert one[0].identity != other[0].identity
+    release(outbox, one[0], None)
+    again = claim(outbox, BOTH)
+    assert again is not None
+    assert again[0].identity == one[0].identity

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from boursomatic_assets.core.dataset.experiment import (
+    PROFILE_NAMES,
+    BoosterParameters,
+    Experiment,
+    Profile,
+    Profiles,
+    Promotion,
+    WalkForward,
+)
+from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, FEATURE_NAMES
+from boursomatic_assets.errors import ConfigurationError
+
+# One other lawful value for every field.
+OTHER: dict[str, Any] = {
+    "lookback_days": 1000,
+    "features": ("ret_1d", "vol_20d"),
+    "horizon": 10,
+    "buy_threshold": 0.06,
+    "sell_threshold": -0.03,
+    "train_fraction": 0.6,
+    "validation_fraction": 0.2,
+    "embargo": 5,
+    "classifier": BoosterParameters(num_leaves=15),
+    "regressor": BoosterParameters(num_leaves=15),
+    "seed": 7,
+    "cost_bps": 20.0,
+    "benchmark": "SPY",
+    "bootstrap_draws": 500,
+    "walk_forward": WalkForward(folds=4),
+    "profiles": Profiles(moderate=Profile(stop_atr=1.0)),
+    "language": "fr",
+    "promotion": Promotion(mode="never"),
+}
+# What is made of a model's probabilities afterwards shapes no asset that is trained or judged.
+JUDGED = set(OTHER) - {"profiles", "language", "promotion"}
+OTHER_BOOSTER: dict[str, Any] = {
+    "n_estimators": 50,
+    "learning_rate": 0.1,
+    "max_depth": -1,
+    "num_leaves": 15,
+    "min_child_samples": 5,
+    "subsample": 1.0,
+    "subsample_freq": 2,
+    "colsample_bytree": 1.0,
+}
+LABEL_FIELDS = {"lookback_days", "features", "horizon", "buy_threshold", "sell_threshold", "benchmark"}
+SET_FIELDS = LABEL_FIELDS | {"train_fraction", "validation_fraction", "embargo"}
+SHAPED_BY = {
+    "instruments": set(),
+    "price_bars": set(),
+    "features": set(),
+    "labels": LABEL_FIELDS,
+    "train_set": SET_FIELDS,
+    "validation_set": SET_FIELDS,
+    "test_set": SET_FIELDS,
+    "classifier": SET_FIELDS | {"classifier", "seed"},
+    "regressor": SET_FIELDS | {"regressor", "seed"},
+    "feature_importance": SET_FIELDS | {"classifier", "regressor", "seed"},
+    "predictions": SET_FIELDS | {"classifier", "regressor", "seed"},
+    "threshold": SET_FIELDS | {"classifier", "regressor", "seed", "bootstrap_draws"},
+    "baselines": SET_FIELDS | {"classifier", "seed"},
+    "metrics": JUDGED - {"walk_forward"},
+    "portfolio": JUDGED - {"walk_forward"},
+    "positions": JUDGED - {"walk_forward"},
+    "trades": JUDGED - {"walk_forward"},
+    "evaluation": JUDGED - {"walk_forward"},
+    "walk_forward": LABEL_FIELDS | {"embargo", "classifier", "regressor", "seed", "walk_forward"},
+    "walk_forward_summary": JUDGED,
+    "report": JUDGED,
+    "model_version": JUDGED,
+}
+
+
+def profile(probability: float, volatility: float, stop: float, target: float) -> dict[str, float]:
+    return {
+        "buy_probability": probability,
+        "sell_probability": probability,
+        "max_volatility": volatility,
+        "stop_atr": stop,
+        "target_atr": target,
+    }
+
+
+def test_the_defaults_are_the_products_reference_configuration() -> None:
+    booster = {
+        "n_estimators": 100,
+        "learning_rate": 0.05,
+        "max_depth": 5,
+        "num_leaves": 31,
+        "min_child_samples": 20,
+        "subsample": 0.8,
+        "subsample_freq": 1,
+        "colsample_bytree": 0.8,
+    }
+    assert Experiment().model_dump() == {
+        "lookback_days": 2000,
+        "features": (
+            "ret_1d", "ret_5d", "ret_20d", "rsi_14", "momentum_5d", "vol_20d", "natr_14", "volume_zscore",
+        ),
+        "horizon": 20,
+        "buy_threshold": 0.05,
+        "sell_threshold": -0.02,
+        "train_fraction": 0.70,
+        "validation_fraction": 0.15,
+        "embargo": 0,
+        "classifier": booster,
+        "regressor": booster,
+        "seed": 42,
+        "cost_bps": 10.0,
+        "benchmark": None,
+        "bootstrap_draws": 2000,
+        "walk_forward": {"folds": 8, "window": "expanding", "history_fraction": 0.4},
+        "profiles": {
+            "conservative": profile(0.50, 0.02, 2.0, 3.0),
+            "moderate": profile(0.40, 0.03, 2.5, 4.0),
+            "aggressive": profile(0.35, 0.05, 3.0, 4.5),
+        },
+        "language": "en",
+        "promotion": {"mode": "gate", "margin": 0.005},
+    }  # fmt: skip
+
+
+def test_an_experiment_may_name_each_feature_of_the_table_and_each_derived_input() -> None:
+    # Stored versions were trained with atr_14: their experiments stay readable.
+    assert Experiment(features=(*FEATURE_NAMES, "natr_14")).features == (*FEATURE_NAMES, "natr_14")
+    with pytest.raises(ConfigurationError, match=r"natr_14.*unknown: \['natr_15'\]"):
+        Experiment.parse({"features": ["natr_15"]})
+
+
+def test_the_other_values_of_these_tests_cover_every_field() -> None:
+    assert set(OTHER) == set(Experiment.model_fields)
+    assert set(OTHER_BOOSTER) == set(BoosterParameters.model_fields)
+
+
+def test_every_field_says_what_it_means() -> None:
+    models = (Experiment, BoosterParameters, WalkForward, Profile, Profiles, Promotion)
+    assert all(field.description for model in models for field in model.model_fields.values())
+
+
+@pytest.mark.parametrize("field", sorted(JUDGED))
+def test_the_hash_changes_with_every_single_field_that_shapes_a_model(field: str) -> None:
+    assert Experiment(**{field: OTHER[field]}).params_hash != Experiment().params_hash
+
+
+def test_the_hash_says_nothing_of_what_is_made_of_a_model_afterwards() -> None:
+    served = set(Experiment.model_fields) - JUDGED
+    assert served == {"profiles", "language", "promotion"}
+    assert Experiment(**{field: OTHER[field] for field in served}).params_hash == Experiment().params_hash
+
+
+@pytest.mark.parametrize("field", BoosterParameters.model_fields)
+@pytest.mark.parametrize("model", ["classifier", "regressor"])
+def test_the_hash_changes_with_every_single_parameter_of_a_model(model: str, field: str) -> None:
+    changed = Experiment.parse({model: {field: OTHER_BOOSTER[field]}})
+    assert changed.params_hash != Experiment().params_hash
+
+
+def test_the_hash_tells_the_models_apart_and_the_order_of_the_features() -> None:
+    booster = BoosterParameters(num_leaves=15)
+    assert Experiment(classifier=booster).params_hash != Experiment(regressor=booster).params_hash
+    assert Experiment(features=DEFAULT_INPUTS[::-1]).params_hash != Experiment().params_hash
+
+
+@given(st.permutations(list(OTHER)))
+def test_the_order_in_which_fields_are_given_never_changes_the_hash(order: list[str]) -> None:
+    assert Experiment.parse({name: OTHER[name] for name in order}).params_hash == Experiment(**OTHER).params_hash
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [
+        ({"cost_bps": 20}, {"cost_bps": 20.0}),
+        ({"features": ["ret_1d"]}, {"features": ("ret_1d",)}),
+        ({"classifier": {"num_leaves": 15}}, {"classifier": BoosterParameters(num_leaves=15)}),
+        ({"cost_bps": -0.0}, {"cost_bps": 0.0}),
+        ({"sell_threshold": -0.0}, {"sell_threshold": 0.0}),
+    ],
+)
+def test_equal_experiments_have_an_equal_hash_however_they_were_written(
+    one: dict[str, Any], same: dict[str, Any]
+) -> None:
+    first, second = Experiment.parse(one), Experiment.parse(same)
+    assert first == second
+    assert first.params_hash == second.params_hash
+
+
+def test_the_hash_is_that_of_the_canonical_json() -> None:
+    # keys in alphabetical order, no spaces
+    text = (
+        b'{"benchmark":null,"buy_threshold":0.05,"features":["ret_1d"],"horizon":20,"lookback_days":2000,'
+        b'"sell_threshold":-0.02}'
+    )
+    assert Experiment(features=("ret_1d",)).fingerprint_for("labels") == hashlib.sha256(text).hexdigest()
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_the_hash_is_the_same_in_another_process(hash_seed: str) -> None:
+    code = "from boursomatic_assets.core.dataset.experiment import Experiment; print(Experiment().params_hash)"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == Experiment().params_hash
+
+
+@pytest.mark.parametrize("asset", SHAPED_BY)
+def test_the_part_for_an_asset_holds_exactly_what_shapes_it(asset: str) -> None:
+    assert set(Experiment().part_for(asset)) == SHAPED_BY[asset]
+
+
+@pytest.mark.parametrize("asset", SHAPED_BY)
+@pytest.mark.parametrize("field", OTHER)
+def test_a_field_changes_the_fingerprint_of_the_assets_it_shapes_and_of_no_other(asset: str, field: str) -> None:
+    changed = Experiment(**{field: OTHER[field]}).fingerprint_for(asset) != Experiment().fingerprint_for(asset)
+    assert changed == (field in SHAPED_BY[asset])
+
+
+def test_the_cost_shapes_the_metrics_and_not_the_labels() -> None:
+    dearer = Experiment(cost_bps=20.0)
+    assert dearer.fingerprint_for("metrics") != Experiment().fingerprint_for("metrics")
+    assert dearer.fingerprint_for("labels") == Experiment().fingerprint_for("labels")
+
+
+def test_an_experiment_survives_the_way_through_json() -> None:
+    experiment = Experiment(**OTHER)
+    assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
+    assert Experiment.parse(experiment.model_dump(mode="json")).params_hash == experiment.params_hash
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"lookback_days": 0}, "lookback_days"),
+        ({"features": []}, "features"),
+        ({"features": ["ret_1d", "price"]}, "features"),
+        ({"features": ["ret_1d", "ret_1d"]}, "features"),
+        ({"horizon": 0}, "horizon"),
+        ({"horizon": 2.5}, "horizon"),
+        ({"horizon": "soon"}, "horizon"),
+        ({"horizon": None}, "horizon"),
+        ({"buy_threshold": -0.02}, "buy_threshold"),
+        ({"sell_threshold": 0.06}, "sell_threshold"),
+        ({"buy_threshold": math.nan}, "buy_threshold"),
+        ({"buy_threshold": math.inf}, "buy_threshold"),
+        ({"sell_threshold": math.nan}, "sell_threshold"),
+        ({"sell_threshold": -math.inf}, "sell_threshold"),
+        ({"train_fraction": 0.0}, "train_fraction"),
+        ({"train_fraction": 1.0}, "train_fraction"),
+        ({"train_fraction": 0.85}, "train_fraction"),
+        ({"validation_fraction": 0.0}, "validation_fraction"),
+        ({"validation_fraction": 0.3}, "validation_fraction"),
+        ({"embargo": -1}, "embargo"),
+        ({"seed": -1}, "seed"),
+        ({"cost_bps": -1.0}, "cost_bps"),
+        ({"cost_bps": math.nan}, "cost_bps"),
+        ({"cost_bps": math.inf}, "cost_bps"),
+        ({"classifier": {"n_estimators": 0}}, "classifier.n_estimators"),
+        ({"classifier": {"learning_rate": 0.0}}, "classifier.learning_rate"),
+        ({"classifier": {"max_depth": -2}}, "classifier.max_depth"),
+        ({"regressor": {"num_leaves": 1}}, "regressor.num_leaves"),
+        ({"regressor": {"num_leaves": 131_073}}, "regressor.num_leaves"),
+        ({"regressor": {"min_child_samples": 0}}, "regressor.min_child_samples"),
+        ({"regressor": {"subsample": 1.1}}, "regressor.subsample"),
+        ({"regressor": {"subsample_freq": 0}}, "regressor.subsample_freq"),
+        ({"regressor": {"colsample_bytree": 0.0}}, "regressor.colsample_bytree"),
+        ({"bootstrap_draws": 99}, "bootstrap_draws"),
+        ({"walk_forward": {"folds": 0}}, "walk_forward.folds"),
+        ({"walk_forward": {"window": "sliding"}}, "walk_forward.window"),
+        ({"walk_forward": {"history_fraction": 1.0}}, "walk_forward.history_fraction"),
+        ({"profiles": {"moderate": {"buy_probability": 0.0}}}, "profiles.moderate.buy_probability"),
+        ({"profiles": {"moderate": {"sell_probability": 1.1}}}, "profiles.moderate.sell_probability"),
+        ({"profiles": {"moderate": {"max_volatility": math.inf}}}, "profiles.moderate.max_volatility"),
+        ({"profiles": {"moderate": {"stop_atr": 0.0}}}, "profiles.moderate.stop_atr"),
+        ({"profiles": {"moderate": {"target_atr": -1.0}}}, "profiles.moderate.target_atr"),
+        ({"profiles": {"reckless": {}}}, "profiles.reckless"),
+        ({"language": "de"}, "language"),
+        ({"promotion": {"mode": "perhaps"}}, "promotion.mode"),
+        ({"promotion": {"margin": -0.001}}, "promotion.margin"),
+        ({"promotion": {"margin": math.inf}}, "promotion.margin"),
+        ({"classifier": {"bagging": 1}}, "classifier.bagging"),
+        ({"horizons": 20}, "horizons"),
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be_used_is_refused_by_the_fields_name(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Experiment.parse(values)
+    # named before what was found, since the values found may be a whole experiment
+    assert re.search(rf"\n  [^(]*\b{named}\b", str(caught.value))
+    assert str(caught.value).startswith("the experiment cannot be used:")
+
+
+def test_every_field_that_cannot_be_used_is_named_with_what_was_found() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Experiment.parse({"horizon": 0, "cost_bps": -3.0})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("  horizon: ")
+    assert "(found 0)" in lines[1]
+    assert lines[2].startswith("  cost_bps: ")
+    assert "(found -3.0)" in lines[2]
+
+
+def test_unknown_features_are_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"unknown: \['price', 'sentiment'\]"):
+        Experiment.parse({"features": ["price", "ret_1d", "sentiment"]})
+
+
+def test_parsing_nothing_gives_the_defaults() -> None:
+    assert Experiment.parse({}) == Experiment()
+
+
+def test_an_experiment_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Experiment().horizon = 10  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        Experiment().classifier.num_leaves = 10  # type: ignore[misc]
+
+
+def test_equal_experiments_are_one_key() -> None:
+    assert {Experiment(): "a", Experiment(horizon=20): "b"} == {Experiment(): "b"}
+    assert len({Experiment(), Experiment(horizon=10)}) == 2
+
+
+def test_profiles_are_listed_the_strictest_first() -> None:
+    profiles = Experiment().profiles
+    assert [name for name, _ in profiles.items()] == list(PROFILE_NAMES) == list(Profiles.model_fields)
+    assert profiles.items()[1] == ("moderate", profiles.moderate)
+
+
+@pytest.mark.parametrize(
+    ("field", "strict"), [("buy_probability", 0.51), ("sell_probability", 0.51), ("max_volatility", 0.019)]
+)
+def test_a_bolder_profile_that_is_stricter_is_refused_by_name(field: str, strict: float) -> None:
+    # the conservative profile needs 0.50 and takes a volatility of up to 0.02
+    with pytest.raises(ConfigurationError) as caught:
+        Experiment.parse({"profiles": {"moderate": {field: strict}}})
+    assert "profile moderate must not be stricter than conservative" in str(caught.value)
+    assert f"it is in: {field} (found" in str(caught.value)
+
+
+def test_every_bound_in_which_a_profile_is_stricter_is_named() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Experiment.parse({"profiles": {"aggressive": {"buy_probability": 0.41, "sell_probability": 0.42}}})
+    assert "profile aggressive must not be stricter than moderate" in str(caught.value)
+    assert "it is in: buy_probability, sell_probability (found" in str(caught.value)
+
+
+def test_profiles_as_bold_as_each_other_are_lawful() -> None:
+    profiles = Profiles(conservative=Profile(), moderate=Profile(), aggressive=Profile())
+    assert {chosen for _, chosen in profiles.items()} == {Profile()}

@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.core.dataset.features import FEATURE_NAMES, compute_features
+from boursomatic_assets.core.dataset.labels import (
+    CLASS_NAMES,
+    LABEL_TYPE,
+    REALISED,
+    label_mix,
+    label_panel,
+    labelled_rows,
+    unlabelled_rows,
+)
+from boursomatic_assets.core.market.bars import PANEL_KEY, check_bars
+from boursomatic_assets.errors import NotEnoughHistoryError, PanelContractError
+from boursomatic_assets_tests.support.strategies import (
+    bar_panels,
+    flat_bars,
+    random_walk_bars,
+    weekdays,
+    with_other_future,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TWO_SESSIONS = Experiment(horizon=2, features=("ret_1d",))
+
+
+def features_for(bars: pl.DataFrame) -> pl.DataFrame:
+    """A row of one feature per bar, which no label reads."""
+    return bars.select(*PANEL_KEY, ret_1d=pl.lit(0.0))
+
+
+def labels_of(experiment: Experiment = TWO_SESSIONS, **closes: Sequence[float | None]) -> pl.DataFrame:
+    bars = flat_bars(closes)
+    return label_panel(features_for(bars), bars, experiment)
+
+
+def test_labels_follow_from_the_return_over_the_horizon() -> None:
+    # two sessions ahead: 106/100 - 1 = 0.06 BUY; 97/100 - 1 = -0.03 SELL; 104/106 - 1 = -2/106 HOLD; then unknown
+    labels = labels_of(AAA=[100.0, 100.0, 106.0, 97.0, 104.0])
+    assert labels["label"].to_list() == ["BUY", "SELL", "HOLD", None, None]
+    assert labels["forward_return"].to_list() == [
+        pytest.approx(0.06, rel=1e-12),
+        pytest.approx(-0.03, rel=1e-12),
+        pytest.approx(-2 / 106, rel=1e-12),
+        None,
+        None,
+    ]
+    sessions = weekdays(5)
+    assert labels["label_end"].to_list() == [*sessions[2:], None, None]
+    assert labels["close"].to_list() == [100.0, 100.0, 106.0, 97.0, 104.0]
+
+
+def test_a_return_exactly_at_a_threshold_is_a_call() -> None:
+    # powers of two make both returns exact: 5/4 - 1 = 0.25 and 3/4 - 1 = -0.25
+    experiment = Experiment(horizon=1, features=("ret_1d",), buy_threshold=0.25, sell_threshold=-0.25)
+    labels = labels_of(experiment, AAA=[4.0, 5.0, 3.75])
+    assert labels["label"].to_list() == ["BUY", "SELL", None]
+
+
+def test_at_the_default_thresholds_round_prices_fall_on_the_right_side() -> None:
+    # 105 / 100 - 1 is +5 %, 98 / 100 - 1 is -2 %; a cent inside each lies HOLD
+    experiment = Experiment(horizon=1, features=("ret_1d",))
+    for after, label in ((105.0, "BUY"), (104.99, "HOLD"), (98.01, "HOLD"), (98.0, "SELL")):
+        assert labels_of(experiment, AAA=[100.0, after])["label"].to_list() == [label, None]
+
+
+def test_the_horizon_counts_the_instruments_own_sessions() -> None:
+    # AAA has no bar on the third weekday: two of its sessions after the first weekday is the fourth
+    labels = labels_of(AAA=[100.0, 100.0, None, 110.0], BBB=[50.0, 50.0, 50.0, 60.0])
+    sessions = weekdays(4)
+    first = labels.filter(pl.col("session") == sessions[0])
+    assert first["label_end"].to_list() == [sessions[3], sessions[2]]
+    assert first["label"].to_list() == ["BUY", "HOLD"]
+
+
+def test_a_horizon_never_runs_into_the_next_instrument() -> None:
+    labels = labels_of(AAA=[100.0, 100.0, 100.0], BBB=[500.0, 500.0, 500.0])
+    assert labels["label"].to_list() == ["HOLD", None, None, "HOLD", None, None]
+
+
+def test_only_sessions_with_a_row_of_features_are_labelled() -> None:
+    bars = flat_bars({"AAA": [100.0, 100.0, 100.0, 110.0]})
+    labels = label_panel(features_for(bars)[1:], bars, TWO_SESSIONS)
+    # the close of the session left out is still a session that the horizon counts
+    assert labels["session"].to_list() == weekdays(4)[1:]
+    assert labels["label"].to_list() == ["BUY", None, None]
+
+
+def test_features_without_a_close_have_no_row() -> None:
+    bars = flat_bars({"AAA": [100.0, 100.0, 100.0, 110.0]})
+    labels = label_panel(features_for(bars), bars[1:], TWO_SESSIONS)
+    assert labels["session"].to_list() == weekdays(4)[1:]
+
+
+def test_the_columns_are_the_key_the_close_the_experiments_features_and_the_outcome() -> None:
+    bars = random_walk_bars(symbols=1, sessions=30, seed=0)
+    experiment = Experiment(horizon=5, features=("vol_20d", "ret_1d"))
+    labels = label_panel(compute_features(bars), bars, experiment)
+    assert labels.columns == [
+        "symbol",
+        "session",
+        "close",
+        "vol_20d",
+        "ret_1d",
+        "forward_return",
+        "label_end",
+        "label",
+        "realised_return",
+        "realised_on",
+    ]
+    assert labels.schema["label"] == LABEL_TYPE
+    assert labels.schema["label_end"] == pl.Date()
+
+
+def test_the_classes_are_in_alphabetical_order() -> None:
+    assert CLASS_NAMES == ("BUY", "HOLD", "SELL")
+
+
+def test_labelled_and_unlabelled_rows_are_the_whole_panel() -> None:
+    labels = labels_of(AAA=[100.0] * 5, BBB=[100.0] * 3)
+    # each instrument's last two sessions have no outcome yet: 5 - 2 and 3 - 2 rows have one
+    assert labelled_rows(labels).height == 4
+    assert unlabelled_rows(labels)["session"].to_list() == [*weekdays(5)[3:], *weekdays(3)[1:]]
+
+
+def test_todays_rows_are_not_called_hold() -> None:
+    today = unlabelled_rows(labels_of(AAA=[100.0] * 5))
+    assert today.select("forward_return", "label_end", "label").null_count().row(0) == (2, 2, 2)
+
+
+def test_the_mix_counts_every_class_in_order_and_no_unlabelled_row() -> None:
+    # 106/100 BUY, 100/100 HOLD, 106/106 HOLD, then two without outcome; no SELL
+    mix = label_mix(labels_of(AAA=[100.0, 100.0, 106.0, 100.0, 106.0]))
+    assert list(mix.items()) == [("BUY", 1), ("HOLD", 2), ("SELL", 0)]
+
+
+def test_too_few_sessions_for_any_label_are_refused() -> None:
+    with pytest.raises(NotEnoughHistoryError) as caught:
+        labels_of(AAA=[100.0, 100.0])
+    assert "2 more sessions after them; of 2 bars none has both" in str(caught.value)
+    assert "boursomatic materialize" in str(caught.value)
+
+
+def test_three_sessions_are_enough_for_a_label_two_ahead() -> None:
+    assert labelled_rows(labels_of(AAA=[100.0, 100.0, 100.0])).height == 1
+
+
+def test_no_rows_of_features_are_refused() -> None:
+    bars = flat_bars({"AAA": [100.0] * 5})
+    with pytest.raises(NotEnoughHistoryError):
+        label_panel(features_for(bars).head(0), bars, TWO_SESSIONS)
+
+
+def test_panels_that_lack_a_column_or_order_are_refused() -> None:
+    bars = flat_bars({"AAA": [100.0] * 5})
+    with pytest.raises(PanelContractError, match=r"missing \['ret_1d'\]"):
+        label_panel(features_for(bars).drop("ret_1d"), bars, TWO_SESSIONS)
+    with pytest.raises(PanelContractError, match=r"missing \['close'\]"):
+        label_panel(features_for(bars), bars.drop("close"), TWO_SESSIONS)
+    with pytest.raises(PanelContractError, match="sorted"):
+        label_panel(features_for(bars).reverse(), bars, TWO_SESSIONS)
+    with pytest.raises(PanelContractError, match="sorted"):
+        label_panel(features_for(bars), bars.reverse(), TWO_SESSIONS)
+
+
+# Horizons on an exchange's calendar. In the summer of 2024 New York was closed on 19 June, 4 July and 2 September,
+# Euronext on no weekday at all.
+SUMMER = [date(2024, 6, 3) + timedelta(days) for days in range(100)]
+WEEKDAYS = [day for day in SUMMER if day.weekday() < 5]
+NEW_YORK = [day for day in WEEKDAYS if day not in {date(2024, 6, 19), date(2024, 7, 4), date(2024, 9, 2)}]
+SESSIONS = {"XNYS": NEW_YORK, "NASDAQ": NEW_YORK, "XPAR": WEEKDAYS, "XAMS": WEEKDAYS}
+
+
+def july(*days: int) -> list[date]:
+    return [date(2024, 7, day) for day in days]
+
+
+def listed_on(exchange: str | None, closes: Mapping[date, float], symbol: str = "AAA") -> pl.DataFrame:
+    rows = [(symbol, session, close, exchange) for session, close in sorted(closes.items())]
+    return pl.DataFrame(
+        rows,
+        schema={"symbol": pl.String, "session": pl.Date, "close": pl.Float64, "exchange": pl.String},
+        orient="row",
+    )
+
+
+def label_closes(closes: pl.DataFrame, horizon: int = 2) -> pl.DataFrame:
+    return label_panel(features_for(closes), closes, Experiment(horizon=horizon, features=("ret_1d",)))
+
+
+def test_a_holiday_of_its_exchange_is_no_session_of_an_instruments_horizon() -> None:
+    # Tuesday the 2nd: New York's next but one is Friday the 5th, Thursday being a holiday; Paris's is Thursday
+    new_york = listed_on("XNYS", dict(zip(july(1, 2, 3, 5, 8), [10.0, 10.0, 10.0, 11.0, 12.0], strict=True)))
+    paris = listed_on("XPAR", dict(zip(july(1, 2, 3, 4, 5), [10.0, 10.0, 10.0, 9.0, 8.0], strict=True)), "BBB")
+    labels = label_closes(pl.concat([new_york, paris]))
+    ends = labels.select("symbol", "session", "label_end", "label").rows()
+    assert ends[:3] == [
+        ("AAA", *july(1, 3), "HOLD"),
+        ("AAA", *july(2, 5), "BUY"),
+        ("AAA", *july(3, 8), "BUY"),
+    ]
+    assert ends[5:8] == [
+        ("BBB", *july(1, 3), "HOLD"),
+        ("BBB", *july(2, 4), "SELL"),
+        ("BBB", *july(3, 5), "SELL"),
+    ]
+    assert labels["label"].null_count() == 2 + 2
+
+
+def test_where_the_bar_at_the_end_of_the_horizon_is_missing_the_last_close_before_it_counts() -> None:
+    # Paris without Wednesday the 3rd: from Monday two sessions on is that Wednesday, when Tuesday's 11 still stood
+    closes = dict(zip(july(1, 2, 4, 5), [10.0, 11.0, 15.0, 20.0], strict=True))
+    labels = label_closes(listed_on("Euronext Paris", closes))
+    assert labels["label_end"].to_list() == [*july(3, 4), None, None]
+    # 11 / 10 - 1; from Tuesday the 2nd it is Thursday's 15 / 11 - 1
+    assert labels["forward_return"].to_list()[:2] == [
+        pytest.approx(0.1, rel=1e-12),
+        pytest.approx(4 / 11, rel=1e-12),
+    ]
+
+
+def test_over_a_suspension_longer_than_the_horizon_there_is_nothing_to_say() -> None:
+    # no bar from the 2nd to the 5th: two sessions after Monday the 1st nobody knew another price
+    closes = dict(zip(july(1, 8, 9, 10), [10.0, 5.0, 5.0, 5.0], strict=True))
+    labels = label_closes(listed_on("XPAR", closes))
+    assert labels["label"].to_list() == [None, "HOLD", None, None]
+    assert labels["forward_return"].to_list() == [None, 0.0, None, None]
+    assert labels["label_end"].to_list() == [None, *july(10), None, None]
+
+
+def test_after_an_instruments_last_bar_there_is_nothing_to_count_though_its_exchange_goes_on() -> None:
+    delisted = listed_on("XPAR", dict(zip(july(1, 2, 3), [10.0, 10.0, 5.0], strict=True)))
+    other = listed_on("XPAR", dict.fromkeys(july(1, 2, 3, 4, 5, 8), 10.0), "BBB")
+    labels = label_closes(pl.concat([delisted, other])).filter(pl.col("symbol") == "AAA")
+    assert labels["label_end"].to_list() == [*july(3), None, None]
+    assert labels["label"].to_list() == ["SELL", None, None]
+
+
+def test_a_bar_on_a_day_without_a_session_counts_from_the_session_before_it() -> None:
+    # Sunday the 7th: one session on is Monday, as from Friday the 5th
+    closes = dict(zip(july(5, 7, 8, 9), [10.0, 10.0, 11.0, 12.0], strict=True))
+    labels = label_closes(listed_on("XPAR", closes), horizon=1)
+    assert labels["label_end"].to_list() == [*july(8, 8, 9), None]
+
+
+@pytest.mark.parametrize("exchange", ["XLON", "unknown", None])
+def test_on_an_exchange_without_a_calendar_the_horizon_counts_the_instruments_own_bars(
+    exchange: str | None,
+) -> None:
+    closes = listed_on(exchange, dict(zip(july(1, 3, 6, 8), [10.0, 11.0, 12.0, 13.0], strict=True)))
+    known = listed_on("XNYS", dict.fromkeys(july(1, 2, 3, 5, 8), 10.0), "BBB")
+    labels = label_closes(pl.concat([closes, known]))
+    assert labels.filter(pl.col("symbol") == "AAA")["label_end"].to_list() == [*july(6, 8), None, None]
+    assert labels.filter(pl.col("symbol") == "BBB")["label_end"].to_list() == [*july(3, 5, 8), None, None]
+    assert labels.select(PANEL_KEY).equals(pl.concat([closes, known]).select(PANEL_KEY))
+
+
+@st.composite
+def panels_with_exchanges(draw: st.DrawFn, *, gaps: bool, strays: bool) -> pl.DataFrame:
+    """Closes of up to three instruments on the sessions of their exchanges, some missing, some on other days."""
+    pieces = []
+    for symbol in ("AAA", "BBB", "CCC")[: draw(st.integers(1, 3))]:
+        exchange = draw(st.sampled_from(sorted(SESSIONS)))
+        sessions = SESSIONS[exchange]
+        start = draw(st.integers(0, 10))
+        days = set(sessions[start : start + draw(st.integers(12, 40))])
+        if gaps:
+            days -= draw(st.sets(st.sampled_from(sorted(days)), max_size=10))
+        if strays:
+            days |= draw(st.sets(st.sampled_from([day for day in SUMMER[:70] if day not in sessions]), max_size=3))
+        paths = st.lists(st.floats(50, 200), min_size=len(days), max_size=len(days))
+        pieces.append(listed_on(exchange, dict(zip(sorted(days), draw(paths), strict=True)), symbol))
+    return pl.concat(pieces)
+
+
+@given(panels_with_exchanges(gaps=False, strays=False), st.integers(1, 10))
+def test_where_no_session_is_missing_the_calendar_says_what_the_bars_say(
+    closes: pl.DataFrame, horizon: int
+) -> None:
+    # whether an exchange went on without an instrument its own bars cannot say
+    by_bars = label_closes(closes.drop("exchange"), horizon).drop(REALISED)
+    assert label_closes(closes, horizon).drop(REALISED).equals(by_bars)
+
+
+@given(panels_with_exchanges(gaps=True, strays=True), st.integers(1, 10))
+def test_every_label_says_what_the_closes_did_up_to_a_session_of_the_exchange(
+    closes: pl.DataFrame, horizon: int
+) -> None:
+    expected = []
+    for row in closes.iter_rows(named=True):
+        sessions = SESSIONS[row["exchange"]]
+        end = [day for day in sessions if day > row["session"]][horizon - 1]
+        own = closes.filter(pl.col("symbol") == row["symbol"])
+        path = dict(own.select("session", "close").iter_rows())
+        later = [day for day in path if row["session"] < day <= end]
+        known = end <= max(path) and later
+        outcome = (path[max(later)] / row["close"] - 1, end) if known else (None, None)
+        expected.append((row["symbol"], row["session"], *outcome))
+    if all(outcome is None for *_, outcome in expected):
+        with pytest.raises(NotEnoughHistoryError):
+            label_closes(closes, horizon)
+        return
+    labels = label_closes(closes, horizon)
+    assert labels.select(*PANEL_KEY, "forward_return", "label_end").rows() == expected
+    assert labels["label"].is_null().equals(labels["label_end"].is_null())
+
+
+@given(panels_with_exchanges(gaps=True, strays=True), st.integers(1, 5), st.data())
+def test_labels_on_a_calendar_that_were_known_never_change_with_the_future(
+    closes: pl.DataFrame, horizon: int, data: st.DataObject
+) -> None:
+    # one instrument has a bar in every session, so that some labels are always known
+    steady = listed_on("XPAR", dict.fromkeys(WEEKDAYS[:40], 10.0), "ZZZ")
+    closes = pl.concat([closes, steady])
+    present = data.draw(st.sampled_from(WEEKDAYS[6:40]), label="present")
+    then = labelled_rows(label_closes(closes.filter(pl.col("session") <= present), horizon))
+    now = labelled_rows(label_closes(closes, horizon)).filter(pl.col("label_end") <= present)
+    assert then.equals(now.join(then, on=PANEL_KEY, how="semi", maintain_order="left"))
+    # what became known later on are ends that came after an instrument's newest bar at the time
+    newest = dict(
+        closes.filter(pl.col("session") <= present).group_by("symbol").agg(pl.col("session").max()).rows()
+    )
+    later = now.join(then, on=PANEL_KEY, how="anti")
+    assert all(row["label_end"] > newest[row["symbol"]] for row in later.iter_rows(named=True))
+
+
+def label(bars: pl.DataFrame, horizon: int = 5) -> pl.DataFrame:
+    return label_panel(compute_features(bars), bars, Experiment(horizon=horizon))
+
+
+@given(bar_panels(), st.integers(1, 20))
+def test_every_label_says_what_the_closes_did(bars: pl.DataFrame, horizon: int) -> None:
+    closes = {
+        symbol[0]: list(zip(group["session"], group["close"], strict=True))
+        for symbol, group in bars.group_by("symbol", maintain_order=True)
+    }
+    for row in label(bars, horizon).iter_rows(named=True):
+        path = closes[row["symbol"]]
+        at = [session for session, _ in path].index(row["session"])
+        if at + horizon >= len(path):
+            assert (row["forward_return"], row["label_end"], row["label"]) == (None, None, None)
+            continue
+        session, close = path[at + horizon]
+        expected = close / row["close"] - 1
+        assert row["label_end"] == session
+        assert row["forward_return"] == expected
+        assert row["label"] == ("BUY" if expected >= 0.05 else "SELL" if expected <= -0.02 else "HOLD")
+
+
+@given(bar_panels(min_sessions=32), st.data())
+def test_labels_that_ended_never_change_with_the_future(bars: pl.DataFrame, data: st.DataObject) -> None:
+    first = bars.filter(pl.col("symbol") == "AAA")["session"]
+    present = first[data.draw(st.integers(27, len(first) - 1), label="sessions known") - 1]
+    ended = pl.col("label_end") <= present
+    other = with_other_future(bars, present, data.draw(st.integers(0, 2**32 - 1), label="seed"))
+    labels = label(bars).filter(ended)
+    assert labels.height
+    assert label(other).filter(ended).equals(labels)
+    known = bars.filter(pl.col("session") <= present)
+    truncated = label(known)
+    assert labelled_rows(truncated).equals(labels)
+    # what had not ended by then has no label then, in particular not HOLD
+    assert unlabelled_rows(truncated).height == known.height - labels.height
+
+
+@given(bar_panels(), st.integers(0, 2**32 - 1))
+def test_the_order_of_the_source_rows_never_matters(bars: pl.DataFrame, seed: int) -> None:
+    shuffled = bars.sample(fraction=1.0, shuffle=True, seed=seed)
+    accepted = check_bars(shuffled, bars["session"].max()).accepted  # type: ignore[arg-type]
+    assert label(accepted).equals(label(bars))
+
+
+@given(bar_panels(symbols=4))
+def test_other_instruments_never_change_what_is_learned_of_this_one(bars: pl.DataFrame) -> None:
+    # that its exchange goes on without it only others can say: it is judged by that, and nothing learns it
+    this = pl.col("symbol") == "AAA"
+    assert label(bars.filter(this)).drop(REALISED).equals(label(bars).filter(this).drop(REALISED))
+
+
+def test_labels_hold_the_features_unchanged() -> None:
+    bars = random_walk_bars(symbols=3, sessions=40, seed=0)
+    features = compute_features(bars)
+    labels = label_panel(features, bars, Experiment(features=FEATURE_NAMES))
+    assert labels.select(*PANEL_KEY, *FEATURE_NAMES).equals(features)
+
+
+def test_an_input_that_is_not_in_the_table_follows_from_the_features_and_the_close() -> None:
+    bars = random_walk_bars(symbols=3, sessions=40, seed=0)
+    features = compute_features(bars)
+    labels = label_panel(features.drop("rsi_14"), bars, Experiment(features=("natr_14", "ret_1d")))
+    assert labels.columns[2:5] == ["close", "natr_14", "ret_1d"]
+    # the range over the close, row by row
+    expected = [atr and atr / close for atr, close in zip(features["atr_14"], bars["close"], strict=True)]
+    assert labels["natr_14"].to_list() == expected
+    assert labels["natr_14"].null_count() == 3 * 13
+    with pytest.raises(PanelContractError, match="atr_14"):
+        label_panel(features.drop("atr_14"), bars, Experiment(features=("natr_14",)))
+
+
+def test_before_the_calendars_begin_the_horizon_counts_the_instruments_own_bars() -> None:
+    closes = flat_bars({"AAA": [100.0, 110.0, 90.0, 95.0]}).select("symbol", "close")
+    # Three sessions of 1955 and one of 1960, when the calendars have begun.
+    days = [date(1955, 3, 1), date(1955, 3, 2), date(1955, 3, 3), date(1960, 1, 4)]
+    placed = closes.with_columns(session=pl.Series(days), exchange=pl.lit("XNYS")).select(
+        "symbol", "session", "close", "exchange"
+    )
+    features = features_for(placed)
+    found = label_panel(features, placed, Experiment(horizon=1, features=("ret_1d",)))
+    # 110 / 100 - 1, 90 / 110 - 1, 95 / 90 - 1
+    assert found["forward_return"].to_list()[:3] == pytest.approx([0.1, -20 / 110, 5 / 90])
+    assert found["label_end"].to_list()[:2] == [date(1955, 3, 2), date(1955, 3, 3)]
+
+
+def test_the_benchmark_is_never_labelled_and_changes_no_other_row() -> None:
+    bars = random_walk_bars(symbols=3, sessions=40, seed=0)
+    features = compute_features(bars)
+    every = label_panel(features, bars, Experiment())
+    without = label_panel(features, bars, Experiment(benchmark="W001"))
+    assert without.equals(every.filter(pl.col("symbol") != "W001"))
+    assert without["symbol"].unique().sort().to_list() == ["W000", "W002"]
+    assert label_panel(features, bars, Experiment(benchmark="NONE")).equals(every)
+    with pytest.raises(NotEnoughHistoryError):
+        label_panel(features.filter(pl.col("symbol") == "W001"), bars, Experiment(benchmark="W001"))

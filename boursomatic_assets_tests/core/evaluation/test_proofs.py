@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from boursomatic_assets.core.dataset.experiment import BoosterParameters, WalkForward
+from boursomatic_assets.core.evaluation.proofs import EXPERIMENT, judge_simulated, null_calibration, power
+from boursomatic_assets.core.market.simulation import Market
+
+SMALL = EXPERIMENT.model_copy(
+    update={
+        "classifier": BoosterParameters(n_estimators=5),
+        "regressor": BoosterParameters(n_estimators=5),
+        "bootstrap_draws": 100,
+        "walk_forward": WalkForward(folds=2),
+    }
+)
+
+
+def test_a_simulated_panel_is_judged_to_the_sentence_and_the_same_again() -> None:
+    market = Market(symbols=20, sessions=400, signal=0.3)
+    first, again = (judge_simulated(market, 7, SMALL, threads=threads) for threads in (1, 2))
+    assert first == again
+    assert first["scope"] == "walk-forward"
+    assert first["verdict"]["sentence"]
+    # Volume shows a drift of 0.3 deviations a day: its rank goes with that of the return.
+    assert first["planted_rank_ic"] > 0.1
+    assert judge_simulated(Market(symbols=20, sessions=400), 7, SMALL)["planted_rank_ic"] < 0.1
+
+
+def evaluation(p_value: float, lift: float | None, *, skill: bool, rank_ic: float = 0.0) -> dict[str, Any]:
+    figures = [
+        {"name": "rank_ic", "value": rank_ic, "p_value": p_value},
+        {"name": "matched_lift_buy", "value": lift, "p_value": None},
+    ]
+    return {
+        "figures": figures,
+        "comparisons": [],
+        "superior_predictive_ability": {"p_value": None},
+        "verdict": {"skill": skill},
+        "planted_rank_ic": 0.05,
+    }
+
+
+def test_rejections_are_counted_for_each_p_value_and_lifts_that_there_are_are_averaged() -> None:
+    judged = [
+        evaluation(0.04, 1.1, skill=True),
+        evaluation(0.05, 0.9, skill=False),
+        evaluation(0.60, None, skill=False),
+        evaluation(0.01, 1.3, skill=False),
+    ]
+    found = null_calibration(judged)
+    # 0.04 and 0.01 are below 0.05, of four; 0.05 itself is not. (1.1 + 0.9 + 1.3) / 3 = 1.1.
+    assert found.panels == 4
+    assert found.rejected == {"rank_ic": 0.5}
+    assert found.matched_lift == pytest.approx(1.1)
+    assert found.no_evidence == 0.75
+
+
+def test_power_is_the_share_that_was_found() -> None:
+    judged = [evaluation(0.0, 1.2, skill=skill, rank_ic=ic) for skill, ic in ((True, 0.04), (False, 0.02))]
+    found = power(judged)
+    assert (found.panels, found.found) == (2, 0.5)
+    assert (found.planted_rank_ic, found.rank_ic) == (pytest.approx(0.05), pytest.approx(0.03))

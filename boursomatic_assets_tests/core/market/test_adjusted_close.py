@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import math
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boursomatic_assets.core.market.adjusted_close import BAD_FACTOR, scale_to_adjusted
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS, check_bars
+from boursomatic_assets_tests.support.strategies import bar_panels, flat_bars, random_walk_bars
+
+TODAY = date(2030, 1, 1)
+
+
+def path_with(closes: list[float], adjusted_closes: list[float], symbol: str = "AAA") -> pl.DataFrame:
+    """Bars at these closes on successive weekdays, with these adjusted closes."""
+    return flat_bars({symbol: closes}).with_columns(adj_close=pl.Series(adjusted_closes))
+
+
+def with_factors(closes: list[float], factors: list[float]) -> pl.DataFrame:
+    return path_with(closes, [close * factor for close, factor in zip(closes, factors, strict=True)])
+
+
+def objected(bars: pl.DataFrame) -> list[bool]:
+    """Row by row, whether the scaling objects to the adjusted close."""
+    scaled = scale_to_adjusted(bars)
+    assert scaled.height == bars.height
+    if "objection" not in scaled.columns:
+        return [False] * bars.height
+    assert set(scaled["objection"].drop_nulls()) == {BAD_FACTOR}
+    return scaled["objection"].is_not_null().to_list()
+
+
+@pytest.mark.parametrize("level", [7.84, 1.05, 0.001, 1.0, 250.0])
+def test_a_factor_that_stays_is_believed_at_any_level(level: float) -> None:
+    # 7.84: a reverse split after the end of the file lifts every factor in it
+    bars = with_factors([100.0, 101.0, 99.0, 100.0], [level] * 4)
+    assert objected(bars) == [False] * 4
+    np.testing.assert_allclose(scale_to_adjusted(bars)["close"], np.array([100.0, 101.0, 99.0, 100.0]) * level)
+
+
+@pytest.mark.parametrize("factor", [2365.0, 3.0, 1.31, 0.76, 0.001])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_factor_that_leaves_for_up_to_three_sessions_is_absurd(factor: float, length: int) -> None:
+    before, after = [1.0] * 3, [1.0] * 4
+    bars = with_factors([100.0] * (7 + length), [*before, *[factor] * length, *after])
+    assert objected(bars) == [False] * 3 + [True] * length + [False] * 4
+    # whatever the price does later on: a rise of 45 % excuses nothing
+    risen = with_factors([100.0] * (5 + length) + [145.0] * 2, [*before, *[factor] * length, *after])
+    assert objected(risen) == [False] * 3 + [True] * length + [False] * 4
+
+
+def test_a_factor_a_little_off_is_rounding_and_one_that_stays_off_is_left_to_whoever_looks_for_jumps() -> None:
+    assert objected(with_factors([0.05] * 5, [1.0, 1.0, 1.29, 1.0, 1.0])) == [False] * 5
+    assert objected(with_factors([100.0] * 8, [1.0] * 2 + [0.5] * 4 + [1.0] * 2)) == [False] * 8
+
+
+def test_raised_factors_that_end_at_negative_ones_are_as_absurd_as_those() -> None:
+    # ACA.PA: an adjusted close that runs from -4 over 2.7 to -0.7 times the close, and is right from 2007 on
+    factors = [-4.0, -4.0, 2.7, 2.7, 2.7, 2.7, 2.7, -0.7, -0.7, 0.6, 0.6, 0.6]
+    assert objected(with_factors([100.0] * 12, factors)) == [True] * 9 + [False] * 3
+    # A reverse split behind them brings them down: 2.7 * 100 = 0.6 * 450
+    undone = with_factors([100.0] * 9 + [450.0] * 3, factors)
+    assert objected(undone) == [True] * 2 + [False] * 5 + [True] * 2 + [False] * 3
+
+
+def test_a_raw_price_that_the_factor_puts_right_is_believed() -> None:
+    # The raw close is a hundred times too high for a session, and its factor a hundredth: 10000 * 0.01 = 100.
+    bars = with_factors([100.0, 100.0, 10_000.0, 100.0, 100.0], [1.0, 1.0, 0.01, 1.0, 1.0])
+    assert objected(bars) == [False] * 5
+    np.testing.assert_allclose(scale_to_adjusted(bars)["close"], 100.0)
+
+
+@pytest.mark.parametrize(
+    ("factors", "absurd"),
+    [
+        ([2.0, 1.0, 1.0], [True, False, False]),
+        ([1.0, 1.0, 2.0], [False, False, True]),
+        ([1.0, 1.0, 0.5], [False, False, True]),
+        # A dividend of half the price pushes all before it down.
+        ([0.5, 1.0, 1.0], [False, False, False]),
+        ([1.29, 1.0, 1.0], [False, False, False]),
+        # The last one is 1, as it ought to be; that all others are 2 is no wrong bar.
+        ([2.0, 2.0, 1.0], [False, False, False]),
+        ([2.0], [False]),
+    ],
+)
+def test_the_first_and_the_last_factor_are_wrong_where_they_alone_have_left_one(
+    factors: list[float], absurd: list[bool]
+) -> None:
+    assert objected(with_factors([100.0] * len(factors), factors)) == absurd
+
+
+def test_a_split_that_raw_close_and_factor_share_is_no_step() -> None:
+    # One for ten on the fourth session, and two for one on the last: 0.5 * 10 = 5 before both
+    bars = with_factors([10.0, 10.0, 10.0, 100.0, 100.0, 50.0], [5.0, 5.0, 5.0, 0.5, 0.5, 1.0])
+    assert objected(bars) == [False] * 6
+    assert scale_to_adjusted(bars)["close"].to_list() == [50.0] * 6
+
+
+def test_a_factor_of_another_symbol_says_nothing() -> None:
+    bars = pl.concat([path_with([100.0] * 2, [200.0] * 2), path_with([10.0] * 2, [10.0] * 2, "BBB")])
+    assert objected(bars) == [False] * 4
+
+
+def test_objected_bars_are_set_aside_as_they_came_and_the_others_are_scaled() -> None:
+    # 50 / 100 = 0.5 scales the second bar; the first keeps its prices, so that whoever looks sees what came
+    checked = check_bars(scale_to_adjusted(path_with([100.0, 100.0], [300.0, 50.0])), TODAY)
+    assert checked.accepted["close"].to_list() == [50.0]
+    assert checked.rejected["close"].to_list() == [100.0]
+    assert checked.reasons() == {BAD_FACTOR: 1}
+
+
+def test_without_an_absurd_adjusted_close_there_is_nothing_to_say() -> None:
+    scaled = scale_to_adjusted(path_with([100.0, 100.0], [50.0, 100.0]))
+    assert dict(scaled.schema) == BAR_SCHEMA
+    assert scaled["close"].to_list() == [50.0, 100.0]
+
+
+def wrong_by_a_loop(closes: list[float], factors: list[float]) -> list[bool]:
+    """What the rule says, factor by factor, of one symbol's usable rows."""
+    levels, prices = [math.log(factor) for factor in factors], [math.log(close) for close in closes]
+    step, count = math.log(1.3), len(levels)
+
+    def worse(at: int, other: int) -> bool:
+        raw = prices[at] - prices[other]
+        return abs(levels[at] - levels[other] + raw) > abs(raw)
+
+    def is_wrong(at: int) -> bool:
+        for before in range(max(at - 3, 0), at):
+            for after in range(at + 1, min(before + 5, count)):
+                off, back = levels[at] - levels[before], levels[at] - levels[after]
+                agree = abs(off - back) <= max(math.log(1.05), 0.25 * abs(off))
+                if abs(off) >= step and abs(back) >= step and agree and worse(at, before):
+                    return True
+        if count == 1:
+            return False
+        if at == 0:
+            return levels[0] - levels[1] >= step and levels[0] >= step and worse(0, 1)
+        left = abs(levels[at] - levels[at - 1]) >= step and abs(levels[at]) > abs(levels[at - 1])
+        return at == count - 1 and left and worse(at, at - 1)
+
+    return [is_wrong(at) for at in range(count)]
+
+
+@given(bar_panels(min_sessions=2, max_sessions=20), st.integers(0, 2**32 - 1))
+def test_which_adjusted_closes_are_absurd_is_what_a_loop_says_in_any_order_of_the_rows(
+    bars: pl.DataFrame, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    factor = pl.Series(rng.choice([-1.0, 0.5, 1.0, 1.0, 1.2, 7.0], bars.height))
+    came = bars.with_columns(factor=factor, adj_close=pl.col("close") * factor, row=pl.int_range(pl.len()))
+    expected = [float(times) < 0 for times in factor]
+    for _, mine in came.group_by("symbol", maintain_order=True):
+        # As computed: close * factor / close is the factor but for the last bit.
+        factors = (mine["adj_close"] / mine["close"]).to_list()
+        at = [place for place, times in enumerate(factors) if times > 0]
+        closes = [mine["close"][place] for place in at]
+        wrong = wrong_by_a_loop(closes, [factors[place] for place in at])
+        for number, place in enumerate(at[:-1]):
+            # Where factors that cannot be come next, and the price after them stands lower for no reason.
+            level, after = math.log(factors[place]), math.log(factors[at[number + 1]])
+            raw = math.log(closes[number] / closes[number + 1])
+            if at[number + 1] == place + 1 or min(level, level - after) < math.log(1.3):
+                continue
+            if abs(level - after + raw) > abs(raw):
+                back = number
+                while back >= 0 and at[back] - at[number] == back - number:
+                    wrong[back] = True
+                    back -= 1
+        for place, is_wrong in zip(at, wrong, strict=True):
+            expected[mine["row"][place]] = is_wrong
+    plain = came.drop("factor", "row")
+    assert objected(plain) == expected
+    order = rng.permutation(bars.height)
+    assert objected(plain[order]) == [expected[number] for number in order]
+
+
+def split_left_in(shares: float, *, in_volume: bool, sessions: int = 60) -> pl.DataFrame:
+    """A walk with a split in the middle: raw closes and factors step there, and volumes where that is said."""
+    bars = random_walk_bars(symbols=1, sessions=sessions, seed=3)
+    before = pl.int_range(pl.len()) < sessions // 2
+    adjusted = bars.with_columns(adj_close="close")
+    raw = [pl.when(before).then(pl.col(name) * shares).otherwise(name).alias(name) for name in PRICE_COLUMNS]
+    volume = pl.when(before & in_volume).then(pl.col("volume") / shares).otherwise("volume")
+    return adjusted.with_columns(*raw, volume=volume)
+
+
+@pytest.mark.parametrize("shares", [10.0, 2.0, 3.0, 1.5, 1.25, 0.1, 0.125, 1 / 250])
+def test_where_raw_close_and_factor_step_by_a_split_the_volume_is_scaled_too(shares: float) -> None:
+    bars = random_walk_bars(symbols=1, sessions=60, seed=3)
+    scaled = scale_to_adjusted(split_left_in(shares, in_volume=True))
+    np.testing.assert_allclose(scaled["close"], bars["close"], rtol=1e-12)
+    np.testing.assert_allclose(scaled["volume"], bars["volume"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("shares", [10.0, 2.0, 0.1])
+def test_a_volume_that_does_not_step_there_has_the_split_out_of_it_already(shares: float) -> None:
+    came = split_left_in(shares, in_volume=False)
+    assert scale_to_adjusted(came)["volume"].to_list() == came["volume"].to_list()
+
+
+def test_the_volume_before_two_splits_is_scaled_by_both_and_that_of_a_wrong_bar_stays() -> None:
+    # Two for one on the third session, five for one on the fifth; the factors of the first and last bar are wrong.
+    closes = [100.0, 100.0, 50.0, 50.0, 10.0, 10.0]
+    bars = flat_bars({"AAA": closes}).with_columns(
+        volume=pl.Series([10.0, 10.0, 20.0, 20.0, 100.0, 7.0]),
+        adj_close=pl.Series([-1.0, 10.0, 10.0, 10.0, 10.0, 40.0]),
+    )
+    scaled = scale_to_adjusted(bars)
+    assert scaled["objection"].is_not_null().to_list() == [True, False, False, False, False, True]
+    np.testing.assert_allclose(scaled["volume"], [10.0, 100.0, 100.0, 100.0, 100.0, 7.0], rtol=1e-12)
+
+
+def test_a_dividend_and_a_spin_off_leave_the_volume() -> None:
+    # A factor of 0.8075 = 1 / 1.2384 is no ratio of few shares; 0.95 is too small a step to be one of them.
+    for factor in (0.8075, 0.95):
+        bars = with_factors([100.0] * 4 + [100.0 * factor] * 4, [factor] * 4 + [1.0] * 4).with_columns(
+            volume=pl.Series([1000.0] * 4 + [1000.0 / factor] * 4)
+        )
+        assert scale_to_adjusted(bars)["volume"].to_list() == bars["volume"].to_list()
+
+
+@given(bar_panels(min_sessions=1, max_sessions=20), st.floats(1e-6, 1e6))
+def test_scaling_by_one_factor_keeps_a_lawful_bar_lawful_and_its_returns(bars: pl.DataFrame, factor: float) -> None:
+    scaled = scale_to_adjusted(bars.with_columns(adj_close=pl.col("close") * factor))
+    assert check_bars(scaled, TODAY).rejected.is_empty()
+    np.testing.assert_allclose(scaled["close"], bars["close"] * factor, rtol=1e-12)
+    assert scaled["volume"].to_list() == bars["volume"].to_list()

@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boursomatic_assets.core.dataset.labels import LABEL_TYPE
+from boursomatic_assets.core.portfolio.book import (
+    TrancheBook,
+    closes_of_books,
+    labels_hold_closes,
+    positions,
+    trades,
+    tranche_book,
+)
+from boursomatic_assets.core.portfolio.books import (
+    BOOK_NAMES,
+    BOOK_TYPE,
+    book_calls,
+    books_of,
+    detail_table,
+    index_book,
+    judged_books,
+    portfolio_faults,
+    portfolio_table,
+)
+from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_bars, weekdays
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+D = weekdays(30)
+Row = tuple[str, int, str, float | None, float | None]
+
+
+def judged_panel(*rows: Row) -> pl.DataFrame:
+    """Symbol, number of the session, call, the volatility classifier's p(BUY), momentum."""
+    return pl.DataFrame(
+        [(symbol, D[number], *others) for symbol, number, *others in rows],
+        schema={
+            "symbol": pl.String,
+            "session": pl.Date,
+            "call": LABEL_TYPE,
+            "volatility_probability_buy": pl.Float64,
+            "momentum_12_1": pl.Float64,
+        },
+        orient="row",
+    ).sort("symbol", "session")
+
+
+# At 0 two names are bought and one sold, at 1 nothing is bought, at 2 one is.
+JUDGED = judged_panel(
+    ("A", 0, "BUY", 0.2, 0.3), ("B", 0, "BUY", 0.5, None), ("C", 0, "SELL", 0.4, -0.1),
+    ("A", 1, "HOLD", 0.9, 0.3), ("B", 1, "SELL", 0.1, 0.2),
+    ("A", 2, "HOLD", 0.3, None), ("B", 2, "BUY", 0.3, None), ("C", 2, "HOLD", 0.1, None),
+)  # fmt: skip
+CLOSES = flat_bars({"A": [10, 10, 11, 12, 12, 12], "B": [5, 5, 5, 6, 6, 6], "C": [8, 8, 8, 8, 4, 4]})
+
+
+def followed(name: str, judged: pl.DataFrame = JUDGED) -> list[tuple[str, int, int]]:
+    return [(symbol, D.index(session), side) for symbol, session, side in book_calls(judged)[name].rows()]
+
+
+def test_the_models_books_follow_its_calls() -> None:
+    assert followed("buy") == [("A", 0, 1), ("B", 0, 1), ("B", 2, 1)]
+    assert followed("long_short") == [("A", 0, 1), ("B", 0, 1), ("C", 0, -1), ("B", 1, -1), ("B", 2, 1)]
+
+
+def test_equal_weight_holds_every_row_and_matched_only_the_sessions_with_a_buy_call() -> None:
+    everything = [
+        ("A", 0, 1),
+        ("B", 0, 1),
+        ("C", 0, 1),
+        ("A", 1, 1),
+        ("B", 1, 1),
+        ("A", 2, 1),
+        ("B", 2, 1),
+        ("C", 2, 1),
+    ]
+    assert followed("equal_weight") == everything
+    assert followed("equal_weight_matched") == [call for call in everything if call[1] != 1]
+
+
+def test_baselines_hold_as_many_names_as_the_model_buys() -> None:
+    # two at 0: B and C are the most probable; none at 1; one at 2, where A and B are alike
+    volatility = followed("volatility")
+    assert sorted(volatility[:2]) == [("B", 0, 1), ("C", 0, 1)]
+    assert [session for _, session, _ in volatility] == [0, 0, 2]
+    assert volatility[2][0] in {"A", "B"}
+    # two at 0: A and C, B has no momentum; at 2 nobody has one
+    assert sorted(followed("momentum")) == [("A", 0, 1), ("C", 0, 1)]
+
+
+def test_books_follow_the_same_names_whatever_the_order_of_the_rows() -> None:
+    turned = {name: calls.rows() for name, calls in book_calls(JUDGED.reverse()).items()}
+    assert turned == {name: calls.rows() for name, calls in book_calls(JUDGED).items()}
+
+
+def test_all_books_cover_the_same_sessions_and_keep_their_order() -> None:
+    late = JUDGED.with_columns(
+        call=pl.when(pl.col("session") > D[0]).then("call").otherwise(pl.lit("HOLD", LABEL_TYPE))
+    )
+    books = judged_books(late, CLOSES, 2, 10.0, benchmark=CLOSES.filter(pl.col("symbol") == "C"))
+    assert tuple(books) == BOOK_NAMES
+    # judged from 0 to 2: filled from 1 on, the last of them sold at 5
+    assert {book.sessions for book in books.values()} == {tuple(D[1:6])}
+    # the first BUY call, at 2, is filled at 3
+    assert books["buy"].turnover.tolist() == [0, 0, 0.5, 0, 0.5]
+
+
+def test_a_model_that_never_calls_leaves_its_books_in_cash() -> None:
+    silent = JUDGED.with_columns(call=pl.lit("HOLD", LABEL_TYPE))
+    books = judged_books(silent, CLOSES, 2, 10.0)
+    for name in ("buy", "long_short", "equal_weight_matched", "volatility", "momentum"):
+        assert books[name].returns.tolist() == [0.0] * 5
+    assert books["equal_weight"].turnover.any()
+    assert "benchmark" not in books
+
+
+def test_a_model_that_buys_everything_holds_what_equal_weight_holds() -> None:
+    books = judged_books(JUDGED.with_columns(call=pl.lit("BUY", LABEL_TYPE)), CLOSES, 2, 10.0)
+    for name in ("buy", "equal_weight_matched", "volatility"):
+        np.testing.assert_array_equal(books[name].returns, books["equal_weight"].returns)
+
+
+def test_books_bear_the_cost_and_the_sides_of_their_calls() -> None:
+    books = judged_books(JUDGED, CLOSES, 2, 25.0)
+    calls = book_calls(JUDGED)
+    for name, legs in (("buy", "long"), ("long_short", "long_short")):
+        alone = tranche_book(calls[name], CLOSES, 2, 25.0, legs=legs, span=(D[0], D[2]))
+        np.testing.assert_array_equal(books[name].returns, alone.returns)
+    # C is short after 1: half of half of the capital
+    assert positions(books["long_short"]).filter(pl.col("symbol") == "C")["weight"][0] == -0.25
+    assert trades(books["buy"])["weight_change"][0] == 0.25
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_baselines_never_hold_other_numbers_of_names_than_the_model(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    closes = random_walk_bars(symbols=6, sessions=12, seed=seed)
+    judged = closes.select("symbol", "session").with_columns(
+        call=pl.Series(random.choice(["BUY", "HOLD", "SELL"], closes.height), dtype=LABEL_TYPE),
+        volatility_probability_buy=pl.Series(random.integers(0, 3, closes.height) / 3),
+        momentum_12_1=pl.Series(random.normal(size=closes.height)),
+    )
+    counts = {name: dict(calls.group_by("session").len().iter_rows()) for name, calls in book_calls(judged).items()}
+    assert counts["volatility"] == counts["momentum"] == counts["buy"]
+    chosen = judged.join(book_calls(judged)["momentum"], on=["symbol", "session"], how="left")
+    for _, group in chosen.group_by("session"):
+        inside, outside = (
+            group.filter(pl.col("side").is_null() == left)["momentum_12_1"] for left in (False, True)
+        )
+        assert not len(inside) or not len(outside) or inside.min() > outside.max()
+
+
+def index_of(closes: Sequence[float | None]) -> pl.DataFrame:
+    return flat_bars({"I": closes}).select("session", "close")
+
+
+def test_an_index_is_bought_at_the_first_close_and_held() -> None:
+    book = index_book(index_of([8, 10, 12, 9, 20]), D[1:4])
+    # paid 10 at 1; 12/10, 9/12
+    np.testing.assert_allclose(book.returns, [0, 0.2, -0.25], rtol=0, atol=1e-15)
+    assert book.exposure.tolist() == [0, 1, 1]
+    assert book.turnover.tolist() == [0, 0, 0]
+    assert book.sessions == tuple(D[1:4])
+
+
+def test_the_index_earns_its_first_return_in_the_session_in_which_the_other_books_do() -> None:
+    # called at 0, filled at the closes of 1: every book earns from 2 on. That the index doubles from 0 to 1 is for
+    # nobody; from 1 to 2 it doubles again: +100 %. So do A and B, in one of two tranches: +50 %
+    closes = flat_bars({"A": [10, 10, 20, 20, 20, 20], "B": [5, 5, 10, 10, 10, 10]})
+    judged = judged_panel(*((name, number, "BUY", 0.5, 0.5) for name in "AB" for number in range(3)))
+    books = judged_books(judged, closes, 2, 0.0, benchmark=index_of([10, 20, 40, 40, 40, 40]))
+    first = {name: np.flatnonzero(book.returns)[0] for name, book in books.items() if book.returns.any()}
+    assert first == {
+        "buy": 1, "long_short": 1, "equal_weight": 1, "equal_weight_matched": 1, "volatility": 1, "momentum": 1,
+        "benchmark": 1,
+    }  # fmt: skip
+    assert books["equal_weight"].sessions[1] == books["benchmark"].sessions[1] == D[2]
+    assert books["equal_weight"].returns[:2].tolist() == [0.0, 0.5]
+    assert books["benchmark"].returns[:2].tolist() == [0.0, 1.0]
+    assert books["benchmark"].exposure[:2].tolist() == [0.0, 1.0]
+
+
+def test_a_bar_on_a_saturday_of_one_of_forty_makes_no_session() -> None:
+    # D[4] is a Friday, D[5] the Monday after it; S07 alone trades on the Saturday, at ten times its price
+    saturday = D[4] + timedelta(days=1)
+    closes = flat_bars({f"S{number:02d}": [10.0] * 10 for number in range(40)}).select("symbol", "session", "close")
+    stray = pl.DataFrame({"symbol": ["S07"], "session": [saturday], "close": [100.0]})
+    with_stray = pl.concat([closes, stray]).sort("symbol", "session")
+    columns = {"call": pl.lit("BUY", LABEL_TYPE), "volatility_probability_buy": 0.5, "momentum_12_1": 0.0}
+    judged = with_stray.filter(pl.col("session") < D[7]).with_columns(**columns)
+    for name, book in judged_books(judged, with_stray, 2, 10.0).items():
+        # called up to D[6], filled up to D[7], the last out at D[9]
+        assert book.sessions == tuple(D[1:10]), name
+        assert (book.gross == 0).all()
+    on_time = judged.filter(pl.col("session") != saturday)
+    expected = judged_books(on_time, closes, 2, 10.0)
+    for name, book in judged_books(judged, with_stray, 2, 10.0).items():
+        np.testing.assert_array_equal(book.returns, expected[name].returns)
+        assert trades(book).equals(trades(expected[name]))
+
+
+def test_a_holiday_of_one_exchange_is_a_session_of_the_books() -> None:
+    # New York is closed on 2018-01-15: only the one symbol in Paris trades, and rises by half
+    days = [day for day in weekdays(15) if day != D[0]]
+    holiday = date(2018, 1, 15)
+    assert days[9] == holiday
+    paths = {"US": [10.0] * 14, "FR": [10.0] * 9 + [15.0] * 5}
+    rows = [
+        (symbol, day, price, "XNYS" if symbol == "US" else "XPAR")
+        for symbol, path in paths.items()
+        for day, price in zip(days, path, strict=True)
+        if (symbol, day) != ("US", holiday)
+    ]
+    schema = {"symbol": pl.String, "session": pl.Date, "close": pl.Float64, "exchange": pl.String}
+    closes = pl.DataFrame(rows, schema=schema, orient="row").sort("symbol", "session")
+    columns = {"call": pl.lit("HOLD", LABEL_TYPE), "volatility_probability_buy": 0.5, "momentum_12_1": 0.0}
+    judged = closes.filter(pl.col("session") == days[7]).with_columns(**columns)
+    book = judged_books(judged, closes, 1, 0.0)["equal_weight"]
+    # called at 7, filled at 8, out at 9, the holiday: half of the book is in FR
+    assert book.sessions == (days[8], holiday)
+    np.testing.assert_allclose(book.returns, [0, 0.25], rtol=0, atol=1e-15)
+
+
+def test_a_position_entered_as_a_member_is_held_to_its_horizon() -> None:
+    # A is a member, and judged, up to 1 only, and goes on trading: it doubles at 3, its last session in the book
+    closes = flat_bars({"A": [10, 10, 10, 20, 20, 20], "B": [5] * 6, "Z": [7] * 6}).with_columns(
+        exchange=pl.lit("unknown")
+    )
+    judged = judged_panel(("A", 0, "BUY", 0.5, 0.5), ("A", 1, "BUY", 0.5, 0.5), ("B", 2, "BUY", 0.5, 0.5))
+    labels = closes.filter((pl.col("symbol") == "B") | ((pl.col("symbol") == "A") & (pl.col("session") <= D[1])))
+    kept = closes_of_books(closes, labels, D[0])
+    assert kept.columns == ["symbol", "session", "close", "exchange"]
+    # A after it left as well; Z belongs to nothing
+    assert kept["symbol"].unique().sort().to_list() == ["A", "B"]
+    assert kept.filter(symbol="A").height == 6
+    book = judged_books(judged, kept, 2, 0.0)["buy"]
+    # called at 0, in at 1, out at 3: +100 % of one of two tranches at 3, as the tranche called at 1, in at 2
+    np.testing.assert_allclose(book.returns, [0, 0, 1.0, 0, 0], rtol=0, atol=1e-15)
+    assert book.early_exits == 0
+    # by closes of members alone both were sold at 10, before the rise
+    false = judged_books(judged, labels, 2, 0.0)["buy"]
+    assert (false.early_exits, false.returns.any()) == (2, False)
+    assert not labels_hold_closes(kept, labels)
+
+
+def test_labels_hold_the_closes_where_every_close_on_a_session_has_a_row() -> None:
+    closes = flat_bars({f"S{number}": [10.0] * 10 for number in range(8)}).select("symbol", "session", "close")
+    placed = closes.with_columns(exchange=pl.lit("unknown"))
+    later = placed.filter(pl.col("session") >= D[3])
+    assert labels_hold_closes(later, closes)
+    assert not labels_hold_closes(later, closes.filter(pl.col("session") < D[9]))
+    assert not labels_hold_closes(later, closes.with_columns(pl.col("close") * 2))
+    # a bar on a stray day has a row, and is no close of the books: without its exchange nobody would know
+    stray = pl.DataFrame({"symbol": ["S3"], "session": [D[4] + timedelta(days=1)], "close": [10.0]})
+    every = pl.concat([closes, stray]).sort("symbol", "session")
+    assert not labels_hold_closes(
+        every.filter(pl.col("session") >= D[3]).with_columns(exchange=pl.lit("unknown")), every
+    )
+
+
+def test_an_index_keeps_its_last_close_over_sessions_of_others() -> None:
+    # no bar at 1, where it is bought at the 10 of 0, nor at 3
+    book = index_book(index_of([10, None, 12, None, 15]), D[1:5])
+    np.testing.assert_allclose(book.returns, [0, 0.2, 0, 0.25], rtol=0, atol=1e-15)
+
+
+def test_an_index_that_begins_later_is_not_held_before() -> None:
+    # its first close is at 2: bought there; before 3 it has no return, and no zero stands for it
+    book = index_book(index_of([None, None, 10, 11]), D[:4])
+    assert book.sessions == (D[3],)
+    np.testing.assert_allclose(book.returns, [0.1], rtol=0, atol=1e-15)
+    assert book.exposure.tolist() == [1]
+
+
+def test_an_index_that_ends_earlier_is_not_held_afterwards() -> None:
+    # 11/10, then nothing is known
+    book = index_book(index_of([10, 11, None, None]), D[:4])
+    assert book.sessions == tuple(D[:2])
+    np.testing.assert_allclose(book.returns, [0, 0.1], rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("closes", [[], [None, None], [10, None]], ids=["empty", "all null", "one row"])
+def test_an_index_without_two_closes_has_no_session(closes: list[float | None]) -> None:
+    assert index_book(index_of(closes), D[:4]).sessions == ()
+
+
+@pytest.mark.parametrize("sessions", [[], D[:1]], ids=["none", "one"])
+def test_an_index_over_no_span_earns_nothing(sessions: list[object]) -> None:
+    book = index_book(index_of([10, 11]), sessions)  # type: ignore[arg-type]
+    assert book.returns.tolist() == [0.0] * len(sessions)
+
+
+def test_the_portfolio_table_shows_wealth_and_its_falls_after_each_session() -> None:
+    # returns 0, +50 %, -50 % net of 100 bp of a turnover of 1: wealth 1, 1.5, 0.75; the last is half of its peak
+    book = TrancheBook(
+        tuple(D[:3]), np.array([0.01, 0.5, -0.5]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0.5]), 100.0
+    )
+    table = portfolio_table({"buy": book})
+    np.testing.assert_allclose(table["equity"], [1, 1.5, 0.75], rtol=1e-12)
+    np.testing.assert_allclose(table["drawdown"], [0, 0, -0.5], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(table["return"], [0, 0.5, -0.5], rtol=0, atol=1e-15)
+    assert table["gross"].to_list() == [0.01, 0.5, -0.5]
+    assert table["exposure"].to_list() == [0, 1, 0.5]
+    assert table["book"].to_list() == ["buy"] * 3
+
+
+def test_books_come_back_from_their_table() -> None:
+    books = judged_books(JUDGED, CLOSES, 2, 10.0)
+    back = books_of(portfolio_table(books), 10.0)
+    assert list(back) == list(books)
+    for name, book in back.items():
+        assert book.sessions == books[name].sessions
+        np.testing.assert_array_equal(book.returns, books[name].returns)
+        np.testing.assert_array_equal(book.exposure, books[name].exposure)
+
+
+def test_a_portfolio_without_books_is_an_empty_table() -> None:
+    assert portfolio_table({}).is_empty()
+    assert books_of(portfolio_table({}), 10.0) == {}
+
+
+def test_details_name_the_book_they_are_of() -> None:
+    books = judged_books(JUDGED, CLOSES, 2, 10.0)
+    held = detail_table(books, positions)
+    assert held.columns == ["book", "session", "symbol", "weight"]
+    assert held.filter(pl.col("book") == "long_short").drop("book").equals(positions(books["long_short"]))
+    assert held.filter(pl.col("book") == "buy").drop("book").equals(positions(books["buy"]))
+
+
+PORTFOLIO = portfolio_table(judged_books(JUDGED, CLOSES, 2, 10.0))
+TRADES = detail_table(judged_books(JUDGED, CLOSES, 2, 10.0), trades)
+
+
+def test_books_as_they_are_have_no_faults() -> None:
+    assert portfolio_faults(PORTFOLIO, TRADES) == []
+
+
+def test_books_that_are_not_there_are_a_fault() -> None:
+    assert portfolio_faults(PORTFOLIO.clear(), TRADES.clear()) == [
+        "no session of the book buy", "no session of the book long_short"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("equity", float("nan"), "an equity that is no number"),
+        ("equity", None, "an equity that is no number"),
+        ("equity", float("inf"), "an equity that is no number"),
+        ("equity", -0.1, "an equity that is no number"),
+        ("drawdown", -1.1, "a drawdown outside"),
+        ("drawdown", 0.1, "a drawdown outside"),
+        ("drawdown", float("nan"), "a drawdown outside"),
+        ("drawdown", None, "a drawdown outside"),
+        ("turnover", 0.9, "trades that do not sum"),
+        ("turnover", None, "trades that do not sum"),
+    ],
+)
+def test_what_cannot_be_is_said_with_its_first_session(column: str, value: float | None, said: str) -> None:
+    here = (pl.col("session") == D[1]) & (pl.col("book") == "buy")
+    broken = PORTFOLIO.with_columns(pl.when(~here).then(column).otherwise(pl.lit(value)).alias(column))
+    (fault,) = portfolio_faults(broken, TRADES)
+    assert fault.startswith(f"sessions with {said}")
+    assert fault.endswith(f": 1, first buy {D[1]}")
+
+
+def test_a_trade_that_is_lost_or_of_no_session_of_the_book_is_a_fault() -> None:
+    lost = TRADES.filter(~((pl.col("session") == D[1]) & (pl.col("book") == "buy")))
+    assert "first buy 2018-01-02" in portfolio_faults(PORTFOLIO, lost)[0]
+    more = TRADES.head(1).with_columns(session=pl.lit(D[20]))
+    assert "first buy 2018-01-29" in portfolio_faults(PORTFOLIO, pl.concat([TRADES, more]))[0]
+
+
+def test_books_are_named_in_their_tables_by_an_enum_in_the_order_of_the_books() -> None:
+    assert PORTFOLIO.schema["book"] == BOOK_TYPE
+    assert PORTFOLIO["book"].unique(maintain_order=True).to_list() == list(BOOK_NAMES[:-1])

@@ -1,0 +1,445 @@
+"""The report as a document: well-formed, complete whatever is missing, and closed to the outside."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import html
+import json
+import re
+from datetime import date
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plotly.graph_objects import Figure
+
+from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
+from boursomatic_assets.display.report.canvas import rounded, shortened
+from boursomatic_assets.display.report.definitions import definitions
+from boursomatic_assets.display.report.figures import books_chart, drawdown, rolling_mean, wealth
+from boursomatic_assets.display.report.importance import ReportImportance, importance_charts
+from boursomatic_assets.display.report.page import decimals_for, document, number, p_value, sentence, strip
+from boursomatic_assets.display.report.tables import figures_table, interval
+from boursomatic_assets.display.report.writing import ReportProofs, report_page
+from boursomatic_assets_tests.support.synthetic_report import (
+    PROOFS,
+    SURVIVORS,
+    contributions_of,
+    evaluation_of,
+    importance_of,
+    model_of,
+    walk_forward_of,
+)
+
+MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
+ONE_BAR = pl.DataFrame({"symbol": ["AAA"], "session": [date(2018, 1, 2)]})
+SECTIONS = ("conclusions", "walk_forward", "test_set", "importance", "proofs", "definitions", "made")
+CHARTS = ("books", "ic", "years", "reliability", "deciles", "costs")
+MOST_BYTES = 6_000_000
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+RAW = re.compile(r"<(script|style)[^>]*>.*?</\1>", re.DOTALL)
+Node = tuple[str, dict[str, str | None]]
+
+
+class StrictParser(HTMLParser):
+    """Every element that is opened is closed, in turn; no attribute comes twice; no id comes twice."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.nodes: list[Node] = []
+        self.texts: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        self.nodes.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert "svg" in self.open, f"<{tag}/> outside a drawing"
+        self.nodes.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.texts.append((self.open[-1], data))
+
+
+def parsed(page: str) -> StrictParser:
+    parser = StrictParser()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    ids = [attributes["id"] for _, attributes in parser.nodes if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    return parser
+
+
+def written(evaluation: Any = None, walk_forward: Any = None, **parts: Any) -> str:  # noqa: ANN401
+    return report_page(
+        evaluation_of() if evaluation is None else evaluation,
+        walk_forward,
+        parts.get("importance") or importance_of(),
+        parts.get("proofs") or PROOFS,
+        parts.get("model") or model_of(),
+    )
+
+
+def words_of(page: str) -> str:
+    """What is to be read, without scripts and styles."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", RAW.sub("", page))).split())
+
+
+def charts_in(page: str) -> dict[str, Any]:
+    (found,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return written(walk_forward=walk_forward_of())
+
+
+def test_the_page_is_well_formed_and_small_enough(page: str) -> None:
+    assert page.startswith("<!DOCTYPE html>")
+    tags = [tag for tag, _ in parsed(page).nodes]
+    assert tags.count("h1") == 1
+    assert len(page.encode()) < MOST_BYTES
+
+
+def test_every_section_is_there_in_order_and_is_linked_to(page: str) -> None:
+    nodes = parsed(page).nodes
+    assert [attributes["id"] for tag, attributes in nodes if tag == "h2"] == list(SECTIONS)
+    links = [attributes["href"] for tag, attributes in nodes if tag == "a"]
+    assert links == [f"#{name}" for name in SECTIONS]
+
+
+def test_every_chart_has_its_place_and_its_words(page: str) -> None:
+    nodes = parsed(page).nodes
+    places = {attributes["id"] for _, attributes in nodes if attributes.get("class") == "plot"}
+    chapters = {f"{scope}_{chart}" for scope in ("walk_forward", "test_set") for chart in CHARTS}
+    assert places == chapters | {"importance_gain", "importance_shap", "importance_swarm"}
+    assert places == set(charts_in(page)["figures"])
+    tags = [tag for tag, _ in nodes]
+    assert tags.count("figure") == tags.count("figcaption") == len(places)
+
+
+def test_every_table_has_a_caption_and_every_heading_a_scope(page: str) -> None:
+    nodes = parsed(page).nodes
+    tags = [tag for tag, _ in nodes]
+    assert tags.count("table") == tags.count("caption") > 10
+    scopes = [attributes.get("scope") for tag, attributes in nodes if tag == "th"]
+    assert set(scopes) == {"row", "col", "rowgroup"}
+
+
+def test_nothing_is_loaded_and_only_its_own_scripts_may_run(page: str) -> None:
+    nodes = parsed(page).nodes
+    loading = {"src", "srcset", "poster", "background", "action", "data", "ping"}
+    assert not [attributes for _, attributes in nodes if loading & set(attributes)]
+    assert [attributes["href"] for tag, attributes in nodes if tag == "link"] == ["data:,"]
+    assert "@import" not in page.partition("</style>")[0]
+    assert "url(" not in page.partition("</style>")[0]
+    (policy,) = [str(attributes["content"]) for _, attributes in nodes if "http-equiv" in attributes]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert re.findall(r"'sha256-([^']+)'", policy) == digests
+    assert len(scripts) == 2
+    assert "http:" not in policy
+    assert "https:" not in policy
+
+
+def test_the_walk_forward_comes_first_in_words_too(page: str) -> None:
+    words = words_of(page)
+    assert words.index("Walk-forward, 2017-05-01") < words.index("Test set, 2017-05-01")
+
+
+def test_what_the_verdict_says_is_said_word_for_word() -> None:
+    evaluation = evaluation_of()
+    evaluation["verdict"] = {"skill": True, "sentence": "Skill, it seems.", "remarks": ["First.", "Second."]}
+    page = written(evaluation)
+    assert "Skill, it seems. First. Second." in words_of(page)
+    assert 'class="said skill"' in page
+    assert 'class="said skill"' not in written()
+
+
+def test_beside_each_rank_ic_stands_what_could_have_been_seen() -> None:
+    # 190 sessions are 0.75 years; two errors are 0.023, and (0.023 / 0.01)^2 = 5.29 times 0.754 years 3.99.
+    assert "Rank IC 0.0123 0.0230 0.8 4.0" in words_of(written())
+    assert f"Rank IC at equal volatility {DASH} 1 sessions have one, and 22 are needed" in words_of(written())
+
+
+def test_survivors_are_told_by_year() -> None:
+    words = words_of(written())
+    assert SURVIVORS.sentence in words
+    # 480 / 504 = 95.2 %, 503 / 505 = 99.6 %
+    assert "2016 505 2 504 480 95.2 % 2016-06-30" in words
+    assert "2017 503 0 505 503 99.6 % 2017-06-30" in words
+    assert "traded for more than 20 sessions after its last bar" in words
+    unknown = evaluation_of() | {"survivors": find_survivors(panel_spans(ONE_BAR)).to_json()}
+    words = words_of(written(unknown))
+    assert "no symbol of this panel stops trading before the panel ends." in words
+    assert "Year Symbols Ended 2018 1 0 The books" in words
+    assert "A symbol has ended" not in words_of(written(unknown | {"survivors": None}))
+
+
+def test_without_a_walk_forward_the_page_says_so_and_how_to_make_one() -> None:
+    page = written(model=model_of(no_walk_forward="There is none. Make it: boursomatic x"))
+    assert "There is none. Make it: boursomatic x" in words_of(page)
+    assert "walk_forward" not in {attributes.get("id") for _, attributes in parsed(page).nodes}
+
+
+def test_without_proof_runs_their_command_is_named() -> None:
+    assert "boursomatic bench --proofs" in words_of(written(proofs=ReportProofs(PROOFS.checks)))
+    assert "boursomatic bench --proofs" not in words_of(written())
+
+
+def test_proof_runs_show_whatever_they_hold() -> None:
+    runs = {
+        "null": {"runs": 3, "passed": True, "nothing": None},
+        "leaks": ["one bar ahead", "no purge"],
+        "extra": 1.5,
+    }
+    words = words_of(written(proofs=ReportProofs((), runs)))
+    assert "runs 3 passed yes nothing \N{EN DASH}" in words
+    assert "one bar ahead no purge" in words
+    assert "extra 1.500" in words
+    assert "measured on an unknown day" in words
+    assert "No check is known of here." in words
+
+
+def test_each_check_says_how_it_ended_and_when() -> None:
+    words = words_of(written())
+    assert "features the future is not read passed 2024-03-01 18:30" in words
+    assert "train_set sets do not touch failed" in words
+    assert "metrics figures are plausible never evaluated" in words
+
+
+def test_where_it_comes_from_is_said() -> None:
+    model = model_of(version=None)
+    words = words_of(written(model=model))
+    assert "none recorded of these models" in words
+    for said in (model.params_hash, model.run_id, "ab" * 32, "lightgbm 4.7.0", "not from a checkout", "horizon 20"):
+        assert said in words
+
+
+HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&amp;\'"'
+
+
+def poisoned(value: Any) -> Any:  # noqa: ANN401
+    """Every text replaced, dates but in curves too: what a symbol, a reason or an exchange could be called."""
+    if isinstance(value, dict):
+        return {name: poisoned(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [poisoned(item) for item in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def test_no_text_becomes_markup() -> None:
+    evaluation = poisoned(evaluation_of())
+    evaluation["curves"]["books"] = {HOSTILE: evaluation["curves"]["books"]["buy"]}
+    proofs = ReportProofs(
+        [dataclasses.replace(check, asset=HOSTILE, name=HOSTILE, description=HOSTILE) for check in PROOFS.checks],
+        {HOSTILE: {HOSTILE: HOSTILE}, "leaks": [{HOSTILE: HOSTILE}]},
+    )
+    model = model_of(version=HOSTILE, run_id=HOSTILE, packages={HOSTILE: HOSTILE}, no_walk_forward=HOSTILE)
+    page = written(evaluation, proofs=proofs, model=model)
+    nodes = parsed(page).nodes
+    assert [tag for tag, _ in nodes].count("script") == 3
+    assert "img" not in [tag for tag, _ in nodes]
+    assert not [attributes for _, attributes in nodes if "onerror" in attributes]
+    assert HOSTILE.replace("&amp;", "&") in html.unescape(html.unescape(page))
+
+
+def emptied(value: Any) -> Any:  # noqa: ANN401
+    """Every number, text and flag replaced by null, the shape left as it is."""
+    if isinstance(value, dict):
+        return {name: emptied(item) for name, item in value.items()}
+    return [emptied(item) for item in value] if isinstance(value, list) else None
+
+
+SHAPES = {
+    "nothing at all": {},
+    "only its scope": {"scope": "test set"},
+    "nothing under any name": dict.fromkeys(evaluation_of()),
+    "no value anywhere": {**emptied(evaluation_of()), "scope": "test set"},
+    "empty books": {
+        **evaluation_of(),
+        "curves": {"books": {"buy": {"sessions": [], "returns": []}, "benchmark": None}},
+    },
+    "one symbol and one session": evaluation_of(sessions=1, symbols=1),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_gaps_anywhere_leave_a_whole_page(name: str) -> None:
+    page = written(SHAPES[name], walk_forward={**SHAPES[name], "scope": "walk-forward", "folds": [{}]})
+    ids = {attributes.get("id") for _, attributes in parsed(page).nodes}
+    assert set(SECTIONS) - {"test_set"} <= ids
+    charts_in(page)
+
+
+def test_models_that_never_split_leave_a_whole_page() -> None:
+    empty = ReportImportance(pl.DataFrame({"feature": [], "classifier_gain": [], "regressor_gain": []}))
+    page = written(importance=empty)
+    assert "No split was made." in words_of(page)
+    assert importance_charts(ReportImportance(empty.gains, contributions_of(rows=0))) == []
+
+
+def test_an_undefined_figure_says_why() -> None:
+    assert "SELL lift at equal volatility undefined SELL was never called" in words_of(written())
+
+
+def test_hundreds_of_long_names_are_shown_whole_in_tables_and_cut_in_charts() -> None:
+    evaluation = evaluation_of()
+    name = "A" * 300
+    evaluation["comparisons"] = [{**evaluation["comparisons"][0], "baseline": f"{name}{row}"} for row in range(400)]
+    evaluation["curves"]["books"][name] = evaluation["curves"]["books"]["buy"]
+    words = words_of(written(evaluation))
+    assert f"{name}399" in words
+    assert shortened(name) in words
+    assert len(shortened(name)) == 40
+
+
+def test_each_chart_is_one_that_plotly_knows(page: str) -> None:
+    found = charts_in(page)
+
+    def whole(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, dict):
+            return (
+                found["lists"][value["list"]]
+                if "list" in value
+                else {key: whole(item) for key, item in value.items()}
+            )
+        if isinstance(value, list):
+            return [whole(item) for item in value]
+        # The page looks colours up by their names.
+        return "#123456" if isinstance(value, str) and value.startswith("var:") else value
+
+    for chart in found["figures"].values():
+        Figure(data=whole(chart["data"]), layout=whole(chart["layout"]))
+
+
+def test_every_colour_of_a_chart_is_one_of_the_style_sheet(page: str) -> None:
+    style = page.partition("</style>")[0]
+    parts = style.partition("* {")[0].split("@media (prefers-color-scheme: dark)")
+    light, dark = (set(re.findall(r"(--[a-z-]+):", part)) for part in parts)
+    used = set(re.findall(r"var:(--[a-z-]+)", json.dumps(charts_in(page))))
+    assert used <= light
+    assert light == dark
+
+
+def test_books_that_wait_for_a_click_are_drawn_only_then(page: str) -> None:
+    assert charts_in(page)["figures"]["test_set_books"]["hidden"] == ["volatility", "momentum"]
+    pressed = [
+        (attributes["data-group"], attributes["aria-pressed"])
+        for tag, attributes in parsed(page).nodes
+        if tag == "button" and attributes["data-figure"] == "test_set_books"
+    ]
+    assert dict(pressed)["momentum"] == "false"
+    assert dict(pressed)["buy"] == "true"
+
+
+def test_wealth_compounds_and_a_gap_leaves_it_as_it_is() -> None:
+    # 1 * 1.1 = 1.1; no return; 1.1 * 0.5 = 0.55
+    assert wealth([0.1, None, -0.5]) == pytest.approx([1.1, 1.1, 0.55])
+
+
+def test_the_fall_is_from_the_peak_with_the_starting_capital() -> None:
+    # 0.5 of 1; 1.2 is a peak; 0.9 / 1.2 - 1 = -0.25
+    assert drawdown([0.5, 1.2, 0.9]) == pytest.approx([-0.5, 0.0, -0.25])
+
+
+@given(st.lists(st.floats(-0.99, 1.0), max_size=50))
+def test_a_drawdown_lies_between_all_and_nothing(returns: list[float]) -> None:
+    assert all(-1 <= fall <= 0 for fall in drawdown(wealth(returns)))
+
+
+def test_a_rolling_mean_begins_when_its_window_is_full_and_skips_gaps() -> None:
+    # of 2: none yet; (1 + 3) / 2 = 2; 3 alone; 5 alone; and none of two gaps
+    assert rolling_mean([1.0, 3.0, None, 5.0], 2) == [None, 2.0, 3.0, 5.0]
+    assert rolling_mean([1.0, None, None], 2) == [None, 1.0, None]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(-1, 1) | st.none(), max_size=40), st.integers(1, 10))
+def test_a_rolling_mean_is_that_of_numpy(values: list[float | None], window: int) -> None:
+    for place, found in enumerate(rolling_mean(values, window)):
+        known = [value for value in values[max(place - window + 1, 0) : place + 1] if value is not None]
+        assert found == (pytest.approx(np.mean(known), abs=1e-12) if known and place + 1 >= window else None)
+
+
+def test_five_digits_are_kept() -> None:
+    assert rounded([0.123456789, None, 12345.678]) == [0.12346, None, 12346.0]
+
+
+def test_figures_are_written_for_people() -> None:
+    assert number(0.1234, "percent") == f"12.3{SPACE}%"
+    assert number(-0.0042, "percent") == f"{MINUS}0.42{SPACE}%"
+    assert number(-1234.5) == f"{MINUS}1,234"
+    assert number(0.01234) == "0.0123"
+    assert number(1.5) == "1.500"
+    assert number(12.0) == "12"
+    assert number(-0.00001) == "0.0000"
+    assert number(None) == "\N{EN DASH}"
+    assert p_value(0.0004) == f"<{SPACE}0.001"
+    assert p_value(0.0416) == "0.042"
+
+
+def test_remarks_become_sentences() -> None:
+    assert sentence("none of 40 values stands") == "None of 40 values stands."
+    assert sentence(" It stands. ") == "It stands."
+    assert sentence("") == ""
+
+
+def test_figures_that_explain_others_are_folded_and_unknown_ones_are_not() -> None:
+    names = ("rank_ic", "icir", "buy_turnover", "something_new")
+    shown, _, folded = figures_table([{"name": name, "value": 0.5, "group": "new"} for name in names]).partition(
+        "<details><summary>2 more figures</summary>"
+    )
+    assert ("rank_ic" in shown, "something_new" in shown, "icir" in shown) == (True, True, False)
+    assert ("icir" in folded, "buy_turnover" in folded) == (True, True)
+
+
+def test_an_interval_has_the_decimals_of_its_figure_and_needs_both_ends() -> None:
+    places = decimals_for([0.0123, None])
+    assert interval(-0.011, 0.036, places=places) == f"{MINUS}0.0110 to 0.0360"
+    assert interval(None, 0.036) == "\N{EN DASH}"
+    assert interval(0.1, 0.25, "percent") == f"10.0{SPACE}% to 25.0{SPACE}%"
+
+
+def test_the_drawing_of_an_interval_keeps_its_order() -> None:
+    # from -1 to 3 over 108 of 120 px, 6 px free at each end: 0 lies at 6 + 27 = 33, 1 at 6 + 54 = 60
+    drawn = strip(1.0, -1.0, 3.0, 0.0)
+    assert 'class="none" x1="33.0"' in drawn
+    assert 'cx="60.0"' in drawn
+    assert strip(1.0, None, 3.0, 0.0) == '<td class="strip"></td>'
+    assert 'class="none"' not in strip(1.0, 1.0, 1.0, None)
+
+
+def test_a_page_without_charts_runs_nothing() -> None:
+    page = document("Empty", "<p>Nothing.</p>", [])
+    assert "script-src 'none'" in page
+    assert "<script>" not in page
+
+
+def test_no_book_no_chart() -> None:
+    assert books_chart("books", {"buy": {"sessions": [], "returns": []}}) is None
+
+
+def test_each_term_has_its_meaning() -> None:
+    terms = definitions()
+    assert len(terms) > 15
+    assert all(term and len(meaning) > 20 for term, meaning in terms)
+    assert ("Independent periods", "Sessions / H: about how many observations there really are.") in terms

@@ -1,0 +1,261 @@
+# ruff: noqa: S608 (the statements are the test's own)
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from upath import UPath
+
+from boursomatic_assets.core.registry.bundle import MANIFEST
+from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, TamperedArtifactError
+from boursomatic_assets.storage.artifacts import files as artifacts
+from boursomatic_assets.storage.artifacts.retention import Pruned, prune
+from boursomatic_assets.storage.artifacts.snapshots import keep_snapshot, read_snapshot, save_snapshot
+from boursomatic_assets.storage.postgres.model_events import list_events
+from boursomatic_assets.storage.postgres.model_table import activate, list_versions, record_version
+from boursomatic_assets_tests.storage.artifacts.test_snapshots import labelled
+from boursomatic_assets_tests.support.bundles import record, save_small, whole
+from boursomatic_assets_tests.support.catalog import run, versions_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from boursomatic_assets.storage.postgres.database import Database
+    from boursomatic_assets.storage.postgres.model_table import ModelRow
+
+
+@pytest.fixture(params=["folder", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UPath]:
+    """A folder, and the same at an fsspec URL."""
+    if request.param == "folder":
+        yield UPath(str(tmp_path / "artifacts"))
+        return
+    _forget()
+    yield UPath("memory://artifacts")
+    _forget()
+
+
+def _forget() -> None:
+    MemoryFileSystem.store.clear()
+    # Folders that were made, which it remembers on their own.
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+def snapshot(root: UPath, name: str) -> None:
+    artifacts.write_whole(root / "snapshots" / f"{name}.parquet", b"12345678")
+
+
+def refuse(database: Database, row: ModelRow, champion: str) -> None:
+    record(database, replace(row, is_active=False), champion)
+
+
+@pytest.fixture
+def six(database: Database, root: UPath) -> Database:
+    """v1 was active, v2 and v3 were refused, v4 is active, v5 and v6 were refused; a panel each, v5 that of v4."""
+    for name in ("one", "two", "three", "four", "six"):
+        snapshot(root, name)
+    record(database, save_small(root, 1, "one"), None)
+    for number, panel in ((2, "two"), (3, "three")):
+        refuse(database, save_small(root, number, panel), "v1")
+    record(database, save_small(root, 4, "four"), "v1")
+    for number, panel in ((5, "four"), (6, "six")):
+        refuse(database, save_small(root, number, panel), "v4")
+    return database
+
+
+def names(root: UPath, folder: str) -> list[str]:
+    return sorted(path.name for path in (root / folder).iterdir())
+
+
+def pruned(database: Database, root: UPath, keep: int, *, remove: bool = True) -> Pruned:
+    return prune(database, root, keep, who="ann", remove=remove)
+
+
+def test_what_was_ever_active_and_the_newest_stay_with_their_panels(six: Database, root: UPath) -> None:
+    before = versions_of(six, "model_versions")
+    size = artifacts.folder_bytes(root / "models" / "v2")
+    found = pruned(six, root, keep=1)
+    # v6 is the newest, v4 is active and v1 was.
+    assert found.versions == ["v5", "v3", "v2"]
+    # The panel of v5 is also that of v4.
+    assert found.snapshots == ["three.parquet", "two.parquet"]
+    # Manifests that name panels of 3, 3 and 5 letters differ by up to two bytes; panels have eight each.
+    assert 3 * size <= found.bytes - 2 * 8 <= 3 * size + 4
+    assert names(root, "models") == ["v1", "v4", "v6"]
+    assert names(root, "snapshots") == ["four.parquet", "one.parquet", "six.parquet"]
+    assert versions_of(six, "model_versions") == before
+    told = list_events(six)[-3:]
+    assert [(event.event, event.version_from, event.version_to) for event in told] == [
+        ("pruned", "v5", None),
+        ("pruned", "v3", None),
+        ("pruned", "v2", None),
+    ]
+    assert told[0].who == "ann"
+    assert told[0].why == "never active, and not among the newest 1 bundles"
+    # There is nothing left to remove.
+    assert pruned(six, root, keep=1) == Pruned([], [], 0)
+    with pytest.raises(MissingArtifactError, match="there is no bundle"):
+        activate(six, "v5", who="ann", why="", inspect=whole)
+
+
+def test_closes_stay_with_the_bundle_that_names_them(six: Database, root: UPath) -> None:
+    for name in ("seven", "closes", "stale"):
+        snapshot(root, name)
+    refuse(six, save_small(root, 7, "seven", "closes"), "v4")
+    # v1 was active, v4 is, and v7 is the newest: their panels stay, and the closes of v7
+    assert pruned(six, root, keep=1).snapshots == ["six.parquet", "stale.parquet", "three.parquet", "two.parquet"]
+    assert names(root, "snapshots") == ["closes.parquet", "four.parquet", "one.parquet", "seven.parquet"]
+
+
+def test_by_default_nothing_is_removed_and_the_same_is_said(six: Database, root: UPath) -> None:
+    before = names(root, "models"), names(root, "snapshots"), list_events(six)
+    said = pruned(six, root, keep=0, remove=False)
+    assert (names(root, "models"), names(root, "snapshots"), list_events(six)) == before
+    assert said == pruned(six, root, keep=0)
+    assert said.versions == ["v6", "v5", "v3", "v2"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "going"), [(0, "v6 v5 v3 v2"), (2, "v3 v2"), (3, "v3 v2"), (4, "v2"), (5, ""), (6, ""), (99, "")]
+)
+def test_the_newest_bundles_are_counted_whether_or_not_they_were_active(
+    six: Database, root: UPath, keep: int, going: str
+) -> None:
+    assert pruned(six, root, keep).versions == going.split()
+
+
+def test_bundles_that_are_gone_are_not_counted_among_those_that_are_kept(six: Database, root: UPath) -> None:
+    artifacts.remove_folder(root / "models" / "v6")
+    assert pruned(six, root, keep=2).versions == ["v3", "v2"]
+
+
+def test_a_refused_version_that_a_person_activated_stays(six: Database, root: UPath) -> None:
+    activate(six, "v2", who="ann", why="", inspect=whole)
+    activate(six, "v4", who="ann", why="", inspect=whole)
+    assert pruned(six, root, keep=0).versions == ["v6", "v5", "v3"]
+
+
+def test_versions_from_before_there_was_a_log_stay(six: Database, root: UPath) -> None:
+    run(six, "DELETE FROM model_events")
+    assert pruned(six, root, keep=0) == Pruned([], [], 0)
+
+
+def test_a_folder_that_is_no_bundle_of_ours_is_left_alone(six: Database, root: UPath) -> None:
+    # A row that names a place of other things, one without a digest, one without a bundle; none was ever active.
+    elsewhere = root / "snapshots"
+    run(six, f"UPDATE model_versions SET model_path = '{elsewhere}' WHERE version = 'v2'")
+    run(six, "UPDATE model_versions SET manifest_sha256 = NULL WHERE version = 'v3'")
+    run(six, "UPDATE model_versions SET model_path = NULL WHERE version = 'v5'")
+    found = pruned(six, root, keep=0)
+    assert found.versions == ["v6"]
+    assert names(root, "models") == ["v1", "v2", "v3", "v4", "v5"]
+
+
+def test_bundles_that_only_another_database_knows_keep_their_panels(six: Database, root: UPath) -> None:
+    snapshot(root, "theirs")
+    save_small(root, 77, "theirs")
+    assert pruned(six, root, keep=0).versions == ["v6", "v5", "v3", "v2"]
+    assert names(root, "models") == ["v1", "v4", "v77"]
+    assert names(root, "snapshots") == ["four.parquet", "one.parquet", "theirs.parquet"]
+
+
+def test_a_panel_that_no_bundle_names_is_removed_and_other_files_are_not(six: Database, root: UPath) -> None:
+    snapshot(root, "stray")
+    artifacts.write_whole(root / "snapshots" / "notes.txt", b"mine")
+    assert pruned(six, root, keep=99) == Pruned([], ["stray.parquet"], 8)
+    assert "notes.txt" in names(root, "snapshots")
+
+
+def test_bundles_elsewhere_are_pruned_with_their_panels(six: Database, root: UPath, tmp_path: Path) -> None:
+    # ARTIFACTS_DIR has moved since.
+    found = pruned(six, UPath(str(tmp_path / "new")), keep=1)
+    assert (found.versions, found.snapshots) == (["v5", "v3", "v2"], ["three.parquet", "two.parquet"])
+    assert names(root, "models") == ["v1", "v4", "v6"]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]"])
+def test_a_kept_bundle_whose_manifest_cannot_be_read_stops_everything(
+    six: Database, root: UPath, content: bytes
+) -> None:
+    (root / "models" / "v1" / MANIFEST).write_bytes(content)
+    before = names(root, "models"), names(root, "snapshots"), list_events(six)
+    with pytest.raises(TamperedArtifactError, match="nobody knows which training panel it names"):
+        pruned(six, root, keep=0)
+    assert (names(root, "models"), names(root, "snapshots"), list_events(six)) == before
+
+
+def test_a_bundle_that_is_being_written_is_no_concern(six: Database, root: UPath) -> None:
+    (root / "models" / "unfinished").mkdir()
+    (root / "models" / "unfinished" / "classifier.txt").write_bytes(b"tree")
+    assert pruned(six, root, keep=99) == Pruned([], [], 0)
+    assert "unfinished" in names(root, "models")
+
+
+def test_an_empty_home_has_nothing_to_remove(database: Database, root: UPath) -> None:
+    assert pruned(database, root, keep=0) == Pruned([], [], 0)
+    snapshot(root, "stray")
+    assert pruned(database, root, keep=0).snapshots == ["stray.parquet"]
+
+
+def test_what_an_interrupted_removal_left_is_swept_away(six: Database, tmp_path: Path) -> None:
+    left = tmp_path / "artifacts" / "models" / f".v0.abcd{artifacts.DISCARDED}"
+    left.mkdir(parents=True)
+    (left / "classifier.txt").write_bytes(b"half")
+    pruned(six, UPath(str(tmp_path / "artifacts")), keep=99)
+    assert not left.exists()
+
+
+def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactWriteError, match=r"gone\.parquet cannot be removed: No such file"):
+        artifacts.discard(UPath(str(tmp_path / "gone.parquet")))
+
+
+def test_a_training_whose_panel_is_pruned_meanwhile_stores_it_once_more(database: Database, root: UPath) -> None:
+    # The panel of a refused version, whose bundle goes while the next training of the same panel is under way.
+    record(database, save_small(root, 1), None)
+    panel = labelled()
+    stored = save_snapshot(root, panel)
+    refuse(database, save_small(root, 2, stored.fingerprint), "v1")
+    again = save_snapshot(root, panel)
+    assert pruned(database, root, keep=0).snapshots == [f"{stored.fingerprint}.parquet"]
+    row = save_small(root, 3, stored.fingerprint)
+    record_version(
+        database, row, who="run", why="", champion="v1", beforehand=lambda: keep_snapshot(root, again, panel)
+    )
+    assert read_snapshot(root, again).equals(panel)
+    # Once it is recorded, nothing of it goes.
+    assert pruned(database, root, keep=0) == Pruned([], [], 0)
+
+
+def test_activations_and_prunings_at_once_never_leave_a_version_active_without_its_bundle(
+    database: Database, tmp_path: Path
+) -> None:
+    root = UPath(str(tmp_path))
+    record(database, save_small(root, 0), None)
+    for number in range(1, 9):
+        refuse(database, save_small(root, number), "v0")
+    together = threading.Barrier(8)
+
+    def act(number: int) -> str:
+        together.wait()
+        if number % 2:
+            return " ".join(pruned(database, root, keep=number).versions)
+        try:
+            activate(database, f"v{number + 1}", who="ann", why="", inspect=whole)
+        except MissingArtifactError:
+            return "too late"
+        return f"v{number + 1}"
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(act, range(8)))
+    events = list_events(database)
+    gone = {event.version_from for event in events if event.event == "pruned"}
+    assert not gone & {event.version_to for event in events if event.event == "activated"}
+    (active,) = [row for row in list_versions(database) if row.is_active]
+    whole(active)

