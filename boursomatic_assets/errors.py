@@ -1,6 +1,7 @@
 """Every error the platform raises on purpose.
 
     BoursomaticError
+    ├── NotInstalledError (ImportError)           a part that is in the repository, not in the installed package
     ├── ConfigurationError (ValueError)           settings or experiment that cannot be used
     │   └── UnknownBenchmarkError (LookupError)   a benchmark without bars
     ├── ProviderError

@@ -1,7 +1,6 @@
 """`boursomatic bench`: measurements that lie beside the package in a clone of its repository."""
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path as FilePath
 from typing import Annotated
 
@@ -73,11 +72,10 @@ def bench(  # noqa: PLR0913 (each is an option)
 def _find_benchmarks() -> None:
     """Make the folder `benchmarks` of a clone importable, also in the processes that it starts."""
     clone = FilePath(boursomatic_assets.__file__).resolve().parents[1]
-    if (clone / "benchmarks" / "stages.py").exists():
-        sys.path.insert(0, str(clone))
-    elif find_spec("benchmarks.stages") is None:
+    if not (clone / "benchmarks").is_dir():
         message = (
             "benchmarks are not part of the installed package. They are in the folder benchmarks/ of its "
             "repository: clone that, and run there: make bench"
         )
         raise NotInstalledError(message)
+    sys.path.insert(0, str(clone))

@@ -58,6 +58,7 @@ WITHOUT_SERIES = {
     "inference.superior_predictive_ability": "tested below: its two inputs are read together",
     "performance.expected_max_sharpe": "two numbers",
     "plausibility.growth_bound": "a bound of two numbers",
+    "plausibility.why_too_good": "a sentence of figures that were measured",
     "plausibility.rmse_bound": "a bound of one number",
     "suspects.impossible_prices": "a sentence of moves that were found",
 }
