@@ -67,8 +67,8 @@ class Database:
         """
         database = cls(database_url(settings))
         with database.connection() as connection:
-            found = schema.revision(connection)
-        if found != schema.HEAD_REVISION and settings.database_url is None:
+            is_current = schema.is_current(connection)
+        if not is_current and settings.database_url is None:
             schema.upgrade(database.engine)
         with database.connection() as connection:
             schema.require_current(connection)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 from boursomatic_assets.errors import SchemaVersionError
 from boursomatic_assets.storage.postgres.reader_role import let_readers_in
 from boursomatic_assets.storage.postgres.tables import EXISTING_COLUMNS, OWN_COLUMNS
@@ -51,6 +52,8 @@ def upgrade(engine: Engine) -> str | None:
         _require_columns(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        for name in _missing_features(connection):
+            connection.execute(sa.text(f'ALTER TABLE features ADD COLUMN "{name}" double precision'))
         # Each time: an administrator may have created the role since.
         let_readers_in(connection)
     return before
@@ -64,6 +67,11 @@ def migrations() -> Config:
     config.set_main_option("script_location", "boursomatic_assets:storage/postgres/migrations")
     config.set_main_option("path_separator", "os")
     return config
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether the schema is the one this program was written for, with a column for each of its features."""
+    return revision(connection) == HEAD_REVISION and not _missing_features(connection)
 
 
 def require_current(connection: Connection) -> None:
@@ -80,6 +88,13 @@ def require_current(connection: Connection) -> None:
         message = (
             f"the database schema must be at revision {HEAD_REVISION}; found {found or 'none'}.\n"
             "Bring it there, existing rows stay as they are: boursomatic db upgrade"
+        )
+        raise SchemaVersionError(message)
+    missing = _missing_features(connection)
+    if missing:
+        message = (
+            f"the table features lacks columns {missing}.\n"
+            "Add them, existing rows stay as they are: boursomatic db upgrade"
         )
         raise SchemaVersionError(message)
 
@@ -99,6 +114,12 @@ def _refuse_newer(found: str | None) -> None:
             "Install the newer boursomatic-assets, or name another database: DATABASE_URL"
         )
         raise SchemaVersionError(message)
+
+
+def _missing_features(connection: Connection) -> list[str]:
+    """Entries of `FEATURES` that are not yet columns of the table, in their order."""
+    stored = {column["name"] for column in sa.inspect(connection).get_columns("features")}
+    return [name for name in FEATURE_NAMES if name not in stored]
 
 
 def _require_columns(connection: Connection) -> None:

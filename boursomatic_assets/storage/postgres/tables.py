@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 
+# Columns that the first migration creates; what `FEATURES` has beyond them is added where it is missing.
+FIRST_FEATURES = ("ret_1d", "ret_5d", "ret_20d", "rsi_14", "momentum_5d", "vol_20d", "atr_14", "volume_zscore")
+
 # Frame column to table column.
 BAR_COLUMNS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 FEATURE_COLUMNS = {name: name for name in FEATURE_NAMES}
@@ -27,7 +30,7 @@ EXISTING_COLUMNS = {
         "created_at", "updated_at",
     ),
     "price_bars": ("id", "instrument_id", "ts", "o", "h", "l", "c", "v", "interval", "created_at"),
-    "features": ("id", "instrument_id", "ts", *FEATURE_NAMES, "additional_features", "created_at"),
+    "features": ("id", "instrument_id", "ts", *FIRST_FEATURES, "additional_features", "created_at"),
     "model_versions": (
         "id", "version", "trained_at", "params_hash", "metrics_json", "model_path", "is_active", "created_at",
     ),

@@ -11,6 +11,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from boursomatic_assets.errors import RowsBreakRuleError
+from boursomatic_assets.storage.postgres.tables import FIRST_FEATURES
 
 revision = "0001"
 down_revision = None
@@ -84,10 +85,7 @@ def _create_tables() -> None:
         _id(),
         _reference("instruments", "instrument_id"),
         sa.Column("ts", sa.DateTime(), nullable=False),
-        *map(
-            _number,
-            ("ret_1d", "ret_5d", "ret_20d", "rsi_14", "momentum_5d", "vol_20d", "atr_14", "volume_zscore"),
-        ),
+        *map(_number, FIRST_FEATURES),
         sa.Column("additional_features", sa.JSON()),
         _stamp("created_at"),
         if_not_exists=True,
