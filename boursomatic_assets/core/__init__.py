@@ -1,5 +1,6 @@
-"""The numbers: pure functions without framework, database, network, clock or environment.
+"""The numbers: pure functions of frames and values.
 
-Modules import only upstream along the lineage (market_data, features, experiment, labels, splits, models,
-portfolio, metrics, model_version), so that feature code cannot reach label code.
+No framework, database, network, clock or environment. A room imports only from the rooms below it: market,
+dataset, measures, portfolio, models, evaluation and drift, registry, recommendations, trace. Feature code
+therefore cannot reach labels.
 """

@@ -1,1 +1,5 @@
-"""Every figure of a model beside its baseline, the verdict and its plausibility."""
+"""Every reported figure beside its baseline, what may be concluded, and whether it can be believed.
+
+`judging` puts a whole evaluation together; `verdict` concludes in one sentence; `plausibility` has every bound;
+`suspects` and `survivors` say what the figures rest on. The formulas themselves are `measures`.
+"""

@@ -1,1 +1,5 @@
-"""Calls per risk profile, their reasons in two languages, and their outcomes."""
+"""From probabilities to calls: label per risk profile, stop and target, reasons in English and French, outcomes.
+
+`calls` decides, `reasons` and `sentences` explain, `outcomes` says what became of it. Writing rows is
+`services.recommending`.
+"""
