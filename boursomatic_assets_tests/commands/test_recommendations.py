@@ -88,7 +88,7 @@ def test_recommend_says_who_was_left_out_and_why(installation: Installation) -> 
     finally:
         run(installation.database(), "DELETE FROM unexplained_jumps")
     assert ended.code == 0
-    assert "on 4 instruments, session 2013-03-01; 1 instruments left out" in ended.said
+    assert "on 4 instruments, session 2013-03-01; 1 instrument left out" in ended.said
     assert re.search(r"IBM +quarantined", ended.said)
     assert "check failed few_instruments_are_left_out of recommendations" in ended.said
 

@@ -15,7 +15,7 @@ from boursomatic_assets.core.registry.bundle import MANIFEST, Bundle, sha256
 from boursomatic_assets.errors import ModelMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date
 
     from boursomatic_assets.core.dataset.experiment import Experiment
@@ -27,6 +27,9 @@ STALE_SESSIONS = 5
 STALE_DAYS = 7
 # A range of less than a millionth of the price leaves no room for a stop.
 STILL = 1e-6
+# Who is left out for these reasons is left out on purpose.
+IS_BENCHMARK = "it is the benchmark that others are compared with"
+IS_NO_MEMBER = "it is no member of the universe now"
 CANDIDATE_SCHEMA: dict[str, pl.DataType] = {
     "symbol": pl.String(),
     "exchange": pl.String(),
@@ -145,6 +148,20 @@ def servable_rows(candidates: pl.DataFrame, serving: Serving) -> tuple[pl.DataFr
     )
 
 
+def share_left_out(recommended: int, excluded: Mapping[str, str]) -> float:
+    """Share of the instruments that ought to be recommended on and are not.
+
+    Parameters
+    ----------
+    recommended : int
+        Instruments that are.
+    excluded : mapping of str to str
+        Symbol to reason, as `servable_rows` gives it.
+    """
+    missed = sum(reason not in {IS_BENCHMARK, IS_NO_MEMBER} for reason in excluded.values())
+    return missed / (recommended + missed) if missed else 0.0
+
+
 def _when(applies: pl.Expr, reason: pl.Expr | str) -> pl.Expr:
     return pl.when(applies).then(pl.lit(reason) if isinstance(reason, str) else reason)
 
@@ -160,10 +177,10 @@ def _reasons_of_the_instrument(serving: Serving) -> list[pl.Expr]:
         _when(pl.col("newest_bar").is_null(), "it has no bars"),
         _when(
             symbol.eq_missing(pl.lit(serving.experiment.benchmark, pl.String)),
-            "it is the benchmark that others are compared with",
+            IS_BENCHMARK,
         ),
         _when(~known, f"the model does not know it: no row of it was in the panel of {serving.version}"),
-        _when(~pl.col("member"), "it is no member of the universe now"),
+        _when(~pl.col("member"), IS_NO_MEMBER),
     ]
 
 

@@ -39,7 +39,8 @@ def made_line(metadata: Mapping[str, Any]) -> str:
     span = last if first == last else f"{first} .. {last}"
     return (
         f"Recommendations: {metadata['dagster/row_count']:,} on {metadata['instruments']:,} instruments, "
-        f"session {span}" + (f"; {left_out:,} instruments left out" if left_out else "")
+        f"session {span}"
+        + (f"; {left_out:,} instrument{'' if left_out == 1 else 's'} left out" if left_out else "")
     )
 
 

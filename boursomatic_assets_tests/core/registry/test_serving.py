@@ -14,7 +14,14 @@ from polars.testing import assert_frame_equal
 
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, FEATURE_NAMES
-from boursomatic_assets.core.registry.serving import CANDIDATE_SCHEMA, Serving, servable_rows
+from boursomatic_assets.core.registry.serving import (
+    CANDIDATE_SCHEMA,
+    IS_BENCHMARK,
+    IS_NO_MEMBER,
+    Serving,
+    servable_rows,
+    share_left_out,
+)
 from boursomatic_assets.errors import ConfigurationError, ModelMismatchError
 from boursomatic_assets_tests.support.served import EXPERIMENT, SOUND, bundle, candidates, models, serving
 
@@ -263,3 +270,11 @@ def test_each_candidate_is_served_or_listed_once_whatever_their_order(
     assert rows["symbol"].is_sorted()
     assert excluded["symbol"].is_sorted()
     assert excluded["reason"].null_count() == 0
+
+
+def test_who_is_left_out_on_purpose_does_not_count_as_missing() -> None:
+    on_purpose = {"SPY": IS_BENCHMARK, "OLD": IS_NO_MEMBER}
+    assert share_left_out(4, on_purpose) == 0.0
+    # One of the five that ought to be there.
+    assert share_left_out(4, {**on_purpose, "GONE": "it has no bars"}) == 0.2
+    assert share_left_out(0, {}) == 0.0
