@@ -1,4 +1,4 @@
-"""From templates to pages: HTML documents with all they need, that ask for nothing else.
+"""Templates rendered as pages: HTML documents that hold all they need and load nothing.
 
 Templates escape every value. Only `base.html` inserts text as it is: this package's style sheet and scripts.
 """
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.display.report.canvas import Chart
 
-# A list of at least so many texts is written once, however many lines of a chart share it.
+# A list of at least 20 texts is written once and shared by all lines of all charts.
 SHARED_FROM = 20
 
 
 def render(template: str, charts: Sequence[Chart] = (), **values: object) -> str:
-    """Write a page: the style sheet, charts and the scripts that draw them are within."""
+    """Render a page. The style sheet, the charts and the scripts that draw them are part of it."""
     scripts = [_plotly(), _own("report.js")] if charts else []
     page = environment().get_template(template)
     return page.render(style=_own("report.css"), scripts=scripts, figures=_figures(charts), **values)
@@ -34,10 +34,10 @@ def render(template: str, charts: Sequence[Chart] = (), **values: object) -> str
 
 @cache
 def environment() -> Environment:
-    """The templates, with the filters that they use."""
+    """Environment of the templates: escaping on, missing values are errors."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    found = Environment(
+    templates = Environment(
         loader=PackageLoader("boursomatic_assets.display.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -45,17 +45,17 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    # The order of lines in a chart is the order of its data; NaN would be no JSON.
-    found.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    # Keys keep their order; NaN is not JSON.
+    templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     filters = (
         formats.decimals_for, formats.decimals_of_differences, formats.in_words, formats.number, formats.p_value,
         formats.sentence, formats.whole_number, formats.words, shown, tables.by_cost, tables.grouped, tables.notes,
         tables.value_of, sha256_base64,
     )  # fmt: skip
-    found.filters.update({each.__name__: each for each in filters})
-    found.tests["detail"] = tables.is_detail
-    found.globals.update(interval=formats.interval, zip=zip)
-    return found
+    templates.filters.update({each.__name__: each for each in filters})
+    templates.tests["detail"] = tables.is_detail
+    templates.globals.update(interval=formats.interval, zip=zip)
+    return templates
 
 
 @cache
@@ -65,7 +65,7 @@ def sha256_base64(text: str) -> str:
 
 
 def _figures(charts: Sequence[Chart]) -> dict[str, Any]:
-    """Charts as the page's script reads them."""
+    """Charts as `report.js` reads them."""
     lists: dict[tuple[str, ...], int] = {}
     figures = {
         chart.name: {

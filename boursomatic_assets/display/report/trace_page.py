@@ -90,7 +90,7 @@ def _difference(step: TraceStep) -> str:
 
 
 def trace_page(trace: Trace) -> bytes:
-    """The same as one HTML page that asks for nothing else."""
+    """The same as one HTML page that loads nothing."""
     return render(
         "trace.html",
         facts=trace.facts,

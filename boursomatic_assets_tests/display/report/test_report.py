@@ -8,9 +8,11 @@ import hashlib
 import html
 import json
 import re
+import tomllib
 from datetime import date
 from html.parser import HTMLParser
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from boursomatic_assets.display.report.canvas import rounded, shortened
 from boursomatic_assets.display.report.figures import books_chart, drawdown, rolling_mean, wealth
 from boursomatic_assets.display.report.formats import decimals_for, interval, number, p_value, sentence
 from boursomatic_assets.display.report.importance import ReportImportance, importance_charts
-from boursomatic_assets.display.report.page import environment, render
+from boursomatic_assets.display.report.page import environment
 from boursomatic_assets.display.report.writing import ReportProofs, report_page
 from boursomatic_assets_tests.support.synthetic_report import (
     PROOFS,
@@ -327,9 +329,18 @@ def test_only_files_of_the_package_are_inserted_as_they_are() -> None:
     }
 
 
+def test_every_file_of_the_pages_is_shipped() -> None:
+    package = Path(str(resources.files("boursomatic_assets")))
+    project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["boursomatic_assets"]
+    files = {path for path in (package / "display").rglob("*.*") if path.suffix not in {".py", ".pyc"}}
+    assert len(files) > 8
+    assert files <= {path for pattern in patterns for path in package.glob(pattern)}
+
+
 def test_a_value_that_a_template_misses_is_an_error_and_no_blank() -> None:
-    with pytest.raises(UndefinedError, match="'facts' is undefined"):
-        render("trace.html")
+    with pytest.raises(UndefinedError, match="no attribute 'symbol'"):
+        environment().from_string("Of {{ facts.symbol }}").render(facts={})
 
 
 def test_equal_input_gives_equal_bytes(page: str) -> None:
