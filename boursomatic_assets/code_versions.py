@@ -10,7 +10,8 @@ What counts, starting at the function that makes the asset:
    of the graph, and Dagster knows the edges.
 2. From there every module that is imported, at the top or inside a function, and what that one imports, and so on.
    A module counts whole. Imports under `TYPE_CHECKING` do not count: they do not exist at run time.
-3. Data files of the package beside a module that names them: the report's style sheet, the shipped universe.
+3. Data files in a module's folder or below it that the module names, and those that these name in turn: the
+   report's style sheet and templates, the shipped universe.
 
 What does not count: comments, docstrings and blank lines; `display`, which shows values, except for the report,
 whose value is a page; and `_CARRIERS`, which carry values without shaping them. A new module counts by itself.
@@ -64,7 +65,7 @@ _BY_DEFINITION = (
 )
 # Inputs of these names are read from their tables by `TableIOManager`: no import of the asset's module shows it.
 TABLE_INPUTS = frozenset({"instruments", "price_bars", "features"})
-_FILES_BESIDE = frozenset({".css", ".csv", ".js", ".json", ".sql", ".yaml"})
+_DATA_FILES = frozenset({".css", ".csv", ".html", ".jinja", ".js", ".json", ".sql", ".yaml"})
 
 # Each alternative begins with a literal: the search then skips at once to the next quote or number sign.
 _STRING_OR_COMMENT = re.compile(
@@ -217,20 +218,34 @@ def _module_code(module: str) -> Code:
 
 @cache
 def _module_digest(module: str) -> bytes:
-    """Digest of a whole module and of the data files beside it that it names."""
+    """Digest of a whole module and of the data files that it names, directly or through another of them."""
     code = _module_code(module)
     digest = hashlib.sha256("\0".join((module, code.code, *code.strings)).encode())
-    texts = "".join(code.strings)
-    path = _files().get(module)
-    for file in _files_beside(path.parent) if path else ():
-        if file.name in texts:
-            digest.update(f"\0{file.name}\0{file.read_text('utf-8')}".encode())
+    for place, text in sorted(_files_named(module, "".join(code.strings)).items()):
+        digest.update(f"\0{place.as_posix()}\0{text}".encode())
     return digest.digest()
 
 
+def _files_named(module: str, text: str) -> dict[Path, str]:
+    """Data files that a text of a module names, and those that they name in turn."""
+    found: dict[Path, str] = {}
+    waiting = [text]
+    while waiting:
+        text = waiting.pop()
+        named = {place: held for place, held in _data_files(module).items() if place.name in text}
+        waiting += [held for place, held in named.items() if place not in found]
+        found |= named
+    return found
+
+
 @cache
-def _files_beside(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in folder.iterdir() if path.suffix in _FILES_BESIDE))
+def _data_files(module: str) -> dict[Path, str]:
+    """Data files in a module's folder and below it, by their places there."""
+    path = _files().get(module)
+    if path is None:
+        return {}
+    files = [file for file in path.parent.rglob("*") if file.suffix in _DATA_FILES]
+    return {file.relative_to(path.parent): file.read_text("utf-8") for file in files}
 
 
 @cache

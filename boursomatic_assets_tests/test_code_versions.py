@@ -343,6 +343,30 @@ def test_display_counts_for_the_report_and_for_nothing_else(package: Copy) -> No
     assert package.changed_by(style, style.read_text("utf-8") + "b {}\n") == {"report"}
 
 
+TEMPLATES = sorted(path.name for path in (ROOT / "display" / "report" / "templates").iterdir())
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_report_follows_its_templates_and_no_asset_follows_another_page(package: Copy, name: str) -> None:
+    # The report's template names the others; the trace page is no asset's value.
+    template = package.root / "display" / "report" / "templates" / name
+    changed = package.changed_by(template, template.read_text("utf-8") + "{# edited #}\n")
+    assert changed == (set() if name == "trace.html" else {"report"})
+
+
+def test_a_template_of_any_suffix_counts_once_another_includes_it(package: Copy) -> None:
+    folder = package.root / "display" / "report" / "templates"
+    including, included = folder / "definitions.html", folder / "added.jinja"
+    original = including.read_text("utf-8")
+    included.write_text("one", "utf-8")
+    # No template names it yet.
+    assert package.changed_by(included, "two") == set()
+    including.write_text(original + '{% include "added.jinja" %}', "utf-8")
+    assert package.changed_by(included, "two", before=package.versions()) == {"report"}
+    including.write_text(original, "utf-8")
+    included.unlink()
+
+
 @pytest.mark.parametrize("name", sorted(each.removeprefix(f"{PACKAGE}.") for each in CARRIERS))
 def test_what_only_carries_values_changes_no_version(package: Copy, name: str) -> None:
     assert package.changed_by_statement(f"{PACKAGE}.{name}") == set()

@@ -8,24 +8,27 @@ import hashlib
 import html
 import json
 import re
+import tomllib
 from datetime import date
 from html.parser import HTMLParser
-from typing import Any
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 from plotly.graph_objects import Figure
 
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.display.report.canvas import rounded, shortened
-from boursomatic_assets.display.report.definitions import definitions
 from boursomatic_assets.display.report.figures import books_chart, drawdown, rolling_mean, wealth
+from boursomatic_assets.display.report.formats import decimals_for, interval, number, p_value, sentence
 from boursomatic_assets.display.report.importance import ReportImportance, importance_charts
-from boursomatic_assets.display.report.page import decimals_for, document, number, p_value, sentence, strip
-from boursomatic_assets.display.report.tables import figures_table, interval
+from boursomatic_assets.display.report.page import environment
 from boursomatic_assets.display.report.writing import ReportProofs, report_page
 from boursomatic_assets_tests.support.synthetic_report import (
     PROOFS,
@@ -36,6 +39,9 @@ from boursomatic_assets_tests.support.synthetic_report import (
     model_of,
     walk_forward_of,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MINUS, DASH, SPACE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{NO-BREAK SPACE}"
 ONE_BAR = pl.DataFrame({"symbol": ["AAA"], "session": [date(2018, 1, 2)]})
@@ -94,6 +100,10 @@ def written(evaluation: Any = None, walk_forward: Any = None, **parts: Any) -> s
         parts.get("proofs") or PROOFS,
         parts.get("model") or model_of(),
     )
+
+
+def macro(template: str, name: str) -> Callable[..., str]:
+    return getattr(environment().get_template(template).module, name)
 
 
 def words_of(page: str) -> str:
@@ -235,31 +245,107 @@ def test_where_it_comes_from_is_said() -> None:
 
 
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&amp;\'"'
+# Without blanks, which become underscores in an id.
+HOSTILE_TEXTS = (
+    "<script>alert(1)</script>", "</script><svg/onload=alert(1)>", '"onmouseover="alert(1)', "'onclick='alert(1)",
+    "a&amp;b&lt;c", "<!--<script>", "</style></title>", "{{7*7}}{%raw%}",
+)  # fmt: skip
 
 
-def poisoned(value: Any) -> Any:  # noqa: ANN401
+def poisoned(value: Any, text: str = HOSTILE) -> Any:  # noqa: ANN401
     """Every text replaced, dates but in curves too: what a symbol, a reason or an exchange could be called."""
     if isinstance(value, dict):
-        return {name: poisoned(item) for name, item in value.items()}
+        return {name: poisoned(item, text) for name, item in value.items()}
     if isinstance(value, list):
-        return [poisoned(item) for item in value]
-    return HOSTILE if isinstance(value, str) else value
+        return [poisoned(item, text) for item in value]
+    return text if isinstance(value, str) else value
+
+
+def poisoned_page(text: str) -> str:
+    """The report with a text wherever a name, a reason or a version stands."""
+    evaluation, walk_forward = poisoned(evaluation_of(), text), poisoned(walk_forward_of(60, 2), text)
+    evaluation["curves"]["books"] = {text: evaluation["curves"]["books"]["buy"]}
+    # Ids of two chapters differ.
+    walk_forward["scope"] = f"{text}-2"
+    proofs = ReportProofs(
+        [dataclasses.replace(check, asset=text, name=text, description=text) for check in PROOFS.checks],
+        {text: {text: text}, "leaks": [{text: text}], "notes": [text]},
+    )
+    model = model_of(
+        version=text, run_id=text, params_hash=text, first_session=text, last_session=text, experiment={text: text},
+        packages={text: text}, code={"package": text, "source_sha256": text, "git": text}, no_walk_forward=text,
+    )  # fmt: skip
+    return written(evaluation, walk_forward, importance=importance_of((text,)), proofs=proofs, model=model)
+
+
+def structure(page: str) -> list[tuple[str, list[str]]]:
+    """Every element with the names of its attributes."""
+    return [(tag, list(attributes)) for tag, attributes in parsed(page).nodes]
+
+
+def occurrences(page: str, text: str) -> int:
+    """Texts and attributes that hold a text."""
+    found = parsed(page)
+    values = [value for _, attributes in found.nodes for value in attributes.values()]
+    texts = [said for tag, said in found.texts if tag not in {"script", "style"}]
+    return sum(text.lower() in str(value).lower() for value in (*values, *texts))
+
+
+def leaves(value: Any) -> list[Any]:  # noqa: ANN401
+    if isinstance(value, dict):
+        return [*value, *(leaf for item in value.values() for leaf in leaves(item))]
+    return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
+def test_a_text_is_only_ever_text(text: str) -> None:
+    harmless = "x" * len(text)
+    page, expected = poisoned_page(text), poisoned_page(harmless)
+    assert structure(page) == structure(expected)
+    assert occurrences(page, text) == occurrences(expected, harmless) > 100
+    (embedded,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
+    assert not set("<>&'") & set(embedded)
+    told = leaves(json.loads(embedded))
+    assert len(told) == len(leaves(charts_in(expected)))
+    assert text in told
 
 
 def test_no_text_becomes_markup() -> None:
-    evaluation = poisoned(evaluation_of())
-    evaluation["curves"]["books"] = {HOSTILE: evaluation["curves"]["books"]["buy"]}
-    proofs = ReportProofs(
-        [dataclasses.replace(check, asset=HOSTILE, name=HOSTILE, description=HOSTILE) for check in PROOFS.checks],
-        {HOSTILE: {HOSTILE: HOSTILE}, "leaks": [{HOSTILE: HOSTILE}]},
-    )
-    model = model_of(version=HOSTILE, run_id=HOSTILE, packages={HOSTILE: HOSTILE}, no_walk_forward=HOSTILE)
-    page = written(evaluation, proofs=proofs, model=model)
+    page = poisoned_page(HOSTILE)
     nodes = parsed(page).nodes
     assert [tag for tag, _ in nodes].count("script") == 3
     assert "img" not in [tag for tag, _ in nodes]
     assert not [attributes for _, attributes in nodes if "onerror" in attributes]
     assert HOSTILE.replace("&amp;", "&") in html.unescape(html.unescape(page))
+
+
+def test_only_files_of_the_package_are_inserted_as_they_are() -> None:
+    folder = resources.files("boursomatic_assets.display.report") / "templates"
+    sources = {found.name: found.read_text(encoding="utf-8") for found in folder.iterdir()}
+    assert sorted(sources) == environment().list_templates()
+    unescaped = {name: re.findall(r"\w+ *\| *safe|autoescape", source) for name, source in sources.items()}
+    assert {name: found for name, found in unescaped.items() if found} == {
+        "base.html": ["style | safe", "script | safe"]
+    }
+
+
+def test_every_file_of_the_pages_is_shipped() -> None:
+    package = Path(str(resources.files("boursomatic_assets")))
+    project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["boursomatic_assets"]
+    files = {path for path in (package / "display").rglob("*.*") if path.suffix not in {".py", ".pyc"}}
+    assert len(files) > 8
+    assert files <= {path for pattern in patterns for path in package.glob(pattern)}
+
+
+def test_a_value_that_a_template_misses_is_an_error_and_no_blank() -> None:
+    with pytest.raises(UndefinedError, match="no attribute 'symbol'"):
+        environment().from_string("Of {{ facts.symbol }}").render(facts={})
+
+
+def test_equal_input_gives_equal_bytes(page: str) -> None:
+    environment.cache_clear()
+    assert written(walk_forward=walk_forward_of()) == page
 
 
 def emptied(value: Any) -> Any:  # noqa: ANN401
@@ -405,9 +491,9 @@ def test_remarks_become_sentences() -> None:
 
 def test_figures_that_explain_others_are_folded_and_unknown_ones_are_not() -> None:
     names = ("rank_ic", "icir", "buy_turnover", "something_new")
-    shown, _, folded = figures_table([{"name": name, "value": 0.5, "group": "new"} for name in names]).partition(
-        "<details><summary>2 more figures</summary>"
-    )
+    figures = [{"name": name, "value": 0.5, "group": "new"} for name in names]
+    table = macro("tables.html", "figures_table")(figures)
+    shown, _, folded = table.partition("<details><summary>2 more figures</summary>")
     assert ("rank_ic" in shown, "something_new" in shown, "icir" in shown) == (True, True, False)
     assert ("icir" in folded, "buy_turnover" in folded) == (True, True)
 
@@ -421,6 +507,7 @@ def test_an_interval_has_the_decimals_of_its_figure_and_needs_both_ends() -> Non
 
 def test_the_drawing_of_an_interval_keeps_its_order() -> None:
     # from -1 to 3 over 108 of 120 px, 6 px free at each end: 0 lies at 6 + 27 = 33, 1 at 6 + 54 = 60
+    strip = macro("parts.html", "strip")
     drawn = strip(1.0, -1.0, 3.0, 0.0)
     assert 'class="none" x1="33.0"' in drawn
     assert 'cx="60.0"' in drawn
@@ -429,7 +516,8 @@ def test_the_drawing_of_an_interval_keeps_its_order() -> None:
 
 
 def test_a_page_without_charts_runs_nothing() -> None:
-    page = document("Empty", "<p>Nothing.</p>", [])
+    empty = pl.DataFrame({"feature": [], "classifier_gain": [], "regressor_gain": []})
+    page = written({}, importance=ReportImportance(empty))
     assert "script-src 'none'" in page
     assert "<script>" not in page
 
@@ -439,7 +527,11 @@ def test_no_book_no_chart() -> None:
 
 
 def test_each_term_has_its_meaning() -> None:
-    terms = definitions()
+    texts = [text for text in parsed(written()).texts if text[0] in {"dt", "dd"}]
+    found = texts[[text for _, text in texts].index("Forward return") :]
+    assert [tag for tag, _ in found] == ["dt", "dd"] * (len(found) // 2)
+    told = [" ".join(text.split()) for _, text in found]
+    terms = list(zip(told[::2], told[1::2], strict=True))
     assert len(terms) > 15
     assert all(term and len(meaning) > 20 for term, meaning in terms)
     assert ("Independent periods", "Sessions / H: about how many observations there really are.") in terms

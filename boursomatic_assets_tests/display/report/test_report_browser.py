@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from boursomatic_assets.display.report.writing import report_page
+from boursomatic_assets_tests.display.report.test_report import HOSTILE, poisoned_page
 from boursomatic_assets_tests.support.browser import Window, in_chromium, open_window
 from boursomatic_assets_tests.support.synthetic_report import (
     PROOFS,
@@ -213,3 +214,25 @@ def test_on_paper_it_is_light_and_no_chart_is_cut_off(window: Window, file: Path
     window.page.wait_for_function(f"Math.max(...{widths}) <= 680")
     page.ask("dispatchEvent(new Event('afterprint'))")
     window.page.wait_for_function(f"Math.max(...{widths}) > 900")
+
+
+def check_that_no_text_runs(window: Window, path: Path, page: str) -> None:
+    """Open a page with hostile texts: a script that runs opens a dialog, one that is blocked is a message."""
+    messages: list[str] = []
+    path.write_text(page, encoding="utf-8")
+    window.errors.clear()
+    window.addresses.clear()
+    window.page.on("console", lambda message: messages.append(message.text))
+    window.page.on("dialog", lambda dialog: messages.append(dialog.message))
+    window.page.goto(path.as_uri())
+    if "data-figure" in page:
+        Opened(window, 0, "light", []).wait_until_drawn()
+    assert (window.errors, messages) == ([], [])
+    assert window.addresses <= {path.as_uri(), "data:,"}
+    assert window.page.locator("img, iframe, object, [onerror]").count() == 0
+    assert HOSTILE in window.page.locator("body").inner_text()
+
+
+@in_chromium
+def test_no_text_runs_as_a_script(window: Window, tmp_path: Path) -> None:
+    check_that_no_text_runs(window, tmp_path / "report.html", poisoned_page(HOSTILE))

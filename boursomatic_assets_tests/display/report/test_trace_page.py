@@ -11,7 +11,12 @@ from rich.console import Console
 
 from boursomatic_assets.core.trace.tree import CHANGED, DIFFERS, GONE, MATCHES, NOT_RECORDED, Trace, TraceStep
 from boursomatic_assets.display.report.trace_page import MOST_CHILDREN, trace_page, trace_report
-from boursomatic_assets_tests.display.report.test_report_browser import TEXT_BOXES, _overlapping
+from boursomatic_assets_tests.display.report.test_report import HOSTILE, HOSTILE_TEXTS, occurrences, structure
+from boursomatic_assets_tests.display.report.test_report_browser import (
+    TEXT_BOXES,
+    _overlapping,
+    check_that_no_text_runs,
+)
 from boursomatic_assets_tests.support.browser import Window, in_chromium, open_window
 
 if TYPE_CHECKING:
@@ -113,6 +118,21 @@ def test_the_page_holds_every_text_as_text_and_loads_nothing() -> None:
     assert len(page) < 20_000
 
 
+def poisoned_page(text: str) -> str:
+    """The page with a text wherever one can stand."""
+    child = TraceStep(text, DIFFERS, text, f"{text}2", text)
+    steps = (TraceStep(text, GONE, text, text, text, (child,)), TraceStep(text, CHANGED, "1", text))
+    return trace_page(Trace(dict.fromkeys(FACTS, text), TraceStep(text, DIFFERS, children=steps))).decode()
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
+def test_a_text_is_only_ever_text(text: str) -> None:
+    harmless = "x" * len(text)
+    page, expected = poisoned_page(text), poisoned_page(harmless)
+    assert structure(page) == structure(expected)
+    assert occurrences(page, text) == occurrences(expected, harmless) > 10
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("trace") / "trace.html"
@@ -145,3 +165,8 @@ def test_the_page_is_readable_in_any_window(
     assert _overlapping(boxes) == []
     paper = {"light": "rgb(253, 252, 250)", "dark": "rgb(21, 23, 26)"}[scheme]
     assert window.page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
+
+
+@in_chromium
+def test_no_text_runs_as_a_script(window: Window, tmp_path: Path) -> None:
+    check_that_no_text_runs(window, tmp_path / "trace.html", poisoned_page(HOSTILE))

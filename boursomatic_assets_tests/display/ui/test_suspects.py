@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 from boursomatic_assets.core.portfolio.benchmark import NO_BENCHMARK
-from boursomatic_assets.display.report.chapter import chapter
+from boursomatic_assets.display.report.chapter import Chapter
+from boursomatic_assets.display.report.page import environment
 from boursomatic_assets.display.terminal.closing import rests_on_lines
 from boursomatic_assets.display.ui.suspects import NONE_FOUND, rests_on, suspects_metadata
 
@@ -43,6 +44,7 @@ def test_the_terminal_says_what_deserves_a_look_and_nothing_else() -> None:
 
 
 def test_the_report_says_which_sessions_the_benchmark_covers() -> None:
-    html, _ = chapter({"scope": "test set", "benchmark": {"sentence": "SPY covers 3 of 5 sessions"}})
-    assert "Benchmark: SPY covers 3 of 5 sessions." in html
-    assert "Benchmark:" not in chapter({"scope": "test set"})[0]
+    chapter = environment().get_template("chapter.html").module.chapter  # type: ignore[attr-defined]
+    covered = {"scope": "test set", "benchmark": {"sentence": "SPY covers 3 of 5 sessions"}}
+    assert "Benchmark: SPY covers 3 of 5 sessions." in chapter(Chapter(covered))
+    assert "Benchmark:" not in chapter(Chapter({"scope": "test set"}))
