@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 # One more than there are cores: tests of the running product wait for it much of the time.
 WORKERS := $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+# Tests that need no database, browser or training.
+PURE := $(addprefix boursomatic_assets_tests/,core alerts/test_messages.py automation/test_decisions.py)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help materialize dev test bench clean
+.PHONY: help materialize dev check test bench clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +19,13 @@ materialize: $(VENV)/installed ## install, run the whole graph on the bundled pr
 
 dev: $(VENV)/installed ## open the Dagster UI with its daemon on http://127.0.0.1:3000
 	@$(BIN)/boursomatic dev $(ARGS)
+
+check: $(VENV)/installed-test ## format, lint, types, import contracts and the tests of pure code, in a minute or two
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) -m "not slow" $(PURE) $(ARGS)
 
 test: $(VENV)/installed-test ## install what tests need and run what CI runs
 	$(BIN)/ruff check .

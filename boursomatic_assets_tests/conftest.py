@@ -16,6 +16,8 @@ import coverage
 import psutil
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from boursomatic_assets.settings import Settings, wait_briefly
 from boursomatic_assets.storage.postgres import schema
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 wait_briefly()
+# No deadline, and no word about slow examples: both say how busy the machine is, not what the code does. Before the
+# tests are imported: settings that they give are added to these. `make check` asks for fewer examples.
+_usual = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+hypothesis_settings.register_profile("whole", max_examples=50, **_usual)
+hypothesis_settings.register_profile("quick", max_examples=5, **_usual)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "whole"))
 # Tests run beside each other: where a training of one is shared out to all cores, it waits for the others.
 ONE_THREAD = {"BOURSOMATIC_THREADS": "1"}
 # Before a console is made: it would keep the developer's width, or the one that pytest-xdist's processes are given.

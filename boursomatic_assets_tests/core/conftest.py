@@ -1,4 +1,4 @@
-"""Fixtures of the core tests and the one Hypothesis profile."""
+"""Fixtures of the core tests."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ from datetime import date
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, settings
 
 from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.market.bars import check_bars, scale_to_adjusted
 from boursomatic_assets_tests.support.oracles import sample_bars
-
-# No deadline: the first example pays for imports and for the engine's thread pool.
-# On a busy machine making examples is slow, which says nothing of the code.
-settings.register_profile("core", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("core")
 
 
 @pytest.fixture(scope="session")

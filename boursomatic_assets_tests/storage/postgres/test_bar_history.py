@@ -222,7 +222,11 @@ STATEMENTS = st.one_of(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.lists(STATEMENTS, min_size=1, max_size=8))
 def test_any_history_can_be_walked_back(filled: Database, statements: list[str]) -> None:
     states = []
