@@ -125,6 +125,7 @@ def test_the_form_of_the_provider_names_every_provider() -> None:
         # A password that is not escaped leaves no certain end of the user's part.
         ("postgresql://me:hu@sh@db/prices", "***"),
         ("postgresql://me:hu/sh@db/prices", "***"),
+        ("postgresql://me:12/34@db/prices", "***"),
         ("postgresql://me:hu?sh@db/prices", "***"),
         ("postgresql://me:hu#sh@db/prices", "***"),
         ("postgresql://me:hush/prices", "***"),

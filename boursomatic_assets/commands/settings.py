@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _PAGE = """# Configuration
 
 Settings are environment variables. A variable that is set to nothing counts as not set. `boursomatic settings`
-lists the values in force and hides secrets.
+lists the values in force and hides secrets. An option of a command, such as `--provider`, or the resource
+`platform` in the Launchpad overrides a variable for one run.
 
 This page is generated: `boursomatic settings --markdown > docs/configuration.md`. The source is
 `boursomatic_assets/settings/variables.py`.
@@ -116,7 +117,9 @@ def configuration_page() -> str:
         for title, variables in GROUPS.items()
     ]
     others = _table(
-        "Variables that are not settings", ("Variable", "Use"), [(f"`{name}`", use) for name, use in OTHERS.items()]
+        "Other variables that the product sets or reads",
+        ("Variable", "Use"),
+        [(f"`{name}`", use) for name, use in OTHERS.items()],
     )
     return "\n".join([_PAGE, *tables, others])
 

@@ -154,7 +154,7 @@ GATEWAY = Variable(
 REQUESTS_PER_SECOND = Variable(
     "BOURSOMATIC_REQUESTS_PER_SECOND",
     "Rate limit for each network source.",
-    "a number of requests above 0",
+    "a number of requests per second, above 0",
     _rate,
     default_note="the source's own limit",
     example="2",
@@ -258,10 +258,9 @@ GROUPS: dict[str, tuple[Variable[Any], ...]] = {
 }  # fmt: skip
 VARIABLES = tuple(variable for group in GROUPS.values() for variable in group)
 
-# Variables that belong to other programs or to the product's own processes. Only these are read or set beside
-# `VARIABLES`.
+# Variables of other programs, and one that the product sets for Dagster. Besides `VARIABLES`, only these are used.
 OTHERS = {
-    "BOURSOMATIC_DAGSTER_URL": "Set, for Dagster's own processes: the storage of the Dagster instance.",
+    "BOURSOMATIC_DAGSTER_URL": "Set for Dagster's processes: address of the Dagster instance's storage.",
     "DAGSTER_HOME": "Set to `dagster` in BOURSOMATIC_HOME.",
     "DAGSTER_DISABLE_TELEMETRY": "Set to 1.",
     "MPLCONFIGDIR": "Set to `matplotlib` in BOURSOMATIC_HOME, unless it is set already.",
