@@ -83,9 +83,9 @@ class NoticeSettings:
         """
         values = os.environ if environ is None else environ
         return cls(
-            ui_url=variables.UI_URL.read(values),
             webhook=variables.NOTICE_WEBHOOK.find(values),
             mail=_mail(values),
+            ui_url=variables.UI_URL.read(values),
             secrets=tuple(sorted(_secrets(values))),
         )
 
@@ -123,11 +123,10 @@ def _secrets(values: Values) -> set[str]:
     """What must not be read in a message, also as it is written within an address."""
     secrets: set[str | None] = set()
     for variable in variables.VARIABLES:
-        text = variable.text(values)
-        if variable.secret is Secret.WHOLE:
-            secrets.add(text)
         if variable.secret is not Secret.NONE:
+            text = values.get(variable.name, "")
             secrets |= _address_secrets(text, is_path_secret=variable is variables.NOTICE_WEBHOOK)
+            secrets |= {text} if variable.secret is Secret.WHOLE else set()
     return {secret for secret in secrets if secret}
 
 

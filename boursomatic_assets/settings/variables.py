@@ -71,6 +71,10 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (part.strip() for part in text.split(","))))
 
 
+def _without_blanks(text: str) -> tuple[str, ...]:
+    return _listed(text.replace(" ", ""))
+
+
 HOME = Variable(
     "BOURSOMATIC_HOME",
     "Folder for everything that the product writes: the embedded database, the artifacts, Dagster's files.",
@@ -118,7 +122,7 @@ EXCHANGES = Variable(
     "BOURSOMATIC_EXCHANGES",
     "Calendars whose instruments are requested from a network source.",
     "names of calendars, separated by commas, such as XPAR,XAMS",
-    _listed,
+    _without_blanks,
     default_note="all",
 )
 MAX_REJECTED_SHARE = Variable(
