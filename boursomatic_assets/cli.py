@@ -18,6 +18,7 @@ from boursomatic_assets.commands.opening import errors
 from boursomatic_assets.commands.recommend import recommend
 from boursomatic_assets.commands.recommendations import recommendations
 from boursomatic_assets.commands.report import report
+from boursomatic_assets.commands.settings import settings
 from boursomatic_assets.commands.trace import trace
 from boursomatic_assets.commands.universe import universe
 from boursomatic_assets.commands.verify import verify
@@ -35,11 +36,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Environment: BOURSOMATIC_HOME (default ~/.boursomatic), DATABASE_URL (default: an embedded "
-    "PostgreSQL), ARTIFACTS_DIR, BOURSOMATIC_PROVIDER, BOURSOMATIC_PROVIDER_PATH, BOURSOMATIC_UNIVERSE, "
-    "BOURSOMATIC_MAX_REJECTED_SHARE, BOURSOMATIC_MIN_ARRIVED_SHARE, BOURSOMATIC_OVERLAP_SESSIONS, "
-    "BOURSOMATIC_EXCHANGES, BOURSOMATIC_GATEWAY, BOURSOMATIC_REQUESTS_PER_SECOND, BOURSOMATIC_STOOQ_KEY, "
-    "BOURSOMATIC_THREADS.",
+    epilog="Settings are environment variables, such as BOURSOMATIC_HOME and DATABASE_URL. "
+    "List them all with their values: [bold]boursomatic settings[/bold]",
 )
 app.command()(materialize)
 app.command()(dev)
@@ -50,6 +48,7 @@ app.command()(trace)
 app.command()(report)
 app.command()(verify)
 app.command()(bench)
+app.command()(settings)
 app.add_typer(universe, name="universe")
 app.add_typer(adjustments, name="adjustments")
 app.add_typer(models, name="models")

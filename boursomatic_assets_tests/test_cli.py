@@ -38,9 +38,11 @@ COMMANDS = {
         "recommendations",
         "explain",
         "trace",
+        "settings",
         "BOURSOMATIC_HOME",
         "DATABASE_URL",
     ],
+    "settings": ["--json", "--markdown"],
     "materialize": [
         "--select",
         "--to",

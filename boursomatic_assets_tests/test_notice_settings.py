@@ -92,3 +92,5 @@ def test_secrets_are_known_as_they_are_and_as_they_are_written_and_never_shown()
     # A word of other texts is no secret.
     assert read(NOTICE_WEBHOOK="http://x.org/runs").secrets == ("http://x.org/runs",)
     assert NoticeSettings.from_environment({"DATABASE_URL": "postgresql://[broken"}).secrets == ()
+    # A home that cannot be used is no matter of notices: a message about it must still be sent.
+    assert NoticeSettings.from_environment({"BOURSOMATIC_HOME": "~no-such-user-here/b"}).secrets == ()

@@ -19,10 +19,8 @@ SENDING_SECONDS = 300.0
 
 notices = typer.Typer(
     help="Messages about failed runs and blocking checks: what was told, what waits, whether it arrives.\n\n"
-    "They go to the log, and where these are set to BOURSOMATIC_NOTICE_WEBHOOK (JSON, as Slack reads it) and by "
-    "BOURSOMATIC_SMTP_URL (smtp://USER:PASSWORD@HOST:PORT, or smtps://… for TLS from the start) to "
-    "BOURSOMATIC_NOTICE_TO, from BOURSOMATIC_NOTICE_FROM. The address of the server can also be given in parts: "
-    "BOURSOMATIC_SMTP_HOST, _PORT, _USER, _PASSWORD. Links begin with BOURSOMATIC_UI_URL.",
+    "They go to the log, to BOURSOMATIC_NOTICE_WEBHOOK, and by e-mail to BOURSOMATIC_NOTICE_TO, if these are set. "
+    "All variables: boursomatic settings",
     no_args_is_help=True,
 )
 

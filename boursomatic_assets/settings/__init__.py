@@ -1,0 +1,11 @@
+"""The environment as typed settings, read when asked for and not at import.
+
+`variables` declares every environment variable once; `Settings` and `NoticeSettings` read them. Only
+`sensor_seconds` is asked for as the code location is loaded: Dagster wants it there.
+"""
+
+from boursomatic_assets.settings.notices import MailSettings, NoticeSettings
+from boursomatic_assets.settings.platform import Settings, sensor_seconds, wait_briefly
+from boursomatic_assets.settings.variables import DEFAULT_PROVIDER
+
+__all__ = ["DEFAULT_PROVIDER", "MailSettings", "NoticeSettings", "Settings", "sensor_seconds", "wait_briefly"]

@@ -1,0 +1,277 @@
+"""Every environment variable of the product, declared once: what reads, lists and documents them starts here."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from boursomatic_assets.settings.variable import Secret, Values, Variable
+
+DEFAULT_PROVIDER = "sample"
+DEFAULT_UI_URL = "http://127.0.0.1:3000"
+_WEB_ADDRESS = "an http:// or https:// address"
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _place(text: str) -> str:
+    return text if "://" in text else str(_folder(text))
+
+
+def _artifacts(values: Values) -> str:
+    return str(HOME.read(values) / "artifacts")
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0.0 <= share <= 1.0:
+        raise ValueError
+    return share
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0.0 < rate < math.inf:
+        raise ValueError
+    return rate
+
+
+def _address(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _web_address(text: str) -> str:
+    url = urlsplit(text)
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    if not (is_plain and url.scheme in {"http", "https"} and url.hostname):
+        raise ValueError
+    return text
+
+
+def _smtp_address(text: str) -> str:
+    url = urlsplit(text)
+    if url.port == 0 or url.scheme not in {"smtp", "smtps"} or not url.hostname:
+        raise ValueError
+    return text
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (part.strip() for part in text.split(","))))
+
+
+def _without_blanks(text: str) -> tuple[str, ...]:
+    return _listed(text.replace(" ", ""))
+
+
+HOME = Variable(
+    "BOURSOMATIC_HOME",
+    "Folder for everything that the product writes: the embedded database, the artifacts, Dagster's files.",
+    "a folder",
+    _folder,
+    default="~/.boursomatic",
+)
+DATABASE_URL = Variable(
+    "DATABASE_URL",
+    "PostgreSQL server to use. Bring its schema up to date with: boursomatic db upgrade.",
+    "postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+    str,
+    default_note="an embedded server in BOURSOMATIC_HOME",
+    secret=Secret.PASSWORD,
+)
+ARTIFACTS_DIR = Variable(
+    "ARTIFACTS_DIR",
+    "Where models, intermediate results and reports are stored.",
+    "a folder, or a URL for fsspec such as s3://BUCKET/PATH",
+    _place,
+    default=_artifacts,
+    default_note="artifacts in BOURSOMATIC_HOME",
+)
+PROVIDER = Variable(
+    "BOURSOMATIC_PROVIDER",
+    "Price source. `sample` is bundled; `database` uses bars that another program stored.",
+    "sample, files, yahoo, stooq or database",
+    str,
+    default=DEFAULT_PROVIDER,
+)
+PROVIDER_PATH = Variable(
+    "BOURSOMATIC_PROVIDER_PATH",
+    "Prices for the source `files`.",
+    "a Parquet or CSV file, or a folder with one file per symbol",
+    str,
+)
+UNIVERSE = Variable(
+    "BOURSOMATIC_UNIVERSE",
+    "List of the instruments to follow. Check it with: boursomatic universe check.",
+    "a CSV file",
+    str,
+    default_note="universe.csv in BOURSOMATIC_HOME if it exists, else the shipped list",
+)
+EXCHANGES = Variable(
+    "BOURSOMATIC_EXCHANGES",
+    "Calendars whose instruments are requested from a network source.",
+    "names of calendars, separated by commas, such as XPAR,XAMS",
+    _without_blanks,
+    default_note="all",
+)
+MAX_REJECTED_SHARE = Variable(
+    "BOURSOMATIC_MAX_REJECTED_SHARE",
+    "Largest share of a source's bars that may break the bar contract. An update with more fails.",
+    "a fraction from 0 to 1",
+    _share,
+    default="0.01",
+    example="0.01",
+)
+MIN_ARRIVED_SHARE = Variable(
+    "BOURSOMATIC_MIN_ARRIVED_SHARE",
+    "Smallest share of the requested symbols that a network source must deliver. Below it, a blocking check fails.",
+    "a fraction from 0 to 1",
+    _share,
+    default="0.98",
+    example="0.98",
+)
+OVERLAP_SESSIONS = Variable(
+    "BOURSOMATIC_OVERLAP_SESSIONS",
+    "Stored sessions that each update fetches again, to notice that a source has rewritten its history.",
+    "a whole number, of sessions",
+    _count,
+    default="5",
+    example="2",
+)
+GATEWAY = Variable(
+    "BOURSOMATIC_GATEWAY",
+    "Gateway to network sources: https://HOST/PATH is requested as GATEWAY/HOST/PATH.",
+    _WEB_ADDRESS,
+    _address,
+)
+REQUESTS_PER_SECOND = Variable(
+    "BOURSOMATIC_REQUESTS_PER_SECOND",
+    "Rate limit for each network source.",
+    "a number of requests per second, above 0",
+    _rate,
+    default_note="the source's own limit",
+    example="2",
+)
+STOOQ_KEY = Variable(
+    "BOURSOMATIC_STOOQ_KEY", "API key for Stooq, if it asks for one.", "a key", str, secret=Secret.WHOLE
+)
+THREADS = Variable(
+    "BOURSOMATIC_THREADS",
+    "Threads for training. Their number never changes a result.",
+    "a whole number, 0 for all cores",
+    _count,
+    default="0",
+    example="2",
+)
+RETRAIN_AFTER = Variable(
+    "BOURSOMATIC_RETRAIN_AFTER",
+    "Sessions whose labels must have matured since the last training before the next one starts by itself.",
+    "a whole number, of sessions",
+    _count,
+    default="20",
+    example="2",
+)
+SENSOR_SECONDS = Variable(
+    "BOURSOMATIC_SENSOR_SECONDS",
+    "Shortest time between two evaluations of a sensor. Sensors that send notices wait twice as long.",
+    "a whole number, of seconds",
+    _count,
+    default="15",
+    example="2",
+)
+UI_URL = Variable(
+    "BOURSOMATIC_UI_URL",
+    "Dagster UI as readers of a notice reach it, for links.",
+    _WEB_ADDRESS,
+    _address,
+    default=DEFAULT_UI_URL,
+    default_note=f"{DEFAULT_UI_URL}; under `boursomatic dev` its own address",
+)
+NOTICE_WEBHOOK = Variable(
+    "BOURSOMATIC_NOTICE_WEBHOOK",
+    "Address that receives notices of failures as JSON, such as a Slack webhook.",
+    _WEB_ADDRESS,
+    _web_address,
+    secret=Secret.WHOLE,
+)
+NOTICE_TO = Variable(
+    "BOURSOMATIC_NOTICE_TO",
+    "Receivers of notices by e-mail. A mail server must be set too.",
+    "e-mail addresses, separated by commas",
+    _listed,
+)
+NOTICE_FROM = Variable(
+    "BOURSOMATIC_NOTICE_FROM",
+    "Sender of notices by e-mail.",
+    "an e-mail address",
+    str,
+    default_note="the mail server's user if that is an address, else boursomatic@HOST",
+)
+SMTP_URL = Variable(
+    "BOURSOMATIC_SMTP_URL",
+    "Mail server. With smtps:// the connection uses TLS from the start; with smtp://, STARTTLS if offered.",
+    "smtp://USER:PASSWORD@HOST:PORT or smtps://…, with special characters of user and password as %XX",
+    _smtp_address,
+    secret=Secret.PASSWORD,
+)
+SMTP_HOST = Variable("BOURSOMATIC_SMTP_HOST", "Mail server, if no BOURSOMATIC_SMTP_URL is set.", "a host name", str)
+SMTP_PORT = Variable(
+    "BOURSOMATIC_SMTP_PORT",
+    "Port of the mail server, if BOURSOMATIC_SMTP_URL names none.",
+    "a whole number, a port",
+    _count,
+    default_note="587; 465 with smtps://",
+    example="2525",
+)
+SMTP_USER = Variable(
+    "BOURSOMATIC_SMTP_USER",
+    "User of the mail server, if BOURSOMATIC_SMTP_URL names none.",
+    "a user name",
+    str,
+    default_note="no login",
+)
+SMTP_PASSWORD = Variable(
+    "BOURSOMATIC_SMTP_PASSWORD",
+    "Password for the mail server, if BOURSOMATIC_SMTP_URL names none.",
+    "a password",
+    str,
+    secret=Secret.WHOLE,
+)
+
+GROUPS: dict[str, tuple[Variable[Any], ...]] = {
+    "Places": (HOME, DATABASE_URL, ARTIFACTS_DIR),
+    "Prices": (
+        PROVIDER, PROVIDER_PATH, UNIVERSE, EXCHANGES, MAX_REJECTED_SHARE, MIN_ARRIVED_SHARE, OVERLAP_SESSIONS,
+        GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY,
+    ),
+    "Training and sensors": (THREADS, RETRAIN_AFTER, SENSOR_SECONDS),
+    "Notices": (
+        UI_URL, NOTICE_WEBHOOK, NOTICE_TO, NOTICE_FROM, SMTP_URL, SMTP_HOST, SMTP_PORT, SMTP_USER, SMTP_PASSWORD,
+    ),
+}  # fmt: skip
+VARIABLES = tuple(variable for group in GROUPS.values() for variable in group)
+
+# Variables of other programs, and one that the product sets for Dagster. Besides `VARIABLES`, only these are used.
+OTHERS = {
+    "BOURSOMATIC_DAGSTER_URL": "Set for Dagster's processes: address of the Dagster instance's storage.",
+    "DAGSTER_HOME": "Set to `dagster` in BOURSOMATIC_HOME.",
+    "DAGSTER_DISABLE_TELEMETRY": "Set to 1.",
+    "MPLCONFIGDIR": "Set to `matplotlib` in BOURSOMATIC_HOME, unless it is set already.",
+    "GOMP_SPINCOUNT": "Set to 1000 for training, unless it or OMP_WAIT_POLICY is set already.",
+    "OMP_WAIT_POLICY": "Read: if it is set, GOMP_SPINCOUNT is left alone.",
+    "PYTHONWARNINGS": "Set for the UI and the daemon, to silence warnings of Dagster about its own interfaces.",
+    "TZ": "Read: time zone of the embedded server.",
+    "XDG_RUNTIME_DIR": "Read: preferred folder for the socket of the embedded server.",
+    "PG*": "Removed while the embedded server is used, so that libpq does not connect to another one.",
+}
