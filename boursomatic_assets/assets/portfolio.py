@@ -8,8 +8,8 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.dataset.experiment import Experiment
-from boursomatic_assets.core.evaluation.judging import judged_rows
 from boursomatic_assets.core.measures import performance
+from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.benchmark import benchmark_coverage
 from boursomatic_assets.core.portfolio.book import TrancheBook, closes_of_books, positions, trades
 from boursomatic_assets.core.portfolio.books import (

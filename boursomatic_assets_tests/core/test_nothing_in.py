@@ -75,7 +75,7 @@ NO_FIGURE = {
     "inference.bootstrap_weights": "counts of draws",
     "books.book_calls": "sides of calls, as many as rows",
     "threshold.make_calls": "the rows that came in, with a call",
-    "judging.judged_rows": "the rows that came in, with a call",
+    "threshold.judged_rows": "the rows that came in, with a call",
     "tranches.sided_calls": "sides of calls, as many as rows",
     "suspects.with_benchmark": "the closes that came in",
     "benchmark.benchmark_closes": "the closes that came in",

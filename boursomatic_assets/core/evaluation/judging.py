@@ -22,8 +22,6 @@ from boursomatic_assets.core.measures.calibration import reliability_curve
 from boursomatic_assets.core.measures.classification import confusion_counts, precision_by_decile
 from boursomatic_assets.core.measures.detection import detections
 from boursomatic_assets.core.measures.ranking import rank_ic_by_year, rank_ics
-from boursomatic_assets.core.models.predictions import set_of
-from boursomatic_assets.core.models.threshold import make_calls
 from boursomatic_assets.core.portfolio.benchmark import benchmark_coverage
 
 if TYPE_CHECKING:
@@ -117,26 +115,6 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules
         "suspects": suspects,
         "verdict": {"skill": verdict.skill, "sentence": verdict.sentence, "remarks": list(verdict.remarks)},
     }
-
-
-def judged_rows(
-    predictions: pl.DataFrame, baselines: pl.DataFrame, tau: float | None, name: str = "test"
-) -> pl.DataFrame:
-    """Rows of one set with the calls made of them, and what the baselines say of them.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        As `predict_sets` gives it.
-    baselines : DataFrame
-        `baseline_columns` of the same rows, with `set`.
-    tau : float or None
-        The threshold on p(BUY).
-    name : str
-        `validation` or `test`.
-    """
-    called = make_calls(set_of(predictions, name), tau)
-    return called.join(baselines.drop("set"), on=PANEL_KEY, how="left", maintain_order="left")
 
 
 def _curves(judged: pl.DataFrame, coefficients: pl.DataFrame, books: Mapping[str, TrancheBook]) -> dict[str, Any]:

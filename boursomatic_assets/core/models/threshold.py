@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
+from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.market.printed import printed, told_apart
 from boursomatic_assets.core.measures.calibration import UNCALIBRATED, fit_temperature
 from boursomatic_assets.core.measures.classification import PROBABILITIES, VOLATILITY, volatility_deciles
@@ -235,3 +236,23 @@ def make_calls(predictions: pl.DataFrame, tau: float | None) -> pl.DataFrame:
         .otherwise(pl.lit("SELL", LABEL_TYPE))
     )
     return predictions.with_columns(call=call)
+
+
+def judged_rows(
+    predictions: pl.DataFrame, baselines: pl.DataFrame, tau: float | None, name: str = "test"
+) -> pl.DataFrame:
+    """Rows of one set with the calls made of them, and what the baselines say of them.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As `predict_sets` gives it.
+    baselines : DataFrame
+        `baseline_columns` of the same rows, with `set`.
+    tau : float or None
+        The threshold on p(BUY).
+    name : str
+        `validation` or `test`.
+    """
+    called = make_calls(set_of(predictions, name), tau)
+    return called.join(baselines.drop("set"), on=PANEL_KEY, how="left", maintain_order="left")
