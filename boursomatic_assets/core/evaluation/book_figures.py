@@ -156,14 +156,7 @@ def _plain_figures(
 
 
 def book_values(book: TrancheBook, lags: int) -> dict[str, float]:
-    """What a book earned and at which risk, net of its cost; NaN where a figure is not defined.
-
-    Parameters
-    ----------
-    book : TrancheBook
-    lags : int
-        Autocorrelations that `lo_sharpe_ratio` corrects for.
-    """
+    """Return and risk of a book, net of its cost; `lags` as in `lo_sharpe_ratio`. NaN for what is not defined."""
     returns = book.returns
     return {
         "sharpe_ratio": sharpe_ratio(returns),

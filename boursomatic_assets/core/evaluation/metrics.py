@@ -55,7 +55,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON: a figure that is not finite is null, and `undefined` says why."""
-        figures = {name: value if math.isfinite(value) else None for name, value in self.figures.items()}
+        figures = {name: finite(value) for name, value in self.figures.items()}
         undefined = {name: _why_undefined(name) for name, value in figures.items() if value is None}
         return {
             **figures,

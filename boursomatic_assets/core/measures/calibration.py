@@ -66,7 +66,7 @@ def calibrate(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(probabilities: np.ndarray, labels: pl.Series) -> float:
-    """Find the temperature with which the labels that came were least surprising.
+    """Find the temperature with the smallest log loss.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def fit_temperature(probabilities: np.ndarray, labels: pl.Series) -> float:
     Returns
     -------
     float
-        Of least log loss between `COLDEST` and `HOTTEST`; 1.0, which changes nothing, without rows.
+        Between `COLDEST` and `HOTTEST`; 1.0, which changes nothing, without rows.
 
     Raises
     ------
@@ -110,6 +110,7 @@ def row_log_loss(forecaster: str = MODEL) -> pl.Expr:
         pl.when(pl.col("label") == name).then(column)
         for name, column in zip(CLASS_NAMES, probability_columns(forecaster), strict=True)
     )
+    # Polars takes the logarithm of the C library, as scikit-learn does; NumPy's can differ in the last digit.
     return -given.clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY).log()
 
 
@@ -155,16 +156,7 @@ def brier_score(panel: pl.DataFrame, forecaster: str = MODEL) -> float:
 def brier_skill(panel: pl.DataFrame, forecaster: str = MODEL) -> float:
     """Part of the prior's Brier score that the probabilities save: 1 - Brier / Brier of the prior.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        With the columns of the forecaster and those of the prior.
-    forecaster : str
-
-    Returns
-    -------
-    float
-        At most 1; 0 is no better than the prior, below 0 is worse. NaN where the prior is always right.
+    At most 1; 0 is no better than the prior, below 0 is worse. NaN where the prior is always right.
     """
     return 1.0 - ratio(brier_score(panel, forecaster), brier_score(panel, PRIOR))
 
@@ -190,14 +182,7 @@ def calibration_bins(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> pl.Da
 
 
 def reliability_curve(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> pl.DataFrame:
-    """Probability of BUY beside how often BUY came, in bins of equally many rows.
-
-    Parameters
-    ----------
-    panel : DataFrame
-        With `probability_buy` and `label`.
-    bins : int
-        Number of bins; fewer rows than that make as many bins as rows.
+    """Probability of BUY beside the share of BUY labels, in bins of equally many rows; at most one bin per row.
 
     Returns
     -------
@@ -210,13 +195,7 @@ def reliability_curve(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> pl.D
 
 
 def expected_calibration_error(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> float:
-    """Mean distance between p(BUY) and how often BUY came, over bins of equally many rows.
-
-    Parameters
-    ----------
-    panel : DataFrame
-        With `probability_buy` and `label`.
-    bins : int
+    """Mean distance between p(BUY) and the share of BUY labels, over bins of equally many rows.
 
     Returns
     -------

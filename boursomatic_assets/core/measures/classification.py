@@ -37,50 +37,19 @@ DECILES = 10
 
 
 def class_figures(panel: pl.DataFrame, call: str = "call") -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and support of each class, under scikit-learn's names.
-
-    Parameters
-    ----------
-    panel : DataFrame
-        With `label` and the calls.
-    call : str
-        Column of the calls.
-
-    Returns
-    -------
-    dict
-        By class: `precision`, `recall`, `f1-score`, `support`; NaN where a share is one of no rows.
+    """Precision, recall, F1 and support of each class, under scikit-learn's names; NaN for a share of no rows.
 
     Raises
     ------
     NoRowsError
         If a row has no label or no call.
     """
-    counts = np.array(confusion_counts(panel, call))
-    columns = zip(CLASS_NAMES, counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1), strict=True)
-    return {
-        name: {
-            "precision": ratio(float(hits), float(called)),
-            "recall": ratio(float(hits), float(actual)),
-            "f1-score": ratio(2.0 * float(hits), float(called + actual)),
-            "support": float(actual),
-        }
-        for name, hits, called, actual in columns
-    }
+    shares = _shares(panel, call)
+    return {name: {kind: float(shares[kind][place]) for kind in shares} for place, name in enumerate(CLASS_NAMES)}
 
 
 def classification_report(panel: pl.DataFrame, call: str = "call") -> dict[str, Any]:
-    """Figures of each class with their averages, as `sklearn.metrics.classification_report` gives them.
-
-    Parameters
-    ----------
-    panel, call
-        As in `class_figures`.
-
-    Returns
-    -------
-    dict
-        `class_figures`, `accuracy`, `macro avg` and `weighted avg` (by support); undefined shares do not count.
+    """`class_figures` with their averages, as `sklearn.metrics.classification_report` gives them.
 
     Raises
     ------
@@ -88,18 +57,22 @@ def classification_report(panel: pl.DataFrame, call: str = "call") -> dict[str, 
         If there is no row, or one without its label.
     """
     require_rows(panel, "a report of classes needs labelled rows")
-    figures = class_figures(panel, call)
-    support = np.array([of_class["support"] for of_class in figures.values()])
-    weights = {"macro avg": np.ones_like(support), "weighted avg": support}
+    shares = _shares(panel, call)
+    weights = {"macro avg": np.ones(len(CLASS_NAMES)), "weighted avg": shares["support"]}
     averages = {
-        name: {
-            kind: _average(np.array([of_class[kind] for of_class in figures.values()]), weight)
-            for kind in ("precision", "recall", "f1-score")
-        }
-        | {"support": float(support.sum())}
+        name: {kind: _average(values, weight) for kind, values in shares.items()} | {"support": float(panel.height)}
         for name, weight in weights.items()
     }
-    return {**figures, "accuracy": accuracy(panel, call), **averages}
+    return {**class_figures(panel, call), "accuracy": accuracy(panel, call), **averages}
+
+
+def _shares(panel: pl.DataFrame, call: str) -> dict[str, np.ndarray]:
+    counts = np.array(confusion_counts(panel, call), dtype=np.float64)
+    hits, called, actual = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+    # A share of no rows is 0 / 0.
+    with np.errstate(invalid="ignore"):
+        shares = {"precision": hits / called, "recall": hits / actual, "f1-score": 2 * hits / (called + actual)}
+    return {**shares, "support": actual}
 
 
 def _average(values: np.ndarray, weights: np.ndarray) -> float:
@@ -163,12 +136,7 @@ def buy_lift(panel: pl.DataFrame, call: str = "call") -> float:
 
 
 def volatility_deciles(panel: pl.DataFrame) -> pl.DataFrame:
-    """Sort rows into ten groups of equally many by their volatility.
-
-    Parameters
-    ----------
-    panel : DataFrame
-        With `vol_20d`; rows without one are left out.
+    """Sort the rows whose volatility is known into ten groups of equal size by it.
 
     Returns
     -------
@@ -187,12 +155,14 @@ def volatility_deciles(panel: pl.DataFrame) -> pl.DataFrame:
 
 
 def matched_lift(panel: pl.DataFrame, call: str = "call") -> float:
-    """BUY precision over the base rate of rows as volatile as those called.
+    """BUY precision over the base rate of rows as volatile as those called; 1 without skill.
 
-    Returns
-    -------
-    float
-        1 is no skill; NaN without a call, or where no row as volatile as the calls is BUY.
+    NaN without a call, or where no row as volatile as the calls is BUY.
+
+    Notes
+    -----
+    Volatile instruments cross both thresholds more often. A model that knows only volatility has a raw lift above
+    1; it has no matched one.
     """
     hits = precision_by_decile(panel, call)
     expected = float((hits["base_rate"] * hits["calls"]).sum())
@@ -201,12 +171,6 @@ def matched_lift(panel: pl.DataFrame, call: str = "call") -> float:
 
 def precision_by_decile(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
     """BUY calls within each decile of volatility, beside the decile's base rate.
-
-    Parameters
-    ----------
-    panel : DataFrame
-    call : str
-        Column of the calls.
 
     Returns
     -------
@@ -228,13 +192,7 @@ def precision_by_decile(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame
 
 
 def matched_hits(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
-    """BUY calls that were right and how many would have been without skill, per session.
-
-    Parameters
-    ----------
-    panel : DataFrame
-    call : str
-        Column of the calls.
+    """BUY calls that were right, and the number expected without skill, per session.
 
     Returns
     -------

@@ -122,14 +122,7 @@ def detection(title: str, coefficients: np.ndarray, horizon: int) -> Detection:
 
 
 def detections(coefficients: Mapping[str, pl.DataFrame], horizon: int) -> dict[str, Detection]:
-    """What judged rows could have shown, for each of their rank ICs, by the figure's name.
-
-    Parameters
-    ----------
-    coefficients : mapping of str to DataFrame
-        As `rank_ics` gives them.
-    horizon : int
-    """
+    """What the rank ICs that `rank_ics` gives could have shown, by the figure's name."""
     return {
         name: detection(RANK_IC_TITLES[name], sessions["rank_ic"].to_numpy(), horizon)
         for name, sessions in coefficients.items()

@@ -32,12 +32,9 @@ def root_mean_squared_error(panel: pl.DataFrame, forecast: str = MODEL) -> float
 
 
 def r2(panel: pl.DataFrame) -> float:
-    """Share of the variance of the returns that the forecast explains, around their own mean; NaN without variance.
+    """Part of the squared deviations from the returns' own mean that the forecast saves; NaN without any.
 
-    Notes
-    -----
-    As scikit-learn's `r2_score`: nobody knew that mean when the returns began. `r2_over_prior` compares with one
-    that was known.
+    As scikit-learn's `r2_score`. Nobody knew that mean beforehand; `r2_over_prior` compares with a known one.
     """
     realised = _values(panel, pl.col("forward_return"))
     # Equal returns leave a residue of rounding around their mean: no variance to explain.

@@ -199,17 +199,15 @@ def tranche_books(
     return {name: _book(sided[name], each, traded, horizon, cost_bps) for name, each in followed.items()}
 
 
-def _book(
-    sided: pl.DataFrame, followed: Followed, closes: pl.DataFrame, horizon: int, cost_bps: float
-) -> TrancheBook:
+def _book(sided: pl.DataFrame, followed: Followed, closes: pl.DataFrame, horizon: int, cost: float) -> TrancheBook:
     calls = sided.join(closes, on=PANEL_KEY, how="semi", maintain_order="left")
     if calls.is_empty() and followed.span is None:
-        return TrancheBook((), np.empty(0), np.empty(0), np.empty(0), cost_bps)
+        return TrancheBook((), np.empty(0), np.empty(0), np.empty(0), cost)
     require_rows(closes, "books need closes on sessions")
     # Any: what polars says of a column's ends is wider than a date.
     ends: tuple[Any, Any] = followed.span or (calls["session"].min(), calls["session"].max())
     market = Market.around(calls, closes, life_of_book(closes, *ends, horizon), horizon, followed.legs)
-    return _account(market, cost_bps)
+    return _account(market, cost)
 
 
 def _account(market: Market, cost_bps: float) -> TrancheBook:
@@ -238,10 +236,6 @@ def _account(market: Market, cost_bps: float) -> TrancheBook:
 def positions(book: TrancheBook) -> pl.DataFrame:
     """Everything that a book holds at each close, after the trades of that close.
 
-    Parameters
-    ----------
-    book : TrancheBook
-
     Returns
     -------
     DataFrame
@@ -266,10 +260,6 @@ def positions(book: TrancheBook) -> pl.DataFrame:
 
 def trades(book: TrancheBook) -> pl.DataFrame:
     """Everything that a book buys and sells.
-
-    Parameters
-    ----------
-    book : TrancheBook
 
     Returns
     -------
