@@ -20,7 +20,7 @@ from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.dataset.labels import label_panel
 from boursomatic_assets.core.dataset.splits import judged_sets, split_panel
 from boursomatic_assets.core.evaluation.book_figures import Trials
-from boursomatic_assets.core.evaluation.judging import evaluate_judged, judged_rows
+from boursomatic_assets.core.evaluation.judging import evaluate_judged
 from boursomatic_assets.core.evaluation.metrics import measure
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.market.bars import check_bars
@@ -28,7 +28,7 @@ from boursomatic_assets.core.market.calendars import CALENDARS, sessions_ahead
 from boursomatic_assets.core.market.sessions import on_sessions
 from boursomatic_assets.core.models.baselines import baseline_columns, fit_volatility_classifier
 from boursomatic_assets.core.models.predictions import SET_TYPE, predict_sets
-from boursomatic_assets.core.models.threshold import threshold_of
+from boursomatic_assets.core.models.threshold import judged_rows, threshold_of
 from boursomatic_assets.core.models.training import fit_classifier, fit_regressor, model_matrix
 from boursomatic_assets.core.models.walk_forward import fold_sets, plan_folds, run_fold
 from boursomatic_assets.core.portfolio.book import positions, trades, tranche_book

@@ -55,7 +55,6 @@ _IO_MANAGERS = f"{PACKAGE}.storage.dagster.io_managers"
 # every asset takes beside the model bundle.
 _BY_DEFINITION = (
     _ASSETS,
-    f"{PACKAGE}.core.evaluation.judging",
     f"{PACKAGE}.core.registry.bundle",
     _IO_MANAGERS,
     f"{PACKAGE}.storage.postgres.market_tables",

@@ -7,9 +7,10 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.evaluation.book_figures import Trials
-from boursomatic_assets.core.evaluation.judging import evaluate_judged, judged_rows, p_values
+from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
 from boursomatic_assets.core.evaluation.plausibility import impossible_figures, too_good, why_too_good
 from boursomatic_assets.core.measures.figures import values_of
+from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import books_of
 from boursomatic_assets.core.registry.bundle import sha256, strict_json
 from boursomatic_assets.display.ui.evaluation import figures_table, reach_metadata

@@ -8,8 +8,8 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.dataset.experiment import Experiment
-from boursomatic_assets.core.evaluation.judging import judged_rows
 from boursomatic_assets.core.measures import performance
+from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.benchmark import benchmark_coverage
 from boursomatic_assets.core.portfolio.book import TrancheBook, closes_of_books, positions, trades
 from boursomatic_assets.core.portfolio.books import (
@@ -24,8 +24,6 @@ from boursomatic_assets.display.ui.metadata import data_version, markdown_table,
 from boursomatic_assets.display.ui.model_pictures import equity_picture
 from boursomatic_assets.services.reference_prices import read_benchmark
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.postgres.market_tables import read_usable_bars
-from boursomatic_assets.storage.postgres.panels import Part
 
 _DESCRIPTIONS = {
     "portfolio": "Daily return, equity and drawdown on the test set: of the model's books, of equal weight, of "
@@ -48,19 +46,22 @@ EXITS_SHOWN = 20
 
 
 @dg.multi_asset(
-    specs=[
-        dg.AssetSpec(
-            name,
+    outs={
+        name: dg.AssetOut(
             description=text,
             group_name="portfolio",
             kinds={"polars", "parquet"},
             owners=OWNERS,
             code_version=code_version(__name__, "portfolios"),
-            deps=["predictions", "threshold", "baselines", "labels", "price_bars"],
-            skippable=True,
-        ).with_io_manager_key("panels")
+            io_manager_key="panels",
+            is_required=False,
+        )
         for name, text in _DESCRIPTIONS.items()
-    ],
+    },
+    ins={
+        "labels": dg.AssetIn(metadata={"columns": ["symbol", "session"]}),
+        "price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]}),
+    },
     can_subset=True,
 )
 def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
@@ -69,6 +70,7 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     threshold: dict[str, Any],
     baselines: pl.DataFrame,
     labels: pl.DataFrame,
+    price_bars: pl.DataFrame,
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> Iterator[dg.MaterializeResult[pl.DataFrame]]:
@@ -76,7 +78,7 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     settings = experiment.value()
     judged = judged_rows(predictions, baselines, threshold["tau"])
     benchmark = read_benchmark(platform.database(), platform.settings(), settings.benchmark)
-    closes = _closes(platform, judged, labels)
+    closes = closes_of_books(price_bars, labels, judged["session"].min())  # type: ignore[arg-type]
     books = judged_books(judged, closes, settings.horizon, settings.cost_bps, benchmark)
     shared = _exit_metadata(books)
     for name, table_of in _TABLES.items():
@@ -93,13 +95,6 @@ def _last_of_each_book(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """The first rows would be of one book, which holds nothing yet."""
     newest = table.group_by("book", maintain_order=True).last()
     return dg.MetadataValue.md(markdown_table(newest.select(table.columns)))
-
-
-def _closes(platform: PlatformResource, judged: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """Closes of the labels' symbols, members or not, from the first judged session on."""
-    first: Any = judged["session"].min()
-    part = Part(symbols=labels["symbol"].unique().sort().to_list(), since=first)
-    return closes_of_books(read_usable_bars(platform.database(), ["close", "exchange"], part), labels, first)
 
 
 def _book_metadata(

@@ -9,12 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from boursomatic_assets.assets import portfolio as portfolio_asset
 from boursomatic_assets.assets.portfolio import books_add_up, portfolios
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
 from boursomatic_assets.core.market.bars import PRICE_COLUMNS
-from boursomatic_assets.core.portfolio.book import closes_of_books, positions, trades
+from boursomatic_assets.core.portfolio.book import positions, trades
 from boursomatic_assets.core.portfolio.books import detail_table, judged_books, portfolio_table
 from boursomatic_assets.errors import UnknownBenchmarkError
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
@@ -72,21 +71,19 @@ def given_labels() -> pl.DataFrame:
     return CLOSES
 
 
-def closes_without_database(_platform: object, judged: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    placed = CLOSES.with_columns(exchange=pl.lit("unknown"))
-    return closes_of_books(placed, labels, judged["session"].min())  # type: ignore[arg-type]
+@dg.asset(name="price_bars")
+def given_price_bars() -> pl.DataFrame:
+    return CLOSES.with_columns(exchange=pl.lit("unknown"))
 
 
 def materialize(selection: Sequence[str] | None = None, benchmark: str | None = None) -> dg.ExecuteInProcessResult:
-    upstream = [given_predictions, given_threshold, given_baselines, given_labels]
-    given = ["predictions", "threshold", "baselines", "labels"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(portfolio_asset, "_closes", closes_without_database)
-        return dg.materialize_to_memory(
-            [*upstream, portfolios, books_add_up],
-            resources={"experiment": ExperimentResource(benchmark=benchmark), "platform": PlatformResource()},
-            selection=None if selection is None else [*given, *selection],
-        )
+    upstream = [given_predictions, given_threshold, given_baselines, given_labels, given_price_bars]
+    given = ["predictions", "threshold", "baselines", "labels", "price_bars"]
+    return dg.materialize_to_memory(
+        [*upstream, portfolios, books_add_up],
+        resources={"experiment": ExperimentResource(benchmark=benchmark), "platform": PlatformResource()},
+        selection=None if selection is None else [*given, *selection],
+    )
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,15 @@ from boursomatic_assets.core.evaluation.book_figures import (
     book_figures,
     cost_sweep,
 )
-from boursomatic_assets.core.evaluation.plausibility import EVALUATED_AT_MOST, PLAUSIBLE_AT_MOST
-from boursomatic_assets.core.evaluation.scores import session_sums
+from boursomatic_assets.core.evaluation.plausibility import AT_MOST
+from boursomatic_assets.core.evaluation.session_sums import session_sums
 from boursomatic_assets.core.evaluation.survivors import Survivors
 from boursomatic_assets.core.evaluation.verdict import PRIMARY, Verdict
 from boursomatic_assets.core.measures.figures import Figure
 from boursomatic_assets.core.measures.inference import superior_predictive_ability
+from boursomatic_assets.core.measures.ranking import rank_ics
 from boursomatic_assets.core.models.predictions import SET_TYPE
-from boursomatic_assets.core.portfolio.book import TRADE_SCHEMA, TrancheBook, positions, tranche_book
+from boursomatic_assets.core.portfolio.book import TRADE_SCHEMA, Followed, TrancheBook, positions, tranche_book
 from boursomatic_assets.core.portfolio.books import BOOK_NAMES, BOOK_TYPE, PORTFOLIO_SCHEMA
 from boursomatic_assets.core.registry.contenders import LOSS
 from boursomatic_assets.errors import BoursomaticError, PanelContractError
@@ -43,10 +44,11 @@ if TYPE_CHECKING:
 # By room.
 MODULES = {
     "portfolio": ("benchmark", "book", "books", "tranches"),
-    "measures": ("calibration", "classification", "figures", "inference", "performance", "ranking"),
+    "measures": ("calibration", "classification", "figures", "forecasts", "inference", "performance", "ranking"),
     "models": ("threshold",),
     "evaluation": (
-        "book_figures", "judging", "metrics", "plausibility", "price_moves", "scores", "suspects", "verdict",
+        "book_figures", "judging", "metrics", "plausibility", "price_moves", "scores", "session_sums", "suspects",
+        "verdict",
     ),
     "registry": ("comparison",),
 }  # fmt: skip
@@ -55,6 +57,8 @@ KINDS = ("empty", "one row", "all null")
 WITHOUT_SERIES = {
     "figures.finite": "one number",
     "classification.ratio": "two numbers; tested with the function that divides",
+    "classification.probability_columns": "names of columns",
+    "plausibility.most_plausible": "the bound of a name",
     "inference.superior_predictive_ability": "tested below: its two inputs are read together",
     "performance.expected_max_sharpe": "two numbers",
     "plausibility.growth_bound": "a bound of two numbers",
@@ -71,12 +75,12 @@ NO_FIGURE = {
     "inference.bootstrap_weights": "counts of draws",
     "books.book_calls": "sides of calls, as many as rows",
     "threshold.make_calls": "the rows that came in, with a call",
-    "judging.judged_rows": "the rows that came in, with a call",
+    "threshold.judged_rows": "the rows that came in, with a call",
     "tranches.sided_calls": "sides of calls, as many as rows",
     "suspects.with_benchmark": "the closes that came in",
     "benchmark.benchmark_closes": "the closes that came in",
     "book.tranche_book": "a book that holds nothing is in cash, and its exposure is 0",
-    "book.session_book": "as tranche_book",
+    "book.tranche_books": "as tranche_book",
     "book.closes_of_books": "the closes that came in",
     "book.positions": "weights that are held",
     "book.trades": "weights that are traded",
@@ -88,11 +92,12 @@ NO_FIGURE = {
     "book_figures.aligned_returns": "the returns that came in",
     "inference.clark_west_terms": "terms of the rows that came in",
     "price_moves.close_ratios": "the closes that came in",
-    "scores.session_sums": "sums of the rows that came in",
+    "session_sums.session_sums": "sums of the rows that came in",
     "classification.matched_hits": "sums of the rows that came in",
     "classification.volatility_deciles": "the rows that came in, with their decile",
     "ranking.volatility_groups": "the rows that came in, with their group",
     "calibration.calibrate": "probabilities that came in",
+    "calibration.calibration_bins": "the rows that came in, with their bin",
     "figures.values_of": "figures that came in",
 }
 # One row, or one session, has them.
@@ -104,15 +109,15 @@ ONE_IS_ENOUGH = {
     "classification.accuracy": "a share of one row",
     "classification.constant_accuracy": "a share of one row",
     "classification.buy_precision": "a share of one call",
+    "classification.buy_lift": "a ratio of two shares",
+    "classification.class_figures": "shares of one row",
     "classification.classification_report": "shares of one row",
     "classification.class_shares": "shares of one row",
-    "classification.log_loss": "a mean of one row",
-    "classification.log_loss_of_prior": "a mean of one row",
-    "classification.brier_score": "a mean of one row",
-    "classification.brier_skill": "a ratio of two means",
-    "classification.reliability_curve": "a bin of one row",
-    "classification.expected_calibration_error": "a distance of one row",
-    "classification.matched_base_rate": "a share of one row",
+    "calibration.log_loss": "a mean of one row",
+    "calibration.brier_score": "a mean of one row",
+    "calibration.brier_skill": "a ratio of two means",
+    "calibration.reliability_curve": "a bin of one row",
+    "calibration.expected_calibration_error": "a distance of one row",
     "classification.matched_lift": "a ratio of two shares",
     "classification.precision_by_decile": "a decile of one row",
     "inference.ratio_test": "the ratio of two sums, without interval or p-value",
@@ -120,6 +125,10 @@ ONE_IS_ENOUGH = {
     "performance.annual_return": "one session has a return",
     "performance.max_drawdown": "one session has a return",
     "performance.hit_rate": "a share of one session",
+    "forecasts.mean_absolute_error": "an error of one row",
+    "forecasts.root_mean_squared_error": "an error of one row",
+    "forecasts.r2_over_prior": "a ratio of two errors",
+    "book_figures.book_values": "one session has a return",
     "book_figures.book_figures": "one session has a return; no interval, no p-value",
     "book_figures.cost_sweep": "one session has a return",
     "scores.scores": "shares and means of one row; no interval, no p-value",
@@ -165,13 +174,13 @@ def evaluated(kind: str) -> dict[str, Any]:
 
 
 def judged_figures(kind: str) -> list[Figure]:
-    names = () if kind == "empty" else {*PRIMARY, *EVALUATED_AT_MOST, "buy_sharpe_ratio"}
+    names = () if kind == "empty" else {*PRIMARY, *AT_MOST, "buy_sharpe_ratio"}
     return [Figure(name, name, "ranking", math.nan) for name in sorted(names)]
 
 
 def metric_figures(kind: str) -> dict[str, float]:
     accuracies = [f"{name}_{who}_accuracy" for name in ("val", "test") for who in ("most_probable", "majority")]
-    return {} if kind == "empty" else dict.fromkeys((*accuracies, *PLAUSIBLE_AT_MOST), math.nan)
+    return {} if kind == "empty" else dict.fromkeys((*accuracies, *(f"test_{name}" for name in AT_MOST)), math.nan)
 
 
 CLOSES = PANEL.select(
@@ -225,6 +234,8 @@ def argument(parameter: inspect.Parameter, kind: str) -> Any:  # noqa: ANN401, C
     made: dict[str, Callable[[str], Any]] = {
         "TrancheBook": book,
         "Sequence[Figure]": judged_figures,
+        "Mapping[str, pl.DataFrame]": lambda kind: rank_ics(rows(PANEL, kind)),
+        "Mapping[str, Followed]": lambda kind: {"buy": Followed(rows(CLOSES, kind).select("symbol", "session"))},
         "Mapping[str, float]": metric_figures,
         "Mapping[str, Any]": lambda kind: evaluated(kind) | {"sentence": None, "possible": True},
         "Sequence[date]": lambda kind: DAYS[:5] if kind == "all null" else DAYS[: len(series(kind))],

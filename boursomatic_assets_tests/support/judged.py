@@ -9,6 +9,7 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES, LABEL_TYPE
+from boursomatic_assets.core.measures.classification import precision_by_decile
 from boursomatic_assets_tests.support.strategies import MONDAY, weekdays
 
 if TYPE_CHECKING:
@@ -84,3 +85,10 @@ def on_sessions(*panels: pl.DataFrame) -> pl.DataFrame:
     days = weekdays(len(panels))
     dated = [panel.with_columns(session=pl.lit(day)) for panel, day in zip(panels, days, strict=True)]
     return pl.concat(dated).sort("symbol", "session")
+
+
+def matched_base_rate(panel: pl.DataFrame) -> float:
+    """BUY base rate of rows as volatile as those called: of each decile, weighted as the calls are."""
+    deciles = precision_by_decile(panel)
+    expected = float((deciles["base_rate"] * deciles["calls"]).sum())
+    return expected / deciles["calls"].sum() if deciles["calls"].sum() else float("nan")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boursomatic_assets.core.market.bars import require_rows
+from boursomatic_assets.core.measures.classification import mean_of
 from boursomatic_assets.core.measures.figures import Figure, finite
 from boursomatic_assets.core.measures.inference import (
     UNDEFINED,
@@ -113,19 +114,16 @@ def _sharpe_figures(  # noqa: PLR0913, PLR0917 (a book, what it is called, and w
     key: str, title: str, book: TrancheBook, beside: TrancheBook | None, trials: Trials, experiment: Experiment
 ) -> list[Figure]:
     returns, horizon = book.returns, experiment.horizon
-    ratio = sharpe_ratio(returns) if len(returns) else math.nan
     low, high = sharpe_interval(returns, horizon, experiment.bootstrap_draws, experiment.seed)
     tested = overlap_test(returns, 1, horizon - 1) if len(returns) > horizon else UNDEFINED
     baseline, what = (sharpe_ratio(beside.returns), BOOK_TITLES["equal_weight"]) if beside else (math.nan, "")
-    probable = probabilistic_sharpe_ratio(returns) if len(returns) else math.nan
-    deflated = math.nan
-    if len(returns):
-        deflated = deflated_sharpe_ratio(returns, trials.count, trials.sharpe_variance)
+    probable = probabilistic_sharpe_ratio(returns)
+    deflated = deflated_sharpe_ratio(returns, trials.count, trials.sharpe_variance)
     named = "probability of a Sharpe above"
     return [
         Figure(
-            f"{key}_sharpe_ratio", f"Sharpe, {title}, net", "portfolio", ratio, low, high, tested.p_value,
-            no_skill=0.0, baseline=baseline, baseline_is=what, why_undefined=EMPTY,
+            f"{key}_sharpe_ratio", f"Sharpe, {title}, net", "portfolio", sharpe_ratio(returns), low, high,
+            tested.p_value, no_skill=0.0, baseline=baseline, baseline_is=what, why_undefined=EMPTY,
         ),
         Figure(
             f"{key}_newey_west_t", f"Newey-West t, {title}", "portfolio", tested.statistic, no_skill=0.0,
@@ -145,7 +143,8 @@ def _sharpe_figures(  # noqa: PLR0913, PLR0917 (a book, what it is called, and w
 def _plain_figures(
     key: str, title: str, book: TrancheBook, beside: TrancheBook | None, experiment: Experiment
 ) -> list[Figure]:
-    own, other = _performance(book, experiment.horizon), _performance(beside, experiment.horizon)
+    own = book_values(book, experiment.horizon)
+    other = book_values(beside, experiment.horizon) if beside else dict.fromkeys(_PLAIN, math.nan)
     what = BOOK_TITLES["equal_weight"] if beside else ""
     return [
         Figure(
@@ -156,19 +155,20 @@ def _plain_figures(
     ]  # fmt: skip
 
 
-def _performance(book: TrancheBook | None, lags: int) -> dict[str, float]:
-    if book is None or not len(book.returns):
-        return dict.fromkeys(_PLAIN, math.nan)
+def book_values(book: TrancheBook, lags: int) -> dict[str, float]:
+    """Return and risk of a book, net of its cost; `lags` as in `lo_sharpe_ratio`. NaN for what is not defined."""
     returns = book.returns
     return {
+        "sharpe_ratio": sharpe_ratio(returns),
         "lo_sharpe_ratio": lo_sharpe_ratio(returns, lags),
+        "mean_return": mean_of(returns),
         "total_return": total_return(returns),
         "annual_return": annual_return(returns),
         "annual_volatility": annual_volatility(returns),
         "max_drawdown": max_drawdown(returns),
         "hit_rate": hit_rate(returns, book.exposure),
-        "turnover": float(book.turnover.mean()),
-        "exposure": float(book.exposure.mean()),
+        "turnover": mean_of(book.turnover),
+        "exposure": mean_of(book.exposure),
     }
 
 
@@ -277,7 +277,7 @@ def cost_sweep(books: Mapping[str, TrancheBook]) -> list[dict[str, Any]]:
         {
             "book": name,
             "cost_bps": cost,
-            "sharpe": finite(sharpe_ratio(net)) if len(net) else None,
+            "sharpe": finite(sharpe_ratio(net)),
             "annual_return": finite(annual_return(net)),
         }
         for name in MODEL_BOOKS

@@ -13,15 +13,15 @@ from boursomatic_assets.core.evaluation.book_figures import (
     cost_sweep,
     loss_comparisons,
 )
-from boursomatic_assets.core.evaluation.scores import scores, session_sums
+from boursomatic_assets.core.evaluation.scores import scores
+from boursomatic_assets.core.evaluation.session_sums import session_sums
 from boursomatic_assets.core.evaluation.suspects import qualified, suspects_of, with_benchmark
 from boursomatic_assets.core.evaluation.verdict import conclude
 from boursomatic_assets.core.market.bars import PANEL_KEY
-from boursomatic_assets.core.measures.classification import confusion_counts, precision_by_decile, reliability_curve
+from boursomatic_assets.core.measures.calibration import reliability_curve
+from boursomatic_assets.core.measures.classification import confusion_counts, precision_by_decile
 from boursomatic_assets.core.measures.detection import detections
-from boursomatic_assets.core.measures.ranking import rank_ic, rank_ic_by_year
-from boursomatic_assets.core.models.predictions import set_of
-from boursomatic_assets.core.models.threshold import make_calls
+from boursomatic_assets.core.measures.ranking import rank_ic_by_year, rank_ics
 from boursomatic_assets.core.portfolio.benchmark import benchmark_coverage
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules
     """
     # Sums of the same numbers in another order differ in their last digits.
     judged = judged.sort(PANEL_KEY)
-    figures = [*scores(judged, experiment), *book_figures(books, trials, experiment)]
+    sums, coefficients = session_sums(judged), rank_ics(judged)
+    figures = [*scores(judged, sums, coefficients, experiment), *book_figures(books, trials, experiment)]
     sessions = judged["session"].n_unique()
     looked_at = closes if closes is None else with_benchmark(closes, experiment.benchmark, benchmark)
     suspects = suspects_of(judged, books, looked_at, experiment)
@@ -100,15 +101,15 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules
         "independent_periods": sessions / experiment.horizon,
         "figures": [figure.to_json() for figure in figures],
         "could_have_been_seen": {
-            name: found.to_json() for name, found in detections(judged, experiment.horizon).items()
+            name: found.to_json() for name, found in detections(coefficients, experiment.horizon).items()
         },
         "survivors": survivors.to_json(),
         "comparisons": [
             *book_comparisons(books, experiment.horizon),
-            *loss_comparisons(session_sums(judged), experiment.horizon),
+            *loss_comparisons(sums, experiment.horizon),
         ],
         "superior_predictive_ability": better_baseline(books, experiment),
-        "curves": _curves(judged, books),
+        "curves": _curves(judged, coefficients["rank_ic"], books),
         "trials": {"count": trials.count, "sharpe_variance": trials.sharpe_variance},
         "benchmark": benchmark_coverage(experiment.benchmark, benchmark, books["buy"].sessions),
         "suspects": suspects,
@@ -116,28 +117,7 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules
     }
 
 
-def judged_rows(
-    predictions: pl.DataFrame, baselines: pl.DataFrame, tau: float | None, name: str = "test"
-) -> pl.DataFrame:
-    """Rows of one set with the calls made of them, and what the baselines say of them.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        As `predict_sets` gives it.
-    baselines : DataFrame
-        `baseline_columns` of the same rows, with `set`.
-    tau : float or None
-        The threshold on p(BUY).
-    name : str
-        `validation` or `test`.
-    """
-    called = make_calls(set_of(predictions, name), tau)
-    return called.join(baselines.drop("set"), on=PANEL_KEY, how="left", maintain_order="left")
-
-
-def _curves(judged: pl.DataFrame, books: Mapping[str, TrancheBook]) -> dict[str, Any]:
-    coefficients = rank_ic(judged)
+def _curves(judged: pl.DataFrame, coefficients: pl.DataFrame, books: Mapping[str, TrancheBook]) -> dict[str, Any]:
     return {
         "books": {
             name: {"sessions": [str(day) for day in book.sessions], "returns": book.returns.tolist()}

@@ -1,4 +1,4 @@
-"""What the models are worth: classification, regression and portfolio figures, each beside its baseline."""
+"""Figures of `metrics.json`: those of an evaluation, of each set, under the names of the public file."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
-from boursomatic_assets.core.market.bars import require_rows
-from boursomatic_assets.core.market.sessions import on_sessions
-from boursomatic_assets.core.measures import classification
-from boursomatic_assets.core.measures.classification import mean_of, ratio
+from boursomatic_assets.core.evaluation.book_figures import book_values
+from boursomatic_assets.core.market.bars import PANEL_KEY, require_rows
+from boursomatic_assets.core.measures import calibration, classification, forecasts
+from boursomatic_assets.core.measures.classification import NO_VOLATILITY, PRIOR
 from boursomatic_assets.core.measures.figures import finite
-from boursomatic_assets.core.measures.performance import annual_return, max_drawdown, sharpe_ratio, total_return
+from boursomatic_assets.core.models.baselines import prior_columns
 from boursomatic_assets.core.models.predictions import SET_NAMES, classify_rows, set_of
 from boursomatic_assets.core.models.threshold import make_calls
-from boursomatic_assets.core.portfolio.book import TrancheBook, session_book
-from boursomatic_assets.core.portfolio.tranches import require_closes
+from boursomatic_assets.core.portfolio.book import Followed, TrancheBook, tranche_books
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
     from boursomatic_assets.core.models.training import FittedModel
 
 Figures = dict[str, float]
+_OF_BOOKS = (
+    "sharpe_ratio", "max_drawdown", "mean_return", "total_return", "annual_return", "turnover", "exposure",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON: a figure that is not finite is null, and `undefined` says why."""
-        figures = {name: value if math.isfinite(value) else None for name, value in self.figures.items()}
+        figures = {name: finite(value) for name, value in self.figures.items()}
         undefined = {name: _why_undefined(name) for name, value in figures.items() if value is None}
         return {
             **figures,
@@ -109,118 +110,93 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
     for name in SET_NAMES:
         needed = ("label", "forward_return", "predicted_return")
         require_rows(set_of(predictions, name), f"metrics need predicted rows of the {name} set", needed)
-    train = make_calls(classify_rows(train_set, classifier), tau)
-    judged = {name: make_calls(set_of(predictions, name), tau) for name in SET_NAMES}
+    known = prior_columns(train_set)
+    train = make_calls(classify_rows(train_set, classifier), tau).with_columns(**known)
+    judged = {name: make_calls(set_of(predictions, name), tau).with_columns(**known) for name in SET_NAMES}
     validation, test = judged["validation"], judged["test"]
-    require_closes(predictions, closes)
-    closes = on_sessions(closes)
     bought = pl.col("call") == "BUY"
-    books = {name: _book(panel, panel.filter(bought), closes, experiment) for name, panel in judged.items()}
-    everything = {name: _book(panel, panel, closes, experiment) for name, panel in judged.items()}
-    known_mean = mean_of(train_set["forward_return"].to_numpy())
+    buying = {name: _followed(panel, panel.filter(bought)) for name, panel in judged.items()}
+    holding = {f"{name} equal weight": _followed(panel, panel) for name, panel in judged.items()}
+    books = tranche_books(buying | holding, closes, experiment.horizon, experiment.cost_bps)
     figures = {
-        **_classification("train", train, train),
-        **_classification("val", validation, train),
-        **_classification("test", test, train),
+        **_calls("train", train),
+        **_calls("val", validation),
+        **_calls("test", test),
         "matched_lift_buy_val": classification.matched_lift(validation),
         "matched_lift_buy_test": classification.matched_lift(test),
-        **_calibration("val", validation, train),
-        **_calibration("test", test, train),
-        **_regression("val", validation, known_mean),
-        **_regression("test", test, known_mean),
+        **_probabilities("val", validation),
+        **_probabilities("test", test),
+        **_forecasts("val", validation),
+        **_forecasts("test", test),
         **_portfolio("", books["validation"]),
         **_portfolio("test_", books["test"]),
-        **_portfolio("equal_weight_", everything["validation"]),
-        **_portfolio("test_equal_weight_", everything["test"]),
+        **_portfolio("equal_weight_", books["validation equal weight"]),
+        **_portfolio("test_equal_weight_", books["test equal weight"]),
     }
     return Metrics(
         figures=figures,
         reports={name: classification.classification_report(panel) for name, panel in judged.items()},
         confusions={name: classification.confusion_counts(panel) for name, panel in judged.items()},
-        books=books,
+        books={name: books[name] for name in buying},
         tau=tau,
     )
 
 
-def _book(panel: pl.DataFrame, calls: pl.DataFrame, closes: pl.DataFrame, experiment: Experiment) -> TrancheBook:
-    """Follow some calls over all sessions of a set: before the first of them the book is in cash."""
+def _followed(panel: pl.DataFrame, calls: pl.DataFrame) -> Followed:
+    """Calls over all sessions of a set: before the first of them their book is in cash."""
     span: Any = (panel["session"].min(), panel["session"].max())
-    return session_book(
-        calls.select("symbol", "session"), closes, experiment.horizon, experiment.cost_bps, span=span
-    )
+    return Followed(calls.select(PANEL_KEY), span=span)
 
 
-def _classification(name: str, panel: pl.DataFrame, train: pl.DataFrame) -> Figures:
+def _calls(name: str, panel: pl.DataFrame) -> Figures:
     """Accuracy and BUY precision beside what needs no model.
 
-    `majority` always names the set's own most frequent class, the strongest constant, known only afterwards;
-    `prior` the training set's, the constant one could have chosen. `most_probable` is what the classifier itself
-    gets right: a threshold that calls BUY more often costs accuracy.
+    `majority` names the set's own most frequent class, the strongest constant, known only afterwards; `prior` the
+    training set's, the constant one could have chosen. `most_probable` is what the classifier itself gets right: a
+    threshold that calls BUY more often costs accuracy.
     """
     called = panel.filter(pl.col("call") == "BUY")
-    precision, base_rate = classification.buy_precision(panel), classification.constant_accuracy(panel, "BUY")
-    majority, prior = classification.majority_class(panel), classification.majority_class(train)
     return {
         f"{name}_accuracy": classification.accuracy(panel),
-        f"{name}_majority_accuracy": classification.constant_accuracy(panel, majority),
+        f"{name}_majority_accuracy": classification.constant_accuracy(panel, classification.majority_class(panel)),
         f"{name}_most_probable_accuracy": classification.accuracy(panel, "predicted_label"),
-        f"{name}_prior_accuracy": classification.constant_accuracy(panel, prior),
-        f"precision_buy_{name}": precision,
-        f"buy_base_rate_{name}": base_rate,
-        f"lift_buy_{name}": ratio(precision, base_rate),
+        f"{name}_prior_accuracy": classification.accuracy(panel, classification.most_probable(PRIOR)),
+        f"precision_buy_{name}": classification.buy_precision(panel),
+        f"buy_base_rate_{name}": classification.constant_accuracy(panel, "BUY"),
+        f"lift_buy_{name}": classification.buy_lift(panel),
         f"buy_calls_{name}": float(called.height),
-        f"mean_forward_return_buy_{name}": mean_of(called["forward_return"].to_numpy()),
+        f"mean_forward_return_buy_{name}": classification.mean_of(called["forward_return"].to_numpy()),
     }
 
 
-def _calibration(name: str, panel: pl.DataFrame, train: pl.DataFrame) -> Figures:
-    """How far the probabilities are from what happened, beside the training set's shares of the classes.
+def _probabilities(name: str, panel: pl.DataFrame) -> Figures:
+    """Distance of the probabilities from what happened, beside the training set's class shares.
 
     `calibration_error` is that of p(BUY), the probability that calls are made by.
     """
-    prior = classification.class_shares(train)
     return {
-        f"{name}_log_loss": classification.log_loss(panel),
-        f"{name}_prior_log_loss": classification.log_loss_of_prior(panel, prior),
-        f"{name}_brier_score": classification.brier_score(panel),
-        f"{name}_brier_skill": classification.brier_skill(panel, prior),
-        f"{name}_calibration_error": classification.expected_calibration_error(panel),
+        f"{name}_log_loss": calibration.log_loss(panel),
+        f"{name}_prior_log_loss": calibration.log_loss(panel, PRIOR),
+        f"{name}_brier_score": calibration.brier_score(panel),
+        f"{name}_brier_skill": calibration.brier_skill(panel),
+        f"{name}_calibration_error": calibration.expected_calibration_error(panel),
     }
 
 
-def _regression(name: str, predictions: pl.DataFrame, known_mean: float) -> Figures:
-    """Errors of the forecast.
-
-    `r2` compares with the set's own mean, as scikit-learn does, which nobody knew beforehand; `r2_over_prior`
-    with the training mean, the forecast that was known when the set began.
-    """
-    realised = predictions["forward_return"].to_numpy()
-    error = realised - predictions["predicted_return"].to_numpy()
-    squares = float(np.sum(error**2))
-    # Equal returns leave a residue of rounding around their mean: no variance to explain.
-    varies = realised.max() > realised.min()
-    spread = float(np.sum((realised - realised.mean()) ** 2)) if varies else 0.0
+def _forecasts(name: str, panel: pl.DataFrame) -> Figures:
     return {
-        f"{name}_mae": float(np.abs(error).mean()),
-        f"{name}_rmse": float(np.sqrt(np.mean(error**2))),
-        f"{name}_r2": 1.0 - ratio(squares, spread),
-        f"{name}_r2_over_prior": 1.0 - ratio(squares, float(np.sum((realised - known_mean) ** 2))),
+        f"{name}_mae": forecasts.mean_absolute_error(panel),
+        f"{name}_rmse": forecasts.root_mean_squared_error(panel),
+        f"{name}_r2": forecasts.r2(panel),
+        f"{name}_r2_over_prior": forecasts.r2_over_prior(panel),
     }
 
 
 def _portfolio(prefix: str, book: TrancheBook) -> Figures:
-    returns = book.returns
-    held = bool(book.exposure.any())
-    return {
-        f"{prefix}sharpe_ratio": sharpe_ratio(returns) if held else math.nan,
-        f"{prefix}max_drawdown": max_drawdown(returns) if held else math.nan,
-        f"{prefix}mean_return": float(returns.mean()) if held else math.nan,
-        f"{prefix}total_return": total_return(returns) if held else math.nan,
-        f"{prefix}annual_return": annual_return(returns) if held else math.nan,
-        f"{prefix}turnover": float(book.turnover.mean()) if held else math.nan,
-        f"{prefix}exposure": float(book.exposure.mean()) if held else math.nan,
-        f"{prefix}early_exits": float(book.early_exits),
-    }
+    """Figures of a book; not defined for one that never holds anything."""
+    values, held = book_values(book, lags=0), book.exposure.any()
+    figures = {f"{prefix}{name}": values[name] if held else math.nan for name in _OF_BOOKS}
+    return {**figures, f"{prefix}early_exits": float(book.early_exits)}
 
 
 def _defined(report: dict[str, Any]) -> dict[str, Any]:
@@ -233,7 +209,7 @@ def _defined(report: dict[str, Any]) -> dict[str, Any]:
 
 def _why_undefined(name: str) -> str:
     if "matched" in name:
-        return "vol_20d is no feature, there is no BUY call, or no BUY label among rows as volatile as the calls"
+        return NO_VOLATILITY
     if "buy" in name:
         return "the model makes no BUY call in this set, or the set holds no BUY label"
     if "r2" in name:

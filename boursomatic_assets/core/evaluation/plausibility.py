@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.market.printed import printed, told_apart
@@ -51,7 +52,7 @@ POSSIBLE = {
 }
 # The one table of what is plausible. Above these, for the eight features on large caps over 20 sessions, lies a
 # leak or a fault before skill. Figures below zero are no reason to suspect an error: they are reported as they are.
-_AT_MOST = {
+AT_MOST = {
     "accuracy_over_majority": 0.05,
     "rank_ic": 0.06,
     "lift_buy": 1.4,
@@ -59,18 +60,8 @@ _AT_MOST = {
     "r2_over_prior": 0.005,
     "long_short_sharpe_ratio": 0.7,
 }
-# Those of an evaluation go by the same names; those of `metrics` say in their names of which set they are.
-EVALUATED_AT_MOST = {name: most for name, most in _AT_MOST.items() if name != "accuracy_over_majority"}
-PLAUSIBLE_AT_MOST = {
-    name: _AT_MOST[kind]
-    for kind, pattern in (
-        ("accuracy_over_majority", "{}_accuracy_over_majority"),
-        ("lift_buy", "lift_buy_{}"),
-        ("matched_lift_buy", "matched_lift_buy_{}"),
-        ("r2_over_prior", "{}_r2_over_prior"),
-    )
-    for name in (pattern.format("val"), pattern.format("test"))
-}
+# Figures of an evaluation go by these names; those of `metrics` also name the set: `lift_buy_val`.
+_SET = re.compile("^(val|test)_|_(val|test)$")
 
 # Bounds of prices, and of what a book can earn by them. Beyond them a source error comes before the market.
 # A close over the close before. Large caps move by less: +318 % (Kodak, 2020-07-29) is the largest rise of a known
@@ -115,8 +106,18 @@ def _is_possible(name: str, value: float) -> bool:
     return math.isfinite(value) and low <= value <= high
 
 
+def most_plausible(name: str) -> float:
+    """The bound of a figure in `AT_MOST`, whatever set it is of; infinite for one without a bound."""
+    return AT_MOST.get(_SET.sub("", name), math.inf)
+
+
+def too_good(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures above their bound: look for an error before being glad. One that is not defined has none."""
+    return {name: value for name, value in figures.items() if value > most_plausible(name)}
+
+
 def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool = False) -> dict[str, float]:
-    """Figures above `PLAUSIBLE_AT_MOST`: a reason to look for an error before a reason to be glad.
+    """Figures of `metrics` that are too good, with the accuracy over the majority's.
 
     Parameters
     ----------
@@ -131,18 +132,9 @@ def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool 
         - figures.get(f"{name}_majority_accuracy", math.nan)
         for name in ("val", "test")
     }
-    measured = {**figures, **over_majority}
     chosen_for = {"lift_buy_val", "matched_lift_buy_val"} if threshold_chosen else set()
-    return {
-        name: measured[name]
-        for name, most in PLAUSIBLE_AT_MOST.items()
-        if name not in chosen_for and measured.get(name, math.nan) > most
-    }
-
-
-def too_good(figures: Mapping[str, float]) -> dict[str, float]:
-    """Figures of an evaluation above `EVALUATED_AT_MOST`: a reason to look for an error before one to be glad."""
-    return {name: figures[name] for name, most in EVALUATED_AT_MOST.items() if figures.get(name, math.nan) > most}
+    found = too_good({**over_majority, **figures})
+    return {name: value for name, value in found.items() if name not in chosen_for}
 
 
 def why_too_good(figures: Iterable[Mapping[str, Any]]) -> str:
@@ -153,11 +145,10 @@ def why_too_good(figures: Iterable[Mapping[str, Any]]) -> str:
     figures : iterable of mapping
         As `Figure.to_json` writes them; what is not defined is None.
     """
-    bounds = [(figure, EVALUATED_AT_MOST.get(figure["name"], math.inf)) for figure in figures]
     return "; ".join(
-        _why_too_good(figure, most)
-        for figure, most in bounds
-        if figure["value"] is not None and figure["value"] > most
+        _why_too_good(figure, most_plausible(figure["name"]))
+        for figure in figures
+        if figure["value"] is not None and too_good({figure["name"]: figure["value"]})
     )
 
 

@@ -18,12 +18,11 @@ from boursomatic_assets.core.evaluation.plausibility import (
     growth_bound,
 )
 from boursomatic_assets.core.market.bars import PANEL_KEY
+from boursomatic_assets.core.measures.performance import SESSIONS_PER_YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
-
-BARS_A_YEAR = 252
 
 
 @dataclass(frozen=True)
@@ -163,6 +162,6 @@ def suspect_growth(closes: pl.DataFrame) -> pl.DataFrame:
         growth=pl.col("close").last() / pl.col("close").first() / real.product(),
         bars=pl.len(),
     )  # fmt: skip
-    bounds = [growth_bound(INSTRUMENT_GROWTH, (bars - 1) / BARS_A_YEAR) for bars in spans["bars"]]
+    bounds = [growth_bound(INSTRUMENT_GROWTH, (bars - 1) / SESSIONS_PER_YEAR) for bars in spans["bars"]]
     grown = spans.with_columns(bound=pl.Series(bounds, dtype=pl.Float64)).filter(pl.col("growth") > pl.col("bound"))
     return grown.select("symbol", "first", "last", "growth").sort("growth", "symbol", descending=[True, False])

@@ -1,7 +1,4 @@
-"""Figures of the predictions: ranking, calls, probabilities and forecasts, each beside what needs no skill.
-
-All of them are sums over sessions, so that one test fits all: sessions are resampled or correlated, never rows.
-"""
+"""Figures of the predictions: ranking, calls, probabilities and forecasts, each beside what needs no skill."""
 
 from __future__ import annotations
 
@@ -13,189 +10,78 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
-from boursomatic_assets.core.market.bars import PANEL_KEY, require_rows
-from boursomatic_assets.core.measures.classification import (
-    CALIBRATION_BINS,
+from boursomatic_assets.core.evaluation.session_sums import FORECASTERS
+from boursomatic_assets.core.market.bars import PANEL_KEY
+from boursomatic_assets.core.measures import classification, forecasts
+from boursomatic_assets.core.measures.calibration import (
+    brier_score,
+    brier_skill,
+    calibration_interval,
     expected_calibration_error,
-    matched_lift,
-    mean_of,
-    volatility_deciles,
+    log_loss,
 )
+from boursomatic_assets.core.measures.classification import NO_VOLATILITY, mean_of, ratio
 from boursomatic_assets.core.measures.figures import Figure
-from boursomatic_assets.core.measures.inference import (
-    UNDEFINED,
-    MeanTest,
-    bootstrap_weights,
-    clark_west_terms,
-    overlap_test,
-    ratio_test,
-)
-from boursomatic_assets.core.measures.ranking import GROUP_NAMES, matched_rank_ic, rank_ic, volatility_groups
+from boursomatic_assets.core.measures.inference import UNDEFINED, MeanTest, overlap_test, ratio_test
+from boursomatic_assets.core.measures.ranking import GROUP_NAMES, RANK_IC_TITLES, rank_ic
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from boursomatic_assets.core.dataset.experiment import Experiment
 
-# A probability of 0 for what happened would be an infinite loss; scikit-learn's bound.
-LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 NO_CALL = "the model never makes this call here, or it would never have been right"
-NO_VOLATILITY = "vol_20d is no feature, there is no BUY call, or no BUY label among rows as volatile as the calls"
+BLIND = "as many calls made blindly"
+FEW_NAMES = f"no session has {2 * GROUP_NAMES} names or more"
 NO_RANKS = "no session has three names or more whose forecasts differ, or there are too few sessions"
-_NEEDED = (
-    "label", "call", "forward_return", "predicted_return", "prior_return",
-    *(f"{prefix}_{name.lower()}" for prefix in ("probability", "prior_probability") for name in CLASS_NAMES),
-)  # fmt: skip
-FORECASTERS = {"model": "probability", "volatility": "volatility_probability", "prior": "prior_probability"}
 
 
-def scores(judged: pl.DataFrame, experiment: Experiment) -> list[Figure]:
-    """Measure judged rows.
+def scores(
+    judged: pl.DataFrame, sessions: pl.DataFrame, coefficients: Mapping[str, pl.DataFrame], experiment: Experiment
+) -> list[Figure]:
+    """Measure judged rows: each value by its measure, each interval by the sums of the sessions.
 
     Parameters
     ----------
     judged : DataFrame
         Predictions with the columns of the baselines and `call`.
+    sessions : DataFrame
+        Their `session_sums`.
+    coefficients : mapping of str to DataFrame
+        Their `rank_ics`.
     experiment : Experiment
         Its horizon says how far neighbouring sessions overlap.
-
-    Returns
-    -------
-    list of Figure
-
-    Raises
-    ------
-    NoRowsError
-        If no row was judged, or one lacks its outcome, forecast, probabilities or call.
     """
-    sessions, horizon = session_sums(judged), experiment.horizon
+    # Sums of the same numbers in another order differ in their last digits.
+    ordered, horizon = judged.sort(PANEL_KEY), experiment.horizon
     return [
-        *_ranking(judged, horizon),
-        *_calls(judged, sessions, horizon),
-        *_probabilities(judged, sessions, experiment),
-        *_forecasts(sessions, horizon),
+        *_ranking(ordered, coefficients, horizon),
+        *_calls(ordered, sessions, horizon),
+        *_probabilities(ordered, sessions, experiment),
+        *_forecasts(ordered, sessions, horizon),
     ]
 
 
-def session_sums(judged: pl.DataFrame) -> pl.DataFrame:
-    """What each session adds to the sums that the figures are made of.
-
-    Parameters
-    ----------
-    judged : DataFrame
-
-    Returns
-    -------
-    DataFrame
-        A row per session in order: `rows`; `correct` calls, `correct_prior` of the most frequent class of the
-        training rows; `called_…`, `actual_…` and `hit_…` per class; `log_loss_…` and `brier_…` of the model, of
-        volatility alone and of the prior; `square`, `square_prior` and `absolute` errors of the forecast;
-        `clark_west` terms; `surprise_…` and `expected_…` hits of the BUY calls, `matched` in volatility and
-        `selected` within the session.
-
-    Raises
-    ------
-    NoRowsError
-        As `scores`.
-    """
-    # The sum of nulls is 0: it would count as no error, and as no hit.
-    require_rows(judged, "figures need judged rows", _NEEDED)
-    # Among equally probable rows symbols decide, so that the order of the rows decides nothing.
-    judged = judged.sort(PANEL_KEY)
-    label, call = pl.col("label").cast(pl.String), pl.col("call").cast(pl.String)
-    terms = clark_west_terms(
-        *(judged[name].to_numpy() for name in ("forward_return", "predicted_return", "prior_return"))
-    )
-    error = pl.col("forward_return") - pl.col("predicted_return")
-    columns = {
-        "correct": label == call,
-        "correct_prior": label == _most_probable("prior_probability"),
-        **{f"called_{name}": call == name for name in CLASS_NAMES},
-        **{f"actual_{name}": label == name for name in CLASS_NAMES},
-        **{f"hit_{name}": (label == name) & (call == name) for name in CLASS_NAMES},
-        **{f"log_loss_{who}": _log_loss(prefix) for who, prefix in FORECASTERS.items()},
-        **{f"brier_{who}": _brier(prefix) for who, prefix in FORECASTERS.items()},
-        "square": error**2,
-        "square_prior": (pl.col("forward_return") - pl.col("prior_return")) ** 2,
-        "absolute": error.abs(),
-    }
-    rows = judged.select(*PANEL_KEY, **columns, clark_west=pl.Series(terms))
-    sums = rows.join(_surprises(judged), on=PANEL_KEY, how="left").group_by("session")
-    # The sum of nulls would be 0: without a volatility model there is no loss, rather than none lost.
-    volatile = [name for name in rows.columns if name.endswith("_volatility")]
-    return sums.agg(
-        pl.exclude(*PANEL_KEY, *volatile).cast(pl.Float64).sum(),
-        *(pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum()).otherwise(None) for name in volatile),
-        rows=pl.len().cast(pl.Float64),
-    ).sort("session")
-
-
-def _surprises(judged: pl.DataFrame) -> pl.DataFrame:
-    """What a row adds to BUY hits beyond those to expect, at its volatility and within its session.
-
-    Base rates are estimated from the same rows, so that a month in which everything rises raises both sides. What
-    remains is (y - base rate) x (call - share called), both of the row's group; its sum is that of y - base rate
-    over the calls.
-    """
-    called, bought = (pl.col("call") == "BUY").cast(pl.Float64), (pl.col("label") == "BUY").cast(pl.Float64)
-    rows, compared = judged.with_columns(called=called, bought=bought), [*PANEL_KEY, "called", "bought"]
-    matched = volatility_deciles(rows).select(*compared, "decile").pipe(_beyond, ["decile"], "matched")
-    chosen = volatility_groups(rows).select(*compared, "group")
-    return matched.join(
-        chosen.pipe(_beyond, ["session", "group"], "selected"), on=PANEL_KEY, how="full", coalesce=True
-    )
-
-
-def _beyond(rows: pl.DataFrame, group: list[str], name: str) -> pl.DataFrame:
-    base_rate, share = (pl.col(column).mean().over(group) for column in ("bought", "called"))
-    return rows.select(
-        *PANEL_KEY,
-        ((pl.col("bought") - base_rate) * (pl.col("called") - share)).alias(f"surprise_{name}"),
-        (pl.col("called") * base_rate).alias(f"expected_{name}"),
-    )
-
-
-def _most_probable(prefix: str) -> pl.Expr:
-    columns = [pl.col(f"{prefix}_{name.lower()}") for name in CLASS_NAMES]
-    return pl.concat_list(columns).list.arg_max().replace_strict(dict(enumerate(CLASS_NAMES)), default=None)
-
-
-def _log_loss(prefix: str) -> pl.Expr:
-    given = pl.coalesce(
-        pl.when(pl.col("label") == name).then(pl.col(f"{prefix}_{name.lower()}")) for name in CLASS_NAMES
-    )
-    return -given.clip(LEAST_PROBABILITY).log()
-
-
-def _brier(prefix: str) -> pl.Expr:
-    return pl.sum_horizontal(
-        (
-            (pl.col(f"{prefix}_{name.lower()}") - (pl.col("label") == name).cast(pl.Float64)) ** 2
-            for name in CLASS_NAMES
-        ),
-        ignore_nulls=False,
-    )
-
-
-def _ranking(judged: pl.DataFrame, horizon: int) -> list[Figure]:
-    coefficients, matched = rank_ic(judged)["rank_ic"].to_numpy(), matched_rank_ic(judged)["rank_ic"].to_numpy()
+def _ranking(judged: pl.DataFrame, coefficients: Mapping[str, pl.DataFrame], horizon: int) -> list[Figure]:
+    values, matched = (coefficients[name]["rank_ic"].to_numpy() for name in ("rank_ic", "matched_rank_ic"))
     by_momentum = rank_ic(judged, "momentum_12_1")["rank_ic"].to_numpy()
-    varies = len(coefficients) > 1 and np.ptp(coefficients) > 0
-    deviation = float(coefficients.std(ddof=1)) if varies else math.nan
-    plain, alike = (overlap_test(values, horizon, horizon - 1) for values in (coefficients, matched))
+    varies = len(values) > 1 and np.ptp(values) > 0
+    mean, deviation = mean_of(values), float(values.std(ddof=1)) if varies else math.nan
+    plain, alike = (overlap_test(each, horizon, horizon - 1) for each in (values, matched))
     return [
         Figure(
-            "rank_ic", "Rank IC", "ranking", mean_of(coefficients), plain.low, plain.high, plain.p_value,
+            "rank_ic", RANK_IC_TITLES["rank_ic"], "ranking", mean, plain.low, plain.high, plain.p_value,
             no_skill=0.0, baseline=mean_of(by_momentum), baseline_is="12-1 momentum", why_undefined=NO_RANKS,
         ),
         Figure(
-            "matched_rank_ic", "Rank IC at equal volatility", "ranking", mean_of(matched), alike.low, alike.high,
-            alike.p_value, no_skill=0.0, why_undefined=f"no session has {2 * GROUP_NAMES} names or more",
+            "matched_rank_ic", RANK_IC_TITLES["matched_rank_ic"], "ranking", mean_of(matched), alike.low,
+            alike.high, alike.p_value, no_skill=0.0, why_undefined=FEW_NAMES,
         ),
         Figure(
             "rank_ic_deviation", "Deviation of the sessions' rank IC", "ranking", deviation, why_undefined=NO_RANKS,
         ),
         Figure(
-            "icir", "Rank IC over its deviation", "ranking", mean_of(coefficients) / deviation, no_skill=0.0,
-            why_undefined=NO_RANKS,
+            "icir", "Rank IC over its deviation", "ranking", mean / deviation, no_skill=0.0, why_undefined=NO_RANKS,
         ),
         Figure(
             "rank_ic_t", "Newey-West t of the rank IC", "ranking", plain.statistic, no_skill=0.0,
@@ -205,65 +91,53 @@ def _ranking(judged: pl.DataFrame, horizon: int) -> list[Figure]:
 
 
 def _calls(judged: pl.DataFrame, sessions: pl.DataFrame, horizon: int) -> list[Figure]:
-    def share(part: str, whole: str) -> MeanTest:
-        return _ratio(sessions, part, whole, horizon)
-
-    majority = max(CLASS_NAMES, key=lambda name: sessions[f"actual_{name}"].sum())
-    right = share("correct", "rows")
-    figures = [
-        Figure(
-            "accuracy", "Accuracy", "classification", right.value, right.low, right.high, unit="percent",
-            no_skill=share("correct_prior", "rows").value, baseline=share(f"actual_{majority}", "rows").value,
-            baseline_is="most frequent class",
-        )
-    ]  # fmt: skip
-    for name in CLASS_NAMES:
-        figures += _of_class(sessions, name, horizon)
+    right = _ratio(sessions, "correct", "rows", horizon).around(classification.accuracy(judged))
     return [
-        *figures,
-        _raw_lift(sessions, horizon),
+        Figure(
+            "accuracy", "Accuracy", "classification", *right.estimate, unit="percent",
+            no_skill=classification.accuracy(judged, classification.most_probable(classification.PRIOR)),
+            baseline=classification.constant_accuracy(judged, classification.majority_class(judged)),
+            baseline_is="most frequent class",
+        ),
+        *(figure for name in CLASS_NAMES for figure in _of_class(judged, sessions, name, horizon)),
+        _raw_lift(judged, sessions, horizon),
         _matched_lift(judged, sessions, horizon),
         _selection_lift(sessions, horizon),
-    ]
-
-
-def _of_class(sessions: pl.DataFrame, name: str, horizon: int) -> list[Figure]:
-    twice = sessions.with_columns(
-        hits=2 * pl.col(f"hit_{name}"), either=pl.col(f"called_{name}") + pl.col(f"actual_{name}")
-    )
-    precision = _ratio(sessions, f"hit_{name}", f"called_{name}", horizon)
-    recall = _ratio(sessions, f"hit_{name}", f"actual_{name}", horizon)
-    f1 = _ratio(twice, "hits", "either", horizon)
-    base, called = (_ratio(sessions, f"{kind}_{name}", "rows", horizon).value for kind in ("actual", "called"))
-    # Calls made without looking hit as often as the class occurs, and find as much of it as they are many.
-    blind = 2 * base * called / (base + called) if base + called else math.nan
-    found = (
-        ("precision", precision, base, "base rate"),
-        ("recall", recall, called, "share of rows called"),
-        ("f1", f1, blind, "as many calls made blindly"),
-    )
-    return [
-        Figure(
-            f"{kind}_{name.lower()}", f"{kind.capitalize()} of {name}", "classification", test.value,
-            test.low, test.high, unit="percent", no_skill=without, baseline=without, baseline_is=what,
-            why_undefined=NO_CALL,
-        )
-        for kind, test, without, what in found
     ]  # fmt: skip
 
 
-def _raw_lift(sessions: pl.DataFrame, horizon: int) -> Figure:
-    parts = {name: sessions[name].to_numpy() for name in ("hit_BUY", "called_BUY", "actual_BUY", "rows")}
-    means = {name: float(values.mean()) for name, values in parts.items()}
-    if not (means["called_BUY"] and means["actual_BUY"]):
+def _of_class(judged: pl.DataFrame, sessions: pl.DataFrame, name: str, horizon: int) -> list[Figure]:
+    hits, calls, labels = (pl.col(f"{kind}_{name}") for kind in ("hit", "called", "actual"))
+    base = classification.constant_accuracy(judged, name)
+    called = mean_of((judged["call"] == name).to_numpy())
+    # Random calls have precision equal to the base rate and recall equal to the share called.
+    values = classification.class_figures(judged)[name]
+    found = (
+        ("precision", values["precision"], (hits, calls), base, "base rate"),
+        ("recall", values["recall"], (hits, labels), called, "share of rows called"),
+        ("f1", values["f1-score"], (2 * hits, calls + labels), ratio(2 * base * called, base + called), BLIND),
+    )
+    return [
+        Figure(
+            f"{kind}_{name.lower()}", f"{kind.capitalize()} of {name}", "classification",
+            *_ratio(sessions.select(part=part, whole=whole), "part", "whole", horizon).around(value).estimate,
+            unit="percent", no_skill=without, baseline=without, baseline_is=what, why_undefined=NO_CALL,
+        )
+        for kind, value, (part, whole), without, what in found
+    ]  # fmt: skip
+
+
+def _raw_lift(judged: pl.DataFrame, sessions: pl.DataFrame, horizon: int) -> Figure:
+    value = classification.buy_lift(judged)
+    if not math.isfinite(value):
         return Figure("lift_buy", "BUY lift, raw", "classification", math.nan, why_undefined=NO_CALL)
-    value = means["hit_BUY"] / means["called_BUY"] / (means["actual_BUY"] / means["rows"])
-    relative = {name: values / means[name] if means[name] else values for name, values in parts.items()}
+    parts = {name: sessions[name].to_numpy() for name in ("hit_BUY", "called_BUY", "actual_BUY", "rows")}
+    relative = {name: values / values.mean() if values.any() else values for name, values in parts.items()}
     # Delta method: relative changes of a product's factors add up.
     influence = value * (relative["hit_BUY"] - relative["called_BUY"] - relative["actual_BUY"] + relative["rows"])
     return Figure(
-        "lift_buy", "BUY lift, raw", "classification", value,
-        *_around(value, overlap_test(influence, horizon, horizon - 1)), no_skill=1.0,
+        "lift_buy", "BUY lift, raw", "classification",
+        *overlap_test(influence, horizon, horizon - 1).around(value).estimate, no_skill=1.0,
         baseline_is="volatile stocks cross both thresholds more often: it can be above 1 without skill",
     )  # fmt: skip
 
@@ -274,10 +148,10 @@ def _matched_lift(judged: pl.DataFrame, sessions: pl.DataFrame, horizon: int) ->
     Over several folds its null is not quite 1: a model calls more BUY after months that rose, and measured against
     the mean of the whole record the months after them then lag. `_selection_lift` compares within the session.
     """
-    value, tested = matched_lift(judged), _surprise_test(sessions, "matched", horizon)
+    tested = _surprise_test(sessions, "matched", horizon).around(classification.matched_lift(judged))
     return Figure(
-        "matched_lift_buy", "BUY lift at equal volatility", "classification", value, *_around(value, tested),
-        no_skill=1.0, why_undefined=NO_VOLATILITY,
+        "matched_lift_buy", "BUY lift at equal volatility", "classification", *tested.estimate, no_skill=1.0,
+        why_undefined=NO_VOLATILITY,
     )  # fmt: skip
 
 
@@ -300,32 +174,33 @@ def _surprise_test(sessions: pl.DataFrame, kind: str, horizon: int) -> MeanTest:
     if not expected > 0:
         return UNDEFINED
     surprises = sessions[f"surprise_{kind}"].to_numpy() / expected
-    # As in `_ratio`, the value stands where no interval can be had.
+    # As in `ratio_test`, the value stands where no interval can be had.
     return replace(overlap_test(surprises, horizon, horizon - 1), value=float(surprises.mean()))
 
 
 def _probabilities(judged: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment) -> list[Figure]:
-    horizon = experiment.horizon
-    loss, without = (_ratio(sessions, f"log_loss_{who}", "rows", horizon) for who in ("model", "prior"))
-    by_volatility = _ratio(sessions, "log_loss_volatility", "rows", horizon).value
-    score = _ratio(sessions, "brier_model", "rows", horizon)
-    skill = _ratio(sessions, "brier_model", "brier_prior", horizon)
-    skill_by_volatility = 1 - _ratio(sessions, "brier_volatility", "brier_prior", horizon).value
+    horizon, volatility, prior = experiment.horizon, FORECASTERS["volatility"], FORECASTERS["prior"]
+    loss = _ratio(sessions, "log_loss_model", "rows", horizon).around(log_loss(judged))
+    score = _ratio(sessions, "brier_model", "rows", horizon).around(brier_score(judged))
+    lost = _ratio(sessions, "brier_model", "brier_prior", horizon).around(1 - brier_skill(judged))
     alone = "volatility-only classifier"
-    low, high = _calibration_interval(judged, experiment)
+    known = not sessions["log_loss_volatility"].null_count()
+    beside = [
+        measure(judged, volatility) if known else math.nan for measure in (log_loss, brier_score, brier_skill)
+    ]
+    low, high = calibration_interval(judged, horizon, experiment.bootstrap_draws, experiment.seed)
     return [
         Figure(
-            "log_loss", "Log loss, nats", "calibration", loss.value, loss.low, loss.high, no_skill=without.value,
-            baseline=by_volatility, baseline_is=alone,
+            "log_loss", "Log loss, nats", "calibration", *loss.estimate, no_skill=log_loss(judged, prior),
+            baseline=beside[0], baseline_is=alone,
         ),
         Figure(
-            "brier", "Brier score", "calibration", score.value, score.low, score.high,
-            no_skill=_ratio(sessions, "brier_prior", "rows", horizon).value,
-            baseline=_ratio(sessions, "brier_volatility", "rows", horizon).value, baseline_is=alone,
+            "brier", "Brier score", "calibration", *score.estimate, no_skill=brier_score(judged, prior),
+            baseline=beside[1], baseline_is=alone,
         ),
         Figure(
-            "brier_skill", "Brier skill over the training prior", "calibration", 1 - skill.value,
-            low=1 - skill.high, high=1 - skill.low, no_skill=0.0, baseline=skill_by_volatility, baseline_is=alone,
+            "brier_skill", "Brier skill over the training prior", "calibration", brier_skill(judged),
+            low=1 - lost.high, high=1 - lost.low, no_skill=0.0, baseline=beside[2], baseline_is=alone,
         ),
         Figure(
             "ece_buy", "Calibration error of p(BUY), above 0 by noise alone", "calibration",
@@ -334,57 +209,30 @@ def _probabilities(judged: pl.DataFrame, sessions: pl.DataFrame, experiment: Exp
     ]  # fmt: skip
 
 
-def _calibration_interval(judged: pl.DataFrame, experiment: Experiment) -> tuple[float, float]:
-    """Percentiles of the calibration error over resampled sessions; bins stay as they are.
-
-    NaN for fewer sessions than two blocks: draws of one block are all alike.
-    """
-    if judged["session"].n_unique() < 2 * experiment.horizon:
-        return math.nan, math.nan
-    ordered = judged.sort("probability_buy", "symbol", "session").select(
-        "session",
-        bin=pl.int_range(pl.len()) * CALIBRATION_BINS // pl.len(),
-        gap=(pl.col("label") == "BUY").cast(pl.Float64) - pl.col("probability_buy"),
-    )
-    gaps = ordered.pivot("bin", index="session", values="gap", aggregate_function="sum").sort("session")
-    sums = gaps.drop("session").fill_null(0.0).to_numpy()
-    rows = ordered.group_by("session").len().sort("session")["len"].to_numpy()
-    weights = bootstrap_weights(len(rows), experiment.horizon, experiment.bootstrap_draws, experiment.seed)
-    errors = np.abs(weights @ sums).sum(axis=1) / (weights @ rows)
-    low, high = np.quantile(errors, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _forecasts(sessions: pl.DataFrame, horizon: int) -> list[Figure]:
+def _forecasts(judged: pl.DataFrame, sessions: pl.DataFrame, horizon: int) -> list[Figure]:
     squares, absolute = (_ratio(sessions, name, "rows", horizon) for name in ("square", "absolute"))
-    part = _ratio(sessions, "square", "square_prior", horizon)
+    absolute = absolute.around(forecasts.mean_absolute_error(judged))
+    saved = forecasts.r2_over_prior(judged)
+    left = _ratio(sessions, "square", "square_prior", horizon).around(1 - saved)
     terms = (sessions["clark_west"] / sessions["rows"]).to_numpy()
     tested = overlap_test(terms, horizon, horizon - 1)
-    known = math.sqrt(_ratio(sessions, "square_prior", "rows", horizon).value)
-    root = replace(squares, low=max(squares.low, 0.0)) if math.isfinite(squares.low) else squares
+    lowest = max(squares.low, 0.0) if math.isfinite(squares.low) else math.nan
     return [
         Figure(
-            "r2_over_prior", "R² of the forecast", "regression", 1 - part.value, low=1 - part.high,
-            high=1 - part.low, p_value=tested.p_value, no_skill=0.0, baseline=0.0,
-            baseline_is="training mean", unit="percent", why_undefined="the realised returns do not vary",
+            "r2_over_prior", "R² of the forecast", "regression", saved, low=1 - left.high, high=1 - left.low,
+            p_value=tested.p_value, no_skill=0.0, baseline=0.0, baseline_is="training mean", unit="percent",
+            why_undefined="the realised returns do not vary",
         ),
         Figure(
-            "rmse", "RMSE of the forecast", "regression", math.sqrt(squares.value), low=math.sqrt(root.low),
-            high=math.sqrt(root.high), baseline=known, baseline_is="training mean", unit="percent",
+            "rmse", "RMSE of the forecast", "regression", forecasts.root_mean_squared_error(judged),
+            low=math.sqrt(lowest), high=math.sqrt(squares.high),
+            baseline=forecasts.root_mean_squared_error(judged, forecasts.PRIOR), baseline_is="training mean",
+            unit="percent",
         ),
-        Figure(
-            "mae", "MAE of the forecast", "regression", absolute.value, absolute.low, absolute.high, unit="percent"
-        ),
+        Figure("mae", "MAE of the forecast", "regression", *absolute.estimate, unit="percent"),
     ]  # fmt: skip
 
 
 def _ratio(sessions: pl.DataFrame, part: str, whole: str, horizon: int) -> MeanTest:
-    """Ratio of two sums over the sessions, with its interval; its value alone where no interval can be had."""
-    if sessions[part].null_count():
-        return UNDEFINED
+    """Test of a ratio of two sums over the sessions."""
     return ratio_test(sessions[part].to_numpy(), sessions[whole].to_numpy(), horizon, horizon - 1)
-
-
-def _around(value: float, test: MeanTest) -> tuple[float, float]:
-    """Move a test's interval to lie around another value than its mean."""
-    return value + test.low - test.value, value + test.high - test.value

@@ -10,6 +10,7 @@ import polars as pl
 
 from boursomatic_assets.core.evaluation.plausibility import BOOK_GROWTH, BOOK_MOVE, growth_bound, rmse_bound
 from boursomatic_assets.core.evaluation.price_moves import close_ratios, suspect_growth, suspect_moves
+from boursomatic_assets.core.measures.forecasts import root_mean_squared_error, row_error
 from boursomatic_assets.core.measures.performance import SESSIONS_PER_YEAR, total_return
 from boursomatic_assets.core.portfolio.books import book_calls
 
@@ -209,13 +210,11 @@ def _weights(calls: pl.DataFrame, sessions: tuple[date, ...], place: int, horizo
 
 
 def _rmse(judged: pl.DataFrame, experiment: Experiment) -> list[dict[str, Any]]:
-    errors = judged.select("symbol", "session", error=pl.col("forward_return") - pl.col("predicted_return"))
-    value, bound = float(np.sqrt(np.mean(errors["error"].to_numpy() ** 2))), rmse_bound(experiment.horizon)
+    value, bound = root_mean_squared_error(judged), rmse_bound(experiment.horizon)
     if not value > bound:
         return []
-    worst = errors.sort(pl.col("error").abs(), "symbol", "session", descending=[True, False, False]).row(
-        0, named=True
-    )
+    by_size = judged.sort(row_error().abs(), "symbol", "session", descending=[True, False, False])
+    worst = by_size.row(0, named=True)
     where = {"symbol": worst["symbol"], "session": str(worst["session"])}
     return [{"name": "rmse", "value": value, "bound": bound, **where}]
 

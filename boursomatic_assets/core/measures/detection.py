@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 from boursomatic_assets.core.market.printed import printed
 from boursomatic_assets.core.measures.figures import finite
 from boursomatic_assets.core.measures.inference import overlap_test
-from boursomatic_assets.core.measures.ranking import matched_rank_ic, rank_ic
+from boursomatic_assets.core.measures.performance import SESSIONS_PER_YEAR
+from boursomatic_assets.core.measures.ranking import RANK_IC_TITLES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import polars as pl
 
 # A mean of two standard errors has t = 2.
 ERRORS_TO_SHOW = 2.0
-SESSIONS_A_YEAR = 252
 # A rank IC such as the platform's features may honestly have on large caps.
 WANTED_RANK_IC = 0.01
 
@@ -51,7 +53,7 @@ class Detection:
     @property
     def years(self) -> float:
         """Length of the sample in years of 252 sessions."""
-        return self.sessions / SESSIONS_A_YEAR
+        return self.sessions / SESSIONS_PER_YEAR
 
     @property
     def years_needed(self) -> float:
@@ -119,19 +121,9 @@ def detection(title: str, coefficients: np.ndarray, horizon: int) -> Detection:
     return Detection(title, count, math.nan, why)
 
 
-def detections(judged: pl.DataFrame, horizon: int) -> dict[str, Detection]:
-    """What judged rows could have shown, for the rank IC and the one at equal volatility, by the figure's name.
-
-    Parameters
-    ----------
-    judged : DataFrame
-        As for `scores`.
-    horizon : int
-    """
+def detections(coefficients: Mapping[str, pl.DataFrame], horizon: int) -> dict[str, Detection]:
+    """What the rank ICs that `rank_ics` gives could have shown, by the figure's name."""
     return {
-        name: detection(title, coefficients(judged)["rank_ic"].to_numpy(), horizon)
-        for name, title, coefficients in (
-            ("rank_ic", "Rank IC", rank_ic),
-            ("matched_rank_ic", "Rank IC at equal volatility", matched_rank_ic),
-        )
+        name: detection(RANK_IC_TITLES[name], sessions["rank_ic"].to_numpy(), horizon)
+        for name, sessions in coefficients.items()
     }

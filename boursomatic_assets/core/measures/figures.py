@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NONE = math.nan
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -45,11 +43,11 @@ class Figure:
     title: str
     group: str
     value: float
-    low: float = NONE
-    high: float = NONE
-    p_value: float = NONE
-    no_skill: float = NONE
-    baseline: float = NONE
+    low: float = math.nan
+    high: float = math.nan
+    p_value: float = math.nan
+    no_skill: float = math.nan
+    baseline: float = math.nan
     baseline_is: str = ""
     unit: str = "number"
     why_undefined: str = ""
@@ -75,6 +73,6 @@ def finite(value: float) -> float | None:
 def values_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """Figures of an evaluation by name; NaN where one is not defined."""
     return {
-        figure["name"]: NONE if figure["value"] is None else float(figure["value"])
+        figure["name"]: math.nan if figure["value"] is None else float(figure["value"])
         for figure in evaluation["figures"]
     }

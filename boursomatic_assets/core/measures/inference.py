@@ -7,7 +7,7 @@ its own distribution under the null for that many sessions, that overlap and tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONFIDENCE = 0.95
+# Of resampled figures, the bounds of the same confidence.
+PERCENTILES = (0.025, 0.975)
 # So far out the normal shocks of the reference, not the arithmetic, would decide: no chance is given as smaller.
 SMALLEST_CHANCE = 1e-6
 
@@ -47,6 +49,15 @@ class MeanTest:
     p_value: float
     low: float
     high: float
+
+    @property
+    def estimate(self) -> tuple[float, float, float]:
+        """Value and interval."""
+        return self.value, self.low, self.high
+
+    def around(self, value: float) -> MeanTest:
+        """The same test with its interval moved to lie around another value."""
+        return replace(self, value=value, low=value + self.low - self.value, high=value + self.high - self.value)
 
 
 UNDEFINED = MeanTest(*[float("nan")] * 6)

@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from boursomatic_assets.core.measures.inference import bootstrap_weights
+from boursomatic_assets.core.measures.inference import PERCENTILES, bootstrap_weights
 from boursomatic_assets.errors import NonFiniteReturnsError
 
 SESSIONS_PER_YEAR = 252
@@ -195,7 +195,7 @@ def sharpe_interval(returns: np.ndarray, block: int, draws: int, seed: int) -> t
     variances = (squares - means**2) * len(returns) / (len(returns) - 1)
     varied = variances > np.finfo(np.float64).eps * squares
     ratios = (means[varied] + returns.mean()) / np.sqrt(variances[varied])
-    low, high = np.quantile(ratios * np.sqrt(SESSIONS_PER_YEAR), [0.025, 0.975])
+    low, high = np.quantile(ratios * np.sqrt(SESSIONS_PER_YEAR), PERCENTILES)
     return float(low), float(high)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+RANK_IC_TITLES = {"rank_ic": "Rank IC", "matched_rank_ic": "Rank IC at equal volatility"}
 # Two names are ranked alike or the other way round, which says nothing of a degree.
 FEWEST_NAMES = 3
 # Within a session, names are compared in groups of at least so many whose p(HOLD) is alike.
@@ -99,6 +100,11 @@ def matched_rank_ic(
     )
     sessions = ranked.group_by("session").agg(rank_ic=pl.corr("score", "outcome"), names=pl.len())
     return sessions.filter(pl.col("rank_ic").is_finite()).sort("session")
+
+
+def rank_ics(panel: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Both coefficients of the forecast, by the figure's name: `rank_ic` and `matched_rank_ic`."""
+    return {"rank_ic": rank_ic(panel), "matched_rank_ic": matched_rank_ic(panel)}
 
 
 def rank_ic_by_year(sessions: pl.DataFrame) -> pl.DataFrame:

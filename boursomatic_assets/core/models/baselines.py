@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.dataset.labels import CLASS_NAMES, label_mix
+from boursomatic_assets.core.measures.classification import (
+    PRIOR,
+    VOLATILITY,
+    class_shares,
+    mean_of,
+    probability_columns,
+)
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
 
-VOLATILITY = "vol_20d"
 # Momentum skips the last month, in which returns tend to turn around.
 MONTH, YEAR = 21, 252
 
@@ -89,22 +94,20 @@ def baseline_columns(
     """
     probabilities = None if volatility is None else volatility.predict(rows)
     by_volatility = {
-        f"volatility_probability_{name.lower()}": (
-            pl.lit(None, dtype=pl.Float64) if probabilities is None else pl.Series(probabilities[:, number])
-        )
-        for number, name in enumerate(CLASS_NAMES)
+        name: pl.lit(None, dtype=pl.Float64) if probabilities is None else pl.Series(probabilities[:, number])
+        for number, name in enumerate(probability_columns("volatility_probability"))
     }
     past = momentum(closes)
     return (
         rows.select("symbol", "session")
         .with_columns(**by_volatility)
         .join(past, on=["symbol", "session"], how="left", maintain_order="left")
-        .with_columns(**_prior(train_set))
+        .with_columns(**prior_columns(train_set))
     )
 
 
-def _prior(train_set: pl.DataFrame) -> dict[str, pl.Expr]:
-    mix = label_mix(train_set)
-    total = sum(mix.values())
-    shares = {f"prior_probability_{name.lower()}": pl.lit(count / total) for name, count in mix.items()}
-    return {**shares, "prior_return": pl.lit(train_set["forward_return"].mean(), dtype=pl.Float64)}
+def prior_columns(train_set: pl.DataFrame) -> dict[str, pl.Expr]:
+    """What was known without a model: the training set's class shares and mean return, the same for every row."""
+    shares = zip(probability_columns(PRIOR), class_shares(train_set).values(), strict=True)
+    known_mean = mean_of(train_set["forward_return"].to_numpy())
+    return {**{name: pl.lit(share) for name, share in shares}, "prior_return": pl.lit(known_mean)}

@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
+from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.market.printed import printed, told_apart
 from boursomatic_assets.core.measures.calibration import UNCALIBRATED, fit_temperature
-from boursomatic_assets.core.measures.classification import PROBABILITIES, volatility_deciles
-from boursomatic_assets.core.measures.inference import bootstrap_weights
+from boursomatic_assets.core.measures.classification import PROBABILITIES, VOLATILITY, volatility_deciles
+from boursomatic_assets.core.measures.inference import CONFIDENCE, bootstrap_weights
 from boursomatic_assets.core.models.predictions import set_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
 
 CANDIDATES = 40
-CONFIDENCE = 0.95
 # Sums of the same rows in another order may differ by a rounding; that is no advantage.
 ROUNDING = 1e-9
 SCHEMA = pl.Schema(
@@ -115,8 +115,8 @@ def choose_threshold(validation: pl.DataFrame, horizon: int, draws: int, seed: i
     value: with forty tried, one is easily found by luck where there is no skill. A threshold is a choice and no
     evidence; that is what the test set is for.
     """
-    if validation["vol_20d"].null_count() == validation.height:
-        return Threshold(None, f"no row has vol_20d to compare it by; {_ARGMAX}", pl.DataFrame(schema=SCHEMA))
+    if validation[VOLATILITY].null_count() == validation.height:
+        return Threshold(None, f"no row has {VOLATILITY} to compare it by; {_ARGMAX}", pl.DataFrame(schema=SCHEMA))
     candidates = _candidates(volatility_deciles(validation), horizon, draws, seed)
     better = candidates["lower_bound"] > candidates["matched_base_rate"] + ROUNDING
     enough = candidates["sessions"] >= min_sessions
@@ -236,3 +236,23 @@ def make_calls(predictions: pl.DataFrame, tau: float | None) -> pl.DataFrame:
         .otherwise(pl.lit("SELL", LABEL_TYPE))
     )
     return predictions.with_columns(call=call)
+
+
+def judged_rows(
+    predictions: pl.DataFrame, baselines: pl.DataFrame, tau: float | None, name: str = "test"
+) -> pl.DataFrame:
+    """Rows of one set with the calls made of them, and what the baselines say of them.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        As `predict_sets` gives it.
+    baselines : DataFrame
+        `baseline_columns` of the same rows, with `set`.
+    tau : float or None
+        The threshold on p(BUY).
+    name : str
+        `validation` or `test`.
+    """
+    called = make_calls(set_of(predictions, name), tau)
+    return called.join(baselines.drop("set"), on=PANEL_KEY, how="left", maintain_order="left")

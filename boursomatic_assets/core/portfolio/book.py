@@ -13,6 +13,7 @@ from boursomatic_assets.core.market.sessions import on_sessions
 from boursomatic_assets.core.portfolio.tranches import Legs, Market, life_of_book, require_closes, sided_calls
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date
 
 BASIS_POINT = 1e-4
@@ -176,28 +177,37 @@ def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are s
     meet, a position leaves `horizon` sessions of that common calendar after its fill, a little before its own
     exchange has had as many, and keeps its last close on its own exchange's holidays.
     """
-    sided = sided_calls(calls, legs)
-    require_closes(sided, closes)
-    return session_book(sided, on_sessions(closes), horizon, cost_bps, legs=legs, span=span)
+    return tranche_books({"": Followed(calls, legs, span)}, closes, horizon, cost_bps)[""]
 
 
-def session_book(  # noqa: PLR0913 (as `tranche_book`)
-    calls: pl.DataFrame,
-    closes: pl.DataFrame,
-    horizon: int,
-    cost_bps: float,
-    *,
-    legs: Legs = "long",
-    span: tuple[date, date] | None = None,
-) -> TrancheBook:
-    """Account for a book as `tranche_book` does, with closes that `on_sessions` has been through: once for many."""
-    sided = sided_calls(calls, legs).join(closes, on=PANEL_KEY, how="semi", maintain_order="left")
-    if sided.is_empty() and span is None:
-        return TrancheBook((), np.empty(0), np.empty(0), np.empty(0), cost_bps)
+@dataclass(frozen=True)
+class Followed:
+    """What one book follows, in the terms of `tranche_book`."""
+
+    calls: pl.DataFrame
+    legs: Legs = "long"
+    span: tuple[date, date] | None = None
+
+
+def tranche_books(
+    followed: Mapping[str, Followed], closes: pl.DataFrame, horizon: int, cost_bps: float
+) -> dict[str, TrancheBook]:
+    """Account for several books as `tranche_book` does for one: the sessions of the closes are found once."""
+    sided = {name: sided_calls(each.calls, each.legs) for name, each in followed.items()}
+    require_closes(pl.concat(sided.values()).unique(PANEL_KEY, maintain_order=True), closes)
+    traded = on_sessions(closes)
+    return {name: _book(sided[name], each, traded, horizon, cost_bps) for name, each in followed.items()}
+
+
+def _book(sided: pl.DataFrame, followed: Followed, closes: pl.DataFrame, horizon: int, cost: float) -> TrancheBook:
+    calls = sided.join(closes, on=PANEL_KEY, how="semi", maintain_order="left")
+    if calls.is_empty() and followed.span is None:
+        return TrancheBook((), np.empty(0), np.empty(0), np.empty(0), cost)
+    require_rows(closes, "books need closes on sessions")
     # Any: what polars says of a column's ends is wider than a date.
-    ends: tuple[Any, Any] = span or (sided["session"].min(), sided["session"].max())
-    market = Market.around(sided, closes, life_of_book(closes, *ends, horizon), horizon, legs)
-    return _account(market, cost_bps)
+    ends: tuple[Any, Any] = followed.span or (calls["session"].min(), calls["session"].max())
+    market = Market.around(calls, closes, life_of_book(closes, *ends, horizon), horizon, followed.legs)
+    return _account(market, cost)
 
 
 def _account(market: Market, cost_bps: float) -> TrancheBook:
@@ -226,10 +236,6 @@ def _account(market: Market, cost_bps: float) -> TrancheBook:
 def positions(book: TrancheBook) -> pl.DataFrame:
     """Everything that a book holds at each close, after the trades of that close.
 
-    Parameters
-    ----------
-    book : TrancheBook
-
     Returns
     -------
     DataFrame
@@ -254,10 +260,6 @@ def positions(book: TrancheBook) -> pl.DataFrame:
 
 def trades(book: TrancheBook) -> pl.DataFrame:
     """Everything that a book buys and sells.
-
-    Parameters
-    ----------
-    book : TrancheBook
 
     Returns
     -------

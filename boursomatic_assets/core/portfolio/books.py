@@ -8,11 +8,9 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.market.bars import require_rows
-from boursomatic_assets.core.market.sessions import on_sessions
 from boursomatic_assets.core.measures.performance import drawdown, wealth
 from boursomatic_assets.core.portfolio.benchmark import benchmark_closes, covered_sessions
-from boursomatic_assets.core.portfolio.book import TrancheBook, session_book
-from boursomatic_assets.core.portfolio.tranches import require_closes
+from boursomatic_assets.core.portfolio.book import Followed, TrancheBook, tranche_books
 from boursomatic_assets.errors import NoRowsError
 
 if TYPE_CHECKING:
@@ -78,14 +76,9 @@ def judged_books(
         If no row was judged.
     """
     require_rows(judged, "books need judged rows")
-    require_closes(judged, closes)
-    closes = on_sessions(closes)
-    require_rows(closes, "books need closes on sessions")
     span: Any = (judged["session"].min(), judged["session"].max())
-    books = {
-        name: session_book(calls, closes, horizon, cost_bps, legs=_legs(name), span=span)
-        for name, calls in book_calls(judged).items()
-    }
+    followed = {name: Followed(calls, _legs(name), span) for name, calls in book_calls(judged).items()}
+    books = tranche_books(followed, closes, horizon, cost_bps)
     if benchmark is not None:
         books["benchmark"] = index_book(benchmark, books["equal_weight"].sessions)
     return books

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.market.bars import require_rows
-from boursomatic_assets.core.measures.classification import matched_hits, ratio
+from boursomatic_assets.core.measures.classification import VOLATILITY, matched_hits, matched_lift, ratio
 from boursomatic_assets.core.measures.figures import finite
-from boursomatic_assets.core.measures.inference import bootstrap_weights, diebold_mariano, upper_bound
+from boursomatic_assets.core.measures.inference import PERCENTILES, bootstrap_weights, diebold_mariano, upper_bound
 from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.registry.contenders import LOSS
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.dataset.experiment import Experiment
 
-PERCENTILES = (0.025, 0.975)
-NO_LIFT = "one of them makes no BUY call here, or vol_20d is unknown"
+NO_LIFT = f"one of them makes no BUY call here, or {VOLATILITY} is unknown"
 NO_RANKS = "in no session do both rank three names or more"
 
 
@@ -169,12 +168,11 @@ def _matched_lift(challenger: pl.DataFrame, champion: pl.DataFrame, weights: np.
     # A session without a known volatility adds nothing to either sum; without any, the lift is not defined.
     hits = [matched_hits(scored).select("hits", "expected").fill_null(0) for scored in (challenger, champion)]
     sums = [part.to_numpy() for part in hits]
-    values = [ratio(float(right), float(expected)) for right, expected in (part.sum(axis=0) for part in sums)]
     drawn = [weights @ part for part in sums]
     with np.errstate(invalid="ignore", divide="ignore"):
         lifts = [part[:, 0] / part[:, 1] for part in drawn]
     low, high = _percentiles(lifts[0] - lifts[1])
-    return Difference(values[0], values[1], low, high, why_undefined=NO_LIFT)
+    return Difference(matched_lift(challenger), matched_lift(champion), low, high, why_undefined=NO_LIFT)
 
 
 def _rank_ic(challenger: pl.DataFrame, champion: pl.DataFrame, days: pl.Series, weights: np.ndarray) -> Difference:

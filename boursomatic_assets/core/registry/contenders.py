@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import is_warmed_up
-from boursomatic_assets.core.dataset.labels import LABEL_TYPE, labelled_rows
+from boursomatic_assets.core.dataset.labels import labelled_rows
 from boursomatic_assets.core.market.bars import PANEL_KEY
-from boursomatic_assets.core.measures.calibration import SMALLEST, calibrate
+from boursomatic_assets.core.measures.calibration import calibrate, row_log_loss
 from boursomatic_assets.core.measures.classification import PROBABILITIES, VOLATILITY
 from boursomatic_assets.core.models.predictions import predict_rows
 from boursomatic_assets.core.models.threshold import make_calls
@@ -140,7 +139,7 @@ def score(rows: pl.DataFrame, serving: Serving) -> pl.DataFrame:
     ordered = rows.sort(PANEL_KEY)
     predicted = predict_rows(ordered, serving.classifier, serving.regressor)
     shown = calibrate(predicted.select(PROBABILITIES).to_numpy(), serving.temperature)
-    happened = predicted["label"].cast(LABEL_TYPE).to_physical().to_numpy()
-    given = np.maximum(shown[np.arange(len(shown)), happened], SMALLEST)
+    calibrated = predicted.with_columns(map(pl.Series, PROBABILITIES, shown.T))
     # Both are matched by the same volatility, whether or not the version reads it.
-    return make_calls(predicted, serving.tau).with_columns(ordered[VOLATILITY], pl.Series(LOSS, -np.log(given)))
+    called = make_calls(predicted, serving.tau).with_columns(ordered[VOLATILITY])
+    return called.with_columns(calibrated.select(row_log_loss().alias(LOSS)).to_series())

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, FEATURES, derived_among
-from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, PANEL_KEY
+from boursomatic_assets.core.measures.classification import PROBABILITIES, VOLATILITY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,6 @@ SETS = ("train_set", "validation_set", "test_set")
 UNSEEN_SETS = SETS[1:]
 # What the classifier and the regressor learn to predict.
 CLASS_TARGET, RETURN_TARGET = "label", "forward_return"
-# The feature that goes along with the predictions, to compare calls with rows as volatile.
-MATCHED_BY = "vol_20d"
 # The feature by which a recommendation's stop and target lie away from the close.
 PRICED_BY = "atr_14"
 # What a label panel adds to the features, by the columns of the bars that decide the values.
@@ -77,7 +75,6 @@ def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
         **_inputs(features),
         **{name: [("price_bars", source)] for name, source in OUTCOMES.items()},
     }
-    probabilities = [f"probability_{name.lower()}" for name in CLASS_NAMES]
     return {
         # A stored bar names its instrument by a key: the symbol is the instrument's.
         "price_bars": {name: [("instruments", name)] for name in BAR_SCHEMA if name in INSTRUMENT_SCHEMA},
@@ -87,16 +84,16 @@ def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
         },
         "labels": labels,
         **{name: _copies("labels", list(labels)) for name in SETS},
-        "classifier": {name: _columns("train_set", [*features, CLASS_TARGET]) for name in probabilities},
+        "classifier": {name: _columns("train_set", [*features, CLASS_TARGET]) for name in PROBABILITIES},
         "regressor": {"predicted_return": _columns("train_set", [*features, RETURN_TARGET])},
-        "predictions": _predictions(probabilities, features),
+        "predictions": _predictions(PROBABILITIES, features),
         "baselines": {
             **_of_every_row(PANEL_KEY),
             "set": [*_both("session"), ("labels", "session")],
-            **_baseline_columns("train_set", [*UNSEEN_SETS, "labels"], probabilities, features),
+            **_baseline_columns("train_set", [*UNSEEN_SETS, "labels"], PROBABILITIES, features),
         },
-        "walk_forward": _walk_forward(probabilities, features),
-        "recommendations": _recommendations(probabilities, features),
+        "walk_forward": _walk_forward(PROBABILITIES, features),
+        "recommendations": _recommendations(PROBABILITIES, features),
     }
 
 
@@ -110,7 +107,7 @@ def _predictions(probabilities: Sequence[str], features: Sequence[str]) -> Depen
         **_copies("classifier", probabilities),
         "predicted_label": _columns("classifier", probabilities),
         **_copies("regressor", ["predicted_return"]),
-        **_of_every_row([name for name in features if name == MATCHED_BY]),
+        **_of_every_row([name for name in features if name == VOLATILITY]),
         EARLY: [*_both(CLASS_TARGET), ("labels", CLASS_TARGET)],
     }
 
@@ -125,7 +122,7 @@ def _walk_forward(probabilities: Sequence[str], features: Sequence[str]) -> Depe
         **{name: _columns("labels", [name, realised]) for name, realised in JUDGED.items()},
         **dict.fromkeys([*probabilities, "predicted_label"], learned),
         "predicted_return": _columns("labels", [*features, RETURN_TARGET]),
-        **_copies("labels", [name for name in features if name == MATCHED_BY]),
+        **_copies("labels", [name for name in features if name == VOLATILITY]),
         EARLY: [("labels", CLASS_TARGET)],
         **_baseline_columns("labels", ["labels"], probabilities, features),
     }
@@ -135,7 +132,7 @@ def _recommendations(probabilities: Sequence[str], features: Sequence[str]) -> D
     """What the active models make of the newest features, and the prices that follow from the close."""
     read = list(dict.fromkeys(column for columns in _inputs(features).values() for column in columns))
     row = [*read, *_columns("classifier", probabilities)]
-    called = list(dict.fromkeys([*row, ("features", MATCHED_BY)]))
+    called = list(dict.fromkeys([*row, ("features", VOLATILITY)]))
     priced = list(dict.fromkeys([*called, ("features", PRICED_BY), ("price_bars", "close")]))
     forecast = [*read, ("regressor", "predicted_return")]
     return {
@@ -157,11 +154,11 @@ def _baseline_columns(
 ) -> Dependencies:
     """What the baselines say of some rows; without its one feature the volatility-only classifier says nothing."""
     volatility = dict.fromkeys(
-        [(learned, MATCHED_BY), (learned, CLASS_TARGET), *[(row, MATCHED_BY) for row in rows]]
+        [(learned, VOLATILITY), (learned, CLASS_TARGET), *[(row, VOLATILITY) for row in rows]]
     )
     by_volatility = {f"volatility_{name}": list(volatility) for name in probabilities}
     return {
-        **(by_volatility if MATCHED_BY in features else {}),
+        **(by_volatility if VOLATILITY in features else {}),
         "momentum_12_1": [("price_bars", "close")],
         **{f"prior_{name}": [(learned, CLASS_TARGET)] for name in probabilities},
         "prior_return": [(learned, RETURN_TARGET)],

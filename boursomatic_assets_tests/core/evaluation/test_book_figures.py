@@ -23,7 +23,7 @@ from boursomatic_assets.core.evaluation.book_figures import (
     cost_sweep,
     loss_comparisons,
 )
-from boursomatic_assets.core.evaluation.scores import session_sums
+from boursomatic_assets.core.evaluation.session_sums import session_sums
 from boursomatic_assets.core.measures.performance import (
     annual_return,
     deflated_sharpe_ratio,

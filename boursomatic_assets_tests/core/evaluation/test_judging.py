@@ -11,12 +11,14 @@ from sklearn.metrics import confusion_matrix
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.evaluation.book_figures import BOOK_TITLES, Trials
-from boursomatic_assets.core.evaluation.judging import evaluate_judged, judged_rows, p_values
+from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.evaluation.verdict import PRIMARY
-from boursomatic_assets.core.measures.classification import precision_by_decile, reliability_curve
+from boursomatic_assets.core.measures.calibration import reliability_curve
+from boursomatic_assets.core.measures.classification import precision_by_decile
 from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.models.predictions import SET_TYPE
+from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import BOOK_NAMES, judged_books
 from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, judged_panel
 from boursomatic_assets_tests.support.strategies import weekdays

@@ -13,15 +13,17 @@ from polars.testing import assert_frame_equal
 from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, precision_recall_fscore_support, r2_score
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
-from boursomatic_assets.core.evaluation.scores import FORECASTERS, scores, session_sums
-from boursomatic_assets.core.measures.classification import expected_calibration_error, matched_lift
+from boursomatic_assets.core.evaluation.scores import scores
+from boursomatic_assets.core.evaluation.session_sums import FORECASTERS, session_sums
+from boursomatic_assets.core.measures.calibration import expected_calibration_error
+from boursomatic_assets.core.measures.classification import matched_lift
 from boursomatic_assets.core.measures.inference import (
     bootstrap_weights,
     clark_west_terms,
     newey_west_error,
     overlap_test,
 )
-from boursomatic_assets.core.measures.ranking import rank_ic
+from boursomatic_assets.core.measures.ranking import rank_ic, rank_ics
 from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, hand_made, judged_panel, on_sessions
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ SMALL_PANELS = st.builds(judged_panel, st.integers(1, 20), st.integers(1, 12), s
 
 
 def figures_of(judged: pl.DataFrame, experiment: Experiment = EXPERIMENT) -> dict[str, Figure]:
-    return {figure.name: figure for figure in scores(judged, experiment)}
+    found = scores(judged, session_sums(judged), rank_ics(judged), experiment)
+    return {figure.name: figure for figure in found}
 
 
 FIGURES = figures_of(JUDGED)
@@ -392,7 +395,7 @@ POOR = {
 @pytest.mark.parametrize("case", POOR)
 def test_what_cannot_be_measured_says_why(case: str) -> None:
     judged, undefined = POOR[case]
-    stored = [figure.to_json() for figure in scores(judged, EXPERIMENT)]
+    stored = [figure.to_json() for figure in figures_of(judged).values()]
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
     assert {figure["name"] for figure in stored if figure["value"] is None} == undefined
     assert all(bool(figure["why_undefined"]) == (figure["name"] in undefined) for figure in stored)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boursomatic_assets.core.evaluation.book_figures import Trials
-from boursomatic_assets.core.evaluation.plausibility import EVALUATED_AT_MOST, too_good
+from boursomatic_assets.core.evaluation.plausibility import AT_MOST, too_good
 from boursomatic_assets.core.evaluation.survivors import PanelYear, Survivors
 from boursomatic_assets.core.evaluation.verdict import LEVEL, PRIMARY, Verdict, conclude
 from boursomatic_assets.core.measures.figures import Figure
@@ -36,7 +36,7 @@ ENDING = of_panel(3)
 
 def figures(p_values: tuple[float, float, float], **others: Figure) -> list[Figure]:
     """The three primary figures with these p-values, and quiet ones of all else that is looked at."""
-    names = {*PRIMARY, *EVALUATED_AT_MOST, "buy_sharpe_ratio"}
+    names = {*PRIMARY, *AT_MOST, "buy_sharpe_ratio"}
     quiet = {name: Figure(name, name, "ranking", 0.0) for name in names}
     primary = {
         name: Figure(name, f"The {name}", "ranking", 0.001, -0.5, 0.25, p_value, no_skill=0.0)
@@ -295,15 +295,16 @@ def test_what_is_too_good_is_a_reason_to_look_for_a_leak() -> None:
 
 
 def test_bounds_of_the_plausible() -> None:
-    values = dict(EVALUATED_AT_MOST)
+    values = dict(AT_MOST)
     assert too_good(values) == {}
     assert too_good(dict.fromkeys(values, NAN)) == {}
     assert too_good(dict.fromkeys(values, -100.0)) == {}
     above = {name: most + 1e-9 for name, most in values.items()}
     assert too_good(above | {"accuracy": 1.0}) == above
     # What such features can reach on large caps: rank IC up to 0.03 and suspicious above 0.06, lifts up to 1.4 and
-    # 1.08, R² up to half a percent, a long-short Sharpe ratio up to 0.7.
+    # 1.08, R² up to half a percent, a long-short Sharpe ratio up to 0.7, accuracy up to 5 points over the majority.
     assert values == {
+        "accuracy_over_majority": 0.05,
         "rank_ic": 0.06,
         "lift_buy": 1.4,
         "matched_lift_buy": 1.08,

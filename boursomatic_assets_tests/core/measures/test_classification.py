@@ -14,26 +14,31 @@ from sklearn.metrics import brier_score_loss
 from sklearn.metrics import log_loss as their_log_loss
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES, LABEL_TYPE
-from boursomatic_assets.core.measures.classification import (
-    accuracy,
+from boursomatic_assets.core.measures.calibration import (
     brier_score,
     brier_skill,
+    expected_calibration_error,
+    log_loss,
+    reliability_curve,
+)
+from boursomatic_assets.core.measures.classification import (
+    PRIOR,
+    accuracy,
+    buy_lift,
     buy_precision,
     class_shares,
     classification_report,
     confusion_counts,
     constant_accuracy,
-    expected_calibration_error,
-    log_loss,
-    log_loss_of_prior,
     majority_class,
-    matched_base_rate,
     matched_hits,
     matched_lift,
+    most_probable,
     precision_by_decile,
-    reliability_curve,
+    probability_columns,
     volatility_deciles,
 )
+from boursomatic_assets_tests.support.judged import matched_base_rate
 from boursomatic_assets_tests.support.strategies import weekdays
 
 if TYPE_CHECKING:
@@ -67,6 +72,11 @@ def judged(
     )
 
 
+def with_prior(panel: pl.DataFrame, prior: Sequence[float]) -> pl.DataFrame:
+    shares = zip(probability_columns(PRIOR), prior, strict=True)
+    return panel.with_columns(**{name: pl.lit(share) for name, share in shares})
+
+
 @st.composite
 def judged_panels(draw: st.DrawFn) -> pl.DataFrame:
     """Some dozens of rows with any labels, calls, volatilities (often equal) and lawful probabilities."""
@@ -95,7 +105,20 @@ def test_accuracy_and_precision_of_hand_counted_calls() -> None:
     # two rows of each class: the first in order counts as the most frequent
     assert majority_class(panel) == "BUY"
     assert constant_accuracy(panel, "SELL") == 2 / 6
-    assert class_shares(panel).tolist() == [2 / 6, 2 / 6, 2 / 6]
+    assert list(class_shares(panel).values()) == [2 / 6, 2 / 6, 2 / 6]
+
+
+def test_the_lift_is_precision_over_the_base_rate() -> None:
+    # 2 of 4 calls are right, 2 of 6 labels are BUY: (1/2) / (1/3)
+    assert buy_lift(judged(LABELS, CALLS)) == pytest.approx(1.5, rel=1e-12)
+    assert math.isnan(buy_lift(judged(["BUY"], ["HOLD"])))
+    assert math.isnan(buy_lift(judged(["HOLD"], ["BUY"])))
+
+
+def test_the_most_probable_class_is_the_first_of_equally_probable_ones() -> None:
+    panel = judged(["BUY", "SELL"], probabilities=[(0.4, 0.4, 0.2), (0.2, 0.3, 0.5)])
+    assert panel.select(most_probable()).to_series().to_list() == ["BUY", "SELL"]
+    assert accuracy(panel, most_probable()) == 1.0
 
 
 def test_another_column_of_calls_can_be_judged() -> None:
@@ -130,7 +153,7 @@ def test_log_loss_of_hand_counted_rows() -> None:
     # -(ln 1/2 + ln 1/4) / 2 = (3/2) ln 2
     assert log_loss(panel) == pytest.approx(1.5 * math.log(2), rel=1e-12)
     # a prior of thirds costs ln 3 a row, whatever the probabilities are
-    assert log_loss_of_prior(panel, np.array(UNIFORM)) == pytest.approx(math.log(3), rel=1e-12)
+    assert log_loss(with_prior(panel, UNIFORM), PRIOR) == pytest.approx(math.log(3), rel=1e-12)
 
 
 def test_brier_score_of_hand_counted_rows() -> None:
@@ -138,17 +161,17 @@ def test_brier_score_of_hand_counted_rows() -> None:
     # (1/4 + 1/16 + 1/16) = 3/8, and as wrong as can be: 1 + 0 + 1 = 2
     assert brier_score(panel) == pytest.approx((3 / 8 + 2) / 2, rel=1e-12)
     # the prior of halves for BUY and SELL scores 1/4 + 1/4 = 1/2 on both
-    assert brier_skill(panel, np.array([0.5, 0, 0.5])) == pytest.approx(1 - (19 / 16) / (1 / 2), rel=1e-12)
+    assert brier_skill(with_prior(panel, [0.5, 0.0, 0.5])) == pytest.approx(1 - (19 / 16) / (1 / 2), rel=1e-12)
 
 
 def test_brier_skill_of_the_prior_itself_is_zero_and_of_certainty_one() -> None:
-    shares = class_shares(judged(LABELS))
-    panel = judged(LABELS, probabilities=[shares.tolist()] * 6)
-    assert brier_skill(panel, shares) == pytest.approx(0, abs=1e-12)
+    shares = list(class_shares(judged(LABELS)).values())
+    panel = judged(LABELS, probabilities=[shares] * 6)
+    assert brier_skill(with_prior(panel, shares)) == pytest.approx(0, abs=1e-12)
     certain = judged(["BUY", "HOLD"], probabilities=[(1, 0, 0), (0, 1, 0)])
-    assert brier_skill(certain, shares) == 1.0
+    assert brier_skill(with_prior(certain, shares)) == 1.0
     # a prior that is always right leaves nothing to save
-    assert math.isnan(brier_skill(judged(["BUY"]), np.array([1.0, 0.0, 0.0])))
+    assert math.isnan(brier_skill(with_prior(judged(["BUY"]), [1.0, 0.0, 0.0])))
 
 
 @given(judged_panels())
@@ -308,6 +331,6 @@ def test_the_order_of_the_rows_changes_nothing(panel: pl.DataFrame, seed: int) -
 def test_figures_stay_within_their_bounds(panel: pl.DataFrame) -> None:
     assert 0 <= expected_calibration_error(panel) <= 1
     assert 0 <= brier_score(panel) <= 2
-    assert brier_skill(panel, np.array(UNIFORM)) <= 1
+    assert brier_skill(with_prior(panel, UNIFORM)) <= 1
     assert reliability_curve(panel)["rows"].sum() == panel.height
     assert reliability_curve(panel)["probability"].is_sorted()

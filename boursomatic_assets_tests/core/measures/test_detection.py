@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.core.measures.detection import WANTED_RANK_IC, Detection, detection, detections
 from boursomatic_assets.core.measures.inference import newey_west_error
-from boursomatic_assets.core.measures.ranking import matched_rank_ic, rank_ic
+from boursomatic_assets.core.measures.ranking import matched_rank_ic, rank_ic, rank_ics
 from boursomatic_assets_tests.support.judged import judged_panel
 
 
@@ -79,10 +79,10 @@ def test_so_many_years_make_the_wanted_figure_two_errors(values: list[float], ho
 
 def test_both_rank_ics_of_judged_rows_have_one() -> None:
     judged = judged_panel(20, 40, seed=1)
-    found = detections(judged, 5)
+    found = detections(rank_ics(judged), 5)
     expected = {"rank_ic": rank_ic(judged), "matched_rank_ic": matched_rank_ic(judged)}
     for name, coefficients in expected.items():
         assert found[name].error == newey_west_error(coefficients["rank_ic"].to_numpy(), 4)
     assert [each.title for each in found.values()] == ["Rank IC", "Rank IC at equal volatility"]
-    alone = detections(judged.filter(pl.col("symbol") == "S000"), 5)
+    alone = detections(rank_ics(judged.filter(pl.col("symbol") == "S000")), 5)
     assert alone["rank_ic"].why_undefined == "0 sessions have one, and 7 are needed"

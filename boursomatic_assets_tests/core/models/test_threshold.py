@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
 from boursomatic_assets.core.measures.calibration import fit_temperature
-from boursomatic_assets.core.measures.classification import PROBABILITIES, buy_precision, matched_base_rate
+from boursomatic_assets.core.measures.classification import PROBABILITIES, buy_precision
 from boursomatic_assets.core.measures.inference import bootstrap_weights
 from boursomatic_assets.core.models.threshold import (
     SCHEMA,
@@ -23,6 +23,7 @@ from boursomatic_assets.core.models.threshold import (
     make_calls,
     threshold_of,
 )
+from boursomatic_assets_tests.support.judged import matched_base_rate
 from boursomatic_assets_tests.support.strategies import weekdays
 
 HORIZON = 5
