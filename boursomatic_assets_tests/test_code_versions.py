@@ -50,7 +50,7 @@ CARRIERS = {
 BY_DEFINITION = {
     f"{PACKAGE}.{name}"
     for name in (
-        "core.evaluation.judging", "core.registry.bundle", "storage.dagster.io_managers",
+        "assets.required_checks", "core.evaluation.judging", "core.registry.bundle", "storage.dagster.io_managers",
         "storage.postgres.market_tables", "storage.dagster.resources", "storage.postgres.tables",
         "services.recommending.recommend",
     )

@@ -24,10 +24,10 @@ from boursomatic_assets.display.ui.canvas import embedded
 from boursomatic_assets.display.ui.metadata import data_version, numeric_metadata, table_metadata
 from boursomatic_assets.display.ui.model_pictures import confusion_picture, equity_picture, importance_picture
 from boursomatic_assets.services.reference_prices import judged_closes
+from boursomatic_assets.storage.dagster.instance import CLOSES_VERSION
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.postgres.trials_table import Trial, closes_version, record_trial
 
-CLOSES_VERSION = "closes_sha256"
 # In the value and its preview, but not worth a plot of their own.
 _DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "prior_accuracy", "prior_log_loss")
 
