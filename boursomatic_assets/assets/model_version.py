@@ -8,11 +8,11 @@ import polars as pl
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.required_checks import REQUIRED_CHECKS
 from boursomatic_assets.core.models.training import FittedModel
-from boursomatic_assets.core.portfolio.book import closes_of_books
 from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.display.ui.model_version import version_metadata
-from boursomatic_assets.services.training.recording import Training, record_training
-from boursomatic_assets.services.training.soundness import require_closes, require_sound
+from boursomatic_assets.services.training.recording import record_training
+from boursomatic_assets.services.training.soundness import require_sound, sound_closes
+from boursomatic_assets.services.training.version import Training
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.dagster.retries import retried
@@ -51,8 +51,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     instance, run_id = context.instance, context.run.run_id
     models = {"classifier": classifier, "regressor": regressor}
     evidence = require_sound(instance, run_id, REQUIRED_CHECKS, models, labels)
-    closes = closes_of_books(price_bars, labels, predictions["session"].min())  # type: ignore[arg-type]
-    require_closes(instance, run_id, closes)
+    closes = sound_closes(instance, run_id, price_bars, labels, predictions)
     training = Training(
         classifier, regressor, feature_importance, predictions, threshold, metrics, labels, closes, evidence
     )

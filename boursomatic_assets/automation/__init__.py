@@ -1,1 +1,1 @@
-"""What starts materializations: jobs, later sensors and schedules."""
+"""What starts materializations: jobs, schedules, sensors, and the pure decisions that sensors take."""

@@ -1,5 +1,5 @@
 """The numbers: pure functions without framework, database, network, clock or environment.
 
-Modules import only upstream along the lineage (market_data, features, experiment, labels, splits, models,
-portfolio, metrics, model_version), so that feature code cannot reach label code.
+One room for each step of the lineage; a room imports only from rooms upstream of it, so that no feature can read
+a label. What needs storage beside the numbers is in `services`.
 """

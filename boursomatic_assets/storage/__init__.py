@@ -1,1 +1,1 @@
-"""Where things are kept: PostgreSQL, artifacts, bundles, and the Dagster instance beside them."""
+"""Where things are kept: PostgreSQL tables, artifact files, the Dagster instance, the embedded server."""

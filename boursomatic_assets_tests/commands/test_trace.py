@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from boursomatic_assets.services.features import update_features
-from boursomatic_assets.services.tracing import trace_recommendation
+from boursomatic_assets.services.tracing.recommendation import trace_recommendation
 from boursomatic_assets.storage.dagster.instance import open_instance
-from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
+from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 from boursomatic_assets_tests.commands.test_verify import altered
 from boursomatic_assets_tests.conftest import copy_database
 from boursomatic_assets_tests.support.catalog import run

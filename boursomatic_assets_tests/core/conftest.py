@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from boursomatic_assets.core.dataset.features import compute_features
-from boursomatic_assets.core.market.bars import check_bars, scale_to_adjusted
+from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted
+from boursomatic_assets.core.market.bars import check_bars
 from boursomatic_assets_tests.support.oracles import sample_bars
 
 # No deadline: the first example pays for imports and for the engine's thread pool.

@@ -1,1 +1,4 @@
-"""Single figures and their inference: ranking, classification, calibration, performance."""
+"""One function for each figure, and its inference: ranking, classification, calibration, performance.
+
+No figure is reported here: `evaluation` sets them beside each other.
+"""

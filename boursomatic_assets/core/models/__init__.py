@@ -1,1 +1,4 @@
-"""Training, predictions, threshold, baselines and the walk-forward."""
+"""Training, predictions, the BUY threshold, baselines, and the walk-forward with its folds.
+
+How a model is kept and when it becomes the active one is in `registry`.
+"""

@@ -1,1 +1,4 @@
-"""Calls per risk profile, their reasons in two languages, and their outcomes."""
+"""Calls for each risk profile, their evidence, their reasons in two languages, and their outcomes.
+
+Who may be recommended on, and the rows of the database, are in `services.recommending`.
+"""

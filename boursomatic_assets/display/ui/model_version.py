@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from boursomatic_assets.core.registry.gate import Decision
-    from boursomatic_assets.services.training.recording import RecordedVersion
+    from boursomatic_assets.services.training.version import RecordedVersion
 
 _SHOWN = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio", "test_equal_weight_sharpe_ratio")
 

@@ -1,1 +1,1 @@
-"""Recommendations from the active version, and their audit."""
+"""Recommendations from the active version and their outcomes, each with its audit."""

@@ -17,7 +17,7 @@ from boursomatic_assets.errors import (
     TamperedArtifactError,
 )
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
-from boursomatic_assets.storage.postgres.market_tables import read_features
+from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.model_table import ModelRow, active_version, record_version
 from boursomatic_assets.storage.postgres.panels import Part
 

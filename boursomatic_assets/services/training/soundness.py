@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from boursomatic_assets.core.market.bars import fingerprint
+from boursomatic_assets.core.market.fingerprints import fingerprint
+from boursomatic_assets.core.portfolio.book import closes_of_books
 from boursomatic_assets.errors import TamperedArtifactError
 from boursomatic_assets.storage.artifacts.bundles import require_digests
 from boursomatic_assets.storage.dagster.instance import (
@@ -86,20 +87,28 @@ def require_sound(
     return {name: {key: recorded[key] for key in _KEPT} for name, recorded in sets.items()}
 
 
-def require_closes(instance: dg.DagsterInstance, run_id: str, closes: pl.DataFrame) -> None:
-    """Refuse closes other than those the figures were made of: the figures could not be made again.
+def sound_closes(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    price_bars: pl.DataFrame,
+    labels: pl.DataFrame,
+    predictions: pl.DataFrame,
+) -> pl.DataFrame:
+    """Closes of the books, unless they are others than the figures were made of: those could not be made again.
 
     Raises
     ------
     Failure
         Dagster does not retry it.
     """
+    closes = closes_of_books(price_bars, labels, predictions["session"].min())  # type: ignore[arg-type]
     expected = recorded_metadata(instance, run_id, "metrics").get(CLOSES_VERSION)
     found = fingerprint(closes)
     if found != expected:
         changed = {"price_bars": f"expected closes {expected or 'that none recorded'}, found {found}"}
         what = "with figures of other prices than those stored"
         raise _refusal(what, changed, "Make them anew: boursomatic materialize --select features+")
+    return closes
 
 
 def _require_labels(instance: dg.DagsterInstance, run_id: str, labels: pl.DataFrame) -> None:

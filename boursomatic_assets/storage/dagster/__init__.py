@@ -1,1 +1,1 @@
-"""The instance, IO managers and resources."""
+"""The Dagster instance, IO managers, resources, and retries of what passes."""

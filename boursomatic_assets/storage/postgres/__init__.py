@@ -1,1 +1,1 @@
-"""Tables, migrations and the embedded server."""
+"""Tables and their migrations, one module for each table or each way of reading it."""
