@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.database import Database
 
-SYMBOLS_LOOKED_AT = 24
-
 
 def bars_looked_at(database: Database) -> pl.DataFrame:
     """Every usable bar of some symbols: to recompute all would cost as much as computing them did."""
-    symbols = sampled_symbols(read_spans(database), SYMBOLS_LOOKED_AT)
+    symbols = sampled_symbols(read_spans(database))
     return read_usable_bars(database, part=Part(symbols=symbols))
 
 

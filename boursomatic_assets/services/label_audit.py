@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
     from boursomatic_assets.storage.postgres.database import Database
 
-SYMBOLS_LOOKED_AT = 24
-
 
 @dataclass(frozen=True)
 class LabelAudit:
@@ -152,7 +150,7 @@ def audit_members(database: Database, labels: pl.DataFrame, benchmark: str | Non
 
 def _symbols(labels: pl.DataFrame) -> list[str]:
     spans = labels.group_by("symbol").agg(rows=pl.len(), last=pl.col("session").max())
-    return sampled_symbols(spans, SYMBOLS_LOOKED_AT)
+    return sampled_symbols(spans)
 
 
 def labels_today(database: Database, experiment: Experiment, since: date) -> pl.DataFrame:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Compute = Callable[[pl.DataFrame], pl.DataFrame]
 
+# Checks that compute something a second time do so for this many symbols.
+SYMBOLS_LOOKED_AT = 24
 # Two computations of one number agree to this relative difference.
 TOLERANCE = 1e-9
 # An honest feature is nowhere near it, a label in a feature's place is beyond it; see `knowledge_of_the_label`.
@@ -28,14 +30,14 @@ KNOWS = 0.4
 STANDARD_ERRORS = 5.0
 
 
-def sampled_symbols(spans: pl.DataFrame, count: int) -> list[str]:
+def sampled_symbols(spans: pl.DataFrame, count: int = SYMBOLS_LOOKED_AT) -> list[str]:
     """Choose symbols to look at closely: all over the alphabet, the shortest histories, those that ended first.
 
     Parameters
     ----------
     spans : DataFrame
         `symbol`, its number of `rows`, and its `last` session.
-    count : int
+    count : int, optional
         At most so many, where there are more.
     """
     quarter, every = count // 4, spans.sort("symbol")["symbol"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.database import Database
 
-SYMBOLS_LOOKED_AT, ROWS_A_SYMBOL = 24, 6
+ROWS_A_SYMBOL = 6
 _NAMED = ["symbol", "session", "profile", "label"]
 
 
@@ -67,7 +67,7 @@ def _looked_at(database: Database) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Some stored outcomes, and the bars of their symbols from the first of their sessions on."""
     stored = read_outcomes(database)
     spans = stored.group_by("symbol").agg(rows=pl.len(), last=pl.col("session").max())
-    symbols = sampled_symbols(spans, SYMBOLS_LOOKED_AT)
+    symbols = sampled_symbols(spans)
     rows = stored.filter(pl.col("symbol").is_in(symbols)).group_by("symbol").tail(ROWS_A_SYMBOL)
     first: Any = rows["session"].min()
     bars = read_usable_bars(database, ["high", "low", "close", "exchange"], Part(symbols=symbols, since=first))

@@ -67,25 +67,8 @@ def choose_recommendation(
     raise UnknownRecommendationError(message)
 
 
-def trace_recommendation(database: Database, instance: DagsterInstance, recommendation: str) -> Trace:
-    """Follow one recommendation back to the bars, and compute each step anew.
-
-    Parameters
-    ----------
-    database : Database
-    instance : DagsterInstance
-    recommendation : str
-        Its id.
-
-    Raises
-    ------
-    UnknownRecommendationError
-    """
-    return trace_row(database, instance, choose_recommendation(database, recommendation))
-
-
 def trace_row(database: Database, instance: DagsterInstance, row: Mapping[str, Any]) -> Trace:
-    """Follow a recommendation back, as `choose_recommendation` gives it."""
+    """Follow a recommendation, as `choose_recommendation` gives it, back to the bars; compute each step again."""
     facts = {name: _plain(row[name]) for name in _FACTS}
     evidence = Evidence.of(row["snapshot"])
     if isinstance(evidence, str):
