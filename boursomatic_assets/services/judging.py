@@ -1,4 +1,4 @@
-"""Judged rows beside what the database knows of them: earlier trials, survivors, prices, the benchmark."""
+"""Judged rows measured beside earlier trials, survivors, prices and the benchmark, from the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels beside what the database says they ought to be: bars, stored features, memberships."""
+"""Labels compared with the database: bars, stored features, memberships."""
 
 from __future__ import annotations
 

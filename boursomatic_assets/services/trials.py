@@ -1,4 +1,4 @@
-"""The ledger of trials: each look at the figures of a test set counts."""
+"""The ledger of trials: each time the figures of a test set are seen counts as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels judged a second time, by other means than those that made them; and rows of members only."""
+"""Labels computed a second time, by other means than those that made them, and compared; rows of non-members."""
 
 from __future__ import annotations
 

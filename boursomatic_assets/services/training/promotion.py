@@ -1,4 +1,4 @@
-"""The new version against the active one: both are scored, the gate decides, the row is written."""
+"""Promotion: the new and the active version are scored, the gate decides, the row is written."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 def record_training(
     database: Database, artifacts: UPath, training: Training, experiment: Experiment, run_id: str
 ) -> RecordedVersion:
-    """Store the bundle of a training, hold it against the active version, and record it.
+    """Store the bundle of a training, compare it with the active version, and record it.
 
-    Where anything fails before the row is written, no bundle stays behind.
+    If anything fails before the row is written, the bundle is removed.
     """
     trained_at = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     labels = training.labels

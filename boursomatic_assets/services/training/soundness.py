@@ -1,4 +1,4 @@
-"""Whether the parts of a version belong together: checks, lineage and digests vouch for them."""
+"""Whether the parts of a version belong together, by required checks, lineage and digests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SETS = ("train_set", "validation_set", "test_set")
 _KEPT = ("content_sha256", "dagster/row_count", "first_session", "last_session")
-# Assets behind a version, each with what it is made from: all must still be of one piece.
+# Assets behind a version, each with its inputs: none may have been replaced since.
 _MADE_FROM = {
     **{name: ["labels"] for name in _SETS},
     "classifier": ["train_set"],
@@ -46,7 +46,7 @@ def require_sound(
     models: Mapping[str, FittedModel],
     labels: pl.DataFrame,
 ) -> dict[str, Any]:
-    """Refuse to record a version whose parts are not of one piece, or not vouched for.
+    """Refuse to record a version whose parts do not belong together, or whose required checks do not hold.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def sound_closes(
     labels: pl.DataFrame,
     predictions: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Closes of the books, unless they are others than the figures were made of: those could not be made again.
+    """Closes of the books; refuses closes that were rewritten since the figures were made of them.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One server to a data folder: the lock that its processes hold, and waiting with a word to the log."""
+"""The lock that allows one server to a data folder; its processes hold it as long as they live."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 
 class LoggedWait:
-    """Waiting with a word to the log every few seconds."""
+    """Wait, and log every few seconds how long it has taken."""
 
     def __init__(self, what: str) -> None:
         self.what, self.began, self.said = what, time.monotonic(), 0.0
