@@ -1,4 +1,8 @@
-"""The lineage graph: one module a group, thin over the core module of the same name."""
+"""The lineage graph: one module per group of assets, with its checks beside it.
+
+An asset reads its inputs, calls a function of `core` or `services`, and returns a value with metadata. No number
+is computed here. Tables and pictures for the UI come from `display.ui`; values are stored by `storage.dagster`.
+"""
 
 from boursomatic_assets.code_versions import code_version
 

@@ -1,5 +1,6 @@
-"""The numbers: pure functions without framework, database, network, clock or environment.
+"""The numbers: pure functions of frames and values.
 
-One room for each step of the lineage; a room imports only from rooms upstream of it, so that no feature can read
-a label. What needs storage beside the numbers is in `services`.
+No framework, database, network, clock or environment. A room imports only from the rooms below it: market,
+dataset, measures, portfolio, models, evaluation and drift, registry, recommendations, trace. Feature code
+therefore cannot reach labels.
 """

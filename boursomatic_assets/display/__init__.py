@@ -1,4 +1,5 @@
-"""What people look at: pictures and metadata for the UI, tables for the terminal, the pages of report and trace.
+"""What people look at.
 
-Nothing is computed here that a figure, a row or a decision depends on.
+`ui` for Dagster's pages, `terminal` for the command line, `report` for the pages that are files. Values come in,
+text and pictures go out. No figure is computed here.
 """

@@ -1,4 +1,5 @@
-"""What takes several steps over storage: ingest, features, training and promotion, recommending, tracing, audits.
+"""What takes several steps over storage and is no single asset: ingest, features, recommending, tracing.
 
-The numbers are computed in `core`; nothing is drawn here, and no service knows which asset or command calls it.
+A service reads from `storage` and `providers`, computes with `core`, and writes in one transaction. Assets and
+commands call it; it knows neither Dagster's graph nor the terminal.
 """

@@ -1,1 +1,5 @@
-"""Where things are kept: PostgreSQL tables, artifact files, the Dagster instance, the embedded server."""
+"""Where things are kept.
+
+`postgres` has tables, `server` the embedded PostgreSQL, `artifacts` files, `dagster` the instance. `private`
+makes files and folders that other users cannot read. Rows and files are read and written here, never interpreted.
+"""

@@ -1,4 +1,5 @@
-"""The experiment, features, labels and splits, and the checks that find look-ahead leaks in them.
+"""From usable bars to the three sets: the experiment, features, labels, splits.
 
-Bars enter as `market` has checked them. Models are in `models`.
+`leaks` and `price_levels` hold the tests that these look neither ahead nor at other instruments nor at price
+levels. How good a model is that learned from the sets is not known here.
 """

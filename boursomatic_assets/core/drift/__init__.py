@@ -1,4 +1,5 @@
-"""Whether new sessions look like those that a model learned from: windows, distances, alarms.
+"""Whether new sessions look like those before: distances of features and predictions, judged against the past.
 
-What an alarm starts is decided in `automation`.
+`reference` is stored with a model, `windows` measures, `watch` decides. What starts a training because of it is
+`automation`.
 """

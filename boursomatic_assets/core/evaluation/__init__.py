@@ -1,4 +1,5 @@
-"""Every figure of a model beside its baseline, the verdict, and whether figures and prices are plausible.
+"""Every reported figure beside its baseline, what may be concluded, and whether it can be believed.
 
-The formulas are in `measures`.
+`judging` puts a whole evaluation together; `verdict` concludes in one sentence; `plausibility` has every bound;
+`suspects` and `survivors` say what the figures rest on. The formulas themselves are `measures`.
 """

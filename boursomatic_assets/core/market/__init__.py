@@ -1,4 +1,6 @@
-"""Bars and their contract, exchange calendars, corporate actions, membership, simulated prices.
+"""What is known of prices.
 
-What is made of bars for a model is in `dataset`.
+The bar contract, calendars, corporate actions, steps that nothing explains, memberships. `bars` has the columns
+and rules that every panel of bars keeps. Where prices come from is `providers`; features and labels are
+`dataset`. `printed` is here because messages about bars write figures too.
 """

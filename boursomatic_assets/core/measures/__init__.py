@@ -1,4 +1,6 @@
-"""One function for each figure, and its inference: ranking, classification, calibration, performance.
+"""One figure, one function: ranking, classification, calibration, performance, and inference on means that overlap.
 
-No figure is reported here: `evaluation` sets them beside each other.
+A measure takes arrays or a frame of judged rows and returns a value, with an interval and a p-value where there
+is a test. Which figures are reported together, and what follows from them, is `evaluation`. `overlap_reference`
+has exact quantiles.
 """

@@ -1,4 +1,5 @@
-"""Training, predictions, the BUY threshold, baselines, and the walk-forward with its folds.
+"""Training and prediction: both models, calibration's threshold, baselines, the folds of the walk-forward.
 
-How a model is kept and when it becomes the active one is in `registry`.
+A fitted model is known by its LightGBM text and its inputs. Bundles of files, and which version serves, are
+`registry`.
 """

@@ -1,4 +1,5 @@
-"""Tranches and books: what following the calls would have earned, beside books that need no model.
+"""What following the calls would have earned: twenty overlapping tranches, and the books of a panel.
 
-Sharpe ratio and drawdown of their returns are in `measures`.
+Positions are filled one session after a call and marked to market daily, net of cost. Ratios of returns are
+`measures`; the comparison of books with baselines is `evaluation`.
 """

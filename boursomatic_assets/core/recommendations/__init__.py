@@ -1,4 +1,5 @@
-"""Calls for each risk profile, their evidence, their reasons in two languages, and their outcomes.
+"""From probabilities to calls: label per risk profile, stop and target, reasons in English and French, outcomes.
 
-Who may be recommended on, and the rows of the database, are in `services.recommending`.
+`calls` decides, `reasons` and `sentences` explain, `outcomes` says what became of it. Writing rows is
+`services.recommending`.
 """

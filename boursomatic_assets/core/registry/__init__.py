@@ -1,4 +1,5 @@
-"""Model bundles, serving, contenders, the promotion gate and reproduction.
+"""What a model version is, and which one is in use: bundle, serving, gate, reproduction.
 
-Files and rows of versions are written by `storage`; `services.training` records a version.
+A bundle vouches for its files; `serving` builds the row that a model reads today; `gate` compares two versions on
+sessions that neither has learned from. Files and database rows are `storage`.
 """

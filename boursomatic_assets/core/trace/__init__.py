@@ -1,4 +1,5 @@
-"""From a recommendation back to its bars: each step computed again and compared.
+"""From a recommendation back to its bars: each step computed again and compared with what was stored.
 
-What is compared is fetched by `services.tracing`.
+`recomputation` follows one number, `lineage` names columns and files, `tree` arranges what is shown. It is the
+top room of `core`: it may import all others, and none imports it.
 """

@@ -1,4 +1,4 @@
-"""Instruments and bars from a provider into the database, and audits of what is stored.
+"""Bars from a provider into the database: fetched, checked, compared with what is stored, written.
 
-Reading a source is in `providers`, the bar contract in `core.market`.
+`bars` is the way of every source; `fetching` adds what a network needs; `audit` looks at what is stored.
 """
