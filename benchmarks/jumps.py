@@ -21,13 +21,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from boursomatic_assets.core.market.bars import (
-    BAR_SCHEMA,
-    PRICE_COLUMNS,
-    CheckedBars,
-    check_bars,
-    scale_to_adjusted,
-)
+from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS, CheckedBars, check_bars
 from boursomatic_assets.core.market.corporate_actions import doubtful_steps, split_like_jumps
 from boursomatic_assets.core.market.isolated_prices import set_aside_isolated
 

@@ -26,7 +26,7 @@ from boursomatic_assets.services.features import update_features
 from boursomatic_assets.services.recommending.recommend import update_recommendations
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.artifacts.bundles import save_bundle
-from boursomatic_assets.storage.postgres import market_tables
+from boursomatic_assets.storage.postgres import features_table, market_tables
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
 from boursomatic_assets.storage.postgres.model_table import ModelRow, record_version
@@ -87,7 +87,7 @@ def prepare(instruments: int) -> None:
     market_tables.write_bars(database, check_bars(bars, newest), "bench")
     update_features(database, "bench", _say_nothing)
     part = Part(symbols=symbols.head(TRAINED_ON).to_list())
-    features = market_tables.read_features(database, part=part)
+    features = features_table.read_features(database, part=part)
     labels = label_panel(
         features, market_tables.read_usable_bars(database, ["close", "exchange"], part), experiment
     )

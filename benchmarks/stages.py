@@ -27,17 +27,18 @@ from boursomatic_assets.core.market.bars import check_bars
 from boursomatic_assets.core.market.calendars import CALENDARS, sessions_ahead
 from boursomatic_assets.core.market.sessions import on_sessions
 from boursomatic_assets.core.models.baselines import baseline_columns, fit_volatility_classifier
+from boursomatic_assets.core.models.folds import fold_sets, plan_folds
 from boursomatic_assets.core.models.predictions import SET_TYPE, predict_sets
 from boursomatic_assets.core.models.threshold import judged_rows, threshold_of
 from boursomatic_assets.core.models.training import fit_classifier, fit_regressor, model_matrix
-from boursomatic_assets.core.models.walk_forward import fold_sets, plan_folds, run_fold
+from boursomatic_assets.core.models.walk_forward import run_fold
 from boursomatic_assets.core.portfolio.book import positions, trades, tranche_book
 from boursomatic_assets.core.portfolio.books import judged_books
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.services.features import update_features
 from boursomatic_assets.services.ingest.bars import survey, take_all
 from boursomatic_assets.settings import Settings, wait_briefly
-from boursomatic_assets.storage.postgres import market_tables
+from boursomatic_assets.storage.postgres import features_table, market_tables
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
 from boursomatic_assets.storage.postgres.panels import Part
@@ -182,7 +183,7 @@ def _measure_one_session(watch: Stopwatch, database: Database) -> None:
 
 def _model_inputs(database: Database, experiment: Experiment) -> tuple[Split, pl.DataFrame, pl.DataFrame]:
     part = Part(lookback_days=experiment.lookback_days)
-    features = market_tables.read_features(database, part=part)
+    features = features_table.read_features(database, part=part)
     closes = market_tables.read_usable_bars(database, ["close", "exchange"], part)
     labels = label_panel(features, closes, experiment)
     split = split_panel(labels, experiment)

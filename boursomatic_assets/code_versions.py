@@ -23,9 +23,10 @@ import ast
 import hashlib
 import re
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from boursomatic_assets.code_text import NAMED, Code, assigned_names, nodes_within, statements_of, without_prose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,6 +41,7 @@ _CARRIERS = frozenset(
         "errors",
         "settings",
         "code_versions",
+        "code_text",
         "storage.artifacts.files",
         "storage.postgres.content",
         "storage.postgres.database",
@@ -50,13 +52,15 @@ _CARRIERS = frozenset(
     )
 )
 _ASSETS, _DISPLAY = f"{PACKAGE}.assets.", f"{PACKAGE}.display."
-_IO_MANAGERS = f"{PACKAGE}.storage.dagster.io_managers"
+_TABLE_MANAGER = f"{PACKAGE}.storage.dagster.table_manager"
 # Their definitions have little to do with each other: the columns of bars beside those of features, a digest that
 # every asset takes beside the model bundle.
 _BY_DEFINITION = (
     _ASSETS,
     f"{PACKAGE}.core.registry.bundle",
-    _IO_MANAGERS,
+    f"{PACKAGE}.storage.dagster.io_managers",
+    _TABLE_MANAGER,
+    f"{PACKAGE}.storage.postgres.features_table",
     f"{PACKAGE}.storage.postgres.market_tables",
     f"{PACKAGE}.storage.dagster.resources",
     f"{PACKAGE}.storage.postgres.tables",
@@ -66,25 +70,11 @@ _BY_DEFINITION = (
 TABLE_INPUTS = frozenset({"instruments", "price_bars", "features"})
 _DATA_FILES = frozenset({".css", ".csv", ".html", ".jinja", ".js", ".json", ".sql", ".yaml"})
 
-# Each alternative begins with a literal: the search then skips at once to the next quote or number sign.
-_STRING_OR_COMMENT = re.compile(
-    r"\"\"\"[^\"\\]*(?:(?:\\.|\"(?!\"\"))[^\"\\]*)*\"\"\"|'''[^'\\]*(?:(?:\\.|'(?!''))[^'\\]*)*'''"
-    r"|\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'|#[^\n]*",
-    re.DOTALL,
-)
 _FOR_TYPES = re.compile(r"\nif TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n)+")
 _FROM = re.compile(rf"from ({PACKAGE}[\w.]*) import (?:\(([^)]*)\)|([^\n]*))")
-_NAMED = re.compile(r"^(?:async )?(?:def|class) (\w+)", re.MULTILINE)
 # How the definition of an asset or a check begins.
 _NODE = re.compile(r"@(?:\w+\.)?\w*asset\w*\b")
 _IMPORT = re.compile(rf"import ({PACKAGE}[^\n]*)")
-
-
-class Code(NamedTuple):
-    """A source without what only people read: strings are cut out of the code, in their order."""
-
-    code: str
-    strings: tuple[str, ...]
 
 
 class Name(NamedTuple):
@@ -136,42 +126,6 @@ def modules_behind(module: str, function: str, *, shows: bool = False) -> frozen
     """Names of the modules that count for an asset, whole or by some of their definitions; as `code_version`."""
     pieces, modules = _traced(module, function, shows=shows)
     return modules | {name.partition(":")[0] for name in pieces}
-
-
-def without_prose(source: str) -> Code:
-    """Cut comments, docstrings, blank lines and blanks at the ends of lines out of a source.
-
-    Notes
-    -----
-    A docstring is a string in triple quotes alone on its lines, at the start of the source or after a colon.
-    """
-    strings: list[str] = []
-    kept: list[str] = []
-    source += "\n"
-    place, before = 0, ":"
-    for found in _STRING_OR_COMMENT.finditer(source):
-        code, text = source[place : found.start()], found[0]
-        place = found.end()
-        triple = text[:3] in {'"""', "'''"}
-        behind = source[place : source.find("\n", place)].lstrip()[:1]
-        if triple and _is_docstring(code, before) and behind in {"", "#"}:
-            kept.append(code.rstrip("rRuU"))
-            continue
-        kept.append(code)
-        before = code.rstrip()[-1:] or before
-        if text[0] != "#":
-            strings.append(text)
-            kept.append('""')
-            before = '"'
-    kept.append(source[place:])
-    lines = map(str.rstrip, "".join(kept).split("\n"))
-    return Code("".join(f"{line}\n" for line in lines if line), tuple(strings))
-
-
-def _is_docstring(code: str, before: str) -> bool:
-    """Whether a string after this code begins its own line, after a colon; `before` ends what comes earlier."""
-    earlier, _, line = code.rpartition("\n")
-    return not line.strip(" \trRuU") and (earlier.rstrip()[-1:] or before) == ":"
 
 
 def imports_of(code: str) -> Iterator[Name]:
@@ -258,41 +212,16 @@ def _definitions(module: str) -> Definitions:
     own: dict[str, list[str]] = {}
     imports: list[str] = []
     for text in statements_of(_source(module)):
-        named = _NAMED.search(text)
+        named = NAMED.search(text)
         if named:
             own.setdefault(named[1], []).append(text)
         elif text.startswith("from "):
             imports.append(text)
         else:
-            for name in _bound(text):
+            for name in assigned_names(text):
                 own.setdefault(name, []).append(text)
     brought = (_names_brought(each) for each in ast.parse("".join(imports)).body)
     return Definitions(own, {name: meant for names in brought for name, meant in names.items()})
-
-
-def statements_of(source: str) -> list[str]:
-    """Cut a source into its top-level statements, each with its decorators; parsing all would cost more."""
-    # Lines keep their numbers, and no string holds one that looks like code.
-    code = _STRING_OR_COMMENT.sub(lambda found: '""' * (found[0][0] != "#") + "\n" * found[0].count("\n"), source)
-    starts = [number for number, line in enumerate(code.split("\n")) if line and line[0] not in " \t)]}"]
-    lines = source.splitlines(keepends=True)
-    texts = ["".join(lines[first:last]) for first, last in pairwise([*starts, len(lines)])]
-    whole: list[str] = []
-    for text in texts:
-        if whole and whole[-1].startswith("@") and not _NAMED.search(whole[-1]):
-            whole[-1] += text
-        else:
-            whole.append(text)
-    return whole
-
-
-def _bound(text: str) -> list[str]:
-    """Names that a statement assigns."""
-    if "=" not in text:
-        return []
-    (statement,) = ast.parse(text).body
-    targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
-    return [node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name)]
 
 
 def _names_brought(statement: ast.AST) -> dict[str, Name]:
@@ -360,12 +289,12 @@ def _asset_piece(module: str, function: str) -> tuple[Code, frozenset[Name]]:
     kept = ["".join(lines[each.lineno - 1 : each.end_lineno]) for each in counted]
     piece, used = _read(kept, counted, module)
     arguments = {argument.arg for argument in (*part.args.args, *part.args.kwonlyargs)}
-    return piece, used | ({Name(_IO_MANAGERS, "TableIOManager")} if arguments & TABLE_INPUTS else set())
+    return piece, used | ({Name(_TABLE_MANAGER, "TableIOManager")} if arguments & TABLE_INPUTS else set())
 
 
 def _read(texts: Sequence[str], parts: Sequence[ast.AST], module: str) -> tuple[Code, frozenset[Name]]:
     """Source of pieces of a module without prose, and what they use of that module and of others."""
-    definitions, nodes = _definitions(module), _within(parts)
+    definitions, nodes = _definitions(module), nodes_within(parts)
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     here = {name: meant for node in imports for name, meant in _names_brought(node).items()}
     known = {**definitions.imported, **{name: Name(module, name) for name in definitions.own}, **here}
@@ -377,17 +306,3 @@ def _read(texts: Sequence[str], parts: Sequence[ast.AST], module: str) -> tuple[
             meant = known[node.value.id]
             used.add(Name(meant.module, meant.attribute or node.attr))
     return without_prose("".join(texts)), frozenset(used)
-
-
-def _within(parts: Sequence[ast.AST]) -> list[ast.AST]:
-    """Every node of some pieces: `ast.walk`, in half its time."""
-    found, waiting = [], list(parts)
-    while waiting:
-        node = waiting.pop()
-        found.append(node)
-        for value in vars(node).values():
-            if isinstance(value, list):
-                waiting += [each for each in value if isinstance(each, ast.AST)]
-            elif isinstance(value, ast.AST):
-                waiting.append(value)
-    return found

@@ -31,9 +31,9 @@ from boursomatic_assets.storage.dagster.io_managers import (
     JsonIOManager,
     ModelIOManager,
     ParquetIOManager,
-    TableIOManager,
 )
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.dagster.table_manager import TableIOManager
 
 MODULES = [
     market_data, features, labels, splits, models, predictions, baselines, metrics, portfolio, evaluation,

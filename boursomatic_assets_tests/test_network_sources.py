@@ -21,8 +21,9 @@ from boursomatic_assets.providers.universe import read_universe
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres.content import read_content
 from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
-from boursomatic_assets.storage.postgres.market_tables import read_bars, read_features
+from boursomatic_assets.storage.postgres.market_tables import read_bars
 from boursomatic_assets_tests.conftest import fresh_database, upgraded
 from boursomatic_assets_tests.support.catalog import rows, versions_of
 from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault

@@ -18,15 +18,15 @@ from dagster import (
     TextMetadataValue,
 )
 
-from boursomatic_assets.alerts.messages import (
+from boursomatic_assets.alerts.failures import (
     Failure,
     RunOutcome,
     Target,
     check_failure,
     error_failure,
     figures_in_words,
-    hide_secrets,
 )
+from boursomatic_assets.alerts.messages import hide_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dagster._core.event_api import RunStatusChangeEventType
     from dagster_shared.error import SerializableErrorInfo
 
-    from boursomatic_assets.alerts.outbox import Noticed
+    from boursomatic_assets.alerts.recording import Noticed
 
 _ENDS: tuple[RunStatusChangeEventType, ...] = (
     DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_CANCELED,

@@ -7,14 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.alerts.ended_runs import Wording, instance_identity, newest_event, read_ended_runs
-from boursomatic_assets.alerts.outbox import (
-    begin_noticing,
-    claim,
-    mark_delivered,
-    noticed_events,
-    record_outcomes,
-    release,
-)
+from boursomatic_assets.alerts.outbox import claim, mark_delivered, release
+from boursomatic_assets.alerts.recording import begin_noticing, noticed_events, record_outcomes
 from boursomatic_assets.errors import NotDeliveredError
 
 if TYPE_CHECKING:

@@ -6,20 +6,16 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.evaluation.book_figures import Trials
-from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
 from boursomatic_assets.core.evaluation.plausibility import impossible_figures, too_good, why_too_good
 from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import books_of
 from boursomatic_assets.core.registry.bundle import sha256, strict_json
-from boursomatic_assets.display.ui.evaluation import figures_table, reach_metadata
-from boursomatic_assets.display.ui.metadata import bullets, numeric_metadata
-from boursomatic_assets.display.ui.suspects import rests_on, suspects_metadata
-from boursomatic_assets.services.reference_prices import judged_closes, read_benchmark
+from boursomatic_assets.display.ui.evaluation import evaluation_metadata
+from boursomatic_assets.display.ui.suspects import suspects_metadata
+from boursomatic_assets.services.judging import evaluate_stored
+from boursomatic_assets.services.reference_prices import read_benchmark
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.postgres.panel_survivors import panel_survivors
-from boursomatic_assets.storage.postgres.trials_table import count_trials
 
 
 @dg.asset(
@@ -49,43 +45,13 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     """
     settings, database = experiment.value(), platform.database()
     judged = judged_rows(predictions, baselines, threshold["tau"])
-    tried = count_trials(database, judged["session"].min(), judged["session"].max())  # type: ignore[arg-type]
-    trials = Trials(max(tried.count, 1), tried.sharpe_variance)
+    benchmark = read_benchmark(database, platform.settings(), settings.benchmark)
     books = books_of(portfolio, settings.cost_bps)
-    found = evaluate_judged(
-        judged,
-        books,
-        settings,
-        "test set",
-        trials,
-        panel_survivors(database, labels),
-        closes=judged_closes(database, judged),
-        benchmark=read_benchmark(database, platform.settings(), settings.benchmark),
-    )
-    value = {
-        **found,
-        "threshold": {name: threshold[name] for name in ("tau", "reason")},
-    }
+    found = evaluate_stored(database, judged, books, settings, "test set", labels=labels, benchmark=benchmark)
+    value = {**found, "threshold": {name: threshold[name] for name in ("tau", "reason")}}
     return dg.Output(
         value, metadata=evaluation_metadata(value), data_version=dg.DataVersion(sha256(strict_json(value)))
     )
-
-
-def evaluation_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    """The conclusion, the figures as a table, and each as a number that plots over runs."""
-    return {
-        "verdict": value["verdict"]["sentence"],
-        "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
-        "figures": dg.MetadataValue.md(figures_table(value)),
-        **reach_metadata(value),
-        **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
-        "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
-        "independent_periods": float(value["independent_periods"]),
-        "trials": value["trials"]["count"],
-        **rests_on(value),
-        **numeric_metadata(values_of(value)),
-        "p_values": dg.MetadataValue.json(p_values(value)),
-    }
 
 
 @dg.asset_check(asset=evaluation, blocking=True)

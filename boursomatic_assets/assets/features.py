@@ -11,7 +11,6 @@ from boursomatic_assets.core.dataset.leaks import (
     different_rows,
     rows_that_read_the_future,
     rows_that_touch_others,
-    sampled_symbols,
 )
 from boursomatic_assets.display.ui.metadata import (
     column_lineage,
@@ -19,22 +18,14 @@ from boursomatic_assets.display.ui.metadata import (
     markdown_table,
     written_metadata,
 )
+from boursomatic_assets.services.feature_audit import bars_looked_at, stored_beside
 from boursomatic_assets.services.features import update_features
 from boursomatic_assets.storage.dagster.resources import PlatformResource
 from boursomatic_assets.storage.dagster.retries import retried
 from boursomatic_assets.storage.postgres.content import count_nulls, read_content, version_of
-from boursomatic_assets.storage.postgres.database import Database
-from boursomatic_assets.storage.postgres.market_tables import (
-    count_broken_features,
-    newest_features,
-    read_features,
-    read_spans,
-    read_usable_bars,
-)
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.features_table import count_broken_features, newest_features
 
 CODE = code_version(__name__, "features")
-SYMBOLS_LOOKED_AT = 24
 EXAMPLES = 10
 
 
@@ -80,7 +71,7 @@ def values_are_possible(platform: PlatformResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
 def the_future_is_not_read(platform: PlatformResource) -> dg.AssetCheckResult:
     """Taking away the bars after a session, or putting wild ones there, changes no feature up to it."""
-    bars = _bars_looked_at(platform.database())
+    bars = bars_looked_at(platform.database())
     changed = rows_that_read_the_future(bars, compute_features, FEATURE_NAMES)
     return _result(changed, bars)
 
@@ -88,7 +79,7 @@ def the_future_is_not_read(platform: PlatformResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
 def instruments_do_not_touch(platform: PlatformResource) -> dg.AssetCheckResult:
     """The features of a symbol are the same when no other symbol's bars are there."""
-    bars = _bars_looked_at(platform.database())
+    bars = bars_looked_at(platform.database())
     return _result(rows_that_touch_others(bars, compute_features, FEATURE_NAMES), bars)
 
 
@@ -96,20 +87,14 @@ def instruments_do_not_touch(platform: PlatformResource) -> dg.AssetCheckResult:
 def features_follow_from_their_own_bars(platform: PlatformResource) -> dg.AssetCheckResult:
     """The table holds what a symbol's own bars give, a row for each of them and no other row."""
     database = platform.database()
-    bars = _bars_looked_at(database)
-    stored = read_features(database, part=Part(symbols=bars["symbol"].unique().to_list()))
+    bars = bars_looked_at(database)
+    stored = stored_beside(database, bars)
     return _result(different_rows(computed_apart(bars, compute_features), stored, FEATURE_NAMES), bars)
 
 
 def compute_inputs(bars: pl.DataFrame) -> pl.DataFrame:
     """Everything that an experiment may name as a model input, computed from bars."""
     return with_derived_inputs(compute_features(bars).with_columns(bars["close"]))
-
-
-def _bars_looked_at(database: Database) -> pl.DataFrame:
-    """Every usable bar of some symbols: to recompute all would cost as much as computing them did."""
-    symbols = sampled_symbols(read_spans(database), SYMBOLS_LOOKED_AT)
-    return read_usable_bars(database, part=Part(symbols=symbols))
 
 
 def _result(wrong: pl.DataFrame, bars: pl.DataFrame) -> dg.AssetCheckResult:

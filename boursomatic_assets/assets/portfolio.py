@@ -7,21 +7,12 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.dataset.experiment import Experiment
-from boursomatic_assets.core.measures import performance
 from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.benchmark import benchmark_coverage
 from boursomatic_assets.core.portfolio.book import TrancheBook, closes_of_books, positions, trades
-from boursomatic_assets.core.portfolio.books import (
-    MODEL_BOOKS,
-    detail_table,
-    judged_books,
-    portfolio_faults,
-    portfolio_table,
-)
-from boursomatic_assets.display.ui.canvas import embedded
-from boursomatic_assets.display.ui.metadata import data_version, markdown_table, numeric_metadata, table_metadata
-from boursomatic_assets.display.ui.model_pictures import equity_picture
+from boursomatic_assets.core.portfolio.books import detail_table, judged_books, portfolio_faults, portfolio_table
+from boursomatic_assets.display.ui.metadata import data_version
+from boursomatic_assets.display.ui.portfolio import book_metadata
 from boursomatic_assets.services.reference_prices import read_benchmark
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
@@ -36,13 +27,6 @@ _TABLES: dict[str, Callable[[dict[str, TrancheBook]], pl.DataFrame]] = {
     "positions": lambda books: detail_table(books, positions),
     "trades": lambda books: detail_table(books, trades),
 }
-_PICTURED = {
-    "buy": "BUY calls",
-    "long_short": "BUY against SELL calls",
-    "equal_weight": "every instrument",
-    "benchmark": "benchmark",
-}
-EXITS_SHOWN = 20
 
 
 @dg.multi_asset(
@@ -80,47 +64,14 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     benchmark = read_benchmark(platform.database(), platform.settings(), settings.benchmark)
     closes = closes_of_books(price_bars, labels, judged["session"].min())  # type: ignore[arg-type]
     books = judged_books(judged, closes, settings.horizon, settings.cost_bps, benchmark)
-    shared = _exit_metadata(books)
+    covered = benchmark_coverage(settings.benchmark, benchmark, books["buy"].sessions)
     for name, table_of in _TABLES.items():
         if dg.AssetKey(name) in context.selected_asset_keys:
             table = table_of(books)
-            own = _book_metadata(books, settings, benchmark) if name == "portfolio" else {}
-            metadata = {**table_metadata(table), "preview": _last_of_each_book(table), **own, **shared}
+            metadata = book_metadata(name, table, books, covered["sentence"])
             yield dg.MaterializeResult(
                 asset_key=name, value=table, metadata=metadata, data_version=data_version(table)
             )
-
-
-def _last_of_each_book(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """The first rows would be of one book, which holds nothing yet."""
-    newest = table.group_by("book", maintain_order=True).last()
-    return dg.MetadataValue.md(markdown_table(newest.select(table.columns)))
-
-
-def _book_metadata(
-    books: dict[str, TrancheBook], settings: Experiment, benchmark: pl.DataFrame | None
-) -> dict[str, Any]:
-    covered = benchmark_coverage(settings.benchmark, benchmark, books["buy"].sessions)
-    pictured = {title: books[name] for name, title in _PICTURED.items() if name in books}
-    return {
-        "equity_and_drawdown": dg.MetadataValue.md(
-            embedded(equity_picture(pictured), "Equity and drawdown of the books, test set")
-        ),
-        **numeric_metadata(
-            {f"{name}_total_return": performance.total_return(book.returns) for name, book in books.items()}
-        ),
-        "benchmark": covered["sentence"],
-    }
-
-
-def _exit_metadata(books: dict[str, TrancheBook]) -> dict[str, Any]:
-    exits = pl.concat(books[name].exits.select(pl.lit(name).alias("book"), pl.all()) for name in MODEL_BOOKS)
-    listed = {"early_exits_listed": dg.MetadataValue.md(markdown_table(exits.head(EXITS_SHOWN)))}
-    return {
-        "early_exits": exits.height,
-        **(listed if exits.height else {}),
-        "ruined_tranches": sum(book.ruined for book in books.values()),
-    }
 
 
 @dg.asset_check(asset="portfolio", blocking=True, additional_ins={"trades": dg.AssetIn("trades")})

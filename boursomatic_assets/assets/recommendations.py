@@ -8,33 +8,24 @@ import polars as pl
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.registry.serving import share_left_out
 from boursomatic_assets.display.report.trace_page import trace_page
-from boursomatic_assets.display.ui.metadata import bullets, markdown_table
-from boursomatic_assets.display.ui.recommendations import recommendations_metadata, strongest_row
-from boursomatic_assets.services.recommending.audit import (
-    calls_that_do_not_nest,
-    read_evidence,
-    rows_that_do_not_follow,
-    spread_symbols,
-    unmentioned_symbols,
+from boursomatic_assets.display.ui.recommendations import (
+    broken_rows_metadata,
+    faults_metadata,
+    recommendations_metadata,
+    strongest_row,
 )
-from boursomatic_assets.services.recommending.recommend import (
-    RecommendationUpdate,
-    open_serving,
-    require_active,
-    update_recommendations,
-)
-from boursomatic_assets.services.tracing import trace_recommendation
+from boursomatic_assets.services.recommending import audit
+from boursomatic_assets.services.recommending.recommend import RecommendationUpdate, update_recommendations
+from boursomatic_assets.services.tracing.recommendation import choose_recommendation, trace_row
 from boursomatic_assets.storage.artifacts.bundles import code_revision
 from boursomatic_assets.storage.artifacts.files import browser_url, write_whole
 from boursomatic_assets.storage.dagster.instance import recorded_metadata
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.dagster.retries import retried
 from boursomatic_assets.storage.postgres.recommendation_faults import (
-    active_symbols,
     repeated_recommendations,
     unlawful_probabilities,
 )
-from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
 
 TRACES = "traces"
 EXAMPLES = 10
@@ -75,11 +66,10 @@ def _trace_link(
 ) -> dict[str, Any]:
     """Follow the strongest call back to its bars, on a page beside the artifacts that the UI links."""
     strongest = strongest_row(update.rows)
-    stored = read_recommendations(
-        platform.database(), symbols=[strongest["symbol"]], profile=str(strongest["profile"])
-    )
-    trace = trace_recommendation(platform.database(), context.instance, stored["id"][0])
-    path = platform.artifacts() / TRACES / f"{stored['id'][0]}.html"
+    database = platform.database()
+    row = choose_recommendation(database, strongest["symbol"], profile=str(strongest["profile"]))
+    trace = trace_row(database, context.instance, row)
+    path = platform.artifacts() / TRACES / f"{row['id']}.html"
     write_whole(path, trace_page(trace))
     address = browser_url(path)
     return {
@@ -92,12 +82,8 @@ def _trace_link(
 @dg.asset_check(asset=recommendations, blocking=True)
 def rows_follow_from_the_model(platform: PlatformResource) -> dg.AssetCheckResult:
     """Some rows, made again from the bundle and the features kept with them, come out the same to the last bit."""
-    database = platform.database()
-    serving = open_serving(require_active(database))
-    stored = read_evidence(database, spread_symbols(active_symbols(database).to_list()))
-    faults = rows_that_do_not_follow(stored, serving)
-    listed = dg.MetadataValue.md(bullets(faults[:EXAMPLES]))
-    return dg.AssetCheckResult(passed=not faults, metadata={"rows": stored.height, "faults": listed})
+    rows, faults = audit.rows_made_again(platform.database())
+    return dg.AssetCheckResult(passed=not faults, metadata=faults_metadata(rows, faults))
 
 
 @dg.asset_check(asset=recommendations, blocking=True)
@@ -105,21 +91,18 @@ def every_active_instrument_is_recommended_or_listed(
     context: dg.AssetCheckExecutionContext, platform: PlatformResource
 ) -> dg.AssetCheckResult:
     """Each active instrument has a row of every profile by the active model, or is left out with a reason."""
-    database = platform.database()
     excluded = recorded_metadata(context.instance, context.run.run_id, "recommendations")["excluded"]
-    symbols = active_symbols(database)
-    missing = unmentioned_symbols(symbols, read_recommendations(database), excluded)
+    instruments, missing = audit.unmentioned_instruments(platform.database(), excluded)
     return dg.AssetCheckResult(
         passed=not missing,
-        metadata={"instruments": len(symbols), "left_out": len(excluded), "unmentioned": missing[:EXAMPLES]},
+        metadata={"instruments": instruments, "left_out": len(excluded), "unmentioned": missing[:EXAMPLES]},
     )
 
 
 @dg.asset_check(asset=recommendations, blocking=True)
 def profiles_nest(platform: PlatformResource) -> dg.AssetCheckResult:
     """What a cautious profile calls, every bolder one calls too."""
-    broken = calls_that_do_not_nest(read_recommendations(platform.database()))
-    return _no_rows(broken)
+    return _no_rows(audit.unnested_calls(platform.database()))
 
 
 @dg.asset_check(asset=recommendations, blocking=True)
@@ -152,7 +135,4 @@ def few_instruments_are_left_out(
 
 
 def _no_rows(broken: pl.DataFrame) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"broken_rows": broken.height}
-    if broken.height:
-        metadata["first_broken_rows"] = dg.MetadataValue.md(markdown_table(broken.head(EXAMPLES)))
-    return dg.AssetCheckResult(passed=broken.is_empty(), metadata=metadata)
+    return dg.AssetCheckResult(passed=broken.is_empty(), metadata=broken_rows_metadata(broken))

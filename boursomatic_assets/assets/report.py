@@ -1,7 +1,5 @@
 """The report: one page that opens anywhere, without a network, and says what may be concluded of the models."""
 
-from contextlib import suppress
-from datetime import UTC, datetime
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -12,18 +10,15 @@ from upath import UPath
 
 from boursomatic_assets import assets
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.models.contributions import feature_contributions, spread_rows
 from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.display.report import writing as page_of
 from boursomatic_assets.display.report.importance import ReportImportance
-from boursomatic_assets.display.report.writing import ReportModel, ReportProofs
-from boursomatic_assets.errors import MissingArtifactError
-from boursomatic_assets.storage.artifacts.bundles import code_revision, package_versions
+from boursomatic_assets.display.report.judged import judged_model
+from boursomatic_assets.display.report.writing import ReportProofs
 from boursomatic_assets.storage.artifacts.files import browser_url, write_whole
 from boursomatic_assets.storage.dagster.check_results import CheckResult, latest_results
-from boursomatic_assets.storage.dagster.instance import outdated_inputs, recorded_metadata
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 from boursomatic_assets.storage.postgres.optional_figures import read_if_current, read_json
 
@@ -59,7 +54,7 @@ def report(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     sample = feature_contributions(classifier, spread_rows(test_set))
     importance = ReportImportance(feature_importance, sample)
     proofs = ReportProofs(_checks(context.instance), read_json(root / PROOFS))
-    model = _model(context, settings, missing)
+    model = judged_model(context.instance, context.run.run_id, settings, missing)
     page = page_of.report_page(evaluation, walk_forward, importance, proofs, model).encode()
     path = _write(root / FOLDER, model.version, page)
     record = walk_forward or evaluation
@@ -96,30 +91,3 @@ def _checks(instance: dg.DagsterInstance) -> list[CheckResult]:
     modules = [import_module(found.name) for found in iter_modules(assets.__path__, f"{assets.__name__}.")]
     checks = dg.load_asset_checks_from_modules(modules)
     return latest_results(instance, [spec for check in checks for spec in check.check_specs])
-
-
-def _model(context: dg.AssetExecutionContext, experiment: Experiment, missing: str) -> ReportModel:
-    """What was judged: its version if one is recorded of these very models, its prices, its code."""
-    instance, run_id = context.instance, context.run.run_id
-    version, span = None, {}
-    with suppress(MissingArtifactError):
-        span = recorded_metadata(instance, run_id, "labels")
-    with suppress(MissingArtifactError):
-        recorded = recorded_metadata(instance, run_id, "model_version")
-        changed = outdated_inputs(instance, run_id, {"model_version": ["classifier", "regressor"]})
-        version = None if changed else str(recorded["version"])
-    return ReportModel(
-        version=version,
-        params_hash=experiment.params_hash,
-        experiment=experiment.model_dump(mode="json"),
-        first_session=span.get("first_session"),
-        last_session=span.get("last_session"),
-        run_id=run_id,
-        made_at=datetime.now(UTC),
-        code=code_revision(),
-        packages=package_versions(),
-        no_walk_forward=(
-            f"The walk-forward {missing}: what follows rests on one short test set. "
-            "Make it: boursomatic materialize --select walk_forward+"
-        ),
-    )

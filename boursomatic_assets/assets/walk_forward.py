@@ -8,42 +8,15 @@ import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.assets.evaluation import price_check
-from boursomatic_assets.core.dataset.experiment import Experiment
-from boursomatic_assets.core.dataset.labels import closed_early
-from boursomatic_assets.core.evaluation.book_figures import Trials
-from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
-from boursomatic_assets.core.market.bars import fingerprint
-from boursomatic_assets.core.models.walk_forward import (
-    Fold,
-    FoldResult,
-    fold_figures,
-    fold_table,
-    folds_overlap,
-    join_folds,
-    plan_folds,
-    run_fold,
-    sequential_calls,
-)
-from boursomatic_assets.core.portfolio.book import closes_of_books
-from boursomatic_assets.core.portfolio.books import judged_books
+from boursomatic_assets.core.market.fingerprints import fingerprint
+from boursomatic_assets.core.models.folds import Fold, folds_overlap, plan_folds
+from boursomatic_assets.core.models.walk_forward import fold_table, join_folds, run_fold, sequential_calls
 from boursomatic_assets.core.registry.bundle import sha256, strict_json
-from boursomatic_assets.display.ui.canvas import embedded
-from boursomatic_assets.display.ui.evaluation import figures_table, reach_metadata
-from boursomatic_assets.display.ui.fold_pictures import fold_figures_picture, folds_picture
-from boursomatic_assets.display.ui.metadata import (
-    bullets,
-    column_lineage,
-    markdown_table,
-    numeric_metadata,
-    panel_metadata,
-)
-from boursomatic_assets.display.ui.suspects import rests_on
-from boursomatic_assets.services.reference_prices import judged_closes, read_benchmark
+from boursomatic_assets.display.ui.walk_forward import fold_metadata, summary_metadata
+from boursomatic_assets.services.judging import evaluate_walk_forward
 from boursomatic_assets.storage.artifacts.folds import StoredFolds, fold_key, fold_number, save_fold
 from boursomatic_assets.storage.dagster.instance import FOLD_PARTITIONS
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.postgres.panel_survivors import panel_survivors
-from boursomatic_assets.storage.postgres.trials_table import count_trials
 
 # A fold that is trained differently, or judged from other columns, is another fold.
 CODE = code_version(__name__, "walk_forward")
@@ -84,7 +57,7 @@ def walk_forward(
         seconds = time.perf_counter() - started
         path, size = save_fold(platform.artifacts(), result, settings, version)
         stored = {"path": dg.MetadataValue.path(str(path)), "bytes": size, "seconds": round(seconds, 3)}
-        metadata = {**_fold_metadata(result, settings), **stored}
+        metadata = {**fold_metadata(result, settings), **stored}
         context.add_asset_metadata(metadata, partition_key=fold_key(fold.number))
     made_from = sha256(
         strict_json({"labels": version, "experiment": settings.part_for("walk_forward"), "code": CODE})
@@ -95,18 +68,6 @@ def walk_forward(
 def _chosen(plan: tuple[Fold, ...], keys: list[str]) -> list[Fold]:
     """Folds of some partitions, in time order."""
     return [plan[number - 1] for number in sorted(fold_number(key, len(plan)) for key in keys)]
-
-
-def _fold_metadata(result: FoldResult, settings: Experiment) -> dict[str, Any]:
-    facts = result.facts.to_json()
-    return {
-        **panel_metadata(result.panel),
-        **column_lineage("walk_forward", settings.features),
-        **{name: facts[name] for name in ("train_first", "train_last", "train_last_label_end", "train_rows")},
-        "rows_closed_at_their_last_price": closed_early(result.panel)["rows"],
-        **numeric_metadata(fold_figures(result.panel, "predicted_label")),
-        "fold_in_time": dg.MetadataValue.md(embedded(folds_picture([facts]), "Trained on and predicted")),
-    }
 
 
 @dg.asset(
@@ -132,58 +93,14 @@ def walk_forward_summary(
     settings = experiment.value()
     called, thresholds = sequential_calls(join_folds(walk_forward.panels), settings)
     last = thresholds[max(thresholds)]
-    closes = closes_of_books(price_bars, labels, called["session"].min())  # type: ignore[arg-type]
     value = {
-        **_judge(called, labels, closes, settings, platform),
+        **evaluate_walk_forward(platform.database(), platform.settings(), called, labels, price_bars, settings),
         "threshold": {"tau": last.tau, "reason": last.reason},
         "folds": fold_table(called, walk_forward.facts, thresholds),
     }
     return dg.Output(
-        value, metadata=_summary_metadata(value), data_version=dg.DataVersion(sha256(strict_json(value)))
+        value, metadata=summary_metadata(value), data_version=dg.DataVersion(sha256(strict_json(value)))
     )
-
-
-def _judge(
-    called: pl.DataFrame,
-    labels: pl.DataFrame,
-    closes: pl.DataFrame,
-    settings: Experiment,
-    platform: PlatformResource,
-) -> dict[str, Any]:
-    database, span = platform.database(), (called["session"].min(), called["session"].max())
-    tried = count_trials(database, *span)  # type: ignore[arg-type]
-    trials = Trials(max(tried.count, 1), tried.sharpe_variance)
-    benchmark = read_benchmark(database, platform.settings(), settings.benchmark)
-    books = judged_books(called, closes, settings.horizon, settings.cost_bps, benchmark)
-    return evaluate_judged(
-        called,
-        books,
-        settings,
-        "walk-forward",
-        trials,
-        panel_survivors(database, labels),
-        closes=judged_closes(database, called),
-        benchmark=benchmark,
-    )
-
-
-def _summary_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    folds = value["folds"]
-    figures = {figure["name"]: figure["value"] for figure in value["figures"] if figure["value"] is not None}
-    return {
-        "verdict": value["verdict"]["sentence"],
-        "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
-        "figures_with_intervals": dg.MetadataValue.md(figures_table(value)),
-        **reach_metadata(value),
-        "folds_in_time": dg.MetadataValue.md(embedded(folds_picture(folds), "Folds: trained on and predicted")),
-        "figures_per_fold": dg.MetadataValue.md(embedded(fold_figures_picture(folds), "Rank IC and lift per fold")),
-        "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),
-        **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
-        "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
-        **rests_on(value),
-        **numeric_metadata(figures),
-        "p_values": dg.MetadataValue.json(p_values(value)),
-    }
 
 
 @dg.asset_check(

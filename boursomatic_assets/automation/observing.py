@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
+from boursomatic_assets.assets.required_checks import REQUIRED_CHECKS
 from boursomatic_assets.automation.decisions import BarEvent
 from boursomatic_assets.storage.dagster.instance import (
     DATA_VERSION_TAG,

@@ -4,10 +4,10 @@ from datetime import date
 
 import dagster as dg
 
-from boursomatic_assets.automation.decisions import decide_training
 from boursomatic_assets.automation.jobs import daily_update, retrain
 from boursomatic_assets.automation.observing import newest
 from boursomatic_assets.automation.training import observe_training, training_request
+from boursomatic_assets.automation.training_decisions import decide_training
 from boursomatic_assets.core.market.calendars import sessions_between
 from boursomatic_assets.settings import DEFAULT_PROVIDER, Settings
 

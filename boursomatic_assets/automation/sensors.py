@@ -15,14 +15,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from boursomatic_assets.automation.decisions import (
-    Decision,
-    decide_features,
-    decide_on_calls,
-    decide_on_drift,
-    decide_recommendations,
-    decide_training,
-)
+from boursomatic_assets.automation.decisions import Decision, decide_features, decide_recommendations
 from boursomatic_assets.automation.jobs import features_of_new_bars, recommend_and_judge, retrain
 from boursomatic_assets.automation.observing import (
     CAUSE_TAG,
@@ -46,6 +39,7 @@ from boursomatic_assets.automation.training import (
     training_request,
     tried_for,
 )
+from boursomatic_assets.automation.training_decisions import decide_on_calls, decide_on_drift, decide_training
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.settings import Settings, sensor_seconds
 from boursomatic_assets.storage.postgres.database import Database

@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING
 
 from dagster import DagsterRunStatus, RunRequest, RunsFilter
 
-from boursomatic_assets.automation.decisions import (
-    Calls,
-    Decision,
-    Drift,
-    Training,
-    TrainingState,
-    matured_since,
-    training_key,
-)
+from boursomatic_assets.automation.decisions import Decision
 from boursomatic_assets.automation.observing import (
     CAUSE_TAG,
     WHY_TAG,
@@ -25,12 +17,20 @@ from boursomatic_assets.automation.observing import (
     newest,
     unmet_check,
 )
+from boursomatic_assets.automation.training_decisions import (
+    Calls,
+    Drift,
+    Training,
+    TrainingState,
+    matured_since,
+    training_key,
+)
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
 from boursomatic_assets.storage.postgres.database import Database
-from boursomatic_assets.storage.postgres.market_tables import sessions_by_exchange
+from boursomatic_assets.storage.postgres.features_table import sessions_by_exchange
 from boursomatic_assets.storage.postgres.model_table import active_version, newest_version
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ def explain(
     """Show why an instrument is recommended as it is: what each feature adds, as bars, and the probabilities."""
     from boursomatic_assets.display.terminal.recommendation_tables import explanation
     from boursomatic_assets.errors import UnknownRecommendationError
-    from boursomatic_assets.storage.postgres.recommendations_table import find_recommendation
+    from boursomatic_assets.storage.postgres.stored_recommendations import find_recommendation
 
     _, database = open_database()
     found = [row for row in find_recommendation(database, symbol) if row["profile"] == profile]

@@ -37,7 +37,7 @@ def recommendations(
     if as_json and as_csv:
         message = "choose one of --json and --csv"
         raise typer.BadParameter(message, param_hint="--csv")
-    from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
+    from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 
     _, database = open_database()
     rows = read_recommendations(database, profile=profile, label=label, symbols=symbol and [symbol])

@@ -17,7 +17,7 @@ def run_assets(
 
     from boursomatic_assets.core.dataset.experiment import WalkForward
     from boursomatic_assets.definitions import defs
-    from boursomatic_assets.display.terminal.closing import run_progress
+    from boursomatic_assets.display.terminal.progress import run_progress
     from boursomatic_assets.storage.dagster.instance import open_instance, register_folds
     from boursomatic_assets.storage.dagster.run_launcher import PROCESS_TAG, own_process
 

@@ -37,7 +37,7 @@ def trace(
       boursomatic trace AAPL --session 2024-05-31 --profile aggressive --html trace.html
     """
     from boursomatic_assets.display.report.trace_page import trace_page, trace_report
-    from boursomatic_assets.services.tracing import choose_recommendation, trace_row
+    from boursomatic_assets.services.tracing.recommendation import choose_recommendation, trace_row
     from boursomatic_assets.storage.dagster.instance import open_instance
 
     settings, database = open_database()

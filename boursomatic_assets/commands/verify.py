@@ -10,20 +10,15 @@ from boursomatic_assets.commands.opening import console, errors, open_database
 from boursomatic_assets.settings import wait_briefly
 
 if TYPE_CHECKING:
-    from datetime import date
-
     import polars as pl
 
-    from boursomatic_assets.core.dataset.experiment import Experiment
     from boursomatic_assets.core.registry.bundle import Bundle
     from boursomatic_assets.storage.postgres.database import Database
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
-ACTIVE = "active"
-
 
 def verify(
-    version: Annotated[str, typer.Argument(help="As `boursomatic models list` shows it, or active.")] = ACTIVE,
+    version: Annotated[str, typer.Argument(help="As `boursomatic models list` shows it, or active.")] = "active",
     *,
     against_database: Annotated[
         bool,
@@ -46,41 +41,17 @@ def verify(
 
       boursomatic verify --against-database
     """
+    from boursomatic_assets.services.verification import open_recorded, recorded_version
+
     settings, database = open_database()
-    row = _recorded(database, version)
-    bundle, labels, closes = _open(row)
+    row = recorded_version(database, version)
+    bundle, labels, closes = open_recorded(row)
     if against_database:
         same = _show_changes(database, row, bundle, labels, as_json=as_json)
     else:
         same = _show_parts(row, bundle, labels, closes, settings.threads, as_json=as_json)
     if not same:
         raise typer.Exit(1)
-
-
-def _recorded(database: "Database", version: str) -> "ModelRow":
-    from boursomatic_assets.errors import MissingArtifactError
-    from boursomatic_assets.storage.postgres.model_table import active_version, find_version
-
-    row = active_version(database) if version == ACTIVE else find_version(database, version)
-    if row is None:
-        what = "no version is active" if version == ACTIVE else f"there is no version {version!r}"
-        message = f"{what}; see what there is: boursomatic models list"
-        raise MissingArtifactError(message)
-    return row
-
-
-def _open(row: "ModelRow") -> "tuple[Bundle, pl.DataFrame, pl.DataFrame | None]":
-    """The bundle and its snapshots of labels and, where it has one, of closes, every digest compared."""
-    from upath import UPath
-
-    from boursomatic_assets.storage.artifacts.bundles import open_bundle
-    from boursomatic_assets.storage.artifacts.snapshots import Snapshot, read_snapshot
-
-    bundle = open_bundle(row.model_path, row.manifest_sha256)
-    # Beside the bundle, wherever new artifacts go today.
-    root = UPath(row.model_path).parent.parent
-    labels, closes = Snapshot.named_by(bundle.manifest), Snapshot.of_closes(bundle.manifest)
-    return bundle, read_snapshot(root, labels), None if closes is None else read_snapshot(root, closes)
 
 
 def _show_parts(  # noqa: PLR0913 (a version, its two snapshots, and how to show them)
@@ -121,9 +92,10 @@ def _show_changes(
 ) -> bool:
     from boursomatic_assets.core.registry.reproduction import changes_by_symbol, compare_panels
     from boursomatic_assets.display.terminal.verification import changes_report
+    from boursomatic_assets.services.label_audit import labels_today
 
     with errors.status(f"Comparing {labels.height:,} rows of {row.version} with the database"):
-        today = _labels_today(database, bundle.experiment, labels["session"].min())  # type: ignore[arg-type]
+        today = labels_today(database, bundle.experiment, labels["session"].min())  # type: ignore[arg-type]
         changes = compare_panels(labels, today, bundle.experiment.features)
     by_symbol = changes_by_symbol(changes)
     if as_json:
@@ -139,21 +111,6 @@ def _show_changes(
         for shown in changes_report(row.version, labels, by_symbol):
             console.print(shown, soft_wrap=True)
     return changes.is_empty()
-
-
-def _labels_today(database: "Database", experiment: "Experiment", since: "date") -> "pl.DataFrame":
-    """The label panel that the database gives now, from the session on with which the snapshot begins."""
-    from boursomatic_assets.core.dataset.features import table_columns
-    from boursomatic_assets.core.dataset.labels import label_panel
-    from boursomatic_assets.core.market.membership import within_membership
-    from boursomatic_assets.storage.postgres.market_tables import read_features, read_usable_bars
-    from boursomatic_assets.storage.postgres.membership_table import read_members
-    from boursomatic_assets.storage.postgres.panels import Part
-
-    part = Part(since=since)
-    features = read_features(database, table_columns(experiment.features), part)
-    closes = read_usable_bars(database, ("close", "exchange"), part)
-    return within_membership(label_panel(features, closes, experiment), read_members(database))
 
 
 def _rows(frame: "pl.DataFrame") -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, scale_to_adjusted, symbol_groups
+from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, symbol_groups
 from boursomatic_assets.errors import ConfigurationError, SourceFileError
 from boursomatic_assets.providers.exchanges import UNKNOWN_EXCHANGE
 from boursomatic_assets.providers.reading.opening import SUFFIXES, UnreadableError, contents_of

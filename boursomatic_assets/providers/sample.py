@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, scale_to_adjusted
+from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA
 from boursomatic_assets.providers.source import Delivery, reports_of
 
 if TYPE_CHECKING:

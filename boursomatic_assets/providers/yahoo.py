@@ -11,15 +11,11 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import PRICE_COLUMNS, scale_to_adjusted
+from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted
+from boursomatic_assets.core.market.bars import PRICE_COLUMNS
 from boursomatic_assets.core.market.calendars import FIRST_YEAR, calendar_of
 from boursomatic_assets.errors import DelistedError, NoBarsError, ProviderError, SourceFailedError
-from boursomatic_assets.providers.fetching import (
-    BarsRefusedError,
-    FetchedProvider,
-    require_installed,
-    within,
-)
+from boursomatic_assets.providers.fetching import BarsRefusedError, FetchedProvider, require_installed, within
 from boursomatic_assets.providers.patience import Pace, PassingFailureError
 from boursomatic_assets.providers.symbols import to_yahoo
 

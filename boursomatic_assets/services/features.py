@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import FEATURES, compute_features, require_history
-from boursomatic_assets.core.market.bars import fingerprint, symbol_groups
+from boursomatic_assets.core.market.bars import symbol_groups
+from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
 from boursomatic_assets.storage.postgres.content import read_content
 from boursomatic_assets.storage.postgres.database import UpsertCounts
 from boursomatic_assets.storage.postgres.feature_state import read_state, write_state
-from boursomatic_assets.storage.postgres.market_tables import (
-    ROWS_AT_ONCE,
-    read_usable_bars,
-    remove_other_features,
-    upsert_features,
-)
+from boursomatic_assets.storage.postgres.features_table import remove_other_features, upsert_features
+from boursomatic_assets.storage.postgres.market_tables import ROWS_AT_ONCE, read_usable_bars
 from boursomatic_assets.storage.postgres.panels import Part
 
 if TYPE_CHECKING:

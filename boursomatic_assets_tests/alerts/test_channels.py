@@ -12,20 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boursomatic_assets.alerts import channels as notice_channels
-from boursomatic_assets.alerts.channels import (
-    LogChannel,
-    MailChannel,
-    WebhookChannel,
-    configured_channels,
-)
-from boursomatic_assets.alerts.messages import (
-    Message,
-    RunOutcome,
-    Target,
-    error_failure,
-    failure_message,
-    trial_message,
-)
+from boursomatic_assets.alerts.channels import LogChannel, MailChannel, WebhookChannel, configured_channels
+from boursomatic_assets.alerts.failures import RunOutcome, Target, error_failure
+from boursomatic_assets.alerts.messages import Message, failure_message, trial_message
 from boursomatic_assets.errors import NotDeliveredError
 from boursomatic_assets.settings import NoticeSettings
 from boursomatic_assets_tests.support.receivers import (

@@ -8,20 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boursomatic_assets.alerts.messages import (
-    HIDDEN,
+from boursomatic_assets.alerts.failures import (
     LONGEST_CAUSE,
-    LONGEST_WAIT,
     Failure,
-    Kind,
     OpenFailure,
     RunOutcome,
     Target,
     advance,
     check_failure,
     error_failure,
-    failure_message,
     figures_in_words,
+)
+from boursomatic_assets.alerts.messages import (
+    HIDDEN,
+    LONGEST_WAIT,
+    Kind,
+    failure_message,
     hide_secrets,
     recovery_message,
     trial_message,

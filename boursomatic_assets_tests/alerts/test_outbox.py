@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from boursomatic_assets.alerts import outbox as notices_table
-from boursomatic_assets.alerts.messages import Kind, RunOutcome, Target, check_failure, error_failure
-from boursomatic_assets.alerts.outbox import (
+from boursomatic_assets.alerts import recording
+from boursomatic_assets.alerts.failures import RunOutcome, Target, check_failure, error_failure
+from boursomatic_assets.alerts.messages import Kind
+from boursomatic_assets.alerts.outbox import claim, count_waiting, list_notices, mark_delivered, release
+from boursomatic_assets.alerts.recording import (
     LATE_EVENTS,
     begin_noticing,
-    claim,
-    count_waiting,
-    list_notices,
-    mark_delivered,
     noticed_events,
     open_failures,
     record_outcomes,
-    release,
 )
 from boursomatic_assets_tests.support.catalog import rows, run
 
@@ -111,7 +108,7 @@ def test_a_transaction_that_fails_leaves_neither_messages_nor_notes(
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(notices_table, "_forget", fail)
+    monkeypatch.setattr(recording, "_forget", fail)
     with pytest.raises(RuntimeError):
         record(outbox, (101, failed()))
     monkeypatch.undo()

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boursomatic_assets.alerts.channels import Channel, LogChannel, MailChannel, WebhookChannel
-from boursomatic_assets.alerts.messages import RunOutcome, Target, error_failure
-from boursomatic_assets.alerts.outbox import begin_noticing, count_waiting, list_notices, record_outcomes
+from boursomatic_assets.alerts.failures import RunOutcome, Target, error_failure
+from boursomatic_assets.alerts.outbox import count_waiting, list_notices
+from boursomatic_assets.alerts.recording import begin_noticing, record_outcomes
 from boursomatic_assets.alerts.sending import deliver_due
 from boursomatic_assets.settings import NoticeSettings
 from boursomatic_assets.storage.postgres.database import Database

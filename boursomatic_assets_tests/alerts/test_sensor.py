@@ -7,7 +7,8 @@ import dagster as dg
 import pytest
 
 from boursomatic_assets.alerts import sensor as automation
-from boursomatic_assets.alerts.outbox import count_waiting, list_notices, open_failures
+from boursomatic_assets.alerts.outbox import count_waiting, list_notices
+from boursomatic_assets.alerts.recording import open_failures
 from boursomatic_assets.alerts.sensor import failure_notices
 from boursomatic_assets.definitions import defs
 from boursomatic_assets.errors import ConfigurationError, NotEnoughHistoryError

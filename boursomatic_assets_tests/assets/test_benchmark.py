@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
+from boursomatic_assets.assets.required_checks import REQUIRED_CHECKS
 from boursomatic_assets_tests.support.catalog import run
 from boursomatic_assets_tests.support.installation import checks_of
 from boursomatic_assets_tests.support.small_market import DAILY, LABELS, bars_on, ingest, scaled, sessions_of

@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
+from boursomatic_assets.assets.required_checks import REQUIRED_CHECKS
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.models.training import fit_classifier
 from boursomatic_assets.errors import TamperedArtifactError

@@ -24,7 +24,8 @@ from boursomatic_assets.storage.postgres.instruments_table import write_instrume
 from boursomatic_assets.storage.postgres.market_tables import write_bars
 from boursomatic_assets.storage.postgres.model_table import ModelRow, record_version
 from boursomatic_assets.storage.postgres.outcomes_table import read_outcomes
-from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations, write_recommendations
+from boursomatic_assets.storage.postgres.recommendations_table import write_recommendations
+from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 from boursomatic_assets_tests.support.catalog import rows, run
 from boursomatic_assets_tests.support.installation import checks_of, metadata_of
 from boursomatic_assets_tests.support.panels import accepted, listed

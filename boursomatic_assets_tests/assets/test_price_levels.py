@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from boursomatic_assets.assets import labels as labels_asset
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
+from boursomatic_assets.services import label_audit
 from boursomatic_assets_tests.assets.conftest import installation_on
 from boursomatic_assets_tests.assets.test_planted_leaks import EXPERIMENT, VERSION, failed_in, market
 from boursomatic_assets_tests.support.catalog import run
@@ -44,7 +44,7 @@ def before(postgres: sa.Engine, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with installation_on(postgres) as installation:
         assert installation.run("db", "upgrade").code == 0
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(labels_asset, "rows_that_follow_levels", lambda *_: nothing)
+            patch.setattr(label_audit, "rows_that_follow_levels", lambda *_: nothing)
             result = installation.execute(VERSION, platform=source, experiment=LEVELS)
         assert result.success, failed_in(result)
         assert installation.execute('key:"recommendations"').success

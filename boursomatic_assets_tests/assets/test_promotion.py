@@ -10,7 +10,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from boursomatic_assets.assets import model_version as module
+from boursomatic_assets.services.training import promotion as module
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
 from boursomatic_assets.storage.postgres.model_events import list_events
 from boursomatic_assets.storage.postgres.model_table import activate

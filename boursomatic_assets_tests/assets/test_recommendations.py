@@ -18,8 +18,9 @@ from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.measures.classification import PROBABILITIES
 from boursomatic_assets.core.recommendations.calls import recommend
 from boursomatic_assets.services.recommending.recommend import open_serving, require_active
-from boursomatic_assets.storage.postgres.market_tables import read_features, read_usable_bars
-from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
+from boursomatic_assets.storage.postgres.features_table import read_features
+from boursomatic_assets.storage.postgres.market_tables import read_usable_bars
+from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 from boursomatic_assets_tests.support.catalog import run
 from boursomatic_assets_tests.support.installation import checks_of, metadata_of
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from upath import UPath
 
-from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
+from boursomatic_assets.assets.required_checks import REQUIRED_CHECKS
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.registry.bundle import build_bundle

@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.automation.decisions import (
     BarEvent,
-    Calls,
     Decision,
+    decide_features,
+    decide_recommendations,
+    events_that_brought_something,
+)
+from boursomatic_assets.automation.training_decisions import (
+    Calls,
     Drift,
     Training,
     TrainingState,
-    decide_features,
     decide_on_calls,
     decide_on_drift,
-    decide_recommendations,
     decide_training,
-    events_that_brought_something,
     matured_since,
     training_key,
 )

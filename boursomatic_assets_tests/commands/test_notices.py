@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from boursomatic_assets.alerts.messages import RunOutcome, Target, error_failure
-from boursomatic_assets.alerts.outbox import begin_noticing, record_outcomes
+from boursomatic_assets.alerts.failures import RunOutcome, Target, error_failure
+from boursomatic_assets.alerts.recording import begin_noticing, record_outcomes
 from boursomatic_assets.cli import app
 from boursomatic_assets_tests.support.catalog import rows
 from boursomatic_assets_tests.support.receivers import WebReceiver, web_receiver

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from boursomatic_assets.storage.postgres.recommendations_table import find_recommendation
+from boursomatic_assets.storage.postgres.stored_recommendations import find_recommendation
 from boursomatic_assets_tests.support.catalog import run
 from boursomatic_assets_tests.support.installation import new_installation
 

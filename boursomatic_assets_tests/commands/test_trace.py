@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from boursomatic_assets.services.features import update_features
-from boursomatic_assets.services.tracing import trace_recommendation
+from boursomatic_assets.services.tracing.recommendation import choose_recommendation, trace_row
 from boursomatic_assets.storage.dagster.instance import open_instance
-from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
+from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 from boursomatic_assets_tests.commands.test_verify import altered
 from boursomatic_assets_tests.conftest import copy_database
 from boursomatic_assets_tests.support.catalog import run
@@ -134,7 +134,7 @@ def test_every_recommendation_matches_at_every_step_also_those_before_a_later_se
     assert rows.height == 30
     assert rows["is_active"].sum() == 15
     with recommended_twice.entered(), open_instance(recommended_twice.settings, database) as instance:
-        traces = [trace_recommendation(database, instance, name) for name in rows["id"]]
+        traces = [trace_row(database, instance, choose_recommendation(database, name)) for name in rows["id"]]
     assert {trace.facts["session"] for trace in traces} == {NEWEST, BEFORE}
     assert [trace.root.sources() for trace in traces] == [[]] * 30
     assert all(step.status == "matches" for trace in traces for _, step in trace.root.walk())

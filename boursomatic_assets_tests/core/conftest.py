@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from boursomatic_assets.core.dataset.features import compute_features
-from boursomatic_assets.core.market.bars import check_bars, scale_to_adjusted
+from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted
+from boursomatic_assets.core.market.bars import check_bars
 from boursomatic_assets_tests.support.oracles import sample_bars
 
 

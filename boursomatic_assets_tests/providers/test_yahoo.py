@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.market.bars import BAD_FACTOR, check_bars
+from boursomatic_assets.core.market.adjusted_close import BAD_FACTOR
+from boursomatic_assets.core.market.bars import check_bars
 from boursomatic_assets.errors import (
     ConfigurationError,
     DelistedError,

@@ -22,8 +22,9 @@ from boursomatic_assets.storage.postgres.adjustments_table import (
     remove_adjustment,
 )
 from boursomatic_assets.storage.postgres.database import UpsertCounts
+from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
-from boursomatic_assets.storage.postgres.market_tables import read_bars, read_features, write_bars
+from boursomatic_assets.storage.postgres.market_tables import read_bars, write_bars
 from boursomatic_assets_tests.support.catalog import rows, run, versions_of
 from boursomatic_assets_tests.support.oracles import slow_features
 from boursomatic_assets_tests.support.panels import accepted, listed

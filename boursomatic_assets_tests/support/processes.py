@@ -9,7 +9,7 @@ import sys
 START = """
 import os, sys
 from boursomatic_assets.settings import Settings
-from boursomatic_assets.storage import server
+from boursomatic_assets.storage.server import embedded as server
 from boursomatic_assets.storage.postgres.database import Database
 settings = Settings.from_environment()
 """

@@ -17,10 +17,11 @@ from boursomatic_assets.core.registry.bundle import build_bundle
 from boursomatic_assets.services.features import update_features
 from boursomatic_assets.services.recommending.recommend import RecommendationUpdate, update_recommendations
 from boursomatic_assets.storage.artifacts.bundles import save_bundle
+from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
-from boursomatic_assets.storage.postgres.market_tables import read_features, read_usable_bars, write_bars
+from boursomatic_assets.storage.postgres.market_tables import read_usable_bars, write_bars
 from boursomatic_assets.storage.postgres.model_table import ModelRow, active_version, record_version
-from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
+from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 from boursomatic_assets_tests.support.catalog import versions_of
 from boursomatic_assets_tests.support.panels import accepted, listed
 

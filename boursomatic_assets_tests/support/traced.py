@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from boursomatic_assets.core.dataset.experiment import Profiles
-from boursomatic_assets.core.recommendations.calls import content_digest, recommend, snapshots
+from boursomatic_assets.core.recommendations.calls import recommend
 from boursomatic_assets.core.recommendations.evidence import Evidence
+from boursomatic_assets.core.recommendations.snapshots import content_digest, snapshots
 from boursomatic_assets.core.registry.bundle import MANIFEST, sha256, strict_json
 from boursomatic_assets_tests.support.served import bundle, newest_rows, serving
 

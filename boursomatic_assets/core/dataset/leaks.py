@@ -6,7 +6,6 @@ panel is not in the code that looks for it.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,32 +14,30 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.features import LOOKBACK_SESSIONS, MONTH
 from boursomatic_assets.core.market.bars import PANEL_KEY
-from boursomatic_assets.core.market.calendars import FIRST_SESSION, calendar_of, sessions_between
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import date
 
-    from boursomatic_assets.core.dataset.experiment import Experiment
-
     Compute = Callable[[pl.DataFrame], pl.DataFrame]
 
+# Checks that compute something a second time do so for this many symbols.
+SYMBOLS_LOOKED_AT = 24
 # Two computations of one number agree to this relative difference.
 TOLERANCE = 1e-9
 # An honest feature is nowhere near it, a label in a feature's place is beyond it; see `knowledge_of_the_label`.
 KNOWS = 0.4
 STANDARD_ERRORS = 5.0
-_OUTCOME = {"symbol": pl.String(), "session": pl.Date(), "forward_return": pl.Float64(), "label_end": pl.Date()}
 
 
-def sampled_symbols(spans: pl.DataFrame, count: int) -> list[str]:
+def sampled_symbols(spans: pl.DataFrame, count: int = SYMBOLS_LOOKED_AT) -> list[str]:
     """Choose symbols to look at closely: all over the alphabet, the shortest histories, those that ended first.
 
     Parameters
     ----------
     spans : DataFrame
         `symbol`, its number of `rows`, and its `last` session.
-    count : int
+    count : int, optional
         At most so many, where there are more.
     """
     quarter, every = count // 4, spans.sort("symbol")["symbol"]
@@ -149,102 +146,6 @@ def rows_that_touch_others(bars: pl.DataFrame, compute: Compute, columns: Sequen
 def computed_apart(bars: pl.DataFrame, compute: Compute) -> pl.DataFrame:
     """Compute each symbol's rows without any other symbol's bars."""
     return pl.concat([compute(bars.clear()), *(compute(own) for own in bars.partition_by("symbol"))])
-
-
-def slow_outcomes(closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    """Forward return and end of the horizon of each bar, one instrument and one bar after the other.
-
-    Parameters
-    ----------
-    closes : DataFrame
-        Panel with `close`, and with `exchange` where it is known.
-    horizon : int
-        Sessions of the exchange; of the instrument's own bars where its calendar is not known.
-
-    Returns
-    -------
-    DataFrame
-        `symbol`, `session`, `forward_return`, `label_end`, the last two null where the horizon has not passed.
-    """
-    rows: list[tuple[str, date, float | None, date | None]] = []
-    for own in closes.partition_by("symbol"):
-        symbol, sessions, prices = own["symbol"][0], own["session"].to_list(), own["close"].to_list()
-        calendar = calendar_of(own["exchange"][0]) if "exchange" in own.columns else None
-        known: list[date] = []
-        if calendar is not None and sessions[-1] >= FIRST_SESSION:
-            known = sessions_between(calendar, max(sessions[0], FIRST_SESSION), sessions[-1]).to_list()
-        for place, (session, price) in enumerate(zip(sessions, prices, strict=True)):
-            by_calendar = calendar is not None and session >= FIRST_SESSION
-            calendar_days = known if by_calendar else sessions
-            reached = bisect_right(calendar_days, session) - 1 + horizon
-            end = calendar_days[reached] if reached < len(calendar_days) else None
-            there = bisect_right(sessions, end) - 1 if end else place
-            passed = there > place
-            rows.append((symbol, session, prices[there] / price - 1 if passed else None, end if passed else None))
-    return pl.DataFrame(rows, schema=_OUTCOME, orient="row")
-
-
-def contradicted_labels(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
-    """Rows whose label is not the one that their own forward return and the experiment's thresholds give."""
-    gain = pl.col("forward_return")
-    holds = {
-        "BUY": gain >= experiment.buy_threshold,
-        "SELL": gain <= experiment.sell_threshold,
-        "HOLD": (gain < experiment.buy_threshold) & (gain > experiment.sell_threshold),
-    }
-    named = pl.col("label").cast(pl.String)
-    agrees = pl.any_horizontal((named == name) & rule for name, rule in holds.items())
-    return labels.filter(~pl.when(gain.is_null()).then(named.is_null()).otherwise(agrees).fill_null(value=False))
-
-
-def outlived_labels(labels: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose label ends after the `last` bar of their symbol in `spans`: nobody was paid that price."""
-    beside = labels.select(*PANEL_KEY, "label_end").join(spans.select("symbol", "last"), on="symbol", how="left")
-    known = pl.col("label_end").is_not_null()
-    return beside.filter(known & (pl.col("label_end") > pl.col("last")).fill_null(value=True))
-
-
-def non_members(panel: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
-    """Rows of instruments that were no members at the row's session; none where `members` has no rows.
-
-    Parameters
-    ----------
-    panel : DataFrame
-        Sorted by symbol and session.
-    members : DataFrame
-        Of `membership.MEMBER_SCHEMA`.
-    """
-    if members.is_empty():
-        return panel.select(PANEL_KEY).clear()
-    spans: dict[str, list[tuple[date, date | None]]] = {}
-    for symbol, first, until in members.iter_rows():
-        spans.setdefault(symbol, []).append((first, until))
-    strangers = [panel.select(PANEL_KEY).clear()]
-    for own in panel.select(PANEL_KEY).partition_by("symbol"):
-        session, belongs = own["session"], np.zeros(own.height, dtype=bool)
-        for first, until in spans.get(own["symbol"][0], []):
-            left = session.search_sorted(until) if until else own.height
-            belongs[session.search_sorted(first) : left] = True
-        strangers.append(own.filter(~pl.Series(belongs)))
-    return pl.concat(strangers)
-
-
-def forgotten_members(panel: pl.DataFrame, members: pl.DataFrame, available: pl.DataFrame) -> list[str]:
-    """Symbols that were members while they had rows in `available`, and have no row in `panel` from that time.
-
-    Parameters
-    ----------
-    panel : DataFrame
-    members : DataFrame
-        Of `membership.MEMBER_SCHEMA`.
-    available : DataFrame
-        `symbol`, `first` and `last` session of what the panel could have been made of.
-    """
-    both = members.join(available, on="symbol")
-    begins = pl.max_horizontal("member_from", "first")
-    ends = pl.min_horizontal(pl.col("member_until").dt.offset_by("-1d"), "last")
-    expected = both.filter(begins <= ends)["symbol"].unique()
-    return sorted(set(expected) - set(panel["symbol"].unique()))
 
 
 def foreign_rows(sets: Sequence[pl.DataFrame], labels: pl.DataFrame) -> int:

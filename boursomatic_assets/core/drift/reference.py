@@ -13,23 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
-from boursomatic_assets.core.drift.windows import (
-    BASELINE,
-    CELLS_IN_A_BIN,
-    FEATURE_STATISTICS,
+from boursomatic_assets.core.drift.distances import CELLS_IN_A_BIN, bin_shares
+from boursomatic_assets.core.drift.prediction_windows import (
     PREDICTION_COLUMNS,
     PREDICTION_STATISTICS,
+    prediction_statistics,
+)
+from boursomatic_assets.core.drift.windows import (
+    BASELINE,
+    FEATURE_STATISTICS,
     PREDICTIONS,
     SMALLEST_CHANGE,
     SMALLEST_SPREAD,
     WINDOW,
     Scale,
     Sessions,
-    bin_shares,
     correlation_changes,
     feature_statistics,
     full_sessions,
-    prediction_statistics,
     summed_up,
     training_cells,
 )

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from scipy.spatial.distance import jensenshannon
-from scipy.special import logit
 
 from boursomatic_assets.core.dataset.features import LOOKBACK_SESSIONS, is_warmed_up
-from boursomatic_assets.core.dataset.labels import CLASS_NAMES
+from boursomatic_assets.core.drift.distances import CELLS, distances
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 # Sessions of a window, and of what lies before it. Shares are compared with the window just before: a market's
 # level moves on. Spread, asymmetry and correlations last longer, and more sessions know them better.
 WINDOW, BASELINE = 5, 20
-BINS, CELLS_IN_A_BIN = 10, 20
-CELLS = BINS * CELLS_IN_A_BIN
 # A session in which fewer than this share of the usual number of instruments traded is a holiday, or half loaded.
 LEAST_SHARE_OF_ROWS = 0.25
 # Below this share of the usual spread a feature counts as constant.
@@ -34,8 +30,6 @@ SMALLEST_SPREAD = 0.05
 SMALLEST_CHANGE = 0.02
 PREDICTIONS = "predictions"
 FEATURE_STATISTICS = ("psi", "kolmogorov_smirnov", "jensen_shannon", "spread", "asymmetry", "rank_correlation")
-PREDICTION_STATISTICS = ("class_mix", "mean_probability_buy")
-PREDICTION_COLUMNS = ("probability_buy", "predicted_label")
 _QUANTILES = {"low": 0.1, "lower": 0.25, "median": 0.5, "upper": 0.75, "high": 0.9}
 
 
@@ -198,7 +192,8 @@ def _rank_correlations(rows: pl.DataFrame, features: tuple[str, ...], place: np.
 def correlation_changes(sessions: Sessions) -> np.ndarray:
     """Change of each rank correlation from the baseline to the window, shape (n_windows, n_features, ...)."""
     return np.asarray(
-        _means(sessions.correlation, WINDOW)[BASELINE:] - _before(_means(sessions.correlation, BASELINE))
+        window_means(sessions.correlation, WINDOW)[BASELINE:]
+        - _before(window_means(sessions.correlation, BASELINE))
     )
 
 
@@ -215,12 +210,12 @@ def feature_statistics(sessions: Sessions, scale: Scale) -> np.ndarray:
     ndarray of shape (n_windows, n_statistics, n_features)
         In the order of `FEATURE_STATISTICS`; the i-th window ends with session i + BASELINE + WINDOW - 1.
     """
-    counts = _means(sessions.counts, WINDOW) * WINDOW
+    counts = window_means(sessions.counts, WINDOW) * WINDOW
     now, earlier = counts[BASELINE:], counts[BASELINE - WINDOW : len(counts) - WINDOW]
     spread = np.log(np.maximum(sessions.spread, scale.spread_floor))
     return np.stack(
         [
-            *_distances(now, earlier),
+            *distances(now, earlier),
             np.abs(_against_baseline(spread)),
             np.abs(_against_baseline(sessions.asymmetry)),
             _largest_change(correlation_changes(sessions), scale.usual_change),
@@ -245,34 +240,12 @@ def from_training(sessions: Sessions, scale: Scale, training: Sessions) -> np.nd
     change = sessions.correlation[-WINDOW:].mean(axis=0) - training.correlation[0]
     return np.stack(
         [
-            *_distances(counts, training.counts[0]),
+            *distances(counts, training.counts[0]),
             np.abs(spread - usual),
             np.abs(sessions.asymmetry[-WINDOW:].mean(axis=0) - training.asymmetry[0]),
             _largest_change(change, scale.usual_change),
         ]
     )
-
-
-def bin_shares(counts: np.ndarray) -> np.ndarray:
-    """Shares of the ten equal-mass bins and of the nulls, each with half a row more so that none is zero."""
-    bins = counts[..., :CELLS].reshape(*counts.shape[:-1], BINS, CELLS_IN_A_BIN).sum(axis=-1)
-    filled = np.concatenate([bins, counts[..., CELLS:]], axis=-1) + 0.5
-    shares: np.ndarray = filled / filled.sum(axis=-1, keepdims=True)
-    return shares
-
-
-def _distances(now: np.ndarray, earlier: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Population stability index, Kolmogorov-Smirnov statistic and Jensen-Shannon distance (base 2) of counts."""
-    shares, before = bin_shares(now), bin_shares(earlier)
-    index = ((shares - before) * np.log(shares / before)).sum(axis=-1)
-    largest_gap = np.abs(_distribution(now) - _distribution(earlier)).max(axis=-1)
-    return index, largest_gap, jensenshannon(shares, before, base=2, axis=-1)
-
-
-def _distribution(counts: np.ndarray) -> np.ndarray:
-    known = counts[..., :CELLS]
-    shares: np.ndarray = known.cumsum(axis=-1) / np.maximum(known.sum(axis=-1, keepdims=True), 1)
-    return shares
 
 
 def _largest_change(changes: np.ndarray, usual: np.ndarray) -> np.ndarray:
@@ -292,64 +265,7 @@ def changed_partners(sessions: Sessions, scale: Scale) -> list[str]:
     return [scale.features[place % len(scale.features)] for place in changes.argmax(axis=-1)]
 
 
-def prediction_statistics(rows: pl.DataFrame) -> tuple[list[date], np.ndarray]:
-    """Compare the predictions of each window with those of the window before it.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        With `session`, `probability_buy` and `predicted_label`.
-
-    Returns
-    -------
-    tuple of (list of date, ndarray of shape (n_windows, 2))
-        Sessions, and in the order of `PREDICTION_STATISTICS` the Jensen-Shannon distance of the class mixes and the
-        change of the mean p(BUY)'s log odds; windows end as those of `feature_statistics` do.
-    """
-    dates, mixes, chances = _prediction_sessions(rows)
-    mixes, chances = _means(mixes, WINDOW) * WINDOW, _means(chances, WINDOW)
-    shares = _mix_shares(mixes)
-    odds = _log_odds(chances[:, 0] / chances[:, 1])
-    now, earlier = slice(BASELINE, None), slice(BASELINE - WINDOW, -WINDOW)
-    mix_distance = jensenshannon(shares[now], shares[earlier], base=2, axis=-1)
-    return dates, np.stack([mix_distance, np.abs(odds[now] - odds[earlier])], axis=1)
-
-
-def predictions_from_training(rows: pl.DataFrame, mix: Sequence[float], mean_probability_buy: float) -> np.ndarray:
-    """Compare the last window's predictions with the model's own of validation and test, shape (2,)."""
-    _, mixes, chances = _prediction_sessions(rows)
-    chance = chances[-WINDOW:].sum(axis=0)
-    distance = jensenshannon(_mix_shares(mixes[-WINDOW:].sum(axis=0)), np.asarray(mix), base=2)
-    return np.array([distance, abs(_log_odds(chance[0] / chance[1]) - _log_odds(mean_probability_buy))])
-
-
-def _prediction_sessions(rows: pl.DataFrame) -> tuple[list[date], np.ndarray, np.ndarray]:
-    """Counts of the classes, and sum and count of p(BUY), of each session."""
-    called = (pl.col("predicted_label").cast(pl.String) == name for name in CLASS_NAMES)
-    sums = (
-        rows.group_by("session")
-        .agg(
-            *(each.sum().alias(name) for name, each in zip(CLASS_NAMES, called, strict=True)),
-            chance=pl.col("probability_buy").sum(),
-            count=pl.len(),
-        )
-        .sort("session")
-    )
-    return sums["session"].to_list(), sums.select(CLASS_NAMES).to_numpy(), sums.select("chance", "count").to_numpy()
-
-
-def _log_odds(chance: np.ndarray | float) -> np.ndarray:
-    """Log odds; a chance of nothing, or of one, counts as one in a million."""
-    odds: np.ndarray = logit(np.clip(chance, 1e-6, 1 - 1e-6))
-    return odds
-
-
-def _mix_shares(counts: np.ndarray) -> np.ndarray:
-    shares: np.ndarray = (counts + 0.5) / (counts + 0.5).sum(axis=-1, keepdims=True)
-    return shares
-
-
-def _means(values: np.ndarray, width: int) -> np.ndarray:
+def window_means(values: np.ndarray, width: int) -> np.ndarray:
     """Means over `width` neighbouring sessions; the i-th begins with session i."""
     nothing = np.zeros((1, *values.shape[1:]))
     sums = np.concatenate([nothing, np.cumsum(values, axis=0, dtype=np.float64)])
@@ -363,5 +279,5 @@ def _before(baselines: np.ndarray) -> np.ndarray:
 
 
 def _against_baseline(values: np.ndarray) -> np.ndarray:
-    difference: np.ndarray = _means(values, WINDOW)[BASELINE:] - _before(_means(values, BASELINE))
+    difference: np.ndarray = window_means(values, WINDOW)[BASELINE:] - _before(window_means(values, BASELINE))
     return difference

@@ -19,7 +19,8 @@ from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.market.simulation import Market, simulate_bars
 from boursomatic_assets.core.measures.ranking import rank_ic
-from boursomatic_assets.core.models.walk_forward import join_folds, plan_folds, run_fold, sequential_calls
+from boursomatic_assets.core.models.folds import plan_folds
+from boursomatic_assets.core.models.walk_forward import join_folds, run_fold, sequential_calls
 from boursomatic_assets.core.portfolio.books import judged_books
 
 if TYPE_CHECKING:

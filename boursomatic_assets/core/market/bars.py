@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
@@ -10,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.market.adjusted_close import BAD_FACTOR as BAD_FACTOR  # noqa: PLC0414 (re-exported)
-from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted as scale_to_adjusted  # noqa: PLC0414
 from boursomatic_assets.core.market.printed import told_apart
 from boursomatic_assets.errors import BarContractError, NoRowsError, PanelContractError
 
@@ -301,29 +298,3 @@ def symbol_groups(counts: pl.DataFrame, rows: int) -> list[list[str]]:
     """
     number = (pl.col("rows").cum_sum() - pl.col("rows")) // rows
     return counts.group_by(number.alias("group"), maintain_order=True).agg("symbol")["symbol"].to_list()
-
-
-def fingerprint(panel: pl.DataFrame) -> str:
-    """Hash a frame's content: column names, types, order and every value.
-
-    Returns
-    -------
-    str
-        SHA-256 as 64 hexadecimal digits. Equal content gives an equal hash whatever its memory layout.
-    """
-    digest = hashlib.sha256()
-    for column in panel.get_columns():
-        digest.update(f"{len(column.name)}:{column.name}:{column.dtype}:{column.len()};".encode())
-        digest.update(column.is_null().cast(pl.UInt8).to_numpy().tobytes())
-        digest.update(_value_bytes(column))
-    return digest.hexdigest()
-
-
-def _value_bytes(column: pl.Series) -> bytes:
-    if column.dtype.is_numeric():
-        return column.fill_null(0).to_numpy().tobytes()
-    if column.dtype == pl.Date:
-        return column.to_physical().fill_null(0).to_numpy().tobytes()
-    # The lengths go in too: nothing inside a text can then pass for the border between two.
-    texts = column.cast(pl.String).fill_null("")
-    return texts.str.len_bytes().to_numpy().tobytes() + "".join(texts.to_list()).encode()

@@ -10,14 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boursomatic_assets.core.recommendations.sentences import (
-    LANGUAGES,
-    Remark,
-    amount,
-    chance,
-    percent,
-    percent_size,
-)
+from boursomatic_assets.core.recommendations.amounts import amount, percent, percent_size
+from boursomatic_assets.core.recommendations.sentences import LANGUAGES, Remark, chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

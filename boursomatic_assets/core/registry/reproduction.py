@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import PANEL_KEY, fingerprint
+from boursomatic_assets.core.market.bars import PANEL_KEY
+from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.registry.bundle import build_bundle, sha256
 
 if TYPE_CHECKING:

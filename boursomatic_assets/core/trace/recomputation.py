@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import table_columns
-from boursomatic_assets.core.recommendations.calls import (
-    OUTSIDE_DIGEST,
-    content_digest,
-    make_calls,
-    recommend,
-    snapshots,
-)
+from boursomatic_assets.core.recommendations.calls import make_calls, recommend
+from boursomatic_assets.core.recommendations.snapshots import OUTSIDE_DIGEST, content_digest, snapshots
 from boursomatic_assets.core.registry.bundle import BUNDLE_FILES, MANIFEST, Bundle, sha256, strict_json
 from boursomatic_assets.core.registry.serving import PRICED_BY
 from boursomatic_assets.core.trace.tree import (

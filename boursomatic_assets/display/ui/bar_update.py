@@ -9,7 +9,16 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.core.market.fetch_report import Outcome
-from boursomatic_assets.display.ui.metadata import markdown_table
+from boursomatic_assets.display.ui.canvas import embedded
+from boursomatic_assets.display.ui.data_pictures import coverage_picture
+from boursomatic_assets.display.ui.jumps import TO_LOOK_AT, jumps_in_words
+from boursomatic_assets.display.ui.metadata import (
+    column_lineage,
+    content_metadata,
+    markdown_table,
+    table_metadata,
+    written_metadata,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,9 +27,76 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.market.fetch_report import SymbolReport
     from boursomatic_assets.core.market.session_audit import SessionAudit
     from boursomatic_assets.services.ingest.bars import BarUpdate
+    from boursomatic_assets.services.ingest.instruments import InstrumentUpdate
+    from boursomatic_assets.services.ingest.jump_audit import JumpAudit
+    from boursomatic_assets.services.ingest.update import StoredBars
     from boursomatic_assets.storage.postgres.adjustments_table import Corrections
 
 ROWS_SHOWN = 20
+
+
+def instruments_metadata(update: InstrumentUpdate, url: str) -> dict[str, Any]:
+    """Metadata of the asset `instruments`; `url` is that of the database, without its password."""
+    return {
+        **table_metadata(update.listed),
+        **written_metadata(update.counts, url, "instruments"),
+        "source": update.source,
+        "active": update.listed["is_active"].sum(),
+        "became_inactive": update.became_inactive,
+    }
+
+
+def price_bars_metadata(update: BarUpdate, stored: StoredBars, url: str, source: str) -> dict[str, Any]:
+    """Metadata of the asset `price_bars`.
+
+    Parameters
+    ----------
+    update : BarUpdate
+    stored : StoredBars
+    url : str
+        Of the database, without its password.
+    source : str
+        What the provider is.
+    """
+    return {
+        **content_metadata(stored.content, stored.newest),
+        **column_lineage("price_bars"),
+        **written_metadata(update.counts, url, "price_bars"),
+        "source": source,
+        **_coverage(stored.content),
+        **update_metadata(update, stored.corrections),
+    }
+
+
+def _coverage(content: pl.DataFrame) -> dict[str, Any]:
+    if content.is_empty():
+        return {}
+    return {"coverage": dg.MetadataValue.md(embedded(coverage_picture(content), "Symbols with bars"))}
+
+
+def jumps_sentence(found: JumpAudit) -> str | None:
+    """The jumps that a person should look at, in words; None without any."""
+    said = {
+        "Quarantined until explained (boursomatic adjustments add SYMBOL SESSION RATIO): ": found.waiting,
+        "Left once adjustments are applied (boursomatic adjustments list): ": found.left,
+        "Believed, yet doubtful: ": found.doubtful,
+    }
+    return ". ".join(words + jumps_in_words(jumps) for words, jumps in said.items() if jumps.height) or None
+
+
+def jumps_metadata(found: JumpAudit) -> dict[str, Any]:
+    """The jumps as counts and tables."""
+    tables = {
+        "quarantined": found.waiting,
+        "left": found.left,
+        "doubtful": found.doubtful,
+        "large_moves": found.large_moves,
+    }
+    return {
+        **({TO_LOOK_AT: found.doubtful.height} if found.doubtful.height else {}),
+        "large_moves_count": found.large_moves.height,
+        **tables_metadata(tables),
+    }
 
 
 def update_metadata(update: BarUpdate, corrections: Corrections) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -96,6 +98,13 @@ def set_title(axes: Axes, text: str) -> None:
 def draw_legend(figure: Figure, entries: int) -> None:
     """Draw the legend above the axes, in one row."""
     figure.legend(loc="outside upper center", ncols=max(entries, 1), frameon=False, fontsize=TEXT, labelcolor=INK)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a chart of horizontal bars, the first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0, labelsize=TEXT, labelcolor=INK)
 
 
 def strip_axes(axes: Axes) -> None:

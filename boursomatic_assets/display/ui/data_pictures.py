@@ -17,6 +17,7 @@ from boursomatic_assets.display.ui.canvas import (
     blank_figure,
     draw_legend,
     frame_axes,
+    name_rows,
     set_title,
     strip_axes,
     to_png,
@@ -144,9 +145,7 @@ def split_picture(spans: Mapping[str, tuple[date, date, int]]) -> bytes:
         after = ordered[row + 1][1][0] if row + 1 < len(ordered) else whole[1]
         _draw_span(axes, row, span, (whole[0], before, after, whole[1]))
     use_date_axis(axes, most_ticks=8)
-    axes.set_yticks(range(len(spans)), list(spans))
-    axes.set_ylim(len(spans) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0, labelsize=TEXT, labelcolor=INK)
+    name_rows(axes, list(spans))
     set_title(axes, "\n".join(gaps))
     return to_png(figure)
 

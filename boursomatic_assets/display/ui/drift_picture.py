@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from boursomatic_assets.core.drift.watch import FALSE_ALARMS, episodes
+from boursomatic_assets.core.drift.alarms import episodes
+from boursomatic_assets.core.drift.watch import FALSE_ALARMS
 from boursomatic_assets.core.drift.windows import WINDOW
 from boursomatic_assets.display.ui.canvas import (
     CLASSIFIER_COLOUR,

@@ -1,4 +1,4 @@
-"""An evaluation as a table that people read."""
+"""What the UI shows of an evaluation: the conclusion, the figures as a table, numbers that plot."""
 
 from __future__ import annotations
 
@@ -7,12 +7,47 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from boursomatic_assets.display.ui.metadata import markdown_table
+from boursomatic_assets.core.evaluation.judging import p_values
+from boursomatic_assets.core.measures.figures import values_of
+from boursomatic_assets.display.ui.metadata import bullets, markdown_table, numeric_metadata
+from boursomatic_assets.display.ui.suspects import rests_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 REACH, SURVIVORS = "could_have_been_seen", "survivors"
+
+
+def evaluation_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of the asset `evaluation`."""
+    return {
+        **conclusion_metadata(value, "figures"),
+        "independent_periods": float(value["independent_periods"]),
+        "trials": value["trials"]["count"],
+        **numeric_metadata(values_of(value)),
+    }
+
+
+def conclusion_metadata(value: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """What may be concluded, from which figures and how many rows, and on which prices it rests.
+
+    Parameters
+    ----------
+    value : mapping
+        An evaluation.
+    table : str
+        Name of the entry that holds the figures as a table.
+    """
+    return {
+        "verdict": value["verdict"]["sentence"],
+        "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
+        table: dg.MetadataValue.md(figures_table(value)),
+        **reach_metadata(value),
+        **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
+        "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
+        **rests_on(value),
+        "p_values": dg.MetadataValue.json(p_values(value)),
+    }
 
 
 def figures_table(evaluation: Mapping[str, Any]) -> str:

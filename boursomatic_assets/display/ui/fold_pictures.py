@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from boursomatic_assets.display.ui.canvas import (
     CLASSIFIER_COLOUR,
     FAINT,
-    INK,
     REGRESSOR_COLOUR,
     TEXT,
     WIDTH,
     blank_figure,
     draw_legend,
     frame_axes,
+    name_rows,
     set_title,
     to_png,
     use_date_axis,
@@ -53,16 +53,10 @@ def folds_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
             width = date.fromisoformat(fold[f"{part}_last"]) + timedelta(days=1) - first
             label = None if row else meaning
             axes.barh(row, width, left=first, height=BAR_HEIGHT, color=colour, label=label)
-    _name_rows(axes, folds)
+    name_rows(axes, [f"fold {fold['fold']}" for fold in folds])
     use_date_axis(axes, most_ticks=8)
     draw_legend(figure, len(_PARTS))
     return to_png(figure)
-
-
-def _name_rows(axes: Axes, folds: Sequence[Mapping[str, Any]]) -> None:
-    axes.set_yticks(range(len(folds)), [f"fold {fold['fold']}" for fold in folds])
-    axes.set_ylim(len(folds) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0, labelsize=TEXT, labelcolor=INK)
 
 
 def fold_figures_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
@@ -82,7 +76,7 @@ def fold_figures_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_bars(left, folds, ("rank_ic", 0.0), "mean rank IC (0 is no skill)")
     _draw_bars(right, folds, ("matched_lift_buy", 1.0), "BUY lift at equal volatility (1 is no skill)")
-    _name_rows(left, folds)
+    name_rows(left, [f"fold {fold['fold']}" for fold in folds])
     return to_png(figure)
 
 

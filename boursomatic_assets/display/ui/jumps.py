@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
+# Metadata of a check whose description is printed although it passed.
+TO_LOOK_AT = "to_look_at"
 JUMPS_NAMED = 20
 # The split is told from the open; a close that lies further off than this moved by something else.
 NEAR_A_SPLIT = log(1.5)

@@ -10,7 +10,7 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, DERIVED_INPUTS, FEATURES
-from boursomatic_assets.core.market.bars import fingerprint
+from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.trace.lineage import column_dependencies
 
 if TYPE_CHECKING:

@@ -23,14 +23,16 @@ from boursomatic_assets.display.ui.canvas import (
     to_png,
 )
 from boursomatic_assets.display.ui.data_pictures import CLASS_COLOURS, label_mix_picture
-from boursomatic_assets.display.ui.metadata import column_lineage, column_schema, markdown_table
+from boursomatic_assets.display.ui.metadata import bullets, column_lineage, column_schema, markdown_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from boursomatic_assets.core.dataset.experiment import Experiment, Profiles
     from boursomatic_assets.services.recommending.recommend import RecommendationUpdate
 
+# Faults and broken rows that a check names.
+EXAMPLES = 10
 DESCRIPTIONS = {
     "session": "The session whose features and close it is made from.",
     "profile": "Risk profile that it is made for.",
@@ -191,3 +193,16 @@ def strongest_row(rows: pl.DataFrame) -> dict[str, Any]:
     ordered = rows.with_columns(called=called, place=pl.col("profile").cast(pl.Enum(PROFILE_NAMES)).to_physical())
     first = ordered.sort("called", "confidence", "symbol", "place", descending=[True, True, False, False])
     return first.row(0, named=True)
+
+
+def faults_metadata(rows: int, faults: Sequence[str]) -> dict[str, Any]:
+    """Rows that were looked at, and the first faults found in them."""
+    return {"rows": rows, "faults": dg.MetadataValue.md(bullets(faults[:EXAMPLES]))}
+
+
+def broken_rows_metadata(broken: pl.DataFrame) -> dict[str, Any]:
+    """Number of rows that break a rule, and the first of them."""
+    if broken.is_empty():
+        return {"broken_rows": 0}
+    first = dg.MetadataValue.md(markdown_table(broken.head(EXAMPLES)))
+    return {"broken_rows": broken.height, "first_broken_rows": first}

@@ -1,22 +1,36 @@
-"""The stored bars of one exchange beside its calendar, so many symbols at a time as fit in memory."""
+"""The stored bars judged: beside the exchanges' calendars, by their gaps and jumps, and by what arrived.
+
+Bars are read so many symbols at a time as fit in memory.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA
-from boursomatic_assets.core.market.calendars import calendar_of
-from boursomatic_assets.core.market.session_audit import SessionAudit, audit_sessions
+from boursomatic_assets.core.market.calendars import calendar_of, last_complete_session
+from boursomatic_assets.core.market.fetch_report import Outcome
+from boursomatic_assets.core.market.session_audit import SessionAudit, audit_sessions, traded_on_weekends
+from boursomatic_assets.providers.registry import provider_for
+from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
 from boursomatic_assets.storage.postgres.instruments_table import read_exchanges
-from boursomatic_assets.storage.postgres.market_tables import read_bars, symbol_batches
+from boursomatic_assets.storage.postgres.market_tables import read_bars, read_usable_bars, symbol_batches
 from boursomatic_assets.storage.postgres.panels import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import date, datetime
+
+    from boursomatic_assets.core.market.fetch_report import SymbolReport
+    from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.postgres.database import Database
 
-
+LONG_GAP_DAYS = 10
+# Beyond this share of its sessions missing, or of rows too many, an exchange's bars deserve a look.
+MOST_AMISS = 0.001
 _NO_BARS = pl.DataFrame(schema={**BAR_SCHEMA, "exchange": pl.String})
 
 
@@ -33,3 +47,76 @@ def audit_calendar(database: Database, calendar: str) -> SessionAudit:
         for symbols in symbol_batches(database, mine["symbol"].to_list())
     ]
     return SessionAudit.sum(audits or [audit_sessions(_NO_BARS)])
+
+
+@dataclass(frozen=True)
+class ExchangeAudit:
+    """The bars of one exchange beside its sessions.
+
+    Attributes
+    ----------
+    sessions : SessionAudit
+    newest : date or None
+        Session that a source which goes on should have; None for a source that does not.
+    missed : date or None
+        The same where the stored bars end before it.
+    is_sound : bool
+        Whether nothing deserves a look.
+    """
+
+    sessions: SessionAudit
+    newest: date | None
+    missed: date | None
+    is_sound: bool
+
+
+def audit_exchange(database: Database, settings: Settings, calendar: str, now: datetime) -> ExchangeAudit:
+    """Compare the stored bars of an exchange with its sessions up to now."""
+    # A file is as new as it is; a source that goes on should have the newest session.
+    goes_on = provider_for(settings).asks_for_wishes or settings.provider == "database"
+    audit = audit_calendar(database, calendar)
+    newest = last_complete_session(calendar, now) if goes_on else None
+    if audit.exchanges.is_empty():
+        return ExchangeAudit(audit, newest, None, is_sound=True)
+    row = audit.exchanges.row(0, named=True)
+    behind = newest is not None and row["newest"] < newest
+    amiss = (
+        row["missing"] + row["extra"] > MOST_AMISS * row["expected"]
+        or row["stale_runs"]
+        or traded_on_weekends(audit.extra).height
+    )
+    return ExchangeAudit(audit, newest, newest if behind else None, is_sound=not (behind or amiss))
+
+
+def newest_reports(database: Database, settings: Settings) -> list[SymbolReport] | None:
+    """What became of each symbol in the newest round; None for a source that has everything at hand."""
+    number = newest_round(database, settings.provider) if provider_for(settings).asks_for_wishes else None
+    return None if number is None else read_results(database, number)
+
+
+def arrived_among(reports: Sequence[SymbolReport]) -> int:
+    """How many symbols arrived."""
+    return sum(report.outcome is Outcome.FETCHED for report in reports)
+
+
+def long_gaps(database: Database) -> pl.DataFrame:
+    """Gaps of more than `LONG_GAP_DAYS` calendar days between two bars, the longest first.
+
+    Returns
+    -------
+    DataFrame
+        `symbol`, `session` after the gap, `days`.
+    """
+    gap = pl.col("session").diff().over("symbol").dt.total_days()
+    nothing = pl.DataFrame(schema={"symbol": pl.String, "session": pl.Date, "days": pl.Int64})
+    found = [
+        bars.with_columns(days=gap).filter(pl.col("days") > LONG_GAP_DAYS).select(nothing.columns)
+        for bars in usable_batches(database, ["close"])
+    ]
+    return pl.concat([nothing, *found]).sort("days", descending=True)
+
+
+def usable_batches(database: Database, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Usable bars of all symbols, so many symbols at a time as fit in memory."""
+    for symbols in symbol_batches(database):
+        yield read_usable_bars(database, columns, Part(symbols=symbols))

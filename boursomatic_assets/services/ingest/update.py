@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.providers.database import DatabaseProvider
 from boursomatic_assets.services.ingest.bars import BarUpdate, look_through, survey, take_all
 from boursomatic_assets.services.ingest.fetching import fetch_missing
+from boursomatic_assets.storage.postgres.adjustments_table import Corrections, read_corrections
+from boursomatic_assets.storage.postgres.content import read_content, version_of
+from boursomatic_assets.storage.postgres.market_tables import newest_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    import polars as pl
+
     from boursomatic_assets.providers.source import Provider
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.postgres.database import Database
+
+
+@dataclass(frozen=True)
+class StoredBars:
+    """What the table `price_bars` holds.
+
+    Attributes
+    ----------
+    content : DataFrame
+        As `read_content` gives it.
+    corrections : Corrections
+        Adjustments, quarantined symbols and jumps that wait to be explained.
+    newest : DataFrame
+        The newest bar of a few symbols.
+    """
+
+    content: pl.DataFrame
+    corrections: Corrections
+    newest: pl.DataFrame
+
+    @classmethod
+    def read(cls, database: Database) -> StoredBars:
+        """Read them."""
+        content = read_content(database, "price_bars")
+        with database.bulk() as cursor:
+            corrections = read_corrections(cursor)
+        return cls(content, corrections, newest_bars(database))
+
+    @property
+    def version(self) -> str:
+        """Version of the usable bars: equal bars, adjustments and quarantine, equal version."""
+        adjustments, quarantined = self.corrections.adjustments, self.corrections.quarantined
+        return version_of(self.content, str(adjustments.rows()), str(quarantined))
 
 
 def require_believable(provider: Provider, settings: Settings, now: datetime) -> frozenset[str] | None:

@@ -12,7 +12,9 @@ from boursomatic_assets.core.dataset.features import table_columns, with_derived
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.measures.calibration import calibrate
 from boursomatic_assets.core.models.contributions import spread_rows
-from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations
+from boursomatic_assets.services.recommending.recommend import open_serving, require_active
+from boursomatic_assets.storage.postgres.recommendation_faults import active_symbols
+from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +25,30 @@ if TYPE_CHECKING:
 INSTRUMENTS_LOOKED_AT = 24
 # A price never falls to nothing: the least that a stop or a target can be, as a share of the close.
 LEAST_PRICE = 0.01
+
+
+def rows_made_again(database: Database) -> tuple[int, list[str]]:
+    """Make active rows of some instruments again, with the active version.
+
+    Returns
+    -------
+    tuple of (int, list of str)
+        Rows looked at, and a sentence for each value that differs.
+    """
+    serving = open_serving(require_active(database))
+    stored = read_evidence(database, spread_symbols(active_symbols(database).to_list()))
+    return stored.height, rows_that_do_not_follow(stored, serving)
+
+
+def unmentioned_instruments(database: Database, excluded: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Number of active instruments, and those that are neither recommended on nor listed as left out."""
+    symbols = active_symbols(database)
+    return len(symbols), unmentioned_symbols(symbols, read_recommendations(database), excluded)
+
+
+def unnested_calls(database: Database) -> pl.DataFrame:
+    """Active calls of a cautious profile that a bolder one does not make."""
+    return calls_that_do_not_nest(read_recommendations(database))
 
 
 def spread_symbols(symbols: Sequence[str], count: int = INSTRUMENTS_LOOKED_AT) -> list[str]:

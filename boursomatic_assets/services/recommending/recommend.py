@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from boursomatic_assets.core.recommendations.calls import recommend, snapshots
+from boursomatic_assets.core.recommendations.calls import recommend
+from boursomatic_assets.core.recommendations.snapshots import snapshots
 from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.core.registry.serving import Serving, servable_rows
 from boursomatic_assets.errors import MissingArtifactError, NotEnoughHistoryError, RowsBreakRuleError

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from boursomatic_assets.core.market.bars import fingerprint
-from boursomatic_assets.core.models.walk_forward import FoldFacts
+from boursomatic_assets.core.market.fingerprints import fingerprint
+from boursomatic_assets.core.models.folds import FoldFacts
 from boursomatic_assets.errors import ConfigurationError, MissingArtifactError, StaleInputError
 from boursomatic_assets.storage.artifacts.files import write_whole
 from boursomatic_assets.storage.artifacts.stamps import from_parquet, refuse_stale, stamp_for, to_parquet

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import fingerprint
+from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.files import write_whole

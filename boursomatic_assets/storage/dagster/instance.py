@@ -34,6 +34,8 @@ KEPT_SECONDS, MOST_CONNECTIONS = 1, 20
 # Tags under which Dagster records an asset's data version and those of the inputs it was made from.
 DATA_VERSION_TAG = "dagster/data_version"
 INPUT_DATA_VERSION_TAG_PREFIX = "dagster/input_data_version"
+# Metadata key under which `metrics` records the closes that its books were marked by.
+CLOSES_VERSION = "closes_sha256"
 # Under this name the instance knows the folds of the walk-forward.
 FOLD_PARTITIONS = "walk_forward_folds"
 # Tags by which a run says which partitions it materializes.

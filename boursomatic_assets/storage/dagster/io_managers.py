@@ -1,28 +1,24 @@
 """How each asset is kept: panels as Parquet, models as packed text and pickle, tables in PostgreSQL."""
 
 import json
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
-import pandas as pd
 import polars as pl
 from upath import UPath
 
 from boursomatic_assets.core.dataset.experiment import Experiment
-from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.registry.bundle import strict_json
-from boursomatic_assets.errors import StorageError, TamperedArtifactError
+from boursomatic_assets.errors import TamperedArtifactError
 from boursomatic_assets.storage.artifacts import bundles as model_store
 from boursomatic_assets.storage.artifacts.files import read_whole, write_whole
 from boursomatic_assets.storage.artifacts.folds import ASSET, StoredFolds, fold_number, fold_path, load_folds
 from boursomatic_assets.storage.artifacts.stamps import from_parquet, refuse_stale, stamp_for, to_parquet
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.dagster.retries import try_again
-from boursomatic_assets.storage.postgres import market_tables
-from boursomatic_assets.storage.postgres.instruments_table import read_instruments
-from boursomatic_assets.storage.postgres.panels import Part
-from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class RunIOManager(dg.ConfigurableIOManager):
@@ -94,7 +90,7 @@ class ParquetIOManager(ArtifactIOManager):
         """Read Parquet, only the `columns` the input asks for, as the annotated frame."""
         columns = context.definition_metadata.get("columns")
         panel, stamp = from_parquet(content, context.asset_key.path[-1], columns)
-        return _as_annotated(panel, context), stamp
+        return as_annotated(panel, context), stamp
 
 
 class FoldIOManager(ParquetIOManager):
@@ -156,45 +152,6 @@ class ModelIOManager(ArtifactIOManager):
         return model_store.unpack_model(content, context.asset_key.path[-1])
 
 
-class TableIOManager(RunIOManager):
-    """Reads the market assets from their PostgreSQL tables: `instruments`, `price_bars` and `features`.
-
-    These assets write their tables themselves, piece by piece; what is read of `price_bars` are the usable bars.
-    An input's metadata may ask for some `columns`, and for `recent` rows: those within the experiment's lookback
-    before the newest bar.
-    """
-
-    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
-        """Refuse: a table is never written as one value."""
-        message = (
-            f"{context.asset_key.to_user_string()} is kept in its table, not handed over as {type(obj).__name__}"
-        )
-        raise TypeError(message)
-
-    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
-        """Read a panel; in a run, once more where the database was away."""
-        try:
-            return self._read(context)
-        except StorageError as error:
-            # None where somebody loads a value outside of any run.
-            step = context._step_context  # noqa: SLF001
-            if step is not None:
-                try_again(error, step.dagster_run, step.previous_attempt_count)
-            raise
-
-    def _read(self, context: dg.InputContext) -> pl.DataFrame | pd.DataFrame:
-        database, wish = self.launched_platform().database(), context.definition_metadata
-        part = Part(lookback_days=self.launched_experiment().lookback_days if wish.get("recent") else None)
-        match context.asset_key.path[-1]:
-            case "price_bars":
-                panel = market_tables.read_usable_bars(database, wish.get("columns", tuple(BAR_COLUMNS)), part)
-            case "features":
-                panel = market_tables.read_features(database, wish.get("columns", FEATURE_NAMES), part)
-            case _:
-                panel = read_instruments(database)
-        return _as_annotated(panel, context)
-
-
-def _as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> pl.DataFrame | pd.DataFrame:
+def as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> "pl.DataFrame | pd.DataFrame":
     """Polars where the input is annotated so; pandas for a person who annotates nothing."""
     return panel if context.dagster_type.typing_type is pl.DataFrame else panel.to_pandas()

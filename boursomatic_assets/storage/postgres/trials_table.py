@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from boursomatic_assets.core.market.bars import PANEL_KEY, fingerprint
+from boursomatic_assets.core.market.bars import PANEL_KEY
+from boursomatic_assets.core.market.fingerprints import fingerprint
 
 if TYPE_CHECKING:
     from datetime import date, datetime

@@ -6,8 +6,6 @@ the operating system who is at the other end (authentication `peer`). Of the env
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
 import re
 import shutil
@@ -15,7 +13,6 @@ import signal
 import stat
 import subprocess
 import tempfile
-import time
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -23,9 +20,12 @@ from typing import Any
 
 import psutil
 
-from boursomatic_assets.storage.private import FOLDER_MODE, OTHERS, is_private, open_file, replace_file, user_name
+from boursomatic_assets.storage.private import FOLDER_MODE, OTHERS, is_private, open_file
+from boursomatic_assets.storage.server.access import restrict_access
 from boursomatic_assets.storage.server.account import MAJOR_VERSION, Account, account_for, give_to, programs
-from boursomatic_assets.storage.server.process import is_ready, orphans, postmaster, status, status_lines
+from boursomatic_assets.storage.server.folder_lock import LoggedWait, lock_folder
+from boursomatic_assets.storage.server.folders import data_folder, log_file
+from boursomatic_assets.storage.server.process import is_ready, postmaster, status, status_lines
 from boursomatic_assets.storage.server.socket import (
     PORT,
     SOCKET_NAME,
@@ -36,18 +36,11 @@ from boursomatic_assets.storage.server.socket import (
 )
 
 SUPERUSER = "postgres"
-PROGRESS_SECONDS, LOOKING_SECONDS = 5.0, 0.005
-# How long a shutdown may wait for its clients, and processes of a dead server for their own end.
-STOPPING_SECONDS, ORPHANS_SECONDS, FOREIGN_SECONDS = 60.0, 2.0, 10.0
+# How long a shutdown may wait for its clients.
+STOPPING_SECONDS = 60.0
 _LARGEST_LOG = 10_000_000
 # The folder in which a process was started: reached without any right to the folders above it.
 _HERE = "/proc/self/cwd"
-_OWNER_MAP = "boursomatic"
-_HBA = f"""\
-# Written at every start of the server: only the owner of the home connects. Changes here do not last.
-local all all peer map={_OWNER_MAP}
-local replication all peer map={_OWNER_MAP}
-"""
 _SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
@@ -59,17 +52,6 @@ _SETTINGS = {
     "logging_collector": "off",
     "log_destination": "stderr",
 }
-_logger = logging.getLogger(__name__)
-
-
-def data_folder(home: Path) -> Path:
-    """Folder of the tables under a home."""
-    return (home.resolve() / "postgres").resolve()
-
-
-def log_file(home: Path) -> Path:
-    """Where the server, and the program that sets its folder up, write what they do."""
-    return home.resolve() / "postgres.log"
 
 
 def environment() -> dict[str, str]:
@@ -135,19 +117,19 @@ def start(home: Path) -> None:
     _await_settled(home)
     running = postmaster(data)
     if running is not None:
-        if _restrict(data, account):
+        if restrict_access(data, account):
             running.send_signal(signal.SIGHUP)
         if _listens_where_it_should(home, account):
             return
         # Started by an earlier version, in a folder that others may enter or as an account that the closed home now
         # keeps out; or the folder of its socket was removed.
         stop(home)
-    in_use = _own_folder_alone(home)
+    in_use = lock_folder(home)
     try:
         _forget_the_dead(home, account)
         give_to(account, data)
         data.chmod(FOLDER_MODE)
-        _restrict(data, account)
+        restrict_access(data, account)
         _launch(home, account, in_use)
     finally:
         os.close(in_use)
@@ -163,7 +145,7 @@ def stop(home: Path) -> bool:
         return False
     with suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGINT)
-        patience = _Patience(f"the embedded PostgreSQL under {home} is being stopped")
+        patience = LoggedWait(f"the embedded PostgreSQL under {home} is being stopped")
         # Not `process.wait`: where nobody collects the ended process (a container without init) it waits in vain.
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             patience.wait()
@@ -216,7 +198,7 @@ def _launch(home: Path, account: Account, in_use: int) -> None:
             command, stdout=log, stderr=log, start_new_session=True, pass_fds=(in_use,), **_as(account, data)
         )
     _children.append(process)
-    patience = _Patience(f"the embedded PostgreSQL under {home} is starting, after a crash it first recovers")
+    patience = LoggedWait(f"the embedded PostgreSQL under {home} is starting, after a crash it first recovers")
     while not is_ready(data, process.pid):
         if process.poll() is not None:
             _children.remove(process)
@@ -233,26 +215,10 @@ def _collect() -> None:
     _children[:] = [process for process in _children if process.poll() is None]
 
 
-class _Patience:
-    """Waiting with a word to the log every few seconds."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.began, self.said = what, time.monotonic(), 0.0
-
-    def wait(self) -> float:
-        """Wait a moment; returns the seconds waited in all."""
-        time.sleep(LOOKING_SECONDS)
-        waited = time.monotonic() - self.began
-        if waited - self.said >= PROGRESS_SECONDS:
-            self.said = waited
-            _logger.warning("%s: %.0f seconds so far", self.what, waited)
-        return waited
-
-
 def _await_settled(home: Path) -> None:
     """Wait while a server starts up or shuts down, as one may whose opener was killed."""
     data = data_folder(home)
-    patience, is_hurried = _Patience(f"the embedded PostgreSQL under {home} is starting or stopping"), False
+    patience, is_hurried = LoggedWait(f"the embedded PostgreSQL under {home} is starting or stopping"), False
     while (process := postmaster(data)) is not None and not is_ready(data, process.pid):
         waited = patience.wait()
         if waited > STOPPING_SECONDS and not is_hurried and status(data) == "stopping":
@@ -263,42 +229,6 @@ def _await_settled(home: Path) -> None:
     _collect()
 
 
-def _own_folder_alone(home: Path) -> int:
-    """Descriptor of the lock that each process of a server holds; what is left of a dead one is ended first."""
-    in_use = open_file(home / "postgres.in-use")
-    try:
-        _await_lock(in_use, data_folder(home))
-    except BaseException:
-        os.close(in_use)
-        raise
-    return in_use
-
-
-def _await_lock(in_use: int, data: Path) -> None:
-    patience, is_ended = _Patience(f"processes of a dead server still use {data}"), False
-    while True:
-        try:
-            fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waited = patience.wait()
-        except OSError:
-            # The file system knows no locks: PostgreSQL's own check has to do.
-            return
-        else:
-            return
-        if waited > ORPHANS_SECONDS and not is_ended:
-            is_ended = True
-            for process in orphans(data):
-                with suppress(psutil.Error):
-                    process.send_signal(signal.SIGKILL)
-        if waited > FOREIGN_SECONDS:
-            message = (
-                f"another server uses {data}: one that cannot be seen from here, perhaps in another container. "
-                "Stop it there"
-            )
-            raise RuntimeError(message)
-
-
 def _forget_the_dead(home: Path, account: Account) -> None:
     """Clear the process numbers that a killed server left: they may be somebody else's by now."""
     data = data_folder(home)
@@ -307,22 +237,6 @@ def _forget_the_dead(home: Path, account: Account) -> None:
     (data / ".handle_pids.json").unlink(missing_ok=True)
     if can_hold_a_socket(data):
         forget_folder(home, account)
-
-
-def _restrict(data: Path, account: Account) -> bool:
-    """Let the owner of the home connect, as any role, and nobody else. Returns whether that was not so before."""
-    owner = user_name(os.geteuid()).replace('"', '""')
-    has_changed = False
-    for name, text in (("pg_hba.conf", _HBA), ("pg_ident.conf", f'{_OWNER_MAP} "{owner}" all\n')):
-        path = data / name
-        try:
-            is_right = not path.is_symlink() and path.read_text(encoding="utf-8") == text
-        except (OSError, UnicodeDecodeError):
-            is_right = False
-        if not is_right:
-            replace_file(path, text, (-1, -1) if account.is_own else (account.user, account.group))
-            has_changed = True
-    return has_changed
 
 
 def _listens_where_it_should(home: Path, account: Account) -> bool:

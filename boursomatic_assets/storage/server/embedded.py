@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from boursomatic_assets.errors import ConfigurationError, DatabaseUnreachableError
 from boursomatic_assets.storage.private import locked, make_home, open_file
 from boursomatic_assets.storage.server import cluster
+from boursomatic_assets.storage.server.folders import data_folder, log_file
 from boursomatic_assets.storage.server.process import postmaster
 from boursomatic_assets.storage.server.socket import PORT
 
@@ -80,7 +81,7 @@ def stop(settings: Settings) -> bool:
 
 def is_running(settings: Settings) -> bool:
     """Whether the embedded server is up."""
-    return postmaster(cluster.data_folder(settings.home)) is not None
+    return postmaster(data_folder(settings.home)) is not None
 
 
 def _marker(home: Path) -> Path:
@@ -96,7 +97,7 @@ def _embedded_url(home: Path) -> str:
     try:
         make_home(home)
         home = home.resolve()
-        data = cluster.data_folder(home)
+        data = data_folder(home)
         running, used_by = postmaster(data), (data, os.getpid())
         if running is None or _in_use.get(used_by) != running.pid:
             with locked(home / "postgres.lock"):
@@ -126,7 +127,7 @@ def _ignore_libpq_variables() -> None:
 
 
 def _cannot_start(home: Path, reason: object) -> DatabaseUnreachableError:
-    log = cluster.log_file(home)
+    log = log_file(home)
     where = f" Its log: {log}." if log.exists() else ""
     message = (
         f"the embedded PostgreSQL under {home} cannot be started: {reason}.{where}\n"

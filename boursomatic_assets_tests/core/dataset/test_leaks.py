@@ -11,21 +11,20 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, FEATURE_NAMES, compute_features
+from boursomatic_assets.core.dataset.label_audit import contradicted_labels, outlived_labels, slow_outcomes
 from boursomatic_assets.core.dataset.labels import label_panel
 from boursomatic_assets.core.dataset.leaks import (
     KNOWS,
-    contradicted_labels,
     different_rows,
     foreign_rows,
     knowledge_of_the_label,
-    outlived_labels,
     rows_that_read_the_future,
     rows_that_touch_others,
     sampled_symbols,
-    slow_outcomes,
 )
 from boursomatic_assets.core.dataset.splits import split_panel
-from boursomatic_assets.core.market.bars import check_bars, scale_to_adjusted
+from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted
+from boursomatic_assets.core.market.bars import check_bars
 from boursomatic_assets_tests.support.oracles import shared_file
 from boursomatic_assets_tests.support.strategies import bar_panels, flat_bars, random_walk_bars, weekdays
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS
+from boursomatic_assets.core.drift.prediction_windows import PREDICTION_STATISTICS
 from boursomatic_assets.core.drift.reference import Reference, Tail
-from boursomatic_assets.core.drift.windows import FEATURE_STATISTICS, PREDICTION_STATISTICS, PREDICTIONS
+from boursomatic_assets.core.drift.windows import FEATURE_STATISTICS, PREDICTIONS
 from boursomatic_assets.core.registry.bundle import strict_json
 from boursomatic_assets_tests.support.drifting import features_of, reference_until, sessions_of, simulated_bars
 

@@ -10,17 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, with_derived_inputs
+from boursomatic_assets.core.drift.alarms import Episode, cause_of, episodes, newest_alarm, words_of
 from boursomatic_assets.core.drift.watch import (
     DRIFT_SCHEMA,
     FALSE_ALARMS,
-    Episode,
-    cause_of,
     detect_drift,
-    episodes,
-    newest_alarm,
     scan_drift,
     with_predictions,
-    words_of,
 )
 from boursomatic_assets.errors import NotEnoughHistoryError
 from boursomatic_assets_tests.support import served

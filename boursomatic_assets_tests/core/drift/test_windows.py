@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp, spearmanr
 
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
+from boursomatic_assets.core.drift.distances import CELLS, bin_shares
+from boursomatic_assets.core.drift.prediction_windows import prediction_statistics, predictions_from_training
 from boursomatic_assets.core.drift.windows import (
     BASELINE,
-    CELLS,
     FEATURE_STATISTICS,
     WINDOW,
     Scale,
-    bin_shares,
     changed_partners,
     feature_statistics,
     full_sessions,
-    prediction_statistics,
-    predictions_from_training,
     summed_up,
     training_cells,
 )

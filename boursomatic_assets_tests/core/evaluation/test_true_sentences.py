@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.drift.watch import DRIFT_SCHEMA, cause_of
+from boursomatic_assets.core.drift.alarms import cause_of
+from boursomatic_assets.core.drift.watch import DRIFT_SCHEMA
 from boursomatic_assets.core.recommendations.outcomes import BuyRecord
 from boursomatic_assets.core.recommendations.reasons import Facts, justify
 from boursomatic_assets.core.registry.comparison import Comparison, Difference

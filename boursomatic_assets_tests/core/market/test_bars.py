@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from boursomatic_assets.core.market.adjusted_close import BAD_FACTOR, scale_to_adjusted
 from boursomatic_assets.core.market.bars import (
-    BAD_FACTOR,
     BAR_SCHEMA,
     EXAMPLES_IN_A_MESSAGE,
     EXAMPLES_KEPT,
@@ -21,12 +21,11 @@ from boursomatic_assets.core.market.bars import (
     BarTally,
     CheckedBars,
     check_bars,
-    fingerprint,
     require_panel,
     require_usable,
-    scale_to_adjusted,
     symbol_groups,
 )
+from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.errors import BarContractError, PanelContractError
 from boursomatic_assets_tests.support.strategies import bar_panels, flat_bars, random_walk_bars, weekdays
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.dataset.leaks import forgotten_members, non_members
+from boursomatic_assets.core.dataset.label_audit import forgotten_members, non_members
 from boursomatic_assets.core.market.membership import (
     MEMBER_SCHEMA,
     check_members,

@@ -15,17 +15,8 @@ from polars.testing import assert_frame_equal
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment, WalkForward
 from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE, label_panel, realised_rows
-from boursomatic_assets.core.models.walk_forward import (
-    Fold,
-    FoldFacts,
-    fold_sets,
-    fold_table,
-    folds_overlap,
-    join_folds,
-    plan_folds,
-    run_fold,
-    sequential_calls,
-)
+from boursomatic_assets.core.models.folds import Fold, FoldFacts, fold_sets, folds_overlap, plan_folds
+from boursomatic_assets.core.models.walk_forward import fold_table, join_folds, run_fold, sequential_calls
 from boursomatic_assets.errors import DegenerateLabelsError, NotEnoughHistoryError, PanelContractError
 from boursomatic_assets_tests.support.strategies import (
     bar_panels,

@@ -24,13 +24,11 @@ from boursomatic_assets.core.recommendations.calls import (
     CALIBRATED,
     RECOMMENDATION_SCHEMA,
     Recommended,
-    content_digest,
-    facts_of,
     make_calls,
     recommend,
-    snapshots,
 )
 from boursomatic_assets.core.recommendations.reasons import Facts, justify
+from boursomatic_assets.core.recommendations.snapshots import content_digest, facts_of, snapshots
 from boursomatic_assets.errors import PanelContractError
 from boursomatic_assets_tests.support.served import (
     EXPERIMENT,

@@ -15,8 +15,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from boursomatic_assets.core.dataset.features import INPUT_NAMES
+from boursomatic_assets.core.recommendations.amounts import MINUS, amount, percent, percent_size
 from boursomatic_assets.core.recommendations.reasons import Facts, justify
-from boursomatic_assets.core.recommendations.sentences import CATALOGUE, MINUS, amount, percent, percent_size
+from boursomatic_assets.core.recommendations.sentences import CATALOGUE
 from boursomatic_assets_tests.support.strategies import justified_facts
 
 LABELS = ("BUY", "HOLD", "SELL")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from boursomatic_assets.core.dataset.splits import Split
-from boursomatic_assets.core.market.bars import fingerprint
+from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.models.threshold import Threshold
 from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.registry.bundle import Bundle, build_bundle, sha256

@@ -20,9 +20,10 @@ from boursomatic_assets.core.dataset.labels import label_panel
 from boursomatic_assets.core.dataset.splits import judged_sets, split_panel
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA
 from boursomatic_assets.core.models.baselines import baseline_columns, fit_volatility_classifier
+from boursomatic_assets.core.models.folds import plan_folds
 from boursomatic_assets.core.models.predictions import predict_sets
 from boursomatic_assets.core.models.training import fit_classifier, fit_regressor
-from boursomatic_assets.core.models.walk_forward import plan_folds, run_fold
+from boursomatic_assets.core.models.walk_forward import run_fold
 from boursomatic_assets.core.recommendations.calls import RECOMMENDATION_SCHEMA
 from boursomatic_assets.core.trace.lineage import column_dependencies, lineage_edges, upstream_columns
 

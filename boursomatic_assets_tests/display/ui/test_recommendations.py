@@ -22,13 +22,8 @@ from boursomatic_assets.display.terminal.recommendation_tables import (
     reason_lines,
     recommendations_table,
 )
-from boursomatic_assets.display.ui.recommendations import (
-    calls_picture,
-    mixes_of,
-    strongest_calls,
-    strongest_row,
-)
-from boursomatic_assets.storage.postgres.recommendations_table import STORED_SCHEMA
+from boursomatic_assets.display.ui.recommendations import calls_picture, mixes_of, strongest_calls, strongest_row
+from boursomatic_assets.storage.postgres.stored_recommendations import STORED_SCHEMA
 
 FULL = "\N{FULL BLOCK}"
 TODAY = date(2024, 6, 28)

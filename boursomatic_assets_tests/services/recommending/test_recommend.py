@@ -27,10 +27,11 @@ from boursomatic_assets.services.features import update_features
 from boursomatic_assets.services.recommending.recommend import open_serving, require_active
 from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment
 from boursomatic_assets.storage.postgres.candidates import read_bar_provenance, read_candidates
-from boursomatic_assets.storage.postgres.market_tables import read_bars, read_features, read_inputs, write_bars
+from boursomatic_assets.storage.postgres.features_table import read_features, read_inputs
+from boursomatic_assets.storage.postgres.market_tables import read_bars, write_bars
 from boursomatic_assets.storage.postgres.membership_table import replace_members
 from boursomatic_assets.storage.postgres.model_table import active_version
-from boursomatic_assets.storage.postgres.recommendations_table import find_recommendation
+from boursomatic_assets.storage.postgres.stored_recommendations import find_recommendation
 from boursomatic_assets_tests.support.catalog import run
 from boursomatic_assets_tests.support.panels import accepted
 from boursomatic_assets_tests.support.recommendable import (

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from upath import UPath
 
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
-from boursomatic_assets.core.market.bars import fingerprint
+from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.snapshots import Snapshot, read_snapshot, save_snapshot

@@ -25,17 +25,14 @@ from boursomatic_assets.errors import (
     StaleInputError,
     TamperedArtifactError,
 )
-from boursomatic_assets.storage.dagster.io_managers import (
-    JsonIOManager,
-    ModelIOManager,
-    ParquetIOManager,
-    TableIOManager,
-)
+from boursomatic_assets.storage.dagster.io_managers import JsonIOManager, ModelIOManager, ParquetIOManager
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets.storage.dagster.table_manager import TableIOManager
 from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment
 from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.features_table import write_features
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
-from boursomatic_assets.storage.postgres.market_tables import write_bars, write_features
+from boursomatic_assets.storage.postgres.market_tables import write_bars
 from boursomatic_assets_tests.support.catalog import rows, run
 from boursomatic_assets_tests.support.strategies import flat_bars
 

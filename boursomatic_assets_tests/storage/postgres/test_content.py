@@ -12,8 +12,9 @@ import pytest
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 from boursomatic_assets.storage.postgres.content import count_nulls, read_content, version_of
 from boursomatic_assets.storage.postgres.feature_state import STATE_SCHEMA, read_state, write_state
+from boursomatic_assets.storage.postgres.features_table import write_features
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
-from boursomatic_assets.storage.postgres.market_tables import write_bars, write_features
+from boursomatic_assets.storage.postgres.market_tables import write_bars
 from boursomatic_assets_tests.conftest import fresh_database, upgraded
 from boursomatic_assets_tests.support.catalog import rows, run
 from boursomatic_assets_tests.support.panels import accepted, listed

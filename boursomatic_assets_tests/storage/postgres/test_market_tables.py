@@ -16,22 +16,24 @@ from boursomatic_assets.core.market.bars import BAR_SCHEMA, CheckedBars, check_b
 from boursomatic_assets.errors import PanelContractError, StorageError
 from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment
 from boursomatic_assets.storage.postgres.database import UpsertCounts
+from boursomatic_assets.storage.postgres.features_table import (
+    count_broken_features,
+    newest_features,
+    read_features,
+    write_features,
+)
 from boursomatic_assets.storage.postgres.instruments_table import read_instruments, write_instruments
 from boursomatic_assets.storage.postgres.market_tables import (
     count_broken_bars,
-    count_broken_features,
     first_sessions,
     newest_bars,
-    newest_features,
     read_bars,
-    read_features,
     read_spans,
     read_tails,
     read_usable_bars,
     symbol_batches,
     upsert_bars,
     write_bars,
-    write_features,
 )
 from boursomatic_assets.storage.postgres.panels import Part
 from boursomatic_assets_tests.support.catalog import rows, run, versions_of

@@ -14,7 +14,8 @@ from boursomatic_assets.storage.postgres.outcomes_table import (
     read_outcomes,
     write_outcomes,
 )
-from boursomatic_assets.storage.postgres.recommendations_table import read_recommendations, write_recommendations
+from boursomatic_assets.storage.postgres.recommendations_table import write_recommendations
+from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 from boursomatic_assets_tests.support.calls import MONDAY, VERSION, calls_of, with_model
 from boursomatic_assets_tests.support.catalog import rows
 

@@ -13,16 +13,14 @@ import pytest
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError, StorageError
-from boursomatic_assets.storage.postgres.recommendations_table import (
-    GIVEN_SCHEMA,
+from boursomatic_assets.storage.postgres.recommendations_table import GIVEN_SCHEMA, Written, write_recommendations
+from boursomatic_assets.storage.postgres.stored_recommendations import (
     OPEN_SCHEMA,
     STORED_SCHEMA,
-    Written,
     count_open,
     find_recommendation,
     open_recommendations,
     read_recommendations,
-    write_recommendations,
 )
 from boursomatic_assets_tests.support.calls import (
     MONDAY,

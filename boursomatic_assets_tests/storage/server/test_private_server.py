@@ -21,7 +21,7 @@ import pytest
 from boursomatic_assets.errors import BoursomaticError, ConfigurationError, DatabaseUnreachableError
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.server import account as server_account
-from boursomatic_assets.storage.server import cluster
+from boursomatic_assets.storage.server import cluster, folder_lock
 from boursomatic_assets.storage.server import embedded as server
 from boursomatic_assets_tests.conftest import cut_off, settings_at, wait_until_ended
 from boursomatic_assets_tests.support.processes import START, finish, spawn
@@ -554,8 +554,8 @@ def test_a_second_server_on_the_same_folder_that_cannot_be_seen_is_not_started(
     running = postmaster(settings.home)
     monkeypatch.setattr(cluster, "postmaster", lambda _: None)
     monkeypatch.setattr(server, "postmaster", lambda _: None)
-    monkeypatch.setattr(cluster, "orphans", lambda _: [])
-    monkeypatch.setattr(cluster, "FOREIGN_SECONDS", 0.2)
+    monkeypatch.setattr(folder_lock, "orphans", lambda _: [])
+    monkeypatch.setattr(folder_lock, "FOREIGN_SECONDS", 0.2)
     with pytest.raises(DatabaseUnreachableError, match="another container"):
         server.database_url(settings)
     assert running.is_running()

@@ -1,0 +1,206 @@
+"""Ended runs taken into account: open failures are brought up to date, and messages put into the outbox.
+
+A message is written in the transaction that notes its run as looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from boursomatic_assets.alerts.failures import OpenFailure, RunOutcome, Target, advance
+from boursomatic_assets.alerts.messages import Message, failure_message, recovery_message
+from boursomatic_assets.storage.postgres.tables import NOW
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from boursomatic_assets.storage.postgres.database import Database
+
+# Events get their ids before they are committed: one may appear below those already seen, never so far below.
+LATE_EVENTS = 2000
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Which ended runs have been looked at, by the event with which each ended.
+
+    Attributes
+    ----------
+    after : int
+        What lies at or below is settled.
+    events : frozenset of int
+        Of those above, the ones that have been looked at.
+    """
+
+    after: int
+    events: frozenset[int]
+
+    def __contains__(self, event: int) -> bool:
+        return event <= self.after or event in self.events
+
+
+def begin_noticing(database: Database, instance_id: str, newest_event: int) -> None:
+    """Look at runs from the next event on, unless that was settled before: what failed long ago is not told."""
+    with database.connection() as connection:
+        _take_turns(connection)
+        connection.execute(
+            sa.text(
+                "INSERT INTO noticed_runs (instance_id, event_id) SELECT :instance, :event "
+                "WHERE NOT EXISTS (SELECT FROM noticed_runs WHERE instance_id = :instance) ON CONFLICT DO NOTHING"
+            ),
+            {"instance": instance_id, "event": newest_event},
+        )
+
+
+def noticed_events(database: Database, instance_id: str) -> Noticed | None:
+    """Which ended runs have been looked at; None before the beginning."""
+    with database.connection() as connection:
+        return _noticed(connection, instance_id)
+
+
+def record_outcomes(
+    database: Database,
+    instance_id: str,
+    outcomes: Iterable[tuple[int, RunOutcome]],
+    channels: Sequence[str],
+    ui_url: str,
+) -> list[Message]:
+    """Put into the outbox what people have to be told of ended runs, in one transaction.
+
+    Parameters
+    ----------
+    database : Database
+    instance_id : str
+    outcomes : iterable of tuple of int and RunOutcome
+        With the id of the event by which each run ended; a run that was noted before is passed over.
+    channels : sequence of str
+        Names of those that are to deliver the messages.
+    ui_url : str
+
+    Returns
+    -------
+    list of Message
+        The new ones.
+    """
+    messages = []
+    with database.connection() as connection:
+        # Of two who look at the same run, the second finds it noted.
+        _take_turns(connection)
+        noticed = _noticed(connection, instance_id)
+        for event, outcome in outcomes:
+            if noticed is None or event not in noticed:
+                messages += _record(connection, outcome, channels, ui_url)
+                _note(connection, instance_id, event, outcome.run_id)
+        _forget(connection, instance_id)
+    return messages
+
+
+def open_failures(database: Database) -> list[OpenFailure]:
+    """Failures that are not over, the oldest first."""
+    with database.connection() as connection:
+        return _open_failures(connection)
+
+
+def _take_turns(connection: Connection) -> None:
+    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('boursomatic:notices'))")
+
+
+def _noticed(connection: Connection, instance_id: str) -> Noticed | None:
+    query = sa.text("SELECT event_id, run_id IS NULL FROM noticed_runs WHERE instance_id = :instance")
+    rows = connection.execute(query, {"instance": instance_id}).all()
+    if not rows:
+        return None
+    # The row without a run is where it began; it is forgotten once it lies far back.
+    begun = max((event for event, is_beginning in rows if is_beginning), default=-1)
+    after = max(begun, max(event for event, _ in rows) - LATE_EVENTS)
+    return Noticed(after, frozenset(event for event, _ in rows if event > after))
+
+
+def _note(connection: Connection, instance_id: str, event: int, run_id: str) -> None:
+    connection.execute(
+        sa.text("INSERT INTO noticed_runs (instance_id, event_id, run_id) VALUES (:instance, :event, :run)"),
+        {"instance": instance_id, "event": event, "run": run_id},
+    )
+
+
+def _forget(connection: Connection, instance_id: str) -> None:
+    """Drop what lies so far back that no late event can be there; the newest stays."""
+    connection.execute(
+        sa.text(
+            "DELETE FROM noticed_runs WHERE instance_id = :instance AND event_id < "
+            "(SELECT max(event_id) FROM noticed_runs WHERE instance_id = :instance) - :late"
+        ),
+        {"instance": instance_id, "late": LATE_EVENTS},
+    )
+
+
+def _record(connection: Connection, outcome: RunOutcome, channels: Sequence[str], ui_url: str) -> list[Message]:
+    before = _open_failures(connection)
+    change = advance(before, outcome)
+    messages = [failure_message(failure, outcome, ui_url) for failure in change.new]
+    for message in messages:
+        _insert(connection, message, channels)
+    for failure in change.open_failures:
+        if failure not in before:
+            _update(connection, failure)
+    for asset, failures in change.recovered.items():
+        message = recovery_message(asset, failures, outcome, ui_url)
+        _insert(connection, message, channels)
+        messages.append(message)
+        connection.execute(
+            sa.text(
+                f"UPDATE notices SET recovered_at = {NOW}, awaiting = '[]' "  # noqa: S608
+                "WHERE asset = :asset AND kind = 'failure' AND recovered_at IS NULL"
+            ),
+            {"asset": asset},
+        )
+    return messages
+
+
+def _open_failures(connection: Connection) -> list[OpenFailure]:
+    query = sa.text(
+        "SELECT key, asset, details ->> 'cause', details ->> 'failed_at', awaiting, times FROM notices "
+        "WHERE kind = 'failure' AND recovered_at IS NULL ORDER BY id"
+    )
+    return [
+        OpenFailure(
+            key, asset, cause, datetime.fromisoformat(since), frozenset(Target(*one) for one in awaiting), times
+        )
+        for key, asset, cause, since, awaiting, times in connection.execute(query)
+    ]
+
+
+def _insert(connection: Connection, message: Message, channels: Sequence[str]) -> None:
+    connection.execute(
+        sa.text(
+            "INSERT INTO notices (key, kind, asset, subject, text, details, delivered, next_attempt_at) "  # noqa: S608
+            "VALUES (:key, :kind, :asset, :subject, :text, CAST(:details AS jsonb), CAST(:delivered AS jsonb), "
+            f"{NOW})"
+        ),
+        {
+            "key": message.key,
+            "kind": message.kind.value,
+            "asset": message.asset,
+            "subject": message.subject,
+            "text": message.text,
+            "details": json.dumps(message.details),
+            "delivered": json.dumps(dict.fromkeys(channels)),
+        },
+    )
+
+
+def _update(connection: Connection, failure: OpenFailure) -> None:
+    connection.execute(
+        sa.text(
+            "UPDATE notices SET times = :times, awaiting = CAST(:awaiting AS jsonb) "
+            "WHERE key = :key AND kind = 'failure' AND recovered_at IS NULL"
+        ),
+        {"key": failure.key, "times": failure.times, "awaiting": json.dumps(sorted(failure.awaiting))},
+    )

@@ -1,0 +1,202 @@
+"""Folds of the walk-forward: which sessions each predicts, and which rows it may train on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.dataset.features import is_warmed_up
+from boursomatic_assets.core.dataset.labels import realised_rows, usable_rows
+from boursomatic_assets.core.market.bars import require_panel
+from boursomatic_assets.errors import NotEnoughHistoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from boursomatic_assets.core.dataset.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A span of sessions that is predicted, and where the sessions to learn it from begin.
+
+    Attributes
+    ----------
+    number : int
+        From 1, in time order.
+    train_first : date
+        First session to train on.
+    test_first, test_last : date
+        First and last session to predict; what is trained on lies before the first.
+    """
+
+    number: int
+    train_first: date
+    test_first: date
+    test_last: date
+
+
+@dataclass(frozen=True)
+class FoldFacts:
+    """What a fold was trained on and what it predicted, as found in its rows.
+
+    Attributes
+    ----------
+    fold : int
+    train_first, train_last : date
+        First and last session that was trained on.
+    train_last_label_end : date
+        Session in which the last of the labels trained on became known.
+    test_first, test_last : date
+        First and last session that was predicted.
+    train_rows, rows : int
+        Rows trained on, and rows predicted.
+    """
+
+    fold: int
+    train_first: date
+    train_last: date
+    train_last_label_end: date
+    test_first: date
+    test_last: date
+    train_rows: int
+    rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as strict JSON holds it, dates in ISO 8601."""
+        return {name: value if isinstance(value, int) else str(value) for name, value in asdict(self).items()}
+
+
+def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]:
+    """Cut the sessions to judge into a history and consecutive spans to predict, as equal as whole sessions allow.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        Label panel; rows whose horizon has not passed, on a day that is no session, or without the history their
+        features need, do not count.
+    experiment : Experiment
+        Its `walk_forward`: number of folds, window, and share of the sessions that is history.
+
+    Returns
+    -------
+    tuple of Fold
+        In time order; together they predict every session after the history once.
+
+    Raises
+    ------
+    NotEnoughHistoryError
+        If there is no history, or fewer sessions after it than folds.
+    """
+    sessions = _judged_rows(labels, experiment)["session"].unique().sort()
+    plan, history = experiment.walk_forward, round(sessions.len() * experiment.walk_forward.history_fraction)
+    predicted = sessions.len() - history
+    if not history or predicted < plan.folds:
+        why = f"{history} sessions of history leave {predicted} to predict"
+        raise _too_short(sessions, experiment, why)
+    starts = [history + number * predicted // plan.folds for number in range(plan.folds + 1)]
+    return tuple(
+        Fold(
+            number,
+            train_first=sessions[start - history if plan.window == "rolling" else 0],
+            test_first=sessions[start],
+            test_last=sessions[end - 1],
+        )
+        for number, (start, end) in enumerate(pairwise(starts), start=1)
+    )
+
+
+def fold_sets(labels: pl.DataFrame, fold: Fold, experiment: Experiment) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows that a fold trains on, and rows that it predicts.
+
+    Returns
+    -------
+    tuple of DataFrame
+        A row is trained on only if its `label_end` is before the fold's first session, and before the `embargo`
+        sessions in front of it. What is predicted are all rows whose horizon has passed, as `realised_rows` gives
+        them: whether an instrument lives to its end nobody knew.
+
+    Raises
+    ------
+    NotEnoughHistoryError
+        If one of the two is empty.
+
+    Notes
+    -----
+    Purging follows López de Prado, Advances in Financial Machine Learning (2018), chapter 7.
+    """
+    rows = _usable_rows(labels, experiment)
+    session = pl.col("session")
+    earlier = rows.filter((session >= fold.train_first) & (session < fold.test_first))
+    test = _judged_rows(labels.filter(session.is_between(fold.test_first, fold.test_last)), experiment)
+    train = earlier.filter(pl.col("label_end") < _known_by(earlier, fold, experiment.embargo))
+    if train.is_empty() or test.is_empty():
+        why = f"fold {fold.number} ({fold.test_first}..{fold.test_last}) has {train.height} rows to train on"
+        raise _too_short(rows["session"].unique().sort(), experiment, f"{why} and {test.height} to predict")
+    return train, test
+
+
+def _known_by(earlier: pl.DataFrame, fold: Fold, embargo: int) -> date:
+    sessions: list[date] = earlier["session"].unique().sort().to_list()
+    return [*sessions, fold.test_first][-min(embargo, len(sessions)) - 1]
+
+
+def _usable_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
+    require_panel(labels, ["label_end", "label", *experiment.features])
+    return usable_rows(labels).filter(is_warmed_up(experiment.features))
+
+
+def _judged_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
+    require_panel(labels, ["label_end", "label", *experiment.features])
+    return realised_rows(labels.filter(is_warmed_up(experiment.features)), experiment)
+
+
+def _too_short(sessions: pl.Series, experiment: Experiment, why: str) -> NotEnoughHistoryError:
+    plan = experiment.walk_forward
+    message = (
+        f"{plan.folds} folds after a history of {plan.history_fraction:.0%} of the sessions need many more of them "
+        f"than the horizon of {experiment.horizon} (and an embargo of {experiment.embargo}); {why}: "
+        f"{sessions.len()} labelled sessions ({sessions.min()!s}..{sessions.max()!s}).\n"
+        "Ingest more history: boursomatic materialize --select price_bars, read more of it: --lookback-days, or "
+        "ask for fewer folds: --folds"
+    )
+    return NotEnoughHistoryError(message)
+
+
+def folds_overlap(folds: Sequence[FoldFacts], panels: Mapping[int, pl.DataFrame]) -> list[str]:
+    """Describe every way in which a fold knew of what it predicts, or two folds predict the same; empty if sound.
+
+    Parameters
+    ----------
+    folds : sequence of FoldFacts
+        In time order.
+    panels : mapping of int to DataFrame
+        `fold` and `session` of what each fold predicted, as stored: what the facts say of it is not taken on trust.
+    """
+    spans = {number: _span(panel) for number, panel in sorted(panels.items())}
+    found = [
+        f"fold {fold.fold} was trained on labels that end {fold.train_last_label_end}, and predicts from "
+        f"{spans[fold.fold][0]} on"
+        for fold in folds
+        if fold.fold in spans and fold.train_last_label_end >= spans[fold.fold][0]
+    ]
+    found += [f"fold {fold.fold} has no predictions" for fold in folds if fold.fold not in spans]
+    found += [
+        f"fold {number} holds predictions of fold {other}"
+        for number, panel in sorted(panels.items())
+        for other in panel["fold"].unique().sort()
+        if other != number
+    ]
+    for (earlier, (_, last)), (later, (first, _)) in pairwise(spans.items()):
+        if first <= last:
+            found.append(f"fold {later} predicts from {first} on, and fold {earlier} up to {last}")
+    return found
+
+
+def _span(panel: pl.DataFrame) -> tuple[date, date]:
+    first, last = panel.select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last")).row(0)
+    return first, last

@@ -1,0 +1,128 @@
+"""Whether the parts of a version belong together, by required checks, lineage and digests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from boursomatic_assets.core.market.fingerprints import fingerprint
+from boursomatic_assets.core.portfolio.book import closes_of_books
+from boursomatic_assets.errors import TamperedArtifactError
+from boursomatic_assets.storage.artifacts.bundles import require_digests
+from boursomatic_assets.storage.dagster.instance import (
+    CLOSES_VERSION,
+    outdated_inputs,
+    recorded_data_version,
+    recorded_metadata,
+    unmet_checks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import polars as pl
+
+    from boursomatic_assets.core.models.training import FittedModel
+
+_SETS = ("train_set", "validation_set", "test_set")
+_KEPT = ("content_sha256", "dagster/row_count", "first_session", "last_session")
+# Assets behind a version, each with its inputs: none may have been replaced since.
+_MADE_FROM = {
+    **{name: ["labels"] for name in _SETS},
+    "classifier": ["train_set"],
+    "regressor": ["train_set"],
+    "feature_importance": ["classifier", "regressor"],
+    "predictions": ["classifier", "regressor", "validation_set", "test_set", "labels"],
+    "threshold": ["predictions"],
+    "metrics": ["predictions", "threshold", "classifier", "train_set"],
+}
+
+
+def require_sound(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    checks: Mapping[dg.AssetCheckKey, Sequence[dg.AssetKey]],
+    models: Mapping[str, FittedModel],
+    labels: pl.DataFrame,
+) -> dict[str, Any]:
+    """Refuse to record a version whose parts do not belong together, or whose required checks do not hold.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+    run_id : str
+        The run that records the version.
+    checks : mapping
+        Checks that must hold, as `unmet_checks` takes them.
+    models : mapping of str to FittedModel
+        The two models, by asset name.
+    labels : DataFrame
+        Label panel that the sets were cut from.
+
+    Returns
+    -------
+    dict
+        Content, rows and span of each set, as its materialization recorded them.
+
+    Raises
+    ------
+    Failure
+        If an input was replaced since, or a check does not hold. Dagster does not retry it.
+    TamperedArtifactError
+        If a model or the labels are not what was stored.
+    """
+    if outdated := outdated_inputs(instance, run_id, _MADE_FROM):
+        changed = {name: ", ".join(inputs) for name, inputs in outdated.items()}
+        what = "from parts that do not belong together; inputs that changed"
+        raise _refusal(what, changed, "Make them anew: boursomatic materialize --select features+")
+    if unmet := unmet_checks(instance, run_id, checks):
+        what = "while these checks do not hold"
+        raise _refusal(what, unmet, "Look at them in the UI, mend the cause, then: boursomatic materialize")
+    for name, model in models.items():
+        recorded = recorded_metadata(instance, run_id, name)
+        require_digests(name, model, recorded["text_sha256"], recorded["pickle_sha256"])
+    _require_labels(instance, run_id, labels)
+    sets = {name: recorded_metadata(instance, run_id, name) for name in _SETS}
+    return {name: {key: recorded[key] for key in _KEPT} for name, recorded in sets.items()}
+
+
+def sound_closes(
+    instance: dg.DagsterInstance,
+    run_id: str,
+    price_bars: pl.DataFrame,
+    labels: pl.DataFrame,
+    predictions: pl.DataFrame,
+) -> pl.DataFrame:
+    """Closes of the books; refuses closes that were rewritten since the figures were made of them.
+
+    Raises
+    ------
+    Failure
+        Dagster does not retry it.
+    """
+    closes = closes_of_books(price_bars, labels, predictions["session"].min())  # type: ignore[arg-type]
+    expected = recorded_metadata(instance, run_id, "metrics").get(CLOSES_VERSION)
+    found = fingerprint(closes)
+    if found != expected:
+        changed = {"price_bars": f"expected closes {expected or 'that none recorded'}, found {found}"}
+        what = "with figures of other prices than those stored"
+        raise _refusal(what, changed, "Make them anew: boursomatic materialize --select features+")
+    return closes
+
+
+def _require_labels(instance: dg.DagsterInstance, run_id: str, labels: pl.DataFrame) -> None:
+    """Refuse a snapshot of other labels than those that the sets were cut from."""
+    expected, found = recorded_data_version(instance, run_id, "labels"), fingerprint(labels)
+    if found != expected:
+        message = (
+            f"labels are not what was stored: expected content {expected}, found {found}. Nothing was recorded.\n"
+            "Make them anew: boursomatic materialize --select labels+"
+        )
+        raise TamperedArtifactError(message)
+
+
+def _refusal(why: str, found: Mapping[str, str], remedy: str) -> dg.Failure:
+    listed = "".join(f"\n  {name}: {text}" for name, text in found.items())
+    message = f"no model version is recorded {why}:{listed}\n{remedy}"
+    return dg.Failure(description=message, allow_retries=False)

@@ -1,0 +1,108 @@
+"""Stored features: from frames to rows and back, whole columns at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.dataset.features import (
+    FEATURE_NAMES,
+    derived_among,
+    table_columns,
+    with_derived_inputs,
+)
+from boursomatic_assets.core.market.bars import PANEL_KEY
+from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, fetch, stage
+from boursomatic_assets.storage.postgres.market_tables import read_usable_bars
+from boursomatic_assets.storage.postgres.panels import (
+    EVERYTHING,
+    SEPARATOR,
+    PanelTable,
+    Part,
+    read_panel,
+    upsert_panel,
+)
+from boursomatic_assets.storage.postgres.tables import FEATURE_COLUMNS, KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from boursomatic_assets.storage.postgres.database import Database
+
+# Two computations of one feature agree to this relative difference; a stored row that does is left untouched.
+FEATURE_TOLERANCE = 1e-9
+_FEATURES = PanelTable("features", FEATURE_COLUMNS, tolerance=FEATURE_TOLERANCE)
+
+
+def newest_features(database: Database, symbols: int = 5) -> pl.DataFrame:
+    """The newest features of the first few symbols in the alphabet, for people to look at."""
+    features = read_features(database, part=Part(first_symbols=symbols))
+    return features.group_by("symbol", maintain_order=True).last()
+
+
+def write_features(database: Database, features: pl.DataFrame) -> UpsertCounts:
+    """Store features; rows that agree with the stored ones to 1e-9 are left untouched."""
+    with database.bulk() as cursor:
+        return upsert_features(cursor, features)
+
+
+def upsert_features(cursor: Any, features: pl.DataFrame) -> UpsertCounts:  # noqa: ANN401 (an ADBC cursor)
+    """Store features in the transaction of `cursor`."""
+    return upsert_panel(cursor, _FEATURES, features)[0]
+
+
+def remove_other_features(
+    cursor: Any,  # noqa: ANN401 (an ADBC cursor)
+    symbols: Sequence[str],
+    features: pl.DataFrame,
+) -> int:
+    """Remove daily features of some symbols at sessions that `features` does not have; returns how many."""
+    stage(cursor, features.select(PANEL_KEY))
+    gone = fetch(
+        cursor,
+        f"WITH {KEYS}, mine AS (SELECT id, symbol FROM keys "  # noqa: S608
+        f"WHERE symbol = ANY (string_to_array($1, '{SEPARATOR}'))), gone AS ("
+        "DELETE FROM features f USING mine m WHERE f.instrument_id = m.id AND f.ts = date_trunc('day', f.ts) "
+        f"AND NOT EXISTS (SELECT FROM {STAGING} s WHERE s.symbol = m.symbol AND s.session = f.ts::date) "
+        "RETURNING 1) SELECT count(*) AS rows FROM gone",
+        [SEPARATOR.join(symbols)],
+    )
+    return int(gone["rows"].item())
+
+
+def read_features(
+    database: Database, columns: Sequence[str] = FEATURE_NAMES, part: Part = EVERYTHING
+) -> pl.DataFrame:
+    """Stored features as a panel."""
+    with database.bulk() as cursor:
+        return read_panel(cursor, _FEATURES, columns, part)
+
+
+def read_inputs(database: Database, names: Sequence[str], part: Part = EVERYTHING) -> pl.DataFrame:
+    """Model inputs as a panel: stored features, and what is derived from them and the usable close of their row."""
+    features = read_features(database, table_columns(names), part)
+    if not derived_among(names):
+        return features
+    closes = read_usable_bars(database, ["close"], part)
+    placed = features.join(closes, on=PANEL_KEY, how="left", maintain_order="left")
+    return with_derived_inputs(placed, names).select(*PANEL_KEY, *names)
+
+
+def sessions_by_exchange(database: Database, after: date) -> dict[str, list[date]]:
+    """Later sessions of each exchange that stored features have, in order."""
+    found = database.read(
+        "SELECT i.exchange, f.ts::date AS session FROM features f JOIN instruments i ON i.id = f.instrument_id "
+        "WHERE f.ts > $1::timestamp AND f.ts = date_trunc('day', f.ts) GROUP BY 1, 2 ORDER BY 1, 2",
+        [str(after)],
+    )
+    return {str(exchange): rows["session"].to_list() for (exchange,), rows in found.group_by("exchange")}
+
+
+def count_broken_features(database: Database) -> int:
+    """Rows of features with a value that cannot be: infinite, an index outside 0 to 100, a negative deviation."""
+    infinite = " OR ".join(f"abs({name}) = 'Infinity'" for name in FEATURE_NAMES)
+    beyond = "rsi_14 NOT BETWEEN 0 AND 100 OR vol_20d < 0 OR atr_14 < 0"
+    broken = database.read(f"SELECT count(*) AS rows FROM features WHERE {infinite} OR {beyond}")  # noqa: S608
+    return int(broken["rows"].item())

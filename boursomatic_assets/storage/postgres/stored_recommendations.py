@@ -1,0 +1,177 @@
+"""Stored recommendations read: the active ones, one that somebody means, those that wait to be judged."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
+from boursomatic_assets.storage.postgres.panels import SEPARATOR
+from boursomatic_assets.storage.postgres.tables import KEYS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from boursomatic_assets.storage.postgres.database import Database
+
+STORED_SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(), "symbol": pl.String(), "name": pl.String(), "sector": pl.String(), "exchange": pl.String(),
+    "version": pl.String(), "profile": pl.String(), "label": pl.String(), "confidence": pl.Float64(),
+    "expected_return_pct": pl.Float64(), "horizon_days": pl.Int32(), "stop_loss": pl.Float64(),
+    "take_profit": pl.Float64(), "justification": pl.String(), "session": pl.Date(),
+    "generated_at": pl.Datetime("us"), "is_active": pl.Boolean(), "archived_at": pl.Datetime("us"),
+    "is_of_active_model": pl.Boolean(),
+}  # fmt: skip
+OPEN_SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(), "symbol": pl.String(), "exchange": pl.String(), "session": pl.Date(), "profile": pl.String(),
+    "label": pl.String(), "close": pl.Float64(), "stop_loss": pl.Float64(), "take_profit": pl.Float64(),
+    "horizon_days": pl.Int32(), "confidence": pl.Float64(), "buy_threshold": pl.Float64(),
+    "sell_threshold": pl.Float64(),
+}  # fmt: skip
+_PROFILE_PLACE = f"array_position(string_to_array('{','.join(PROFILE_NAMES)}', ','), r.profile::text)"
+_NEWEST_OF_EACH = f"{_PROFILE_PLACE}, r.profile, r.generated_at DESC, r.id"
+_STORED = (
+    "r.id::text AS id, k.symbol, i.name, i.sector, i.exchange, m.version, r.profile, r.label, r.confidence, "
+    "r.expected_return_pct, r.horizon_days, r.stop_loss, r.take_profit, r.justification, r.session, "
+    "r.generated_at, r.is_active, r.archived_at, m.is_active AS is_of_active_model"
+)
+_FROM = (
+    "FROM recommendations r JOIN instruments i ON i.id = r.instrument_id JOIN keys k ON k.id = i.id "
+    "JOIN model_versions m ON m.id = r.model_version_id"
+)
+
+
+def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
+    database: Database,
+    *,
+    profile: str | None = None,
+    label: str | None = None,
+    symbols: Sequence[str] | None = None,
+    active_only: bool = True,
+    limit: int | None = None,
+    with_snapshot: bool = False,
+) -> pl.DataFrame:
+    """Read stored recommendations, also those that other programs wrote.
+
+    Parameters
+    ----------
+    database : Database
+    profile, label : str, optional
+        Only those of this profile, of this label.
+    symbols : sequence of str, optional
+        Only those of these instruments.
+    active_only : bool
+        Only the active ones of active instruments; else the archived ones too.
+    limit : int, optional
+        At most so many rows.
+    with_snapshot : bool
+        Adds `features_snapshot`, JSON text.
+
+    Returns
+    -------
+    DataFrame
+        Of `STORED_SCHEMA`, by symbol, then from the cautious profile to the bold one, the newest first.
+    """
+    conditions, parameters = ["true"], []
+    for column, value in (("r.profile", profile), ("r.label", label)):
+        if value is not None:
+            parameters.append(value)
+            conditions.append(f"{column} = ${len(parameters)}")
+    if symbols is not None:
+        parameters.append(SEPARATOR.join(symbols))
+        conditions.append(f"k.symbol = ANY (string_to_array(${len(parameters)}, '{SEPARATOR}'))")
+    if active_only:
+        conditions.append("r.is_active AND i.is_active")
+    snapshot = ", r.features_snapshot::text AS features_snapshot" if with_snapshot else ""
+    found = database.read(
+        f"WITH {KEYS} SELECT {_STORED}{snapshot} {_FROM} WHERE {' AND '.join(conditions)} "
+        f'ORDER BY k.symbol COLLATE "C", {_NEWEST_OF_EACH} LIMIT {"ALL" if limit is None else int(limit)}',
+        parameters,
+    )
+    return found.cast(STORED_SCHEMA)  # type: ignore[arg-type]
+
+
+def find_recommendation(database: Database, wanted: str, session: date | None = None) -> list[dict[str, Any]]:
+    """Everything that is stored of one recommendation, or of an instrument's.
+
+    Parameters
+    ----------
+    database : Database
+    wanted : str
+        A recommendation's id, or a symbol.
+    session : date, optional
+        With a symbol: those of this session, archived ones too; without it those that are active now.
+
+    Returns
+    -------
+    list of dict
+        As `STORED_SCHEMA` names it, with `instrument_id`, `model_path`, `manifest_sha256`, `params_hash` and
+        `snapshot`, a dict; from the cautious profile to the bold one, the newest first. Empty where there is none.
+    """
+    if _is_uuid(wanted):
+        condition = "r.id = $1::text::uuid"
+    elif session is None:
+        condition = "k.symbol = $1 AND r.is_active"
+    else:
+        condition = "k.symbol = $1 AND r.session = $2::text::date"
+    parameters = [wanted] if session is None or _is_uuid(wanted) else [wanted, session.isoformat()]
+    found = database.read(
+        f"WITH {KEYS} SELECT {_STORED}, r.instrument_id::text AS instrument_id, m.model_path, m.manifest_sha256, "
+        f"m.params_hash, r.features_snapshot::text AS snapshot {_FROM} "
+        f"WHERE {condition} ORDER BY {_NEWEST_OF_EACH}",
+        parameters,
+    )
+    return [{**row, "snapshot": json.loads(row["snapshot"])} for row in found.iter_rows(named=True)]
+
+
+def _is_uuid(wanted: str) -> bool:
+    try:
+        uuid.UUID(wanted)
+    except ValueError:
+        return False
+    return True
+
+
+def open_recommendations(database: Database, until: date | None = None) -> pl.DataFrame:
+    """Recommendations of the platform that have no outcome yet, archived ones too.
+
+    Parameters
+    ----------
+    database : Database
+    until : date, optional
+        Only those that may be over by this session: a horizon lasts no fewer days than it has sessions.
+
+    Returns
+    -------
+    DataFrame
+        Of `OPEN_SCHEMA`, by session, symbol and profile. `close` and both thresholds are those of the snapshot.
+    """
+    limit = "" if until is None else "AND r.session + r.horizon_days <= $1::text::date"
+    found = database.read(
+        f"WITH {KEYS} SELECT r.id::text AS id, k.symbol, k.exchange, r.session, r.profile, r.label, s.close, "  # noqa: S608
+        "r.stop_loss, r.take_profit, r.horizon_days, r.confidence, "
+        "(s.labelling ->> 'buy_threshold')::float8 AS buy_threshold, "
+        "(s.labelling ->> 'sell_threshold')::float8 AS sell_threshold "
+        "FROM recommendations r JOIN keys k ON k.id = r.instrument_id "
+        # Once through the text of a snapshot, not once for each of its values.
+        "CROSS JOIN LATERAL json_to_record(r.features_snapshot) AS s (close float8, labelling json) "
+        # Other programs' rows have no session, and their snapshots nothing that could be relied on.
+        f"WHERE r.session IS NOT NULL {limit} "
+        "AND NOT EXISTS (SELECT FROM recommendation_outcomes o WHERE o.recommendation_id = r.id) "
+        f'ORDER BY r.session, k.symbol COLLATE "C", {_PROFILE_PLACE}, r.generated_at, r.id',
+        [] if until is None else [until.isoformat()],
+    )
+    return found.cast(OPEN_SCHEMA)  # type: ignore[arg-type]
+
+
+def count_open(database: Database) -> int:
+    """How many recommendations of the platform have no outcome yet."""
+    found = database.read(
+        "SELECT count(*) AS rows FROM recommendations r WHERE r.session IS NOT NULL "
+        "AND NOT EXISTS (SELECT FROM recommendation_outcomes o WHERE o.recommendation_id = r.id)"
+    )
+    return int(found["rows"].item())
