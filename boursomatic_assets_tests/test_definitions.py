@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -171,3 +173,23 @@ def test_the_launchpad_offers_one_place_for_settings_and_none_beside_it() -> Non
         and resource.config_type.fields["config"].config_type.fields
     }
     assert editable == {"experiment", "platform"}
+
+
+# Libraries that only some steps or commands use.
+HEAVY = (
+    "pandas", "scipy", "lightgbm", "sklearn", "matplotlib", "PIL", "pyarrow", "exchange_calendars", "alembic",
+    "adbc_driver_manager", "psycopg2", "yfinance", "httpx", "requests", "rich.progress",
+)  # fmt: skip
+
+
+def test_importing_the_code_location_loads_no_library_that_only_steps_use() -> None:
+    code = (
+        "import sys, gc, boursomatic_assets.definitions\n"
+        f"print(*[name for name in {HEAVY} if name in sys.modules])\n"
+        "print(gc.isenabled())"
+    )
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    loaded, collects = ended.stdout.split("\n")[:2]
+    assert loaded.split() == []
+    # The import pauses the collector.
+    assert collects == "True"

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from scipy.spatial.distance import jensenshannon
-from scipy.special import logit
 
 from boursomatic_assets.core.dataset.features import LOOKBACK_SESSIONS, is_warmed_up
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
@@ -266,7 +264,15 @@ def _distances(now: np.ndarray, earlier: np.ndarray) -> tuple[np.ndarray, np.nda
     shares, before = bin_shares(now), bin_shares(earlier)
     index = ((shares - before) * np.log(shares / before)).sum(axis=-1)
     largest_gap = np.abs(_distribution(now) - _distribution(earlier)).max(axis=-1)
-    return index, largest_gap, jensenshannon(shares, before, base=2, axis=-1)
+    return index, largest_gap, _jensen_shannon(shares, before)
+
+
+def _jensen_shannon(shares: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon distance (base 2) along the last axis."""
+    from scipy.spatial.distance import jensenshannon
+
+    distance: np.ndarray = jensenshannon(shares, before, base=2, axis=-1)
+    return distance
 
 
 def _distribution(counts: np.ndarray) -> np.ndarray:
@@ -311,7 +317,7 @@ def prediction_statistics(rows: pl.DataFrame) -> tuple[list[date], np.ndarray]:
     shares = _mix_shares(mixes)
     odds = _log_odds(chances[:, 0] / chances[:, 1])
     now, earlier = slice(BASELINE, None), slice(BASELINE - WINDOW, -WINDOW)
-    mix_distance = jensenshannon(shares[now], shares[earlier], base=2, axis=-1)
+    mix_distance = _jensen_shannon(shares[now], shares[earlier])
     return dates, np.stack([mix_distance, np.abs(odds[now] - odds[earlier])], axis=1)
 
 
@@ -319,7 +325,7 @@ def predictions_from_training(rows: pl.DataFrame, mix: Sequence[float], mean_pro
     """Compare the last window's predictions with the model's own of validation and test, shape (2,)."""
     _, mixes, chances = _prediction_sessions(rows)
     chance = chances[-WINDOW:].sum(axis=0)
-    distance = jensenshannon(_mix_shares(mixes[-WINDOW:].sum(axis=0)), np.asarray(mix), base=2)
+    distance = _jensen_shannon(_mix_shares(mixes[-WINDOW:].sum(axis=0)), np.asarray(mix))
     return np.array([distance, abs(_log_odds(chance[0] / chance[1]) - _log_odds(mean_probability_buy))])
 
 
@@ -340,6 +346,8 @@ def _prediction_sessions(rows: pl.DataFrame) -> tuple[list[date], np.ndarray, np
 
 def _log_odds(chance: np.ndarray | float) -> np.ndarray:
     """Log odds; a chance of nothing, or of one, counts as one in a million."""
+    from scipy.special import logit
+
     odds: np.ndarray = logit(np.clip(chance, 1e-6, 1 - 1e-6))
     return odds
 

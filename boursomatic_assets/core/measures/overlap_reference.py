@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import cho_solve_banded, cholesky_banded
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -186,6 +185,8 @@ class _ErrorForm:
 
     def at(self, c: float) -> tuple[float, float, float]:
         """D(c), h(c), and the share of the determinant that centring leaves."""
+        from scipy.linalg import cho_solve_banded, cholesky_banded
+
         gamma = c / self.scale
         shifted = self.band * gamma
         shifted[0] += 1.0

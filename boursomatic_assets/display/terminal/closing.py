@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from boursomatic_assets.core.portfolio.benchmark import NO_BENCHMARK
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from dagster import DagsterInstance, EventLogEntry
     from rich.console import Console, RenderableType
+    from rich.progress import Progress
 
     from boursomatic_assets.storage.postgres.model_events import ModelEvent
     from boursomatic_assets.storage.postgres.model_table import ModelRow
@@ -52,11 +52,14 @@ _JUDGED = (("walk_forward_summary", "Walk-forward"), ("evaluation", "Test set"))
 @contextmanager
 def run_progress(console: Console, instance: DagsterInstance, run_id: str, total: int) -> Iterator[None]:
     """Show a run's assets and checks as they finish, by following its event log from another thread."""
+    from rich import progress as parts
+
     columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        parts.SpinnerColumn(), parts.TextColumn("{task.description}"), parts.BarColumn(),
+        parts.MofNCompleteColumn(), parts.TimeElapsedColumn(),
     )  # fmt: skip
     ended = threading.Event()
-    with Progress(*columns, console=console, transient=True) as progress:
+    with parts.Progress(*columns, console=console, transient=True) as progress:
         follower = threading.Thread(
             target=_follow, args=(progress, instance, run_id, total, ended), name="progress", daemon=True
         )

@@ -1,10 +1,9 @@
 """How each asset is kept: panels as Parquet, models as packed text and pickle, tables in PostgreSQL."""
 
 import json
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
-import pandas as pd
 import polars as pl
 from upath import UPath
 
@@ -23,6 +22,9 @@ from boursomatic_assets.storage.postgres import market_tables
 from boursomatic_assets.storage.postgres.instruments_table import read_instruments
 from boursomatic_assets.storage.postgres.panels import Part
 from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class RunIOManager(dg.ConfigurableIOManager):
@@ -182,7 +184,7 @@ class TableIOManager(RunIOManager):
                 try_again(error, step.dagster_run, step.previous_attempt_count)
             raise
 
-    def _read(self, context: dg.InputContext) -> pl.DataFrame | pd.DataFrame:
+    def _read(self, context: dg.InputContext) -> "pl.DataFrame | pd.DataFrame":
         database, wish = self.launched_platform().database(), context.definition_metadata
         part = Part(lookback_days=self.launched_experiment().lookback_days if wish.get("recent") else None)
         match context.asset_key.path[-1]:
@@ -195,6 +197,6 @@ class TableIOManager(RunIOManager):
         return _as_annotated(panel, context)
 
 
-def _as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> pl.DataFrame | pd.DataFrame:
+def _as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> "pl.DataFrame | pd.DataFrame":
     """Polars where the input is annotated so; pandas for a person who annotates nothing."""
     return panel if context.dagster_type.typing_type is pl.DataFrame else panel.to_pandas()
