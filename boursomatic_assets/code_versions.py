@@ -10,7 +10,7 @@ What counts, starting at the function that makes the asset:
    of the graph, and Dagster knows the edges.
 2. From there every module that is imported, at the top or inside a function, and what that one imports, and so on.
    A module counts whole. Imports under `TYPE_CHECKING` do not count: they do not exist at run time.
-3. Data files of the package beside a module that names them: the report's style sheet, the shipped universe.
+3. Data files of the package beside a module that names them: the report's style sheet, the bundled sample.
 
 What does not count: comments, docstrings and blank lines; `display`, which shows values, except for the report,
 whose value is a page; and `_CARRIERS`, which carry values without shaping them. A new module counts by itself.
@@ -64,7 +64,7 @@ _BY_DEFINITION = (
 )
 # Inputs of these names are read from their tables by `TableIOManager`: no import of the asset's module shows it.
 TABLE_INPUTS = frozenset({"instruments", "price_bars", "features"})
-_FILES_BESIDE = frozenset({".css", ".csv", ".js", ".json", ".sql", ".yaml"})
+_FILES_BESIDE = frozenset({".css", ".csv", ".js", ".json", ".parquet", ".sql", ".yaml"})
 
 # Each alternative begins with a literal: the search then skips at once to the next quote or number sign.
 _STRING_OR_COMMENT = re.compile(
@@ -224,7 +224,7 @@ def _module_digest(module: str) -> bytes:
     path = _files().get(module)
     for file in _files_beside(path.parent) if path else ():
         if file.name in texts:
-            digest.update(f"\0{file.name}\0{file.read_text('utf-8')}".encode())
+            digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
     return digest.digest()
 
 
