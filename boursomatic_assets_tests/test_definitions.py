@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from boursomatic_assets.assets.model_version import REQUIRED_CHECKS
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.definitions import MODULES, defs
 from boursomatic_assets.storage.dagster.resources import ExperimentResource
+from boursomatic_assets_tests.support.installation import PLAIN
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(boursomatic_assets.__file__).parent
@@ -180,6 +182,18 @@ HEAVY = (
     "pandas", "scipy", "lightgbm", "sklearn", "matplotlib", "PIL", "pyarrow", "exchange_calendars", "alembic",
     "adbc_driver_manager", "psycopg2", "yfinance", "httpx", "requests", "rich.progress",
 )  # fmt: skip
+
+
+def test_what_only_tests_install_is_hidden_from_the_commands_that_they_start() -> None:
+    code = "import importlib.util as u, sys; print(*[name for name in sys.argv[1:] if u.find_spec(name)])"
+    names = ("arch", "bokeh_sampledata", "pyarrow", "skfolio", "statsmodels", "pandas")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *names],
+        env={**os.environ, "PYTHONPATH": PLAIN},
+        capture_output=True,
+        check=True,
+    )
+    assert ended.stdout.split() == [b"pandas"]
 
 
 def test_importing_the_code_location_loads_no_library_that_only_steps_use() -> None:
