@@ -10,12 +10,16 @@ import dagster as dg
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Pause the garbage collector: modules and definitions stay, so that its passes find nothing and cost 0.2 s."""
+    """Pause the garbage collector: modules and definitions stay, so that its passes find nothing and cost 0.2 s.
+
+    Afterwards it leaves out what is there by then, as `gc.freeze` is meant for.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if was_enabled:
             gc.enable()
 
