@@ -11,7 +11,7 @@ What counts, starting at the function that makes the asset:
 2. From there every module that is imported, at the top or inside a function, and what that one imports, and so on.
    A module counts whole. Imports under `TYPE_CHECKING` do not count: they do not exist at run time.
 3. Data files in a module's folder or below it that the module names, and those that these name in turn: the
-   report's style sheet and templates, the shipped universe.
+   report's style sheet and templates, the shipped universe, the bundled sample.
 
 What does not count: comments, docstrings and blank lines; `display`, which shows values, except for the report,
 whose value is a page; and `_CARRIERS`, which carry values without shaping them. A new module counts by itself.
@@ -68,7 +68,7 @@ _BY_DEFINITION = (
 )
 # Inputs of these names are read from their tables by `TableIOManager`: no import of the asset's module shows it.
 TABLE_INPUTS = frozenset({"instruments", "price_bars", "features"})
-_DATA_FILES = frozenset({".css", ".csv", ".html", ".jinja", ".js", ".json", ".sql", ".yaml"})
+_DATA_FILES = frozenset({".css", ".csv", ".html", ".jinja", ".js", ".json", ".parquet", ".sql", ".yaml"})
 
 _FOR_TYPES = re.compile(r"\nif TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n)+")
 _FROM = re.compile(rf"from ({PACKAGE}[\w.]*) import (?:\(([^)]*)\)|([^\n]*))")
@@ -174,31 +174,31 @@ def _module_digest(module: str) -> bytes:
     """Digest of a whole module and of the data files that it names, directly or through another of them."""
     code = _module_code(module)
     digest = hashlib.sha256("\0".join((module, code.code, *code.strings)).encode())
-    for place, text in sorted(_files_named(module, "".join(code.strings)).items()):
-        digest.update(f"\0{place.as_posix()}\0{text}".encode())
+    for place, content in sorted(_files_named(module, "".join(code.strings)).items()):
+        digest.update(f"\0{place.as_posix()}\0".encode() + content)
     return digest.digest()
 
 
-def _files_named(module: str, text: str) -> dict[Path, str]:
+def _files_named(module: str, text: str) -> dict[Path, bytes]:
     """Data files that a text of a module names, and those that they name in turn."""
-    found: dict[Path, str] = {}
-    waiting = [text]
+    found: dict[Path, bytes] = {}
+    waiting = [text.encode()]
     while waiting:
-        text = waiting.pop()
-        named = {place: held for place, held in _data_files(module).items() if place.name in text}
+        content = waiting.pop()
+        named = {place: held for place, held in _data_files(module).items() if place.name.encode() in content}
         waiting += [held for place, held in named.items() if place not in found]
         found |= named
     return found
 
 
 @cache
-def _data_files(module: str) -> dict[Path, str]:
+def _data_files(module: str) -> dict[Path, bytes]:
     """Data files in a module's folder and below it, by their places there."""
     path = _files().get(module)
     if path is None:
         return {}
     files = [file for file in path.parent.rglob("*") if file.suffix in _DATA_FILES]
-    return {file.relative_to(path.parent): file.read_text("utf-8") for file in files}
+    return {file.relative_to(path.parent): file.read_bytes() for file in files}
 
 
 @cache

@@ -221,14 +221,14 @@ class Copy:
     def path(self, module: str) -> Path:
         return self.root.parent / f"{module.replace('.', '/')}.py"
 
-    def changed_by(self, path: Path, text: str, before: dict[str, str] | None = None) -> set[str]:
-        """Assets whose version another text of a file changes; the file is left as it was."""
-        original, before = path.read_text("utf-8"), before or self.unedited
-        path.write_text(text, "utf-8")
+    def changed_by(self, path: Path, text: str | bytes, before: dict[str, str] | None = None) -> set[str]:
+        """Assets whose version another content of a file changes; the file is left as it was."""
+        original, before = path.read_bytes(), before or self.unedited
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
         try:
             after = self.versions()
         finally:
-            path.write_text(original, "utf-8")
+            path.write_bytes(original)
         return {asset for asset in ASSETS if before[asset] != after[asset]}
 
     def changed_by_statement(self, module: str) -> set[str]:
@@ -361,6 +361,13 @@ def test_a_template_of_any_suffix_counts_once_another_includes_it(package: Copy)
     assert package.changed_by(included, "two", before=package.versions()) == {"report"}
     including.write_text(original, "utf-8")
     included.unlink()
+
+
+def test_the_bundled_sample_counts_as_the_module_that_reads_it(package: Copy) -> None:
+    sample = package.root / "providers" / "sample.parquet"
+    changed = package.changed_by(sample, sample.read_bytes() + b"more")
+    assert "price_bars" in changed
+    assert changed == package.changed_by_statement(f"{PACKAGE}.providers.sample")
 
 
 @pytest.mark.parametrize("name", sorted(each.removeprefix(f"{PACKAGE}.") for each in CARRIERS))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from boursomatic_assets.assets.required_checks import REQUIRED_CHECKS
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.definitions import MODULES, defs
 from boursomatic_assets.storage.dagster.resources import ExperimentResource
+from boursomatic_assets_tests.support.installation import PLAIN
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(boursomatic_assets.__file__).parent
@@ -172,3 +176,35 @@ def test_the_launchpad_offers_one_place_for_settings_and_none_beside_it() -> Non
         and resource.config_type.fields["config"].config_type.fields
     }
     assert editable == {"experiment", "platform"}
+
+
+# Libraries that only some steps or commands use.
+HEAVY = (
+    "pandas", "scipy", "lightgbm", "sklearn", "matplotlib", "PIL", "pyarrow", "exchange_calendars", "alembic",
+    "adbc_driver_manager", "psycopg2", "yfinance", "httpx", "requests", "rich.progress",
+)  # fmt: skip
+
+
+def test_what_only_tests_install_is_hidden_from_the_commands_that_they_start() -> None:
+    code = "import importlib.util as u, sys; print(*[name for name in sys.argv[1:] if u.find_spec(name)])"
+    names = ("arch", "bokeh_sampledata", "pyarrow", "skfolio", "statsmodels", "pandas")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *names],
+        env={**os.environ, "PYTHONPATH": PLAIN},
+        capture_output=True,
+        check=True,
+    )
+    assert ended.stdout.split() == [b"pandas"]
+
+
+def test_importing_the_code_location_loads_no_library_that_only_steps_use() -> None:
+    code = (
+        "import sys, gc, boursomatic_assets.definitions\n"
+        f"print(*[name for name in {HEAVY} if name in sys.modules])\n"
+        "print(gc.isenabled())"
+    )
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    loaded, collects = ended.stdout.split("\n")[:2]
+    assert loaded.split() == []
+    # The import pauses the collector.
+    assert collects == "True"

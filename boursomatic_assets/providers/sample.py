@@ -1,7 +1,11 @@
-"""The bundled sample: five US stocks, 2000 to 2013, from the package `bokeh_sampledata` (public domain)."""
+"""The bundled sample: five US stocks, 2000 to 2013, as the package `bokeh_sampledata` has them.
+
+Quandl declared these prices (WIKI) public domain and allowed to copy them: see `THIRD_PARTY.md`.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import polars as pl
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.providers.source import Wish
     from boursomatic_assets.settings import Settings
 
+_FILE = Path(__file__).with_name("sample.parquet")
 # Symbol, exchange at the time (ISO 10383), name, GICS sector.
 _COMPANIES = (
     ("AAPL", "XNAS", "Apple Inc.", "Information Technology"),
@@ -43,11 +48,8 @@ class SampleProvider:
         return pl.DataFrame(rows, schema=INSTRUMENT_SCHEMA, orient="row")
 
     def bars(self) -> pl.DataFrame:
-        """Bars scaled by `adj_close / close`: the package holds unadjusted prices."""
-        from bokeh_sampledata import stocks
-
-        raw = pl.from_pandas(stocks.data).rename({"ticker": "symbol", "date": "session"})
-        typed = raw.with_columns(pl.col("session").cast(pl.Date), pl.col("volume").cast(pl.Float64))
+        """Bars scaled by `adj_close / close`: the file holds unadjusted prices."""
+        typed = pl.read_parquet(_FILE).with_columns(pl.col("volume").cast(pl.Float64))
         return scale_to_adjusted(typed.select(*BAR_SCHEMA, "adj_close"))
 
     def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, check_bars
+from boursomatic_assets.providers import sample
 from boursomatic_assets.providers.sample import SampleProvider
 from boursomatic_assets.providers.source import Outcome
 from boursomatic_assets.settings import Settings
@@ -25,6 +27,12 @@ def test_the_sample_has_five_symbols_and_12_154_bars(bars: pl.DataFrame) -> None
     assert bars["symbol"].unique().sort().to_list() == SYMBOLS
     assert bars.schema == pl.Schema(BAR_SCHEMA)
     assert (bars["session"].min(), bars["session"].max()) == (date(2000, 3, 1), date(2013, 3, 1))
+
+
+def test_the_bundled_file_holds_what_the_package_it_is_from_holds() -> None:
+    stored = pl.read_parquet(Path(sample.__file__).with_name("sample.parquet"))
+    source = pl.from_pandas(sample_bars()).with_columns(pl.col("session").cast(pl.Date))
+    assert stored.equals(source)
 
 
 def test_every_bar_of_the_sample_keeps_the_contract(bars: pl.DataFrame) -> None:

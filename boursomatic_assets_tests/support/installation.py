@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
+PLAIN = str(Path(__file__).with_name("plain"))
 BOURSOMATIC = str(Path(sys.executable).with_name("boursomatic"))
 TABLES = ("instruments", "price_bars", "rejected_bars", "features", "model_versions", "recommendations")
 SECONDS = 300
@@ -123,10 +124,10 @@ class Installation:
         return Outcome(code or 0, output.getvalue(), errors.getvalue())
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        """Start the console script in a process of its own."""
+        """Start the console script in a process of its own, which sees no package that only tests install."""
         return subprocess.Popen(
             [BOURSOMATIC, *arguments],
-            env=self.environment(variables),
+            env=self.environment({"PYTHONPATH": PLAIN, **variables}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -78,7 +78,10 @@ class FittedModel:
 
 def model_matrix(panel: pl.DataFrame, feature_names: tuple[str, ...]) -> pd.DataFrame:
     """Features as a float32 frame of named columns, shape (n_rows, n_features); null becomes NaN."""
-    return panel.select(pl.col(name).cast(pl.Float32) for name in feature_names).to_pandas()
+    import pandas as pd
+
+    values = panel.select(pl.col(name).cast(pl.Float32) for name in feature_names).to_numpy()
+    return pd.DataFrame(values, columns=list(feature_names), copy=False)
 
 
 def fit_classifier(train_set: pl.DataFrame, experiment: Experiment, threads: int = 0) -> FittedModel:

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-_PACKAGES = (
-    "dagster", "lightgbm", "numpy", "pandas", "polars", "pyarrow", "scikit-learn", "boursomatic-assets",
-)  # fmt: skip
+_PACKAGES = ("dagster", "lightgbm", "numpy", "pandas", "polars", "scikit-learn", "boursomatic-assets")
 _OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _MODEL_PARTS = ("model.txt", "model.pkl")
 # What the standard library raises for an archive that is truncated or altered anywhere.

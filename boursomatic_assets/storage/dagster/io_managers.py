@@ -15,6 +15,7 @@ from boursomatic_assets.storage.artifacts import bundles as model_store
 from boursomatic_assets.storage.artifacts.files import read_whole, write_whole
 from boursomatic_assets.storage.artifacts.folds import ASSET, StoredFolds, fold_number, fold_path, load_folds
 from boursomatic_assets.storage.artifacts.stamps import from_parquet, refuse_stale, stamp_for, to_parquet
+from boursomatic_assets.storage.dagster.pandas_frames import to_pandas
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
 if TYPE_CHECKING:
@@ -154,4 +155,4 @@ class ModelIOManager(ArtifactIOManager):
 
 def as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> "pl.DataFrame | pd.DataFrame":
     """Polars where the input is annotated so; pandas for a person who annotates nothing."""
-    return panel if context.dagster_type.typing_type is pl.DataFrame else panel.to_pandas()
+    return panel if context.dagster_type.typing_type is pl.DataFrame else to_pandas(panel)

@@ -142,31 +142,65 @@ class Database:
 
 def take_turns(cursor: Any, table: str) -> None:  # noqa: ANN401
     """Hold a table's turn until the transaction ends: two writers of it cannot block each other for ever."""
-    cursor.execute("SELECT pg_advisory_xact_lock(hashtext($1))", [f"boursomatic:{table}"])
-    cursor.fetchall()
+    fetch(cursor, "SELECT pg_advisory_xact_lock(hashtext($1))", [f"boursomatic:{table}"])
+
+
+def execute(cursor: Any, statement: str, parameters: Sequence[Any] = ()) -> None:  # noqa: ANN401
+    """Run a statement; parameters are written `$1`, `$2` and so on."""
+    bound = pl.DataFrame({str(place): [value] for place, value in enumerate(parameters)})
+    cursor.execute(statement, bound if parameters else None)
 
 
 def fetch(cursor: Any, query: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:  # noqa: ANN401
     """Fetch a query's rows as columns."""
-    cursor.execute(query, list(parameters) or None)
-    frame = pl.from_arrow(cursor.fetch_arrow_table())
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101 (a table is never a series)
+    execute(cursor, query, parameters)
+    try:
+        frame: pl.DataFrame = cursor.fetch_polars().rechunk()
+    except pl.exceptions.ComputeError as error:
+        raise _error_of_rows(cursor, str(error)) from error
     return frame
+
+
+def _error_of_rows(cursor: Any, said: str) -> Exception:  # noqa: ANN401
+    """What ADBC would raise for an error among the rows, of which polars only hands on the text.
+
+    After it a connection that works refuses statements until the rollback, and a broken one cannot send them.
+    """
+    from adbc_driver_manager import AdbcStatusCode
+    from adbc_driver_postgresql import dbapi
+
+    error: Exception = dbapi.DataError(said, status_code=AdbcStatusCode.INVALID_DATA)
+    try:
+        cursor.execute("SELECT 1")
+    except dbapi.OperationalError:
+        error = dbapi.OperationalError(said, status_code=AdbcStatusCode.IO)
+    except dbapi.Error:
+        pass
+    return error
 
 
 def stage(cursor: Any, frame: pl.DataFrame) -> None:  # noqa: ANN401
     """Copy a frame into a temporary table of this transaction."""
     cursor.execute(f"DROP TABLE IF EXISTS {STAGING}")
-    cursor.adbc_ingest(STAGING, frame.to_arrow(), mode="create", temporary=True)
+    ingest(cursor, frame, "create")
+
+
+def ingest(cursor: Any, frame: pl.DataFrame, mode: str) -> None:  # noqa: ANN401
+    """Copy a frame into the temporary table, which `mode` creates, or to which it appends."""
+    # ADBC takes neither dictionaries nor columns without a type.
+    texts = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Enum | pl.Categorical | pl.Null)]
+    cursor.adbc_ingest(STAGING, frame.with_columns(pl.col(texts).cast(pl.String)), mode=mode, temporary=True)
     cursor.execute(f"ANALYZE {STAGING}")
 
 
 def merge(cursor: Any, statement: str) -> tuple[int, int]:  # noqa: ANN401
     """Run `INSERT … SELECT … FROM boursomatic_staging … ON CONFLICT …`; returns rows inserted and updated."""
     # xmax is 0 only for a row version that this statement inserted.
-    cursor.execute(
+    merged = fetch(
+        cursor,
         f"WITH merged AS ({statement} RETURNING (xmax = 0) AS inserted) "  # noqa: S608
-        "SELECT count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM merged"
+        "SELECT count(*) FILTER (WHERE inserted) AS inserted, "
+        "count(*) FILTER (WHERE NOT inserted) AS updated FROM merged",
     )
-    inserted, updated = cursor.fetchone()
+    inserted, updated = merged.row(0)
     return int(inserted), int(updated)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.market.fetch_report import Outcome, SymbolReport
-from boursomatic_assets.storage.postgres.database import STAGING, fetch, stage
+from boursomatic_assets.storage.postgres.database import STAGING, execute, fetch, stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ def record_results(cursor: Any, number: int, reports: Sequence[SymbolReport]) ->
 def finish_round(database: Database, number: int) -> None:
     """Mark a round as complete."""
     with database.bulk() as cursor:
-        cursor.execute("UPDATE fetch_rounds SET finished_at = timezone('utc', now()) WHERE id = $1", [number])
+        execute(cursor, "UPDATE fetch_rounds SET finished_at = timezone('utc', now()) WHERE id = $1", [number])
 
 
 def read_results(database: Database, number: int) -> list[SymbolReport]:

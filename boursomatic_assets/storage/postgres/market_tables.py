@@ -11,7 +11,7 @@ from boursomatic_assets.core.market.bars import BAR_SCHEMA, PANEL_KEY, symbol_gr
 from boursomatic_assets.core.market.isolated_prices import ISOLATED, NO_TRADE
 from boursomatic_assets.core.market.usable_bars import usable_bars
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
-from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, fetch, stage
+from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, execute, fetch, stage
 from boursomatic_assets.storage.postgres.panels import (
     EVERYTHING,
     SEPARATOR,
@@ -66,8 +66,8 @@ def upsert_bars(cursor: Any, bars: CheckedBars, source: str) -> Written:  # noqa
     counts, replaced = upsert_panel(cursor, _BARS, bars.accepted)
     if bars.rejected.height:
         stage(cursor, bars.rejected)
-        cursor.execute(_REJECTED, [source])
-        cursor.execute(_SET_ASIDE, [ISOLATED, NO_TRADE])
+        execute(cursor, _REJECTED, [source])
+        execute(cursor, _SET_ASIDE, [ISOLATED, NO_TRADE])
     rewritten = replaced.group_by("symbol").agg(rows=pl.len(), since=pl.col("session").min()).sort("symbol")
     return Written(counts, rewritten)
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError, StorageError
-from boursomatic_assets.storage.postgres.database import STAGING, fetch, stage, take_turns
+from boursomatic_assets.storage.postgres.database import STAGING, execute, fetch, ingest, stage, take_turns
 from boursomatic_assets.storage.postgres.tables import KEYS, NOW
 
 if TYPE_CHECKING:
@@ -175,10 +175,9 @@ def _replace(cursor: Any, due: pl.DataFrame, model: str) -> int:  # noqa: ANN401
     stage(cursor, staged.clear())
     # A snapshot would be compressed here, and once more in the table.
     cursor.execute(f"ALTER TABLE {STAGING} SET (toast_tuple_target = 8160)")
-    cursor.adbc_ingest(STAGING, staged.to_arrow(), mode="append", temporary=True)
-    cursor.execute(f"ANALYZE {STAGING}")
+    ingest(cursor, staged, "append")
     archived = fetch(cursor, _ARCHIVE)["rows"].item()
     # Ids that begin with the moment lie side by side in their index, however large the table has become.
     moment = f"{time.time_ns() // 1_000_000:012x}"
-    cursor.execute(_INSERT, [f"{moment[:8]}-{moment[8:]}", model])
+    execute(cursor, _INSERT, [f"{moment[:8]}-{moment[8:]}", model])
     return int(archived)

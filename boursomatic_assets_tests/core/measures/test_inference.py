@@ -358,12 +358,25 @@ def daily_returns(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.01, count)
 
 
-def test_superior_predictive_ability_is_that_of_arch() -> None:
-    own, one, two = (daily_returns(120, seed) for seed in (15, 16, 17))
-    p_value = superior_predictive_ability(own, {"one": one, "two": two}, block=10, draws=300, seed=18)
-    theirs = SPA(-own, np.column_stack([-one, -two]), block_size=10, reps=300, seed=18)
+@pytest.mark.parametrize(("count", "block"), [(120, 10), (121, 1), (40, 20), (500, 7)])
+@pytest.mark.parametrize("worse", [0.0, 0.0005, 0.01])
+def test_superior_predictive_ability_is_that_of_arch(count: int, block: int, worse: float) -> None:
+    own, one, two = (daily_returns(count, seed) for seed in (15, 16, 17))
+    two -= worse
+    p_value = superior_predictive_ability(own, {"one": one, "two": two}, block, draws=300, seed=18)
+    theirs = SPA(-own, np.column_stack([-one, -two]), block_size=block, reps=300, seed=18)
     theirs.compute()
     assert p_value == pytest.approx(theirs.pvalues["consistent"], abs=1e-9)
+
+
+def test_a_book_far_below_keeps_its_mean_under_the_null_as_in_arch() -> None:
+    own, one, two = (daily_returns(120, seed) for seed in (15, 16, 17))
+    theirs = SPA(-own, np.column_stack([-one, -two]), block_size=10, reps=300, seed=18)
+    theirs.compute()
+    # The other two ways of centring give other p-values here: the threshold decides.
+    assert theirs.pvalues["lower"] < theirs.pvalues["consistent"] < theirs.pvalues["upper"]
+    p_value = superior_predictive_ability(own, {"one": one, "two": two}, block=10, draws=300, seed=18)
+    assert theirs.pvalues["lower"] < p_value < theirs.pvalues["upper"]
 
 
 def test_a_better_book_is_found_and_a_worse_one_is_none() -> None:

@@ -73,6 +73,20 @@ def test_a_connection_that_breaks_may_pass_and_a_statement_that_is_refused_does_
     with pytest.raises(StorageError) as refused:
         database.read("SELECT nothing")
     assert not is_passing(refused.value)
+
+
+def test_the_same_holds_after_the_first_rows(database: Database) -> None:
+    # The server sends rows before it meets the last one, in which it divides by zero or ends the connection.
+    with pytest.raises(StorageError, match="division by zero") as refused:
+        database.read("SELECT 1 / (300000 - n) AS one FROM generate_series(1, 300000) AS n")
+    assert not is_passing(refused.value)
+    with pytest.raises(StorageError, match="terminat") as broken:
+        database.read(
+            "SELECT CASE WHEN n = 300000 THEN pg_terminate_backend(pg_backend_pid()) END AS ended "
+            "FROM generate_series(1, 300000) AS n"
+        )
+    assert is_passing(broken.value)
+    assert database.read("SELECT 1 AS one")["one"].item() == 1
     run(database, "SELECT 1")
 
 
