@@ -155,16 +155,16 @@ def fetch(cursor: Any, query: str, parameters: Sequence[Any] = ()) -> pl.DataFra
     """Fetch a query's rows as columns."""
     execute(cursor, query, parameters)
     try:
-        frame: pl.DataFrame = cursor.fetch_polars().rechunk()
+        frame: pl.DataFrame = cursor.fetch_polars()
     except pl.exceptions.ComputeError as error:
         raise _error_of_rows(cursor, str(error)) from error
     return frame
 
 
 def _error_of_rows(cursor: Any, said: str) -> Exception:  # noqa: ANN401
-    """What ADBC would raise for an error among the rows, of which polars only hands on the text.
+    """The error that ADBC itself would raise while rows arrive; polars hands on only its text.
 
-    After it a connection that works refuses statements until the rollback, and a broken one cannot send them.
+    Afterwards a working connection refuses statements until the rollback; a broken one cannot send them.
     """
     from adbc_driver_manager import AdbcStatusCode
     from adbc_driver_postgresql import dbapi

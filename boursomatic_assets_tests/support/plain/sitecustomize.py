@@ -1,5 +1,5 @@
 # noqa: INP001 (Python looks for it in the folders of PYTHONPATH)
-"""Hide packages that only tests install: with this folder on PYTHONPATH a process sees what a user has."""
+"""Hides packages that only tests install. A process with this folder on PYTHONPATH sees what a user has."""
 
 from __future__ import annotations
 
