@@ -102,28 +102,29 @@ def book_figures(books: Mapping[str, TrancheBook], trials: Trials, experiment: E
         Named `buy_…` and `long_short_…`.
     """
     require_books(books, tuple(MODEL_BOOKS))
-    figures = []
-    for key, (title, beside) in MODEL_BOOKS.items():
-        baseline = books.get(beside)
-        figures += _sharpe_figures(key, title, books[key], baseline, trials, experiment)
-        figures += _plain_figures(key, title, books[key], baseline, experiment)
-    return figures
+    return [
+        figure
+        for key, (title, beside) in MODEL_BOOKS.items()
+        for figure in _figures_of(key, title, books[key], books.get(beside), trials, experiment)
+    ]
 
 
-def _sharpe_figures(  # noqa: PLR0913, PLR0917 (a book, what it is called, and what it is judged by)
+def _figures_of(  # noqa: PLR0913, PLR0917 (a book, what it is called, and what it is judged by)
     key: str, title: str, book: TrancheBook, beside: TrancheBook | None, trials: Trials, experiment: Experiment
 ) -> list[Figure]:
     returns, horizon = book.returns, experiment.horizon
     low, high = sharpe_interval(returns, horizon, experiment.bootstrap_draws, experiment.seed)
     tested = overlap_test(returns, 1, horizon - 1) if len(returns) > horizon else UNDEFINED
-    baseline, what = (sharpe_ratio(beside.returns), BOOK_TITLES["equal_weight"]) if beside else (math.nan, "")
+    own = book_values(book, horizon)
+    other = book_values(beside, horizon) if beside else dict.fromkeys(own, math.nan)
+    what = BOOK_TITLES["equal_weight"] if beside else ""
     probable = probabilistic_sharpe_ratio(returns)
     deflated = deflated_sharpe_ratio(returns, trials.count, trials.sharpe_variance)
     named = "probability of a Sharpe above"
     return [
         Figure(
-            f"{key}_sharpe_ratio", f"Sharpe, {title}, net", "portfolio", sharpe_ratio(returns), low, high,
-            tested.p_value, no_skill=0.0, baseline=baseline, baseline_is=what, why_undefined=EMPTY,
+            f"{key}_sharpe_ratio", f"Sharpe, {title}, net", "portfolio", own["sharpe_ratio"], low, high,
+            tested.p_value, no_skill=0.0, baseline=other["sharpe_ratio"], baseline_is=what, why_undefined=EMPTY,
         ),
         Figure(
             f"{key}_newey_west_t", f"Newey-West t, {title}", "portfolio", tested.statistic, no_skill=0.0,
@@ -137,21 +138,13 @@ def _sharpe_figures(  # noqa: PLR0913, PLR0917 (a book, what it is called, and w
             f"{key}_deflated_sharpe", f"{title}: {named} the best of {trials.count} by luck", "portfolio", deflated,
             p_value=1 - deflated, no_skill=0.5, unit="percent", why_undefined=EMPTY,
         ),
-    ]  # fmt: skip
-
-
-def _plain_figures(
-    key: str, title: str, book: TrancheBook, beside: TrancheBook | None, experiment: Experiment
-) -> list[Figure]:
-    own = book_values(book, experiment.horizon)
-    other = book_values(beside, experiment.horizon) if beside else dict.fromkeys(_PLAIN, math.nan)
-    what = BOOK_TITLES["equal_weight"] if beside else ""
-    return [
-        Figure(
-            f"{key}_{name}", f"{label}, {title}", "portfolio", own[name], unit=unit, baseline=other[name],
-            baseline_is=what, why_undefined=EMPTY,
-        )
-        for name, (label, unit) in _PLAIN.items()
+        *(
+            Figure(
+                f"{key}_{name}", f"{label}, {title}", "portfolio", own[name], unit=unit, baseline=other[name],
+                baseline_is=what, why_undefined=EMPTY,
+            )
+            for name, (label, unit) in _PLAIN.items()
+        ),
     ]  # fmt: skip
 
 

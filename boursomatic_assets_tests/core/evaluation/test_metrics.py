@@ -23,8 +23,13 @@ from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE, label_panel
 from boursomatic_assets.core.dataset.splits import split_panel
 from boursomatic_assets.core.evaluation.metrics import Metrics, measure
+from boursomatic_assets.core.evaluation.scores import scores
+from boursomatic_assets.core.evaluation.session_sums import session_sums
 from boursomatic_assets.core.measures.performance import annual_return, max_drawdown, sharpe_ratio, total_return
+from boursomatic_assets.core.measures.ranking import rank_ics
+from boursomatic_assets.core.models.baselines import baseline_columns
 from boursomatic_assets.core.models.predictions import predict_rows, predict_sets
+from boursomatic_assets.core.models.threshold import make_calls
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
 from boursomatic_assets.core.portfolio.book import tranche_book
 from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_bars, weekdays
@@ -465,6 +470,30 @@ def test_portfolio_figures_are_those_of_the_book_of_the_buy_calls(trained: Train
     assert figures[f"{prefix}mean_return"] == pytest.approx(book.returns.mean(), rel=1e-12)
     assert figures[f"{prefix}turnover"] == pytest.approx(book.turnover.mean(), rel=1e-12)
     assert figures[f"{prefix}exposure"] == pytest.approx(book.exposure.mean(), rel=1e-12)
+
+
+def test_an_evaluation_of_the_same_rows_has_the_same_figures_to_the_last_bit(trained: Trained) -> None:
+    metrics, sets, predictions, bars, experiment = trained
+    key = ["symbol", "session"]
+    beside = baseline_columns(sets["test_set"], sets["train_set"], None, bars)
+    judged = make_calls(predictions["test_set"], None).join(beside, on=key, how="left", maintain_order="left")
+    found = {figure.name: figure for figure in scores(judged, session_sums(judged), rank_ics(judged), experiment)}
+    names = {
+        "accuracy": "test_accuracy", "precision_buy": "precision_buy_test", "lift_buy": "lift_buy_test",
+        "matched_lift_buy": "matched_lift_buy_test", "log_loss": "test_log_loss", "brier": "test_brier_score",
+        "brier_skill": "test_brier_skill", "ece_buy": "test_calibration_error", "mae": "test_mae",
+        "rmse": "test_rmse", "r2_over_prior": "test_r2_over_prior",
+    }  # fmt: skip
+    figures = metrics.figures
+    assert {name: found[name].value for name in names} == {name: figures[theirs] for name, theirs in names.items()}
+    assert found["accuracy"].baseline == figures["test_majority_accuracy"]
+    assert found["accuracy"].no_skill == figures["test_prior_accuracy"]
+    assert found["precision_buy"].no_skill == figures["buy_base_rate_test"]
+    assert found["log_loss"].no_skill == figures["test_prior_log_loss"]
+    for name, of_class in metrics.reports["test"].items():
+        if name in SIGNAL:
+            assert found[f"recall_{name.lower()}"].value == of_class["recall"]
+            assert found[f"f1_{name.lower()}"].value == of_class["f1-score"]
 
 
 def test_the_cost_lowers_the_books_return(trained: Trained) -> None:
