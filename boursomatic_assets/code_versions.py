@@ -38,19 +38,11 @@ DIGITS = 12
 _CARRIERS = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
-        "errors",
-        "settings",
-        "code_versions",
-        "code_text",
-        "storage.artifacts.files",
-        "storage.postgres.content",
-        "storage.postgres.database",
-        "storage.dagster.instance",
-        "storage.dagster.retries",
-        "storage.postgres.schema",
-        "storage.server.embedded",
+        "errors", "settings", "code_versions", "code_text", "storage.artifacts.files", "storage.postgres.content",
+        "storage.postgres.database", "storage.dagster.instance", "storage.dagster.retries",
+        "storage.postgres.schema", "storage.server.embedded",
     )
-)
+)  # fmt: skip
 _ASSETS, _DISPLAY = f"{PACKAGE}.assets.", f"{PACKAGE}.display."
 _TABLE_MANAGER = f"{PACKAGE}.storage.dagster.table_manager"
 # Their definitions have little to do with each other: the columns of bars beside those of features, a digest that

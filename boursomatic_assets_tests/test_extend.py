@@ -82,7 +82,7 @@ def put(copy: Path, is_new: str, path: str, after: str, block: str) -> None:
 
 
 def test_every_block_of_the_page_says_where_it_goes() -> None:
-    assert len(blocks()) == PAGE.read_text("utf-8").count("```python") == 6
+    assert len(blocks()) == PAGE.read_text("utf-8").count("```python") == 7
 
 
 @pytest.fixture(scope="module")

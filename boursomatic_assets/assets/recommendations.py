@@ -6,7 +6,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.core.registry.serving import share_left_out
 from boursomatic_assets.display.report.trace_page import trace_page
 from boursomatic_assets.display.ui.recommendations import (
     broken_rows_metadata,
@@ -126,7 +125,7 @@ def few_instruments_are_left_out(
     The benchmark, and what is no member of the universe now, are left out on purpose and do not count.
     """
     made = recorded_metadata(context.instance, context.run.run_id, "recommendations")
-    share = share_left_out(made["instruments"], made["excluded"])
+    share = made["share_left_out"]
     return dg.AssetCheckResult(
         passed=share <= MOST_LEFT_OUT,
         severity=dg.AssetCheckSeverity.WARN,

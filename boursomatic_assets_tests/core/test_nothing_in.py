@@ -28,8 +28,8 @@ from boursomatic_assets.core.evaluation.session_sums import session_sums
 from boursomatic_assets.core.evaluation.survivors import Survivors
 from boursomatic_assets.core.evaluation.verdict import PRIMARY, Verdict
 from boursomatic_assets.core.measures.figures import Figure
-from boursomatic_assets.core.measures.inference import superior_predictive_ability
 from boursomatic_assets.core.measures.ranking import rank_ics
+from boursomatic_assets.core.measures.resampling import superior_predictive_ability
 from boursomatic_assets.core.models.predictions import SET_TYPE
 from boursomatic_assets.core.portfolio.book import TRADE_SCHEMA, Followed, TrancheBook, positions, tranche_book
 from boursomatic_assets.core.portfolio.books import BOOK_NAMES, BOOK_TYPE, PORTFOLIO_SCHEMA
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 # By room.
 MODULES = {
     "portfolio": ("benchmark", "book", "books", "tranches"),
-    "measures": ("calibration", "classification", "figures", "forecasts", "inference", "performance", "ranking"),
+    "measures": (
+        "calibration", "classification", "figures", "forecasts", "inference", "performance", "ranking", "resampling",
+    ),
     "models": ("threshold",),
     "evaluation": (
         "book_figures", "judging", "metrics", "plausibility", "price_moves", "scores", "session_sums", "suspects",
@@ -59,7 +61,7 @@ WITHOUT_SERIES = {
     "classification.ratio": "two numbers; tested with the function that divides",
     "classification.probability_columns": "names of columns",
     "plausibility.most_plausible": "the bound of a name",
-    "inference.superior_predictive_ability": "tested below: its two inputs are read together",
+    "resampling.superior_predictive_ability": "tested below: its two inputs are read together",
     "performance.expected_max_sharpe": "two numbers",
     "plausibility.growth_bound": "a bound of two numbers",
     "plausibility.why_too_good": "a sentence of figures that were measured",
@@ -72,7 +74,7 @@ NO_FIGURE = {
     "performance.drawdown": "at its start wealth is at its peak",
     "calibration.fit_temperature": "1 leaves probabilities as they are",
     "classification.confusion_counts": "counts of rows",
-    "inference.bootstrap_weights": "counts of draws",
+    "resampling.bootstrap_weights": "counts of draws",
     "books.book_calls": "sides of calls, as many as rows",
     "threshold.make_calls": "the rows that came in, with a call",
     "threshold.judged_rows": "the rows that came in, with a call",

@@ -11,13 +11,7 @@ import numpy as np
 from boursomatic_assets.core.market.bars import require_rows
 from boursomatic_assets.core.measures.classification import mean_of
 from boursomatic_assets.core.measures.figures import Figure, finite
-from boursomatic_assets.core.measures.inference import (
-    UNDEFINED,
-    MeanTest,
-    diebold_mariano,
-    overlap_test,
-    superior_predictive_ability,
-)
+from boursomatic_assets.core.measures.inference import UNDEFINED, MeanTest, diebold_mariano, overlap_test
 from boursomatic_assets.core.measures.performance import (
     annual_return,
     annual_volatility,
@@ -30,6 +24,7 @@ from boursomatic_assets.core.measures.performance import (
     sharpe_ratio,
     total_return,
 )
+from boursomatic_assets.core.measures.resampling import superior_predictive_ability
 from boursomatic_assets.core.portfolio.books import require_books
 
 if TYPE_CHECKING:

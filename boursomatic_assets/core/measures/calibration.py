@@ -22,7 +22,8 @@ from boursomatic_assets.core.measures.classification import (
     probability_columns,
     ratio,
 )
-from boursomatic_assets.core.measures.inference import PERCENTILES, bootstrap_weights
+from boursomatic_assets.core.measures.inference import PERCENTILES
+from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets.errors import NoRowsError
 
 COLDEST, HOTTEST = 0.2, 5.0

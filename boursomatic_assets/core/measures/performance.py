@@ -7,7 +7,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from boursomatic_assets.core.measures.inference import PERCENTILES, bootstrap_weights
+from boursomatic_assets.core.measures.inference import PERCENTILES
+from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets.errors import NonFiniteReturnsError
 
 SESSIONS_PER_YEAR = 252

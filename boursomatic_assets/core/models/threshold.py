@@ -13,7 +13,8 @@ from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.market.printed import printed, told_apart
 from boursomatic_assets.core.measures.calibration import UNCALIBRATED, fit_temperature
 from boursomatic_assets.core.measures.classification import PROBABILITIES, VOLATILITY, volatility_deciles
-from boursomatic_assets.core.measures.inference import CONFIDENCE, bootstrap_weights
+from boursomatic_assets.core.measures.inference import CONFIDENCE
+from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets.core.models.predictions import set_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ import polars as pl
 from boursomatic_assets.core.market.bars import require_rows
 from boursomatic_assets.core.measures.classification import VOLATILITY, matched_hits, matched_lift, ratio
 from boursomatic_assets.core.measures.figures import finite
-from boursomatic_assets.core.measures.inference import PERCENTILES, bootstrap_weights, diebold_mariano, upper_bound
+from boursomatic_assets.core.measures.inference import PERCENTILES, diebold_mariano, upper_bound
 from boursomatic_assets.core.measures.ranking import rank_ic
+from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets.core.registry.contenders import LOSS
 
 if TYPE_CHECKING:

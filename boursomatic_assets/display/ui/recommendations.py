@@ -9,6 +9,7 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES, label_mix
+from boursomatic_assets.core.registry.serving import share_left_out
 from boursomatic_assets.display.ui.canvas import (
     FAINT,
     INK,
@@ -92,6 +93,7 @@ def recommendations_metadata(update: RecommendationUpdate, experiment: Experimen
         The database's address, without its password.
     """
     rows, mixes, sessions = update.rows, mixes_of(update.rows), update.rows["session"]
+    excluded = dict(update.excluded.select("symbol", "reason").iter_rows())
     active = update.predictions.height + update.excluded.height
     return {
         "version": update.version,
@@ -108,7 +110,8 @@ def recommendations_metadata(update: RecommendationUpdate, experiment: Experimen
         **_pictures(update, mixes, experiment.profiles),
         "excluded_instruments": update.excluded.height,
         "excluded_share": update.excluded.height / active,
-        "excluded": dg.MetadataValue.json(dict(update.excluded.select("symbol", "reason").iter_rows())),
+        "share_left_out": share_left_out(update.predictions.height, excluded),
+        "excluded": dg.MetadataValue.json(excluded),
         "rows_added": update.written.added,
         "rows_archived": update.written.archived,
         "rows_unchanged": update.written.unchanged,

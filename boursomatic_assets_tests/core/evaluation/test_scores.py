@@ -17,13 +17,9 @@ from boursomatic_assets.core.evaluation.scores import scores
 from boursomatic_assets.core.evaluation.session_sums import FORECASTERS, session_sums
 from boursomatic_assets.core.measures.calibration import expected_calibration_error
 from boursomatic_assets.core.measures.classification import matched_lift
-from boursomatic_assets.core.measures.inference import (
-    bootstrap_weights,
-    clark_west_terms,
-    newey_west_error,
-    overlap_test,
-)
+from boursomatic_assets.core.measures.inference import clark_west_terms, newey_west_error, overlap_test
 from boursomatic_assets.core.measures.ranking import rank_ic, rank_ics
+from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, hand_made, judged_panel, on_sessions
 
 if TYPE_CHECKING:

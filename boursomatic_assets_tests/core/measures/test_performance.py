@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from boursomatic_assets.core.measures.inference import bootstrap_weights
 from boursomatic_assets.core.measures.performance import (
     SESSIONS_PER_YEAR,
     annual_return,
@@ -26,6 +25,7 @@ from boursomatic_assets.core.measures.performance import (
     total_return,
     wealth,
 )
+from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets.errors import NonFiniteReturnsError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
 from boursomatic_assets.core.measures.calibration import fit_temperature
 from boursomatic_assets.core.measures.classification import PROBABILITIES, buy_precision
-from boursomatic_assets.core.measures.inference import bootstrap_weights
+from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets.core.models.threshold import (
     SCHEMA,
     Threshold,
