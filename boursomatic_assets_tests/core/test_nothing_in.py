@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 MODULES = {
     "portfolio": ("benchmark", "book", "books", "tranches"),
     "measures": (
-        "calibration", "classification", "figures", "forecasts", "inference", "performance", "ranking", "resampling",
+        "calibration", "classification", "figures", "forecasts", "inference", "performance", "ranking",
+        "resampling",
     ),
     "models": ("threshold",),
     "evaluation": (
