@@ -38,15 +38,15 @@ DIGITS = 12
 _CARRIERS = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
-        "errors", "settings", "code_versions", "code_text", "storage.artifacts.files", "storage.postgres.content",
-        "storage.postgres.database", "storage.dagster.instance", "storage.dagster.retries",
-        "storage.postgres.schema", "storage.server.embedded",
+        "code_text", "code_versions", "errors", "settings.notices", "settings.platform", "settings.variable",
+        "settings.variables", "storage.artifacts.files", "storage.dagster.instance", "storage.dagster.retries",
+        "storage.postgres.content", "storage.postgres.database", "storage.postgres.schema",
+        "storage.server.embedded",
     )
 )  # fmt: skip
 _ASSETS, _DISPLAY = f"{PACKAGE}.assets.", f"{PACKAGE}.display."
 _TABLE_MANAGER = f"{PACKAGE}.storage.dagster.table_manager"
-# Their definitions have little to do with each other: the columns of bars beside those of features, a digest that
-# every asset takes beside the model bundle.
+# Their definitions have little to do with each other: a digest that every asset takes beside the model bundle.
 _BY_DEFINITION = (
     _ASSETS,
     f"{PACKAGE}.core.registry.bundle",

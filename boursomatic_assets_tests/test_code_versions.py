@@ -36,9 +36,10 @@ MODULE_NAMES = {
 CARRIERS = {
     f"{PACKAGE}.{name}"
     for name in (
-        "errors", "settings", "code_versions", "code_text", "storage.artifacts.files", "storage.postgres.content",
-        "storage.postgres.database", "storage.dagster.instance", "storage.dagster.retries",
-        "storage.postgres.schema", "storage.server.embedded",
+        "code_text", "code_versions", "errors", "settings.notices", "settings.platform", "settings.variable",
+        "settings.variables", "storage.artifacts.files", "storage.dagster.instance", "storage.dagster.retries",
+        "storage.postgres.content", "storage.postgres.database", "storage.postgres.schema",
+        "storage.server.embedded",
     )
 }  # fmt: skip
 BY_DEFINITION = {

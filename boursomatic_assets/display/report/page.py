@@ -27,7 +27,7 @@ SHARED_FROM = 20
 
 def render(template: str, charts: Sequence[Chart] = (), **values: object) -> str:
     """Render a page. The style sheet, the charts and the scripts that draw them are part of it."""
-    scripts = [_plotly(), _own("report.js")] if charts else []
+    scripts = [_own("plotly-basic.min.js"), _own("report.js")] if charts else []
     page = environment().get_template(template)
     return page.render(style=_own("report.css"), scripts=scripts, figures=_figures(charts), **values)
 
@@ -87,13 +87,6 @@ def _sharing(value: Any, lists: dict[tuple[str, ...], int]) -> Any:  # noqa: ANN
     if len(value) >= SHARED_FROM and all(isinstance(item, str) for item in value):
         return {"list": lists.setdefault(tuple(value), len(lists))}
     return [_sharing(item, lists) for item in value]
-
-
-@cache
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
 
 
 @cache
