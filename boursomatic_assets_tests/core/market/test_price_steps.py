@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from boursomatic_assets.core.market import price_steps
@@ -211,11 +211,14 @@ def test_nothing_is_found_in_a_walk_without_one(seed: int) -> None:
 
 @given(bar_panels(min_sessions=30, max_sessions=60), st.floats(0.01, 100), st.floats(0.01, 100))
 def test_a_scale_of_prices_or_of_volume_changes_no_judgement(bars: pl.DataFrame, times: float, lots: float) -> None:
-    # Away from whole hundredths, at which a tick counts.
+    # A tick counts where all prices so far are whole hundredths: here the first of each symbol is none.
     odd = bars.with_columns(pl.col(name) * 1.0012345 for name in ("open", "high", "low", "close"))
     scaled = odd.with_columns(
         *(pl.col(name) * times for name in ("open", "high", "low", "close")), volume=pl.col("volume") * lots
     )
+    for panel in (odd, scaled):
+        hundredths = panel.group_by("symbol").agg(pl.col("close").first())["close"].to_numpy() * 100
+        assume((np.abs(hundredths - np.maximum(np.rint(hundredths), 1)) > 0.01).all())
     before, after = overnight_steps(odd), overnight_steps(scaled)
     assert before.select("symbol", "session").equals(after.select("symbol", "session"))
     np.testing.assert_allclose(after["score"], before["score"], atol=1e-6)
