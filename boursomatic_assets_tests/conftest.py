@@ -40,6 +40,8 @@ ONE_THREAD = {"BOURSOMATIC_THREADS": "1"}
 for _name in ("COLUMNS", "LINES"):
     os.environ.pop(_name, None)
 
+# Looked through for doctests, it would hide packages from these tests too.
+collect_ignore = ["support/plain"]
 _SETTINGS = ("DATABASE_URL", "ARTIFACTS_DIR")
 _PREFIXES = ("BOURSOMATIC_", "DAGSTER_", "PG")
 _PURE = [
