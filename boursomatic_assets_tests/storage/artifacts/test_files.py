@@ -245,7 +245,7 @@ def test_a_write_that_is_interrupted_from_the_keyboard_leaves_nothing(tmp_path: 
 SLOW_WRITER = """
 import sys
 from upath import UPath
-from boursomatic_assets.storage import artifacts
+from boursomatic_assets.storage.artifacts import files as artifacts
 write = artifacts._write_synced
 def write_slowly(path, content):
     write(path, content)
