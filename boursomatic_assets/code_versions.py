@@ -174,23 +174,20 @@ def _module_digest(module: str) -> bytes:
 def _files_named(module: str, text: str) -> dict[Path, bytes]:
     """Data files that a text of a module names, and those that they name in turn."""
     found: dict[Path, bytes] = {}
-    waiting = [text.encode()]
-    while waiting:
+    path, waiting = _files().get(module), [text.encode()]
+    while waiting and path is not None:
         content = waiting.pop()
-        named = {place: held for place, held in _data_files(module).items() if place.name.encode() in content}
-        waiting += [held for place, held in named.items() if place not in found]
-        found |= named
+        for place in _data_files(path.parent):
+            if place not in found and place.name.encode() in content:
+                found[place] = (path.parent / place).read_bytes()
+                waiting.append(found[place])
     return found
 
 
 @cache
-def _data_files(module: str) -> dict[Path, bytes]:
-    """Data files in a module's folder and below it, by their places there."""
-    path = _files().get(module)
-    if path is None:
-        return {}
-    files = [file for file in path.parent.rglob("*") if file.suffix in _DATA_FILES]
-    return {file.relative_to(path.parent): file.read_bytes() for file in files}
+def _data_files(folder: Path) -> list[Path]:
+    """Places of the data files in a folder and below it."""
+    return [file.relative_to(folder) for file in folder.rglob("*") if file.suffix in _DATA_FILES]
 
 
 @cache

@@ -67,8 +67,9 @@ class Database:
         """
         database = cls(database_url(settings))
         with database.connection() as connection:
-            is_current = schema.is_current(connection)
-        if not is_current and settings.database_url is None:
+            if schema.is_current(connection):
+                return database
+        if settings.database_url is None:
             schema.upgrade(database.engine)
         with database.connection() as connection:
             schema.require_current(connection)

@@ -118,7 +118,8 @@ def _refuse_newer(found: str | None) -> None:
 
 def _missing_features(connection: Connection) -> list[str]:
     """Entries of `FEATURES` that are not yet columns of the table, in their order."""
-    stored = {column["name"] for column in sa.inspect(connection).get_columns("features")}
+    columns = "SELECT attname FROM pg_attribute WHERE attrelid = 'features'::regclass AND attnum > 0"
+    stored = set(connection.execute(sa.text(columns)).scalars())
     return [name for name in FEATURE_NAMES if name not in stored]
 
 
