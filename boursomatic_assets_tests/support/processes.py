@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # What a process runs before it says that it is ready, so that imports do not spread the starts of several.
 START = """
@@ -53,3 +57,8 @@ def at_once(count: int, script: str, imports: str = "") -> list[str]:
         process.stdin.write("\n")
         process.stdin.flush()
     return [finish(process) for process in processes]
+
+
+def copy_cluster(cluster: Path, home: Path) -> None:
+    """Copy a data folder into a home with its owners: run by root, the server has a user of its own."""
+    subprocess.run(["cp", "-a", str(cluster), str(home / "postgres")], check=True)  # noqa: S607

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import psycopg2
@@ -20,10 +17,7 @@ from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.server import embedded as server
 from boursomatic_assets_tests.conftest import settings_at, wait_until_ended
-from boursomatic_assets_tests.support.processes import WAIT, at_once, finish, spawn, wait_until_ready
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from boursomatic_assets_tests.support.processes import WAIT, at_once, copy_cluster, finish, spawn, wait_until_ready
 
 OPEN = "server.database_url(settings)\n"
 
@@ -35,26 +29,11 @@ def settings(home: Path) -> Settings:
     return settings_at(home)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Path]:
-    """A data folder whose server was started once and stopped."""
-    folder = Path(tempfile.mkdtemp(prefix="bm-"))
-    server.database_url(settings_at(folder))
-    server.stop(settings_at(folder))
-    yield folder / "postgres"
-    shutil.rmtree(folder)
-
-
 @pytest.fixture
-def stopped(settings: Settings, cluster: Path) -> Settings:
-    """Settings of an embedded server that was there before; to copy it is faster than to make it."""
-    copy(cluster, settings.home)
+def stopped(settings: Settings, original: Path) -> Settings:
+    """Settings of an embedded server that was there before."""
+    copy_cluster(original, settings.home)
     return settings
-
-
-def copy(cluster: Path, home: Path) -> None:
-    # With owners: run by root, the server has a user of its own.
-    subprocess.run(["cp", "-a", str(cluster), str(home / "postgres")], check=True)  # noqa: S607
 
 
 def postmaster(home: Path) -> psutil.Process:
@@ -322,11 +301,11 @@ def test_a_home_whose_name_holds_a_space_works_or_is_refused_for_the_space(home:
         server.stop(settings)
 
 
-def test_a_home_whose_path_is_too_long_for_a_socket_works(home: Path, cluster: Path) -> None:
+def test_a_home_whose_path_is_too_long_for_a_socket_works(home: Path, original: Path) -> None:
     # A socket's path ends at about 100 characters.
     settings = settings_at(home / ("long" * 30))
     settings.home.mkdir()
-    copy(cluster, settings.home)
+    copy_cluster(original, settings.home)
     url = server.database_url(settings)
     assert answer(url, "SELECT current_database()") == "boursomatic"
     elsewhere = Path(str(answer(url, "SHOW unix_socket_directories")))

@@ -24,7 +24,7 @@ from boursomatic_assets.storage.server import account as server_account
 from boursomatic_assets.storage.server import cluster, folder_lock
 from boursomatic_assets.storage.server import embedded as server
 from boursomatic_assets_tests.conftest import cut_off, settings_at, wait_until_ended
-from boursomatic_assets_tests.support.processes import START, finish, spawn
+from boursomatic_assets_tests.support.processes import START, copy_cluster, finish, spawn
 from boursomatic_assets_tests.support.users import IS_ROOT, NOBODY, as_nobody, needs_root
 
 if TYPE_CHECKING:
@@ -35,16 +35,6 @@ if TYPE_CHECKING:
 OPEN = "server.database_url(settings)\n"
 
 
-@pytest.fixture(scope="module")
-def original() -> Iterator[Path]:
-    """A data folder whose server was started once and stopped; to copy it is faster than to make it."""
-    folder = Path(tempfile.mkdtemp(prefix="bm-"))
-    server.database_url(settings_at(folder))
-    server.stop(settings_at(folder))
-    yield folder / "postgres"
-    shutil.rmtree(folder)
-
-
 @pytest.fixture
 def settings(home: Path, original: Path) -> Settings:
     """Settings of a server that was there before, also for other processes."""
@@ -53,7 +43,7 @@ def settings(home: Path, original: Path) -> Settings:
 
 def placed(original: Path, home: Path) -> Settings:
     home.mkdir(exist_ok=True)
-    subprocess.run(["cp", "-a", str(original), str(home / "postgres")], check=True)  # noqa: S607
+    copy_cluster(original, home)
     os.environ["BOURSOMATIC_HOME"] = str(home)
     return settings_at(home)
 
@@ -600,7 +590,7 @@ SEEN = "SELECT concat_ws(' ', current_user, current_database(), inet_server_addr
 @pytest.fixture(scope="module")
 def running(original: Path) -> Iterator[Settings]:
     home = Path(tempfile.mkdtemp(prefix="bm-"))
-    subprocess.run(["cp", "-a", str(original), str(home / "postgres")], check=True)  # noqa: S607
+    copy_cluster(original, home)
     server.database_url(settings_at(home))
     yield settings_at(home)
     server.stop(settings_at(home))
