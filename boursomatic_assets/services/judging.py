@@ -66,7 +66,7 @@ def evaluate_walk_forward(  # noqa: PLR0913, PLR0917 (what is measured, and what
     price_bars: pl.DataFrame,
     experiment: Experiment,
 ) -> dict[str, Any]:
-    """Measure the called rows of all folds, and the books that follow them.
+    """Evaluate the calls of all folds, and the portfolios that trade on these calls.
 
     Parameters
     ----------

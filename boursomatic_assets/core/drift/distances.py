@@ -1,4 +1,4 @@
-"""Distances between the distributions of two windows."""
+"""Distances between the distributions in two windows of sessions: PSI, Kolmogorov-Smirnov, Jensen-Shannon."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def precision_by_decile(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame
 
 
 def matched_hits(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
-    """BUY calls that were right, and the number expected without skill, per session.
+    """Count, per session, the correct BUY calls and the number that a model without skill would have.
 
     Returns
     -------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fold:
-    """A span of sessions that is predicted, and where the sessions to learn it from begin.
+    """One fold: the sessions that a model predicts, and the first session that it trains on.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Fold:
     train_first : date
         First session to train on.
     test_first, test_last : date
-        First and last session to predict; what is trained on lies before the first.
+        First and last session to predict; all training sessions are earlier.
     """
 
     number: int
@@ -42,19 +42,19 @@ class Fold:
 
 @dataclass(frozen=True)
 class FoldFacts:
-    """What a fold was trained on and what it predicted, as found in its rows.
+    """The spans and row counts of one fold, read from its training rows and its predictions.
 
     Attributes
     ----------
     fold : int
     train_first, train_last : date
-        First and last session that was trained on.
+        First and last session of the training rows.
     train_last_label_end : date
-        Session in which the last of the labels trained on became known.
+        Latest session at which the label of a training row is known.
     test_first, test_last : date
-        First and last session that was predicted.
+        First and last predicted session.
     train_rows, rows : int
-        Rows trained on, and rows predicted.
+        Number of training rows and of predicted rows.
     """
 
     fold: int

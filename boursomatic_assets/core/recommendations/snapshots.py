@@ -114,7 +114,7 @@ def _evidence(recommended: Recommended, serving: Serving) -> list[dict[str, Any]
 def _explained(
     contributions: Mapping[str, Contributions],
 ) -> tuple[list[dict[str, dict[str, float]]], list[dict[str, float]]]:
-    """Contributions by output and feature, and expected scores by output, of both models for each row."""
+    """For each row: contributions of the features to each model output, and the expected score of each output."""
     both = list(contributions.values())
     names = [name for found in both for name in found.output_names]
     features = both[0].feature_names

@@ -1,4 +1,4 @@
-"""Pictures, tables and column lineage for the Dagster UI.
+"""Build pictures, tables and column lineage that the Dagster UI shows.
 
-Each function returns metadata values or a PNG for an asset; `metadata` has what several assets share.
+Each function returns metadata values or a PNG image of one asset. Shared helpers are in `metadata`.
 """

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment, Profiles
     from boursomatic_assets.services.recommending.recommend import RecommendationUpdate
 
-# Faults and broken rows that a check names.
+# At most this many faults or broken rows are listed by a check.
 EXAMPLES = 10
 DESCRIPTIONS = {
     "session": "The session whose features and close it is made from.",

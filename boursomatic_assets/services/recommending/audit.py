@@ -28,12 +28,12 @@ LEAST_PRICE = 0.01
 
 
 def rows_made_again(database: Database) -> tuple[int, list[str]]:
-    """Make active rows of some instruments again, with the active version.
+    """Compute active recommendations of some instruments again with the active version, and compare them.
 
     Returns
     -------
     tuple of (int, list of str)
-        Rows looked at, and a sentence for each value that differs.
+        Number of compared rows, and one sentence for each value that differs.
     """
     serving = open_serving(require_active(database))
     stored = read_evidence(database, spread_symbols(active_symbols(database).to_list()))

@@ -26,18 +26,18 @@ _NAMED = ["symbol", "session", "profile", "label"]
 
 @dataclass(frozen=True)
 class OutcomeAudit:
-    """What judging some outcomes again found.
+    """Result of computing some outcomes again from their bars.
 
     Attributes
     ----------
     rows : int
-        Outcomes looked at.
+        Number of outcomes that were computed again.
     wrong : list of dict
-        Those that do not follow from their bars: the recommendation, and `differs_in`.
+        Outcomes that differ from the result: which recommendation, and in `differs_in` the columns that differ.
     rewritten_since : int
-        Those that differ, and whose bars were rewritten after they were judged.
+        Number of outcomes that differ, and whose bars were changed after the outcome was stored.
     without_bars : int
-        Those whose instrument has no usable bar there any more.
+        Number of outcomes whose instrument no longer has usable bars for these sessions.
     """
 
     rows: int
@@ -47,7 +47,7 @@ class OutcomeAudit:
 
 
 def audit_outcomes(database: Database) -> OutcomeAudit:
-    """Judge the newest outcomes of some symbols again."""
+    """Compute the newest outcomes of some symbols again and compare them with the stored ones."""
     rows, bars = _looked_at(database)
     wrong, rewritten, without_bars = [], 0, 0
     for row in rows.to_dicts():

@@ -45,9 +45,9 @@ class _History:
     changes : DataFrame
         Of `CHANGE_SCHEMA`.
     moment : datetime or None
-        At which they were what was recorded, where changes had to be undone to find it.
+        When the bars were equal to the recorded ones; None unless later changes were undone to find them.
     is_same : bool
-        Whether those up to the session are what they were.
+        Whether the bars up to the session are equal to the recorded ones.
     """
 
     content: str
@@ -57,7 +57,7 @@ class _History:
 
     @property
     def is_restored(self) -> bool:
-        """Whether undoing changes gives what was recorded."""
+        """Whether the recorded bars can be restored by undoing the later changes."""
         return self.moment is not None
 
 
