@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError
@@ -31,19 +30,6 @@ if TYPE_CHECKING:
 FILES = {"a.txt": b"first", "b.bin": bytes(range(256)), "manifest.json": b"{}"}
 LARGE = {"small.txt": b"x", "large.bin": b"y" * 300_000, "manifest.json": b"{}"}
 ROOM = 200_000
-
-
-@pytest.fixture(params=["folder", "memory"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UPath]:
-    """A folder, and the same at an fsspec URL."""
-    if request.param == "folder":
-        yield UPath(str(tmp_path / "artifacts"))
-        return
-    MemoryFileSystem.store.clear()
-    MemoryFileSystem.pseudo_dirs[:] = [""]
-    yield UPath("memory://artifacts")
-    MemoryFileSystem.store.clear()
-    MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 @contextmanager

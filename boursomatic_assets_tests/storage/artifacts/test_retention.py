@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from boursomatic_assets.core.registry.bundle import MANIFEST
@@ -23,28 +22,10 @@ from boursomatic_assets_tests.support.bundles import record, save_small, whole
 from boursomatic_assets_tests.support.catalog import run, versions_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from boursomatic_assets.storage.postgres.database import Database
     from boursomatic_assets.storage.postgres.model_table import ModelRow
-
-
-@pytest.fixture(params=["folder", "memory"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UPath]:
-    """A folder, and the same at an fsspec URL."""
-    if request.param == "folder":
-        yield UPath(str(tmp_path / "artifacts"))
-        return
-    _forget()
-    yield UPath("memory://artifacts")
-    _forget()
-
-
-def _forget() -> None:
-    MemoryFileSystem.store.clear()
-    # Folders that were made, which it remembers on their own.
-    MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
 def snapshot(root: UPath, name: str) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 from polars.testing import assert_frame_equal
 from upath import UPath
 
@@ -20,7 +19,6 @@ from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, 
 from boursomatic_assets.storage.artifacts.snapshots import Snapshot, read_snapshot, save_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -41,17 +39,6 @@ def labelled(rows: int = 6, close: float = 10.0) -> pl.DataFrame:
             "label": pl.Series(["BUY", "HOLD", "SELL"][:known] + ["BUY"] * (known - 3) + [None], dtype=LABEL_TYPE),
         }
     )
-
-
-@pytest.fixture(params=["folder", "memory"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UPath]:
-    """A folder, and the same at an fsspec URL."""
-    if request.param == "folder":
-        yield UPath(str(tmp_path / "artifacts"))
-        return
-    MemoryFileSystem.store.clear()
-    yield UPath("memory://artifacts")
-    MemoryFileSystem.store.clear()
 
 
 def names(root: UPath) -> list[str]:

@@ -21,7 +21,6 @@ from boursomatic_assets.storage.dagster.instance import (
     unmet_checks,
 )
 from boursomatic_assets.storage.postgres.database import Database
-from boursomatic_assets_tests.conftest import environment_at, fresh_database, upgraded
 from boursomatic_assets_tests.support.catalog import rows, run, tables
 from boursomatic_assets_tests.support.processes import at_once
 
@@ -157,17 +156,6 @@ def test_a_role_that_may_not_create_the_schema_is_told_what_to_ask_for_and_it_he
 
 # What vouches for an asset: small graphs with one asset and one check, run as people run them. One instance
 # serves them all; each has an asset of its own.
-
-
-@pytest.fixture(scope="module")
-def instance(postgres: sa.Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path_factory.mktemp("instance")
-    with (
-        environment_at(home),
-        fresh_database(postgres) as settings,
-        open_instance(settings, upgraded(settings)) as opened,
-    ):
-        yield opened
 
 
 ANOTHER_RUN = "00000000-0000-0000-0000-000000000000"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import dagster as dg
 import psutil
@@ -16,25 +15,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.server import GrpcServerProcess
 
 from boursomatic_assets.definitions import defs
-from boursomatic_assets.storage.dagster.instance import open_instance
 from boursomatic_assets.storage.dagster.run_launcher import PROCESS_TAG, WatchedRunLauncher, own_process
-from boursomatic_assets_tests.conftest import environment_at, fresh_database, upgraded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import sqlalchemy as sa
-
-
-@pytest.fixture(scope="module")
-def instance(postgres: sa.Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
-    home = tmp_path_factory.mktemp("instance")
-    with (
-        environment_at(home),
-        fresh_database(postgres) as settings,
-        open_instance(settings, upgraded(settings)) as opened,
-    ):
-        yield opened
 
 
 def status(instance: dg.DagsterInstance, process: str | None = None, **server: str) -> WorkerStatus:
