@@ -31,6 +31,7 @@ from boursomatic_assets_tests.support.browser import (
     running_product,
     wait_until,
 )
+from boursomatic_assets_tests.support.hostile import hostile_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -624,6 +625,21 @@ def test_a_horizon_changed_in_the_launchpad_reaches_the_model_version(
     lines = product.command("models", "list").splitlines()
     rows = [line for line in lines if re.match(r"\W*\d{8}_\d{6}_[0-9a-f]{6}\b", line)]
     assert [bool(re.search(r"\byes\b", row)) for row in rows] == [True, False, False]
+
+
+@in_chromium
+def test_a_hostile_page_reads_nothing_and_changes_nothing(product: Product, window: Window) -> None:
+    keys = "{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }"
+    before = product.graphql(keys)
+    page = window.page.context.new_page()
+    with hostile_page(product.address("")) as address:
+        page.goto(address)
+        attempts = page.evaluate("attack()")
+    page.close()
+    # An answer without permission is opaque: nothing of it can be read.
+    assert {name for name, answer in attempts.items() if answer not in {"refused", "read "}} == set()
+    assert len(attempts) == 8
+    assert product.graphql(keys) == before
 
 
 @in_chromium

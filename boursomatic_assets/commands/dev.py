@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boursomatic_assets.commands import dev_watch
+from boursomatic_assets.commands import dev_watch, webserver
 from boursomatic_assets.commands.dev_lock import LOCK, only_one
 from boursomatic_assets.commands.opening import console, open_database
 from boursomatic_assets.errors import ConfigurationError
@@ -26,50 +28,82 @@ HOST = "127.0.0.1"
 STOPPING_SECONDS = 30
 LOOKING_SECONDS = 0.5
 RENEWING_SECONDS = 5.0
+ANSWER_SECONDS = 60
 FAILED = 1
 # Without the packages of this installation, which it does not need: it starts at once.
 WATCH = [sys.executable, "-I", "-S", str(Path(dev_watch.__file__))]
 # Of what `dagster dev` starts, these hold the port and the daemon's place; a code server may still execute runs.
-REPLACED = ("dagster_webserver", "dagster._daemon")
+REPLACED = (webserver.MODULE, "dagster._daemon")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the UI listens."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Address for a browser."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+    @property
+    def reached(self) -> str:
+        """Host at which this machine reaches it."""
+        return {"0.0.0.0": HOST, "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
+
+    def answers(self) -> bool:
+        """Whether the port takes connections."""
+        with suppress(OSError), socket.create_connection((self.reached, self.port), timeout=1):
+            return True
+        return False
 
 
 def dev(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI on 127.0.0.1.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
+    host: Annotated[
+        str,
+        typer.Option(help="Address of the UI. Another one than this machine's own needs BOURSOMATIC_UI_PASSWORD."),
+    ] = HOST,
 ) -> None:
     """Open the Dagster UI with its daemon, on the same database and artifacts. Stop it with Ctrl-C.
 
     Should the UI or the daemon end by itself, both are started again; runs that go on meanwhile are not disturbed.
+    Other web pages cannot use the UI.
     """
+    from boursomatic_assets.commands.web_guard import access_from
     from boursomatic_assets.storage.dagster.instance import open_instance
     from boursomatic_assets.storage.postgres.daemon_lock import DaemonLock
 
-    home, address = Settings.from_environment().home, f"http://{HOST}:{port}"
+    home, address = Settings.from_environment().home, Address(host, port)
+    access_from(os.environ, host)
     if (home / LOCK).exists():
         # Before the port: another one is no remedy where a first one runs.
-        with only_one(home, address):
+        with only_one(home, address.url):
             pass
-    _require_free(port)
-    with only_one(home, address) as held:
+    _require_free(address)
+    with only_one(home, address.url) as held:
         settings, database = open_database()
         open_instance(settings, database).dispose()
         with DaemonLock(database) as lock:
-            _run(port, address, held, lock)
+            _run(address, held, lock)
 
 
-def _run(port: int, address: str, held: int, lock: "DaemonLock") -> None:
-    console.print(f"Dagster UI: [bold]{address}[/bold]  (stop with Ctrl-C)")
+def _run(address: Address, held: int, lock: "DaemonLock") -> None:
+    console.print(f"Dagster UI: [bold]{address.url}[/bold]  (stop with Ctrl-C)")
     # A handler of our own, so that the child does not inherit an ignored SIGINT from a script's background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # A start and a run would print some thirty warnings about interfaces that Dagster may change.
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore:Function `,ignore:Class `,ignore:Parameter `"}
     # Links in notices lead here, unless readers reach the UI by another address.
-    quiet.setdefault("BOURSOMATIC_UI_URL", address)
+    quiet.setdefault("BOURSOMATIC_UI_URL", address.url)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     started: list[subprocess.Popen[bytes]] = []
     # Should this process be killed, the watch ends what it started; until then it holds this home's lock as well.
     with subprocess.Popen(WATCH, stdin=subprocess.PIPE, start_new_session=True, pass_fds=(held,)) as watch:
         try:
-            _keep_up(port, quiet, started, watch, lock)
+            _keep_up(address, quiet, started, watch, lock)
         except KeyboardInterrupt:
             _end(started, watch)
             raise typer.Exit from None
@@ -97,15 +131,15 @@ def _tell(watch: "subprocess.Popen[bytes]", sign: str, child: "subprocess.Popen[
 
 
 def _keep_up(
-    port: int,
+    address: Address,
     environment: Mapping[str, str],
     started: list["subprocess.Popen[bytes]"],
     watch: "subprocess.Popen[bytes]",
     lock: "DaemonLock",
 ) -> None:
     """Start `dagster dev`, and again whenever it has ended; returns when a start comes to nothing."""
-    command = [*WATCH, sys.executable, "-m", "dagster", "dev", "-m", "boursomatic_assets.definitions"]
-    command += ["--host", HOST, "--port", str(port)]
+    command = [*WATCH, sys.executable, "-m", webserver.MODULE, "dev", "-m", "boursomatic_assets.definitions"]
+    command += ["--host", address.host, "--port", str(address.port)]
     has_served = True
     while has_served:
         # It begins when the watch knows of it: no kill comes between.
@@ -122,7 +156,9 @@ def _keep_up(
         has_served, renewed = False, time.monotonic()
         while child.poll() is None:
             time.sleep(LOOKING_SECONDS)
-            has_served = has_served or _answers(port)
+            if not has_served and address.answers():
+                has_served = True
+                _require_guarded(address)
             if time.monotonic() - renewed > RENEWING_SECONDS:
                 lock.renew()
                 renewed = time.monotonic()
@@ -169,19 +205,29 @@ def _wait_for_all(started: list["subprocess.Popen[bytes]"]) -> None:
         time.sleep(0.1)
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
+def _require_guarded(address: Address) -> None:
+    """Stop unless the server refuses a host name that nobody allowed."""
+    from boursomatic_assets.commands.web_guard import FORBIDDEN
+
+    with closing(HTTPConnection(address.reached, address.port, timeout=ANSWER_SECONDS)) as connection:
+        connection.request("GET", "/server_info", headers={"Host": "guard.invalid"})
+        if connection.getresponse().status != FORBIDDEN:
+            message = (
+                "the Dagster UI answers other web pages: this version of Dagster starts it without the guard. "
+                "Install the pinned versions: pip install --constraint constraints.txt --editable ."
+            )
+            raise ConfigurationError(message)
 
 
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
+def _require_free(address: Address) -> None:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((address.host, address.port))
         except OSError:
             message = (
-                f"port {port} on {HOST} is taken, perhaps by another boursomatic dev. "
-                f"Try: boursomatic dev --port {port + 1}"
+                f"port {address.port} on {address.host} is taken, perhaps by another boursomatic dev. "
+                f"Try: boursomatic dev --port {address.port + 1}"
             )
             raise ConfigurationError(message) from None

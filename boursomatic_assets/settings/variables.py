@@ -39,6 +39,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _switch(text: str) -> bool:
+    if text not in {"0", "1"}:
+        raise ValueError
+    return text == "1"
+
+
 def _rate(text: str) -> float:
     rate = float(text)
     if not 0.0 < rate < math.inf:
@@ -198,6 +204,28 @@ UI_URL = Variable(
     default=DEFAULT_UI_URL,
     default_note=f"{DEFAULT_UI_URL}; under `boursomatic dev` its own address",
 )
+UI_PASSWORD = Variable(
+    "BOURSOMATIC_UI_PASSWORD",
+    "Password of the Dagster UI, with any user name. Required where other machines can reach it.",
+    "a password",
+    str,
+    secret=Secret.WHOLE,
+)
+UI_HOSTS = Variable(
+    "BOURSOMATIC_UI_HOSTS",
+    "Host names under which browsers may open the Dagster UI, besides localhost and that of BOURSOMATIC_UI_URL.",
+    "host names without a port, separated by commas",
+    _listed,
+    example="boursomatic.example",
+)
+UI_REPORTS = Variable(
+    "BOURSOMATIC_UI_REPORTS",
+    "Whether programs may report materializations, observations and checks to the Dagster UI over HTTP.",
+    "1 or 0",
+    _switch,
+    default="0",
+    example="1",
+)
 NOTICE_WEBHOOK = Variable(
     "BOURSOMATIC_NOTICE_WEBHOOK",
     "Address that receives notices of failures as JSON, such as a Slack webhook.",
@@ -256,8 +284,9 @@ GROUPS: dict[str, tuple[Variable[Any], ...]] = {
         GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY,
     ),
     "Training and sensors": (THREADS, RETRAIN_AFTER, SENSOR_SECONDS),
+    "Dagster UI": (UI_URL, UI_PASSWORD, UI_HOSTS, UI_REPORTS),
     "Notices": (
-        UI_URL, NOTICE_WEBHOOK, NOTICE_TO, NOTICE_FROM, SMTP_URL, SMTP_HOST, SMTP_PORT, SMTP_USER, SMTP_PASSWORD,
+        NOTICE_WEBHOOK, NOTICE_TO, NOTICE_FROM, SMTP_URL, SMTP_HOST, SMTP_PORT, SMTP_USER, SMTP_PASSWORD,
     ),
 }  # fmt: skip
 VARIABLES = tuple(variable for group in GROUPS.values() for variable in group)
