@@ -631,7 +631,8 @@ def test_a_horizon_changed_in_the_launchpad_reaches_the_model_version(
 def test_a_hostile_page_reads_nothing_and_changes_nothing(product: Product, window: Window) -> None:
     keys = "{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }"
     before = product.graphql(keys)
-    page = window.page.context.new_page()
+    assert window.page.context.browser is not None
+    page = window.page.context.browser.new_page()
     with hostile_page(product.address("")) as address:
         page.goto(address)
         attempts = page.evaluate("attack()")
