@@ -147,7 +147,9 @@ def bar_source(product: Product, sessions: int) -> Iterator[BarSource]:
     with product.entered():
         settings = Settings.from_environment()
         with open_instance(settings, Database.open(settings)) as instance:
-            yield BarSource(product, instance, product.home / "prices.parquet", sessions)
+            folder = product.home / "prices"
+            folder.mkdir(exist_ok=True)
+            yield BarSource(product, instance, folder / "prices.parquet", sessions)
 
 
 def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)

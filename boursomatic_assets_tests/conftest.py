@@ -88,6 +88,8 @@ def environment_at(home: Path) -> Iterator[None]:
         if name != "BOURSOMATIC_TESTS_COMPLETE" and (name in _SETTINGS or name.startswith(_PREFIXES)):
             del os.environ[name]
     os.environ["BOURSOMATIC_HOME"] = str(home)
+    # Runs may read the prices that tests write.
+    os.environ["BOURSOMATIC_PRICE_FOLDERS"] = tempfile.gettempdir()
     try:
         yield
     finally:

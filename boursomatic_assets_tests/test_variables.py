@@ -105,7 +105,9 @@ def test_every_name_in_code_and_documentation_is_declared() -> None:
 def test_every_declaration_is_listed_once_and_read() -> None:
     constants = {name: each for name, each in vars(variables).items() if isinstance(each, Variable)}
     assert sorted(each.name for each in VARIABLES) == sorted(each.name for each in constants.values())
-    readers = "".join((PACKAGE / "settings" / name).read_text("utf-8") for name in ("platform.py", "notices.py"))
+    readers = "".join(
+        (PACKAGE / "settings" / name).read_text("utf-8") for name in ("platform.py", "notices.py", "web.py")
+    )
     assert [name for name in constants if not re.search(rf"\bvariables\.{name}\.(read|find)\(", readers)] == []
 
 
@@ -143,10 +145,10 @@ def test_what_should_be_an_address_and_is_none_is_hidden() -> None:
 SECRETS = [variable for variable in VARIABLES if variable.secret is not Secret.NONE]
 
 
-def test_five_variables_hold_secrets() -> None:
+def test_six_variables_hold_secrets() -> None:
     assert {variable.name for variable in SECRETS} == {
         "DATABASE_URL", "BOURSOMATIC_STOOQ_KEY", "BOURSOMATIC_NOTICE_WEBHOOK", "BOURSOMATIC_SMTP_URL",
-        "BOURSOMATIC_SMTP_PASSWORD",
+        "BOURSOMATIC_SMTP_PASSWORD", "BOURSOMATIC_UI_PASSWORD",
     }  # fmt: skip
 
 

@@ -72,12 +72,12 @@ def dev(
     Should the UI or the daemon end by itself, both are started again; runs that go on meanwhile are not disturbed.
     Other web pages cannot use the UI.
     """
-    from boursomatic_assets.commands.web_guard import access_from
+    from boursomatic_assets.commands.web_guard import access_to
     from boursomatic_assets.storage.dagster.instance import open_instance
     from boursomatic_assets.storage.postgres.daemon_lock import DaemonLock
 
     home, address = Settings.from_environment().home, Address(host, port)
-    access_from(os.environ, host)
+    access_to(host)
     if (home / LOCK).exists():
         # Before the port: another one is no remedy where a first one runs.
         with only_one(home, address.url):

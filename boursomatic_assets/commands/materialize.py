@@ -1,5 +1,6 @@
 """`boursomatic materialize`: run the graph, and say what came of it."""
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,6 +73,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
       boursomatic materialize --select walk_forward+ --folds 12        (judge on more, shorter folds)
     """
     require_files(provider, path)
+    _allow(BOURSOMATIC_PROVIDER_PATH=path, ARTIFACTS_DIR=artifacts_dir)
     platform = {"provider": provider, "provider_path": path, "artifacts_dir": artifacts_dir}
     walk_forward = _given({"folds": folds, "window": window})
     experiment = {"lookback_days": lookback_days, "benchmark": benchmark, "walk_forward": walk_forward or None}
@@ -110,6 +112,12 @@ def materialize(  # noqa: PLR0913 (each is an option)
         console.print(f"Report: {materialized['report']['path']}", soft_wrap=True)
     console.print(f"Click through it: [bold]{program()} dev[/bold]", soft_wrap=True)
     console.print(f'Query the tables: [bold]psql "$({program()} db url)"[/bold]', soft_wrap=True)
+
+
+def _allow(**places: str | None) -> None:
+    """Let a run of this process use the places that its user typed; other runs may use what the environment names."""
+    for name, place in _given(places).items():
+        os.environ[name] = place
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from boursomatic_assets.errors import ConfigurationError
+from boursomatic_assets.settings import WebSettings
 
+if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared, not bound)
 READING = frozenset({"GET", "HEAD"})
 FORBIDDEN, NOT_ALLOWED, UNAUTHORIZED, UNSUPPORTED = 403, 405, 401, 415
 POLICY_VIOLATED = 1008
@@ -147,30 +149,22 @@ def _has_password(headers: Headers, password: str) -> bool:
     return secrets.compare_digest(given, password.encode())
 
 
-def access_from(environment: "Mapping[str, str]", address: str) -> Access:
+def access_to(address: str) -> Access:
     """Access as the environment sets it, for a server that listens on the address.
 
     Raises
     ------
     ConfigurationError
-        If the address is reachable from other machines and no password is set.
+        If other machines can reach the address and no password is set.
     """
-    from boursomatic_assets.errors import ConfigurationError
-    from boursomatic_assets.settings import variables
-
-    password = variables.UI_PASSWORD.find(environment)
-    if address not in LOOPBACK and password is None:
+    settings = WebSettings.from_environment()
+    if address not in LOOPBACK and settings.password is None:
         message = (
-            f"the address {address} can be reached from other machines, and the UI has no password. "
+            f"other machines can reach the address {address}, and the UI has no password. "
             "Set BOURSOMATIC_UI_PASSWORD, or leave out --host"
         )
         raise ConfigurationError(message)
-    public = urlsplit(variables.UI_URL.read(environment))
-    named = variables.UI_HOSTS.find(environment) or ()
-    hosts = {*LOOPBACK, *(name.lower() for name in named), public.hostname or "", address} - {"", "0.0.0.0", "::"}  # noqa: S104
-    return Access(
-        frozenset(hosts),
-        frozenset({f"{public.scheme}://{public.netloc}"}),
-        password,
-        takes_reports=variables.UI_REPORTS.read(environment),
-    )
+    public = urlsplit(settings.url)
+    named = {*map(str.lower, settings.hosts), public.hostname or "", address} - {"", *EVERY_ADDRESS}
+    origins = frozenset({f"{public.scheme}://{public.netloc}"})
+    return Access(LOOPBACK | named, origins, settings.password, takes_reports=settings.takes_reports)

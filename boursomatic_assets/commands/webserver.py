@@ -3,7 +3,6 @@
 `dev` as the first argument is `dagster dev` whose webserver is this one.
 """
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +20,13 @@ def serve() -> None:
     from dagster_webserver.webserver import DagsterWebserver
     from starlette.middleware import Middleware
 
-    from boursomatic_assets.commands.web_guard import WebGuard, access_from
+    from boursomatic_assets.commands.web_guard import WebGuard, access_to
 
     host_ui, layers = cli.host_dagster_ui_with_workspace_process_context, DagsterWebserver.build_middleware
 
     # Where the host is known, from an option or from Dagster's own environment variable.
     def host_guarded_ui(context: Any, host: str | None, *rest: Any) -> None:  # noqa: ANN401 (handed on)
-        access = access_from(os.environ, host or "127.0.0.1")
+        access = access_to(host or "127.0.0.1")
         guarded = [Middleware(WebGuard, access=access)]
         DagsterWebserver.build_middleware = lambda self: [*guarded, *layers(self)]  # type: ignore[method-assign]
         host_ui(context, host, *rest)

@@ -1,11 +1,20 @@
 """The environment as typed settings, read when asked for and not at import.
 
-`variables` declares every environment variable once; `Settings` and `NoticeSettings` read them. Only
+`variables` declares every environment variable once; `Settings`, `NoticeSettings` and `WebSettings` read them. Only
 `sensor_seconds` is asked for as the code location is loaded: Dagster wants it there.
 """
 
 from boursomatic_assets.settings.notices import MailSettings, NoticeSettings
 from boursomatic_assets.settings.platform import Settings, sensor_seconds, wait_briefly
 from boursomatic_assets.settings.variables import DEFAULT_PROVIDER
+from boursomatic_assets.settings.web import WebSettings
 
-__all__ = ["DEFAULT_PROVIDER", "MailSettings", "NoticeSettings", "Settings", "sensor_seconds", "wait_briefly"]
+__all__ = [
+    "DEFAULT_PROVIDER",
+    "MailSettings",
+    "NoticeSettings",
+    "Settings",
+    "WebSettings",
+    "sensor_seconds",
+    "wait_briefly",
+]

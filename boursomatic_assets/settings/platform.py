@@ -27,6 +27,7 @@ class Settings:
     artifacts_dir: str
     provider: str
     provider_path: str | None
+    price_folders: tuple[Path, ...]
     max_rejected_share: float
     threads: int
     universe: str | None
@@ -59,6 +60,7 @@ class Settings:
             artifacts_dir=variables.ARTIFACTS_DIR.read(values),
             provider=variables.PROVIDER.read(values),
             provider_path=variables.PROVIDER_PATH.find(values),
+            price_folders=variables.PRICE_FOLDERS.read(values),
             max_rejected_share=variables.MAX_REJECTED_SHARE.read(values),
             threads=variables.THREADS.read(values),
             universe=variables.UNIVERSE.find(values),

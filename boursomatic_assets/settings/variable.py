@@ -107,7 +107,7 @@ class Variable(Generic[T]):
         if self.secret is Secret.WHOLE:
             return HIDDEN
         if isinstance(value, tuple):
-            return list(value)
+            return list(map(str, value))
         return without_password(str(value), is_address=self.secret is Secret.PASSWORD)
 
     def _refusal(self, text: str, error: Exception) -> str:

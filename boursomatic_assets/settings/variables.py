@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,12 +19,20 @@ def _folder(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def _folders(text: str) -> tuple[Path, ...]:
+    return tuple(map(_folder, filter(None, text.split(os.pathsep))))
+
+
 def _place(text: str) -> str:
     return text if "://" in text else str(_folder(text))
 
 
 def _artifacts(values: Values) -> str:
     return str(HOME.read(values) / "artifacts")
+
+
+def _prices(values: Values) -> str:
+    return str(HOME.read(values) / "prices")
 
 
 def _share(text: str) -> float:
@@ -116,6 +125,15 @@ PROVIDER_PATH = Variable(
     "Prices for the source `files`.",
     "a Parquet or CSV file, or a folder with one file per symbol",
     str,
+)
+PRICE_FOLDERS = Variable(
+    "BOURSOMATIC_PRICE_FOLDERS",
+    "Folders below which a run's configuration may name price files, besides BOURSOMATIC_PROVIDER_PATH.",
+    f"paths, separated by {os.pathsep}",
+    _folders,
+    default=_prices,
+    default_note="`prices` in BOURSOMATIC_HOME",
+    example=f"/srv/prices{os.pathsep}/srv/archive",
 )
 UNIVERSE = Variable(
     "BOURSOMATIC_UNIVERSE",
@@ -280,8 +298,8 @@ SMTP_PASSWORD = Variable(
 GROUPS: dict[str, tuple[Variable[Any], ...]] = {
     "Places": (HOME, DATABASE_URL, ARTIFACTS_DIR),
     "Prices": (
-        PROVIDER, PROVIDER_PATH, UNIVERSE, EXCHANGES, MAX_REJECTED_SHARE, MIN_ARRIVED_SHARE, OVERLAP_SESSIONS,
-        GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY,
+        PROVIDER, PROVIDER_PATH, PRICE_FOLDERS, UNIVERSE, EXCHANGES, MAX_REJECTED_SHARE, MIN_ARRIVED_SHARE,
+        OVERLAP_SESSIONS, GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY,
     ),
     "Training and sensors": (THREADS, RETRAIN_AFTER, SENSOR_SECONDS),
     "Dagster UI": (UI_URL, UI_PASSWORD, UI_HOSTS, UI_REPORTS),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from boursomatic_assets.commands.dev import Address, _require_guarded
-from boursomatic_assets.commands.web_guard import Access, WebGuard, access_from
+from boursomatic_assets.commands.web_guard import Access, WebGuard, access_to
 from boursomatic_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -134,30 +134,30 @@ def test_access_asks_for_the_password(expected: int | None, headers: dict[str, s
     assert status(request("GET", "/graphql", headers, "websocket"), Access(password=PASSWORD)) == expected
 
 
-def test_access_from_reads_the_environment() -> None:
-    access = access_from(
-        {
-            "BOURSOMATIC_UI_URL": "https://ui.example:8443/dagster",
-            "BOURSOMATIC_UI_HOSTS": "Prices.example, 10.0.0.7",
-            "BOURSOMATIC_UI_PASSWORD": "secret",
-            "BOURSOMATIC_UI_REPORTS": "1",
-        },
-        ALL_ADDRESSES,
-    )
+def test_access_to_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOURSOMATIC_UI_URL", "https://ui.example:8443/dagster")
+    monkeypatch.setenv("BOURSOMATIC_UI_HOSTS", "Prices.example, 10.0.0.7")
+    monkeypatch.setenv("BOURSOMATIC_UI_PASSWORD", PASSWORD)
+    monkeypatch.setenv("BOURSOMATIC_UI_REPORTS", "1")
+    access = access_to(ALL_ADDRESSES)
     assert access.hosts == {"127.0.0.1", "localhost", "::1", "ui.example", "prices.example", "10.0.0.7"}
     assert access.origins == {"https://ui.example:8443"}
-    assert (access.password, access.takes_reports) == ("secret", True)
-    # Behind a proxy with TLS the page's origin is the proxy's.
-    proxied = {"host": "ui.example:8443", "origin": "https://ui.example:8443", **basic("a:secret")}
-    assert status(request("GET", "/", {**proxied, "host": "ui.example:8443"}), access) is None
+    assert (access.password, access.takes_reports) == (PASSWORD, True)
+    # A proxy with TLS may hand on its own Host header or that of the server behind it.
+    for host in ("ui.example:8443", "127.0.0.1:3000"):
+        scope = request("GET", "/", {**basic(f":{PASSWORD}"), "host": host, "origin": "https://ui.example:8443"})
+        assert status(scope, access) is None
 
 
 @pytest.mark.parametrize("address", [ALL_ADDRESSES, "::", "192.0.2.1"])
-def test_access_from_requires_a_password_where_other_machines_can_reach_the_ui(address: str) -> None:
+def test_access_to_requires_a_password_where_other_machines_can_reach_the_ui(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert access_to("127.0.0.1").password is None
     with pytest.raises(ConfigurationError, match="BOURSOMATIC_UI_PASSWORD"):
-        access_from({}, address)
-    assert access_from({"BOURSOMATIC_UI_PASSWORD": PASSWORD}, address).password == PASSWORD
-    assert access_from({}, "127.0.0.1").password is None
+        access_to(address)
+    monkeypatch.setenv("BOURSOMATIC_UI_PASSWORD", PASSWORD)
+    assert access_to(address).password == PASSWORD
 
 
 def answers(scope: Scope, access: Access) -> list[MutableMapping[str, Any]]:

@@ -1,6 +1,7 @@
 """Dagster resources: the experiment, editable in the Launchpad for the whole run, and the platform's places."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -8,6 +9,7 @@ from pydantic import BaseModel, Field, create_model
 from upath import UPath
 
 from boursomatic_assets.core.dataset.experiment import Experiment
+from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres.database import Database
 
@@ -48,6 +50,28 @@ class ExperimentResource(_ExperimentFields):
         )
 
 
+def _require_allowed_places(configured: Settings, run: Settings) -> None:
+    if run.provider_path != configured.provider_path:
+        path = Path(run.provider_path or "").expanduser().resolve()
+        own = [Path(configured.provider_path).expanduser()] if configured.provider_path else []
+        allowed = [*configured.price_folders, *own]
+        if not any(path.is_relative_to(folder.resolve()) for folder in allowed):
+            places = ", ".join(map(str, allowed))
+            message = (
+                f"a run may read price files only below {places}; found {run.provider_path!r}. "
+                "Put them there, set BOURSOMATIC_PRICE_FOLDERS and start boursomatic dev again, or run "
+                "boursomatic materialize --path in a terminal"
+            )
+            raise ConfigurationError(message)
+    root, place = configured.artifacts_dir.rstrip("/"), run.artifacts_dir
+    if ".." in place.split("/") or not f"{place}/".startswith(f"{root}/"):
+        message = (
+            f"a run may write artifacts only below ARTIFACTS_DIR, {root}; found {place!r}. "
+            "Set ARTIFACTS_DIR and start boursomatic dev again"
+        )
+        raise ConfigurationError(message)
+
+
 class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Where prices come from and where artifacts go. What is left empty comes from the environment.
 
@@ -55,18 +79,27 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     """
 
     provider: str | None = Field(None, description="Price source; empty: BOURSOMATIC_PROVIDER, or sample.")
-    provider_path: str | None = Field(None, description="File or folder for the source `files`.")
+    provider_path: str | None = Field(
+        None, description="File or folder for the source `files`, below BOURSOMATIC_PRICE_FOLDERS."
+    )
     max_rejected_share: float | None = Field(
         None, description="Largest share of bars, as a fraction, that may break the bar contract."
     )
-    artifacts_dir: str | None = Field(None, description="Folder or fsspec URL; empty: ARTIFACTS_DIR.")
+    artifacts_dir: str | None = Field(None, description="Folder or URL below ARTIFACTS_DIR; empty: ARTIFACTS_DIR.")
     exchanges: str | None = Field(
         None, description="Calendars to update from a network source, such as XNYS or XPAR,XAMS,XBRU; empty: all."
     )
     threads: int | None = Field(None, description="Threads for training, 0 for all. Never changes a result.")
 
     def settings(self) -> Settings:
-        """Settings of the environment, with what this run overrides."""
+        """Settings of the environment, with what this run overrides.
+
+        Raises
+        ------
+        ConfigurationError
+            If the run names price files or artifacts outside the folders that the environment allows: whoever can
+            launch a run must not read or write other files.
+        """
         overrides = {
             "BOURSOMATIC_PROVIDER": self.provider,
             "BOURSOMATIC_PROVIDER_PATH": self.provider_path,
@@ -76,7 +109,9 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             "BOURSOMATIC_THREADS": self.threads,
         }
         given = {name: str(value) for name, value in overrides.items() if value is not None}
-        return Settings.from_environment({**os.environ, **given})
+        run = Settings.from_environment({**os.environ, **given})
+        _require_allowed_places(Settings.from_environment(), run)
+        return run
 
     def database(self) -> Database:
         """Open the database in use."""

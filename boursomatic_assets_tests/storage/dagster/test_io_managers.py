@@ -182,7 +182,8 @@ def test_a_figure_that_is_not_finite_is_refused_and_the_figures_before_it_stay(a
     assert (artifacts / "metrics.json").read_bytes() == before
 
 
-def test_artifacts_can_be_kept_at_a_url() -> None:
+def test_artifacts_can_be_kept_at_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTIFACTS_DIR", "memory://test_io_managers")
     seen = []
 
     @dg.asset
@@ -335,7 +336,10 @@ def test_an_experiment_that_cannot_be_is_refused_before_anything_is_written(arti
     assert not artifacts.exists()
 
 
-def test_one_change_of_the_artifacts_folder_holds_for_the_whole_run(artifacts: Path, tmp_path: Path) -> None:
+def test_one_change_of_the_artifacts_folder_holds_for_the_whole_run(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARTIFACTS_DIR", str(tmp_path))
     seen = []
 
     @dg.asset
