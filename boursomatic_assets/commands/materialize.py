@@ -115,7 +115,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
 
 
 def _allow(**places: str | None) -> None:
-    """Let a run of this process use the places that its user typed; other runs may use what the environment names."""
+    """Let a run of this process use the places that its user typed. Other runs use what the environment names."""
     for name, place in _given(places).items():
         os.environ[name] = place
 

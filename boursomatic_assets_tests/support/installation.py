@@ -71,7 +71,9 @@ class Installation:
     @property
     def variables(self) -> dict[str, str]:
         named = {} if self.database_url is None else {"DATABASE_URL": self.database_url}
-        return {"BOURSOMATIC_HOME": str(self.home), **_TERMINAL, **ONE_THREAD, **named}
+        # Runs may read the prices that tests write.
+        folders = {"BOURSOMATIC_PRICE_FOLDERS": tempfile.gettempdir()}
+        return {"BOURSOMATIC_HOME": str(self.home), **folders, **_TERMINAL, **ONE_THREAD, **named}
 
     @property
     def settings(self) -> Settings:
