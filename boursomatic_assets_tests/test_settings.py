@@ -42,6 +42,7 @@ def test_every_variable_is_read() -> None:
             "BOURSOMATIC_OVERLAP_SESSIONS": "10",
             "BOURSOMATIC_RETRAIN_AFTER": "5",
             "BOURSOMATIC_GATEWAY": "https://gate.example/fetch/",
+            "BOURSOMATIC_PRICE_FOLDERS": os.pathsep.join(["/feeds", "/archive"]),
             "BOURSOMATIC_EXCHANGES": "XPAR, XAMS",
             "BOURSOMATIC_REQUESTS_PER_SECOND": "0.5",
         }
@@ -52,6 +53,7 @@ def test_every_variable_is_read() -> None:
         artifacts_dir="s3://bucket/artifacts",
         provider="parquet",
         provider_path="/prices",
+        price_folders=(Path("/feeds"), Path("/archive")),
         max_rejected_share=0.05,
         threads=2,
         universe="/lists/mine.csv",
