@@ -30,7 +30,7 @@ from boursomatic_assets.storage.postgres import features_table, market_tables
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
 from boursomatic_assets.storage.postgres.model_table import ModelRow, record_version
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 from boursomatic_assets.storage.server.embedded import stop
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ def prepare(instruments: int) -> None:
     newest: Any = bars["session"].max()
     market_tables.write_bars(database, check_bars(bars, newest), "bench")
     update_features(database, "bench", _say_nothing)
-    part = Part(symbols=symbols.head(TRAINED_ON).to_list())
-    features = features_table.read_features(database, part=part)
+    selection = Selection(symbols=symbols.head(TRAINED_ON).to_list())
+    features = features_table.read_features(database, selection=selection)
     labels = label_panel(
-        features, market_tables.read_usable_bars(database, ["close", "exchange"], part), experiment
+        features, market_tables.read_usable_bars(database, ["close", "exchange"], selection), experiment
     )
     _record_model(database, settings, labelled_rows(labels).filter(is_warmed_up(experiment.features)), experiment)
 

@@ -36,12 +36,12 @@ from boursomatic_assets.core.portfolio.book import positions, trades, tranche_bo
 from boursomatic_assets.core.portfolio.books import judged_books
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.services.features import update_features
-from boursomatic_assets.services.ingest.bars import survey, take_all
+from boursomatic_assets.services.ingest.bars import store_all, tally_source
 from boursomatic_assets.settings import Settings, wait_briefly
 from boursomatic_assets.storage.postgres import features_table, market_tables
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS
 from boursomatic_assets.storage.server.embedded import stop
 
@@ -98,15 +98,15 @@ def run_benchmark(console: Console, provider: str, path: str | None, sizes: Sequ
 def _measure_core(watch: Stopwatch, settings: Settings) -> int:
     experiment, source, today = Experiment(), provider_for(settings), datetime.now(UTC).date()
     with watch.stage("read and check the source", 0):
-        rows = survey(source, settings, today).accepted
+        rows = tally_source(source, settings, today).accepted
     database = Database.open(settings)
     write_instruments(database, source.instruments())
     with watch.stage("first ingest: bars to database", rows):
-        take_all(database, source, settings, today, _say_nothing)
+        store_all(database, source, settings, today, _say_nothing)
     with watch.stage("first ingest: features", rows):
         update_features(database, "bench", _say_nothing)
     with watch.stage("same bars again: bars and features", rows):
-        take_all(database, source, settings, today, _say_nothing)
+        store_all(database, source, settings, today, _say_nothing)
         update_features(database, "bench", _say_nothing)
     _measure_one_session(watch, database)
     bars = market_tables.read_usable_bars(database, [*BAR_COLUMNS, "exchange"])
@@ -182,9 +182,9 @@ def _measure_one_session(watch: Stopwatch, database: Database) -> None:
 
 
 def _model_inputs(database: Database, experiment: Experiment) -> tuple[Split, pl.DataFrame, pl.DataFrame]:
-    part = Part(lookback_days=experiment.lookback_days)
-    features = features_table.read_features(database, part=part)
-    closes = market_tables.read_usable_bars(database, ["close", "exchange"], part)
+    selection = Selection(lookback_days=experiment.lookback_days)
+    features = features_table.read_features(database, selection=selection)
+    closes = market_tables.read_usable_bars(database, ["close", "exchange"], selection)
     labels = label_panel(features, closes, experiment)
     split = split_panel(labels, experiment)
     for panel in split.sets().values():

@@ -60,7 +60,7 @@ app.add_typer(db, name="db")
 def main() -> None:
     """Run a command; one clear message and exit code 1 when it fails, 2 when it was called wrongly."""
     hide_from_others()
-    # Dagster warns of its own internals and of interfaces it may change; a user can do nothing about that.
+    # Warnings about Dagster's own internals, which users cannot fix.
     warnings.filterwarnings("ignore", message=r"(?s).*(currently in beta|is superseded|deprecated)")
     try:
         app()

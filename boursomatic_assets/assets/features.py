@@ -18,7 +18,7 @@ from boursomatic_assets.display.ui.metadata import (
     markdown_table,
     written_metadata,
 )
-from boursomatic_assets.services.feature_audit import bars_looked_at, stored_beside
+from boursomatic_assets.services.feature_audit import sampled_bars, stored_features_of
 from boursomatic_assets.services.features import update_features
 from boursomatic_assets.storage.dagster.resources import PlatformResource
 from boursomatic_assets.storage.dagster.retries import retried
@@ -71,7 +71,7 @@ def values_are_possible(platform: PlatformResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
 def the_future_is_not_read(platform: PlatformResource) -> dg.AssetCheckResult:
     """Taking away the bars after a session, or putting wild ones there, changes no feature up to it."""
-    bars = bars_looked_at(platform.database())
+    bars = sampled_bars(platform.database())
     changed = rows_that_read_the_future(bars, compute_features, FEATURE_NAMES)
     return _result(changed, bars)
 
@@ -79,7 +79,7 @@ def the_future_is_not_read(platform: PlatformResource) -> dg.AssetCheckResult:
 @dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
 def instruments_do_not_touch(platform: PlatformResource) -> dg.AssetCheckResult:
     """The features of a symbol are the same when no other symbol's bars are there."""
-    bars = bars_looked_at(platform.database())
+    bars = sampled_bars(platform.database())
     return _result(rows_that_touch_others(bars, compute_features, FEATURE_NAMES), bars)
 
 
@@ -87,8 +87,8 @@ def instruments_do_not_touch(platform: PlatformResource) -> dg.AssetCheckResult:
 def features_follow_from_their_own_bars(platform: PlatformResource) -> dg.AssetCheckResult:
     """The table holds what a symbol's own bars give, a row for each of them and no other row."""
     database = platform.database()
-    bars = bars_looked_at(database)
-    stored = stored_beside(database, bars)
+    bars = sampled_bars(database)
+    stored = stored_features_of(database, bars)
     return _result(different_rows(computed_apart(bars, compute_features), stored, FEATURE_NAMES), bars)
 
 

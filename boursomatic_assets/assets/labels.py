@@ -60,7 +60,7 @@ def labels_follow_their_own_instrument(
     labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.AssetCheckResult:
     """Closes and forward returns are those of the symbol's own bars, computed a second time, bar by bar."""
-    returns, _ = label_audit.audit_outcomes(platform.database(), labels, experiment.value())
+    returns, _ = label_audit.audit_label_values(platform.database(), labels, experiment.value())
     return _result(returns)
 
 
@@ -69,7 +69,7 @@ def labels_end_a_horizon_later(
     labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.AssetCheckResult:
     """Each label ends at the session that lies the experiment's horizon ahead, counted a second time."""
-    _, ends = label_audit.audit_outcomes(platform.database(), labels, experiment.value())
+    _, ends = label_audit.audit_label_values(platform.database(), labels, experiment.value())
     return _result(ends)
 
 

@@ -18,9 +18,9 @@ from boursomatic_assets.display.report.importance import ReportImportance
 from boursomatic_assets.display.report.judged import judged_model
 from boursomatic_assets.display.report.writing import ReportProofs
 from boursomatic_assets.storage.artifacts.files import browser_url, write_whole
+from boursomatic_assets.storage.artifacts.optional_figures import read_if_current, read_json
 from boursomatic_assets.storage.dagster.check_results import CheckResult, latest_results
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
-from boursomatic_assets.storage.postgres.optional_figures import read_if_current, read_json
 
 FOLDER, FILE, PROOFS = "reports", "report.html", "proofs.json"
 WALK_FORWARD = "walk_forward_summary"

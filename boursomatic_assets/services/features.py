@@ -1,4 +1,4 @@
-"""The table `features` brought up to date: computed again for each symbol whose bars have changed, for no other."""
+"""Update of the table `features`: only symbols whose bars changed are computed again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from boursomatic_assets.storage.postgres.database import UpsertCounts
 from boursomatic_assets.storage.postgres.feature_state import read_state, write_state
 from boursomatic_assets.storage.postgres.features_table import remove_other_features, upsert_features
 from boursomatic_assets.storage.postgres.market_tables import ROWS_AT_ONCE, read_usable_bars
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,18 +30,10 @@ _SOURCES = sorted({source for feature in FEATURES for source in feature.sources}
 
 @dataclass(frozen=True)
 class FeatureUpdate:
-    """What an update of the features did.
+    """Result of an update of the features.
 
-    Attributes
-    ----------
-    recomputed, unchanged : int
-        Symbols.
-    counts : UpsertCounts
-        Rows of the recomputed symbols.
-    quarantined : list of str
-        Symbols left out until somebody explains a jump.
-    removed : int
-        Rows of the recomputed symbols whose bar is gone or can no longer be used.
+    `recomputed` and `unchanged` count symbols, `counts` the rows of recomputed ones. `quarantined` symbols were
+    left out. `removed` counts rows of recomputed symbols whose bar is gone or no longer usable.
     """
 
     recomputed: int
@@ -52,10 +44,10 @@ class FeatureUpdate:
 
 
 def update_features(database: Database, code: str, note: Callable[[str], None]) -> FeatureUpdate:
-    """Compute the features of the symbols whose bars, adjustments or code have changed.
+    """Compute the features of the symbols whose bars, adjustments or code changed.
 
-    A symbol is computed whole, from its first bar on: its exponential means reach back without end. The result
-    is what computing everything anew would give.
+    A symbol is computed from its first bar on, because exponential means have no finite lookback. The result equals
+    a full recomputation.
 
     Parameters
     ----------
@@ -63,7 +55,7 @@ def update_features(database: Database, code: str, note: Callable[[str], None]) 
     code : str
         Version of the code that computes features.
     note : callable
-        Is told how far it is.
+        Receives progress messages.
 
     Raises
     ------
@@ -77,7 +69,7 @@ def update_features(database: Database, code: str, note: Callable[[str], None]) 
     due = _due(database, wanted)
     counts, removed, rows = UpsertCounts(0, 0, 0), 0, 0
     for symbols in symbol_groups(due, ROWS_AT_ONCE):
-        computed = compute_features(read_usable_bars(database, _SOURCES, Part(symbols=symbols)))
+        computed = compute_features(read_usable_bars(database, _SOURCES, Selection(symbols=symbols)))
         with database.bulk() as cursor:
             counts += upsert_features(cursor, computed)
             removed += remove_other_features(cursor, symbols, computed)
@@ -88,7 +80,7 @@ def update_features(database: Database, code: str, note: Callable[[str], None]) 
 
 
 def _wanted(database: Database, corrections: Corrections, code: str) -> pl.DataFrame:
-    """Symbols to have features of, each with `inputs`, a text that changes with whatever its features depend on."""
+    """Symbols to compute, each with `inputs`, a text that changes with anything its features depend on."""
     bars = read_content(database, "price_bars").filter(~pl.col("symbol").is_in(corrections.quarantined))
     entries = {str(symbol): fingerprint(rows) for (symbol,), rows in corrections.adjustments.group_by("symbol")}
     adjusted = pl.col("symbol").replace_strict(entries, default="", return_dtype=pl.String)
@@ -99,7 +91,7 @@ def _wanted(database: Database, corrections: Corrections, code: str) -> pl.DataF
 
 
 def _due(database: Database, wanted: pl.DataFrame) -> pl.DataFrame:
-    """Keep the symbols whose bars have changed, or whose features are not as they were left."""
+    """Symbols whose bars changed, or whose stored features differ from the last ones written."""
     stored = read_content(database, "features").select("symbol", stored="content")
     beside = wanted.join(read_state(database), on="symbol", how="left", suffix="_before").join(
         stored, on="symbol", how="left"

@@ -1,4 +1,4 @@
-"""Judged rows measured beside earlier trials, survivors, prices and the benchmark, from the database."""
+"""Evaluation of judged rows with the trials, survivors, prices and benchmark of the database."""
 
 from __future__ import annotations
 
@@ -35,15 +35,9 @@ def evaluate_stored(  # noqa: PLR0913 (what is measured, by which rules, and wha
     labels: pl.DataFrame,
     benchmark: pl.DataFrame | None,
 ) -> dict[str, Any]:
-    """Measure judged rows and their books; trials, survivors and closes come from the database.
+    """Evaluate judged rows and their books as `evaluate_judged` does.
 
-    Parameters
-    ----------
-    database : Database
-    judged, books, experiment, scope, benchmark
-        As `evaluate_judged` takes them.
-    labels : DataFrame
-        Label panel: its symbols are looked at for survivors.
+    Trials, closes and the survivors of `labels` come from the database.
     """
     tried = count_trials(database, judged["session"].min(), judged["session"].max())  # type: ignore[arg-type]
     return evaluate_judged(
@@ -66,19 +60,9 @@ def evaluate_walk_forward(  # noqa: PLR0913, PLR0917 (what is measured, and what
     price_bars: pl.DataFrame,
     experiment: Experiment,
 ) -> dict[str, Any]:
-    """Evaluate the calls of all folds, and the portfolios that trade on these calls.
+    """Evaluate the calls of all folds, and the portfolios that trade on them.
 
-    Parameters
-    ----------
-    database : Database
-    settings : Settings
-    called : DataFrame
-        As `sequential_calls` gives it.
-    labels : DataFrame
-        Label panel.
-    price_bars : DataFrame
-        Panel with `close` and `exchange`.
-    experiment : Experiment
+    `called` is the result of `sequential_calls`; `price_bars` has `close` and `exchange`.
     """
     closes = closes_of_books(price_bars, labels, called["session"].min())  # type: ignore[arg-type]
     benchmark = read_benchmark(database, settings, experiment.benchmark)
@@ -87,5 +71,5 @@ def evaluate_walk_forward(  # noqa: PLR0913, PLR0917 (what is measured, and what
 
 
 def suspect_prices(database: Database, labels: pl.DataFrame) -> list[Move]:
-    """Moves of the labels' closes that no listed company makes, or that hardly any does."""
+    """Moves of the labels' closes that no listed company makes, or hardly any."""
     return suspect_moves(judged_closes(database, labels))

@@ -1,4 +1,4 @@
-"""Labels compared with the database: bars, stored features, memberships."""
+"""Labels compared with the stored bars, features and memberships."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from boursomatic_assets.core.market.membership import within_membership
 from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.market_tables import read_spans, read_usable_bars
 from boursomatic_assets.storage.postgres.membership_table import read_members
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,14 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelAudit:
-    """What a comparison of some symbols' rows found.
-
-    Attributes
-    ----------
-    rows : int
-        Rows compared.
-    wrong_rows : int
-    """
+    """Number of compared rows, and of wrong ones."""
 
     rows: int
     wrong_rows: int
@@ -48,7 +41,7 @@ class LabelAudit:
 
 @dataclass(frozen=True)
 class LevelAudit:
-    """What scaling whole histories of prices and volumes did to the model inputs.
+    """Model inputs that change when whole histories of prices and volumes are scaled.
 
     Attributes
     ----------
@@ -59,7 +52,7 @@ class LevelAudit:
     why : str or None
         Why the guilty inputs are refused.
     rows, symbols : int
-        Of the bars that were scaled.
+        Of the scaled bars.
     """
 
     guilty: list[str]
@@ -71,15 +64,10 @@ class LevelAudit:
 
 @dataclass(frozen=True)
 class MembershipAudit:
-    """Rows of the labels beside the memberships.
+    """Label rows compared with the memberships.
 
-    Attributes
-    ----------
-    strangers : int
-        Rows of instruments that were no members at the session.
-    forgotten : list of str
-        Members without a row.
-    memberships : int
+    `strangers` counts rows of instruments that were no members at the session; `forgotten` are members without a
+    row.
     """
 
     strangers: int
@@ -87,10 +75,10 @@ class MembershipAudit:
     memberships: int
 
 
-def audit_outcomes(
+def audit_label_values(
     database: Database, labels: pl.DataFrame, experiment: Experiment
 ) -> tuple[LabelAudit, LabelAudit]:
-    """Compute closes, returns and label ends of some symbols a second time, bar by bar.
+    """Compute closes, returns and label ends of sampled symbols a second time, bar by bar.
 
     Returns
     -------
@@ -98,8 +86,8 @@ def audit_outcomes(
         Of closes and forward returns; of label ends.
     """
     symbols = _symbols(labels)
-    part = Part(lookback_days=experiment.lookback_days, symbols=symbols)
-    closes = read_usable_bars(database, ["close", "exchange"], part)
+    selection = Selection(lookback_days=experiment.lookback_days, symbols=symbols)
+    closes = read_usable_bars(database, ["close", "exchange"], selection)
     some = labels.filter(pl.col("symbol").is_in(symbols)).select(
         "symbol", "session", "close", "forward_return", "label_end"
     )
@@ -117,10 +105,10 @@ def labels_without_a_bar(database: Database, labels: pl.DataFrame) -> pl.DataFra
 
 
 def audit_inputs(database: Database, labels: pl.DataFrame, names: Sequence[str]) -> LabelAudit:
-    """Compare the inputs beside the labels with the stored features, and with what follows from them."""
+    """Compare the inputs in the labels with the stored features and those derived from them."""
     symbols = _symbols(labels)
     some = labels.filter(pl.col("symbol").is_in(symbols))
-    stored = read_features(database, part=Part(symbols=symbols))
+    stored = read_features(database, selection=Selection(symbols=symbols))
     there = stored.join(some.select("symbol", "session", "close"), on=["symbol", "session"])
     return LabelAudit(some.height, different_rows(some, with_derived_inputs(there), names).height)
 
@@ -131,8 +119,8 @@ def audit_levels(
     compute: Callable[[pl.DataFrame], pl.DataFrame],
     names: Sequence[str],
 ) -> LevelAudit:
-    """Scale the histories of some symbols by constants, and see which inputs change."""
-    bars = read_usable_bars(database, part=Part(symbols=_symbols(labels)))
+    """Scale the histories of sampled symbols by constants, and find the inputs that change."""
+    bars = read_usable_bars(database, selection=Selection(symbols=_symbols(labels)))
     moved = rows_that_follow_levels(bars, compute, names)
     guilty = moved["input"].unique().sort().to_list()
     changed = moved.group_by("input", "is_own").agg(rows=pl.len()).sort("input", "is_own")
@@ -155,7 +143,7 @@ def _symbols(labels: pl.DataFrame) -> list[str]:
 
 def labels_today(database: Database, experiment: Experiment, since: date) -> pl.DataFrame:
     """The label panel that the database gives now for an experiment, from a session on."""
-    part = Part(since=since)
-    features = read_features(database, table_columns(experiment.features), part)
-    closes = read_usable_bars(database, ("close", "exchange"), part)
+    selection = Selection(since=since)
+    features = read_features(database, table_columns(experiment.features), selection)
+    closes = read_usable_bars(database, ("close", "exchange"), selection)
     return within_membership(label_panel(features, closes, experiment), read_members(database))

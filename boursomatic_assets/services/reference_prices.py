@@ -1,4 +1,4 @@
-"""Prices that figures are read beside: the benchmark's, and the closes behind what was judged."""
+"""Reference prices: the benchmark's, and the closes of judged rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from boursomatic_assets.errors import UnknownBenchmarkError
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
 from boursomatic_assets.storage.postgres.market_tables import read_spans, read_usable_bars, symbols_with_bars
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 
 if TYPE_CHECKING:
     from datetime import date
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 _LEAVE_OUT = "or leave out the benchmark"
-# How bars of a symbol are brought, by the source in use.
+# How to add the bars of a symbol, by source.
 _REMEDIES = {
     "sample": "the bundled sample has no other; add --provider files --path FILE with its bars",
     "files": "add its bars to the files",
@@ -31,21 +31,14 @@ _FETCHED = "add it to the list of instruments (boursomatic universe init)"
 
 
 def require_known_benchmark(database: Database, settings: Settings, symbol: str, *, ingests: bool) -> None:
-    """Stop before a run where neither the database nor the source of prices has the benchmark.
+    """Check before a run that the database or the source of prices has the benchmark.
 
-    Parameters
-    ----------
-    database : Database
-    settings : Settings
-        Its provider is asked for its symbols where the run ingests; nothing is fetched.
-    symbol : str
-    ingests : bool
-        Whether the run brings bars.
+    The source lists its symbols only where the run `ingests`; nothing is fetched.
 
     Raises
     ------
     UnknownBenchmarkError
-        If the benchmark is among neither.
+        If neither has it.
     ProviderError
         If the source cannot be read.
     """
@@ -58,16 +51,16 @@ def require_known_benchmark(database: Database, settings: Settings, symbol: str,
 
 
 def read_benchmark(database: Database, settings: Settings, symbol: str | None) -> pl.DataFrame | None:
-    """Usable bars of the benchmark: `symbol`, `session`, `close`; None where the experiment names none.
+    """Usable bars of the benchmark: `symbol`, `session`, `close`; None without a benchmark.
 
     Raises
     ------
     UnknownBenchmarkError
-        If it has no bars, or fewer than the two that a return needs.
+        If it has fewer than the two bars that a return needs.
     """
     if symbol is None:
         return None
-    bars = read_usable_bars(database, ["close"], Part(symbols=(symbol,)))
+    bars = read_usable_bars(database, ["close"], Selection(symbols=(symbol,)))
     if bars.height >= FEWEST_BARS:
         return bars
     stored = read_spans(database).filter(pl.col("symbol") == symbol)
@@ -94,22 +87,13 @@ def _unknown(symbol: str, known: set[str] | list[str], settings: Settings) -> Un
 
 
 def judged_closes(database: Database, panel: pl.DataFrame) -> pl.DataFrame:
-    """Usable closes of a panel's symbols from its first session on, with what people said of their moves.
+    """Usable closes of a panel's symbols from its first session on.
 
-    Parameters
-    ----------
-    database : Database
-    panel : DataFrame
-        With `symbol` and `session`.
-
-    Returns
-    -------
-    DataFrame
-        `symbol`, `session`, `close`, `explained`: whether an adjustment with ratio 1 calls the move real.
+    Columns: `symbol`, `session`, `close` and `explained`, whether an adjustment with ratio 1 calls the move real.
     """
     first: date = panel["session"].min()  # type: ignore[assignment]
     symbols = panel["symbol"].unique().sort().to_list()
-    closes = read_usable_bars(database, ["close"], Part(symbols=symbols, since=first))
+    closes = read_usable_bars(database, ["close"], Selection(symbols=symbols, since=first))
     with database.bulk() as cursor:
         entered = read_corrections(cursor).adjustments
     real = entered.filter(pl.col("ratio") == 1.0).select(*PANEL_KEY, explained=pl.lit(value=True))

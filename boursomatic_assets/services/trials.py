@@ -1,4 +1,4 @@
-"""The ledger of trials: each time the figures of a test set are seen counts as one."""
+"""The ledger of trials: each look at the figures of a test set counts as one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def count_as_trial(  # noqa: PLR0913, PLR0917 (what was tried, on what, and what
     metrics: Mapping[str, Any],
     run_id: str,
 ) -> None:
-    """Record in the ledger that the figures of the test set have been seen."""
+    """Record that the figures of the test set were seen."""
     test = predictions.filter(pl.col("set") == "test")
     coefficient, sharpe = rank_ic(test)["rank_ic"].mean(), metrics["test_sharpe_ratio"]
     first, last, test_first, test_last = (

@@ -1,4 +1,4 @@
-"""A recorded version fetched for verification: its row, its bundle, its snapshots."""
+"""A recorded version for verification: its row, bundle and snapshots."""
 
 from __future__ import annotations
 
@@ -22,13 +22,7 @@ ACTIVE = "active"
 
 
 def recorded_version(database: Database, version: str) -> ModelRow:
-    """The row of a version, or of the active one.
-
-    Raises
-    ------
-    MissingArtifactError
-        If there is none.
-    """
+    """The row of a version, or of the `active` one; raises MissingArtifactError if there is none."""
     row = active_version(database) if version == ACTIVE else find_version(database, version)
     if row is None:
         what = "no version is active" if version == ACTIVE else f"there is no version {version!r}"
@@ -38,17 +32,17 @@ def recorded_version(database: Database, version: str) -> ModelRow:
 
 
 def open_recorded(row: ModelRow) -> tuple[Bundle, pl.DataFrame, pl.DataFrame | None]:
-    """The bundle and its snapshots of labels and, where it has one, of closes; every digest is compared.
+    """The bundle with its snapshots of labels and, if any, of closes; every digest is compared.
 
     Raises
     ------
     MissingArtifactError
-        If one of them is not there.
+        If one of them is missing.
     TamperedArtifactError
-        If a file differs from what was recorded.
+        If a file differs from its recorded digest.
     """
     bundle = open_bundle(row.model_path, row.manifest_sha256)
-    # Snapshots lie beside the bundle, wherever new artifacts go today.
+    # Beside the bundle, even where ARTIFACTS_DIR has changed since.
     root = UPath(row.model_path).parent.parent
     labels, closes = Snapshot.named_by(bundle.manifest), Snapshot.of_closes(bundle.manifest)
     return bundle, read_snapshot(root, labels), None if closes is None else read_snapshot(root, closes)

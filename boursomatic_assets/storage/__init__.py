@@ -1,5 +1,5 @@
-"""Where things are kept.
+"""Storage: rows and files are read and written here, never interpreted.
 
-`postgres` has tables, `server` the embedded PostgreSQL, `artifacts` files, `dagster` the instance. `private`
-makes files and folders that other users cannot read. Rows and files are read and written here, never interpreted.
+`postgres` has the tables, `server` the embedded PostgreSQL, `artifacts` files, `dagster` the instance. `private`
+makes files and folders that only their owner can read.
 """

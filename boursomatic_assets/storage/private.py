@@ -1,4 +1,4 @@
-"""Folders and files that only their owner may enter, whatever the umask, and the check that they are so."""
+"""Folders and files for their owner alone, whatever the umask, and checks that they are."""
 
 from __future__ import annotations
 
@@ -17,18 +17,12 @@ if TYPE_CHECKING:
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
-# What earlier versions made in a home: a folder that holds one of them is a home and nothing else.
+# Entries by which a folder is known to be a home.
 _OF_A_HOME = ("postgres", "dagster", "artifacts", "postgres.lock")
 
 
 def make_folders(folder: Path) -> None:
-    """Create a folder and the parents it lacks, each for the owner alone. What exists stays as it is.
-
-    Raises
-    ------
-    OSError
-        If it cannot be created, or something else is there.
-    """
+    """Create a folder and its missing parents for the owner alone; an existing one keeps its mode."""
     missing = [folder]
     while not missing[-1].exists() and missing[-1] != missing[-1].parent:
         missing.append(missing[-1].parent)
@@ -41,14 +35,14 @@ def make_folders(folder: Path) -> None:
 
 
 def make_home(home: Path) -> None:
-    """Create the home, or see to it that nobody else can change what is in it.
+    """Create the home, or make sure that no other user can change its content.
 
-    A folder that is a home, or empty, is closed to others. One that holds other things keeps its mode.
+    A folder that is a home, or empty, is closed to others. A folder with other content keeps its mode.
 
     Raises
     ------
     ConfigurationError
-        If it belongs to another user, or others may replace what is in it.
+        If it belongs to another user, or others may replace its content.
     OSError
         If it cannot be created.
     """
@@ -74,7 +68,7 @@ def make_home(home: Path) -> None:
 
 
 def make_own_folder(folder: Path) -> None:
-    """Create a folder of the owner alone, or close the one that is there.
+    """Create a folder for the owner alone, or close an existing one.
 
     Raises
     ------
@@ -86,7 +80,7 @@ def make_own_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=FOLDER_MODE)
     except FileExistsError:
-        # A file in its place is no attack.
+        # A plain file is an error, not an attack.
         if folder.is_file() and not folder.is_symlink():
             raise
     found = folder.lstat()
@@ -100,7 +94,7 @@ def make_own_folder(folder: Path) -> None:
 
 
 def is_private(folder: Path, owner: int) -> bool:
-    """Whether a folder is there, no link, belongs to this user, and nobody else may enter it."""
+    """Whether this is a folder, no link, that belongs to `owner` and is closed to all others."""
     try:
         found = folder.lstat()
     except OSError:
@@ -109,7 +103,7 @@ def is_private(folder: Path, owner: int) -> bool:
 
 
 def close_file(path: Path) -> None:
-    """Take a file of the owner's from everybody else."""
+    """Remove all rights of others from a file of this user."""
     with suppress(FileNotFoundError):
         found = path.lstat()
         if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & OTHERS:
@@ -122,7 +116,7 @@ def open_file(path: Path, flags: int = os.O_RDWR) -> int:
 
 
 def replace_file(path: Path, text: str, owner: tuple[int, int] = (-1, -1)) -> None:
-    """Write a small file whole, for its owner alone, in a folder that may belong to a less trusted user.
+    """Replace a small file atomically, for its owner alone, in a folder of a possibly less trusted user.
 
     `owner` holds the numbers of its user and group; -1 leaves them as they are.
     """
@@ -144,7 +138,7 @@ def replace_file(path: Path, text: str, owner: tuple[int, int] = (-1, -1)) -> No
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file's turn: one process at a time, and none after its process ended."""
+    """Hold a lock file: one process at a time; the lock ends with its process."""
     held = open_file(path)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -154,12 +148,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def hide_from_others() -> None:
-    """Let what this process and its children create be their owner's alone, whatever the umask was."""
+    """Make new files of this process and its children private to their owner."""
     os.umask(OTHERS)
 
 
 def user_name(number: int) -> str:
-    """Name of a user of this machine, or the number where it has none."""
+    """Name of a user of this machine, or its number without a name."""
     import pwd
 
     try:

@@ -1,4 +1,4 @@
-"""Where homes made before version 0.3.0 look for the run launcher: their `dagster.yaml` names this module."""
+"""Import path of the run launcher in the `dagster.yaml` of homes made before version 0.3.0."""
 
 from boursomatic_assets.storage.dagster.run_launcher import WatchedRunLauncher
 

@@ -15,7 +15,7 @@ from boursomatic_assets.core.market.bars import PANEL_KEY, PRICE_COLUMNS
 from boursomatic_assets.errors import NotEnoughHistoryError
 from boursomatic_assets.services import features
 from boursomatic_assets.services.features import FeatureUpdate, update_features
-from boursomatic_assets.services.ingest.bars import look_through
+from boursomatic_assets.services.ingest.bars import scan_stored
 from boursomatic_assets.storage.postgres.adjustments_table import (
     add_adjustment,
     read_corrections,
@@ -184,7 +184,7 @@ def with_a_split(database: Database, bars: pl.DataFrame, symbol: str) -> None:
         pl.when(pl.col("session") == SPLIT).then(before / 2).otherwise(name).alias(name) for name in PRICE_COLUMNS
     ]
     write_bars(database, accepted(own.with_columns(at_split)), "sample")
-    look_through(database, lambda _: None)
+    scan_stored(database, lambda _: None)
 
 
 def test_a_quarantined_symbol_is_left_out_until_its_jump_is_explained(

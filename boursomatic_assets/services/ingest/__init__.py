@@ -1,4 +1,4 @@
-"""Bars from a provider into the database: fetched, checked, compared with what is stored, written.
+"""Ingest: fetch bars from a provider, check them, compare them with the stored ones, write them.
 
-`bars` is the way of every source; `fetching` adds what a network needs; `audit` looks at what is stored.
+`bars` serves every source; `fetching` adds what a network needs; `audit` checks the stored bars.
 """

@@ -1,4 +1,4 @@
-"""Adjustments that people enter: applied, looked at again, and refused where they explain nothing."""
+"""Adjustments entered by people, refused where they close no jump."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from boursomatic_assets.core.market.price_steps import LEAST_DEVIATIONS, Past
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment, known_jumps, require_entry
 from boursomatic_assets.storage.postgres.market_tables import read_bars
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 
 if TYPE_CHECKING:
     from datetime import date
 
     from boursomatic_assets.storage.postgres.database import Database
 
-# Of the ratio's own log, what may be left of the step: the day's own move is none of it.
+# Largest remaining step, as a share of the ratio's log.
 MOST_LEFT = 0.5
 
 
 def enter_adjustment(database: Database, symbol: str, session: date, ratio: float, note: str | None) -> None:
-    """Enter an adjustment that closes a jump on its session, or replace the one of that symbol and session.
+    """Store an adjustment that closes a jump on its session; it replaces the one of that symbol and session.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ def enter_adjustment(database: Database, symbol: str, session: date, ratio: floa
     Raises
     ------
     ConfigurationError
-        If the symbol is no instrument or the ratio not above 0; if there is no bar on that session, or no jump
-        that the ratio closes. Names the inverse ratio where that one would, and the sessions that do jump.
+        If the symbol is no instrument, the ratio is not above 0, or no jump on that session is closed by it. The
+        message names the inverse ratio where that one would, and the sessions with a jump.
     """
     require_entry(database, symbol, ratio)
-    bars = read_bars(database, part=Part(symbols=[symbol]))
+    bars = read_bars(database, selection=Selection(symbols=[symbol]))
     jumps, entered = known_jumps(database, symbol)
     others = entered.filter(pl.col("session") != session)
     at = bars["session"].index_of(session)
@@ -76,9 +76,9 @@ def enter_adjustment(database: Database, symbol: str, session: date, ratio: floa
 
 
 def _closes(panel: pl.DataFrame, at: int, symbol: str, session: date, ratio: float) -> bool:
-    """Whether no jump is left once the bars before a session are scaled.
+    """Whether no jump is left after the bars before a session are scaled.
 
-    What is left, at the open or the close, is an ordinary move and less than half of what the ratio undoes.
+    The remaining step, at the open or the close, must be an ordinary move and less than half of the ratio's.
     """
     scaled = apply_adjustments(panel, pl.DataFrame({"symbol": [symbol], "session": [session], "ratio": [ratio]}))
     before = scaled["close"][at - 1]

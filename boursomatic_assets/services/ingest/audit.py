@@ -1,7 +1,4 @@
-"""The stored bars judged: beside the exchanges' calendars, by their gaps and jumps, and by what arrived.
-
-Bars are read so many symbols at a time as fit in memory.
-"""
+"""Audit of the stored bars against exchange calendars, and of what the last round delivered."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
 from boursomatic_assets.storage.postgres.instruments_table import read_exchanges
 from boursomatic_assets.storage.postgres.market_tables import read_bars, read_usable_bars, symbol_batches
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,18 +26,18 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 LONG_GAP_DAYS = 10
-# Beyond this share of its sessions missing, or of rows too many, an exchange's bars deserve a look.
+# Largest share of missing sessions and extra rows of a sound exchange.
 MOST_AMISS = 0.001
 _NO_BARS = pl.DataFrame(schema={**BAR_SCHEMA, "exchange": pl.String})
 
 
 def audit_calendar(database: Database, calendar: str) -> SessionAudit:
-    """Compare the bars of the symbols that trade on a calendar with its sessions."""
+    """Compare the bars of the symbols of a calendar with its sessions."""
     exchanges = read_exchanges(database)
     mine = exchanges.filter(pl.Series([calendar_of(name) == calendar for name in exchanges["exchange"].to_list()]))
     audits = [
         audit_sessions(
-            read_bars(database, ["close", "volume"], Part(symbols=symbols)).join(
+            read_bars(database, ["close", "volume"], Selection(symbols=symbols)).join(
                 mine, on="symbol", how="left", maintain_order="left"
             )
         )
@@ -51,17 +48,16 @@ def audit_calendar(database: Database, calendar: str) -> SessionAudit:
 
 @dataclass(frozen=True)
 class ExchangeAudit:
-    """The bars of one exchange beside its sessions.
+    """The bars of one exchange compared with its sessions.
 
     Attributes
     ----------
     sessions : SessionAudit
     newest : date or None
-        Session that a source which goes on should have; None for a source that does not.
+        Session that a continuing source should have; None for a source that does not continue.
     missed : date or None
-        The same where the stored bars end before it.
+        `newest` where the stored bars end before it.
     is_sound : bool
-        Whether nothing deserves a look.
     """
 
     sessions: SessionAudit
@@ -72,7 +68,7 @@ class ExchangeAudit:
 
 def audit_exchange(database: Database, settings: Settings, calendar: str, now: datetime) -> ExchangeAudit:
     """Compare the stored bars of an exchange with its sessions up to now."""
-    # A file is as new as it is; a source that goes on should have the newest session.
+    # A continuing source should have the newest session; a file need not.
     goes_on = provider_for(settings).asks_for_wishes or settings.provider == "database"
     audit = audit_calendar(database, calendar)
     newest = last_complete_session(calendar, now) if goes_on else None
@@ -89,23 +85,20 @@ def audit_exchange(database: Database, settings: Settings, calendar: str, now: d
 
 
 def newest_reports(database: Database, settings: Settings) -> list[SymbolReport] | None:
-    """What became of each symbol in the newest round; None for a source that has everything at hand."""
+    """Result of each symbol in the newest round; None for a source without rounds."""
     number = newest_round(database, settings.provider) if provider_for(settings).asks_for_wishes else None
     return None if number is None else read_results(database, number)
 
 
 def arrived_among(reports: Sequence[SymbolReport]) -> int:
-    """How many symbols arrived."""
+    """Number of symbols that arrived."""
     return sum(report.outcome is Outcome.FETCHED for report in reports)
 
 
 def long_gaps(database: Database) -> pl.DataFrame:
     """Gaps of more than `LONG_GAP_DAYS` calendar days between two bars, the longest first.
 
-    Returns
-    -------
-    DataFrame
-        `symbol`, `session` after the gap, `days`.
+    Columns: `symbol`, `session` after the gap, `days`.
     """
     gap = pl.col("session").diff().over("symbol").dt.total_days()
     nothing = pl.DataFrame(schema={"symbol": pl.String, "session": pl.Date, "days": pl.Int64})
@@ -117,6 +110,6 @@ def long_gaps(database: Database) -> pl.DataFrame:
 
 
 def usable_batches(database: Database, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Usable bars of all symbols, so many symbols at a time as fit in memory."""
+    """Usable bars of all symbols, in batches that fit in memory."""
     for symbols in symbol_batches(database):
-        yield read_usable_bars(database, columns, Part(symbols=symbols))
+        yield read_usable_bars(database, columns, Selection(symbols=symbols))

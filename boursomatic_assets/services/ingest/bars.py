@@ -1,4 +1,4 @@
-"""The table `price_bars` brought up to date from a source, and what that did."""
+"""Update of the table `price_bars` from a source."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from boursomatic_assets.core.market.price_steps import WINDOW
 from boursomatic_assets.storage.postgres.adjustments_table import replace_jumps
 from boursomatic_assets.storage.postgres.database import UpsertCounts
 from boursomatic_assets.storage.postgres.market_tables import (
-    Written,
+    WrittenBars,
     read_bars,
     read_beside,
     symbol_batches,
     upsert_bars,
 )
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 _REWRITTEN_SCHEMA = {"symbol": pl.String, "rows": pl.UInt32, "since": pl.Date}
-_DISAGREEMENT_SCHEMA = {
+DISAGREEMENT_SCHEMA = {
     "symbol": pl.String, "session": pl.Date, "source": pl.String, "stored_close": pl.Float64,
     "delivered_close": pl.Float64,
 }  # fmt: skip
@@ -41,116 +41,103 @@ _DISAGREEMENT_SCHEMA = {
 
 @dataclass
 class BarUpdate:
-    """What an update did, added up as it goes.
+    """Running result of an update.
 
     Attributes
     ----------
     reports : list of SymbolReport
-        What became of each symbol.
     tally : BarTally
-        Bars that kept the contract, and those that did not.
+        Bars that kept and broke the contract.
     counts : UpsertCounts
-        Rows written and left alone.
     rewritten : DataFrame
-        `symbol`, `rows` and `since` of stored bars that the source has changed.
+        `symbol`, `rows` and `since` of stored bars that the source changed.
     disagreements : DataFrame
         Closes on which two sources differ by more than 1 %: `symbol`, `session`, the second `source`, and both.
     left_out : Counter
-        Rows of the source that are no trading, by reason.
+        Rows of the source without trading, by reason.
     """
 
     reports: list[SymbolReport] = field(default_factory=list)
     tally: BarTally = field(default_factory=BarTally)
     counts: UpsertCounts = field(default_factory=lambda: UpsertCounts(0, 0, 0))
     rewritten: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_REWRITTEN_SCHEMA))
-    disagreements: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_DISAGREEMENT_SCHEMA))
+    disagreements: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DISAGREEMENT_SCHEMA))
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def add(self, written: Written, unchanged: int = 0) -> None:
+    def add(self, written: WrittenBars, unchanged: int = 0) -> None:
         """Count one more write, and rows that were found unchanged before it."""
         self.counts = self.counts + written.counts + UpsertCounts(0, 0, unchanged)
         if written.rewritten.height:
             self.rewritten = pl.concat([self.rewritten, written.rewritten])
 
 
-def survey(provider: Provider, settings: Settings, today: date) -> BarTally:
-    """Look through all that a source at hand has, and stop where it cannot be believed.
-
-    Raises
-    ------
-    BarContractError
-        As `require_usable`.
-    """
+def tally_source(provider: Provider, settings: Settings, today: date) -> BarTally:
+    """Check everything that a local source holds; raises BarContractError as `require_usable` does."""
     tally = BarTally()
     for delivery in provider.deliveries():
-        tally = tally.plus(judged(delivery, today))
+        tally = tally.plus(checked_delivery(delivery, today))
     require_usable(tally, settings.max_rejected_share, provider.description)
     return tally
 
 
-def judged(delivery: Delivery, today: date, beside: pl.DataFrame | None = None) -> CheckedBars:
-    """Check the bars of a delivery, each and against the sessions around it, such as stored ones `beside`."""
+def checked_delivery(delivery: Delivery, today: date, beside: pl.DataFrame | None = None) -> CheckedBars:
+    """Check the bars of a delivery, each alone and against the sessions around it, such as stored bars `beside`."""
     return set_aside_isolated(check_bars(delivery.bars, today), beside)
 
 
 def stored_beside(cursor: Any, delivery: Delivery) -> pl.DataFrame:  # noqa: ANN401 (an ADBC cursor)
-    """Stored bars that show what is usual for a delivery's symbols, and whether its ends jump."""
+    """Stored bars around a delivery: they show each symbol's usual moves, and whether its ends jump."""
     dated = delivery.bars.select(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).drop_nulls()
     return read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
 
 
-def delivered(checked: CheckedBars, beside: pl.DataFrame) -> CheckedBars:
-    """Leave out stored bars that a delivery has shown to be wrong: a source is judged by its own rows."""
+def without_stored(checked: CheckedBars, beside: pl.DataFrame) -> CheckedBars:
+    """Drop rejections of stored bars, so that a source is judged by its own rows."""
     own = checked.rejected.join(beside.select(PANEL_KEY), on=PANEL_KEY, how="anti", maintain_order="left")
     return CheckedBars(checked.accepted, own)
 
 
-def take_all(
+def store_all(
     database: Database, provider: Provider, settings: Settings, today: date, note: Callable[[str], None]
 ) -> BarUpdate:
-    """Store all that a source at hand has, in one transaction: of a source that is refused, nothing lands.
+    """Store everything that a local source holds, in one transaction.
 
     Raises
     ------
     BarContractError
-        As `require_usable`.
+        As `require_usable`; nothing is stored.
     """
     update, source = BarUpdate(), ":".join(filter(None, [settings.provider, settings.provider_path]))
     with database.bulk() as cursor:
         for delivery in provider.deliveries():
             beside = stored_beside(cursor, delivery)
-            checked = judged(delivery, today, beside)
-            update.tally = update.tally.plus(delivered(checked, beside))
+            checked = checked_delivery(delivery, today, beside)
+            update.tally = update.tally.plus(without_stored(checked, beside))
             update.reports.extend(delivery.reports)
             update.left_out.update(delivery.left_out)
             update.add(upsert_bars(cursor, checked, source))
-            note_jumps(cursor, checked, beside)
+            record_jumps(cursor, checked, beside)
             note(f"{len(update.reports):,} symbols, {update.tally.accepted:,} bars")
         require_usable(update.tally, settings.max_rejected_share, provider.description)
     return update
 
 
-def look_through(database: Database, note: Callable[[str], None]) -> BarUpdate:
-    """Take the table as it is, filled by another program: nothing is fetched, nothing is written to it."""
+def scan_stored(database: Database, note: Callable[[str], None]) -> BarUpdate:
+    """Record the jumps of a table that another program fills; nothing is fetched or written to it."""
     rows = 0
     for symbols in symbol_batches(database):
-        bars = read_bars(database, part=Part(symbols=symbols))
+        bars = read_bars(database, selection=Selection(symbols=symbols))
         rows += bars.height
         with database.bulk() as cursor:
-            note_jumps(cursor, CheckedBars(bars, bars.clear()), bars.clear())
+            record_jumps(cursor, CheckedBars(bars, bars.clear()), bars.clear())
         note(f"{rows:,} bars looked through")
     return BarUpdate(tally=BarTally(accepted=rows), counts=UpsertCounts(0, 0, rows))
 
 
-def note_jumps(cursor: Any, bars: CheckedBars, beside: pl.DataFrame) -> None:  # noqa: ANN401 (an ADBC cursor)
-    """Record jumps that nothing explains, whatever the source; those without an adjustment quarantine their symbol.
+def record_jumps(cursor: Any, bars: CheckedBars, beside: pl.DataFrame) -> None:  # noqa: ANN401 (an ADBC cursor)
+    """Record unexplained jumps of new bars; one without an adjustment quarantines its symbol.
 
-    Parameters
-    ----------
-    cursor : ADBC cursor
-    bars : CheckedBars
-    beside : DataFrame
-        Stored bars before and behind them: a split may lie between two deliveries.
+    `beside` holds stored bars before and behind them: a split may lie between two deliveries.
     """
     new = bars.accepted
     if new.is_empty():
@@ -164,11 +151,11 @@ def note_jumps(cursor: Any, bars: CheckedBars, beside: pl.DataFrame) -> None:  #
     reached = around.agg(
         before=pl.col("session").filter(~behind).max(), after=pl.col("session").filter(behind).min()
     )
-    # Into the first bar that was looked at nothing can be told.
-    looked_at = spans.join(reached, on="symbol", how="left").select(
+    # A jump into the first searched bar cannot be seen.
+    searched = spans.join(reached, on="symbol", how="left").select(
         "symbol", first=pl.coalesce("before", "first"), last=pl.coalesce("after", "last")
     )
-    # Those that an entry explains are recorded too: when it is taken back, they count again.
-    jumps = split_like_jumps(panel).join(looked_at, on="symbol")
+    # Explained jumps are recorded too: they count again when their adjustment is removed.
+    jumps = split_like_jumps(panel).join(searched, on="symbol")
     inside = jumps.filter((pl.col("session") > pl.col("first")) & (pl.col("session") <= pl.col("last")))
-    replace_jumps(cursor, looked_at, inside.drop("first", "last"))
+    replace_jumps(cursor, searched, inside.drop("first", "last"))

@@ -1,4 +1,4 @@
-"""Bars fetched over a network: only what is missing, symbol by symbol, each piece kept as soon as it is there."""
+"""Bars fetched over a network: only missing ones, symbol by symbol, each piece stored as it arrives."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from boursomatic_assets.core.market.fetch_report import Outcome, SymbolReport
 from boursomatic_assets.core.market.overlap import SAME_CLOSE, SAME_PRICE, compare_overlap
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.providers.source import Delivery, Provider, Wish
-from boursomatic_assets.services.ingest.bars import BarUpdate, delivered, judged, note_jumps, stored_beside
-from boursomatic_assets.storage.postgres.database import take_turns
+from boursomatic_assets.services.ingest.bars import (
+    DISAGREEMENT_SCHEMA,
+    BarUpdate,
+    checked_delivery,
+    record_jumps,
+    stored_beside,
+    without_stored,
+)
+from boursomatic_assets.storage.postgres.database import advisory_lock
 from boursomatic_assets.storage.postgres.fetch_log import (
     begin_round,
     finish_round,
@@ -38,8 +45,8 @@ def fetch_missing(
 ) -> BarUpdate:
     """Fetch the sessions after the newest stored one of each symbol, and the last few again.
 
-    A stored session that a source has changed makes its symbol be fetched whole. What one run has fetched when it
-    is killed, the next one does not fetch again. One update at a time: a second one waits for its turn.
+    A symbol whose stored sessions the source changed is fetched whole. A killed run is resumed by the next one.
+    Updates exclude each other.
 
     Parameters
     ----------
@@ -48,25 +55,31 @@ def fetch_missing(
         One that asks for wishes.
     settings : Settings
     now : datetime
-        With a time zone; sessions that were not over by then are left alone.
+        With a time zone; sessions that are not over by then are ignored.
     note : callable
-        Is told how far it is.
+        Receives progress messages.
 
     Raises
     ------
     ConfigurationError
         If the settings name an exchange without a calendar.
     """
-    _require_known(settings.exchanges)
+    if unknown := sorted(set(settings.exchanges) - set(CALENDARS)):
+        message = f"BOURSOMATIC_EXCHANGES must name calendars out of {', '.join(CALENDARS)}; found {unknown}"
+        raise ConfigurationError(message)
     with database.bulk() as turn:
-        take_turns(turn, "fetching")
+        advisory_lock(turn, "fetching")
         number, done = begin_round(database, settings.provider, ",".join(settings.exchanges) or "all")
         listed = provider.instruments().filter(~pl.col("symbol").is_in(list(done)))
         tails = read_tails(database, listed["symbol"].to_list(), settings.overlap_sessions)
         fetching = _Fetching(
             database, number, settings.provider, tails, sources_in_use(turn), now, settled=len(done)
         )
-        wishes = [wish for wish in wishes_for(listed, tails, now) if _in_scope(wish, settings)]
+        wishes = [
+            wish
+            for wish in wishes_for(listed, tails, now)
+            if not settings.exchanges or calendar_of(wish.exchange) in settings.exchanges
+        ]
         again = fetching.take(provider.deliveries(wishes), wishes, note)
         fetching.firsts = first_sessions(database, [wish.symbol for wish in again])
         fetching.take(provider.deliveries(again), again, note)
@@ -75,28 +88,11 @@ def fetch_missing(
     return fetching.update
 
 
-def _require_known(exchanges: Sequence[str]) -> None:
-    unknown = sorted(set(exchanges) - set(CALENDARS))
-    if unknown:
-        message = f"BOURSOMATIC_EXCHANGES must name calendars out of {', '.join(CALENDARS)}; found {unknown}"
-        raise ConfigurationError(message)
-
-
-def _in_scope(wish: Wish, settings: Settings) -> bool:
-    return not settings.exchanges or calendar_of(wish.exchange) in settings.exchanges
-
-
 def wishes_for(listed: pl.DataFrame, tails: pl.DataFrame, now: datetime) -> list[Wish]:
-    """Say what each symbol still needs.
+    """The bars that each symbol still needs.
 
-    Parameters
-    ----------
-    listed : DataFrame
-        `symbol`, `exchange` and `currency` of the instruments to follow.
-    tails : DataFrame
-        Bar panel with the newest sessions that are stored of each symbol.
-    now : datetime
-        With a time zone.
+    `listed` has `symbol`, `exchange` and `currency` of the instruments to follow; `tails` the newest stored bars of
+    each.
     """
     starts = dict(tails.group_by("symbol").agg(pl.col("session").min()).iter_rows())
     lasts = {
@@ -112,7 +108,7 @@ def wishes_for(listed: pl.DataFrame, tails: pl.DataFrame, now: datetime) -> list
 
 @dataclass
 class _Fetching:
-    """One round of fetching: where it stands, and what it did."""
+    """State and result of one round of fetching."""
 
     database: Database
     number: int
@@ -127,12 +123,12 @@ class _Fetching:
     def take(
         self, deliveries: Iterable[Delivery], wishes: Sequence[Wish], note: Callable[[str], None]
     ) -> list[Wish]:
-        """Keep deliveries as they come, each in a transaction of its own; returns what to fetch again, whole."""
+        """Store deliveries as they come, each in one transaction; returns the symbols to fetch again, whole."""
         wanted, total, again = {wish.symbol: wish for wish in wishes}, self.settled + len(wishes), []
         for delivery in deliveries:
             with self.database.bulk() as cursor:
                 beside = stored_beside(cursor, delivery)
-            checked = judged(delivery, self.now.date(), beside)
+            checked = checked_delivery(delivery, self.now.date(), beside)
             verdicts = self._verdicts(delivery, checked.accepted, wanted)
             again += [
                 replace(wanted[symbol], first=None) for symbol, verdict in verdicts.items() if verdict is None
@@ -145,7 +141,7 @@ class _Fetching:
     def _verdicts(
         self, delivery: Delivery, accepted: pl.DataFrame, wanted: Mapping[str, Wish]
     ) -> dict[str, SymbolReport | None]:
-        """Report on each symbol; None for one whose history was rewritten and has to be fetched whole."""
+        """Report on each symbol; None for one whose history was rewritten and must be fetched whole."""
         overlap = {row["symbol"]: row for row in compare_overlap(self.tails, accepted).iter_rows(named=True)}
         spans = dict(accepted.group_by("symbol").agg(pl.col("session").min()).iter_rows())
         return {
@@ -176,42 +172,37 @@ class _Fetching:
         return self._compared(report, overlap)
 
     def _may_rewrite(self, report: SymbolReport) -> bool:
-        """Whether a source may replace history: the first choice, and whoever delivered the symbol last."""
+        """Whether a source may replace history: the first choice, or the symbol's last source."""
         return report.source in {self.first_choice, self.sources.get(report.symbol)}
 
     def _compared(self, report: SymbolReport, overlap: Mapping[str, Any]) -> SymbolReport | None:
-        """Judge an overlap: some may rewrite history, another source may only agree with it."""
+        """Judge an overlap: some sources may rewrite history, the others must agree with it."""
         far = overlap["close_gap"] > SAME_CLOSE
         if far and report.source != self.sources.get(report.symbol, self.first_choice):
-            self._note_disagreement(report, overlap)
+            row = pl.DataFrame([{**overlap, "source": report.source}], schema_overrides=DISAGREEMENT_SCHEMA)
+            self.update.disagreements.extend(row.select(*DISAGREEMENT_SCHEMA))
         if self._may_rewrite(report):
             return None if overlap["price_gap"] > SAME_PRICE else report
         gap = f"{overlap['close_gap']:.1%} on {overlap['session']}"
         return _refused(report, f"its close differs from the stored one by {gap}") if far else report
 
-    def _note_disagreement(self, report: SymbolReport, overlap: Mapping[str, Any]) -> None:
-        row = {**overlap, "source": report.source}
-        more = pl.DataFrame([row], schema_overrides=dict(self.update.disagreements.schema))
-        self.update.disagreements = pl.concat(
-            [self.update.disagreements, more.select(self.update.disagreements.columns)]
-        )
-
     def _keep(self, checked: CheckedBars, beside: pl.DataFrame, reports: Sequence[SymbolReport]) -> None:
-        """Store bars and reports of the settled symbols together, so that neither is there without the other."""
+        """Store bars and reports of the settled symbols in one transaction."""
         taken = [report.symbol for report in reports if report.outcome is Outcome.FETCHED]
         accepted = checked.accepted.filter(pl.col("symbol").is_in(taken))
         rejected = checked.rejected.filter(pl.col("symbol").is_in([report.symbol for report in reports]))
         others = [report.symbol for report in reports if not self._may_rewrite(report)]
         fresh = CheckedBars(self._without_unchanged(accepted, others), rejected)
-        self.update.tally = self.update.tally.plus(delivered(CheckedBars(accepted, rejected), beside))
+        self.update.tally = self.update.tally.plus(without_stored(CheckedBars(accepted, rejected), beside))
         with self.database.bulk() as cursor:
-            written = upsert_bars(cursor, fresh, _named(reports))
+            sources = sorted({report.source for report in reports if report.source})
+            written = upsert_bars(cursor, fresh, ",".join(sources))
             self.update.add(written, unchanged=accepted.height - fresh.accepted.height)
-            note_jumps(cursor, CheckedBars(accepted, rejected), beside)
+            record_jumps(cursor, CheckedBars(accepted, rejected), beside)
             record_results(cursor, self.number, reports)
 
     def _without_unchanged(self, accepted: pl.DataFrame, others: Sequence[str]) -> pl.DataFrame:
-        """Leave out what differs from the stored tail by a source's last digits, or may not rewrite it."""
+        """Drop rows that equal the stored tail up to rounding, and stored rows the source may not rewrite."""
         beside = accepted.join(self.tails, on=PANEL_KEY, how="left", suffix="_stored", maintain_order="left")
         same = pl.all_horizontal(
             (pl.col(name) / pl.col(f"{name}_stored") - 1).abs() <= SAME_PRICE
@@ -219,10 +210,6 @@ class _Fetching:
         ) & (pl.col("volume") == pl.col("volume_stored"))
         stored = pl.col("close_stored").is_not_null() & pl.col("symbol").is_in(list(others))
         return beside.filter(~same.fill_null(value=False) & ~stored).select(accepted.columns)
-
-
-def _named(reports: Sequence[SymbolReport]) -> str:
-    return ",".join(sorted({report.source for report in reports if report.source}))
 
 
 def _refused(report: SymbolReport, why: str) -> SymbolReport:

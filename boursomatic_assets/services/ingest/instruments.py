@@ -1,4 +1,4 @@
-"""The table `instruments` brought up to date."""
+"""Update of the table `instruments`."""
 
 from __future__ import annotations
 
@@ -24,18 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InstrumentUpdate:
-    """What an update of the instruments did.
-
-    Attributes
-    ----------
-    listed : DataFrame
-        The table as it is now.
-    counts : UpsertCounts
-    became_inactive : list of str
-        Symbols that left the universe.
-    source : str
-        Where the instruments come from.
-    """
+    """The table after an update, its counts, the symbols that left the universe, and the source."""
 
     listed: pl.DataFrame
     counts: UpsertCounts
@@ -46,12 +35,12 @@ class InstrumentUpdate:
 def update_instruments(
     database: Database, provider: Provider, settings: Settings, now: datetime
 ) -> InstrumentUpdate:
-    """Write the instruments of a source; from a source at hand only blanks are filled.
+    """Write the instruments of a source; a local source only fills blanks.
 
     Raises
     ------
     BarContractError
-        If the bars of a source at hand cannot be believed: it brings no instruments either.
+        If the bars of a local source break the contract; then it brings no instruments either.
     """
     left: list[str] = []
     if provider.asks_for_wishes:
@@ -59,7 +48,7 @@ def update_instruments(
     else:
         sound = require_believable(provider, settings, now)
         found = provider.instruments()
-        # Instruments of which every row is set aside are left out too.
+        # Instruments without a lawful bar are left out.
         kept = found if sound is None else found.filter(pl.col("symbol").is_in(list(sound)))
         counts = write_instruments(database, kept)
     return InstrumentUpdate(read_instruments(database), counts, left, provider.description)

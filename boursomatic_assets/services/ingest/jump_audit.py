@@ -1,4 +1,4 @@
-"""Jumps of the stored prices that nobody has explained yet."""
+"""Audit of unexplained jumps in the stored prices."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class JumpAudit:
     waiting : DataFrame
         Of quarantined symbols.
     left : DataFrame
-        Left once adjustments are applied.
+        Left after adjustments are applied.
     doubtful : DataFrame
-        Believed, yet doubtful.
+        Accepted, but doubtful.
     large_moves : DataFrame
         Other moves; without `split_ratio`.
     """
@@ -44,7 +44,7 @@ class JumpAudit:
 
 
 def audit_jumps(database: Database) -> JumpAudit:
-    """Look for overnight steps that the instrument, the market and the volume do not explain."""
+    """Search overnight steps that the instrument, the market and the volume do not explain."""
     with database.bulk() as cursor:
         corrections = read_corrections(cursor)
     accepted = corrections.adjustments.filter(pl.col("ratio") == 1.0)

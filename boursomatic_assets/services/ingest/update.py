@@ -1,4 +1,4 @@
-"""One way to look at a source and to bring the bars up to date, whatever kind of source it is."""
+"""Check a source and update the bars, for every kind of source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.providers.database import DatabaseProvider
-from boursomatic_assets.services.ingest.bars import BarUpdate, look_through, survey, take_all
+from boursomatic_assets.services.ingest.bars import BarUpdate, scan_stored, store_all, tally_source
 from boursomatic_assets.services.ingest.fetching import fetch_missing
 from boursomatic_assets.storage.postgres.adjustments_table import Corrections, read_corrections
 from boursomatic_assets.storage.postgres.content import read_content, version_of
@@ -25,17 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredBars:
-    """What the table `price_bars` holds.
-
-    Attributes
-    ----------
-    content : DataFrame
-        As `read_content` gives it.
-    corrections : Corrections
-        Adjustments, quarantined symbols and jumps that wait to be explained.
-    newest : DataFrame
-        The newest bar of a few symbols.
-    """
+    """The table `price_bars`: its content per symbol, corrections, and the newest bar of a few symbols."""
 
     content: pl.DataFrame
     corrections: Corrections
@@ -51,46 +41,27 @@ class StoredBars:
 
     @property
     def version(self) -> str:
-        """Version of the usable bars: equal bars, adjustments and quarantine, equal version."""
+        """Version of the usable bars: it depends on bars, adjustments and quarantine."""
         adjustments, quarantined = self.corrections.adjustments, self.corrections.quarantined
         return version_of(self.content, str(adjustments.rows()), str(quarantined))
 
 
 def require_believable(provider: Provider, settings: Settings, now: datetime) -> frozenset[str] | None:
-    """Stop where a source at hand cannot be believed; one that is fetched, or stored already, shows as it goes.
+    """Check a local source; returns the symbols with lawful bars, or None for other sources.
 
-    Returns
-    -------
-    frozenset of str or None
-        Symbols of the bars that keep the contract; None where they are not known yet.
-
-    Raises
-    ------
-    BarContractError
-        As `require_usable`.
+    A network source and the stored table are checked as they are read. Raises BarContractError as `require_usable`.
     """
     if not provider.asks_for_wishes and not isinstance(provider, DatabaseProvider):
-        return survey(provider, settings, now.date()).symbols
+        return tally_source(provider, settings, now.date()).symbols
     return None
 
 
 def update_bars(
     database: Database, provider: Provider, settings: Settings, now: datetime, note: Callable[[str], None]
 ) -> BarUpdate:
-    """Bring the table `price_bars` up to date.
-
-    Parameters
-    ----------
-    database : Database
-    provider : Provider
-    settings : Settings
-    now : datetime
-        With a time zone.
-    note : callable
-        Is told how far it is.
-    """
+    """Update the table `price_bars`; `now` has a time zone, `note` receives progress messages."""
     if provider.asks_for_wishes:
         return fetch_missing(database, provider, settings, now, note)
     if isinstance(provider, DatabaseProvider):
-        return look_through(database, note)
-    return take_all(database, provider, settings, now.date(), note)
+        return scan_stored(database, note)
+    return store_all(database, provider, settings, now.date(), note)

@@ -1,4 +1,1 @@
-"""Recommendations of the active version, written once per instrument, profile and session; and their audit.
-
-The audit computes stored recommendations again and names those that differ.
-"""
+"""Recommendations of the active version, their outcomes, and audits of both."""

@@ -1,4 +1,4 @@
-"""Stored outcomes judged a second time, bar by bar."""
+"""Audit of stored outcomes: a second computation, bar by bar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from boursomatic_assets.core.recommendations.outcome_audit import differences, s
 from boursomatic_assets.storage.postgres.bar_history import changes_since
 from boursomatic_assets.storage.postgres.market_tables import read_usable_bars
 from boursomatic_assets.storage.postgres.outcomes_table import read_outcomes
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 from boursomatic_assets.storage.postgres.stored_recommendations import find_recommendation
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class OutcomeAudit:
     Attributes
     ----------
     rows : int
-        Number of outcomes that were computed again.
+        Outcomes computed again.
     wrong : list of dict
-        Outcomes that differ from the result: which recommendation, and in `differs_in` the columns that differ.
+        Outcomes that differ: the recommendation, and in `differs_in` the columns.
     rewritten_since : int
-        Number of outcomes that differ, and whose bars were changed after the outcome was stored.
+        Outcomes that differ because bars changed after the outcome was stored.
     without_bars : int
-        Number of outcomes whose instrument no longer has usable bars for these sessions.
+        Outcomes whose instrument has no usable bars for these sessions any more.
     """
 
     rows: int
@@ -47,8 +47,8 @@ class OutcomeAudit:
 
 
 def audit_outcomes(database: Database) -> OutcomeAudit:
-    """Compute the newest outcomes of some symbols again and compare them with the stored ones."""
-    rows, bars = _looked_at(database)
+    """Compute the newest outcomes of sampled symbols again and compare them with the stored ones."""
+    rows, bars = _sampled(database)
     wrong, rewritten, without_bars = [], 0, 0
     for row in rows.to_dicts():
         call = _call(database, row)
@@ -63,19 +63,19 @@ def audit_outcomes(database: Database) -> OutcomeAudit:
     return OutcomeAudit(rows.height, wrong, rewritten, without_bars)
 
 
-def _looked_at(database: Database) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Some stored outcomes, and the bars of their symbols from the first of their sessions on."""
+def _sampled(database: Database) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Some stored outcomes, and the bars of their symbols from the first session on."""
     stored = read_outcomes(database)
     spans = stored.group_by("symbol").agg(rows=pl.len(), last=pl.col("session").max())
     symbols = sampled_symbols(spans)
     rows = stored.filter(pl.col("symbol").is_in(symbols)).group_by("symbol").tail(ROWS_A_SYMBOL)
     first: Any = rows["session"].min()
-    bars = read_usable_bars(database, ["high", "low", "close", "exchange"], Part(symbols=symbols, since=first))
+    bars = read_usable_bars(database, ["high", "low", "close", "exchange"], Selection(symbols=symbols, since=first))
     return rows, bars
 
 
 def _call(database: Database, row: dict[str, Any]) -> dict[str, Any]:
-    """What was recommended, as `differences` wants it."""
+    """The recommendation, in the form that `differences` takes."""
     (found,) = find_recommendation(database, row["recommendation_id"])
     return {**found, **found["snapshot"]["labelling"], "close": found["snapshot"]["close"]}
 

@@ -1,4 +1,4 @@
-"""Recommendations whose horizon has passed, judged by their bars and stored."""
+"""Outcomes of recommendations whose horizon has passed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from boursomatic_assets.storage.postgres.market_tables import (
     symbol_batches,
 )
 from boursomatic_assets.storage.postgres.outcomes_table import write_outcomes
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 from boursomatic_assets.storage.postgres.stored_recommendations import open_recommendations
 
 if TYPE_CHECKING:
@@ -24,10 +24,7 @@ if TYPE_CHECKING:
 
 
 def judge_open(database: Database) -> int:
-    """Judge every recommendation whose horizon has passed; returns how many outcomes are new.
-
-    As many symbols are judged at a time as fit in memory.
-    """
+    """Store the outcome of every recommendation whose horizon has passed; returns how many are new."""
     waiting = open_recommendations(database, until=newest_session(database))
     first: Any = waiting["session"].min()
     if first is None:
@@ -36,7 +33,7 @@ def judge_open(database: Database) -> int:
     newest, added = newest_sessions(spans), 0
     for symbols in symbol_batches(database, waiting["symbol"].unique().to_list()):
         own = waiting.filter(pl.col("symbol").is_in(symbols))
-        part = Part(symbols=symbols, since=own["session"].min())  # type: ignore[arg-type]
-        bars = read_usable_bars(database, ["high", "low", "close", "exchange"], part)
+        selection = Selection(symbols=symbols, since=own["session"].min())  # type: ignore[arg-type]
+        bars = read_usable_bars(database, ["high", "low", "close", "exchange"], selection)
         added += write_outcomes(database, judge_outcomes(own, bars, newest))
     return added

@@ -1,4 +1,4 @@
-"""Recommendations brought up to date: every active instrument's newest features, served by the active model."""
+"""Recommendations on every active instrument's newest features, made by the active model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from boursomatic_assets.errors import MissingArtifactError, NotEnoughHistoryErro
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
 from boursomatic_assets.storage.postgres.candidates import read_bar_provenance, read_candidates
 from boursomatic_assets.storage.postgres.model_table import active_version, active_versions
-from boursomatic_assets.storage.postgres.recommendations_table import GIVEN_SCHEMA, Written, write_recommendations
+from boursomatic_assets.storage.postgres.recommendations_table import (
+    GIVEN_SCHEMA,
+    WrittenRows,
+    write_recommendations,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
-# Evidence of so many instruments is held as objects at a time; as text it takes a fraction of that.
+# Batch size: evidence takes several times more memory as objects than as text.
 INSTRUMENTS_AT_ONCE = 1_000
 REASONS_IN_A_MESSAGE = 5
 TRAIN = "Train one: boursomatic materialize --to model_version"
@@ -35,23 +39,23 @@ TRAIN_ANEW = "Restore it from a backup, or train anew: boursomatic materialize -
 
 @dataclass(frozen=True)
 class RecommendationUpdate:
-    """What an update of the recommendations made.
+    """Result of an update of the recommendations.
 
     Attributes
     ----------
     version : str
         The model version that was served.
     features : tuple of str
-        What it reads.
+        Its inputs.
     rows : DataFrame
-        Of `RECOMMENDATION_SCHEMA`, with the `justification` in the language of the table.
+        Of `RECOMMENDATION_SCHEMA`, with `justification` in the experiment's language.
     predictions : DataFrame
         As in `Recommended`.
     excluded : DataFrame
-        `symbol`, `reason` of the active instruments that were left out.
-    written : Written
+        `symbol` and `reason` of the active instruments left out.
+    written : WrittenRows
     content : str
-        SHA-256 over the digests of all rows: equal recommendations, equal content.
+        SHA-256 over the digests of all rows.
     """
 
     version: str
@@ -59,7 +63,7 @@ class RecommendationUpdate:
     rows: pl.DataFrame
     predictions: pl.DataFrame
     excluded: pl.DataFrame
-    written: Written
+    written: WrittenRows
     content: str
 
 
@@ -72,28 +76,28 @@ def update_recommendations(
     ----------
     database : Database
     experiment : Experiment
-        Its profiles and language; everything else is that of the model.
+        Its profiles and language are used; everything else is the model's.
     run : mapping
-        Which run this is and with which code, kept in the evidence of the rows that are new.
+        Run and code, kept in the evidence of new rows.
     note : callable
-        Is told how far it is.
+        Receives progress messages.
 
     Raises
     ------
     MissingArtifactError
-        If no model is active, or its bundle is not there.
+        If no model is active, or its bundle is missing.
     RowsBreakRuleError
         If several models are marked active.
     TamperedArtifactError
-        If a file of the bundle is not the one that was recorded.
+        If a file of the bundle differs from its recorded digest.
     ModelMismatchError
         If the models are not what their manifest says.
     NotEnoughHistoryError
-        If not one instrument can be recommended.
+        If no instrument can be recommended.
 
     Notes
     -----
-    Whatever is raised, the recommendations of before stay active, untouched.
+    On any error the earlier recommendations stay active.
     """
     active = require_active(database)
     serving = open_serving(active)
@@ -129,7 +133,7 @@ def require_active(database: Database) -> ModelRow:
     Raises
     ------
     MissingArtifactError
-        If there is none, or nothing vouches for it.
+        If there is none, or it has no recorded digest.
     RowsBreakRuleError
         If there are several.
     """
@@ -155,12 +159,7 @@ def require_active(database: Database) -> ModelRow:
 
 
 def open_active(active: ModelRow) -> Bundle:
-    """Open the active version's bundle, every digest compared before anything of it is used.
-
-    Raises
-    ------
-    MissingArtifactError, TamperedArtifactError
-    """
+    """Open the active version's bundle; raises MissingArtifactError or TamperedArtifactError."""
     try:
         return open_bundle(active.model_path, active.manifest_sha256)
     except MissingArtifactError as error:
@@ -169,12 +168,7 @@ def open_active(active: ModelRow) -> Bundle:
 
 
 def open_serving(active: ModelRow) -> Serving:
-    """Open the active version's bundle, and make it ready.
-
-    Raises
-    ------
-    MissingArtifactError, TamperedArtifactError, ModelMismatchError
-    """
+    """Open the active version's bundle for serving; raises as `open_active`, or ModelMismatchError."""
     return Serving.of(open_active(active))
 
 
@@ -204,18 +198,17 @@ def _recommended(
     provenance: Mapping[str, Mapping[str, Any]],
     run: Mapping[str, Any],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Recommendations of some instruments with justification and evidence, and the predictions behind them."""
+    """Recommendations of some instruments with justification and evidence, and their predictions."""
     recommended = recommend(rows, serving, experiment.profiles)
     evidence = snapshots(recommended, serving, experiment.profiles, provenance)
     texts = {
         "justification": [entry["justification"][experiment.language] for entry in evidence],
-        "features_snapshot": [_as_text({**entry, "run": dict(run)}) for entry in evidence],
+        # Keys stay in their order, which suits people; no spaces, because the text is long.
+        "features_snapshot": [
+            json.dumps({**entry, "run": dict(run)}, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+            for entry in evidence
+        ],
         "digest": [entry["digest"] for entry in evidence],
     }
     complete = recommended.rows.with_columns(pl.Series(name, own, pl.String) for name, own in texts.items())
     return complete, recommended.predictions
-
-
-def _as_text(entry: Mapping[str, Any]) -> str:
-    # In the order in which it was made, which is that in which people look at it; without spaces, as it is long.
-    return json.dumps(entry, allow_nan=False, ensure_ascii=False, separators=(",", ":"))

@@ -1,1 +1,1 @@
-"""One recommendation followed back to the bars: each step fetched from where it is kept, and computed again."""
+"""One recommendation traced back to its bars: each step is fetched from storage and computed again."""

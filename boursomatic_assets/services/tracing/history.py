@@ -1,4 +1,4 @@
-"""The row of features behind a recommendation, and the bars and adjustments behind the features, then and now."""
+"""The features behind a recommendation, and the bars and adjustments behind the features, then and now."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from boursomatic_assets.storage.postgres.bar_history import (
     content_until,
 )
 from boursomatic_assets.storage.postgres.features_table import read_features
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 from boursomatic_assets.storage.postgres.tables import KEYS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.recommendations.evidence import Evidence
     from boursomatic_assets.storage.postgres.database import Database
 
-# Every bar there was, also those that were filled in after the session.
+# Later than any session.
 _FOR_EVER = date(9999, 12, 31)
 
 
@@ -41,13 +41,13 @@ class _History:
     Attributes
     ----------
     content : str
-        What those up to the session sum up to now.
+        Content sum of the bars up to the session, now.
     changes : DataFrame
         Of `CHANGE_SCHEMA`.
     moment : datetime or None
-        When the bars were equal to the recorded ones; None unless later changes were undone to find them.
+        When the bars equalled the recorded ones; None unless later changes were undone to find them.
     is_same : bool
-        Whether the bars up to the session are equal to the recorded ones.
+        Whether the bars up to the session equal the recorded ones.
     """
 
     content: str
@@ -57,12 +57,12 @@ class _History:
 
     @property
     def is_restored(self) -> bool:
-        """Whether the recorded bars can be restored by undoing the later changes."""
+        """Whether undoing later changes restores the recorded bars."""
         return self.moment is not None
 
 
 def traced_features(database: Database, row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
-    """The row of features: as stored, as the bars of then give it, and the bars and adjustments themselves."""
+    """The features: as stored, as computed from the bars of then, and these bars and adjustments."""
     symbol, session = row["symbol"], evidence.session
     history = _history(database, row, evidence)
     now = bars_now(database, symbol, session)
@@ -72,7 +72,7 @@ def traced_features(database: Database, row: Mapping[str, Any], evidence: Eviden
     exchange = evidence.bars.exchange or row["exchange"]
     has_other_bars = evidence.content is not None and not history.is_same
     has_changed = has_other_bars or (noted, exchange) != (entered, row["exchange"])
-    # Without bars of then, or of now, there is nothing that would have to follow from them.
+    # Without bars, then or now, no features can be expected.
     today = (features_at(now, row["exchange"], entered, session) or {}) if has_changed else None
     parts = [
         features_step(
@@ -111,7 +111,7 @@ def _history(database: Database, row: Mapping[str, Any], evidence: Evidence) -> 
     if recorded is None or content == recorded:
         return _History(content, nothing, is_same=recorded is not None)
     for moment in _moments(database, row, session):
-        # All bars there were, also those that a source had filled in after the session.
+        # Recorded content covers all bars, also those after the session.
         if content_then(database, symbol, _FOR_EVER, moment) == recorded:
             changes = changes_since(database, symbol, session, moment)
             return _History(recorded if changes.is_empty() else content, changes, moment, changes.is_empty())
@@ -119,7 +119,7 @@ def _history(database: Database, row: Mapping[str, Any], evidence: Evidence) -> 
 
 
 def _moments(database: Database, row: Mapping[str, Any], session: date) -> list[datetime]:
-    """When the features may have been computed: bars can have changed between that and the recommendation."""
+    """Moments at which the features may have been computed; bars may have changed before the recommendation."""
     known = database.read(
         f"WITH {KEYS} SELECT f.created_at AS moment FROM features f JOIN keys k ON k.id = f.instrument_id "  # noqa: S608
         "WHERE k.symbol = $1 AND f.ts = $2::text::timestamp "
@@ -137,6 +137,6 @@ def _adjustments(database: Database, symbol: str) -> list[tuple[date, float]]:
 
 
 def _stored(database: Database, symbol: str, session: date) -> dict[str, float | None] | None:
-    part = Part(symbols=[symbol], since=session)
-    found = read_features(database, FEATURE_NAMES, part).filter(pl.col("session") == session)
+    selection = Selection(symbols=[symbol], since=session)
+    found = read_features(database, FEATURE_NAMES, selection).filter(pl.col("session") == session)
     return found.select(FEATURE_NAMES).row(0, named=True) if found.height else None

@@ -1,4 +1,4 @@
-"""What the models say of the recorded features today, and where their bundle comes from."""
+"""The models' predictions on the recorded features today, and the origin of their bundle."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def traced_prediction(instance: DagsterInstance, row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
-    """What the models say of the recorded features today, above the bundle that they come from."""
+    """The models' predictions on the recorded features today, with their bundle."""
     found = bundle_step(row, evidence, _files(row["model_path"]))
     origin = _origin(instance, row, found)
     bundle = replace(found.step, children=(*found.step.children, *origin))
@@ -60,7 +60,7 @@ def _files(folder: str) -> dict[str, bytes] | None:
 
 
 def _origin(instance: DagsterInstance, row: Mapping[str, Any], found: FoundBundle) -> list[TraceStep]:
-    """Run, code and data that the bundle came from, as far as its manifest can be believed."""
+    """Run, code and data behind the bundle, if its manifest is the recorded one."""
     if not found.manifest:
         return []
     run_id = found.manifest.get("run_id")
@@ -75,7 +75,7 @@ def _origin(instance: DagsterInstance, row: Mapping[str, Any], found: FoundBundl
 
 def _training_data(folder: str, manifest: Mapping[str, Any]) -> str | None:
     try:
-        # Beside the bundle, wherever new artifacts go today.
+        # Beside the bundle, even where ARTIFACTS_DIR has changed since.
         path = Snapshot.named_by(manifest).path_in(UPath(folder).parent.parent)
         return sha256(path.read_bytes())
     except (MissingArtifactError, OSError, TypeError):
@@ -83,14 +83,14 @@ def _training_data(folder: str, manifest: Mapping[str, Any]) -> str | None:
 
 
 def writing_run(instance: DagsterInstance, evidence: Evidence) -> TraceStep:
-    """The run that wrote the recommendation, and the code it ran."""
+    """The run that wrote the recommendation, and its code."""
     run_id = evidence.run.get("run_id")
     step = run_step("recommending run", run_id, _recorded_run(instance, run_id, "recommendations"), {})
     return replace(step, children=(*step.children, code_step(evidence.run.get("code") or {}, code_revision())))
 
 
 def _recorded_run(instance: DagsterInstance, run_id: str | None, asset: str | None) -> dict[str, Any] | None:
-    """The status of a run, and what it recorded with an asset; None where Dagster does not know the run."""
+    """Status of a run and its metadata for an asset; None if Dagster does not know the run."""
     run = instance.get_run_by_id(run_id) if run_id else None
     if run is None:
         return None

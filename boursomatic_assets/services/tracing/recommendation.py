@@ -1,4 +1,4 @@
-"""Which recommendation is traced, and its tree of steps."""
+"""Selects a recommendation and builds its trace."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ USUAL_PROFILE = "moderate"
 def choose_recommendation(
     database: Database, wanted: str, session: date | None = None, profile: str | None = None
 ) -> dict[str, Any]:
-    """Find the recommendation that somebody means.
+    """Find one recommendation.
 
     Parameters
     ----------
     database : Database
     wanted : str
-        An id, or a symbol.
+        Id or symbol.
     session : date, optional
-        With a symbol: of which session; the active one without.
+        With a symbol: its session; by default the active one.
     profile : str, optional
-        With a symbol: moderate without.
+        With a symbol: by default moderate.
 
     Returns
     -------
     dict
-        As `find_recommendation` gives it; the newest where a session has several.
+        As `find_recommendation`; the newest where a session has several.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def choose_recommendation(
 
 
 def trace_row(database: Database, instance: DagsterInstance, row: Mapping[str, Any]) -> Trace:
-    """Follow a recommendation, as `choose_recommendation` gives it, back to the bars; compute each step again."""
+    """Trace a recommendation, as `choose_recommendation` returns it, back to the bars."""
     facts = {name: _plain(row[name]) for name in _FACTS}
     evidence = Evidence.of(row["snapshot"])
     if isinstance(evidence, str):
@@ -85,5 +85,5 @@ def trace_row(database: Database, instance: DagsterInstance, row: Mapping[str, A
 
 
 def _plain(value: object) -> object:
-    """A value as JSON knows it."""
+    """A value as JSON can hold it."""
     return value.isoformat() if isinstance(value, date) else value

@@ -1,1 +1,1 @@
-"""From trained models to a recorded version: checks of the parts, the bundle, the promotion gate, the row."""
+"""From trained models to a recorded version: checks, bundle, promotion gate, row."""

@@ -1,4 +1,4 @@
-"""Promotion: the new and the active version are scored, the gate decides, the row is written."""
+"""Promotion: score the new and the active version, let the gate decide, write the row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from boursomatic_assets.errors import (
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
 from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.model_table import ModelRow, active_version, record_version
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,7 @@ def decide_and_record(  # noqa: PLR0913 (what is decided on, and how it is recor
     who : str
         For the log.
     beforehand : callable
-        As `record_version` takes it.
+        As in `record_version`.
     """
     # Read back from storage: the gate scores what will be served.
     challenger = Contender.of(open_bundle(row.model_path, row.manifest_sha256), labels)
@@ -88,12 +88,14 @@ def _champion(active: ModelRow | None, labels: pl.DataFrame) -> Contender | Unsc
 def _with_columns(
     database: Database, test_set: pl.DataFrame, challenger: Contender, champion: Contender | Unscored | None
 ) -> pl.DataFrame:
-    """The judged rows of the test set, with the inputs that only the champion reads: stored or derived."""
+    """The test set with the stored or derived inputs that only the champion reads."""
     columns = [*challenger.columns, *(champion.columns if isinstance(champion, Contender) else [])]
     missing = sorted(set(columns) - set(test_set.columns))
     if not missing:
         return test_set
-    part = Part(symbols=test_set["symbol"].unique().sort().to_list(), since=test_set["session"].min())  # type: ignore[arg-type]
+    selection = Selection(symbols=test_set["symbol"].unique().sort().to_list(), since=test_set["session"].min())  # type: ignore[arg-type]
     stored = [name for name in table_columns(missing) if name not in test_set.columns]
-    found = test_set.join(read_features(database, stored, part), on=PANEL_KEY, how="left") if stored else test_set
+    found = (
+        test_set.join(read_features(database, stored, selection), on=PANEL_KEY, how="left") if stored else test_set
+    )
     return with_derived_inputs(found, missing)

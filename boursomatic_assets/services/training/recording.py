@@ -1,4 +1,4 @@
-"""The record of a training: a bundle that anyone can verify, snapshots of its data, and its row."""
+"""Recording of a training: a verifiable bundle, snapshots of its data, and its row."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def record_training(
 ) -> RecordedVersion:
     """Store the bundle of a training, compare it with the active version, and record it.
 
-    If anything fails before the row is written, the bundle is removed.
+    On an error before the row is written, the bundle is removed.
     """
     trained_at = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     labels = training.labels

@@ -1,4 +1,4 @@
-"""Whether the parts of a version belong together, by required checks, lineage and digests."""
+"""Whether the parts of a version belong together: required checks, lineage and digests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SETS = ("train_set", "validation_set", "test_set")
 _KEPT = ("content_sha256", "dagster/row_count", "first_session", "last_session")
-# Assets behind a version, each with its inputs: none may have been replaced since.
+# Assets behind a version, with their inputs; an input must not have been replaced since.
 _MADE_FROM = {
     **{name: ["labels"] for name in _SETS},
     "classifier": ["train_set"],
@@ -46,29 +46,29 @@ def require_sound(
     models: Mapping[str, FittedModel],
     labels: pl.DataFrame,
 ) -> dict[str, Any]:
-    """Refuse to record a version whose parts do not belong together, or whose required checks do not hold.
+    """Refuse to record a version whose parts do not belong together, or whose required checks do not pass.
 
     Parameters
     ----------
     instance : DagsterInstance
     run_id : str
-        The run that records the version.
+        The recording run.
     checks : mapping
-        Checks that must hold, as `unmet_checks` takes them.
+        Required checks, as in `unmet_checks`.
     models : mapping of str to FittedModel
-        The two models, by asset name.
+        By asset name.
     labels : DataFrame
-        Label panel that the sets were cut from.
+        Label panel of the sets.
 
     Returns
     -------
     dict
-        Content, rows and span of each set, as its materialization recorded them.
+        Content, rows and span of each set, as recorded by its materialization.
 
     Raises
     ------
     Failure
-        If an input was replaced since, or a check does not hold. Dagster does not retry it.
+        If an input was replaced since, or a check does not pass. Dagster does not retry it.
     TamperedArtifactError
         If a model or the labels are not what was stored.
     """
@@ -94,13 +94,7 @@ def sound_closes(
     labels: pl.DataFrame,
     predictions: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Closes of the books; refuses closes that were rewritten since the figures were made of them.
-
-    Raises
-    ------
-    Failure
-        Dagster does not retry it.
-    """
+    """Closes of the books; raises Failure if they were rewritten since the metrics were computed."""
     closes = closes_of_books(price_bars, labels, predictions["session"].min())  # type: ignore[arg-type]
     expected = recorded_metadata(instance, run_id, "metrics").get(CLOSES_VERSION)
     found = fingerprint(closes)
@@ -112,7 +106,7 @@ def sound_closes(
 
 
 def _require_labels(instance: dg.DagsterInstance, run_id: str, labels: pl.DataFrame) -> None:
-    """Refuse a snapshot of other labels than those that the sets were cut from."""
+    """Refuse labels other than those that the sets were cut from."""
     expected, found = recorded_data_version(instance, run_id, "labels"), fingerprint(labels)
     if found != expected:
         message = (

@@ -1,4 +1,4 @@
-"""What a training made, and the version that is recorded of it."""
+"""A finished training, and the version recorded from it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training made, and the data it was made of.
+    """A finished training and its data.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class Training:
     labels : DataFrame
         Label panel.
     closes : DataFrame
-        Closes that the books of `metrics` were marked by.
+        Closes behind the books of `metrics`.
     evidence : mapping
-        As `require_sound` gives it.
+        As `require_sound` returns it.
     """
 
     classifier: FittedModel
@@ -47,7 +47,7 @@ class Training:
     evidence: Mapping[str, Any]
 
     def snapshots(self) -> dict[str, pl.DataFrame]:
-        """What to keep a snapshot of: the labels, and the closes where the labels do not hold them."""
+        """Panels to snapshot: the labels, and the closes where the labels do not hold them."""
         own = {} if labels_hold_closes(self.closes, self.labels) else {CLOSES: self.closes}
         return {PANEL: self.labels, **own}
 
@@ -57,7 +57,7 @@ class Training:
         return build_bundle(self.classifier, self.regressor, self.metrics, self.importance, described, reference)
 
     def provenance(self) -> dict[str, Any]:
-        """What the manifest says of the data."""
+        """The manifest's entries on the data."""
         return {
             "training_data": self.evidence,
             "known_until": str(self.labels["session"].max()),
@@ -68,16 +68,7 @@ class Training:
 
 @dataclass(frozen=True)
 class RecordedVersion:
-    """A version as it was recorded.
-
-    Attributes
-    ----------
-    row : ModelRow
-    manifest : dict
-        Of its bundle, as it was stored.
-    decision : Decision
-        Of the gate.
-    """
+    """A recorded version: its row, the manifest of its stored bundle, the gate's decision."""
 
     row: ModelRow
     manifest: dict[str, Any]

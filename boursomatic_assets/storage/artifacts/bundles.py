@@ -1,4 +1,4 @@
-"""Where models are kept: the two assets between steps, and the bundles that versions name."""
+"""Model assets and the bundles of model versions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("dagster", "lightgbm", "numpy", "pandas", "polars", "scikit-learn", "boursomatic-assets")
 _OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _MODEL_PARTS = ("model.txt", "model.pkl")
-# What the standard library raises for an archive that is truncated or altered anywhere.
+# Errors of the standard library for a truncated or altered archive.
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, KeyError, ValueError, TypeError,
     NotImplementedError, RuntimeError,
@@ -37,7 +37,7 @@ _DAMAGE = (
 
 
 def pack_model(model: FittedModel, stamp: dict[str, Any]) -> bytes:
-    """Pack a model asset into one archive, so that text, pickle and digests always belong together."""
+    """Pack a model asset into one archive of text, pickle and digests."""
     parts = dict(zip(_MODEL_PARTS, (model.text.encode(), model.pickled), strict=True))
     card = {
         "stamp": stamp,
@@ -53,7 +53,7 @@ def pack_model(model: FittedModel, stamp: dict[str, Any]) -> bytes:
 
 
 def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any]]:
-    """Read a packed model and the stamp it was stored with. Nothing is unpickled.
+    """Read a packed model and its stamp; nothing is unpickled.
 
     Raises
     ------
@@ -78,12 +78,7 @@ def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any
 
 
 def require_digests(asset: str, model: FittedModel, text_sha256: str, pickle_sha256: str) -> None:
-    """Compare a model's bytes with the digests that the database recorded when it was trained.
-
-    Raises
-    ------
-    TamperedArtifactError
-    """
+    """Compare a model with the digests recorded at its training; raises TamperedArtifactError."""
     _compare(f"{asset}: model.txt", text_sha256, sha256(model.text.encode()), asset)
     _compare(f"{asset}: model.pkl", pickle_sha256, sha256(model.pickled), asset)
 
@@ -100,7 +95,7 @@ def _compare(what: str, expected: str, found: str, asset: str) -> None:
 def save_bundle(
     root: UPath, trained_at: datetime, build: Callable[[str], dict[str, bytes]]
 ) -> tuple[str, UPath, str]:
-    """Store a bundle under a version that nobody else has.
+    """Store a bundle under a new version.
 
     Parameters
     ----------
@@ -109,7 +104,7 @@ def save_bundle(
     trained_at : datetime
         UTC.
     build : callable
-        Lays out the files for a version's name.
+        Returns the files of a version.
 
     Returns
     -------
@@ -127,14 +122,14 @@ def save_bundle(
 
 
 def open_bundle(folder: str, manifest_sha256: str | None) -> Bundle:
-    """Read a bundle and compare every digest before anything of it is used.
+    """Read a bundle after comparing every digest.
 
     Raises
     ------
     MissingArtifactError
-        If the folder or its manifest is not there.
+        If the folder or its manifest is missing.
     TamperedArtifactError
-        If a file differs from what was recorded.
+        If a file differs from its digest.
     """
     files = read_folder(UPath(folder))
     if MANIFEST not in files:
@@ -150,7 +145,7 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def code_revision() -> dict[str, str | None]:
-    """Identify the code: package version, digest of its sources, and the git commit where there is one."""
+    """Package version, digest of the sources, and git commit if any."""
     folder = Path(boursomatic_assets.__file__).parent
     sources = sorted(folder.rglob("*.py"))
     digest = sha256(b"".join(path.relative_to(folder).as_posix().encode() + path.read_bytes() for path in sources))

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, in a local folder or at any fsspec URL."""
+"""Files that appear whole or not at all, in a local folder or at an fsspec URL."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import fcntl
 import os
 import secrets
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,7 @@ DISCARDED, PARTIAL = ".discarded", ".partial"
 
 
 def write_whole(path: UPath, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, and a crash leaves one of the two.
-
-    A local file and the folders it lacks are their owner's alone, whatever the umask.
+    """Write a file atomically; a local one is private to its owner.
 
     Raises
     ------
@@ -33,7 +32,7 @@ def write_whole(path: UPath, content: bytes) -> None:
         If it cannot be written; nothing of it is left behind.
     """
     if not _is_local(path):
-        # Object stores publish an object when its upload ends.
+        # Object stores publish an object only when its upload is complete.
         try:
             path.write_bytes(content)
         except OSError as error:
@@ -42,7 +41,7 @@ def write_whole(path: UPath, content: bytes) -> None:
     target = Path(path.path)
     try:
         make_folders(target.parent)
-        with _beside(target, _touch) as beside:
+        with _beside(target, partial(Path.touch, mode=FILE_MODE)) as beside:
             _write_synced(beside, content)
             beside.replace(target)
             _sync_folder(target.parent)
@@ -51,32 +50,33 @@ def write_whole(path: UPath, content: bytes) -> None:
 
 
 def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
-    """Write a new folder of files: it appears whole, under its name, or not at all.
+    """Write a new folder of files atomically.
 
-    At a URL that cannot rename, the last file is written last: without it the folder does not count.
+    At a URL that cannot rename, the last file is written last: the folder counts only with it.
 
     Raises
     ------
     FileExistsError
-        If the folder is already there.
+        If the folder exists.
     ArtifactWriteError
         If it cannot be written; nothing of it is left behind.
     """
+    if folder.exists():
+        raise FileExistsError(str(folder))
     if not _is_local(folder):
         _write_remote_folder(folder, files)
         return
     target = Path(folder.path)
-    _refuse_existing(target)
     try:
         make_folders(target.parent)
-        with _beside(target, _make_folder) as beside:
+        with _beside(target, partial(Path.mkdir, mode=FOLDER_MODE)) as beside:
             for name, content in files.items():
                 _write_synced(beside / name, content)
             _sync_folder(beside)
             beside.rename(target)
             _sync_folder(target.parent)
     except OSError as error:
-        # Someone else's folder may have appeared under the name since; a full one cannot be renamed over.
+        # Another process may have created the folder meanwhile; a full one cannot be renamed over.
         if error.errno in {errno.ENOTEMPTY, errno.EEXIST} and target.is_dir():
             raise FileExistsError(str(target)) from error
         raise _unwritable(folder, error) from error
@@ -84,9 +84,9 @@ def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
 
 @contextlib.contextmanager
 def _beside(target: Path, create: Callable[[Path], object]) -> Iterator[Path]:
-    """What becomes the target once it is whole; should that fail, it goes again.
+    """A temporary neighbour to be renamed to the target, removed on an error.
 
-    It is locked for as long as its writer lives: one that nobody holds is left of a process that died.
+    Its writer holds a lock on it; without a lock it was left by a dead process.
     """
     sweep_partial(target.parent)
     beside, held = _created(target, create)
@@ -106,9 +106,9 @@ def _created(target: Path, create: Callable[[Path], object]) -> tuple[Path, int]
         try:
             held = os.open(beside, os.O_RDONLY)
         except FileNotFoundError:
-            # Swept away by somebody before it was locked.
+            # Another process swept it before it was locked.
             continue
-        # Where the file system knows no locks, nobody sweeps either.
+        # Without locks in the file system nothing is swept either.
         with contextlib.suppress(OSError):
             fcntl.flock(held, fcntl.LOCK_EX)
         if beside.exists():
@@ -117,7 +117,7 @@ def _created(target: Path, create: Callable[[Path], object]) -> tuple[Path, int]
 
 
 def sweep_partial(folder: Path) -> None:
-    """Remove what processes that died had not finished in a folder; what is being written now stays."""
+    """Remove unfinished files of dead processes; files being written stay."""
     for left in folder.glob(f".*{PARTIAL}"):
         with contextlib.suppress(OSError):
             held = os.open(left, os.O_RDONLY)
@@ -136,13 +136,7 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _refuse_existing(folder: Path | UPath) -> None:
-    if folder.exists():
-        raise FileExistsError(str(folder))
-
-
 def _write_remote_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
-    _refuse_existing(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -153,7 +147,7 @@ def _write_remote_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
 
 
 def remove_folder(folder: UPath) -> None:
-    """Remove a folder and what is in it, as far as that is possible."""
+    """Remove a folder with its content; errors are ignored."""
     if _is_local(folder):
         shutil.rmtree(Path(folder.path), ignore_errors=True)
     else:
@@ -167,18 +161,12 @@ def folder_bytes(folder: UPath) -> int:
 
 
 def discard(path: UPath) -> None:
-    """Remove a file or a folder for good; a local folder is gone from under its name at once.
-
-    Raises
-    ------
-    ArtifactWriteError
-        If it cannot be removed.
-    """
+    """Remove a file or a folder; a local folder vanishes atomically. Raises ArtifactWriteError."""
     try:
         if not path.is_dir():
             path.unlink()
         elif _is_local(path):
-            # Removed file by file under its name, it would be half a folder meanwhile, and after a crash for good.
+            # Renamed first: a crash never leaves half a folder under its name.
             local = Path(path.path)
             hidden = local.with_name(f".{local.name}.{secrets.token_hex(4)}{DISCARDED}")
             local.rename(hidden)
@@ -191,7 +179,7 @@ def discard(path: UPath) -> None:
 
 
 def sweep(folder: UPath) -> None:
-    """Remove what processes that died left in a local folder: half removed, or half written."""
+    """Remove what dead processes left in a local folder, half removed or half written."""
     if _is_local(folder):
         sweep_partial(Path(folder.path))
         for left in Path(folder.path).glob(f".*{DISCARDED}"):
@@ -199,13 +187,7 @@ def sweep(folder: UPath) -> None:
 
 
 def read_folder(folder: UPath) -> dict[str, bytes]:
-    """Read every file of a folder: name to content.
-
-    Raises
-    ------
-    MissingArtifactError
-        If there is no such folder.
-    """
+    """Content of every file of a folder, by name; raises MissingArtifactError without the folder."""
     if not folder.exists():
         message = f"there is no bundle at {folder}; see what there is: boursomatic models list"
         raise MissingArtifactError(message)
@@ -213,13 +195,7 @@ def read_folder(folder: UPath) -> dict[str, bytes]:
 
 
 def read_whole(path: UPath, asset: str) -> bytes:
-    """Read a stored asset.
-
-    Raises
-    ------
-    MissingArtifactError
-        If it was never stored.
-    """
+    """Read a stored asset; raises MissingArtifactError if it was never stored."""
     try:
         return bytes(path.read_bytes())
     except FileNotFoundError:
@@ -230,20 +206,12 @@ def read_whole(path: UPath, asset: str) -> bytes:
 
 
 def browser_url(path: UPath) -> str | None:
-    """Address under which a browser on this machine opens a file; None where the file lies elsewhere."""
+    """URL that a browser on this machine opens; None for a file elsewhere."""
     return Path(path.path).as_uri() if _is_local(path) else None
 
 
 def _is_local(path: UPath) -> bool:
     return path.protocol in {"", "file", "local"}
-
-
-def _touch(path: Path) -> None:
-    path.touch(mode=FILE_MODE)
-
-
-def _make_folder(path: Path) -> None:
-    path.mkdir(mode=FOLDER_MODE)
 
 
 def _write_synced(path: Path, content: bytes) -> None:

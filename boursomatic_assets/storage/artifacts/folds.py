@@ -1,4 +1,4 @@
-"""Folds of the walk-forward: one Parquet file each, whole or not there, and the names of their partitions."""
+"""Folds of the walk-forward: one Parquet file each, and the names of their partitions."""
 
 from __future__ import annotations
 
@@ -26,13 +26,7 @@ _AGAIN = f"boursomatic materialize --select '{ASSET}+'"
 
 
 def fold_key(number: int) -> str:
-    """Name of a fold's partition.
-
-    Examples
-    --------
-    >>> fold_key(3)
-    'fold_03'
-    """
+    """Name of a fold's partition, such as `fold_03`."""
     return f"fold_{number:02d}"
 
 
@@ -42,13 +36,7 @@ def fold_keys(count: int) -> list[str]:
 
 
 def fold_number(key: str, count: int) -> int:
-    """Turn a partition's name into the fold's number.
-
-    Raises
-    ------
-    ConfigurationError
-        If the experiment has no such fold.
-    """
+    """Number of the fold of a partition; raises ConfigurationError if the experiment has none."""
     keys = fold_keys(count)
     if key in keys:
         return keys.index(key) + 1
@@ -61,14 +49,14 @@ def fold_number(key: str, count: int) -> int:
 
 
 def fold_path(artifacts: UPath, number: int) -> UPath:
-    """Where a fold's file is."""
+    """File of a fold."""
     return artifacts / "assets" / ASSET / f"{fold_key(number)}.parquet"
 
 
 def save_fold(
     artifacts: UPath, result: FoldResult, experiment: Experiment, labels_version: str
 ) -> tuple[UPath, int]:
-    """Store a fold, stamped with the experiment, the labels and the facts of its training; path and bytes."""
+    """Store a fold with experiment, version of the labels and training facts; returns path and bytes."""
     stamp = {
         **stamp_for(ASSET, experiment),
         "labels": labels_version,
@@ -81,30 +69,14 @@ def save_fold(
 
 @dataclass(frozen=True)
 class StoredFolds:
-    """All folds of an experiment.
-
-    Attributes
-    ----------
-    panels : dict of int to DataFrame
-        Predictions of each fold, by its number.
-    facts : tuple of FoldFacts
-        In time order.
-    labels : tuple of str
-        Version of the labels that each fold was made from.
-    """
+    """All folds in time order: predictions by fold number, facts, and the labels' version of each."""
 
     panels: dict[int, pl.DataFrame]
     facts: tuple[FoldFacts, ...]
     labels: tuple[str, ...]
 
     def require_labels(self, labels: pl.DataFrame) -> None:
-        """Stop when a fold was made from other labels than these.
-
-        Raises
-        ------
-        StaleInputError
-            Naming the folds.
-        """
+        """Stop if a fold was made from other labels; raises StaleInputError, which names the folds."""
         version = fingerprint(labels)
         others = [
             fold.fold for fold, made_from in zip(self.facts, self.labels, strict=True) if made_from != version
@@ -123,7 +95,7 @@ def load_folds(artifacts: UPath, experiment: Experiment, columns: Sequence[str] 
     Raises
     ------
     MissingArtifactError
-        Naming the folds that were never stored.
+        Names the folds that were never stored.
     StaleInputError
         If one was made under another experiment.
     TamperedArtifactError
@@ -148,7 +120,7 @@ def load_folds(artifacts: UPath, experiment: Experiment, columns: Sequence[str] 
 
 
 def facts_from_json(values: dict[str, Any]) -> FoldFacts:
-    """Turn what `FoldFacts.to_json` gave back into the facts."""
+    """Inverse of `FoldFacts.to_json`."""
     typed: dict[str, Any] = {
         name: value if isinstance(value, int) else date.fromisoformat(value) for name, value in values.items()
     }

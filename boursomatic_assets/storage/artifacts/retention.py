@@ -1,4 +1,4 @@
-"""Which bundles and snapshots are kept for good, and which may go. Rows of `model_versions` always stay."""
+"""Retention of bundles and snapshots. Rows of `model_versions` always stay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from boursomatic_assets.storage.postgres.model_events import (
     never_active,
     write_event,
 )
-from boursomatic_assets.storage.postgres.model_table import all_versions, take_turn
+from boursomatic_assets.storage.postgres.model_table import all_versions, lock_versions
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
@@ -31,17 +31,7 @@ BUNDLES = "models"
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed, or would be.
-
-    Attributes
-    ----------
-    versions : list of str
-        Versions whose bundles went, the newest first.
-    snapshots : list of str
-        Files of training panels that no bundle names any more.
-    bytes : int
-        Space that this frees.
-    """
+    """Versions whose bundles were removed, the newest first; unreferenced snapshots; bytes freed."""
 
     versions: list[str]
     snapshots: list[str]
@@ -49,7 +39,7 @@ class Pruned:
 
 
 def prune(database: Database, root: UPath, keep: int, *, who: str, remove: bool) -> Pruned:
-    """Remove the bundles that nobody will ask for again, and the training panels that only they named.
+    """Remove bundles of versions that were never active, and snapshots that only they reference.
 
     Parameters
     ----------
@@ -57,27 +47,27 @@ def prune(database: Database, root: UPath, keep: int, *, who: str, remove: bool)
     root : UPath
         The artifacts folder.
     keep : int
-        So many of the newest bundles are kept, and all of versions that were ever active: what they recommended
-        must remain traceable.
+        Number of newest bundles to keep. Bundles of versions that were ever active stay, so that their
+        recommendations remain traceable.
     who : str
         For the log.
     remove : bool
-        Whether anything is removed; otherwise it is only said what would be.
+        False only reports what would be removed.
 
     Raises
     ------
     TamperedArtifactError
-        If a bundle that is kept has no readable manifest: nobody knows which panel it names. Nothing is removed.
+        If a remaining bundle has no readable manifest, so that its snapshots are unknown. Nothing is removed.
     ArtifactWriteError
         If something cannot be removed.
     """
-    with take_turn(database) as connection:
+    with lock_versions(database) as connection:
         unused = never_active(events_of(connection))
         bundles = [row for row in all_versions(connection) if _has_bundle(row)]
         going = [row for row in bundles[keep:] if row.version in unused and not row.is_active]
         folders = [UPath(row.model_path) for row in going]
         roots = {str(place): place for place in (root, *(folder.parent.parent for folder in folders))}
-        snapshots = [path for place in roots.values() for path in _unnamed_snapshots(place, going)]
+        snapshots = [path for place in roots.values() for path in _unreferenced_snapshots(place, going)]
         size = sum(folder_bytes(folder) for folder in folders) + sum(path.stat().st_size for path in snapshots)
         if remove:
             for row, folder in zip(going, folders, strict=True):
@@ -92,15 +82,15 @@ def prune(database: Database, root: UPath, keep: int, *, who: str, remove: bool)
 
 
 def _has_bundle(row: ModelRow) -> bool:
-    """Whether there is a bundle of ours: a folder that another program's row names is none of our business."""
+    """Whether the row names one of our bundles; other programs' folders are not touched."""
     if row.manifest_sha256 is None or not row.model_path:
         return False
     folder = UPath(row.model_path)
     return folder.name == row.version and folder.parent.name == BUNDLES and (folder / MANIFEST).exists()
 
 
-def _unnamed_snapshots(root: UPath, going: list[ModelRow]) -> list[UPath]:
-    """Training panels that no bundle names which stays, whichever database knows of it."""
+def _unreferenced_snapshots(root: UPath, going: list[ModelRow]) -> list[UPath]:
+    """Snapshots that no remaining bundle references, in any database."""
     if not (root / SNAPSHOTS).exists():
         return []
     gone = {UPath(row.model_path).name for row in going if UPath(row.model_path).parent.parent == root}

@@ -1,6 +1,6 @@
-"""Snapshots of training panels, named by their content: what a version was trained on, kept as it was then.
+"""Snapshots of training panels, named by their content.
 
-Histories get rewritten (splits, corrections), so a database cannot say years later what it once held.
+Histories are rewritten by splits and corrections, so the database alone cannot reproduce a training.
 """
 
 from __future__ import annotations
@@ -22,23 +22,22 @@ if TYPE_CHECKING:
     from upath import UPath
 
 FOLDER = "snapshots"
-# Where a manifest names them: the label panel, and the closes of the books where the labels do not hold them.
+# Manifest keys: the label panel, and the books' closes where the labels do not hold them.
 PANEL, CLOSES = NAMED = ("snapshot", "snapshot_of_closes")
-# Fixed, so that equal panels give equal files however they lie in memory.
+# Fixed, so that equal panels give equal files.
 _ROWS_A_GROUP = 262_144
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A stored panel, of labels or of closes, as the manifest of a bundle names it.
+    """A stored panel of labels or closes, as a bundle's manifest names it.
 
     Attributes
     ----------
     fingerprint : str
         SHA-256 of the panel's content, and the file's name.
-    rows : int
-    bytes : int
-        Size of the file.
+    rows, bytes : int
+        Of the file.
     sha256 : str
         Digest of the file.
     """
@@ -50,13 +49,7 @@ class Snapshot:
 
     @classmethod
     def named_by(cls, manifest: Mapping[str, Any]) -> Snapshot:
-        """The snapshot that a manifest names.
-
-        Raises
-        ------
-        MissingArtifactError
-            If it names none.
-        """
+        """The snapshot of labels in a manifest; raises MissingArtifactError if it has none."""
         recorded = manifest.get(PANEL)
         if recorded is None:
             message = (
@@ -68,38 +61,21 @@ class Snapshot:
 
     @classmethod
     def of_closes(cls, manifest: Mapping[str, Any]) -> Snapshot | None:
-        """The snapshot of the closes that books are marked by; None where those of the labels are the same."""
+        """The snapshot of the books' closes; None where the labels hold them."""
         recorded = manifest.get(CLOSES)
         return None if recorded is None else cls(**recorded)
 
     def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """The manifest's entry."""
         return asdict(self)
 
     def path_in(self, root: UPath) -> UPath:
-        """Where it is kept below the artifacts folder."""
+        """Its file below the artifacts folder."""
         return root / FOLDER / f"{self.fingerprint}.parquet"
 
 
 def save_snapshot(root: UPath, labels: pl.DataFrame) -> Snapshot:
-    """Store a label panel, unless one of the same content is there and whole.
-
-    Parameters
-    ----------
-    root : UPath
-        The artifacts folder.
-    labels : DataFrame
-        Label panel: the three sets, the models and their figures derive from it.
-
-    Raises
-    ------
-    ArtifactWriteError
-        If it cannot be written; nothing of it is left behind.
-
-    Notes
-    -----
-    A damaged file is replaced: its name says what belongs into it.
-    """
+    """Store a label panel unless an intact file exists; a damaged one is replaced. Raises ArtifactWriteError."""
     name = fingerprint(labels)
     path = root / FOLDER / f"{name}.parquet"
     content = _read_if_whole(path, name)
@@ -110,20 +86,20 @@ def save_snapshot(root: UPath, labels: pl.DataFrame) -> Snapshot:
 
 
 def keep_snapshot(root: UPath, snapshot: Snapshot, labels: pl.DataFrame) -> None:
-    """Store a panel once more if its snapshot has been removed since `save_snapshot` found it in place."""
+    """Store a panel again if its snapshot was removed after `save_snapshot`."""
     if not snapshot.path_in(root).exists():
         save_snapshot(root, labels)
 
 
 def read_snapshot(root: UPath, snapshot: Snapshot) -> pl.DataFrame:
-    """Read a stored label panel, once its digest has been compared.
+    """Read a stored label panel after comparing its digest.
 
     Raises
     ------
     MissingArtifactError
-        If it is not there.
+        If it is missing.
     TamperedArtifactError
-        If the file is not the one that was recorded; names it, the digest expected and the one found.
+        If its digest differs; names the file and both digests.
     """
     path = snapshot.path_in(root)
     try:
@@ -148,7 +124,7 @@ def _encode(labels: pl.DataFrame) -> bytes:
 
 
 def _read_if_whole(path: UPath, name: str) -> bytes | None:
-    """Content of a file that holds the panel of this fingerprint; None where there is none or it is damaged."""
+    """Content of the file if it holds the panel of this fingerprint; None if missing or damaged."""
     try:
         content = bytes(path.read_bytes())
         return content if fingerprint(pl.read_parquet(io.BytesIO(content))) == name else None

@@ -1,4 +1,4 @@
-"""What a stored asset says of itself: which it is, and which part of the experiment shaped it."""
+"""The stamp of a stored asset: its name, and the part of the experiment that shaped it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,17 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.dataset.experiment import Experiment
 
-# Under this key a Parquet file keeps its stamp.
+# Metadata key of the stamp in a Parquet file.
 STAMP = "boursomatic"
 
 
 def stamp_for(asset: str, experiment: Experiment) -> dict[str, Any]:
-    """Stamp of an asset that this experiment shapes."""
+    """Stamp of an asset under this experiment."""
     return {"asset": asset, "experiment": experiment.part_for(asset)}
 
 
 def refuse_stale(asset: str, stamp: Mapping[str, Any], experiment: Experiment) -> None:
-    """Stop when a stored asset was shaped by another experiment.
-
-    Raises
-    ------
-    StaleInputError
-        Naming each value that differs.
-    """
+    """Stop if an asset was built under another experiment; raises StaleInputError, which names each difference."""
     stored, wanted = stamp["experiment"], experiment.part_for(asset)
     if stored == wanted:
         return
@@ -57,13 +51,7 @@ def to_parquet(frame: pl.DataFrame, stamp: Mapping[str, Any]) -> bytes:
 def from_parquet(
     content: bytes, asset: str, columns: Sequence[str] | None = None
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Read Parquet, all of it or only some columns, and its stamp.
-
-    Raises
-    ------
-    TamperedArtifactError
-        If the bytes are not what was written.
-    """
+    """Read Parquet, or some of its columns, and its stamp; raises TamperedArtifactError for damaged bytes."""
     try:
         stamp = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[STAMP])
         return pl.read_parquet(io.BytesIO(content), columns=list(columns) if columns else None), stamp

@@ -1,4 +1,4 @@
-"""What Dagster recorded of the checks: the last result of each, and when it was found."""
+"""The last result that Dagster recorded of each check."""
 
 from __future__ import annotations
 
@@ -16,18 +16,7 @@ RECENT_RESULTS = 50
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The newest completed result of a check.
-
-    Attributes
-    ----------
-    asset, name, description : str
-    blocking : bool
-        Whether a failure stops what follows.
-    passed : bool or None
-        None where it was never evaluated.
-    evaluated_at : datetime or None
-        UTC.
-    """
+    """The newest completed result of a check; `passed` is None if there is none, `evaluated_at` is UTC."""
 
     asset: str
     name: str
@@ -38,7 +27,7 @@ class CheckResult:
 
 
 def latest_results(instance: DagsterInstance, checks: Iterable[AssetCheckSpec]) -> list[CheckResult]:
-    """Look up the newest completed result of each check, blocking ones first, each kind by asset and name."""
+    """The newest completed result of each check, blocking ones first, then by asset and name."""
     found = [_latest(instance, check) for check in checks]
     return sorted(found, key=lambda result: (not result.blocking, result.asset, result.name))
 

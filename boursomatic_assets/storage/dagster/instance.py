@@ -1,4 +1,4 @@
-"""The Dagster instance: its home folder, and its storage in a schema of its own beside the platform's tables."""
+"""The Dagster instance: its home folder, and its storage in a separate schema of the database."""
 
 from __future__ import annotations
 
@@ -28,32 +28,26 @@ if TYPE_CHECKING:
 SCHEMA = "dagster"
 URL_VARIABLE = "BOURSOMATIC_DAGSTER_URL"
 RECENT_EVALUATIONS = 50
-# Dagster would connect anew for each question, nine hundred times in a training. What is kept is this many seconds
-# old at most, so that a server that was restarted meanwhile is found again.
+# Pooled connections: Dagster would otherwise connect about 900 times per training. They are recycled after
+# `KEPT_SECONDS`, so that a restarted server is found again.
 KEPT_SECONDS, MOST_CONNECTIONS = 1, 20
-# Tags under which Dagster records an asset's data version and those of the inputs it was made from.
+# Dagster's tags for the data versions of an asset and of its inputs.
 DATA_VERSION_TAG = "dagster/data_version"
 INPUT_DATA_VERSION_TAG_PREFIX = "dagster/input_data_version"
-# Metadata key under which `metrics` records the closes that its books were marked by.
+# Metadata key of `metrics`: version of the closes behind its books.
 CLOSES_VERSION = "closes_sha256"
-# Under this name the instance knows the folds of the walk-forward.
+# Name of the walk-forward's dynamic partitions.
 FOLD_PARTITIONS = "walk_forward_folds"
-# Tags by which a run says which partitions it materializes.
+# Dagster's tags for the partitions of a run.
 ASSET_PARTITION_RANGE_START_TAG = "dagster/asset_partition_range_start"
 ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
 
 
 def prepare_instance(settings: Settings, database: Database) -> Path:
-    """Make the instance's folder and schema ready, and point this process and its children at them.
+    """Prepare the instance's folder and the environment of this process; returns `DAGSTER_HOME`.
 
-    What they create from here on is their user's alone, whatever the umask was.
-
-    Dagster keeps its own `alembic_version`; in a schema of its own it cannot meet another program's.
-
-    Returns
-    -------
-    Path
-        `DAGSTER_HOME`. A `dagster.yaml` that is already there is left as it is.
+    An existing `dagster.yaml` is kept. New files are private to their user. Dagster's `alembic_version` lives in
+    its own schema, apart from other programs'.
     """
     home = settings.home / "dagster"
     hide_from_others()
@@ -61,17 +55,17 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
         make_home(settings.home)
         make_own_folder(home)
         configuration = home / "dagster.yaml"
-        # It names classes to load.
+        # It names classes to load, so others must not write it.
         close_file(configuration)
         if not configuration.exists():
             packaged = resources.files("boursomatic_assets.storage.dagster").joinpath("dagster.yaml")
-            # Whole or not at all: from a half-written one Dagster would read a storage of another kind.
+            # Atomically: from a half-written file Dagster would choose another storage.
             write_whole(UPath(str(configuration)), packaged.read_bytes())
     except OSError as error:
         message = f"{home} cannot be written: {error.strerror}. Choose another folder: BOURSOMATIC_HOME"
         raise ArtifactWriteError(message) from error
     os.environ["DAGSTER_HOME"] = str(home)
-    # matplotlib's font cache, which would otherwise go to the user's own folders.
+    # For matplotlib's font cache.
     os.environ.setdefault("MPLCONFIGDIR", str(settings.home / "matplotlib"))
     wait_briefly()
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
@@ -80,21 +74,21 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
 
 
 def instance_url(database: Database) -> str:
-    """Address of the instance's storage: the same database, searched in its own schema."""
+    """Address of the instance's storage: the same database with its own search path."""
     url = sa.make_url(database.url).set(drivername="postgresql+psycopg2")
     return url.update_query_dict({"options": f"-csearch_path={SCHEMA}"}).render_as_string(hide_password=False)
 
 
 def open_instance(settings: Settings, database: Database) -> DagsterInstance:
-    """Open the instance, creating its storage the first time.
+    """Open the instance; create its storage the first time, under a lock.
 
-    Only one process creates: two that meet an empty storage at once can spoil it.
+    Two processes that create it at once can corrupt it.
     """
     home = prepare_instance(settings, database)
     with fasteners.InterProcessLock(home / "instance.lock"):
         try:
             with database.engine.begin() as connection:
-                # Creating "if not exists" asks for the right to create even where the schema is there.
+                # CREATE SCHEMA IF NOT EXISTS needs the right to create even if the schema exists.
                 if connection.execute(sa.text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None:
                     connection.execute(sa.text(f"CREATE SCHEMA {SCHEMA}"))
         except sa.exc.ProgrammingError as error:
@@ -114,16 +108,10 @@ def open_instance(settings: Settings, database: Database) -> DagsterInstance:
 
 
 def register_folds(instance: DagsterInstance, count: int) -> dict[str, str]:
-    """Name the partitions of the walk-forward: as many as there are folds, no more, in their order.
-
-    Returns
-    -------
-    dict of str to str
-        Tags of a run that materializes all of them.
-    """
+    """Name the partitions of the walk-forward in order; returns the tags of a run over all of them."""
     known, wanted = list(instance.get_dynamic_partitions(FOLD_PARTITIONS)), fold_keys(count)
     kept = known[:count] if known[:count] == wanted[: len(known)] else []
-    # A range goes by the order in which they were named: after a gap all are named anew.
+    # A range follows the order of creation, so all keys after a gap are created again.
     for key in known:
         if key not in kept:
             instance.delete_dynamic_partition(FOLD_PARTITIONS, key)
@@ -135,11 +123,11 @@ def register_folds(instance: DagsterInstance, count: int) -> dict[str, str]:
 def unmet_checks(
     instance: DagsterInstance, run_id: str, checks: Mapping[AssetCheckKey, Sequence[AssetKey]]
 ) -> dict[str, str]:
-    """Checks that do not vouch for what is stored now, each with the reason.
+    """Checks that do not vouch for the stored assets, each with the reason.
 
-    `checks` names for each the other assets it looks at. This run's own result counts where there is one; else
-    the newest that was completed, if none of its assets was materialized since. A check of an asset that was never
-    materialized here (its table was filled by someone else) has nothing to vouch for.
+    `checks` maps a check to the other assets that it reads. A result of this run counts; otherwise the newest
+    completed one, if none of its assets was materialized since. A check of an asset never materialized here is
+    skipped.
     """
     reasons = {str(key): _unmet(instance, run_id, key, others) for key, others in checks.items()}
     return {name: reason for name, reason in reasons.items() if reason}
@@ -169,38 +157,21 @@ def _unmet(instance: DagsterInstance, run_id: str, key: AssetCheckKey, others: S
 
 
 def recorded_metadata(instance: DagsterInstance, run_id: str, asset: str) -> dict[str, Any]:
-    """What was recorded when an asset was materialized: in this run, or else most recently.
-
-    Raises
-    ------
-    MissingArtifactError
-        If it never was.
-    """
+    """Metadata of an asset's materialization in this run, else the newest; raises MissingArtifactError if none."""
     return {name: entry.value for name, entry in _materialization(instance, run_id, asset).metadata.items()}
 
 
 def recorded_data_version(instance: DagsterInstance, run_id: str, asset: str) -> str | None:
-    """Data version that was recorded when an asset was materialized: in this run, or else most recently.
-
-    Raises
-    ------
-    MissingArtifactError
-        If it never was.
-    """
+    """Data version of an asset's materialization in this run, else the newest; raises as above."""
     return (_materialization(instance, run_id, asset).tags or {}).get(DATA_VERSION_TAG)
 
 
 def outdated_inputs(
     instance: DagsterInstance, run_id: str, inputs: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
-    """Assets that were made from other inputs than the ones stored now, with the inputs that changed since.
+    """Assets built from inputs that have changed since, with these inputs.
 
-    Parameters
-    ----------
-    instance : DagsterInstance
-    run_id : str
-    inputs : mapping of str to sequence of str
-        Asset to the assets it is made from.
+    `inputs` maps an asset to its upstream assets.
     """
     names = {name for asset, upstream in inputs.items() for name in (asset, *upstream)}
     tags = {name: _materialization(instance, run_id, name).tags or {} for name in names}

@@ -1,4 +1,4 @@
-"""How each asset is kept: panels as Parquet, models as packed text and pickle, tables in PostgreSQL."""
+"""IO managers: panels as Parquet, models as packed text and pickle, figures as JSON."""
 
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class RunIOManager(dg.ConfigurableIOManager):
-    """Knows the platform and the experiment of the run, as the Launchpad may have changed them."""
+    """Base with the platform and the experiment of the run, as set in the Launchpad."""
 
     platform: dg.ResourceDependency[PlatformResource]
     experiment: dg.ResourceDependency[ExperimentResource]
 
     def launched_platform(self) -> PlatformResource:
-        """The platform as it is in a run: an instance, no longer a promise of one."""
+        """The platform, typed as it is in a run."""
         return self.platform
 
     def launched_experiment(self) -> Experiment:
@@ -37,9 +37,9 @@ class RunIOManager(dg.ConfigurableIOManager):
         return self.experiment.value()
 
     def get_resource_definition(self) -> Any:  # noqa: ANN401 (a type that Dagster does not export)
-        """Name the two resources openly.
+        """Declare the two resources.
 
-        A run finds them by itself; `Definitions.load_asset_value` (1.13) only looks at the keys named here.
+        A run finds them without it; `Definitions.load_asset_value` (1.13) reads only the declared keys.
         """
         definition = super().get_resource_definition()
         definition._required_resource_keys = frozenset({"platform", "experiment"})  # noqa: SLF001
@@ -52,15 +52,15 @@ class ArtifactIOManager(RunIOManager):
     suffix: ClassVar[str] = ""
 
     def encode(self, value: Any, stamp: dict[str, Any]) -> bytes:  # noqa: ANN401
-        """Turn an asset's value and its stamp into the bytes of a file."""
+        """Bytes of a file from a value and its stamp."""
         raise NotImplementedError
 
     def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
-        """Turn a file's bytes back into what the input wants, and the stamp."""
+        """Value for an input, and the stamp, from the bytes of a file."""
         raise NotImplementedError
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
-        """Store a value; the file is replaced as a whole."""
+        """Store a value, replacing the file atomically."""
         asset = context.asset_key.path[-1]
         content = self.encode(obj, stamp_for(asset, self.launched_experiment()))
         path = self._path(asset)
@@ -68,7 +68,7 @@ class ArtifactIOManager(RunIOManager):
         context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": len(content)})
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
-        """Read a value, refusing one that another experiment shaped."""
+        """Read a value; refuse one built under another experiment."""
         asset = context.asset_key.path[-1]
         value, stamp = self.decode(read_whole(self._path(asset), asset), context)
         refuse_stale(asset, stamp, self.launched_experiment())
@@ -79,34 +79,31 @@ class ArtifactIOManager(RunIOManager):
 
 
 class ParquetIOManager(ArtifactIOManager):
-    """Panels and tables as Parquet; handed over as polars where annotated so, else as pandas."""
+    """Panels and tables as Parquet; polars where annotated so, else pandas."""
 
     suffix: ClassVar[str] = ".parquet"
 
     def encode(self, value: pl.DataFrame, stamp: dict[str, Any]) -> bytes:
-        """Write Parquet with the stamp in its key-value metadata."""
+        """Write Parquet with the stamp in its metadata."""
         return to_parquet(value, stamp)
 
     def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
-        """Read Parquet, only the `columns` the input asks for, as the annotated frame."""
+        """Read Parquet, or the `columns` of the input, as the annotated frame."""
         columns = context.definition_metadata.get("columns")
         panel, stamp = from_parquet(content, context.asset_key.path[-1], columns)
         return as_annotated(panel, context), stamp
 
 
 class FoldIOManager(ParquetIOManager):
-    """Reads folds of the walk-forward: one as a panel, or all of the experiment together.
-
-    The asset writes each fold as soon as it is trained, so that what ends half-way leaves whole folds behind.
-    """
+    """Reads folds of the walk-forward: one as a panel, or all together. The asset writes each fold when trained."""
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
-        """Refuse: folds are never written as one value."""
+        """Refuse: the asset writes its folds."""
         message = f"{context.asset_key.to_user_string()} writes its folds itself, not as {type(obj).__name__}"
         raise TypeError(message)
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
-        """Read all folds where the input is annotated so; else the one whose partition is asked for."""
+        """Read all folds where annotated so, else the fold of the input's partition."""
         experiment, artifacts = self.launched_experiment(), self.launched_platform().artifacts()
         if context.dagster_type.typing_type is StoredFolds:
             return load_folds(artifacts, experiment, context.definition_metadata.get("columns"))
@@ -154,5 +151,5 @@ class ModelIOManager(ArtifactIOManager):
 
 
 def as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> "pl.DataFrame | pd.DataFrame":
-    """Polars where the input is annotated so; pandas for a person who annotates nothing."""
+    """Polars where the input is annotated so, else pandas."""
     return panel if context.dagster_type.typing_type is pl.DataFrame else to_pandas(panel)

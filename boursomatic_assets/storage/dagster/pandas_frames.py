@@ -1,4 +1,4 @@
-"""Panels as pandas frames, for people and notebooks. `DataFrame.to_pandas` of polars would need pyarrow."""
+"""Panels as pandas frames; polars' own `to_pandas` needs pyarrow."""
 
 from __future__ import annotations
 

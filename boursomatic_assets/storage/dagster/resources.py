@@ -1,4 +1,4 @@
-"""Dagster resources: the experiment, editable in the Launchpad for the whole run, and the platform's places."""
+"""Dagster resources: the experiment, editable in the Launchpad for the whole run, and the platform's settings."""
 
 import os
 from pathlib import Path
@@ -15,12 +15,12 @@ from boursomatic_assets.storage.postgres.database import Database
 
 
 def _launchpad_fields(model: type[BaseModel], values: BaseModel | None = None) -> dict[str, Any]:
-    """Field definitions that Dagster can show and edit, of a model of the core; `values` are its defaults."""
+    """Fields of a core model that Dagster can show and edit; `values` are the defaults."""
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         annotation, default = field.annotation, getattr(values, name) if values else field.default
         if isinstance(default, BaseModel):
-            # Two profiles have the same fields and other defaults: each is a class of its own.
+            # A class per field: two profiles have the same fields but different defaults.
             nested: Any = create_model(
                 f"{model.__name__}_{name}", __base__=dg.Config, **_launchpad_fields(type(default), default)
             )
@@ -92,13 +92,10 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     threads: int | None = Field(None, description="Threads for training, 0 for all. Never changes a result.")
 
     def settings(self) -> Settings:
-        """Settings of the environment, with what this run overrides.
+        """Settings of the environment with this run's overrides.
 
-        Raises
-        ------
-        ConfigurationError
-            If the run names price files or artifacts outside the folders that the environment allows: whoever can
-            launch a run must not read or write other files.
+        Raises ConfigurationError if the run names price files or artifacts outside the configured folders: who may
+        launch a run must not read or write other files.
         """
         overrides = {
             "BOURSOMATIC_PROVIDER": self.provider,

@@ -1,4 +1,4 @@
-"""What passes is tried again: a database or a price source that does not answer. Bad data never is."""
+"""Retries of transient faults: a database or a price source that does not answer. Bad data is never retried."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ POLICY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitte
 
 
 def is_passing(error: BaseException | None) -> bool:
-    """Whether an error says nothing about the data: a server that is away, or a connection that broke."""
+    """Whether a fault is transient: a server that is down, or a broken connection."""
     if isinstance(error, DatabaseUnreachableError | SourceFailedError):
         return True
-    # A statement that was refused is refused again; one whose connection broke is not.
+    # A refused statement would be refused again; a broken connection may recover.
     return isinstance(error, StorageError) and _is_broken_connection(error.__cause__)
 
 
@@ -38,24 +38,10 @@ def _is_broken_connection(cause: BaseException | None) -> bool:
 
 
 def try_again(error: Exception, run: DagsterRun, attempts: int) -> None:
-    """Ask Dagster for another attempt where a passing fault ended this one; else do nothing.
+    """Raise RetryRequested for a transient fault of a launched run; otherwise do nothing.
 
-    Parameters
-    ----------
-    error : Exception
-    run : DagsterRun
-        One that a command executes is not tried again: somebody is looking at it.
-    attempts : int
-        Attempts before this one.
-
-    Raises
-    ------
-    RetryRequested
-
-    Notes
-    -----
-    A `RetryPolicy` given to Dagster itself would try again after any error, also after bad data and after a run was
-    stopped by hand.
+    A run executed by a command is not retried: its user sees the error. A `RetryPolicy` of Dagster would also retry
+    bad data and runs stopped by hand.
     """
     if is_passing(error) and run.remote_job_origin is not None and attempts < POLICY.max_retries:
         delay = POLICY.calculate_delay(attempts + 1)
@@ -63,7 +49,7 @@ def try_again(error: Exception, run: DagsterRun, attempts: int) -> None:
 
 
 def retried(body: Callable[P, R]) -> Callable[P, R]:
-    """Let the body of an asset be tried again where a passing fault ended it."""
+    """Decorate the body of an asset so that it is retried after a transient fault."""
 
     @functools.wraps(body)
     def trying(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,7 +60,7 @@ def retried(body: Callable[P, R]) -> Callable[P, R]:
             try_again(error, context.run, context.retry_number)
             raise
 
-    # Code references and tracebacks lead to the asset: Dagster asks for the file of the outermost function.
+    # Dagster reads code references from the outermost function: point it to the asset's file.
     own = body.__code__
     code: CodeType = trying.__code__  # type: ignore[attr-defined]
     moved = code.replace(co_filename=own.co_filename, co_firstlineno=own.co_firstlineno)

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, as Dagster launches them by default, and whether these are still there."""
+"""Dagster's default run launcher, with a health check for the processes of its runs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
-# What gRPC calls a server that nobody can connect to.
+# gRPC's status for a server that cannot be reached.
 NO_SERVER = "UNAVAILABLE"
-# By which process of which machine a command executes a run, and when that process began.
+# Tag of a run that a command executes: process number, its start, and machine.
 PROCESS_TAG = "boursomatic/process"
 _SECOND = 1.0
 
 
 def own_process() -> str:
-    """What a run says that this process executes."""
+    """Tag value that identifies this process."""
     process = psutil.Process()
     return f"{process.pid} {process.create_time():.2f} {socket.gethostname()}"
 
 
 def _has_died(process: str) -> bool:
-    """Whether a process of this machine is gone; of another machine's nothing is known."""
+    """Whether a process of this machine is gone; False for another machine's."""
     pid, began, host = process.split(" ", 2)
     if host != socket.gethostname():
         return False
@@ -38,19 +38,18 @@ def _has_died(process: str) -> bool:
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Knows when a run's process has died together with the code server that would have reported it.
+    """Detects that a run's process died together with its code server.
 
-    Dagster's own launcher asks nobody: such a run would stay "started" until its timeout, and hold up what waits
-    for its end.
+    Dagster's own launcher cannot: such a run would stay "started" until its timeout and block runs behind it.
     """
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """It does: the monitoring daemon asks about every run that is started."""
+        """True: the monitoring daemon asks about every started run."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Ask the server that the run was launched by, or look for the process of the command that executes it."""
+        """Ask the run's code server, or look for the process of its command."""
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
             if (process := run.tags.get(PROCESS_TAG)) and _has_died(process):
@@ -59,7 +58,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
         try:
             answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10)
         except DagsterUserCodeUnreachableError as error:
-            # One that is only slow to answer on a busy machine must not cost a run.
+            # A server that is only slow must not end a run.
             if NO_SERVER in str(error):
                 return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "its code server is gone")
             return CheckRunHealthResult(WorkerStatus.RUNNING, "its code server is busy")

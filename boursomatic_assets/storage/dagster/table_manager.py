@@ -1,4 +1,4 @@
-"""Market assets read from their PostgreSQL tables."""
+"""IO manager of the market assets, which live in PostgreSQL tables."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from boursomatic_assets.storage.dagster.retries import try_again
 from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.instruments_table import read_instruments
 from boursomatic_assets.storage.postgres.market_tables import read_usable_bars
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS
 
 if TYPE_CHECKING:
@@ -20,26 +20,24 @@ if TYPE_CHECKING:
 
 
 class TableIOManager(RunIOManager):
-    """Reads the market assets from their PostgreSQL tables: `instruments`, `price_bars` and `features`.
+    """Reads `instruments`, `price_bars` (usable bars) and `features` from their tables; the assets write them.
 
-    These assets write their tables themselves, piece by piece; what is read of `price_bars` are the usable bars.
-    An input's metadata may ask for some `columns`, and for `recent` rows: those within the experiment's lookback
-    before the newest bar.
+    An input's metadata may name `columns`, and set `recent` for rows within the experiment's lookback.
     """
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
-        """Refuse: a table is never written as one value."""
+        """Refuse: the asset writes its table."""
         message = (
             f"{context.asset_key.to_user_string()} is kept in its table, not handed over as {type(obj).__name__}"
         )
         raise TypeError(message)
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
-        """Read a panel; in a run, once more where the database was away."""
+        """Read a panel; in a run, retry if the database is down."""
         try:
             return self._read(context)
         except StorageError as error:
-            # None where somebody loads a value outside of any run.
+            # None outside of a run.
             step = context._step_context  # noqa: SLF001
             if step is not None:
                 try_again(error, step.dagster_run, step.previous_attempt_count)
@@ -47,12 +45,14 @@ class TableIOManager(RunIOManager):
 
     def _read(self, context: dg.InputContext) -> "pl.DataFrame | pd.DataFrame":
         database, wish = self.launched_platform().database(), context.definition_metadata
-        part = Part(lookback_days=self.launched_experiment().lookback_days if wish.get("recent") else None)
+        selection = Selection(
+            lookback_days=self.launched_experiment().lookback_days if wish.get("recent") else None
+        )
         match context.asset_key.path[-1]:
             case "price_bars":
-                panel = read_usable_bars(database, wish.get("columns", tuple(BAR_COLUMNS)), part)
+                panel = read_usable_bars(database, wish.get("columns", tuple(BAR_COLUMNS)), selection)
             case "features":
-                panel = read_features(database, wish.get("columns", FEATURE_NAMES), part)
+                panel = read_features(database, wish.get("columns", FEATURE_NAMES), selection)
             case _:
                 panel = read_instruments(database)
         return as_annotated(panel, context)

@@ -1,4 +1,4 @@
-"""Adjustments that people entered, and jumps that nobody has explained yet."""
+"""Adjustments entered by people, and unexplained price jumps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from boursomatic_assets.core.market.corporate_actions import ADJUSTMENT_SCHEMA, JUMP_SCHEMA
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.storage.postgres.database import STAGING, fetch, stage, take_turns
+from boursomatic_assets.storage.postgres.database import STAGING, advisory_lock, fetch, stage
 from boursomatic_assets.storage.postgres.tables import KEYS
 
 if TYPE_CHECKING:
@@ -27,15 +27,7 @@ _UNEXPLAINED = """
 
 @dataclass(frozen=True)
 class Corrections:
-    """What is known to be wrong about the stored bars.
-
-    Attributes
-    ----------
-    adjustments : DataFrame
-        Of `ADJUSTMENT_SCHEMA`: what people entered.
-    jumps : DataFrame
-        Of `JUMP_SCHEMA`: sessions at which a price seems to be stated anew, without an entry.
-    """
+    """Adjustments (`ADJUSTMENT_SCHEMA`) and jumps without an adjustment (`JUMP_SCHEMA`)."""
 
     adjustments: pl.DataFrame
     jumps: pl.DataFrame
@@ -52,25 +44,25 @@ def read_corrections(cursor: Any) -> Corrections:  # noqa: ANN401 (an ADBC curso
     return Corrections(entered.cast(ADJUSTMENT_SCHEMA), fetch(cursor, _UNEXPLAINED).cast(JUMP_SCHEMA))  # type: ignore[arg-type]
 
 
-def replace_jumps(cursor: Any, looked_at: pl.DataFrame, jumps: pl.DataFrame) -> None:  # noqa: ANN401
-    """Record the jumps of the bars that were looked at, and forget those that are no longer there.
+def replace_jumps(cursor: Any, spans: pl.DataFrame, jumps: pl.DataFrame) -> None:  # noqa: ANN401
+    """Record the jumps found in some bars, and remove recorded ones that the bars no longer show.
 
     Parameters
     ----------
     cursor : ADBC cursor
-    looked_at : DataFrame
-        `symbol`, `first`, `last`: the span of each symbol that was searched.
+    spans : DataFrame
+        `symbol`, `first`, `last`: the searched span of each symbol.
     jumps : DataFrame
         Of `JUMP_SCHEMA`, within these spans.
     """
-    take_turns(cursor, "unexplained_jumps")
-    stage(cursor, looked_at)
+    advisory_lock(cursor, "unexplained_jumps")
+    stage(cursor, spans)
     known = fetch(
         cursor,
         f"SELECT j.symbol, j.session, j.ratio, j.split_ratio FROM unexplained_jumps j JOIN {STAGING} s "  # noqa: S608
         "ON s.symbol = j.symbol AND j.session > s.first AND j.session <= s.last",
     ).cast(JUMP_SCHEMA)  # type: ignore[arg-type]
-    # A jump that has become another one is gone and new.
+    # A changed jump is removed and added.
     gone, new = (
         known.join(jumps, on=list(JUMP_SCHEMA), how="anti"),
         jumps.join(known, on=list(JUMP_SCHEMA), how="anti"),
@@ -89,7 +81,7 @@ def replace_jumps(cursor: Any, looked_at: pl.DataFrame, jumps: pl.DataFrame) -> 
 
 
 def known_jumps(database: Database, symbol: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Jumps of a symbol, explained or not, and its adjustments: of `JUMP_SCHEMA` and `ADJUSTMENT_SCHEMA`."""
+    """All jumps of a symbol and its adjustments: of `JUMP_SCHEMA` and `ADJUSTMENT_SCHEMA`."""
     jumps, entered = (
         database.read(f"SELECT {', '.join(columns)} FROM {table} WHERE symbol = $1 ORDER BY session", [symbol])  # noqa: S608
         for table, columns in (("unexplained_jumps", JUMP_SCHEMA), ("adjustments", ADJUSTMENT_SCHEMA))
@@ -98,7 +90,7 @@ def known_jumps(database: Database, symbol: str) -> tuple[pl.DataFrame, pl.DataF
 
 
 def require_entry(database: Database, symbol: str, ratio: float) -> None:
-    """Check that an adjustment can be one.
+    """Validate an adjustment.
 
     Raises
     ------
@@ -121,9 +113,9 @@ def require_entry(database: Database, symbol: str, ratio: float) -> None:
 
 
 def add_adjustment(database: Database, symbol: str, session: date, ratio: float, note: str | None) -> None:
-    """Enter an adjustment, or replace the one of that symbol and session; errors as for `require_entry`.
+    """Store an adjustment, or replace the one of that symbol and session; errors as for `require_entry`.
 
-    Whether it closes a jump is checked by `boursomatic_assets.services.ingest.adjusting.enter_adjustment`.
+    `services.ingest.adjusting.enter_adjustment` checks whether it explains a jump.
     """
     require_entry(database, symbol, ratio)
     with database.connection() as connection:
@@ -137,7 +129,7 @@ def add_adjustment(database: Database, symbol: str, session: date, ratio: float,
 
 
 def remove_adjustment(database: Database, symbol: str, session: date) -> bool:
-    """Take an adjustment back; says whether there was one."""
+    """Remove an adjustment; returns whether there was one."""
     with database.connection() as connection:
         gone = connection.execute(
             sa.text("DELETE FROM adjustments WHERE symbol = :symbol AND session = :session"),
@@ -147,7 +139,7 @@ def remove_adjustment(database: Database, symbol: str, session: date) -> bool:
 
 
 def list_adjustments(database: Database) -> pl.DataFrame:
-    """Adjustments with their notes, and unexplained jumps without a ratio yet."""
+    """Adjustments with their notes, and unexplained jumps without a ratio."""
     return database.read(
         "SELECT symbol, session, ratio, NULL::double precision AS split_ratio, note FROM adjustments "  # noqa: S608
         f"UNION ALL SELECT symbol, session, NULL, split_ratio, NULL FROM ({_UNEXPLAINED}) j ORDER BY 1, 2"

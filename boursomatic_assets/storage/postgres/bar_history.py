@@ -1,8 +1,7 @@
-"""Daily bars as they are, and as they were at a moment: every rewrite keeps what was there before.
+"""Daily bars as they are now, and as they were at a moment.
 
-Triggers on `price_bars` write to `bar_changes` whatever an update or a delete replaces, whoever makes it. Not kept
-is what `TRUNCATE` removes, and what happened before the triggers were there. A moment is the database's clock, UTC
-without a time zone, as in `generated_at`; a transaction that was open at that moment counts as over.
+Triggers on `price_bars` write to `bar_changes` what an update or a delete replaces. They do not see `TRUNCATE`. A
+moment is the database's clock, UTC without a time zone; a transaction open at that moment counts as committed.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ CHANGE_SCHEMA: dict[str, pl.DataType] = {
     "session": pl.Date(), "column": pl.String(), "then": pl.Float64(), "now": pl.Float64(),
 }  # fmt: skip
 
-# $1 is the symbol, $2 the last session, $3 the moment. A bar is followed by its id: it may have been given another
-# session, even another instrument. What the first change after the moment replaced is what was there at the moment.
+# $1 is the symbol, $2 the last session, $3 the moment. Bars are followed by id: an update may change session and
+# instrument. The first change after the moment replaced the row of that moment.
 _MINE = f"WITH {KEYS}, mine AS (SELECT id FROM keys WHERE symbol = $1), "  # noqa: S608
 _UP_TO = f"interval = '{DAILY}' AND ts < $2::text::timestamp + interval '1 day'"
 _NOW = (
@@ -45,53 +44,41 @@ _THEN = (
     "bars AS (SELECT ts, o, h, l, c, v FROM whole WHERE instrument_id = (SELECT id FROM mine) "
     f"AND created_at <= $3::text::timestamp AND {_UP_TO}) "
 )
-_NAMED = ", ".join(f'{stored} AS "{name}"' for name, stored in BAR_COLUMNS.items())
-_ROWS = f"SELECT ts::date AS session, {_NAMED} FROM bars"  # noqa: S608
+_ROWS = f"SELECT ts::date AS session, {', '.join(f'{at} AS {name}' for name, at in BAR_COLUMNS.items())} FROM bars"  # noqa: S608
 _CONTENT = f"SELECT coalesce({content_sum('price_bars')}, '0') AS content FROM bars t"  # noqa: S608
 
 
 def bars_now(database: Database, symbol: str, until: date) -> pl.DataFrame:
-    """An instrument's daily bars up to a session, as the sources gave them: of `BAR_SCHEMA`, by session."""
+    """Raw daily bars of an instrument up to a session: of `BAR_SCHEMA`, by session."""
     return _panel(database, _MINE + _NOW, symbol, [symbol, until.isoformat()])
 
 
 def bars_then(database: Database, symbol: str, until: date, moment: datetime) -> pl.DataFrame:
-    """An instrument's daily bars up to a session, as they were at a moment.
+    """Raw daily bars of an instrument up to a session, as they were at a moment: of `BAR_SCHEMA`, by session.
 
-    Parameters
-    ----------
-    database : Database
-    symbol : str
-    until : date
-    moment : datetime
-        UTC, without a time zone, as the tables keep it.
-
-    Returns
-    -------
-    DataFrame
-        Of `BAR_SCHEMA`, by session: changes made after the moment undone, rows created after it left out.
+    `moment` is UTC without a time zone. Later changes are undone, rows created later left out.
     """
     return _panel(database, _MINE + _THEN, symbol, [symbol, until.isoformat(), moment.isoformat()])
 
 
 def content_until(database: Database, symbol: str, until: date) -> str:
-    """What an instrument's daily bars up to a session hold, as `read_content` sums it; "0" without any."""
-    return str(database.read(_MINE + _NOW + _CONTENT, [symbol, until.isoformat()]).item())
+    """`content` of an instrument's daily bars up to a session, as in `read_content`; "0" without bars."""
+    return str(database.value(_MINE + _NOW + _CONTENT, [symbol, until.isoformat()]))
 
 
 def content_then(database: Database, symbol: str, until: date, moment: datetime) -> str:
-    """The same of the bars as they were at a moment (UTC, without a time zone)."""
-    return str(database.read(_MINE + _THEN + _CONTENT, [symbol, until.isoformat(), moment.isoformat()]).item())
+    """`content_until` of the bars as they were at a moment (UTC, without a time zone)."""
+    return str(database.value(_MINE + _THEN + _CONTENT, [symbol, until.isoformat(), moment.isoformat()]))
 
 
 def changes_since(database: Database, symbol: str, until: date, moment: datetime) -> pl.DataFrame:
-    """What of an instrument's daily bars up to a session says something else than at a moment.
+    """Values of an instrument's daily bars up to a session that changed since a moment.
 
     Returns
     -------
     DataFrame
-        `session`, `column` (open, high, low, close or volume), `then` and `now`, by session and column: a row for
-        each value that differs. `then` is null for a bar that was not there, `now` for one that is gone.
+        `session`, `column` (open, high, low, close or volume), `then` and `now`, by session and column. `then` is
+        null for a bar that did not exist then, `now` for one that was removed.
     """
     then, now = (
         bars.unpivot(list(BAR_COLUMNS), index="session", variable_name="column", value_name="value")

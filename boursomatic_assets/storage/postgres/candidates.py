@@ -1,4 +1,4 @@
-"""Active instruments with their newest features and close: what a model may be asked about, in a few queries."""
+"""Active instruments with their newest features and close: the rows that a model is asked about."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from boursomatic_assets.storage.postgres.database import fetch
 from boursomatic_assets.storage.postgres.feature_state import read_state
 from boursomatic_assets.storage.postgres.market_tables import read_tails
 from boursomatic_assets.storage.postgres.membership_table import read_members
-from boursomatic_assets.storage.postgres.tables import FEATURE_COLUMNS, KEYS
+from boursomatic_assets.storage.postgres.tables import EXCHANGES, FEATURE_COLUMNS, KEYS
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
-# Sources fill in holidays and weekends: among so many bars there are always some of sessions.
+# Sources fill in holidays and weekends; this many bars always include real sessions.
 TAIL = 10
 
 
 def read_candidates(database: Database) -> pl.DataFrame:
-    """Describe every active instrument by its newest usable bar and its newest row of features.
+    """Describe every active instrument by its newest usable bar and its newest features.
 
     Returns
     -------
     DataFrame
-        Of `CANDIDATE_SCHEMA`, by symbol. `close` is the usable close of the features' session, null where the
-        newest bars have none.
+        Of `CANDIDATE_SCHEMA`, by symbol. `close` is the usable close of the features' session, null if there is
+        none.
     """
     with database.bulk() as cursor:
         newest = fetch(cursor, _NEWEST)
@@ -52,14 +52,14 @@ def read_candidates(database: Database) -> pl.DataFrame:
 
 
 def _usable_tails(database: Database, newest: pl.DataFrame, corrections: Corrections) -> pl.DataFrame:
-    """The newest bars of each instrument as features may use them; quarantine is told apart, not left out."""
+    """The newest usable bars of each instrument; quarantined ones are included."""
     tails = read_tails(database, newest["symbol"].to_list(), TAIL)
     placed = tails.join(newest.select("symbol", "exchange"), on="symbol", maintain_order="left")
     return usable_bars(placed, corrections.adjustments, [], from_the_first_bar=False)
 
 
 def _belongs(described: pl.DataFrame, members: pl.DataFrame) -> pl.Series:
-    """Whether each instrument is a member at its newest bar."""
+    """Whether each instrument is a member of the universe at its newest bar."""
     now = described.select("symbol", now=pl.coalesce("newest_bar", "session"))
     begun = pl.col("now") >= pl.col("member_from")
     stays = (pl.col("now") < pl.col("member_until")).fill_null(value=True)
@@ -68,9 +68,9 @@ def _belongs(described: pl.DataFrame, members: pl.DataFrame) -> pl.Series:
 
 
 def read_bar_provenance(database: Database) -> dict[str, dict[str, Any]]:
-    """By symbol: from which bars its stored features were computed, where it trades, and its adjustments."""
+    """By symbol: content of the bars its features were computed from, its exchange and adjustments."""
     with database.bulk() as cursor:
-        placed = fetch(cursor, f"WITH {KEYS} SELECT symbol, exchange FROM keys")  # noqa: S608
+        placed = fetch(cursor, EXCHANGES)
         adjustments = read_corrections(cursor).adjustments
     entered: dict[str, list[list[Any]]] = {}
     for symbol, session, ratio in adjustments.select("symbol", "session", "ratio").iter_rows():

@@ -1,4 +1,4 @@
-"""What a table of bars or features holds, symbol by symbol, without reading it out: counts, spans, hashes."""
+"""Row counts, spans and hashes of the symbols of a table, computed in the database."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _TABLES = {
     "price_bars": (tuple(BAR_COLUMNS.values()), f"t.interval = '{DAILY}'"),
     "features": (tuple(FEATURE_COLUMNS.values()), "true"),
 }
-# PostgreSQL hashes the number zero to the seed, and a null to 0: they must not be the same. A row's hash is linear
-# in those of its values, so it is hashed once more: else values that change rows would leave the sum as it is.
+# PostgreSQL hashes 0.0 to the seed and null to 0, so the seed must not be 0. A row's hash is linear in those of its
+# values; it is hashed once more, so that values which swap rows change the sum.
 _SEED = 1
 _SCHEMA = {
     "symbol": pl.String, "exchange": pl.String, "rows": pl.Int64, "first": pl.Date, "last": pl.Date,
@@ -26,19 +26,13 @@ _SCHEMA = {
 
 
 def read_content(database: Database, table: str) -> pl.DataFrame:
-    """Describe what a table holds of each symbol.
-
-    Parameters
-    ----------
-    database : Database
-    table : str
-        `price_bars` or `features`.
+    """Describe the rows of each symbol in `price_bars` or `features`.
 
     Returns
     -------
     DataFrame
-        `symbol`, `exchange`, `rows`, `first`, `last` and `content`, a sum of 64-bit hashes of the rows: it depends
-        on their values and not on their order, their ids or the time at which they were written.
+        `symbol`, `exchange`, `rows`, `first`, `last` and `content`. `content` is a sum of 64-bit row hashes: it
+        depends on the values, not on order, ids or time of writing.
     """
     _, condition = _TABLES[table]
     found = database.read(
@@ -51,7 +45,7 @@ def read_content(database: Database, table: str) -> pl.DataFrame:
 
 
 def content_sum(table: str) -> str:
-    """The aggregate that makes `content` of rows `t` with the columns of `price_bars` or `features`, as SQL."""
+    """SQL aggregate for `content`, over rows `t` with the columns of `price_bars` or `features`."""
     row = ", ".join(f"t.{name}" for name in ("ts", *_TABLES[table][0]))
     return f"sum(hashtextextended(hash_record_extended(ROW({row}), {_SEED})::text, 0)::numeric)::text"
 
@@ -63,7 +57,7 @@ def count_nulls(database: Database) -> dict[str, int]:
 
 
 def version_of(content: pl.DataFrame, *more: str) -> str:
-    """Hash a table's content, and whatever else shapes what is read from it: SHA-256 as 64 hexadecimal digits."""
+    """SHA-256, as 64 hexadecimal digits, of a table's content and of texts that shape what is read from it."""
     digest = hashlib.sha256()
     for symbol, described in content.select("symbol", "content").iter_rows():
         digest.update(f"{len(symbol)}:{symbol}:{described};".encode())

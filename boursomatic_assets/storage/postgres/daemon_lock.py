@@ -1,7 +1,7 @@
-"""The lock of the one daemon that a database has: two would start every run twice.
+"""The lock of a database's only daemon: two daemons would start every run twice.
 
-It is a lock in the database, held by an open transaction, so it also keeps apart programs of different homes and
-machines. It ends with the connection, and so with the process.
+It is an advisory lock of an open transaction, so it also excludes programs of other homes and machines. It ends
+with the connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from boursomatic_assets.errors import ConfigurationError
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
-# Two numbers of this program's own choice name the lock.
+# Two arbitrary numbers name the lock.
 _KEY = (0x626F7572, 1)
 _HOLDER = """
     SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -55,7 +55,7 @@ class DaemonLock:
         connection = psycopg2.connect(self._database.url, application_name=name[:_LONGEST_NAME])
         try:
             with connection.cursor() as cursor:
-                # The transaction stays open, and must not be ended for doing nothing.
+                # The transaction stays open, idle.
                 cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", _KEY)
                 if cursor.fetchone() == (True,):
@@ -74,7 +74,7 @@ class DaemonLock:
         raise ConfigurationError(message)
 
     def renew(self) -> None:
-        """Take the lock again if it was lost, as when the server was restarted; no matter while none answers.
+        """Take the lock again if the connection was lost; do nothing while the server does not answer.
 
         Raises
         ------

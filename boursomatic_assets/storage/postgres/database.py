@@ -1,7 +1,8 @@
-"""One opened database: columnar reads and writes, each write one transaction."""
+"""One opened database: columnar reads and writes, each write in one transaction."""
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ STAGING = "boursomatic_staging"
 
 @dataclass(frozen=True)
 class UpsertCounts:
-    """What an upsert did to a table, in rows."""
+    """Rows that an upsert inserted, updated and left unchanged."""
 
     inserted: int
     updated: int
@@ -38,13 +39,7 @@ class UpsertCounts:
 
 @dataclass(frozen=True)
 class Database:
-    """A PostgreSQL database whose schema is known to be current.
-
-    Attributes
-    ----------
-    url : str
-        As libpq reads it; may hold a password, so it is kept out of `repr`.
-    """
+    """A PostgreSQL database with the current schema. Its URL may hold a password, so `repr` hides it."""
 
     url: str
 
@@ -53,10 +48,7 @@ class Database:
 
     @classmethod
     def open(cls, settings: Settings) -> Database:
-        """Open the database in use.
-
-        The embedded one is brought to the current schema by itself; one that `DATABASE_URL` names is only ever
-        changed by `boursomatic db upgrade`.
+        """Open the database in use: upgrade the embedded one where needed, never the one that `DATABASE_URL` names.
 
         Raises
         ------
@@ -77,7 +69,7 @@ class Database:
 
     @cached_property
     def shown_url(self) -> str:
-        """The address without its passwords, for messages and metadata."""
+        """The URL with its passwords hidden, for messages and metadata."""
         url = sa.make_url(self.url)
         hidden = {name: "***" for name in url.query if "password" in name}
         return url.update_query_dict(hidden).render_as_string(hide_password=True)
@@ -85,14 +77,14 @@ class Database:
     @cached_property
     def engine(self) -> sa.Engine:
         """For small statements and migrations."""
-        # The driver is named: from SQLAlchemy 2.1 on, a bare postgresql:// means another one.
+        # Named, because a bare postgresql:// means another driver from SQLAlchemy 2.1 on.
         return sa.create_engine(
             sa.make_url(self.url).set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool, hide_parameters=True
         )
 
     @contextmanager
     def connection(self) -> Iterator[sa.Connection]:
-        """One transaction through SQLAlchemy: committed at the end, rolled back on an error."""
+        """One SQLAlchemy transaction: committed at the end, rolled back on an error."""
         try:
             connection = self.engine.connect()
         except sa.exc.DBAPIError as error:
@@ -106,7 +98,7 @@ class Database:
 
     @contextmanager
     def bulk(self) -> Iterator[Any]:
-        """One transaction through Arrow: a cursor that ingests and fetches whole columns."""
+        """One ADBC transaction: a cursor that writes and reads whole columns."""
         from adbc_driver_postgresql import dbapi
 
         try:
@@ -125,9 +117,13 @@ class Database:
             connection.close()
 
     def read(self, query: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
-        """Fetch a query's rows as columns; parameters are written `$1`, `$2` and so on."""
+        """Fetch the rows of a query as columns; parameters are written `$1`, `$2` and so on."""
         with self.bulk() as cursor:
             return fetch(cursor, query, parameters)
+
+    def value(self, query: str, parameters: Sequence[Any] = ()) -> Any:  # noqa: ANN401 (of any type)
+        """Fetch the only value of the only row."""
+        return self.read(query, parameters).item()
 
     def _unreachable(self, error: object) -> DatabaseUnreachableError:
         reason = " ".join(str(error).split())
@@ -138,11 +134,11 @@ class Database:
         return DatabaseUnreachableError(message)
 
 
-# Steps of one bulk transaction, in this order; `cursor` is an ADBC cursor, which has no public type.
+# Steps of one bulk transaction; `cursor` is an ADBC cursor, which has no public type.
 
 
-def take_turns(cursor: Any, table: str) -> None:  # noqa: ANN401
-    """Hold a table's turn until the transaction ends: two writers of it cannot block each other for ever."""
+def advisory_lock(cursor: Any, table: str) -> None:  # noqa: ANN401
+    """Lock a table for its writers until the transaction ends, so that two of them cannot deadlock."""
     fetch(cursor, "SELECT pg_advisory_xact_lock(hashtext($1))", [f"boursomatic:{table}"])
 
 
@@ -153,7 +149,7 @@ def execute(cursor: Any, statement: str, parameters: Sequence[Any] = ()) -> None
 
 
 def fetch(cursor: Any, query: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:  # noqa: ANN401
-    """Fetch a query's rows as columns."""
+    """Fetch the rows of a query as columns."""
     execute(cursor, query, parameters)
     try:
         frame: pl.DataFrame = cursor.fetch_polars()
@@ -162,10 +158,16 @@ def fetch(cursor: Any, query: str, parameters: Sequence[Any] = ()) -> pl.DataFra
     return frame
 
 
-def _error_of_rows(cursor: Any, said: str) -> Exception:  # noqa: ANN401
-    """The error that ADBC itself would raise while rows arrive; polars hands on only its text.
+def id_prefix() -> str:
+    """First 13 signs of a new id: the time in milliseconds, so that new ids lie side by side in their index."""
+    moment = f"{time.time_ns() // 1_000_000:012x}"
+    return f"{moment[:8]}-{moment[8:]}"
 
-    Afterwards a working connection refuses statements until the rollback; a broken one cannot send them.
+
+def _error_of_rows(cursor: Any, said: str) -> Exception:  # noqa: ANN401
+    """The error that ADBC would raise while rows arrive; polars passes on only its text.
+
+    After it a working connection refuses statements until the rollback. A broken one cannot send them.
     """
     from adbc_driver_manager import AdbcStatusCode
     from adbc_driver_postgresql import dbapi
@@ -181,13 +183,13 @@ def _error_of_rows(cursor: Any, said: str) -> Exception:  # noqa: ANN401
 
 
 def stage(cursor: Any, frame: pl.DataFrame) -> None:  # noqa: ANN401
-    """Copy a frame into a temporary table of this transaction."""
+    """Copy a frame into a new temporary table, which lasts until the transaction ends."""
     cursor.execute(f"DROP TABLE IF EXISTS {STAGING}")
     ingest(cursor, frame, "create")
 
 
 def ingest(cursor: Any, frame: pl.DataFrame, mode: str) -> None:  # noqa: ANN401
-    """Copy a frame into the temporary table, which `mode` creates, or to which it appends."""
+    """Copy a frame into the temporary table; `mode` is `create` or `append`."""
     # ADBC takes neither dictionaries nor columns without a type.
     texts = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Enum | pl.Categorical | pl.Null)]
     cursor.adbc_ingest(STAGING, frame.with_columns(pl.col(texts).cast(pl.String)), mode=mode, temporary=True)

@@ -1,4 +1,4 @@
-"""From which bars each symbol's stored features were computed, so that only what changed is computed again."""
+"""The bars that each symbol's stored features were computed from, so that only changed ones are recomputed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from boursomatic_assets.storage.postgres.database import STAGING, stage, take_turns
+from boursomatic_assets.storage.postgres.database import STAGING, advisory_lock, stage
 from boursomatic_assets.storage.postgres.tables import NOW
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ STATE_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(("symbol", "inputs", "outpu
 
 
 def read_state(database: Database) -> pl.DataFrame:
-    """`symbol`, `inputs` and `outputs`: what the features were computed from, and what was stored."""
+    """`symbol`, `inputs` and `outputs`: content of the bars used, and of the features stored."""
     return database.read("SELECT symbol, inputs, outputs FROM feature_state").cast(STATE_SCHEMA)  # type: ignore[arg-type]
 
 
 def write_state(cursor: Any, state: pl.DataFrame) -> None:  # noqa: ANN401 (an ADBC cursor)
     """Record the state of some symbols."""
-    take_turns(cursor, "feature_state")
+    advisory_lock(cursor, "feature_state")
     stage(cursor, state)
     cursor.execute(
         f"INSERT INTO feature_state (symbol, inputs, outputs) SELECT symbol, inputs, outputs FROM {STAGING} "  # noqa: S608

@@ -1,4 +1,4 @@
-"""Stored features: from frames to rows and back, whole columns at a time."""
+"""Stored features, read and written in whole columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from boursomatic_assets.storage.postgres.panels import (
     EVERYTHING,
     SEPARATOR,
     PanelTable,
-    Part,
+    Selection,
+    among,
     read_panel,
     upsert_panel,
 )
@@ -31,25 +32,25 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.database import Database
 
-# Two computations of one feature agree to this relative difference; a stored row that does is left untouched.
+# Relative; a stored row within it is not rewritten.
 FEATURE_TOLERANCE = 1e-9
 _FEATURES = PanelTable("features", FEATURE_COLUMNS, tolerance=FEATURE_TOLERANCE)
 
 
 def newest_features(database: Database, symbols: int = 5) -> pl.DataFrame:
-    """The newest features of the first few symbols in the alphabet, for people to look at."""
-    features = read_features(database, part=Part(first_symbols=symbols))
+    """The newest features of the first symbols in the alphabet, as a preview."""
+    features = read_features(database, selection=Selection(first_symbols=symbols))
     return features.group_by("symbol", maintain_order=True).last()
 
 
 def write_features(database: Database, features: pl.DataFrame) -> UpsertCounts:
-    """Store features; rows that agree with the stored ones to 1e-9 are left untouched."""
+    """Store features; rows that agree with the stored ones to 1e-9 are not written."""
     with database.bulk() as cursor:
         return upsert_features(cursor, features)
 
 
 def upsert_features(cursor: Any, features: pl.DataFrame) -> UpsertCounts:  # noqa: ANN401 (an ADBC cursor)
-    """Store features in the transaction of `cursor`."""
+    """`write_features` in the transaction of `cursor`."""
     return upsert_panel(cursor, _FEATURES, features)[0]
 
 
@@ -58,12 +59,12 @@ def remove_other_features(
     symbols: Sequence[str],
     features: pl.DataFrame,
 ) -> int:
-    """Remove daily features of some symbols at sessions that `features` does not have; returns how many."""
+    """Remove daily features of some symbols at sessions that `features` lacks; returns how many."""
     stage(cursor, features.select(PANEL_KEY))
     gone = fetch(
         cursor,
         f"WITH {KEYS}, mine AS (SELECT id, symbol FROM keys "  # noqa: S608
-        f"WHERE symbol = ANY (string_to_array($1, '{SEPARATOR}'))), gone AS ("
+        f"WHERE {among(1, 'symbol')}), gone AS ("
         "DELETE FROM features f USING mine m WHERE f.instrument_id = m.id AND f.ts = date_trunc('day', f.ts) "
         f"AND NOT EXISTS (SELECT FROM {STAGING} s WHERE s.symbol = m.symbol AND s.session = f.ts::date) "
         "RETURNING 1) SELECT count(*) AS rows FROM gone",
@@ -73,25 +74,25 @@ def remove_other_features(
 
 
 def read_features(
-    database: Database, columns: Sequence[str] = FEATURE_NAMES, part: Part = EVERYTHING
+    database: Database, columns: Sequence[str] = FEATURE_NAMES, selection: Selection = EVERYTHING
 ) -> pl.DataFrame:
     """Stored features as a panel."""
     with database.bulk() as cursor:
-        return read_panel(cursor, _FEATURES, columns, part)
+        return read_panel(cursor, _FEATURES, columns, selection)
 
 
-def read_inputs(database: Database, names: Sequence[str], part: Part = EVERYTHING) -> pl.DataFrame:
-    """Model inputs as a panel: stored features, and what is derived from them and the usable close of their row."""
-    features = read_features(database, table_columns(names), part)
+def read_inputs(database: Database, names: Sequence[str], selection: Selection = EVERYTHING) -> pl.DataFrame:
+    """Model inputs as a panel: stored features, and those derived from them and the usable close."""
+    features = read_features(database, table_columns(names), selection)
     if not derived_among(names):
         return features
-    closes = read_usable_bars(database, ["close"], part)
+    closes = read_usable_bars(database, ["close"], selection)
     placed = features.join(closes, on=PANEL_KEY, how="left", maintain_order="left")
     return with_derived_inputs(placed, names).select(*PANEL_KEY, *names)
 
 
 def sessions_by_exchange(database: Database, after: date) -> dict[str, list[date]]:
-    """Later sessions of each exchange that stored features have, in order."""
+    """Sessions after a date that stored features have, by exchange, in order."""
     found = database.read(
         "SELECT i.exchange, f.ts::date AS session FROM features f JOIN instruments i ON i.id = f.instrument_id "
         "WHERE f.ts > $1::timestamp AND f.ts = date_trunc('day', f.ts) GROUP BY 1, 2 ORDER BY 1, 2",
@@ -101,8 +102,7 @@ def sessions_by_exchange(database: Database, after: date) -> dict[str, list[date
 
 
 def count_broken_features(database: Database) -> int:
-    """Rows of features with a value that cannot be: infinite, an index outside 0 to 100, a negative deviation."""
+    """Rows with an impossible value: infinite, an RSI outside 0 to 100, a negative volatility or range."""
     infinite = " OR ".join(f"abs({name}) = 'Infinity'" for name in FEATURE_NAMES)
     beyond = "rsi_14 NOT BETWEEN 0 AND 100 OR vol_20d < 0 OR atr_14 < 0"
-    broken = database.read(f"SELECT count(*) AS rows FROM features WHERE {infinite} OR {beyond}")  # noqa: S608
-    return int(broken["rows"].item())
+    return int(database.value(f"SELECT count(*) FROM features WHERE {infinite} OR {beyond}"))  # noqa: S608

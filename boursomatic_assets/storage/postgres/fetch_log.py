@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.database import Database
 
-# An interrupted round is only taken up while what it fetched is still the newest there is.
+# An older interrupted round is not resumed: what it fetched is no longer the newest.
 STALE_AFTER_HOURS = 12
 _RESULT_SCHEMA = {
     "symbol": pl.String, "outcome": pl.String, "source": pl.String, "rows": pl.Int64, "first": pl.Date,
@@ -73,18 +73,15 @@ def finish_round(database: Database, number: int) -> None:
 
 def read_results(database: Database, number: int) -> list[SymbolReport]:
     """Results of a round, by symbol."""
-    names = ", ".join(_RESULT_SCHEMA)
-    rows = database.read(
-        f"SELECT {names} FROM fetch_results WHERE round_id = $1 ORDER BY symbol",  # noqa: S608
-        [number],
-    )
+    query = f"SELECT {', '.join(_RESULT_SCHEMA)} FROM fetch_results WHERE round_id = $1 ORDER BY symbol"  # noqa: S608
+    rows = database.read(query, [number])
     return [SymbolReport(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows.iter_rows(named=True)]
 
 
 def newest_round(database: Database, provider: str) -> int | None:
     """The newest round of a provider, whatever its scope."""
-    found = database.read("SELECT max(id) AS id FROM fetch_rounds WHERE provider = $1", [provider])["id"].item()
-    return None if found is None else int(found)
+    newest: int | None = database.value("SELECT max(id) FROM fetch_rounds WHERE provider = $1", [provider])
+    return newest
 
 
 def sources_in_use(cursor: Any) -> dict[str, str]:  # noqa: ANN401

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, fetch, merge, stage, take_turns
-from boursomatic_assets.storage.postgres.tables import KEYS, NOW
+from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, advisory_lock, fetch, merge, stage
+from boursomatic_assets.storage.postgres.tables import EXCHANGES, NOW
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +57,7 @@ def write_universe(database: Database, universe: pl.DataFrame) -> tuple[UpsertCo
     differs += " OR NOT i.is_active OR (i.exchange = 'US' AND s.exchange <> 'US')"
     counts = _upsert(database, universe, f"{stated}, {exchange}, is_active = true", differs)
     with database.bulk() as cursor:
-        take_turns(cursor, "instruments")
+        advisory_lock(cursor, "instruments")
         stage(cursor, universe.select("symbol"))
         left = fetch(
             cursor,
@@ -70,7 +70,7 @@ def write_universe(database: Database, universe: pl.DataFrame) -> tuple[UpsertCo
 def _upsert(database: Database, instruments: pl.DataFrame, assigned: str, condition: str) -> UpsertCounts:
     names = ", ".join(_DESCRIBED)
     with database.bulk() as cursor:
-        take_turns(cursor, "instruments")
+        advisory_lock(cursor, "instruments")
         stage(cursor, instruments)
         updated = fetch(
             cursor,
@@ -97,4 +97,4 @@ def read_instruments(database: Database) -> pl.DataFrame:
 
 def read_exchanges(database: Database) -> pl.DataFrame:
     """`symbol` and `exchange` of every instrument, by the names that panels use."""
-    return database.read(f"WITH {KEYS} SELECT symbol, exchange FROM keys ORDER BY symbol")  # noqa: S608
+    return database.read(EXCHANGES)

@@ -1,4 +1,4 @@
-"""Bars and rejected bars: from frames to rows and back, whole columns at a time."""
+"""Bars and rejected bars, read and written in whole columns."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from boursomatic_assets.storage.postgres.panels import (
     EVERYTHING,
     SEPARATOR,
     PanelTable,
-    Part,
+    Selection,
+    among,
     read_panel,
     upsert_panel,
 )
-from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS, DAILY, KEYS, NOW
+from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS, DAILY, EXCHANGES, KEYS, NOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,21 +30,15 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.market.bars import CheckedBars
     from boursomatic_assets.storage.postgres.database import Database
 
-# Rows that are held in memory at a time where all of a table passes through.
+# Batch size, in rows, where a whole table is read.
 ROWS_AT_ONCE = 1_000_000
+_VALUES = ", ".join(f't.{stored} AS "{name}"' for name, stored in BAR_COLUMNS.items())
 _BARS = PanelTable("price_bars", BAR_COLUMNS, tolerance=0.0, kind=DAILY)
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a write of bars did.
-
-    Attributes
-    ----------
-    counts : UpsertCounts
-    rewritten : DataFrame
-        `symbol`, `rows` and `since` of bars that were stored before and now say something else.
-    """
+class WrittenBars:
+    """Counts of a write of bars; `rewritten` has `symbol`, `rows` and `since` of stored bars that changed."""
 
     counts: UpsertCounts
     rewritten: pl.DataFrame
@@ -55,72 +50,52 @@ def write_bars(database: Database, bars: CheckedBars, source: str) -> UpsertCoun
     Raises
     ------
     PanelContractError
-        If a symbol is no instrument of the database, or names two.
+        If a symbol names no instrument of the database, or two.
     """
     with database.bulk() as cursor:
         return upsert_bars(cursor, bars, source).counts
 
 
-def upsert_bars(cursor: Any, bars: CheckedBars, source: str) -> Written:  # noqa: ANN401 (an ADBC cursor)
-    """Store accepted and rejected bars in the transaction of `cursor`; errors as for `write_bars`."""
+def upsert_bars(cursor: Any, bars: CheckedBars, source: str) -> WrittenBars:  # noqa: ANN401 (an ADBC cursor)
+    """`write_bars` in the transaction of `cursor`."""
     counts, replaced = upsert_panel(cursor, _BARS, bars.accepted)
     if bars.rejected.height:
         stage(cursor, bars.rejected)
         execute(cursor, _REJECTED, [source])
         execute(cursor, _SET_ASIDE, [ISOLATED, NO_TRADE])
     rewritten = replaced.group_by("symbol").agg(rows=pl.len(), since=pl.col("session").min()).sort("symbol")
-    return Written(counts, rewritten)
+    return WrittenBars(counts, rewritten)
 
 
 def read_bars(
-    database: Database, columns: Sequence[str] = tuple(BAR_COLUMNS), part: Part = EVERYTHING
+    database: Database, columns: Sequence[str] = tuple(BAR_COLUMNS), selection: Selection = EVERYTHING
 ) -> pl.DataFrame:
-    """Daily bars as a panel, as the sources gave them.
-
-    Parameters
-    ----------
-    database : Database
-    columns : sequence of str
-        Which of open, high, low, close, volume.
-    part : Part, optional
-    """
+    """Raw daily bars as a panel, as the sources gave them; `columns` among open, high, low, close and volume."""
     with database.bulk() as cursor:
-        return read_panel(cursor, _BARS, columns, part)
+        return read_panel(cursor, _BARS, columns, selection)
 
 
 def read_tails(database: Database, symbols: Sequence[str], sessions: int) -> pl.DataFrame:
-    """Bars of the newest sessions that are stored of each symbol, as a panel."""
-    chosen = ", ".join(f't.{stored} AS "{name}"' for name, stored in BAR_COLUMNS.items())
+    """The newest stored bars of each symbol, at most `sessions` of them, as a panel."""
     tails = database.read(
-        f"WITH {KEYS} SELECT k.symbol, t.ts::date AS session, {chosen} FROM keys k CROSS JOIN LATERAL ("  # noqa: S608
+        f"WITH {KEYS} SELECT k.symbol, t.ts::date AS session, {_VALUES} FROM keys k CROSS JOIN LATERAL ("  # noqa: S608
         f"SELECT * FROM price_bars b WHERE b.instrument_id = k.id AND b.interval = '{DAILY}' "
-        "ORDER BY b.ts DESC LIMIT $2::int) t WHERE k.symbol = ANY (string_to_array($1, "
-        f"'{SEPARATOR}'))",
+        f"ORDER BY b.ts DESC LIMIT $2::int) t WHERE {among(1)}",
         [SEPARATOR.join(symbols), sessions],
     )
     return tails.cast(BAR_SCHEMA).sort(PANEL_KEY)  # type: ignore[arg-type]
 
 
 def read_beside(cursor: Any, bars: pl.DataFrame, before: int, after: int) -> pl.DataFrame:  # noqa: ANN401
-    """Stored bars next to those of a panel, itself a panel.
-
-    Parameters
-    ----------
-    cursor : ADBC cursor
-    bars : DataFrame
-        With `symbol` and `session`.
-    before, after : int
-        So many sessions of each symbol before its first one in `bars`, and behind its last one.
-    """
+    """Stored bars next to a panel: `before` sessions before a symbol's first one, `after` behind its last one."""
     if bars.is_empty():
         return pl.DataFrame(schema=BAR_SCHEMA)
     spans = bars.group_by("symbol").agg(first=pl.col("session").min(), last=pl.col("session").max())
     stage(cursor, spans)
     mine = f"price_bars b WHERE b.instrument_id = k.id AND b.interval = '{DAILY}'"
-    chosen = ", ".join(f't.{stored} AS "{name}"' for name, stored in BAR_COLUMNS.items())
     beside = fetch(
         cursor,
-        f"WITH {KEYS} SELECT k.symbol, t.ts::date AS session, {chosen} FROM {STAGING} s "  # noqa: S608
+        f"WITH {KEYS} SELECT k.symbol, t.ts::date AS session, {_VALUES} FROM {STAGING} s "  # noqa: S608
         "JOIN keys k ON k.symbol = s.symbol CROSS JOIN LATERAL ("
         f"(SELECT * FROM {mine} AND b.ts < s.first ORDER BY b.ts DESC LIMIT $1::int) UNION ALL "
         f"(SELECT * FROM {mine} AND b.ts >= s.last + interval '1 day' ORDER BY b.ts LIMIT $2::int)) t",
@@ -130,24 +105,23 @@ def read_beside(cursor: Any, bars: pl.DataFrame, before: int, after: int) -> pl.
 
 
 def first_sessions(database: Database, symbols: Sequence[str]) -> dict[str, date]:
-    """The oldest session that is stored of each symbol."""
+    """The oldest stored session of each symbol."""
     found = database.read(
         f"WITH {KEYS} SELECT k.symbol, min(b.ts)::date FROM keys k JOIN price_bars b ON b.instrument_id = k.id "  # noqa: S608
-        f"WHERE b.interval = '{DAILY}' AND k.symbol = ANY (string_to_array($1, '{SEPARATOR}')) GROUP BY 1",
+        f"WHERE b.interval = '{DAILY}' AND {among(1)} GROUP BY 1",
         [SEPARATOR.join(symbols)],
     )
     return dict(found.iter_rows())
 
 
 def newest_session(database: Database) -> date | None:
-    """Session of the newest daily bar of all; None without bars."""
-    newest = database.read(f"SELECT max(ts)::date AS newest FROM price_bars WHERE interval = '{DAILY}'")  # noqa: S608
-    found: date | None = newest["newest"].item()
-    return found
+    """Session of the newest daily bar; None without bars."""
+    newest: date | None = database.value(f"SELECT max(ts)::date FROM price_bars WHERE interval = '{DAILY}'")  # noqa: S608
+    return newest
 
 
 def read_spans(database: Database, table: str = "price_bars", since: date | None = None) -> pl.DataFrame:
-    """Number of `rows`, `first` and `last` session of each symbol in `price_bars` or `features`, from a date on."""
+    """`rows`, `first` and `last` session of each symbol in `price_bars` or `features`, from a date on."""
     daily = f"t.interval = '{DAILY}'" if table == "price_bars" else "true"
     spans = database.read(
         f"WITH {KEYS} SELECT k.symbol, s.rows, s.first, s.last FROM keys k JOIN ("  # noqa: S608
@@ -159,31 +133,26 @@ def read_spans(database: Database, table: str = "price_bars", since: date | None
 
 
 def read_usable_bars(
-    database: Database, columns: Sequence[str] = tuple(BAR_COLUMNS), part: Part = EVERYTHING
+    database: Database, columns: Sequence[str] = tuple(BAR_COLUMNS), selection: Selection = EVERYTHING
 ) -> pl.DataFrame:
-    """Daily bars as features and labels may use them: adjusted, without quarantined symbols and filled-in rows.
+    """Daily bars for features and labels: adjusted, without quarantined symbols and filled-in rows.
 
-    Parameters
-    ----------
-    database : Database
-    columns : sequence of str
-        Which of open, high, low, close, volume and exchange.
-    part : Part, optional
+    `columns` are among open, high, low, close, volume and exchange.
     """
     with database.bulk() as cursor:
         corrections = read_corrections(cursor)
-        exchanges = fetch(cursor, f"WITH {KEYS} SELECT symbol, exchange FROM keys")  # noqa: S608
+        exchanges = fetch(cursor, EXCHANGES)
         needed = [name for name in BAR_COLUMNS if name in {*columns, "close", "volume"}]
-        bars = read_panel(cursor, _BARS, needed, part)
+        bars = read_panel(cursor, _BARS, needed, selection)
     placed = bars.join(exchanges, on="symbol", how="left", maintain_order="left")
     usable = usable_bars(
-        placed, corrections.adjustments, corrections.quarantined, from_the_first_bar=part.is_from_the_first_bar
+        placed, corrections.adjustments, corrections.quarantined, from_the_first_bar=selection.is_from_the_first_bar
     )
     return usable.select(*PANEL_KEY, *columns)
 
 
 def symbols_with_bars(database: Database) -> list[str]:
-    """Symbols that have at least one daily bar, in alphabetical order."""
+    """Symbols with at least one daily bar, in alphabetical order."""
     found = database.read(
         f"WITH {KEYS} SELECT k.symbol FROM keys k WHERE EXISTS (SELECT FROM price_bars b "  # noqa: S608
         f"WHERE b.instrument_id = k.id AND b.interval = '{DAILY}') ORDER BY 1"
@@ -192,25 +161,22 @@ def symbols_with_bars(database: Database) -> list[str]:
 
 
 def symbol_batches(
-    database: Database, among: Sequence[str] | None = None, rows: int = ROWS_AT_ONCE
+    database: Database, symbols: Sequence[str] | None = None, rows: int = ROWS_AT_ONCE
 ) -> list[list[str]]:
-    """Split the symbols that have daily bars into groups of about so many rows each, in alphabetical order."""
-    counts = database.read(
-        f"WITH {KEYS} SELECT k.symbol, b.rows FROM keys k JOIN (SELECT instrument_id, count(*) AS rows "  # noqa: S608
-        f"FROM price_bars WHERE interval = '{DAILY}' GROUP BY 1) b ON b.instrument_id = k.id"
-    ).sort("symbol")
-    chosen = counts if among is None else counts.filter(pl.col("symbol").is_in(list(among)))
+    """Split the symbols with daily bars into groups of about `rows` rows, in alphabetical order."""
+    spans = read_spans(database)
+    chosen = spans if symbols is None else spans.filter(pl.col("symbol").is_in(list(symbols)))
     return symbol_groups(chosen, rows)
 
 
 def newest_bars(database: Database, symbols: int = 5) -> pl.DataFrame:
-    """The newest bar of the first few symbols in the alphabet, for people to look at."""
+    """The newest bar of the first symbols in the alphabet, as a preview."""
     with database.bulk() as cursor:
-        bars = read_panel(cursor, _BARS, list(BAR_COLUMNS), Part(first_symbols=symbols))
+        bars = read_panel(cursor, _BARS, list(BAR_COLUMNS), Selection(first_symbols=symbols))
     return bars.group_by("symbol", maintain_order=True).last()
 
 
-# The newest bar of a symbol cannot be told from a wrong tick until the next one comes: it may be stored already.
+# A wrong tick shows only when the next bar arrives, so it may be stored already.
 _SET_ASIDE = f"""
     DELETE FROM price_bars b USING {STAGING} s, (WITH {KEYS} SELECT * FROM keys) k
     WHERE s.reason IN ($1, $2) AND k.symbol = s.symbol AND b.instrument_id = k.id AND b.ts = s.session
@@ -230,10 +196,8 @@ _REJECTED = f"""
 
 
 def count_broken_bars(database: Database) -> int:
-    """Daily bars in the table that break the contract's rules on prices and volume, whoever wrote them."""
+    """Stored daily bars that break the contract's rules on prices and volume."""
     prices = "least(o, h, l, c) > 0 AND greatest(o, h, l, c, v) < 'Infinity' AND v >= 0"
     order = "h >= greatest(o, l, c) AND l <= least(o, c)"
-    broken = database.read(
-        f"SELECT count(*) AS rows FROM price_bars WHERE interval = '{DAILY}' AND NOT ({prices} AND {order})"  # noqa: S608
-    )
-    return int(broken["rows"].item())
+    query = f"SELECT count(*) FROM price_bars WHERE interval = '{DAILY}' AND NOT ({prices} AND {order})"  # noqa: S608
+    return int(database.value(query))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.core.market.membership import MEMBER_SCHEMA
-from boursomatic_assets.storage.postgres.database import STAGING, fetch, stage, take_turns
+from boursomatic_assets.storage.postgres.database import STAGING, advisory_lock, fetch, stage
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,7 +37,7 @@ def replace_members(database: Database, members: pl.DataFrame) -> tuple[int, int
     """
     same = " AND ".join(f"m.{name} IS NOT DISTINCT FROM s.{name}" for name in MEMBER_SCHEMA)
     with database.bulk() as cursor:
-        take_turns(cursor, "universe_members")
+        advisory_lock(cursor, "universe_members")
         stage(cursor, members)
         removed = fetch(
             cursor,

@@ -1,4 +1,4 @@
-"""Rows of `model_events`: who made which version active, when, in whose place and why. Only ever added to."""
+"""Rows of `model_events`: the log of activations, refusals, rollbacks and pruned bundles. Rows are only added."""
 
 from __future__ import annotations
 
@@ -14,30 +14,27 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 ACTIVATED, REFUSED, ROLLED_BACK, PRUNED = "activated", "refused", "rolled back", "pruned"
-_COLUMNS = "at, who, event, version_from, version_to, why, figures"
 
 
 @dataclass(frozen=True)
 class ModelEvent:
-    """Something that was done with a model version.
+    """An event of a model version.
 
     Attributes
     ----------
     event : str
-        `activated`, `refused` (recorded, and another one stayed active), `rolled back`, or `pruned` (its bundle was
-        removed, and the row kept).
+        `activated`, `refused` (recorded, but not activated), `rolled back` or `pruned` (bundle removed, row kept).
     version_from : str or None
-        The version that was active before; of `refused` the one that stayed so; of `pruned` the one whose
-        bundle went.
+        The version that was active before; for `refused` the one that stayed active; for `pruned` the one pruned.
     version_to : str or None
-        The version that was activated or refused, or to which it went back; None for `pruned`.
+        The version activated, refused or returned to; None for `pruned`.
     who : str
-        A person's login, or a run.
+        A login, or a run.
     why : str
     figures : dict or None
-        Strict JSON: what the gate compared.
+        Strict JSON: the figures that the gate compared.
     at : datetime or None
-        UTC; None for what is not written yet.
+        UTC; None before it is written.
     """
 
     event: str
@@ -50,32 +47,30 @@ class ModelEvent:
 
 
 def write_event(connection: sa.Connection, event: ModelEvent) -> None:
-    """Add an event, in the transaction of what it tells of."""
+    """Add an event, in the transaction of the change that it logs."""
     connection.execute(
         sa.text(
             "INSERT INTO model_events (who, event, version_from, version_to, why, figures) "
             "VALUES (:who, :event, :version_from, :version_to, :why, CAST(:figures AS json))"
         ),
-        {
-            "who": event.who,
-            "event": event.event,
-            "version_from": event.version_from,
-            "version_to": event.version_to,
-            "why": event.why,
-            "figures": None if event.figures is None else json.dumps(event.figures, allow_nan=False),
-        },
+        {**vars(event), "figures": as_json(event.figures)},
     )
 
 
+def as_json(value: dict[str, Any] | None) -> str | None:
+    """Strict JSON text; None stays None."""
+    return None if value is None else json.dumps(value, allow_nan=False)
+
+
 def list_events(database: Database, version: str | None = None) -> list[ModelEvent]:
-    """Every event, or those that name a version; the oldest first."""
+    """Every event, or those that name a version, the oldest first."""
     with database.connection() as connection:
         return events_of(connection, version)
 
 
 def events_of(connection: sa.Connection, version: str | None = None) -> list[ModelEvent]:
-    """What `list_events` gives, as a transaction sees it."""
-    query = f"SELECT {_COLUMNS} FROM model_events"  # noqa: S608
+    """`list_events` as a transaction sees it."""
+    query = "SELECT at, who, event, version_from, version_to, why, figures FROM model_events"
     if version is not None:
         query += " WHERE :version IN (version_from, version_to)"
     found = connection.execute(sa.text(f"{query} ORDER BY id"), {} if version is None else {"version": version})
@@ -83,9 +78,9 @@ def events_of(connection: sa.Connection, version: str | None = None) -> list[Mod
 
 
 def never_active(events: list[ModelEvent]) -> set[str]:
-    """Versions that were refused and have not been activated since.
+    """Versions that were refused and never activated since.
 
-    Those without an event are from the time before there were any, when each was active once.
+    Versions without an event are older than the log; each was active once.
     """
     refused = {event.version_to for event in events if event.event == REFUSED}
     used = {event.version_to for event in events if event.event in {ACTIVATED, ROLLED_BACK}}
@@ -94,12 +89,12 @@ def never_active(events: list[ModelEvent]) -> set[str]:
 
 
 def version_before(events: list[ModelEvent], active: str) -> str | None:
-    """The version to go back to from the active one; None where none is known.
+    """The version that a rollback returns to; None if none is known.
 
     Notes
     -----
-    Activations pile up and going back takes the topmost off: twice back is two versions back, and never forward
-    again. A version that another program made active is laid on top of the pile when an event first names it.
+    ----- Activations form a stack and a rollback removes its top: two rollbacks go back two versions. A version
+    that another program activated enters the stack when an event first names it.
     """
     pile: list[str] = []
     for event in events:

@@ -1,9 +1,7 @@
-"""Rows of `model_versions`: exactly one active, moved in one transaction with the event that says why."""
+"""Rows of `model_versions`: one is active; each change is logged in the same transaction."""
 
 from __future__ import annotations
 
-import json
-import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from boursomatic_assets.storage.postgres.model_events import (
     REFUSED,
     ROLLED_BACK,
     ModelEvent,
+    as_json,
     events_of,
     version_before,
     write_event,
@@ -27,7 +26,16 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.database import Database
 
-_COLUMNS = "version, trained_at, params_hash, metrics_json, model_path, is_active, manifest_sha256, gate"
+_SELECT = (
+    "SELECT version, trained_at, params_hash, metrics_json AS metrics, coalesce(model_path, '') AS model_path, "
+    "manifest_sha256, is_active, gate FROM model_versions"
+)
+_INSERT = sa.text(
+    "INSERT INTO model_versions (id, version, trained_at, params_hash, metrics_json, model_path, is_active, "
+    "manifest_sha256, gate, created_at) "
+    "VALUES (gen_random_uuid(), :version, :trained_at, :params_hash, CAST(:metrics AS json), :model_path, "
+    ":is_active, :manifest_sha256, CAST(:gate AS json), timezone('utc', now()))"
+)
 _NEWEST_FIRST = "ORDER BY trained_at DESC, created_at DESC, version DESC"
 _DEACTIVATE = sa.text("UPDATE model_versions SET is_active = false WHERE is_active")
 
@@ -41,7 +49,7 @@ class ModelRow:
     version : str
         `YYYYMMDD_HHMMSS_<6 hex>`.
     trained_at : datetime
-        UTC, without a time zone, as the table keeps it.
+        UTC, without a time zone.
     params_hash : str
         Hash of the whole experiment.
     metrics : dict
@@ -49,10 +57,10 @@ class ModelRow:
     model_path : str
         Folder or URL of the bundle.
     manifest_sha256 : str or None
-        Digest of the bundle's manifest; None for rows that other programs wrote.
+        Digest of the bundle's manifest; None for rows of other programs.
     is_active : bool
     gate : dict or None
-        Strict JSON: what the promotion gate decided and why; None for rows without a decision.
+        Strict JSON: the promotion gate's decision; None for rows without one.
     """
 
     version: str
@@ -74,51 +82,37 @@ def record_version(  # noqa: PLR0913 (what is recorded, and what the log says of
     champion: str | None,
     beforehand: Callable[[], object] | None = None,
 ) -> None:
-    """Insert a version, active or not, and say so in the log, in one transaction.
+    """Insert a version and log it, in one transaction. An active one replaces the champion.
 
     Parameters
     ----------
     database : Database
     row : ModelRow
-        Where it is active, it takes the place of the champion.
     who, why : str
         For the log.
     champion : str or None
-        The version that it was held against, which must still be the active one; None where there was none.
+        The version it was compared with, which must still be active; None without one.
     beforehand : callable, optional
-        Called when it is this writer's turn, before anything is written: nobody prunes artifacts then.
+        Called under the lock, before anything is written; pruning cannot run then.
 
     Raises
     ------
     ActiveModelChangedError
-        If another version has become the active one: the decision was about the one before.
+        If another version has become active since the decision.
     """
-    with take_turn(database) as connection:
+    with lock_versions(database) as connection:
         active = _active(connection)
         if active != champion or not (row.is_active or active):
-            raise _changed(row.version, champion, active)
+            message = (
+                f"version {row.version} was compared with {champion or 'none'}, but {active or 'none'} is active "
+                "now. It was not recorded. Decide again: boursomatic materialize --select model_version"
+            )
+            raise ActiveModelChangedError(message)
         if beforehand is not None:
             beforehand()
         if row.is_active:
             connection.execute(_DEACTIVATE)
-        connection.execute(
-            sa.text(
-                f"INSERT INTO model_versions (id, {_COLUMNS}, created_at) "  # noqa: S608
-                "VALUES (:id, :version, :trained_at, :params_hash, CAST(:metrics AS json), :model_path, "
-                ":is_active, :manifest_sha256, CAST(:gate AS json), timezone('utc', now()))"
-            ),
-            {
-                "id": uuid.uuid4(),
-                "version": row.version,
-                "trained_at": row.trained_at,
-                "params_hash": row.params_hash,
-                "metrics": json.dumps(row.metrics, allow_nan=False),
-                "model_path": row.model_path,
-                "is_active": row.is_active,
-                "manifest_sha256": row.manifest_sha256,
-                "gate": None if row.gate is None else json.dumps(row.gate, allow_nan=False),
-            },
-        )
+        connection.execute(_INSERT, {**vars(row), "metrics": as_json(row.metrics), "gate": as_json(row.gate)})
         figures = None if row.gate is None else row.gate.get("figures")
         event = ACTIVATED if row.is_active else REFUSED
         write_event(connection, ModelEvent(event, active, row.version, who, why, figures))
@@ -127,7 +121,7 @@ def record_version(  # noqa: PLR0913 (what is recorded, and what the log says of
 def activate(
     database: Database, version: str, *, who: str, why: str, inspect: Callable[[ModelRow], object]
 ) -> str | None:
-    """Make a recorded version the active one, and say so in the log, in one transaction.
+    """Activate a recorded version and log it, in one transaction.
 
     Parameters
     ----------
@@ -136,20 +130,19 @@ def activate(
     who, why : str
         For the log.
     inspect : callable
-        Called with the row before anything is written; what it raises keeps everything as it is. It looks whether
-        the bundle can be served, which nobody can prune meanwhile.
+        Called with the row under the lock, before anything is written; raises where the bundle cannot be served.
 
     Returns
     -------
     str or None
-        The version that was active before. The same one: nothing was written, and nothing inspected.
+        The version that was active before. If it is the same one, nothing was inspected or written.
 
     Raises
     ------
     MissingArtifactError
         If there is no such version.
     """
-    with take_turn(database) as connection:
+    with lock_versions(database) as connection:
         before = _active(connection)
         if before != version:
             _replace(connection, before, version, inspect)
@@ -158,25 +151,19 @@ def activate(
 
 
 def rollback(database: Database, *, who: str, why: str, inspect: Callable[[ModelRow], object]) -> tuple[str, str]:
-    """Go back to the version that was active before the active one, and say so in the log, in one transaction.
-
-    Parameters
-    ----------
-    database : Database
-    who, why, inspect
-        As in `activate`.
+    """Activate the version that was active before the active one, and log it; parameters as in `activate`.
 
     Returns
     -------
     tuple of (str, str)
-        The version that was active, and the one that is now. Twice goes back two versions.
+        The version that was active, and the one that is active now. Two calls go back two versions.
 
     Raises
     ------
     MissingArtifactError
-        If no version is active, or none is known to have been before it.
+        If no version is active, or none is logged before it.
     """
-    with take_turn(database) as connection:
+    with lock_versions(database) as connection:
         active = _active(connection)
         before = None if active is None else version_before(events_of(connection), active)
         if active is None or before is None:
@@ -191,10 +178,10 @@ def rollback(database: Database, *, who: str, why: str, inspect: Callable[[Model
 
 
 @contextmanager
-def take_turn(database: Database) -> Iterator[sa.Connection]:
-    """One transaction during which nobody else records, activates or prunes versions."""
+def lock_versions(database: Database) -> Iterator[sa.Connection]:
+    """A transaction in which no other process records, activates or prunes versions."""
     with database.connection() as connection:
-        # Between one writer's look at what is active and what it writes there must be no other's.
+        # Lock, so that read-then-write is atomic.
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('boursomatic:model_versions'))"))
         yield connection
 
@@ -219,16 +206,8 @@ def _replace(
     )
 
 
-def _changed(version: str, expected: str | None, found: str | None) -> ActiveModelChangedError:
-    message = (
-        f"version {version} was held against {expected or 'none'}, and {found or 'none'} is the active one by now. "
-        "It was not recorded. Decide anew: boursomatic materialize --select model_version"
-    )
-    return ActiveModelChangedError(message)
-
-
 def list_versions(database: Database, limit: int = 50) -> list[ModelRow]:
-    """The newest versions first."""
+    """Recorded versions, the newest first."""
     return _rows(database, f"{_NEWEST_FIRST} LIMIT {int(limit)}")
 
 
@@ -238,13 +217,13 @@ def active_version(database: Database) -> ModelRow | None:
 
 
 def newest_version(database: Database, params_hash: str) -> ModelRow | None:
-    """The newest version of an experiment, active or not; None where it was never trained."""
+    """The newest version of an experiment, active or not; None if it was never trained."""
     newest = f"WHERE params_hash = :params_hash {_NEWEST_FIRST} LIMIT 1"
     return next(iter(_rows(database, newest, params_hash=params_hash)), None)
 
 
 def find_version(database: Database, version: str) -> ModelRow | None:
-    """The row of a version; None where there is no such version."""
+    """The row of a version; None if there is none."""
     return next(iter(_rows(database, "WHERE version = :version", version=version)), None)
 
 
@@ -254,20 +233,7 @@ def _rows(database: Database, condition: str, **parameters: str) -> list[ModelRo
 
 
 def _select(connection: sa.Connection, condition: str, **parameters: str) -> list[ModelRow]:
-    query = sa.text(f"SELECT {_COLUMNS} FROM model_versions {condition}")  # noqa: S608
-    return [
-        ModelRow(
-            version=row["version"],
-            trained_at=row["trained_at"],
-            params_hash=row["params_hash"],
-            metrics=row["metrics_json"],
-            model_path=row["model_path"] or "",
-            manifest_sha256=row["manifest_sha256"],
-            is_active=row["is_active"],
-            gate=row["gate"],
-        )
-        for row in connection.execute(query, parameters).mappings()
-    ]
+    return [ModelRow(**row) for row in connection.execute(sa.text(f"{_SELECT} {condition}"), parameters).mappings()]
 
 
 def all_versions(connection: sa.Connection) -> list[ModelRow]:

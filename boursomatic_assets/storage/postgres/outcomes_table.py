@@ -1,4 +1,4 @@
-"""Rows of `recommendation_outcomes`: what became of a recommendation, written once and never again."""
+"""Rows of `recommendation_outcomes`: outcomes of recommendations, never rewritten."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError
-from boursomatic_assets.storage.postgres.database import STAGING, merge, stage, take_turns
+from boursomatic_assets.storage.postgres.database import STAGING, advisory_lock, merge, stage
 from boursomatic_assets.storage.postgres.tables import KEYS, NOW
 
 if TYPE_CHECKING:
@@ -34,23 +34,12 @@ _INSERT = (
 
 
 def write_outcomes(database: Database, outcomes: pl.DataFrame) -> int:
-    """Store outcomes; a recommendation that has one already keeps it.
-
-    Parameters
-    ----------
-    database : Database
-    outcomes : DataFrame
-        Of `OUTCOME_SCHEMA`.
-
-    Returns
-    -------
-    int
-        Rows that are new.
+    """Store outcomes (`OUTCOME_SCHEMA`) of recommendations without one; returns how many rows are new.
 
     Raises
     ------
     PanelContractError
-        If a column is missing, or a recommendation comes twice.
+        If a column is missing, or a recommendation occurs twice.
     StorageError
         If a row names a recommendation that is not stored.
     """
@@ -64,13 +53,13 @@ def write_outcomes(database: Database, outcomes: pl.DataFrame) -> int:
     if outcomes.is_empty():
         return 0
     with database.bulk() as cursor:
-        take_turns(cursor, "recommendation_outcomes")
+        advisory_lock(cursor, "recommendation_outcomes")
         stage(cursor, outcomes.select(*(pl.col(name).cast(kind) for name, kind in OUTCOME_SCHEMA.items())))
         return merge(cursor, _INSERT)[0]
 
 
 def read_outcomes(database: Database) -> pl.DataFrame:
-    """Every outcome beside what was recommended: of `JUDGED_SCHEMA`, by session, symbol and profile."""
+    """Every outcome beside its recommendation: of `JUDGED_SCHEMA`, by session, symbol and profile."""
     found = database.read(
         f"WITH {KEYS} SELECT o.recommendation_id::text AS recommendation_id, "  # noqa: S608
         f"{', '.join(f'o.{name}' for name in _VALUES)}, o.judged_at, "

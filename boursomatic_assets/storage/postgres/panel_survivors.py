@@ -1,4 +1,4 @@
-"""Survivors of a panel, from the bars and memberships that the database holds."""
+"""Survivorship of a panel, from the stored bars and memberships."""
 
 from __future__ import annotations
 
@@ -8,29 +8,21 @@ from boursomatic_assets.core.evaluation.survivors import SPAN_SCHEMA, Survivors,
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.market_tables import read_spans
 from boursomatic_assets.storage.postgres.membership_table import read_members
-from boursomatic_assets.storage.postgres.tables import KEYS
+from boursomatic_assets.storage.postgres.tables import EXCHANGES
 
 
 def panel_survivors(database: Database, panel: pl.DataFrame) -> Survivors:
-    """Count which symbols of a panel end before it does, and the members of each year that it holds.
+    """Count the symbols of a panel that end before it does, and the universe members of each year that it holds.
 
-    Parameters
-    ----------
-    database : Database
-        Its bars say how long a symbol trades: the rows of a panel of members end where a membership ends.
-    panel : DataFrame
-        `symbol` and `session`; bars before its first session do not count.
-
-    Returns
-    -------
-    Survivors
+    A symbol trades as long as it has bars: in a panel of members its rows end with the membership. Bars before the
+    panel's first session do not count.
 
     Raises
     ------
     NotEnoughHistoryError
         If no symbol of the panel has a bar.
     """
-    exchanges = database.read(f"WITH {KEYS} SELECT symbol, exchange FROM keys").cast(pl.String)  # noqa: S608
+    exchanges = database.read(EXCHANGES).cast(pl.String)
     spans = read_spans(database, since=panel["session"].min())  # type: ignore[arg-type]
     own = spans.filter(pl.col("symbol").is_in(panel["symbol"].unique().to_list()))
     placed = own.join(exchanges, on="symbol", how="left", maintain_order="left")

@@ -1,8 +1,7 @@
-"""Tables that hold a panel, a row per instrument and session: read in part, and written only where they differ."""
+"""Tables that hold a panel, one row per instrument and session; a write touches only rows that differ."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,31 +9,31 @@ import polars as pl
 
 from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.errors import PanelContractError
-from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, fetch, merge, stage, take_turns
+from boursomatic_assets.storage.postgres.database import (
+    STAGING,
+    UpsertCounts,
+    advisory_lock,
+    fetch,
+    id_prefix,
+    merge,
+    stage,
+)
 from boursomatic_assets.storage.postgres.tables import DAILY, KEYS, NOW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
-# Between symbols that are handed over as one text.
+# Separates symbols that are passed as one text.
 SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which part of a panel is read; everything that is None does not limit it.
+class Selection:
+    """Rows of a panel to read; None does not limit.
 
-    Attributes
-    ----------
-    lookback_days : int or None
-        Only rows of so many calendar days before the newest bar.
-    first_symbols : int or None
-        Only so many symbols, in alphabetical order.
-    symbols : sequence of str or None
-        Only these symbols.
-    since : date or None
-        Only sessions from this one on.
+    `lookback_days` counts calendar days before the newest bar; `first_symbols` takes symbols in alphabetical order;
+    `since` is the first session.
     """
 
     lookback_days: int | None = None
@@ -48,15 +47,15 @@ class Part:
         return self.lookback_days is None and self.since is None
 
 
-EVERYTHING = Part()
+EVERYTHING = Selection()
 
 
 @dataclass(frozen=True)
 class PanelTable:
-    """A table that holds a panel: a row per instrument and session.
+    """A table that holds a panel.
 
-    `columns` maps frame columns to table columns; `kind` is the interval that marks daily bars in a table
-    that holds others too.
+    `columns` maps frame columns to table columns. `kind` is the interval of daily bars, for a table with other
+    intervals.
     """
 
     name: str
@@ -64,23 +63,18 @@ class PanelTable:
     tolerance: float
     kind: str | None = None
 
-    @property
-    def key(self) -> str:
-        """Columns that name a row."""
-        return "instrument_id, ts, interval" if self.kind else "instrument_id, ts"
-
 
 def read_panel(
     cursor: Any,  # noqa: ANN401 (an ADBC cursor)
     table: PanelTable,
     columns: Sequence[str],
-    part: Part = EVERYTHING,
+    selection: Selection = EVERYTHING,
 ) -> pl.DataFrame:
-    """Read some columns of a part of a table, sorted by symbol and session."""
+    """Read columns of the selected rows, sorted by symbol and session."""
     chosen = ", ".join(f't.{table.columns[name]} AS "{name}"' for name in columns)
-    conditions, parameters = _limits(table, part)
+    conditions, parameters = _limits(table, selection)
     query = (
-        f"WITH {KEYS}, wanted AS (SELECT * FROM keys ORDER BY symbol LIMIT {part.first_symbols or 'ALL'}) "  # noqa: S608
+        f"WITH {KEYS}, wanted AS (SELECT * FROM keys ORDER BY symbol LIMIT {selection.first_symbols or 'ALL'}) "  # noqa: S608
         f"SELECT k.symbol, t.ts::date AS session, {chosen} FROM {table.name} t "
         f"JOIN wanted k ON k.id = t.instrument_id WHERE {' AND '.join(conditions)}"
     )
@@ -89,31 +83,36 @@ def read_panel(
     return panel.with_columns(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).sort(PANEL_KEY)
 
 
-def _limits(table: PanelTable, part: Part) -> tuple[list[str], list[Any]]:
+def among(place: int, column: str = "k.symbol") -> str:
+    """Condition that a symbol is one of those in parameter `place`, a text with `SEPARATOR` between them."""
+    return f"{column} = ANY (string_to_array(${place}, '{SEPARATOR}'))"
+
+
+def _limits(table: PanelTable, selection: Selection) -> tuple[list[str], list[Any]]:
     conditions = [f"t.interval = '{table.kind}'" if table.kind else "true"]
     parameters: list[Any] = []
-    if part.lookback_days is not None:
-        parameters.append(part.lookback_days)
+    if selection.lookback_days is not None:
+        parameters.append(selection.lookback_days)
         newest = f"(SELECT max(ts) FROM price_bars WHERE interval = '{DAILY}')"  # noqa: S608
         conditions.append(f"t.ts >= {newest} - make_interval(days => ${len(parameters)}::int)")
-    if part.symbols is not None:
-        parameters.append(SEPARATOR.join(part.symbols))
-        conditions.append(f"k.symbol = ANY (string_to_array(${len(parameters)}, '{SEPARATOR}'))")
-    if part.since is not None:
-        parameters.append(part.since.isoformat())
+    if selection.symbols is not None:
+        parameters.append(SEPARATOR.join(selection.symbols))
+        conditions.append(among(len(parameters)))
+    if selection.since is not None:
+        parameters.append(selection.since.isoformat())
         conditions.append(f"t.ts >= ${len(parameters)}::text::timestamp")
     return conditions, parameters
 
 
 def upsert_panel(cursor: Any, table: PanelTable, panel: pl.DataFrame) -> tuple[UpsertCounts, pl.DataFrame]:  # noqa: ANN401
-    """Write the rows that are new or differ; the others are not written, so their versions stay.
+    """Write the rows that are new or differ by more than the table's tolerance.
 
-    Returns the counts, and the key of the rows that were stored before and differ.
+    Returns the counts, and the key of the stored rows that were replaced.
     """
-    take_turns(cursor, table.name)
+    advisory_lock(cursor, table.name)
     first: date | None = panel["session"].min()  # type: ignore[assignment]
-    part = Part(symbols=panel["symbol"].unique().sort().to_list(), since=first)
-    changed = _changed_rows(panel, read_panel(cursor, table, list(table.columns), part), table)
+    selection = Selection(symbols=panel["symbol"].unique().sort().to_list(), since=first)
+    changed = _changed_rows(panel, read_panel(cursor, table, list(table.columns), selection), table)
     replaced = changed.filter("is_stored").select(PANEL_KEY)
     if changed.is_empty():
         return UpsertCounts(0, 0, panel.height), replaced
@@ -155,12 +154,10 @@ def _merge_statement(table: PanelTable) -> str:
     targets, values = ", ".join(table.columns.values()), ", ".join(f"s.{name}" for name in table.columns)
     assigned = ", ".join(f"{column} = excluded.{column}" for column in table.columns.values())
     kind, stored_kind = (", interval", f", '{table.kind}'") if table.kind else ("", "")
-    # Ids that begin with the moment lie side by side in their index, however large the table has become.
-    moment = f"{time.time_ns() // 1_000_000:012x}"
-    identity = f"overlay(gen_random_uuid()::text PLACING '{moment[:8]}-{moment[8:]}' FROM 1 FOR 13)::uuid"
+    identity = f"overlay(gen_random_uuid()::text PLACING '{id_prefix()}' FROM 1 FOR 13)::uuid"
     return (
         f"INSERT INTO {table.name} (id, instrument_id, ts, {targets}{kind}, created_at) "  # noqa: S608
         f"SELECT {identity}, k.id, s.session, {values}{stored_kind}, {NOW} FROM {STAGING} s "
         f"JOIN (WITH {KEYS} SELECT * FROM keys) k ON k.symbol = s.symbol ORDER BY k.id, s.session "
-        f"ON CONFLICT ({table.key}) DO UPDATE SET {assigned}"
+        f"ON CONFLICT (instrument_id, ts{kind}) DO UPDATE SET {assigned}"
     )

@@ -1,7 +1,7 @@
-"""The role of programs that only read: it may select from the platform's tables and views, and nothing else.
+"""The role `boursomatic_reader`: it may select from the platform's tables and views, and nothing else.
 
-Roles belong to a whole server, and many a server lets only its administrator make one. Then everything works
-without it, and `missing_grants` says what the administrator may run.
+Many servers let only an administrator create a role. Everything works without it; `missing_grants` lists the
+statements for the administrator.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 READER = "boursomatic_reader"
-# Whom the web application knows, `users` and `user_settings`, is nobody else's business.
+# Without `users` and `user_settings` of the web application.
 READABLE = (*EXISTING_COLUMNS, *OWN_COLUMNS, "rejected_bars", "adjusted_bars", "current_recommendations")
 _CREATE = f"CREATE ROLE {READER} NOLOGIN"
 
-# Databases of one server that are upgraded at once may both find it missing.
+# Concurrent upgrades of two databases of one server may both find it missing.
 _CREATE_IF_POSSIBLE = f"""
     DO $$ BEGIN
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{READER}') THEN {_CREATE}; END IF;
@@ -48,7 +48,7 @@ _MISSING = f"""
 
 
 def let_readers_in(connection: Connection) -> None:
-    """Create the role where that is possible, and let it read what it cannot read yet."""
+    """Create the role where possible, and grant it what it cannot read yet."""
     connection.exec_driver_sql(_CREATE_IF_POSSIBLE)
     for statement in missing_grants(connection):
         if statement != _CREATE:
@@ -56,9 +56,9 @@ def let_readers_in(connection: Connection) -> None:
 
 
 def missing_grants(connection: Connection) -> list[str]:
-    """Statements that an administrator has to run for the role to read everything; none where it can.
+    """Statements that an administrator has to run before the role can read everything.
 
-    Without the role there is only the one that creates it: the next upgrade does the rest.
+    Without the role it is only the one that creates it; the next upgrade does the rest.
     """
     known = sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :name)")
     if not connection.execute(known, {"name": READER}).scalar():

@@ -1,4 +1,4 @@
-"""What the table `recommendations` must never hold, asked of all its active rows in the database itself."""
+"""Rules that active recommendations must never break, checked in the database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def active_symbols(database: Database) -> pl.Series:
-    """Instruments that are followed, by the names that panels use."""
+    """Symbols of the active instruments, as panels name them."""
     found = database.read(
         f"WITH {KEYS} SELECT k.symbol FROM keys k JOIN instruments i ON i.id = k.id WHERE i.is_active"  # noqa: S608
     )
@@ -23,7 +23,7 @@ def active_symbols(database: Database) -> pl.Series:
 
 
 def repeated_recommendations(database: Database) -> pl.DataFrame:
-    """Instruments and profiles that have more than one active row: `symbol`, `profile`, `rows`."""
+    """Instruments and profiles with several active rows: `symbol`, `profile`, `rows`."""
     return database.read(
         f"WITH {KEYS} SELECT k.symbol, r.profile, count(*) AS rows FROM recommendations r "  # noqa: S608
         "JOIN keys k ON k.id = r.instrument_id WHERE r.is_active GROUP BY 1, 2 HAVING count(*) > 1 ORDER BY 1, 2"
@@ -31,7 +31,7 @@ def repeated_recommendations(database: Database) -> pl.DataFrame:
 
 
 def unlawful_probabilities(database: Database) -> pl.DataFrame:
-    """Active rows of the active model whose probabilities cannot be: `symbol`, `profile`, `raw`, `calibrated`.
+    """Active rows of the active model with impossible probabilities: `symbol`, `profile`, `raw`, `calibrated`.
 
     Each of the six must lie within 0 and 1, both triples must sum to 1, and the confidence must be the calibrated
     probability of the label.
@@ -47,7 +47,7 @@ _SUMS = {kind: " + ".join(_values(kind)) for kind in ("probabilities", "calibrat
 _OUTSIDE = " OR ".join(
     f"{value} NOT BETWEEN 0 AND 1" for kind in ("probabilities", "calibrated") for value in _values(kind)
 )
-# What is missing compares with nothing: asked for what is right, it is found as wrong.
+# IS NOT TRUE also catches missing values, which compare as null.
 _UNLAWFUL = f"""
     WITH {KEYS}, s AS (
         SELECT k.symbol, r.profile, r.label, r.confidence, r.features_snapshot::jsonb AS evidence

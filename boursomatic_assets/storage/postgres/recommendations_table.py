@@ -1,8 +1,7 @@
-"""Rows of `recommendations`: a new one archives the one before it, and none is ever edited or removed."""
+"""Rows of `recommendations`: a new one archives its predecessor; none is ever edited or removed."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +9,21 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError, StorageError
-from boursomatic_assets.storage.postgres.database import STAGING, execute, fetch, ingest, stage, take_turns
+from boursomatic_assets.storage.postgres.database import (
+    STAGING,
+    advisory_lock,
+    execute,
+    fetch,
+    id_prefix,
+    ingest,
+    stage,
+)
 from boursomatic_assets.storage.postgres.tables import KEYS, NOW
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
-# What a caller hands over; `features_snapshot` is JSON text with a `digest` of what it says.
+# Columns to write; `features_snapshot` is JSON text with a `digest` of its content.
 GIVEN_SCHEMA: dict[str, pl.DataType] = {
     "symbol": pl.String(), "profile": pl.String(), "label": pl.String(), "confidence": pl.Float64(),
     "expected_return_pct": pl.Float64(), "horizon_days": pl.Int32(), "stop_loss": pl.Float64(),
@@ -46,18 +53,10 @@ _INSERT = f"""
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a write of recommendations did, in rows.
+class WrittenRows:
+    """Rows that a write of recommendations added and archived, and rows it skipped as unchanged.
 
-    Attributes
-    ----------
-    added : int
-        New rows, active now.
-    archived : int
-        Rows that were active before and no longer are.
-    unchanged : int
-        Rows that say what the active one says, in its language, or are of an older session than it: nothing was
-        written.
+    Unchanged rows equal the active one, in its language too, or are of an older session than it.
     """
 
     added: int
@@ -65,46 +64,42 @@ class Written:
     unchanged: int
 
 
-def write_recommendations(database: Database, rows: pl.DataFrame, version: str) -> Written:
-    """Make these the active recommendations of their instruments and profiles, all or none.
+def write_recommendations(database: Database, rows: pl.DataFrame, version: str) -> WrittenRows:
+    """Make these rows the active recommendations of their instruments and profiles, all or none.
 
     Parameters
     ----------
     database : Database
     rows : DataFrame
-        Of `GIVEN_SCHEMA`: one per instrument and profile, all made by one model version.
+        Of `GIVEN_SCHEMA`: one per instrument and profile, all of one model version.
     version : str
-        That version; it must be the active one until the transaction ends.
-
-    Returns
-    -------
-    Written
+        That version; it must stay active until the transaction ends.
 
     Raises
     ------
     PanelContractError
-        If a column is missing, a row comes twice or has no digest, or a symbol names no instrument.
+        If a column is missing, a row occurs twice or has no digest, or a symbol names no instrument.
     StorageError
-        If the version is unknown or no longer the active one.
+        If the version is unknown or no longer active.
     """
     given = _checked(rows)
     with database.bulk() as cursor:
-        take_turns(cursor, "recommendations")
+        advisory_lock(cursor, "recommendations")
         model = _require_active(cursor, version)
         placed = given.join(_instruments(cursor, given), on="symbol", maintain_order="left")
         beside = placed.join(_active(cursor), on=["instrument_id", "profile"], how="left", maintain_order="left")
         newer = (pl.col("active_session") > pl.col("session")) & (pl.col("active_model") == model)
-        # The digest is of the evidence, which holds both languages; the text that people read is in one.
+        # The digest covers the evidence in both languages; `justification` is in one.
         same = (pl.col("digest") == pl.col("active_digest")) & (
             pl.col("justification").eq_missing(pl.col("active_justification"))
         )
         due = beside.filter(~(same.fill_null(value=False) | newer.fill_null(value=False)))
         archived = _replace(cursor, due, model) if due.height else 0
-    return Written(due.height, archived, given.height - due.height)
+    return WrittenRows(due.height, archived, given.height - due.height)
 
 
 def _checked(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows as the table takes them, with the digest of each."""
+    """The rows in the table's types, with the digest of each."""
     missing = sorted(set(GIVEN_SCHEMA) - set(rows.columns))
     if missing:
         message = f"recommendations need the columns {list(GIVEN_SCHEMA)}; missing: {missing}"
@@ -127,8 +122,8 @@ def _checked(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _require_active(cursor: Any, version: str) -> str:  # noqa: ANN401 (an ADBC cursor)
-    """Id of the version, whose row nobody changes until the transaction ends."""
-    # Without the lock a training could put another one in its place before these rows are committed.
+    """Id of the active version; its row stays locked until the transaction ends."""
+    # FOR SHARE: no other version can become active before these rows are committed.
     query = "SELECT id::text AS id, is_active FROM model_versions WHERE version = $1 FOR SHARE"
     found = fetch(cursor, query, [version])
     if found.is_empty():
@@ -144,7 +139,7 @@ def _require_active(cursor: Any, version: str) -> str:  # noqa: ANN401 (an ADBC 
 
 
 def _instruments(cursor: Any, given: pl.DataFrame) -> pl.DataFrame:  # noqa: ANN401
-    """`symbol` and `instrument_id` of each instrument; every symbol that is given must be one."""
+    """`symbol` and `instrument_id` of every instrument; each given symbol must be one."""
     keys = fetch(cursor, f"WITH {KEYS} SELECT symbol, id::text AS instrument_id FROM keys")  # noqa: S608
     known = keys.cast(pl.String)
     unknown = given.join(known, on="symbol", how="anti")["symbol"].unique().sort().head(_EXAMPLES).to_list()
@@ -158,7 +153,7 @@ def _instruments(cursor: Any, given: pl.DataFrame) -> pl.DataFrame:  # noqa: ANN
 
 
 def _active(cursor: Any) -> pl.DataFrame:  # noqa: ANN401
-    """The rows that are active now, by instrument and profile, with what tells whether they must be replaced."""
+    """The active rows, with the values that decide whether they must be replaced."""
     active = fetch(
         cursor,
         "SELECT instrument_id::text AS instrument_id, profile, id::text AS active_id, session AS active_session, "
@@ -170,14 +165,12 @@ def _active(cursor: Any) -> pl.DataFrame:  # noqa: ANN401
 
 
 def _replace(cursor: Any, due: pl.DataFrame, model: str) -> int:  # noqa: ANN401
-    """Insert these rows after archiving the active ones in their places; returns how many those were."""
+    """Archive the active rows in these places and insert these; returns how many were archived."""
     staged = due.select("instrument_id", "active_id", *_VALUES, "features_snapshot")
     stage(cursor, staged.clear())
-    # A snapshot would be compressed here, and once more in the table.
+    # Avoids compressing each snapshot here and again in the table.
     cursor.execute(f"ALTER TABLE {STAGING} SET (toast_tuple_target = 8160)")
     ingest(cursor, staged, "append")
     archived = fetch(cursor, _ARCHIVE)["rows"].item()
-    # Ids that begin with the moment lie side by side in their index, however large the table has become.
-    moment = f"{time.time_ns() // 1_000_000:012x}"
-    execute(cursor, _INSERT, [f"{moment[:8]}-{moment[8:]}", model])
+    execute(cursor, _INSERT, [id_prefix(), model])
     return int(archived)

@@ -1,4 +1,4 @@
-"""Bringing a database to the schema this program needs, and telling when it is not."""
+"""The schema: upgrade a database to the current one, and check that it has it."""
 
 from __future__ import annotations
 
@@ -15,52 +15,43 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
-# Other programs keep their own state in `alembic_version`; ours must never touch it.
+# Not `alembic_version`, which other programs use.
 VERSION_TABLE = "boursomatic_assets_alembic_version"
 HEAD_REVISION = "0006"
 _UPGRADE_LOCK = 0x626F7572
 
 
 def upgrade(engine: Engine) -> str | None:
-    """Create what is missing, in one transaction that changes nothing when it fails.
-
-    Parameters
-    ----------
-    engine : Engine
-
-    Returns
-    -------
-    str or None
-        The revision found before.
+    """Upgrade in one transaction; returns the revision found before.
 
     Raises
     ------
     RowsBreakRuleError
         If existing rows break a rule that the migration adds; lists them.
     SchemaVersionError
-        If the database was upgraded by a newer program, or a table of the same name lacks columns.
+        If a newer program upgraded the database, or a table of the same name lacks columns.
     """
     from alembic import command
 
     config = migrations()
     with engine.begin() as connection:
-        # Eight programs that start at once upgrade one after the other.
+        # Concurrent upgrades run one after the other.
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _UPGRADE_LOCK})
         before = revision(connection)
         _refuse_newer(before)
-        # Before anything is created on top of them, and so with nothing changed if they do not fit.
+        # First, so that nothing is changed where they do not fit.
         _require_columns(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         for name in _missing_features(connection):
             connection.execute(sa.text(f'ALTER TABLE features ADD COLUMN "{name}" double precision'))
-        # Each time: an administrator may have created the role since.
+        # At every upgrade: an administrator may have created the role since.
         let_readers_in(connection)
     return before
 
 
 def migrations() -> Config:
-    """Alembic's configuration of the platform's own migrations; the caller says on which connection."""
+    """Alembic's configuration of our migrations, without a connection."""
     from alembic.config import Config
 
     config = Config()
@@ -70,12 +61,12 @@ def migrations() -> Config:
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether the schema is the one this program was written for, with a column for each of its features."""
+    """Whether the schema is the current one, with a column for each feature."""
     return revision(connection) == HEAD_REVISION and not _missing_features(connection)
 
 
 def require_current(connection: Connection) -> None:
-    """Stop unless the schema is the one this program was written for.
+    """Stop unless the schema is current.
 
     Raises
     ------
@@ -100,7 +91,7 @@ def require_current(connection: Connection) -> None:
 
 
 def revision(connection: Connection) -> str | None:
-    """Revision recorded in our own version table; None before the first upgrade."""
+    """Revision in our version table; None before the first upgrade."""
     if connection.execute(sa.text("SELECT to_regclass(:name)"), {"name": VERSION_TABLE}).scalar() is None:
         return None
     found: str | None = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
@@ -117,7 +108,7 @@ def _refuse_newer(found: str | None) -> None:
 
 
 def _missing_features(connection: Connection) -> list[str]:
-    """Entries of `FEATURES` that are not yet columns of the table, in their order."""
+    """Entries of `FEATURES` without a column in the table, in their order."""
     columns = "SELECT attname FROM pg_attribute WHERE attrelid = 'features'::regclass AND attnum > 0"
     stored = set(connection.execute(sa.text(columns)).scalars())
     return [name for name in FEATURE_NAMES if name not in stored]

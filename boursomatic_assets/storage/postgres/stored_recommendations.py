@@ -1,4 +1,4 @@
-"""Stored recommendations read: the active ones, one that somebody means, those that wait to be judged."""
+"""Stored recommendations: the active ones, one by id or symbol, and those without an outcome."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
-from boursomatic_assets.storage.postgres.panels import SEPARATOR
+from boursomatic_assets.storage.postgres.panels import SEPARATOR, among
 from boursomatic_assets.storage.postgres.tables import KEYS
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ _FROM = (
     "FROM recommendations r JOIN instruments i ON i.id = r.instrument_id JOIN keys k ON k.id = i.id "
     "JOIN model_versions m ON m.id = r.model_version_id"
 )
+# Rows of other programs have no session; nothing in their snapshots can be relied on.
+_OPEN = (
+    "r.session IS NOT NULL AND NOT EXISTS (SELECT FROM recommendation_outcomes o WHERE o.recommendation_id = r.id)"
+)
 
 
 def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
@@ -55,19 +59,16 @@ def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
     limit: int | None = None,
     with_snapshot: bool = False,
 ) -> pl.DataFrame:
-    """Read stored recommendations, also those that other programs wrote.
+    """Read stored recommendations, also those of other programs.
 
     Parameters
     ----------
     database : Database
-    profile, label : str, optional
-        Only those of this profile, of this label.
-    symbols : sequence of str, optional
-        Only those of these instruments.
+    profile, label, symbols : optional
+        Only rows of these.
     active_only : bool
-        Only the active ones of active instruments; else the archived ones too.
+        Only active rows of active instruments; else archived ones too.
     limit : int, optional
-        At most so many rows.
     with_snapshot : bool
         Adds `features_snapshot`, JSON text.
 
@@ -83,7 +84,7 @@ def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
             conditions.append(f"{column} = ${len(parameters)}")
     if symbols is not None:
         parameters.append(SEPARATOR.join(symbols))
-        conditions.append(f"k.symbol = ANY (string_to_array(${len(parameters)}, '{SEPARATOR}'))")
+        conditions.append(among(len(parameters)))
     if active_only:
         conditions.append("r.is_active AND i.is_active")
     snapshot = ", r.features_snapshot::text AS features_snapshot" if with_snapshot else ""
@@ -96,29 +97,27 @@ def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
 
 
 def find_recommendation(database: Database, wanted: str, session: date | None = None) -> list[dict[str, Any]]:
-    """Everything that is stored of one recommendation, or of an instrument's.
+    """All stored values of a recommendation, given its id, or of an instrument's, given its symbol.
 
     Parameters
     ----------
     database : Database
     wanted : str
-        A recommendation's id, or a symbol.
+        Id or symbol.
     session : date, optional
-        With a symbol: those of this session, archived ones too; without it those that are active now.
+        With a symbol: rows of this session, archived ones too; else the active rows.
 
     Returns
     -------
     list of dict
-        As `STORED_SCHEMA` names it, with `instrument_id`, `model_path`, `manifest_sha256`, `params_hash` and
-        `snapshot`, a dict; from the cautious profile to the bold one, the newest first. Empty where there is none.
+        `STORED_SCHEMA` with `instrument_id`, `model_path`, `manifest_sha256`, `params_hash` and `snapshot` (a
+        dict), from the cautious profile to the bold one, the newest first.
     """
+    condition, parameters = "k.symbol = $1 AND r.is_active", [wanted]
     if _is_uuid(wanted):
         condition = "r.id = $1::text::uuid"
-    elif session is None:
-        condition = "k.symbol = $1 AND r.is_active"
-    else:
-        condition = "k.symbol = $1 AND r.session = $2::text::date"
-    parameters = [wanted] if session is None or _is_uuid(wanted) else [wanted, session.isoformat()]
+    elif session is not None:
+        condition, parameters = "k.symbol = $1 AND r.session = $2::text::date", [wanted, session.isoformat()]
     found = database.read(
         f"WITH {KEYS} SELECT {_STORED}, r.instrument_id::text AS instrument_id, m.model_path, m.manifest_sha256, "
         f"m.params_hash, r.features_snapshot::text AS snapshot {_FROM} "
@@ -137,13 +136,9 @@ def _is_uuid(wanted: str) -> bool:
 
 
 def open_recommendations(database: Database, until: date | None = None) -> pl.DataFrame:
-    """Recommendations of the platform that have no outcome yet, archived ones too.
+    """The platform's recommendations without an outcome, archived ones too.
 
-    Parameters
-    ----------
-    database : Database
-    until : date, optional
-        Only those that may be over by this session: a horizon lasts no fewer days than it has sessions.
+    With `until`, only those that may be over by that session: a horizon of n sessions lasts at least n days.
 
     Returns
     -------
@@ -157,11 +152,9 @@ def open_recommendations(database: Database, until: date | None = None) -> pl.Da
         "(s.labelling ->> 'buy_threshold')::float8 AS buy_threshold, "
         "(s.labelling ->> 'sell_threshold')::float8 AS sell_threshold "
         "FROM recommendations r JOIN keys k ON k.id = r.instrument_id "
-        # Once through the text of a snapshot, not once for each of its values.
+        # Parses each snapshot once, not once per value.
         "CROSS JOIN LATERAL json_to_record(r.features_snapshot) AS s (close float8, labelling json) "
-        # Other programs' rows have no session, and their snapshots nothing that could be relied on.
-        f"WHERE r.session IS NOT NULL {limit} "
-        "AND NOT EXISTS (SELECT FROM recommendation_outcomes o WHERE o.recommendation_id = r.id) "
+        f"WHERE {_OPEN} {limit} "
         f'ORDER BY r.session, k.symbol COLLATE "C", {_PROFILE_PLACE}, r.generated_at, r.id',
         [] if until is None else [until.isoformat()],
     )
@@ -169,9 +162,5 @@ def open_recommendations(database: Database, until: date | None = None) -> pl.Da
 
 
 def count_open(database: Database) -> int:
-    """How many recommendations of the platform have no outcome yet."""
-    found = database.read(
-        "SELECT count(*) AS rows FROM recommendations r WHERE r.session IS NOT NULL "
-        "AND NOT EXISTS (SELECT FROM recommendation_outcomes o WHERE o.recommendation_id = r.id)"
-    )
-    return int(found["rows"].item())
+    """Number of the platform's recommendations without an outcome."""
+    return int(database.value(f"SELECT count(*) FROM recommendations r WHERE {_OPEN}"))  # noqa: S608

@@ -1,10 +1,10 @@
-"""The existing database's tables: its column names beside the frames', written down once."""
+"""Names of tables and columns, and pieces of SQL that several modules use."""
 
 from __future__ import annotations
 
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 
-# Columns that the first migration creates; what `FEATURES` has beyond them is added where it is missing.
+# Feature columns of the first migration; an upgrade adds the other `FEATURES`.
 FIRST_FEATURES = ("ret_1d", "ret_5d", "ret_20d", "rsi_14", "momentum_5d", "vol_20d", "atr_14", "volume_zscore")
 
 # Frame column to table column.
@@ -12,18 +12,19 @@ BAR_COLUMNS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"
 FEATURE_COLUMNS = {name: name for name in FEATURE_NAMES}
 
 DAILY = "daily"
-# In the existing database no column can be trusted to have a default: every insert supplies all of them.
+# Columns of an existing database may lack defaults, so inserts supply every value.
 NOW = "timezone('utc', now())"
 
-# An instrument is named by its symbol; where two exchanges list the same one, by symbol@exchange.
+# Instruments by symbol, or symbol@exchange where two exchanges list it.
 KEYS = """
     keys AS (
         SELECT id, exchange, CASE WHEN count(*) OVER (PARTITION BY symbol) > 1
                         THEN symbol || '@' || exchange ELSE symbol END AS symbol
         FROM instruments)
 """
+EXCHANGES = f"WITH {KEYS} SELECT symbol, exchange FROM keys ORDER BY symbol"  # noqa: S608
 
-# Columns other programs rely on; what the migration creates, or finds and leaves as it is.
+# Columns that other programs rely on; the migration creates missing tables and keeps existing ones.
 EXISTING_COLUMNS = {
     "instruments": (
         "id", "symbol", "exchange", "name", "sector", "market_cap_bucket", "pe_bucket", "is_active",
@@ -41,7 +42,7 @@ EXISTING_COLUMNS = {
     ),
 }  # fmt: skip
 
-# Tables of the platform's own that people may fill; another program's table of that name is not overwritten.
+# The platform's own tables; another program's table of that name is not overwritten.
 OWN_COLUMNS = {
     "adjustments": ("symbol", "session", "ratio", "note", "created_at"),
     "unexplained_jumps": ("symbol", "session", "ratio", "split_ratio", "detected_at"),

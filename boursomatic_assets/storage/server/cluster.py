@@ -1,7 +1,7 @@
-"""One data folder of the embedded PostgreSQL: set up, started, found, waited for and stopped.
+"""One data folder of the embedded PostgreSQL: initialised, started, found, awaited and stopped.
 
-Only the owner of the home connects: the server listens on a socket in a folder that nobody else may enter, and asks
-the operating system who is at the other end (authentication `peer`). Of the environment it gets what it needs.
+Only the owner of the home connects: the server listens on a socket in a private folder and uses `peer`
+authentication. It gets only the environment variables that it needs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SUPERUSER = "postgres"
 # How long a shutdown may wait for its clients.
 STOPPING_SECONDS = 60.0
 _LARGEST_LOG = 10_000_000
-# The folder in which a process was started: reached without any right to the folders above it.
+# The working directory of a process, reachable without rights to the folders above it.
 _HERE = "/proc/self/cwd"
 _SETTINGS = {
     "listen_addresses": "",
@@ -55,13 +55,13 @@ _SETTINGS = {
 
 
 def environment() -> dict[str, str]:
-    """Return what PostgreSQL's programs are given of the environment: no secret of the user, no locale, no PG*."""
+    """Environment of PostgreSQL's programs: no secrets of the user, no locale, no PG* variables."""
     zone = {"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **zone}
 
 
 def initialise(home: Path) -> None:
-    """Create the data folder whole or not at all: one that a kill left half made would never start again.
+    """Create the data folder atomically: a half-made one would never start.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def initialise(home: Path) -> None:
         return
     for abandoned in home.glob("postgres.initialising*"):
         shutil.rmtree(abandoned, ignore_errors=True)
-    # A name of its own: an initdb that outlived its killed parent may still write under another.
+    # A unique name: an initdb that outlived its killed parent may still write elsewhere.
     beside = Path(tempfile.mkdtemp(prefix="postgres.initialising-", dir=home))
     os.chown(beside, account.user, account.group)
     arguments = ["-U", SUPERUSER, "--auth=peer", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
@@ -97,20 +97,18 @@ def initialise(home: Path) -> None:
             message = f"initdb failed: {_last_words(home, begin)}"
             raise RuntimeError(message)
     if data.exists():
-        # Made by hand and empty: a folder is renamed over it only where it is one.
+        # Empty, or a link: a folder can replace only a folder.
         data.rmdir()
     beside.rename(data)
 
 
 def start(home: Path) -> None:
-    """Start the server unless it runs, and wait until it takes connections, as long as it lives.
-
-    To be called by one process at a time.
+    """Start the server unless it runs, and wait until it accepts connections. Call it under the home's lock.
 
     Raises
     ------
     RuntimeError
-        If the server ends instead, or another one that cannot be seen from here uses the folder.
+        If the server ends instead, or a server that cannot be seen from here uses the folder.
     """
     data = data_folder(home)
     account = account_for(data)
@@ -121,8 +119,7 @@ def start(home: Path) -> None:
             running.send_signal(signal.SIGHUP)
         if _listens_where_it_should(home, account):
             return
-        # Started by an earlier version, in a folder that others may enter or as an account that the closed home now
-        # keeps out; or the folder of its socket was removed.
+        # Its socket's folder is gone or open to others, or an earlier version runs it as an account without access.
         stop(home)
     in_use = lock_folder(home)
     try:
@@ -136,17 +133,14 @@ def start(home: Path) -> None:
 
 
 def stop(home: Path) -> bool:
-    """Stop the server with PostgreSQL's fast shutdown: sessions end, what was committed is kept.
-
-    Returns whether one was running.
-    """
+    """Stop the server with PostgreSQL's fast shutdown; returns whether one was running."""
     process = postmaster(data_folder(home))
     if process is None:
         return False
     with suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGINT)
         patience = LoggedWait(f"the embedded PostgreSQL under {home} is being stopped")
-        # Not `process.wait`: where nobody collects the ended process (a container without init) it waits in vain.
+        # Not `process.wait`, which never ends in a container without init.
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             patience.wait()
     _collect()
@@ -154,7 +148,7 @@ def stop(home: Path) -> bool:
 
 
 def socket_folder(home: Path) -> Path:
-    """Folder in which clients find the server's socket. It belongs to the server's account, closed to all others.
+    """Folder of the server's socket, private to the server's account.
 
     It is the data folder, unless that path is too long for a socket or cannot be written in an address.
 
@@ -178,7 +172,7 @@ def _launch(home: Path, account: Account, in_use: int) -> None:
     for left in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
         (sockets / left).unlink(missing_ok=True)
     within = _name_within(data, account)
-    # The first -D is for people who look at the list of processes; the last one counts.
+    # The first -D only shows the folder in the list of processes; the last one counts.
     command = [str(programs(account) / "postgres"), "-D", str(data), "-D", within]
     settings = {
         **_SETTINGS,
@@ -193,7 +187,7 @@ def _launch(home: Path, account: Account, in_use: int) -> None:
         log_path.replace(log_path.with_name("postgres.log.1"))
     with _appended(log_path) as log:
         begin = log.seek(0, os.SEEK_END)
-        # It holds the lock on its folder for as long as it lives, and so does each of its processes.
+        # The server and its processes hold the lock on the folder as long as they live.
         process: subprocess.Popen[bytes] = subprocess.Popen(
             command, stdout=log, stderr=log, start_new_session=True, pass_fds=(in_use,), **_as(account, data)
         )
@@ -207,7 +201,7 @@ def _launch(home: Path, account: Account, in_use: int) -> None:
         patience.wait()
 
 
-# Servers that this process started. Their end is collected, so that no dead entry stays in the list of processes.
+# Servers that this process started; polled, so that none stays a zombie.
 _children: list[subprocess.Popen[bytes]] = []
 
 
@@ -216,13 +210,13 @@ def _collect() -> None:
 
 
 def _await_settled(home: Path) -> None:
-    """Wait while a server starts up or shuts down, as one may whose opener was killed."""
+    """Wait while a server starts up or shuts down, as after its opener was killed."""
     data = data_folder(home)
     patience, is_hurried = LoggedWait(f"the embedded PostgreSQL under {home} is starting or stopping"), False
     while (process := postmaster(data)) is not None and not is_ready(data, process.pid):
         waited = patience.wait()
         if waited > STOPPING_SECONDS and not is_hurried and status(data) == "stopping":
-            # It waits for its clients: they are ended.
+            # A fast shutdown does not wait for clients.
             is_hurried = True
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGINT)
@@ -230,10 +224,10 @@ def _await_settled(home: Path) -> None:
 
 
 def _forget_the_dead(home: Path, account: Account) -> None:
-    """Clear the process numbers that a killed server left: they may be somebody else's by now."""
+    """Remove process numbers left by a killed server; other processes may have them now."""
     data = data_folder(home)
     (data / "postmaster.pid").unlink(missing_ok=True)
-    # Of an earlier version, which kept a list of its users.
+    # A list of users, written by an earlier version.
     (data / ".handle_pids.json").unlink(missing_ok=True)
     if can_hold_a_socket(data):
         forget_folder(home, account)
@@ -252,12 +246,12 @@ def _listens_where_it_should(home: Path, account: Account) -> bool:
 
 
 def _name_within(folder: Path, account: Account) -> str:
-    """Name of the folder in which a process is started, for that process."""
+    """How a process started in this folder names it."""
     return str(folder) if account.is_own else _HERE
 
 
 def _as(account: Account, folder: Path) -> dict[str, Any]:
-    """How a program of PostgreSQL is run: as its account and nothing more, within a folder."""
+    """Options to run a PostgreSQL program in a folder, as its account with no further groups."""
     options: dict[str, Any] = {"cwd": folder, "env": environment(), "stdin": subprocess.DEVNULL, "umask": OTHERS}
     if not account.is_own:
         options |= {"user": account.user, "group": account.group, "extra_groups": []}
@@ -269,7 +263,7 @@ def _appended(path: Path) -> FileIO:
 
 
 def _last_words(home: Path, begin: int) -> str:
-    """Why a program ended: its own words, those of weight if there are any."""
+    """Why a program ended: its last grave log line, else its last line."""
     try:
         with log_file(home).open("rb") as log:
             log.seek(begin)

@@ -1,4 +1,4 @@
-"""The PostgreSQL server in use: the one `DATABASE_URL` names, or an embedded one under the home folder."""
+"""The PostgreSQL server in use: the one that `DATABASE_URL` names, or the embedded one."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
 
 DATABASE_NAME = "boursomatic"
-# What libpq reads from the environment: meant for another server, it would lead connections to this one astray.
+# Variables of libpq, meant for another server, would misdirect connections to this one.
 _LIBPQ_VARIABLE = re.compile(r"PG([A-Z]+|CONNECT_TIMEOUT)")
 
 
 def database_url(settings: Settings) -> str:
-    """Address of the database as libpq reads it, starting the embedded server where no other is given.
+    """Address of the database as libpq reads it; starts the embedded server where no other is given.
 
-    The embedded server stops when the last process that asked for it ends, unless `keep_running` was called.
+    The embedded server stops with the last process that called this, unless `keep_running` was called.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def database_url(settings: Settings) -> str:
 
 
 def _plain_url(given: str) -> str:
-    """Drop an SQLAlchemy driver suffix and the old scheme `postgres`; the message never repeats the address."""
+    """Drop an SQLAlchemy driver suffix and the old scheme `postgres`; the error never repeats the address."""
     scheme, _, rest = given.partition("://")
     plain = f"postgresql://{rest}"
     message = (
@@ -59,7 +59,7 @@ def _plain_url(given: str) -> str:
         raise ConfigurationError(message) from None
     if "@" in (url.host or ""):
         raise ConfigurationError(message)
-    # Written anew, so that libpq reads from it what SQLAlchemy did.
+    # Rendered again, so that libpq and SQLAlchemy read the same address.
     return url.render_as_string(hide_password=False).replace(" ", "%20")
 
 
@@ -73,7 +73,7 @@ def keep_running(settings: Settings) -> None:
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the embedded server, whoever uses it. Returns whether one was running."""
+    """Stop the embedded server, even if it is in use; returns whether one was running."""
     with suppress(OSError):
         _marker(settings.home).unlink()
     return cluster.stop(settings.home)
@@ -116,12 +116,12 @@ def _embedded_url(home: Path) -> str:
 
 
 def _url(home: Path, database: str) -> str:
-    # The empty password and the port keep other programs from taking theirs out of PG* variables.
+    # With password and port in the address, clients do not take them from PG* variables.
     return f"postgresql://{cluster.SUPERUSER}:@/{database}?host={cluster.socket_folder(home)}&port={PORT}"
 
 
 def _ignore_libpq_variables() -> None:
-    """Take them from this process and its children."""
+    """Remove them from this process and its children."""
     for name in [name for name in os.environ if _LIBPQ_VARIABLE.fullmatch(name)]:
         os.environ.pop(name, None)
 
@@ -136,14 +136,13 @@ def _cannot_start(home: Path, reason: object) -> DatabaseUnreachableError:
     return DatabaseUnreachableError(message)
 
 
-# Server process last seen by this process, per data folder: a database is opened many times in a run, and
-# only the first time, or after the server was restarted, is there anything to set up.
+# Server process last seen, per data folder and process: setup is needed only once per server start.
 _in_use: dict[tuple[Path, int], int] = {}
 
 
 def _leave(home: Path, users: int, process: int) -> None:
-    """Stop the server if no other process uses it: each holds a lock, and a killed one does not."""
-    # A copy of this process, forked off, that ends: what it was given by its parent is the parent's.
+    """Stop the server if no other process uses it. Each user holds a lock, which ends with its process."""
+    # A forked child does not own its parent's lock.
     if os.getpid() != process:
         return
     with suppress(OSError), locked(home / "postgres.lock"):

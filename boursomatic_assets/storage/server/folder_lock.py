@@ -1,4 +1,4 @@
-"""The lock that allows one server to a data folder; its processes hold it as long as they live."""
+"""The lock that allows one server per data folder; the server's processes hold it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from boursomatic_assets.storage.server.folders import data_folder
 from boursomatic_assets.storage.server.process import orphans
 
 PROGRESS_SECONDS, LOOKING_SECONDS = 5.0, 0.005
-# How long processes of a dead server may wait for their own end, and a start for another server.
+# How long orphaned processes may take to end, and a start waits for another server.
 ORPHANS_SECONDS, FOREIGN_SECONDS = 2.0, 10.0
 _logger = logging.getLogger(__name__)
 
 
 class LoggedWait:
-    """Wait, and log every few seconds how long it has taken."""
+    """A wait that logs its duration every few seconds."""
 
     def __init__(self, what: str) -> None:
         self.what, self.began, self.said = what, time.monotonic(), 0.0
@@ -39,7 +39,7 @@ class LoggedWait:
 
 
 def lock_folder(home: Path) -> int:
-    """Descriptor of the lock that each process of a server holds; what is left of a dead one is ended first."""
+    """Take the lock that a server's processes hold, ending those of a dead server; returns its descriptor."""
     in_use = open_file(home / "postgres.in-use")
     try:
         _await_lock(in_use, data_folder(home))
@@ -57,7 +57,7 @@ def _await_lock(in_use: int, data: Path) -> None:
         except BlockingIOError:
             waited = patience.wait()
         except OSError:
-            # The file system knows no locks: PostgreSQL's own check has to do.
+            # No locks in this file system: PostgreSQL's own check must suffice.
             return
         else:
             return

@@ -1,4 +1,4 @@
-"""Where the embedded server keeps its tables and its log."""
+"""Paths of the embedded server's tables and log."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def data_folder(home: Path) -> Path:
 
 
 def log_file(home: Path) -> Path:
-    """Where the server, and the program that sets its folder up, write what they do."""
+    """Log of the server and of `initdb`."""
     return home.resolve() / "postgres.log"

@@ -1,4 +1,4 @@
-"""The processes of an embedded server, known by the folder they work in: a process number alone says nothing."""
+"""Processes of an embedded server, identified by their working directory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psutil
 
 
 def postmaster(data: Path) -> psutil.Process | None:
-    """Server process of this very data folder: a process number that it left may be anybody's by now."""
+    """Server process of this data folder; a left process number may belong to another process now."""
     try:
         process = psutil.Process(int(status_lines(data)[0]))
         if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
@@ -33,7 +33,7 @@ def _works_in(process: psutil.Process, data: Path) -> bool:
     try:
         return os.path.samestat(Path(f"/proc/{process.pid}/cwd").stat(), found)
     except OSError:
-        # Not Linux, or root in a container, who may not look at other users' processes so closely.
+        # Not Linux, or a container whose root may not inspect other users' processes.
         pass
     try:
         return process.uids().real == found.st_uid and str(data) in process.cmdline()
@@ -42,12 +42,12 @@ def _works_in(process: psutil.Process, data: Path) -> bool:
 
 
 def status_lines(data: Path) -> list[str]:
-    """Lines of the file in which a server says how it does; the file may be gone, or half written."""
+    """Lines of the server's status file, which may be gone or half written."""
     return (data / "postmaster.pid").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
 
 
 def status(data: Path) -> str:
-    """State that the server itself names: `starting`, `ready`, `stopping`; empty where it names none."""
+    """State that the server reports: `starting`, `ready`, `stopping`, or empty."""
     try:
         return status_lines(data)[7].strip()
     except (OSError, IndexError):
@@ -55,7 +55,7 @@ def status(data: Path) -> str:
 
 
 def is_ready(data: Path, process: int) -> bool:
-    """Whether the server with this process number takes connections."""
+    """Whether the server with this process number accepts connections."""
     try:
         lines = status_lines(data)
         return int(lines[0]) == process and lines[7].strip() == "ready"

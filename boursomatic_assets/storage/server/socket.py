@@ -1,4 +1,4 @@
-"""Where clients find the socket of the embedded server: in a folder that nobody but its owner may enter."""
+"""The private folder of the embedded server's socket."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ PORT = 5432
 SOCKET_NAME = f".s.PGSQL.{PORT}"
 # Longest path of a socket: 107 bytes on Linux, 103 on macOS.
 _LONGEST_SOCKET = 103
-# What every library reads alike in an address.
+# Characters that every library reads alike in an address.
 _PLAIN_PATH = re.compile(r"[\w/.@:~-]+")
 
 
 def usable_folder(home: Path, data: Path, account: Account) -> Path | None:
-    """Folder of the socket: the data folder, or a short one recorded in the home; None where that must be made."""
+    """The data folder, or a short folder recorded in the home; None if one must be made."""
     return data if can_hold_a_socket(data) else recorded_folder(home, account)
 
 
 def forget_folder(home: Path, account: Account) -> None:
-    """Remove the short folder, which a home that was moved to a shorter path no longer needs."""
+    """Remove the short folder after the home moved to a shorter path."""
     recorded = recorded_folder(home, account)
     if recorded is not None:
         shutil.rmtree(recorded, ignore_errors=True)
@@ -34,7 +34,7 @@ def forget_folder(home: Path, account: Account) -> None:
 
 
 def can_hold_a_socket(folder: Path) -> bool:
-    """Whether a socket in the folder can have its path, and every library can read it in an address."""
+    """Whether a socket's path fits in this folder, and every library can read it in an address."""
     path = os.fsencode(folder / SOCKET_NAME)
     return len(path) <= _LONGEST_SOCKET and _PLAIN_PATH.fullmatch(str(folder)) is not None
 
@@ -44,7 +44,7 @@ def _pointer(home: Path) -> Path:
 
 
 def recorded_folder(home: Path, account: Account) -> Path | None:
-    """Short folder for the socket that an earlier start made, if it is still as it was made."""
+    """The short folder of an earlier start, if it is still private and usable."""
     try:
         folder = Path(_pointer(home).read_text(encoding="utf-8").strip())
     except (OSError, UnicodeDecodeError):
@@ -54,7 +54,7 @@ def recorded_folder(home: Path, account: Account) -> Path | None:
 
 
 def new_folder(home: Path, data: Path, account: Account) -> Path:
-    """Make a short folder for the socket, of a name that nobody can foresee, and record it in the home.
+    """Make a short folder for the socket, with an unpredictable name, and record it in the home.
 
     Raises
     ------
@@ -80,9 +80,9 @@ def new_folder(home: Path, data: Path, account: Account) -> Path:
 
 
 def _runtime_folders(account: Account) -> list[Path]:
-    """Folders in which a private one can be made that no other user can take away, the best first."""
+    """Folders where nobody can remove a private folder of this account, the best first."""
     if not account.is_own:
-        # Root's server cannot enter root's own runtime folder.
+        # Not root's runtime folder, which the server's account cannot enter.
         return [path for path in (Path("/run"), Path("/tmp")) if _keeps_what_is_in_it(path)]  # noqa: S108 (checked)
     own = Path(f"/run/user/{os.geteuid()}")
     given = [Path(name) for name in (os.environ.get("XDG_RUNTIME_DIR"),) if name]
@@ -92,7 +92,7 @@ def _runtime_folders(account: Account) -> list[Path]:
 
 
 def _keeps_what_is_in_it(folder: Path) -> bool:
-    """Whether other users cannot rename or remove what one makes in it."""
+    """Whether other users cannot rename or remove this user's entries."""
     try:
         found = folder.stat()
     except OSError:

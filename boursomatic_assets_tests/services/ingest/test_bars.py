@@ -12,7 +12,14 @@ from boursomatic_assets.core.market.isolated_prices import ISOLATED
 from boursomatic_assets.errors import BarContractError, PanelContractError, SourceFileError
 from boursomatic_assets.providers.source import Delivery, reports_of
 from boursomatic_assets.services.ingest import bars as updates
-from boursomatic_assets.services.ingest.bars import BarUpdate, judged, look_through, note_jumps, survey, take_all
+from boursomatic_assets.services.ingest.bars import (
+    BarUpdate,
+    checked_delivery,
+    record_jumps,
+    scan_stored,
+    store_all,
+    tally_source,
+)
 from boursomatic_assets.storage.postgres.adjustments_table import (
     add_adjustment,
     read_corrections,
@@ -72,7 +79,7 @@ def from_file(settings: Settings) -> Settings:
 def take(
     database: Database, settings: Settings, *pieces: pl.DataFrame, adjusted: bool = True, breaks_down: bool = False
 ) -> BarUpdate:
-    return take_all(database, Pieces(pieces, adjusted, breaks_down), settings, TODAY, lambda _: None)
+    return store_all(database, Pieces(pieces, adjusted, breaks_down), settings, TODAY, lambda _: None)
 
 
 def broken(bars: pl.DataFrame, count: int) -> pl.DataFrame:
@@ -102,7 +109,7 @@ def test_all_pieces_are_stored_and_what_that_did_is_added_up(store: Database, fr
     notes: list[str] = []
     first = broken(flat_bars({"AAA": [10.0] * 4, "BBB": [20.0] * 3}), 1)
     second = flat_bars({"CCC": [30.0] * 2})
-    update = take_all(store, Pieces((first, second)), from_file, TODAY, notes.append)
+    update = store_all(store, Pieces((first, second)), from_file, TODAY, notes.append)
     # 4 + 3 + 2 bars, of which one is broken
     assert update.counts == UpsertCounts(8, 0, 0)
     assert (update.tally.accepted, update.tally.rejected) == (8, 1)
@@ -284,20 +291,21 @@ def test_isolated_prices_are_set_aside_whatever_the_source_says(store: Database,
     assert read_bars(store)["session"].to_list() == [weekdays(1)[0], THIRD, FOURTH, *weekdays(4)]
     assert jumps(store) == []
     for adjusted in (True, False):
-        assert judged(Delivery(bars, (), adjusted=adjusted), TODAY).rejected["session"].to_list() == [SECOND]
+        found = checked_delivery(Delivery(bars, (), adjusted=adjusted), TODAY).rejected
+        assert found["session"].to_list() == [SECOND]
 
 
 def test_a_survey_judges_all_pieces_together_and_stores_nothing(store: Database, from_file: Settings) -> None:
     first, second = broken(flat_bars({"AAA": [1.0] * 4}), 1), flat_bars({"BBB": [1.0] * 4})
-    tally = survey(Pieces((first, second)), from_file, TODAY)
+    tally = tally_source(Pieces((first, second)), from_file, TODAY)
     assert (tally.accepted, tally.rejected) == (7, 1)
     with pytest.raises(BarContractError, match="3 of 8 do"):
-        survey(Pieces((first, broken(second, 2))), from_file, TODAY)
+        tally_source(Pieces((first, broken(second, 2))), from_file, TODAY)
     assert stored_rows(store) == [(0, 0, 0)]
     # what the survey passes is what is taken: an isolated price counts too
     isolated = flat_bars({"AAA": [100.0, 50.0, 100.0]})
     with pytest.raises(BarContractError, match="1 of 3 do"):
-        survey(Pieces((isolated,)), from_file, TODAY)
+        tally_source(Pieces((isolated,)), from_file, TODAY)
 
 
 def filled_by_others(database: Database) -> pl.DataFrame:
@@ -313,7 +321,7 @@ def test_looking_through_a_table_that_others_fill_writes_no_bar(
     bars, notes = filled_by_others(store), []
     before = {table: versions_of(store, table) for table in ("price_bars", "instruments")}
     monkeypatch.setattr(updates, "symbol_batches", lambda _: [["AAA", "BBB"], ["CCC"]])
-    update = look_through(store, notes.append)
+    update = scan_stored(store, notes.append)
     assert update.counts == UpsertCounts(0, 0, bars.height)
     assert (update.tally.accepted, update.tally.rejected) == (9, 0)
     assert update.reports == []
@@ -325,30 +333,30 @@ def test_looking_through_a_table_that_others_fill_writes_no_bar(
 
 def test_looking_through_again_finds_what_was_mended_and_what_was_explained(store: Database) -> None:
     filled_by_others(store)
-    look_through(store, lambda _: None)
+    scan_stored(store, lambda _: None)
     add_adjustment(store, "CCC", THIRD, 1.0, None)
     run(
         store,
         "UPDATE price_bars SET o = 50, h = 50, l = 50, c = 50 FROM instruments i "
         "WHERE i.id = instrument_id AND symbol = 'AAA'",
     )
-    look_through(store, lambda _: None)
+    scan_stored(store, lambda _: None)
     assert quarantined(store) == []
     remove_adjustment(store, "CCC", THIRD)
-    look_through(store, lambda _: None)
+    scan_stored(store, lambda _: None)
     assert quarantined(store) == ["CCC"]
 
 
 def test_looking_through_an_empty_table_finds_nothing(store: Database) -> None:
-    assert look_through(store, lambda _: None).counts == UpsertCounts(0, 0, 0)
+    assert scan_stored(store, lambda _: None).counts == UpsertCounts(0, 0, 0)
 
 
 def test_no_bars_to_look_at_leave_the_jumps_as_they_are(store: Database) -> None:
     bars = filled_by_others(store)
-    look_through(store, lambda _: None)
+    scan_stored(store, lambda _: None)
     before = jumps(store)
     with store.bulk() as cursor:
-        note_jumps(cursor, CheckedBars(bars.clear(), bars.clear()), bars.clear())
+        record_jumps(cursor, CheckedBars(bars.clear(), bars.clear()), bars.clear())
     assert jumps(store) == before
 
 

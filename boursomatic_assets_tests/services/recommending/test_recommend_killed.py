@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boursomatic_assets.services.recommending import recommend as recommending
-from boursomatic_assets.storage.postgres.recommendations_table import Written
+from boursomatic_assets.storage.postgres.recommendations_table import WrittenRows
 from boursomatic_assets_tests.support.processes import spawn, wait_until_ready
 from boursomatic_assets_tests.support.recommendable import fill, record, train, update
 
@@ -76,10 +76,10 @@ def writers(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     row = record(database, tmp_path / "artifacts", train(database))
     path, written = tmp_path / "rows.parquet", []
 
-    def keep(_database: Database, rows: pl.DataFrame, version: str) -> Written:
+    def keep(_database: Database, rows: pl.DataFrame, version: str) -> WrittenRows:
         rows.write_parquet(path)
         written.append(version)
-        return Written(rows.height, 0, 0)
+        return WrittenRows(rows.height, 0, 0)
 
     monkeypatch.setattr(recommending, "write_recommendations", keep)
     update(database)

@@ -20,7 +20,7 @@ from boursomatic_assets.storage.postgres import schema
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.market_tables import read_bars
 from boursomatic_assets.storage.postgres.model_table import list_versions
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 from boursomatic_assets.storage.server.embedded import database_url
 from boursomatic_assets_tests.support.catalog import rows, run, shape, tables, versions_of
 from boursomatic_assets_tests.support.oracles import slow_features
@@ -270,4 +270,4 @@ def test_their_bars_are_read_without_the_quarters_of_an_hour(existing: Database,
     # The lookback too counts from the newest daily bar. 420 weekdays from Monday 2018-01-01: 84 weeks, the last day
     # is Friday 2019-08-09; seven days before is the Friday before: 6 sessions each.
     assert bars["session"].max() == datetime(2019, 8, 9).date()  # noqa: DTZ001
-    assert read_bars(existing, part=Part(lookback_days=7)).height == SYMBOLS * 6
+    assert read_bars(existing, selection=Selection(lookback_days=7)).height == SYMBOLS * 6

@@ -35,7 +35,7 @@ from boursomatic_assets.storage.postgres.market_tables import (
     upsert_bars,
     write_bars,
 )
-from boursomatic_assets.storage.postgres.panels import Part
+from boursomatic_assets.storage.postgres.panels import Selection
 from boursomatic_assets_tests.support.catalog import rows, run, versions_of
 from boursomatic_assets_tests.support.panels import accepted, listed
 from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_bars, weekdays
@@ -309,16 +309,16 @@ def test_the_lookback_counts_calendar_days_from_the_newest_daily_bar_of_all(data
     # Seven days before the 10th is the 3rd: 3, 4, 5, 8, 9, 10 of AAA and 3, 4, 5 of BBB.
     recent = bars.filter(pl.col("session") >= date(2018, 1, 3))
     assert recent.height == 6 + 3
-    assert read_bars(database, part=Part(lookback_days=7)).equals(recent)
+    assert read_bars(database, selection=Selection(lookback_days=7)).equals(recent)
     assert (
-        read_features(database, ["ret_1d"], part=Part(lookback_days=7))
+        read_features(database, ["ret_1d"], selection=Selection(lookback_days=7))
         .select("symbol", "session")
         .equals(recent.select("symbol", "session"))
     )
-    assert read_bars(database, part=Part(lookback_days=0)).select("symbol", "session").rows() == [
+    assert read_bars(database, selection=Selection(lookback_days=0)).select("symbol", "session").rows() == [
         ("AAA", date(2018, 1, 10))
     ]
-    assert read_bars(database, part=Part(lookback_days=5000)).equals(bars)
+    assert read_bars(database, selection=Selection(lookback_days=5000)).equals(bars)
 
 
 def test_the_first_symbols_are_those_of_the_alphabet(database: Database) -> None:
@@ -326,16 +326,20 @@ def test_the_first_symbols_are_those_of_the_alphabet(database: Database) -> None
     bars = flat_bars({"AAA": [1.0], "BBB": [2.0, 3.0], "CCC": [4.0]})
     write_bars(database, accepted(bars), SOURCE)
     write_features(database, some_features(bars, ret_1d=[0.0] * 4))
-    assert read_bars(database, part=Part(first_symbols=2)).equals(bars.head(3))
-    assert read_features(database, part=Part(first_symbols=2))["symbol"].to_list() == ["AAA", "BBB", "BBB"]
-    assert read_bars(database, part=Part(first_symbols=4)).equals(bars)
+    assert read_bars(database, selection=Selection(first_symbols=2)).equals(bars.head(3))
+    assert read_features(database, selection=Selection(first_symbols=2))["symbol"].to_list() == [
+        "AAA",
+        "BBB",
+        "BBB",
+    ]
+    assert read_bars(database, selection=Selection(first_symbols=4)).equals(bars)
     # With the lookback too, which still counts from the newest bar of all: BBB's of Tuesday.
-    assert read_bars(database, part=Part(lookback_days=0, first_symbols=2))["symbol"].to_list() == ["BBB"]
-    assert read_bars(database, part=Part(lookback_days=0, first_symbols=1)).is_empty()
+    assert read_bars(database, selection=Selection(lookback_days=0, first_symbols=2))["symbol"].to_list() == ["BBB"]
+    assert read_bars(database, selection=Selection(lookback_days=0, first_symbols=1)).is_empty()
 
 
 def test_an_empty_database_reads_as_an_empty_panel(database: Database) -> None:
-    assert read_bars(database, part=Part(lookback_days=7)).equals(pl.DataFrame(schema=BAR_SCHEMA))
+    assert read_bars(database, selection=Selection(lookback_days=7)).equals(pl.DataFrame(schema=BAR_SCHEMA))
     assert read_features(database).columns == ["symbol", "session", *FEATURE_NAMES]
     assert read_features(database).is_empty()
     assert read_instruments(database).is_empty()
@@ -470,19 +474,21 @@ def test_a_part_is_limited_by_symbols_and_by_a_first_session(database: Database)
     write_features(database, some_features(bars, ret_1d=[0.0] * bars.height))
     symbol, session = pl.col("symbol"), pl.col("session")
     second = date(2018, 1, 2)
-    for part, expected in (
-        (Part(symbols=["CCC", "AAA"]), symbol.is_in(["AAA", "CCC"])),
-        (Part(symbols=["it's, 100%", "no such"]), symbol == "it's, 100%"),
-        (Part(symbols=[]), pl.lit(value=False)),
-        (Part(since=second), session >= second),
-        (Part(since=second, symbols=["BBB", "CCC"]), (session >= second) & (symbol == "BBB")),
+    for selection, expected in (
+        (Selection(symbols=["CCC", "AAA"]), symbol.is_in(["AAA", "CCC"])),
+        (Selection(symbols=["it's, 100%", "no such"]), symbol == "it's, 100%"),
+        (Selection(symbols=[]), pl.lit(value=False)),
+        (Selection(since=second), session >= second),
+        (Selection(since=second, symbols=["BBB", "CCC"]), (session >= second) & (symbol == "BBB")),
         # The newest bar of all is AAA's, of Thursday the 4th; two days before is the 2nd.
-        (Part(lookback_days=2, symbols=["BBB"]), (session >= second) & (symbol == "BBB")),
-        (Part(first_symbols=2, since=second), (session >= second) & symbol.is_in(["AAA", "BBB"])),
+        (Selection(lookback_days=2, symbols=["BBB"]), (session >= second) & (symbol == "BBB")),
+        (Selection(first_symbols=2, since=second), (session >= second) & symbol.is_in(["AAA", "BBB"])),
     ):
-        assert read_bars(database, part=part).equals(bars.filter(expected)), part
-        found = read_features(database, ["ret_1d"], part)
-        assert found.select("symbol", "session").equals(bars.filter(expected).select("symbol", "session")), part
+        assert read_bars(database, selection=selection).equals(bars.filter(expected)), selection
+        found = read_features(database, ["ret_1d"], selection)
+        assert found.select("symbol", "session").equals(bars.filter(expected).select("symbol", "session")), (
+            selection
+        )
 
 
 def test_tails_are_the_newest_sessions_of_each_symbol(database: Database) -> None:
@@ -536,9 +542,9 @@ def test_symbols_are_split_into_batches_of_about_so_many_rows(
 def test_batches_may_be_of_some_symbols_only(database: Database) -> None:
     write_instruments(database, listed("DDD", "AAA", "BBB", "EEE"))
     write_bars(database, accepted(flat_bars({"AAA": [1.0] * 4, "BBB": [1.0], "DDD": [1.0]})), SOURCE)
-    assert symbol_batches(database, among=["DDD", "EEE", "BBB"]) == [["BBB", "DDD"]]
-    assert symbol_batches(database, among=["DDD", "EEE", "BBB"], rows=1) == [["BBB"], ["DDD"]]
-    assert symbol_batches(database, among=[]) == []
+    assert symbol_batches(database, symbols=["DDD", "EEE", "BBB"]) == [["BBB", "DDD"]]
+    assert symbol_batches(database, symbols=["DDD", "EEE", "BBB"], rows=1) == [["BBB"], ["DDD"]]
+    assert symbol_batches(database, symbols=[]) == []
 
 
 def test_there_are_no_batches_of_nothing(database: Database) -> None:
@@ -591,9 +597,9 @@ def test_usable_bars_are_adjusted_and_come_without_quarantined_symbols_and_fille
         ("CCC", date(2018, 1, 3), 8.0, 1000.0, "XPAR"),
     ]
     # An adjustment counts for a part as for the whole, also where its own session is not in the part.
-    part = read_usable_bars(database, ["close"], Part(symbols=["AAA", "BBB"]))
+    part = read_usable_bars(database, ["close"], Selection(symbols=["AAA", "BBB"]))
     assert part["close"].to_list() == [5.0, 5.0, 5.0]
-    assert read_usable_bars(database, ["open"], Part(symbols=["AAA"])).columns == ["symbol", "session", "open"]
+    assert read_usable_bars(database, ["open"], Selection(symbols=["AAA"])).columns == ["symbol", "session", "open"]
     assert read_bars(database).equals(bars)
 
 
@@ -619,7 +625,7 @@ def test_an_idle_start_of_a_window_is_no_time_before_the_first_trade(database: D
     volumes = pl.Series([7.0, 0.0, 0.0, 0.0, 9.0, 9.0])
     bars = flat_bars({"AAA": [5.0] * 6}).with_columns(volume=volumes)
     write_bars(database, accepted(bars), SOURCE)
-    assert read_usable_bars(database, part=Part(since=bars["session"][1])).equals(bars[1:])
+    assert read_usable_bars(database, selection=Selection(since=bars["session"][1])).equals(bars[1:])
     assert read_usable_bars(database).equals(bars)
 
 

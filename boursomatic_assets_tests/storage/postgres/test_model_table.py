@@ -196,7 +196,7 @@ def test_a_decision_about_a_version_that_is_no_longer_active_is_not_recorded(dat
     before = versions_of(database, "model_versions"), versions_of(database, "model_events")
     for row in (SECOND, replace(SECOND, is_active=False)):
         for champion in (None, "another"):
-            with pytest.raises(ActiveModelChangedError, match=f"{FIRST.version} is the active one by now"):
+            with pytest.raises(ActiveModelChangedError, match=f"{FIRST.version} is active now"):
                 record(database, row, champion)
     assert (versions_of(database, "model_versions"), versions_of(database, "model_events")) == before
 

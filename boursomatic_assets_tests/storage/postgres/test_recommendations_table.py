@@ -13,7 +13,11 @@ import pytest
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError, StorageError
-from boursomatic_assets.storage.postgres.recommendations_table import GIVEN_SCHEMA, Written, write_recommendations
+from boursomatic_assets.storage.postgres.recommendations_table import (
+    GIVEN_SCHEMA,
+    WrittenRows,
+    write_recommendations,
+)
 from boursomatic_assets.storage.postgres.stored_recommendations import (
     OPEN_SCHEMA,
     STORED_SCHEMA,
@@ -56,7 +60,7 @@ def write(database: Database, given: pl.DataFrame, version: str = VERSION) -> tu
 
 def test_what_is_written_is_read_back(ready: Database) -> None:
     given = calls_of(["BBB", "AAA"])
-    assert write_recommendations(ready, given, VERSION) == Written(added=6, archived=0, unchanged=0)
+    assert write_recommendations(ready, given, VERSION) == WrittenRows(added=6, archived=0, unchanged=0)
     found = read_recommendations(ready, with_snapshot=True)
     assert found.select(*GIVEN_SCHEMA).equals(given.sort("symbol", maintain_order=True))
     assert found["profile"].to_list() == [*PROFILE_NAMES, *PROFILE_NAMES]
@@ -204,7 +208,7 @@ def test_a_training_that_ends_meanwhile_waits_or_is_noticed(ready: Database) -> 
 def test_writers_take_turns(ready: Database) -> None:
     together = threading.Barrier(4)
 
-    def write_mine(number: int) -> Written:
+    def write_mine(number: int) -> WrittenRows:
         together.wait()
         return write_recommendations(ready, calls_of(["AAA", "BBB"], content=str(number)), VERSION)
 

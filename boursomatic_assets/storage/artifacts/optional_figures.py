@@ -1,4 +1,4 @@
-"""Figures that may be stored or not: read where they are there and current, else with the reason why not."""
+"""Stored figures that may be missing, stale or damaged."""
 
 from __future__ import annotations
 
@@ -12,20 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_if_current(path: UPath, experiment_part: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """Read the figures of an asset, if they were made under the experiment in use.
-
-    Parameters
-    ----------
-    path : UPath
-        File as `JsonIOManager` writes it.
-    experiment_part : mapping
-        Part of the experiment that shapes the asset.
-
-    Returns
-    -------
-    tuple of (dict or None, str)
-        The figures, or None and why they cannot be used.
-    """
+    """The figures in a file of `JsonIOManager` made under this part of the experiment, or None and the reason."""
     try:
         stored = json.loads(path.read_bytes())
         made_under, value = stored["stamp"]["experiment"], stored["value"]
@@ -37,7 +24,7 @@ def read_if_current(path: UPath, experiment_part: Mapping[str, Any]) -> tuple[di
 
 
 def read_json(path: UPath) -> dict[str, Any] | None:
-    """Read a JSON object; None where there is none that can be read."""
+    """Read a JSON object; None if it is missing or no JSON object."""
     try:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
