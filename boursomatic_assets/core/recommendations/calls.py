@@ -1,4 +1,4 @@
-"""From what the models say about a row to a call for each risk profile, with its stop and target."""
+"""Calls per risk profile from the model's predictions, with stop and target."""
 
 from __future__ import annotations
 
@@ -50,18 +50,11 @@ _NOT_KNOWN_YET = {
 
 @dataclass(frozen=True)
 class Recommended:
-    """Recommendations with what they were made from.
+    """Recommendations and what they were made from, sorted.
 
-    Attributes
-    ----------
-    rows : DataFrame
-        Of `RECOMMENDATION_SCHEMA`: a row per instrument, session and profile, sorted by them.
-    predictions : DataFrame
-        A row per instrument and session, sorted: `symbol`, `session`, `close`, the raw `probability_buy`,
-        `probability_hold`, `probability_sell`, the calibrated `calibrated_buy`, `calibrated_hold`,
-        `calibrated_sell`, `predicted_return` (fraction), and the features of `Serving.columns`.
-    contributions : dict of str to Contributions
-        Of `classifier` and `regressor`, rows in the order of `predictions`.
+    `rows` are of `RECOMMENDATION_SCHEMA`, one per instrument, session and profile. `predictions` has a row per
+    instrument and session: close, raw and calibrated probabilities, `predicted_return` (fraction) and
+    `Serving.columns`. `contributions` of `classifier` and `regressor` follow the rows of `predictions`.
     """
 
     rows: pl.DataFrame
@@ -72,17 +65,8 @@ class Recommended:
 def recommend(rows: pl.DataFrame, serving: Serving, profiles: Profiles) -> Recommended:
     """Call BUY, HOLD or SELL for each row and profile.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        `symbol`, `session`, `close` and the features that `Serving.columns` are or are derived from, as
-        `servable_rows` gives them; of today or of any session before.
-    serving : Serving
-    profiles : Profiles
-
-    Notes
-    -----
-    A row's recommendation depends on that row alone, to the last bit: today's is made as a backtest's.
+    `rows` are those of `servable_rows`, of any session. A recommendation depends on its own row alone, to the last
+    bit.
     """
     ordered = rows.sort(PANEL_KEY)
     require_panel(ordered, ["close", *table_columns(serving.columns)])
@@ -121,29 +105,14 @@ def _with_calibrated(predicted: pl.DataFrame, serving: Serving) -> pl.DataFrame:
 def make_calls(predictions: pl.DataFrame, tau: float | None, profiles: Profiles) -> pl.DataFrame:
     """Apply the rule of each profile to each predicted row.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        `symbol`, `session`, `close`, `probability_buy`, the calibrated probabilities, `predicted_return`, `vol_20d`
-        and `atr_14`.
-    tau : float or None
-        As of `Serving`.
-    profiles : Profiles
+    Returns a row per predicted row and profile, sorted: what was given, the profile's columns, and `label`,
+    `confidence`, `expected_return_pct`, `stop_loss`, `take_profit`, `held_back`.
 
-    Returns
-    -------
-    DataFrame
-        A row per predicted row and profile, sorted: what was given, the profile's own columns, and `label`,
-        `confidence`, `expected_return_pct`, `stop_loss`, `take_profit`, `held_back`.
-
-    Notes
-    -----
-    BUY needs the profile's calibrated p(BUY), not less than p(SELL), a raw p(BUY) of at least tau, and no more than
-    the profile's volatility. SELL needs the profile's calibrated p(SELL), more than p(BUY); to leave what is wild
-    is no risk. `held_back` says what a HOLD lacked for a call, the first that applies: neither probability reached
-    its bound and was the larger of the two (`probability`), p(BUY) did and is below tau (`threshold`), or only the
-    volatility is too high (`volatility`). More p(BUY) never turns a BUY into something else; what a profile buys
-    or sells, a bolder one does too.
+    Notes ----- BUY needs the profile's calibrated p(BUY), not less than p(SELL), a raw p(BUY) of at least tau, and
+    at most the profile's volatility. SELL needs the profile's calibrated p(SELL), more than p(BUY). `held_back` is
+    what a HOLD lacked, the first that applies: neither probability reached its bound and was the larger
+    (`probability`), p(BUY) did and is below tau (`threshold`), or the volatility is too high (`volatility`). More
+    p(BUY) never turns a BUY into something else; what a profile buys or sells, a bolder one does too.
     """
     table = pl.DataFrame(
         [{"profile": name, **profile.model_dump()} for name, profile in profiles.items()],
@@ -182,7 +151,7 @@ def _of_the_label(columns: Sequence[str]) -> pl.Expr:
 
 
 def _price_away(side: int, multiple: str) -> pl.Expr:
-    """The close and so many average ranges beyond it, in the call's direction for +1; null for HOLD."""
+    """The close plus `multiple` average ranges, in the call's direction for +1; null for HOLD."""
     close, distance = pl.col("close"), pl.col(multiple) * pl.col("atr_14")
     direction = pl.when(pl.col("label") == "BUY").then(side).when(pl.col("label") == "SELL").then(-side)
     return (close + direction * distance).clip(lower_bound=LOWEST_PRICE * close)

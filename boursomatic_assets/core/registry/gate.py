@@ -1,4 +1,4 @@
-"""The promotion gate: a new version takes the active one's place only where it is not worse."""
+"""The promotion gate: a new version replaces the active one only where it is not worse."""
 
 from __future__ import annotations
 
@@ -31,18 +31,8 @@ _LOSS_DIGITS, _SHARE_DIGITS = 4, 3
 class Decision:
     """Whether a version becomes the active one, and why.
 
-    Attributes
-    ----------
-    promoted : bool
-    reason : str
-        For people.
-    figures : dict
-        Strict JSON: `mode`, `margin`, and what was compared, where it could be.
-    champion : str or None
-        The active version that it was held against; None for the first.
-    challenger : str
-    sessions : int
-        Sessions that both were scored on; 0 where they were not.
+    `champion` is the active version it was compared with, None for the first. `sessions` were scored by both, 0
+    where they were not. `figures` is strict JSON: mode, margin, and what was compared.
     """
 
     promoted: bool
@@ -58,7 +48,7 @@ class Decision:
         return self.challenger if self.promoted or self.champion is None else self.champion
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON, as the row of the version keeps it."""
+        """Strict JSON, as the version's row keeps it."""
         return {
             "promoted": self.promoted,
             "reason": self.reason,
@@ -72,23 +62,18 @@ class Decision:
 def decide(
     challenger: Contender, champion: Contender | Unscored | None, test_set: pl.DataFrame, experiment: Experiment
 ) -> Decision:
-    """Decide whether a new version becomes the active one.
+    """Decide whether a new version becomes the active one, by the rule in the challenger's `experiment.promotion`.
 
     Parameters
     ----------
-    challenger : Contender
     champion : Contender, Unscored or None
         The active version; None where there is none.
     test_set : DataFrame
         The challenger's test set, with the columns of both contenders.
-    experiment : Experiment
-        The challenger's: its `promotion` says by which rule.
 
-    Returns
-    -------
-    Decision
-        The first version is promoted whatever the mode: there must be an active one. In mode `gate` so is one that
-        cannot be compared with the champion, and the reason says so.
+    Notes
+    -----
+    The first version is always promoted. In mode `gate` so is one that cannot be compared, and the reason says so.
     """
     if champion is None:
         reason = "Promoted: it is the first, and there is no active version that it could be worse than."
@@ -128,7 +113,7 @@ def _decision(
 def _compared(
     challenger: Contender, champion: Contender | Unscored, test_set: pl.DataFrame, experiment: Experiment
 ) -> Comparison | str:
-    """Compare both, or say why that cannot be done."""
+    """Compare both, or say why that is impossible."""
     if isinstance(champion, Unscored):
         return champion.why
     other = [name for name in FORETOLD if getattr(champion.serving.experiment, name) != getattr(experiment, name)]
@@ -150,21 +135,10 @@ def _fewest_sessions(horizon: int) -> int:
 
 
 def weigh(found: Comparison, champion: str, margin: float) -> tuple[bool, str]:
-    """The rule of the gate: whether a challenger passes, with the reason for people.
+    """Apply the rule of the gate: whether a challenger passes, and the reason for people.
 
-    Parameters
-    ----------
-    found : Comparison
-    champion : str
-        Name of the active version.
-    margin : float
-        Log loss, in nats, by which the challenger may at most be worse, with 95 % certainty.
-
-    Returns
-    -------
-    tuple of (bool, str)
-        It passes if its log loss is not inferior, and neither lift nor rank IC is lower with its whole interval.
-        Where one of these two is not defined, nothing is known against the challenger.
+    It passes if its log loss is not inferior by more than `margin` nats with 95 % certainty, and neither lift nor
+    rank IC is lower with its whole interval. An undefined lift or rank IC counts for neither side.
     """
     loss = found.log_loss
     faults = _faults(found, margin)
@@ -198,7 +172,7 @@ def _higher_loss(loss: Difference, margin: float) -> str:
 
 
 def _by_how_much(part: Difference) -> str:
-    """Of a difference whose whole interval is below zero: printed so that it reads so."""
+    """Size of a fall whose whole interval is below zero, printed so that it reads so."""
     digits = _digits(part.high, 0.0, _SHARE_DIGITS)
     least, most = printed(-part.high, digits), printed(-part.low, digits)
     middle = compared(part.value, 0.0, digits)
@@ -208,7 +182,7 @@ def _by_how_much(part: Difference) -> str:
 
 
 def _digits(value: float, bound: float, fewest: int = _LOSS_DIGITS) -> int:
-    """Decimals that show on which side of a bound a figure lies, and no fewer than the bound has itself."""
+    """Decimals that show on which side of a bound a figure lies, and no fewer than the bound has."""
     exponent = Decimal(f"{bound:g}").as_tuple().exponent
     least = max(fewest, -exponent) if isinstance(exponent, int) else fewest
     found = told_apart(value, bound, least)

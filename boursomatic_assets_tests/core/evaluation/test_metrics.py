@@ -24,11 +24,9 @@ from boursomatic_assets.core.dataset.labels import LABEL_TYPE, label_panel
 from boursomatic_assets.core.dataset.splits import split_panel
 from boursomatic_assets.core.evaluation.metrics import Metrics, measure
 from boursomatic_assets.core.evaluation.scores import scores
-from boursomatic_assets.core.evaluation.session_sums import session_sums
 from boursomatic_assets.core.measures.performance import annual_return, max_drawdown, sharpe_ratio, total_return
-from boursomatic_assets.core.measures.ranking import rank_ics
 from boursomatic_assets.core.models.baselines import baseline_columns
-from boursomatic_assets.core.models.predictions import predict_rows, predict_sets
+from boursomatic_assets.core.models.predictions import classify_rows, predict_rows, predict_sets
 from boursomatic_assets.core.models.threshold import make_calls
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
 from boursomatic_assets.core.portfolio.book import tranche_book
@@ -37,6 +35,7 @@ from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_b
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Models = tuple[FittedModel, FittedModel]
 SIGNAL = {"BUY": 1.0, "HOLD": 0.0, "SELL": -1.0}
 # One tree that is not shrunk: the regressor's leaves are the means of the training rows in them, exactly.
 REGRESSOR = BoosterParameters(
@@ -76,7 +75,7 @@ TRAIN = judged_rows(TRAINING_CLASSES, TRAINING_CLASSES, [0.125 * SIGNAL[name] fo
 
 
 @pytest.fixture(scope="module")
-def obedient() -> tuple[FittedModel, FittedModel]:
+def obedient() -> Models:
     """Models that call BUY, HOLD and SELL, and forecast +1/8, 0 and -1/8, as `ret_1d` is 1, 0 and -1."""
     models = fit_classifier(TRAIN, OBEDIENT, threads=1), fit_regressor(TRAIN, OBEDIENT, threads=1)
     predictions = predict_rows(TRAIN, *models)
@@ -88,17 +87,19 @@ def obedient() -> tuple[FittedModel, FittedModel]:
 def measured(
     sets: dict[str, pl.DataFrame],
     closes: pl.DataFrame,
-    models: tuple[FittedModel, FittedModel],
+    models: Models,
     experiment: Experiment,
     tau: float | None = None,
 ) -> Metrics:
     """Figures of what models say of two sets."""
     unseen = {"validation": sets["validation_set"], "test": sets["test_set"]}
-    return measure(predict_sets(unseen, *models), tau, sets["train_set"], models[0], closes, experiment)
+    return measure(
+        predict_sets(unseen, *models), tau, classify_rows(sets["train_set"], models[0]), closes, experiment
+    )
 
 
 def evaluated(
-    models: tuple[FittedModel, FittedModel],
+    models: Models,
     validation: pl.DataFrame,
     test: pl.DataFrame | None = None,
     closes: pl.DataFrame | None = None,
@@ -117,7 +118,7 @@ TEN_LABELS = ["BUY", "BUY", "HOLD", "SELL", "HOLD", "HOLD", "HOLD", "BUY", "SELL
 
 
 @pytest.fixture(scope="module")
-def of_ten(obedient: tuple[FittedModel, FittedModel]) -> Metrics:
+def of_ten(obedient: Models) -> Metrics:
     return evaluated(obedient, judged_rows(TEN_CALLS, TEN_LABELS), judged_rows(["HOLD"] * 4, ["HOLD"] * 4))
 
 
@@ -133,7 +134,7 @@ def test_accuracy_stands_beside_the_majority_and_the_training_prior(of_ten: Metr
     assert of_ten.figures["train_prior_accuracy"] == pytest.approx(7 / 16, rel=1e-12)
 
 
-def test_calls_are_made_with_the_threshold(obedient: tuple[FittedModel, FittedModel]) -> None:
+def test_calls_are_made_with_the_threshold(obedient: Models) -> None:
     rows = judged_rows(TEN_CALLS, TEN_LABELS)
     sets = {"train_set": TRAIN, "validation_set": rows, "test_set": rows}
     closes = flat_bars({symbol: [10.0] * 3 for symbol in TRAIN["symbol"]})
@@ -241,7 +242,7 @@ def test_a_matched_lift_without_volatility_among_the_features_is_null_and_says_s
 
 
 def test_a_matched_lift_without_a_buy_label_among_the_as_volatile_is_null_and_says_so(
-    obedient: tuple[FittedModel, FittedModel],
+    obedient: Models,
 ) -> None:
     # there is a call and there is a BUY label, but no BUY label in the called row's decile: 0 / 0
     stored = evaluated(obedient, twenty_rows({0}, {10})).to_json()
@@ -252,7 +253,7 @@ def test_a_matched_lift_without_a_buy_label_among_the_as_volatile_is_null_and_sa
 
 
 def test_r2_of_constant_returns_is_undefined_whatever_their_rounding(
-    obedient: tuple[FittedModel, FittedModel],
+    obedient: Models,
 ) -> None:
     # the mean of three 0.1 is 0.1 plus one unit in the last place: squares around it are not exactly zero
     rows = judged_rows(["BUY", "HOLD", "SELL"], ["BUY"] * 3, forward_returns=[0.1] * 3)
@@ -269,7 +270,7 @@ def twenty_rows(called: set[int], bought: set[int]) -> pl.DataFrame:
 
 
 def test_the_matched_lift_compares_with_rows_as_volatile_as_those_called(
-    obedient: tuple[FittedModel, FittedModel],
+    obedient: Models,
 ) -> None:
     # BUY labels: row 0 of decile 0 (rate 1/2) and both of decile 9 (rate 1). Called: rows 0 and 18, both right.
     # Matched base rate: one call at 1/2 and one at 1, 3/4; the lift 1 / (3/4). The raw base rate is 3/20.
@@ -278,20 +279,20 @@ def test_the_matched_lift_compares_with_rows_as_volatile_as_those_called(
     assert figures["lift_buy_val"] == pytest.approx(20 / 3, rel=1e-12)
 
 
-def test_the_matched_base_rate_is_weighted_as_the_calls_are(obedient: tuple[FittedModel, FittedModel]) -> None:
+def test_the_matched_base_rate_is_weighted_as_the_calls_are(obedient: Models) -> None:
     # Called: both of decile 0 (one right) and row 18 of decile 9 (right): precision 2/3.
     # Matched: (2 x 1/2 + 1 x 1) / 3 = 2/3, the lift exactly 1. Row 10 is BUY too, in a decile without calls.
     figures = evaluated(obedient, twenty_rows({0, 1, 18}, {0, 10, 18, 19})).figures
     assert figures["matched_lift_buy_val"] == pytest.approx(1, rel=1e-12)
 
 
-def test_calls_that_are_never_right_have_a_matched_lift_of_zero(obedient: tuple[FittedModel, FittedModel]) -> None:
+def test_calls_that_are_never_right_have_a_matched_lift_of_zero(obedient: Models) -> None:
     # row 1 is called and holds, its decile's other row is BUY: 0 / (1/2)
     assert evaluated(obedient, twenty_rows({1}, {0})).figures["matched_lift_buy_val"] == 0.0
 
 
 def test_the_order_of_volatility_and_not_its_size_makes_the_deciles(
-    obedient: tuple[FittedModel, FittedModel],
+    obedient: Models,
 ) -> None:
     rows = twenty_rows({0, 18}, {0, 18, 19})
     stretched = rows.with_columns(vol_20d=pl.col("vol_20d").exp())
@@ -314,7 +315,7 @@ def volatility_rows(count: int, chance_of_call: float, seed: int) -> pl.DataFram
 
 
 def test_a_model_that_knows_only_volatility_has_a_raw_lift_but_no_matched_lift(
-    obedient: tuple[FittedModel, FittedModel],
+    obedient: Models,
 ) -> None:
     # BUY with 5 % to 50 % by decile, 27.5 % on the whole; called are half of those with 40, 45 and 50 %:
     # raw lift 45 / 27.5 = 1.64, matched 1. About 900 calls: one standard error is 0.5 / 30 / 0.45 = 0.037.
@@ -326,7 +327,7 @@ def test_a_model_that_knows_only_volatility_has_a_raw_lift_but_no_matched_lift(
 
 
 def test_a_model_that_calls_whole_deciles_of_volatility_has_a_matched_lift_of_exactly_one(
-    obedient: tuple[FittedModel, FittedModel],
+    obedient: Models,
 ) -> None:
     # who calls every row of a decile is right as often as its base rate
     rows = volatility_rows(1_000, chance_of_call=1.1, seed=12)
@@ -337,7 +338,7 @@ def test_a_model_that_calls_whole_deciles_of_volatility_has_a_matched_lift_of_ex
 
 
 def test_the_validation_book_has_the_plain_names_and_the_test_book_the_prefix(
-    obedient: tuple[FittedModel, FittedModel],
+    obedient: Models,
 ) -> None:
     # Horizon 1, no cost. Called at session 0, filled at 1, sold at 2. Validation buys the first row's instrument,
     # which gains 10 %; the test set the second's, which loses 20 %.
@@ -369,7 +370,7 @@ def test_the_validation_book_has_the_plain_names_and_the_test_book_the_prefix(
 
 
 def test_a_book_that_never_moves_has_a_sharpe_ratio_of_null_that_says_why(
-    obedient: tuple[FittedModel, FittedModel],
+    obedient: Models,
 ) -> None:
     metrics = evaluated(obedient, judged_rows(["BUY", "HOLD"], ["BUY", "SELL"]))
     stored = metrics.to_json()
@@ -477,7 +478,7 @@ def test_an_evaluation_of_the_same_rows_has_the_same_figures_to_the_last_bit(tra
     key = ["symbol", "session"]
     beside = baseline_columns(sets["test_set"], sets["train_set"], None, bars)
     judged = make_calls(predictions["test_set"], None).join(beside, on=key, how="left", maintain_order="left")
-    found = {figure.name: figure for figure in scores(judged, session_sums(judged), rank_ics(judged), experiment)}
+    found = {figure.name: figure for figure in scores(judged, experiment).figures}
     names = {
         "accuracy": "test_accuracy", "precision_buy": "precision_buy_test", "lift_buy": "lift_buy_test",
         "matched_lift_buy": "matched_lift_buy_test", "log_loss": "test_log_loss", "brier": "test_brier_score",

@@ -16,6 +16,7 @@ from boursomatic_assets.core.evaluation.plausibility import (
     most_plausible,
     why_too_good,
 )
+from boursomatic_assets.core.models.predictions import classify_rows
 from boursomatic_assets.core.registry.retraining import retrain
 from boursomatic_assets_tests.support.strategies import random_walk_bars
 
@@ -30,9 +31,8 @@ def figures_of_walks(**leaks: pl.Expr) -> Figures:
     bars = random_walk_bars(symbols=6, sessions=260, seed=3)
     labels = label_panel(compute_features(bars), bars, experiment)
     made = retrain(labels.with_columns(**leaks), experiment, threads=1)
-    return measure(
-        made.predictions, made.threshold.tau, made.split.train, made.classifier, bars, experiment
-    ).figures
+    train = classify_rows(made.split.train, made.classifier)
+    return measure(made.predictions, made.threshold.tau, train, bars, experiment).figures
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from boursomatic_assets.core.evaluation.session_sums import FORECASTERS, session
 from boursomatic_assets.core.measures.calibration import expected_calibration_error
 from boursomatic_assets.core.measures.classification import matched_lift
 from boursomatic_assets.core.measures.inference import clark_west_terms, newey_west_error, overlap_test
-from boursomatic_assets.core.measures.ranking import rank_ic, rank_ics
+from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, hand_made, judged_panel, on_sessions
 
@@ -33,8 +33,7 @@ SMALL_PANELS = st.builds(judged_panel, st.integers(1, 20), st.integers(1, 12), s
 
 
 def figures_of(judged: pl.DataFrame, experiment: Experiment = EXPERIMENT) -> dict[str, Figure]:
-    found = scores(judged, session_sums(judged), rank_ics(judged), experiment)
-    return {figure.name: figure for figure in found}
+    return {figure.name: figure for figure in scores(judged, experiment).figures}
 
 
 FIGURES = figures_of(JUDGED)
