@@ -6,7 +6,7 @@ show are covered by a model of the tail beyond the 90 % quantile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,14 +180,7 @@ def _prediction_history(predictions: pl.DataFrame) -> list[dict[str, Any]]:
 
 def _history(feature: str, statistic: str, values: np.ndarray) -> dict[str, Any]:
     tail = Tail.of(values)
-    return {
-        "feature": feature,
-        "statistic": statistic,
-        "body": list(tail.body),
-        "excess": tail.excess,
-        "clusters": tail.clusters,
-        "windows": tail.windows,
-    }
+    return {"feature": feature, "statistic": statistic, **asdict(tail), "body": list(tail.body)}
 
 
 @dataclass(frozen=True)

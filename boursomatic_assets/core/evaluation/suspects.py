@@ -185,13 +185,11 @@ def _behind(  # noqa: PLR0913, PLR0917 (a book's session, and what it is explain
 def _weights(calls: pl.DataFrame, sessions: tuple[date, ...], place: int, horizon: int) -> pl.DataFrame:
     """Weights at filling of what a book holds over a session; drift is left out."""
     # Held over a session is what was called in the `horizon` sessions that end two before it.
-    since = sessions[place - horizon - 1] if place > horizon else None
-    until = sessions[place - 1]
-    called = calls.filter(pl.col("session") < until)
-    if since is not None:
-        called = called.filter(pl.col("session") >= since)
+    called = pl.col("session") < sessions[place - 1]
+    if place > horizon:
+        called &= pl.col("session") >= sessions[place - horizon - 1]
     share = pl.col("side") / pl.len().over("session") / horizon
-    return called.with_columns(weight=share).group_by("symbol").agg(pl.col("weight").sum())
+    return calls.filter(called).with_columns(weight=share).group_by("symbol").agg(pl.col("weight").sum())
 
 
 def _rmse(judged: pl.DataFrame, experiment: Experiment) -> list[dict[str, Any]]:
@@ -212,10 +210,8 @@ def _book_growth(
     for name, book in books.items():
         if not len(book.returns):
             continue
-        value, bound = (
-            total_return(book.returns),
-            growth_bound(BOOK_GROWTH, len(book.returns) / SESSIONS_PER_YEAR) - 1,
-        )
+        value = total_return(book.returns)
+        bound = growth_bound(BOOK_GROWTH, len(book.returns) / SESSIONS_PER_YEAR) - 1
         if value > bound:
             place = int(book.returns.argmax())
             behind = _behind(name, book, place, judged, ratios, experiment)

@@ -18,8 +18,6 @@ from boursomatic_assets.core.models.contributions import feature_contributions
 from boursomatic_assets.core.models.predictions import predict_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from boursomatic_assets.core.dataset.experiment import Profiles
     from boursomatic_assets.core.models.contributions import Contributions
     from boursomatic_assets.core.registry.serving import Serving
@@ -72,7 +70,7 @@ def recommend(rows: pl.DataFrame, serving: Serving, profiles: Profiles) -> Recom
     require_panel(ordered, ["close", *table_columns(serving.columns)])
     panel = with_derived_inputs(ordered, serving.columns)
     predictions = _predicted(panel, serving)
-    called = make_calls(predictions, serving.tau, profiles)
+    called = apply_profiles(predictions, serving.tau, profiles)
     models = {"classifier": serving.classifier, "regressor": serving.regressor}
     return Recommended(
         rows=called.with_columns(horizon_days=pl.lit(serving.experiment.horizon, pl.Int64)).select(
@@ -90,19 +88,14 @@ def _predicted(panel: pl.DataFrame, serving: Serving) -> pl.DataFrame:
         names = (*PROBABILITIES, *CALIBRATED, "predicted_return")
         found = pl.DataFrame(schema=dict.fromkeys(names, pl.Float64))
     else:
-        found = _with_calibrated(
-            predict_rows(inputs.with_columns(**_NOT_KNOWN_YET), serving.classifier, serving.regressor), serving
-        )
+        predicted = predict_rows(inputs.with_columns(**_NOT_KNOWN_YET), serving.classifier, serving.regressor)
+        raw = np.ascontiguousarray(predicted.select(PROBABILITIES).to_numpy())
+        calibrated = pl.DataFrame(calibrate(raw, serving.temperature), schema=list(CALIBRATED))
+        found = predicted.select(*PROBABILITIES, *calibrated, "predicted_return")
     return pl.concat([inputs.select(*PANEL_KEY, "close"), found, inputs.select(serving.columns)], how="horizontal")
 
 
-def _with_calibrated(predicted: pl.DataFrame, serving: Serving) -> pl.DataFrame:
-    raw = np.ascontiguousarray(predicted.select(PROBABILITIES).to_numpy())
-    calibrated = pl.DataFrame(calibrate(raw, serving.temperature), schema=list(CALIBRATED))
-    return predicted.select(*PROBABILITIES, *calibrated, "predicted_return")
-
-
-def make_calls(predictions: pl.DataFrame, tau: float | None, profiles: Profiles) -> pl.DataFrame:
+def apply_profiles(predictions: pl.DataFrame, tau: float | None, profiles: Profiles) -> pl.DataFrame:
     """Apply the rule of each profile to each predicted row.
 
     Returns a row per predicted row and profile, sorted: what was given, the profile's columns, and `label`,
@@ -123,31 +116,21 @@ def make_calls(predictions: pl.DataFrame, tau: float | None, profiles: Profiles)
     above = pl.lit(value=True) if tau is None else pl.col("probability_buy") >= tau
     calm = pl.col("vol_20d") <= pl.col("max_volatility")
     falls = (sell >= pl.col("sell_probability")) & (sell > buy)
-    label = (
-        pl.when(likely & above & calm)
-        .then(pl.lit("BUY"))
-        .when(falls)
-        .then(pl.lit("SELL"))
-        .otherwise(pl.lit("HOLD"))
-    )
-    lacks = (
-        pl.when(~likely).then(pl.lit("probability")).when(~above).then(pl.lit("threshold"))
-        .otherwise(pl.lit("volatility"))
-    )  # fmt: skip
+    buy_label, sell_label, hold_label = (pl.lit(name) for name in ("BUY", "SELL", "HOLD"))
+    label = pl.when(likely & above & calm).then(buy_label).when(falls).then(sell_label).otherwise(hold_label)
+    probability, threshold, volatility = (pl.lit(name) for name in ("probability", "threshold", "volatility"))
+    lacks = pl.when(~likely).then(probability).when(~above).then(threshold).otherwise(volatility)
     crossed = predictions.join(table, how="cross").with_columns(label=label.cast(LABEL_TYPE))
     return crossed.with_columns(
-        confidence=_of_the_label(CALIBRATED),
+        confidence=pl.coalesce(
+            pl.when(pl.col("label") == name).then(column)
+            for name, column in zip(CLASS_NAMES, CALIBRATED, strict=True)
+        ),
         expected_return_pct=100 * pl.col("predicted_return"),
         stop_loss=_price_away(-1, "stop_atr"),
         take_profit=_price_away(1, "target_atr"),
         held_back=pl.when(pl.col("label") == "HOLD").then(lacks).cast(HELD_BACK_TYPE),
     ).sort(*PANEL_KEY, "profile")
-
-
-def _of_the_label(columns: Sequence[str]) -> pl.Expr:
-    return pl.coalesce(
-        pl.when(pl.col("label") == name).then(column) for name, column in zip(CLASS_NAMES, columns, strict=True)
-    )
 
 
 def _price_away(side: int, multiple: str) -> pl.Expr:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
     from boursomatic_assets.core.registry.comparison import Difference
 
-# Two models whose labels mean something else cannot be scored on the same ones.
-FORETOLD = ("horizon", "buy_threshold", "sell_threshold")
-# Fewer horizons of sessions say nothing that a bootstrap of horizons could measure.
+# Versions whose labels differ in one of these cannot be scored on the same rows.
+LABEL_SETTINGS = ("horizon", "buy_threshold", "sell_threshold")
+# A bootstrap of blocks as long as the horizon needs several.
 FEWEST_HORIZONS = 2
 # Decimals of a log loss in nats, and of a lift or a rank IC.
 _LOSS_DIGITS, _SHARE_DIGITS = 4, 3
 
 
 @dataclass(frozen=True)
-class Decision:
+class GateDecision:
     """Whether a version becomes the active one, and why.
 
     `champion` is the active version it was compared with, None for the first. `sessions` were scored by both, 0
@@ -37,10 +37,10 @@ class Decision:
 
     promoted: bool
     reason: str
-    figures: dict[str, Any]
     champion: str | None
     challenger: str
     sessions: int
+    figures: dict[str, Any]
 
     @property
     def active(self) -> str:
@@ -49,19 +49,12 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """Strict JSON, as the version's row keeps it."""
-        return {
-            "promoted": self.promoted,
-            "reason": self.reason,
-            "champion": self.champion,
-            "challenger": self.challenger,
-            "sessions": self.sessions,
-            "figures": self.figures,
-        }
+        return asdict(self)
 
 
 def decide(
     challenger: Contender, champion: Contender | Unscored | None, test_set: pl.DataFrame, experiment: Experiment
-) -> Decision:
+) -> GateDecision:
     """Decide whether a new version becomes the active one, by the rule in the challenger's `experiment.promotion`.
 
     Parameters
@@ -75,39 +68,25 @@ def decide(
     -----
     The first version is always promoted. In mode `gate` so is one that cannot be compared, and the reason says so.
     """
+    rule = experiment.promotion.model_dump(mode="json")
     if champion is None:
         reason = "Promoted: it is the first, and there is no active version that it could be worse than."
-        return _decision(challenger.version, None, experiment, None, (True, reason))
-    found = _compared(challenger, champion, test_set, experiment)
-    comparison = found if isinstance(found, Comparison) else None
+        return GateDecision(True, reason, None, challenger.version, 0, rule)  # noqa: FBT003
+    comparison = _compared(challenger, champion, test_set, experiment)
     mode, name = experiment.promotion.mode, champion.version
     if mode == "always":
-        verdict = True, f"Promoted in place of {name}: promotion.mode is always, whatever the figures."
+        promoted, reason = True, f"Promoted in place of {name}: promotion.mode is always, whatever the figures."
     elif mode == "never":
-        verdict = False, f"Not promoted, {name} stays: promotion.mode is never, whatever the figures."
-    elif isinstance(found, str):
-        verdict = True, f"Promoted in place of {name}, with which it could not be compared: {found}."
+        promoted, reason = False, f"Not promoted, {name} stays: promotion.mode is never, whatever the figures."
+    elif isinstance(comparison, str):
+        promoted = True
+        reason = f"Promoted in place of {name}, with which it could not be compared: {comparison}."
     else:
-        verdict = weigh(found, name, experiment.promotion.margin)
-    return _decision(challenger.version, name, experiment, comparison, verdict)
-
-
-def _decision(
-    challenger: str,
-    champion: str | None,
-    experiment: Experiment,
-    comparison: Comparison | None,
-    verdict: tuple[bool, str],
-) -> Decision:
-    compared = {} if comparison is None else comparison.to_json()
-    return Decision(
-        promoted=verdict[0],
-        reason=verdict[1],
-        figures={**experiment.promotion.model_dump(mode="json"), **compared},
-        champion=champion,
-        challenger=challenger,
-        sessions=0 if comparison is None else comparison.sessions,
-    )
+        promoted, reason = weigh(comparison, name, experiment.promotion.margin)
+    if isinstance(comparison, str):
+        return GateDecision(promoted, reason, name, challenger.version, 0, rule)
+    figures = {**rule, **comparison.to_json()}
+    return GateDecision(promoted, reason, name, challenger.version, comparison.sessions, figures)
 
 
 def _compared(
@@ -116,22 +95,19 @@ def _compared(
     """Compare both, or say why that is impossible."""
     if isinstance(champion, Unscored):
         return champion.why
-    other = [name for name in FORETOLD if getattr(champion.serving.experiment, name) != getattr(experiment, name)]
+    theirs = champion.serving.experiment
+    other = [name for name in LABEL_SETTINGS if getattr(theirs, name) != getattr(experiment, name)]
     if other:
         return f"it foretells something else ({', '.join(other)})"
     rows = common_rows(test_set, challenger, champion)
-    sessions, needed = rows["session"].n_unique(), _fewest_sessions(experiment.horizon)
+    # A test of a mean needs two more values than its horizon.
+    sessions, needed = rows["session"].n_unique(), max(FEWEST_HORIZONS * experiment.horizon, experiment.horizon + 2)
     if sessions < needed:
         return (
             f"only {sessions} sessions of its test window lie after what both have learned from, and {needed} are "
             f"needed ({FEWEST_HORIZONS} horizons)"
         )
     return compare(score(rows, challenger.serving), score(rows, champion.serving), experiment)
-
-
-def _fewest_sessions(horizon: int) -> int:
-    # A test of a mean needs two more values than one looks at.
-    return max(FEWEST_HORIZONS * horizon, horizon + 2)
 
 
 def weigh(found: Comparison, champion: str, margin: float) -> tuple[bool, str]:

@@ -27,7 +27,7 @@ _SHOWN_LETTERS = 60
 
 
 @dataclass(frozen=True)
-class Part:
+class ComparedPart:
     """One part of a version, recorded and reproduced; `first_difference` says where two files differ."""
 
     name: str
@@ -41,20 +41,20 @@ class Part:
         return self.recorded == self.found
 
 
-def compare_parts(recorded: Bundle, retrained: Retrained) -> list[Part]:
+def compare_parts(recorded: Bundle, retrained: Retrained) -> list[ComparedPart]:
     """Compare a bundle with what its snapshot gives today: three sets, then the bytes of `COMPARED_FILES`."""
     sets = [
-        Part(name, str(recorded.manifest["training_data"][name]["content_sha256"]), fingerprint(panel))
+        ComparedPart(name, str(recorded.manifest["training_data"][name]["content_sha256"]), fingerprint(panel))
         for name, panel in retrained.split.sets().items()
     ]
     again = build_bundle(
         retrained.classifier, retrained.regressor, retrained.metrics_json, retrained.importance, provenance={}
     )
-    return sets + [_compared_file(name, recorded.files[name], again[name]) for name in COMPARED_FILES]
-
-
-def _compared_file(name: str, then: bytes, now: bytes) -> Part:
-    return Part(name, sha256(then), sha256(now), first_difference(then.decode(), now.decode()))
+    return sets + [
+        ComparedPart(name, sha256(then), sha256(now), first_difference(then.decode(), now.decode()))
+        for name in COMPARED_FILES
+        for then, now in [(recorded.files[name], again[name])]
+    ]
 
 
 def first_difference(then: str, now: str) -> str:
@@ -80,7 +80,7 @@ def _shown(line: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class Surrounding:
+class EnvironmentChange:
     """A change in code or packages since a version was trained; None for absent."""
 
     kind: str
@@ -89,12 +89,12 @@ class Surrounding:
     now: str | None
 
 
-def changed_surroundings(
+def environment_changes(
     manifest: Mapping[str, Any], code: Mapping[str, str | None], packages: Mapping[str, str]
-) -> list[Surrounding]:
+) -> list[EnvironmentChange]:
     """Differences between the code and packages of a manifest and those in use."""
     return [
-        Surrounding(kind, name, then.get(name), now.get(name))
+        EnvironmentChange(kind, name, then.get(name), now.get(name))
         for kind, now in (("code", code), ("packages", packages))
         for then in [manifest.get(kind, {})]
         for name in sorted({*then, *now})

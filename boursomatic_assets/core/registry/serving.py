@@ -26,7 +26,7 @@ PRICED_BY = ("vol_20d", "atr_14")
 STALE_SESSIONS = 5
 STALE_DAYS = 7
 # A range of less than a millionth of the price leaves no room for a stop.
-STILL = 1e-6
+NO_RANGE = 1e-6
 # Who is left out for these reasons is left out on purpose.
 IS_BENCHMARK = "it is the benchmark that others are compared with"
 IS_NO_MEMBER = "it is no member of the universe now"
@@ -113,14 +113,16 @@ def servable_rows(candidates: pl.DataFrame, serving: Serving) -> tuple[pl.DataFr
     tuple of (DataFrame, DataFrame)
         Rows to recommend on; and `symbol`, `reason` (the first that applies) of the others. Both by symbol.
     """
-    columns = table_columns(serving.columns)
+    columns, close = table_columns(serving.columns), pl.col("close")
+    is_price = (close.is_finite() & (close > 0)).fill_null(value=False)
+    shown_close = close.cast(pl.String).fill_null("none")
     judged = _with_days_behind(candidates).with_columns(
         reason=pl.coalesce(
             *_reasons_of_the_instrument(serving),
             *_reasons_of_the_features(columns),
-            _when(~_is_price("close"), pl.format("its close of {} is no price: {}", "session", _shown("close"))),
+            _when(~is_price, pl.format("its close of {} is no price: {}", "session", shown_close)),
             _when(
-                pl.col("atr_14") <= STILL * pl.col("close"),
+                pl.col("atr_14") <= NO_RANGE * close,
                 pl.format("its price does not move (atr_14 is {}), so that no stop fits", "atr_14"),
             ),
         )
@@ -184,14 +186,6 @@ def _reasons_of_the_features(columns: Sequence[str]) -> list[pl.Expr]:
         ),
         *broken,
     ]
-
-
-def _is_price(name: str) -> pl.Expr:
-    return (pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False)
-
-
-def _shown(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.String).fill_null("none")
 
 
 def _with_days_behind(candidates: pl.DataFrame) -> pl.DataFrame:

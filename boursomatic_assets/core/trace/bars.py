@@ -17,9 +17,9 @@ from boursomatic_assets.core.trace.tree import (
     NOT_RECORDED,
     NOTHING,
     TraceStep,
-    compared,
-    gathered,
+    group_step,
     shown,
+    value_step,
     values_step,
 )
 
@@ -122,9 +122,9 @@ def adjustments_step(
     if recorded is None:
         return TraceStep("adjustments", NOT_RECORDED, NOTHING, _listed(found))
     then, now = dict(recorded), dict(found)
-    steps = [compared(str(session), then.get(session), now.get(session)) for session in sorted({*then, *now})]
+    steps = [value_step(str(session), then.get(session), now.get(session)) for session in sorted({*then, *now})]
     broken = [step for step in steps if not step.is_sound]
-    return gathered("adjustments", broken, recorded=_listed(recorded), found=_listed(found))
+    return group_step("adjustments", broken, recorded=_listed(recorded), found=_listed(found))
 
 
 def _listed(adjustments: Sequence[tuple[date, float]]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import table_columns
-from boursomatic_assets.core.recommendations.calls import make_calls, recommend
+from boursomatic_assets.core.recommendations.calls import apply_profiles, recommend
 from boursomatic_assets.core.recommendations.snapshots import OUTSIDE_DIGEST, content_digest, snapshots
 from boursomatic_assets.core.registry.bundle import BUNDLE_FILES, MANIFEST, Bundle, sha256, strict_json
 from boursomatic_assets.core.registry.serving import PRICED_BY
@@ -24,11 +24,11 @@ from boursomatic_assets.core.trace.tree import (
     NOT_RECORDED,
     NOTHING,
     TraceStep,
-    compared,
-    gathered,
+    digest_step,
+    group_step,
     shown,
+    value_step,
     values_step,
-    vouched,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ CALLED = ("label", "confidence", "expected_return_pct", "stop_loss", "take_profi
 
 def snapshot_step(evidence: Evidence) -> TraceStep:
     """Whether the stored snapshot still has the digest taken when it was written."""
-    return compared(
+    return value_step(
         "snapshot", evidence.digest, content_digest(evidence.raw), "the evidence kept with the row, by its digest"
     )
 
@@ -61,7 +61,7 @@ def call_step(row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
             **{name: evidence.features[name] for name in PRICED_BY},
         }
     )
-    made = make_calls(predictions, evidence.tau, evidence.profiles).row(0, named=True)
+    made = apply_profiles(predictions, evidence.tau, evidence.profiles).row(0, named=True)
     expected = {
         **{name: made[name] for name in CALLED},
         "session": evidence.session,
@@ -72,11 +72,11 @@ def call_step(row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
     step = values_step("call", stored, expected, "The rule, applied to the recorded probabilities and profile")
     texts = list(evidence.justification.values())
     said = row["justification"] if row["justification"] in texts else next(iter(texts), None)
-    return gathered(
+    return group_step(
         "call",
         [
             *step.children,
-            *(part for part in [compared("justification", row["justification"], said)] if not part.is_sound),
+            *(part for part in [value_step("justification", row["justification"], said)] if not part.is_sound),
         ],
         step.detail,
         recorded=_call(stored),
@@ -144,25 +144,25 @@ def bundle_step(row: Mapping[str, Any], evidence: Evidence, files: Mapping[str, 
     digests = {"database": row["manifest_sha256"], "snapshot": evidence.model.get("manifest_sha256")}
     # Both have to agree; where they do, one line says it.
     told = list(digests)[:1] if len(set(digests.values())) == 1 else list(digests)
-    steps = [vouched(MANIFEST, digests[who], found, f"as the {who} recorded it") for who in told]
+    steps = [digest_step(MANIFEST, digests[who], found, f"as the {who} recorded it") for who in told]
     if not all(step.is_sound for step in steps):
-        return FoundBundle(gathered("model bundle", steps, where))
+        return FoundBundle(group_step("model bundle", steps, where))
     manifest: dict[str, Any] = json.loads(files[MANIFEST])
     for name in BUNDLE_FILES:
         digest = sha256(files[name]) if name in files else None
-        steps = [*steps, vouched(name, manifest["files"][name]["sha256"], digest, "as the manifest says")]
+        steps = [*steps, digest_step(name, manifest["files"][name]["sha256"], digest, "as the manifest says")]
     sound = {step.name for step in steps if step.is_sound}
     # The pickles and the figures play no part in a prediction.
     usable = {"classifier.txt", "regressor.txt"} <= sound
     return FoundBundle(
-        gathered("model bundle", steps, where), manifest, Bundle(manifest, dict(files)) if usable else None
+        group_step("model bundle", steps, where), manifest, Bundle(manifest, dict(files)) if usable else None
     )
 
 
 def training_data_step(manifest: Mapping[str, Any], found: str | None) -> TraceStep:
     """Compare the digest of the training panel's file; `found` is None where it is gone."""
     recorded = (manifest.get("snapshot") or {}).get("sha256")
-    return vouched("training data", recorded, found, "the panel the models learned from, as a file")
+    return digest_step("training data", recorded, found, "the panel the models learned from, as a file")
 
 
 def run_step(name: str, run_id: str | None, found: Mapping[str, Any] | None, said: Mapping[str, Any]) -> TraceStep:
@@ -174,10 +174,10 @@ def run_step(name: str, run_id: str | None, found: Mapping[str, Any] | None, sai
         return TraceStep(name, NOT_RECORDED, NOTHING, NOTHING, "it was not made in a Dagster run")
     if found is None:
         return TraceStep(name, GONE, run_id, NOTHING, "Dagster does not know this run, or no longer")
-    parts = [compared(key, value, found.get(key)) for key, value in said.items()]
+    parts = [value_step(key, value, found.get(key)) for key, value in said.items()]
     broken = [part for part in parts if not part.is_sound]
     # A run may fail after it has written what is traced.
-    return gathered(name, broken, f"Dagster run, {shown(found.get('status'))}", recorded=run_id, found=run_id)
+    return group_step(name, broken, f"Dagster run, {shown(found.get('status'))}", recorded=run_id, found=run_id)
 
 
 def code_step(then: Mapping[str, Any], now: Mapping[str, Any]) -> TraceStep:

@@ -88,22 +88,22 @@ def shown(value: object) -> str:
     return json.dumps(value) if isinstance(value, int | float | list | dict) else str(value)
 
 
-def compared(name: str, recorded: object, found: object, detail: str = "") -> TraceStep:
+def value_step(name: str, recorded: object, found: object, detail: str = "") -> TraceStep:
     """Compare two values to the last bit."""
     then, now = shown(recorded), shown(found)
     return TraceStep(name, MATCHES if then == now else DIFFERS, then, now, detail)
 
 
-def vouched(name: str, recorded: str | None, found: str | None, detail: str = "") -> TraceStep:
+def digest_step(name: str, recorded: str | None, found: str | None, detail: str = "") -> TraceStep:
     """Compare texts that may never have been recorded, or may be gone."""
     if recorded is None:
         return TraceStep(name, NOT_RECORDED, NOTHING, shown(found), detail)
     if found is None:
         return TraceStep(name, GONE, recorded, NOTHING, detail)
-    return compared(name, recorded, found, detail)
+    return value_step(name, recorded, found, detail)
 
 
-def gathered(name: str, parts: Sequence[TraceStep], detail: str = "", **texts: str) -> TraceStep:
+def group_step(name: str, parts: Sequence[TraceStep], detail: str = "", **texts: str) -> TraceStep:
     """A step that is sound where all its parts are."""
     status = MATCHES if all(part.is_sound for part in parts) else DIFFERS
     return TraceStep(name, status, detail=detail, children=tuple(parts), **texts)
@@ -111,8 +111,8 @@ def gathered(name: str, parts: Sequence[TraceStep], detail: str = "", **texts: s
 
 def values_step(name: str, recorded: Mapping[str, Any], found: Mapping[str, Any], detail: str = "") -> TraceStep:
     """Compare values by name; those that differ become steps."""
-    steps = [compared(key, recorded.get(key), found.get(key)) for key in dict.fromkeys([*recorded, *found])]
+    steps = [value_step(key, recorded.get(key), found.get(key)) for key in dict.fromkeys([*recorded, *found])]
     differing = [step for step in steps if not step.is_sound]
     all_of_them = f"{len(steps)} value{'s' * (len(steps) != 1)}"
     counted = all_of_them if not differing else f"{len(differing)} of {all_of_them} not as recorded"
-    return gathered(name, differing, f"{counted}. {detail}" if detail else counted)
+    return group_step(name, differing, f"{counted}. {detail}" if detail else counted)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from boursomatic_assets.core.models.training import FittedModel
-    from boursomatic_assets.core.registry.gate import Decision
+    from boursomatic_assets.core.registry.gate import GateDecision
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 
@@ -75,10 +75,10 @@ class RecordedVersion:
     row : ModelRow
     manifest : dict
         Of its bundle, as it was stored.
-    decision : Decision
+    decision : GateDecision
         Of the gate.
     """
 
     row: ModelRow
     manifest: dict[str, Any]
-    decision: Decision
+    decision: GateDecision
