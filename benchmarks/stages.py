@@ -28,7 +28,7 @@ from boursomatic_assets.core.market.calendars import CALENDARS, sessions_ahead
 from boursomatic_assets.core.market.sessions import on_sessions
 from boursomatic_assets.core.models.baselines import baseline_columns, fit_volatility_classifier
 from boursomatic_assets.core.models.folds import fold_sets, plan_folds
-from boursomatic_assets.core.models.predictions import SET_TYPE, predict_sets
+from boursomatic_assets.core.models.predictions import SET_TYPE, classify_rows, predict_sets
 from boursomatic_assets.core.models.threshold import judged_rows, threshold_of
 from boursomatic_assets.core.models.training import fit_classifier, fit_regressor, model_matrix
 from boursomatic_assets.core.models.walk_forward import run_fold
@@ -121,7 +121,7 @@ def _measure_core(watch: Stopwatch, settings: Settings) -> int:
         sets = judged_sets({"validation": split.validation, "test": split.test}, labels, experiment)
         predictions = predict_sets(sets, *models)
         tau = threshold_of(predictions, experiment).tau
-        measure(predictions, tau, split.train, models[0], closes, experiment)
+        measure(predictions, tau, classify_rows(split.train, models[0]), closes, experiment)
     _measure_evaluation(watch, sets["test"], split.train, closes, predictions, experiment)
     _measure_folds(watch, labels, experiment)
     return rows

@@ -10,8 +10,8 @@ from boursomatic_assets.core.evaluation.plausibility import impossible_figures, 
 from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import books_of
-from boursomatic_assets.core.registry.bundle import sha256, strict_json
 from boursomatic_assets.display.ui.evaluation import evaluation_metadata
+from boursomatic_assets.display.ui.metadata import data_version
 from boursomatic_assets.display.ui.suspects import suspects_metadata
 from boursomatic_assets.services.judging import evaluate_stored
 from boursomatic_assets.services.reference_prices import read_benchmark
@@ -49,9 +49,7 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     books = books_of(portfolio, settings.cost_bps)
     found = evaluate_stored(database, judged, books, settings, "test set", labels=labels, benchmark=benchmark)
     value = {**found, "threshold": {name: threshold[name] for name in ("tau", "reason")}}
-    return dg.Output(
-        value, metadata=evaluation_metadata(value), data_version=dg.DataVersion(sha256(strict_json(value)))
-    )
+    return dg.Output(value, metadata=evaluation_metadata(value), data_version=data_version(value))
 
 
 @dg.asset_check(asset=evaluation, blocking=True)

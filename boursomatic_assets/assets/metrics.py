@@ -9,10 +9,10 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.evaluation.metrics import measure
 from boursomatic_assets.core.evaluation.plausibility import implausible_figures, impossible_figures
 from boursomatic_assets.core.evaluation.suspects import LISTED, impossible_prices
+from boursomatic_assets.core.models.predictions import classify_rows
 from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.models.training import feature_importance as rank_features
 from boursomatic_assets.core.portfolio.book import closes_of_books
-from boursomatic_assets.core.registry.bundle import sha256, strict_json
 from boursomatic_assets.display.ui.metadata import data_version
 from boursomatic_assets.display.ui.metrics import importance_metadata, metrics_metadata
 from boursomatic_assets.services.judging import suspect_prices
@@ -50,13 +50,13 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     """
     closes = closes_of_books(price_bars, labels, predictions["session"].min())  # type: ignore[arg-type]
     settings = experiment.value()
-    found = measure(predictions, threshold["tau"], train_set, classifier, closes, settings)
+    found = measure(predictions, threshold["tau"], classify_rows(train_set, classifier), closes, settings)
     value = found.to_json()
     count_as_trial(platform.database(), settings, labels, predictions, value, context.run.run_id)
     return dg.Output(
         value,
         metadata=metrics_metadata(found, value, closes),
-        data_version=dg.DataVersion(sha256(strict_json(value))),
+        data_version=data_version(value),
     )
 
 

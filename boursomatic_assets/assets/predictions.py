@@ -12,7 +12,6 @@ from boursomatic_assets.core.measures.classification import PROBABILITIES
 from boursomatic_assets.core.models.predictions import predict_sets, prediction_faults
 from boursomatic_assets.core.models.threshold import differences_without_test_set, threshold_of
 from boursomatic_assets.core.models.training import FittedModel
-from boursomatic_assets.core.registry.bundle import sha256, strict_json
 from boursomatic_assets.display.ui.metadata import (
     column_lineage,
     data_version,
@@ -105,7 +104,7 @@ def threshold(predictions: pl.DataFrame, experiment: ExperimentResource) -> dg.O
         "candidate_values": chosen.candidates.height,
         "preview": dg.MetadataValue.md(markdown_table(chosen.candidates)),
     }
-    return dg.Output(value, metadata=metadata, data_version=dg.DataVersion(sha256(strict_json(value))))
+    return dg.Output(value, metadata=metadata, data_version=data_version(value))
 
 
 @dg.asset_check(

@@ -12,6 +12,7 @@ from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.models.folds import Fold, folds_overlap, plan_folds
 from boursomatic_assets.core.models.walk_forward import fold_table, join_folds, run_fold, sequential_calls
 from boursomatic_assets.core.registry.bundle import sha256, strict_json
+from boursomatic_assets.display.ui.metadata import data_version
 from boursomatic_assets.display.ui.walk_forward import fold_metadata, summary_metadata
 from boursomatic_assets.services.judging import evaluate_walk_forward
 from boursomatic_assets.storage.artifacts.folds import StoredFolds, fold_key, fold_number, save_fold
@@ -98,9 +99,7 @@ def walk_forward_summary(
         "threshold": {"tau": last.tau, "reason": last.reason},
         "folds": fold_table(called, walk_forward.facts, thresholds),
     }
-    return dg.Output(
-        value, metadata=summary_metadata(value), data_version=dg.DataVersion(sha256(strict_json(value)))
-    )
+    return dg.Output(value, metadata=summary_metadata(value), data_version=data_version(value))
 
 
 @dg.asset_check(

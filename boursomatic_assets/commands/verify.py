@@ -63,7 +63,7 @@ def _show_parts(  # noqa: PLR0913 (a version, its two snapshots, and how to show
     *,
     as_json: bool,
 ) -> bool:
-    from boursomatic_assets.core.registry.reproduction import changed_surroundings, compare_parts
+    from boursomatic_assets.core.registry.reproduction import compare_parts, environment_changes
     from boursomatic_assets.core.registry.retraining import retrain
     from boursomatic_assets.display.terminal.verification import parts_report
     from boursomatic_assets.storage.artifacts.bundles import code_revision, package_versions
@@ -71,7 +71,7 @@ def _show_parts(  # noqa: PLR0913 (a version, its two snapshots, and how to show
     wait_briefly()
     with errors.status(f"Retraining {row.version} on {labels.height:,} rows as they were then"):
         parts = compare_parts(bundle, retrain(labels, bundle.experiment, threads, closes))
-    changed = changed_surroundings(bundle.manifest, code_revision(), package_versions())
+    changed = environment_changes(bundle.manifest, code_revision(), package_versions())
     identical = all(part.is_identical for part in parts)
     if as_json:
         found = {

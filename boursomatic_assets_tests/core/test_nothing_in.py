@@ -1,6 +1,6 @@
-"""Nothing in, no figure out: every public function that measures, on inputs that are empty, one row or all null.
+"""Every public function that measures gives no figure of inputs that are empty, one row or all null.
 
-Functions are collected by inspection: one that is added later is tested too, or listed here with a reason.
+Functions are collected by inspection: a new one is tested too, or listed here with a reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from boursomatic_assets.core.evaluation.session_sums import session_sums
 from boursomatic_assets.core.evaluation.survivors import Survivors
 from boursomatic_assets.core.evaluation.verdict import PRIMARY, Verdict
 from boursomatic_assets.core.measures.figures import Figure
-from boursomatic_assets.core.measures.ranking import rank_ics
 from boursomatic_assets.core.measures.resampling import superior_predictive_ability
 from boursomatic_assets.core.models.predictions import SET_TYPE
 from boursomatic_assets.core.portfolio.book import TRADE_SCHEMA, Followed, TrancheBook, positions, tranche_book
@@ -50,7 +49,8 @@ MODULES = {
     ),
     "models": ("threshold",),
     "evaluation": (
-        "book_figures", "judging", "metrics", "plausibility", "price_moves", "scores", "session_sums", "suspects",
+        "book_figures", "curves", "judging", "metrics", "plausibility", "price_moves", "scores", "session_sums",
+        "suspects",
         "verdict",
     ),
     "registry": ("comparison",),
@@ -135,6 +135,7 @@ ONE_IS_ENOUGH = {
     "book_figures.book_figures": "one session has a return; no interval, no p-value",
     "book_figures.cost_sweep": "one session has a return",
     "scores.scores": "shares and means of one row; no interval, no p-value",
+    "curves.curves": "returns and rank IC that came in, shares of one row",
     "judging.evaluate_judged": "shares, means and returns of one session; no p-value",
     "ranking.rank_ic_by_year": "the mean of one session",
 }
@@ -147,7 +148,6 @@ NUMBERS = {
     "seed": 1,
     "cost_bps": 10.0, "min_sessions": 2, "temperature": 2.0, "tau": 0.4, "variance": 0.1, "periods": 2.0,
     "experiment": EXPERIMENT, "scope": "test set", "symbol": "SPY", "remedy": "bring it", "name": "BUY",
-    "classifier": None,
     "first": DAYS[0], "last": DAYS[5], "names": ("buy",), "bins": 10, "benchmark": 0.0, "null": 0.0,
     "legs": "long", "stored": {"tau": None, "reason": "", "temperature": 1.0, "candidates": []},
     "prior": np.array([0.3, 0.45, 0.25]), "details": positions, "known": (),
@@ -197,6 +197,7 @@ PORTFOLIO = pl.DataFrame(
     },
     schema=PORTFOLIO_SCHEMA,
 )
+COEFFICIENTS = pl.DataFrame({"session": DAYS[:5], "rank_ic": [0.1] * 5})
 TRADES = pl.DataFrame(schema={"book": BOOK_TYPE, **TRADE_SCHEMA})
 
 
@@ -213,31 +214,26 @@ def argument(parameter: inspect.Parameter, kind: str) -> Any:  # noqa: ANN401, C
         ("portfolio", "pl.DataFrame"): PORTFOLIO,
         ("trades", "pl.DataFrame"): TRADES,
         ("calendar", "pl.Series"): None,
+        ("rank_ic", "pl.DataFrame"): COEFFICIENTS,
     }
     table = annotation.removesuffix(" | None")
     if (name, table) in special:
         return rows(special[name, table], kind)
     if name == "sessions" and table == "pl.DataFrame":
-        coefficients = pl.DataFrame({"session": DAYS[:5], "rank_ic": [0.1] * 5})
         sums = session_sums(PANEL).with_columns(rank_ic=0.1)
-        return rows(sums.join(coefficients.select("session"), on="session", how="semi"), kind)
+        return rows(sums.filter(pl.col("session").is_in(DAYS[:5])), kind)
     if table == "pl.DataFrame":
         return rows(PANEL, kind)
     if table == "pl.Series":
         return rows(PANEL, kind)["label"]
     if "np.ndarray" in annotation and name == "probabilities":
-        return (
-            rows(PANEL, kind)
-            .select(f"probability_{name}" for name in ("buy", "hold", "sell"))
-            .to_numpy()
-            .astype(float)
-        )
+        names = [f"probability_{name}" for name in ("buy", "hold", "sell")]
+        return rows(PANEL, kind).select(names).to_numpy().astype(float)
     if "np.ndarray" in annotation and name not in NUMBERS:
         return series(kind)
     made: dict[str, Callable[[str], Any]] = {
         "TrancheBook": book,
         "Sequence[Figure]": judged_figures,
-        "Mapping[str, pl.DataFrame]": lambda kind: rank_ics(rows(PANEL, kind)),
         "Mapping[str, Followed]": lambda kind: {"buy": Followed(rows(CLOSES, kind).select("symbol", "session"))},
         "Mapping[str, float]": metric_figures,
         "Mapping[str, Any]": lambda kind: evaluated(kind) | {"sentence": None, "possible": True},
@@ -319,7 +315,7 @@ TESTED = [(name, kind) for name in FUNCTIONS if name not in WITHOUT_SERIES for k
 
 
 @pytest.mark.parametrize(("name", "kind"), TESTED)
-def test_nothing_in_gives_an_error_that_says_why_or_no_figure(name: str, kind: str) -> None:
+def test_public_functions_give_no_figure_or_an_error_of_nothing(name: str, kind: str) -> None:
     try:
         result = called(FUNCTIONS[name], kind)
     except (BoursomaticError, ValueError) as error:
@@ -336,13 +332,13 @@ def test_nothing_in_gives_an_error_that_says_why_or_no_figure(name: str, kind: s
 
 
 @pytest.mark.parametrize("listed", [WITHOUT_SERIES, NO_FIGURE, ONE_IS_ENOUGH])
-def test_every_exception_is_of_a_function_that_is_there_and_has_a_reason(listed: dict[str, str]) -> None:
+def test_exceptions_name_a_function_and_a_reason(listed: dict[str, str]) -> None:
     assert set(listed) <= set(FUNCTIONS)
     assert all(listed.values())
 
 
 @pytest.mark.parametrize("name", sorted(ONE_IS_ENOUGH))
-def test_one_row_has_no_p_value(name: str) -> None:
+def test_public_functions_give_no_p_value_of_one_row(name: str) -> None:
     try:
         result = called(FUNCTIONS[name], "one row")
     except (BoursomaticError, ValueError):
@@ -351,14 +347,14 @@ def test_one_row_has_no_p_value(name: str) -> None:
     assert [found for found in numbers(result) if found[0] in tested] == []
 
 
-def test_a_search_among_books_of_no_sessions_or_of_nothing_known_has_no_p_value() -> None:
+def test_superior_predictive_ability_of_nothing_has_no_p_value() -> None:
     nothing, one, unknown = series("empty"), series("one row"), series("all null")
     for returns in (nothing, one, unknown):
         for others in ({}, {"momentum": returns}):
             assert math.isnan(superior_predictive_ability(returns, others, 1, 100, 1))
 
 
-def test_a_book_that_holds_nothing_has_no_sharpe_ratio_and_no_p_value() -> None:
+def test_book_figures_of_nothing_have_no_sharpe_ratio_and_no_p_value() -> None:
     cash = book("empty")
     nothing = dict.fromkeys(BOOK_NAMES, cash)
     assert list(numbers([figure.to_json() for figure in book_figures(nothing, Trials(), EXPERIMENT)])) == []
@@ -368,7 +364,7 @@ def test_a_book_that_holds_nothing_has_no_sharpe_ratio_and_no_p_value() -> None:
     assert [row["annual_return"] for row in cost_sweep(nothing)] == [None] * 10
 
 
-def test_a_call_on_a_close_that_is_null_is_refused() -> None:
+def test_tranche_book_refuses_a_call_on_a_null_close() -> None:
     calls = CLOSES.head(1).select("symbol", "session")
     with pytest.raises(PanelContractError, match="1 have none"):
         tranche_book(calls, rows(CLOSES, "all null"), HORIZON, 0.0)

@@ -29,14 +29,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Episode:
-    """Consecutive windows with an alarm.
-
-    Attributes
-    ----------
-    first, last : date
-        Sessions with which the first and the last of its windows end.
-    windows : int
-    """
+    """Consecutive windows with an alarm; `first` and `last` are the sessions with which they end."""
 
     first: date
     last: date
@@ -44,7 +37,7 @@ class Episode:
 
 
 def episodes(scan: pl.DataFrame) -> list[Episode]:
-    """Put consecutive alarmed windows of `scan_drift` together."""
+    """Group consecutive alarmed windows of `scan_drift`."""
     runs = scan.with_columns(run=pl.col("alarmed").rle_id()).filter("alarmed")
     found = runs.group_by("run", maintain_order=True).agg(
         first=pl.col("session").first(), last=pl.col("session").last(), windows=pl.len()
@@ -53,17 +46,9 @@ def episodes(scan: pl.DataFrame) -> list[Episode]:
 
 
 def newest_alarm(scan: pl.DataFrame) -> Episode | None:
-    """The newest event that raised alarms; None where nothing did.
+    """The newest event that raised alarms; None without any.
 
-    Parameters
-    ----------
-    scan : DataFrame
-        As `scan_drift` gives it.
-
-    Notes
-    -----
-    Windows less than five sessions apart share sessions: their alarms are one event, however often the statistic
-    falls below its level in between.
+    Windows less than five sessions apart share sessions: their alarms are one event.
     """
     places = np.flatnonzero(scan["alarmed"].to_numpy())
     if not len(places):
@@ -74,15 +59,7 @@ def newest_alarm(scan: pl.DataFrame) -> Episode | None:
 
 
 def words_of(alarm: Episode, scan: pl.DataFrame, drift: pl.DataFrame) -> str:
-    """Say in one sentence what raised an alarm, also when it is over.
-
-    Parameters
-    ----------
-    alarm : Episode
-        As `newest_alarm` gives it.
-    scan, drift : DataFrame
-        As `scan_drift` and `detect_drift` give them of the same rows.
-    """
+    """Say in one sentence what raised an alarm, also when it is over; `scan` and `drift` are of the same rows."""
     if alarm.last == scan["session"].max():
         return cause_of(drift)
     own = scan.filter(pl.col("alarmed") & pl.col("session").is_between(alarm.first, alarm.last))
@@ -95,13 +72,7 @@ def words_of(alarm: Episode, scan: pl.DataFrame, drift: pl.DataFrame) -> str:
 
 
 def cause_of(drift: pl.DataFrame) -> str:
-    """Say in one sentence why there is an alarm, or that there is none.
-
-    Parameters
-    ----------
-    drift : DataFrame
-        As `detect_drift` gives it.
-    """
+    """Say in one sentence why `detect_drift` found an alarm, or that it found none."""
     if drift["p_value"].null_count() == drift.height:
         return "There is no alarm level: the training panel had too few windows to know what is usual."
     first = drift.row(0, named=True)
@@ -120,7 +91,7 @@ def cause_of(drift: pl.DataFrame) -> str:
 
 
 def _below_level(row: Mapping[str, Any]) -> str:
-    """A value without an alarm beside the level that is one, told apart as printed."""
+    """A value without an alarm beside its alarm level, told apart as printed."""
     if row["level"] is None:
         return f"{row['value']:.3g} where nothing it has reached is an alarm"
     found = told_apart(row["value"], row["level"], 3, "g")

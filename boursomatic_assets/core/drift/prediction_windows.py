@@ -22,16 +22,9 @@ PREDICTION_COLUMNS = ("probability_buy", "predicted_label")
 def prediction_statistics(rows: pl.DataFrame) -> tuple[list[date], np.ndarray]:
     """Compare the predictions of each window with those of the window before it.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        With `session`, `probability_buy` and `predicted_label`.
-
-    Returns
-    -------
-    tuple of (list of date, ndarray of shape (n_windows, 2))
-        Sessions, and in the order of `PREDICTION_STATISTICS` the Jensen-Shannon distance of the class mixes and the
-        change of the mean p(BUY)'s log odds; windows end as those of `feature_statistics` do.
+    Returns the sessions and an array of shape (n_windows, 2), in the order of `PREDICTION_STATISTICS`:
+    Jensen-Shannon distance of the class mixes, change of the log odds of the mean p(BUY). Windows end as in
+    `feature_statistics`.
     """
     dates, mixes, chances = _prediction_sessions(rows)
     mixes, chances = window_means(mixes, WINDOW) * WINDOW, window_means(chances, WINDOW)
@@ -43,7 +36,7 @@ def prediction_statistics(rows: pl.DataFrame) -> tuple[list[date], np.ndarray]:
 
 
 def predictions_from_training(rows: pl.DataFrame, mix: Sequence[float], mean_probability_buy: float) -> np.ndarray:
-    """Compare the last window's predictions with the model's own of validation and test, shape (2,)."""
+    """Compare the last window with the model's predictions of validation and test, shape (2,)."""
     _, mixes, chances = _prediction_sessions(rows)
     chance = chances[-WINDOW:].sum(axis=0)
     distance = jensen_shannon(_mix_shares(mixes[-WINDOW:].sum(axis=0)), np.asarray(mix))
@@ -66,7 +59,7 @@ def _prediction_sessions(rows: pl.DataFrame) -> tuple[list[date], np.ndarray, np
 
 
 def _log_odds(chance: np.ndarray | float) -> np.ndarray:
-    """Log odds; a chance of nothing, or of one, counts as one in a million."""
+    """Log odds; probabilities are clipped to one in a million."""
     from scipy.special import logit
 
     odds: np.ndarray = logit(np.clip(chance, 1e-6, 1 - 1e-6))

@@ -1,13 +1,12 @@
-"""What a model's own past looked like, kept beside it: the profile that new windows are compared with.
+"""The reference profile of a model: what its training panel looked like, with which new windows are compared.
 
-The alarm level of a statistic follows from the same statistic between the windows of the training panel, which are
-real: whatever moves all instruments at once is in them. What happens once in a thousand windows is not, so that the
-tail beyond the 90 % quantile is modelled.
+Alarm levels follow from the same statistics between windows of the training panel. Events rarer than those windows
+show are covered by a model of the tail beyond the 90 % quantile.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,18 +50,10 @@ NO_SPREAD = 1e-12
 
 @dataclass(frozen=True)
 class Tail:
-    """How one statistic is distributed between past windows.
+    """Distribution of one statistic between past windows.
 
-    Attributes
-    ----------
-    body : tuple of float
-        Its quantiles from the least to the 90 % one.
-    excess : float
-        Mean distance beyond the 90 % quantile of the tenth that lies beyond it.
-    clusters : int
-        Independent events in that tenth: exceedances less than a window apart are one.
-    windows : int
-        Past windows, which overlap.
+    `body` holds its quantiles up to 90 %, `excess` the mean distance beyond the last of them. `clusters` counts the
+    independent events there (exceedances less than a window apart are one), `windows` the overlapping past windows.
     """
 
     body: tuple[float, ...]
@@ -80,22 +71,11 @@ class Tail:
         return cls(tuple(map(float, body)), excess, events, len(history))
 
     def p_values(self, values: np.ndarray) -> np.ndarray:
-        """Chance of a value at least so large between two past windows.
+        """Probability, in (0, 1], of a value at least so large between two past windows; shape of `values`.
 
-        Parameters
-        ----------
-        values : ndarray of shape (n,)
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            In (0, 1].
-
-        Notes
-        -----
-        Beyond the 90 % quantile the excess is exponential, and its mean known from `clusters` events only: the
-        predictive chance of an excess x is (1 + x / (clusters * excess)) ** -clusters. A history that never
-        exceeded its quantile tells no more than that there were so many independent windows.
+        Notes ----- Beyond the 90 % quantile the excess is exponential, its mean known from `clusters` events only:
+        the predictive probability of an excess x is (1 + x / (clusters * excess)) ** -clusters. Without an
+        exceedance only the number of independent windows is known.
         """
         inside = 1 - np.interp(values, self.body, BODY)
         over = np.maximum(values - self.body[-1], 0.0)
@@ -107,7 +87,7 @@ class Tail:
         return chances
 
     def level(self, p_value: float) -> float:
-        """The value whose p-value this is; NaN where no value has so small a one."""
+        """The value that has this p-value; NaN where none does."""
         if p_value >= TAIL_SHARE:
             return float(np.interp(1 - p_value, BODY, self.body))
         if not self.clusters:
@@ -117,22 +97,11 @@ class Tail:
 
 
 def build_reference(train_set: pl.DataFrame, predictions: pl.DataFrame, experiment: Experiment) -> dict[str, Any]:
-    """Describe what a model has learned from, and what it said of the sessions after.
+    """Describe a model's training panel and its predictions of the sessions after, as strict JSON of about 80 kB.
 
-    Parameters
-    ----------
-    train_set : DataFrame
-        Panel with the experiment's features.
-    predictions : DataFrame
-        As `predict_sets` gives it, of the validation and test sets.
-    experiment : Experiment
-
-    Returns
-    -------
-    dict
-        Strict JSON, about 80 kB: of each feature its equal-mass bins and quantiles, rank correlations, class mix
-        and mean p(BUY), and for each statistic how it changed between past windows. Where there are fewer than
-        100 windows, a statistic has no history, and raises no alarm.
+    Of each feature its equal-mass bins and quantiles, rank correlations, class mix and mean p(BUY); for each
+    statistic how it changed between past windows. With fewer than 100 windows a statistic has no history, and
+    raises no alarm.
     """
     rows = full_sessions(train_set, experiment.features)
     cells = training_cells(rows, experiment.features)
@@ -160,7 +129,7 @@ def build_reference(train_set: pl.DataFrame, predictions: pl.DataFrame, experime
 
 
 def _feature_profiles(sessions: Sessions, scale: Scale) -> list[dict[str, Any]]:
-    """One profile per feature. A list: strict JSON sorts keys, and the matrices follow the features' order."""
+    """One profile per feature, as a list: strict JSON sorts keys, and matrices follow the features' order."""
     counts = sessions.counts.sum(axis=0)
     return [
         {
@@ -211,31 +180,12 @@ def _prediction_history(predictions: pl.DataFrame) -> list[dict[str, Any]]:
 
 def _history(feature: str, statistic: str, values: np.ndarray) -> dict[str, Any]:
     tail = Tail.of(values)
-    return {
-        "feature": feature,
-        "statistic": statistic,
-        "body": list(tail.body),
-        "excess": tail.excess,
-        "clusters": tail.clusters,
-        "windows": tail.windows,
-    }
+    return {"feature": feature, "statistic": statistic, **asdict(tail), "body": list(tail.body)}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference profile as detection uses it.
-
-    Attributes
-    ----------
-    scale : Scale
-    training : Sessions
-        The training panel as one session: its cell counts, and means of the rest.
-    tails : dict of (str, str) to Tail
-        Of each feature and statistic that has a history.
-    class_mix : tuple of float
-        Shares of the predicted classes, in the order of `CLASS_NAMES`.
-    mean_probability_buy : float
-    """
+    """A reference profile for detection; `training` is the training panel as one session."""
 
     scale: Scale
     training: Sessions
@@ -245,7 +195,7 @@ class Reference:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Reference:
-        """Read what `build_reference` has made, from a bundle's `reference.json`."""
+        """Read the result of `build_reference`, from a bundle's `reference.json`."""
         profiles, correlation = stored["features"], stored["rank_correlation"]
 
         def each(key: str) -> np.ndarray:

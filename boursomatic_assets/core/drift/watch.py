@@ -1,9 +1,8 @@
-"""Drift: whether the newest sessions still look like those before them, as a model's own past says they should.
+"""Drift: whether the newest sessions still look like those before them.
 
-A window of five sessions is compared with the sessions just before it, and each difference with the same difference
-between past windows of the training panel. What is compared with the training panel as a whole is shown beside it
-and raises no alarm: calm and wild times last for months, and the twenty of them that a training panel may hold do
-not say how far the next lies from them.
+A window of five sessions is compared with the sessions before it, and the difference with those between past
+windows of the training panel. The comparison with the whole training panel is shown beside it and raises no alarm:
+it holds too few calm and wild periods to judge the next one.
 """
 
 from __future__ import annotations
@@ -66,28 +65,25 @@ def detect_drift(reference: Mapping[str, Any], window_rows: pl.DataFrame) -> pl.
     Parameters
     ----------
     reference : mapping
-        As `build_reference` gives it.
+        As `build_reference` returns it.
     window_rows : DataFrame
-        The newest sessions with all instruments: keys and the reference's features, and `probability_buy` with
-        `predicted_label` where predictions are compared too. The last 25 full sessions count.
+        The newest sessions of all instruments: keys and features, and optionally `probability_buy` and
+        `predicted_label`. The last 25 full sessions count.
 
     Returns
     -------
     DataFrame
-        A row per feature and statistic, alarms first, then by p-value: `feature`, `statistic`, `value`, `level`
-        (from which on it is an alarm), `p_value`, `alarmed`, and `from_training`, the same statistic against the
-        whole training panel, and `partner`, with which a rank correlation changed most. Without a history `level`
-        and `p_value` are null.
+        Of `DRIFT_SCHEMA`, a row per feature and statistic, alarms first, then by p-value. `level` is the smallest
+        alarm; it and `p_value` are null without a history. `partner` is the feature whose rank correlation changed
+        most.
 
     Raises
     ------
     NotEnoughHistoryError
         If there are fewer than 25 full sessions.
 
-    Notes
-    -----
-    Alarms follow Benjamini and Hochberg (1995) at 0.7 % over all rows, with the weights of Genovese, Roeder and
-    Wasserman (2006): where nothing happens, that is the chance of any alarm in a window.
+    Notes ----- Alarms follow Benjamini and Hochberg (1995) at 0.7 % over all rows, with the weights of Genovese,
+    Roeder and Wasserman (2006): without drift, that is the probability of any alarm in a window.
     """
     read = Reference.read(reference)
     rows = _enough(window_rows, read.scale.features)
@@ -119,24 +115,18 @@ def detect_drift(reference: Mapping[str, Any], window_rows: pl.DataFrame) -> pl.
 
 
 def scan_drift(reference: Mapping[str, Any], rows: pl.DataFrame) -> pl.DataFrame:
-    """Compare every window of a panel with the sessions before it.
-
-    Parameters
-    ----------
-    reference : mapping
-    rows : DataFrame
-        As for `detect_drift`.
+    """Compare every window of a panel with the sessions before it, as `detect_drift` does the last one.
 
     Returns
     -------
     DataFrame
-        A row per window in time order: `session` (its last), `p_value` (of the window: the smallest adjusted for
-        all that is compared; null without any history), the `feature` and `statistic` that are most unusual, and
-        `alarmed`. The last window is the one of `detect_drift`.
+        A row per window in time order: `session` (its last), `p_value` (the smallest, adjusted for all comparisons;
+        null without any history), its `feature` and `statistic`, and `alarmed`.
 
     Raises
     ------
     NotEnoughHistoryError
+        If there are fewer than 25 full sessions.
     """
     read = Reference.read(reference)
     sessions, tests, values = _statistics(read, _enough(rows, read.scale.features))
@@ -156,7 +146,7 @@ def scan_drift(reference: Mapping[str, Any], rows: pl.DataFrame) -> pl.DataFrame
 
 
 def with_predictions(rows: pl.DataFrame, classifier: FittedModel) -> pl.DataFrame:
-    """Add what a classifier says of rows: the columns by which `detect_drift` compares predictions."""
+    """Add the classifier's `probability_buy` and `predicted_label`, for `detect_drift`."""
     probabilities = classifier.predict(rows)
     buy = pl.Series("probability_buy", probabilities[:, CLASS_NAMES.index("BUY")])
     called = pl.Series("predicted_label", np.asarray(CLASS_NAMES)[probabilities.argmax(axis=1)], dtype=LABEL_TYPE)
@@ -164,7 +154,7 @@ def with_predictions(rows: pl.DataFrame, classifier: FittedModel) -> pl.DataFram
 
 
 def _enough(rows: pl.DataFrame, features: Sequence[str]) -> pl.DataFrame:
-    """Rows of full sessions, as many as a window and what it is compared with need."""
+    """Rows of full sessions; at least `SESSIONS_NEEDED` of them."""
     full = full_sessions(rows, features)
     found = full["session"].n_unique()
     if found < SESSIONS_NEEDED:
@@ -177,7 +167,7 @@ def _enough(rows: pl.DataFrame, features: Sequence[str]) -> pl.DataFrame:
 
 
 def _statistics(reference: Reference, rows: pl.DataFrame) -> tuple[Sessions, list[tuple[str, str]], np.ndarray]:
-    """The rows summed up, the tests, and their values of shape (n_windows, n_tests)."""
+    """The rows' session sums, the tests, and their values of shape (n_windows, n_tests)."""
     sessions = summed_up(rows, reference.scale.features, reference.scale.cells)
     values = feature_statistics(sessions, reference.scale)
     tests = [(feature, statistic) for statistic in FEATURE_STATISTICS for feature in reference.scale.features]
@@ -222,7 +212,7 @@ def _allowed(p_values: np.ndarray, tests: list[tuple[str, str]]) -> np.ndarray:
 
 
 def _weights(tests: list[tuple[str, str]]) -> np.ndarray:
-    """What share of the false alarms each test may raise, in units of an equal one, shape (n_tests,)."""
+    """Share of the false alarms that each test may raise, in units of an equal share, shape (n_tests,)."""
     count = len(tests)
     weights = np.ones(count)
     if VOLATILITY_TEST in tests:

@@ -1,7 +1,6 @@
-"""What drift is measured by: each session summed up once, and windows of sessions compared with those before them.
+"""Statistics of drift: each session is summed up once, and windows are compared with the sessions before them.
 
-Sessions are summed up so that every window is a sum of its sessions: a panel's whole history of windows costs one
-pass over its rows.
+A window is a sum of its sessions, so that all windows of a panel cost one pass over its rows.
 """
 
 from __future__ import annotations
@@ -35,18 +34,12 @@ _QUANTILES = {"low": 0.1, "lower": 0.25, "median": 0.5, "upper": 0.75, "high": 0
 
 @dataclass(frozen=True)
 class Scale:
-    """What rows are measured on: taken from the training panel once, the same for every window.
+    """Scale of the statistics, taken from the training panel once.
 
-    Attributes
-    ----------
-    features : tuple of str
-    cells : ndarray of shape (n_features, CELLS - 1)
-        Quantiles of each feature in the training panel, in rising order; every 20th is an edge of the ten
-        equal-mass bins.
-    spread_floor : ndarray of shape (n_features,)
-        The least spread within a session that is told from none.
-    usual_change : ndarray of shape (n_features, 2 n_features)
-        Root mean square of the changes of each rank correlation between past windows.
+    `cells` has shape (n_features, CELLS - 1): rising quantiles in the training panel, of which every 20th is an
+    edge of the ten equal-mass bins. `spread_floor`, shape (n_features,), is the least spread that differs from
+    none. `usual_change`, shape (n_features, 2 n_features), is the root mean square change of each rank correlation
+    between past windows.
     """
 
     features: tuple[str, ...]
@@ -57,20 +50,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions summed up, in time order.
+    """Sums of sessions, in time order.
 
-    Attributes
-    ----------
-    dates : list of date
-    counts : ndarray of shape (n_sessions, n_features, CELLS + 1)
-        Rows in each cell; the last counts the nulls.
-    spread : ndarray of shape (n_sessions, n_features)
-        Distance of the quartiles among the session's instruments.
-    asymmetry : ndarray of shape (n_sessions, n_features)
-        How much further the highest tenth lies from the median than the lowest, over their distance: -1 to 1.
-    correlation : ndarray of shape (n_sessions, n_features, 2 n_features)
-        Spearman's rank correlation among the session's instruments with each feature, and with the distance of
-        each feature from its median.
+    `counts` has shape (n_sessions, n_features, CELLS + 1): rows in each cell, nulls last. `spread` is the distance
+    of the quartiles among instruments; `asymmetry`, -1 to 1, how much further the highest tenth lies from the
+    median than the lowest; both of shape (n_sessions, n_features). `correlation`, shape (n_sessions, n_features, 2
+    n_features), is Spearman's among instruments, with each feature and with its distance from the median.
     """
 
     dates: list[date]
@@ -84,21 +69,11 @@ class Sessions:
 
 
 def full_sessions(rows: pl.DataFrame, features: Sequence[str] = ()) -> pl.DataFrame:
-    """Rows by session and symbol, without warm-up rows, and without sessions in which hardly any instrument traded.
+    """Rows by session and symbol, without warm-up rows and without sessions in which hardly any instrument traded.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Panel with the features.
-    features : sequence of str, optional
-        Features whose history a row needs: those that the model reads.
-
-    Notes
-    -----
-    The reference is made of rows that a model may learn from, each with the history that its features need. Windows
-    hold rows of newly listed instruments too: their first rows would read as a change of the share of nulls. A
-    warm-up row is one of the first `LOOKBACK_SESSIONS` of its instrument, with none before it that has the history.
-    A column that is lost later, or stays away longer, is no warm-up: it remains.
+    A warm-up row is one of the first `LOOKBACK_SESSIONS` of its instrument, before its `features` have their
+    history: such rows of new listings would read as a change of the share of nulls. A column that is lost later
+    remains.
     """
     kept = rows.sort("symbol", "session").filter(~_is_warm_up(features))
     counts = kept.group_by("session").len()
@@ -108,7 +83,7 @@ def full_sessions(rows: pl.DataFrame, features: Sequence[str] = ()) -> pl.DataFr
 
 
 def _is_warm_up(features: Sequence[str]) -> pl.Expr:
-    """Whether a row, in the order of symbols and sessions, is one of an instrument's warm-up."""
+    """Whether a row, by symbol and session, is one of an instrument's warm-up."""
     begins = pl.int_range(pl.len()).over("symbol") < LOOKBACK_SESSIONS
     return begins & ~is_warmed_up(features).cum_max().over("symbol")
 
@@ -121,19 +96,7 @@ def training_cells(train_set: pl.DataFrame, features: Sequence[str]) -> np.ndarr
 
 
 def summed_up(rows: pl.DataFrame, features: tuple[str, ...], cells: np.ndarray) -> Sessions:
-    """Sum up each session of rows.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        As `full_sessions` gives it.
-    features : tuple of str
-    cells : ndarray of shape (n_features, CELLS - 1)
-
-    Returns
-    -------
-    Sessions
-    """
+    """Sum up each session of `full_sessions`."""
     dates = rows["session"].unique().sort()
     place = dates.search_sorted(rows["session"]).to_numpy().astype(np.int64)
     counts = np.stack(
@@ -160,7 +123,7 @@ def _cell_counts(values: pl.Series, edges: np.ndarray, place: np.ndarray, sessio
 
 
 def _session_quantiles(rows: pl.DataFrame, features: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Quantiles among each session's instruments, each of shape (n_sessions, n_features); 0 without a value."""
+    """Quantiles among each session's instruments, each (n_sessions, n_features); 0 without a value."""
     found = rows.group_by("session").agg(
         pl.col(feature).cast(pl.Float64).quantile(at, "linear").alias(f"{name} {feature}")
         for name, at in _QUANTILES.items()
@@ -171,7 +134,7 @@ def _session_quantiles(rows: pl.DataFrame, features: tuple[str, ...]) -> dict[st
 
 
 def _rank_correlations(rows: pl.DataFrame, features: tuple[str, ...], place: np.ndarray) -> np.ndarray:
-    """Spearman's coefficients within each session; ranks leave out what moves all instruments at once.
+    """Spearman's coefficients within each session; ranks remove what moves all instruments at once.
 
     A null has the middle rank; a feature that is the same for all has no correlation.
     """
@@ -190,7 +153,7 @@ def _rank_correlations(rows: pl.DataFrame, features: tuple[str, ...], place: np.
 
 
 def correlation_changes(sessions: Sessions) -> np.ndarray:
-    """Change of each rank correlation from the baseline to the window, shape (n_windows, n_features, ...)."""
+    """Change of each rank correlation from baseline to window, shape (n_windows, n_features, ...)."""
     return np.asarray(
         window_means(sessions.correlation, WINDOW)[BASELINE:]
         - _before(window_means(sessions.correlation, BASELINE))
@@ -198,17 +161,9 @@ def correlation_changes(sessions: Sessions) -> np.ndarray:
 
 
 def feature_statistics(sessions: Sessions, scale: Scale) -> np.ndarray:
-    """Compare each window of sessions with the sessions before it.
+    """Compare each window of sessions with the sessions before it, shape (n_windows, n_statistics, n_features).
 
-    Parameters
-    ----------
-    sessions : Sessions
-    scale : Scale
-
-    Returns
-    -------
-    ndarray of shape (n_windows, n_statistics, n_features)
-        In the order of `FEATURE_STATISTICS`; the i-th window ends with session i + BASELINE + WINDOW - 1.
+    In the order of `FEATURE_STATISTICS`; the i-th window ends with session i + BASELINE + WINDOW - 1.
     """
     counts = window_means(sessions.counts, WINDOW) * WINDOW
     now, earlier = counts[BASELINE:], counts[BASELINE - WINDOW : len(counts) - WINDOW]
@@ -225,15 +180,7 @@ def feature_statistics(sessions: Sessions, scale: Scale) -> np.ndarray:
 
 
 def from_training(sessions: Sessions, scale: Scale, training: Sessions) -> np.ndarray:
-    """Compare the last window with the whole training panel: the same statistics, shape (n_statistics, n_features).
-
-    Parameters
-    ----------
-    sessions : Sessions
-    scale : Scale
-    training : Sessions
-        The training panel as one session: its cell counts, and means of the rest.
-    """
+    """Compare the last window with the whole training panel (as one session): (n_statistics, n_features)."""
     counts = sessions.counts[-WINDOW:].sum(axis=0)
     spread = np.log(np.maximum(sessions.spread[-WINDOW:], scale.spread_floor)).mean(axis=0)
     usual = np.log(np.maximum(training.spread[0], scale.spread_floor))
@@ -249,7 +196,7 @@ def from_training(sessions: Sessions, scale: Scale, training: Sessions) -> np.nd
 
 
 def _largest_change(changes: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """Largest change of a feature's correlations with the others, in units of what is usual for that pair."""
+    """Largest change of a feature's correlations with the others, in units of the usual for that pair."""
     largest: np.ndarray = _unusual_changes(changes, usual).max(axis=-1)
     return largest
 
@@ -260,7 +207,7 @@ def _unusual_changes(changes: np.ndarray, usual: np.ndarray) -> np.ndarray:
 
 
 def changed_partners(sessions: Sessions, scale: Scale) -> list[str]:
-    """The feature with which each one's rank correlation has changed most up to the last window."""
+    """The feature whose rank correlation with each one has changed most up to the last window."""
     changes = _unusual_changes(correlation_changes(sessions)[-1], scale.usual_change)
     return [scale.features[place % len(scale.features)] for place in changes.argmax(axis=-1)]
 

@@ -66,36 +66,14 @@ _PLAIN = {
 
 @dataclass(frozen=True)
 class Trials:
-    """Distinct experiments that were tried on the same sessions.
-
-    Attributes
-    ----------
-    count : int
-        This one included.
-    sharpe_variance : float
-        Variance of their Sharpe ratios per session.
-    """
+    """Distinct experiments tried on the same sessions: `count`, and variance of their Sharpe ratios per session."""
 
     count: int = 1
     sharpe_variance: float = 0.0
 
 
 def book_figures(books: Mapping[str, TrancheBook], trials: Trials, experiment: Experiment) -> list[Figure]:
-    """Measure the model's two books.
-
-    Parameters
-    ----------
-    books : mapping of str to TrancheBook
-        As `judged_books` makes them.
-    trials : Trials
-        How many distinct experiments were tried on these sessions.
-    experiment : Experiment
-
-    Returns
-    -------
-    list of Figure
-        Named `buy_…` and `long_short_…`.
-    """
+    """Figures of the model's two books, named `buy_…` and `long_short_…`."""
     require_books(books, tuple(MODEL_BOOKS))
     return [
         figure
@@ -144,7 +122,7 @@ def _figures_of(  # noqa: PLR0913, PLR0917 (a book, what it is called, and what 
 
 
 def book_values(book: TrancheBook, lags: int) -> dict[str, float]:
-    """Return and risk of a book, net of its cost; `lags` as in `lo_sharpe_ratio`. NaN for what is not defined."""
+    """Return and risk of a book, net of cost; NaN where undefined. `lags` as in `lo_sharpe_ratio`."""
     returns = book.returns
     return {
         "sharpe_ratio": sharpe_ratio(returns),
@@ -168,19 +146,9 @@ def aligned_returns(books: Mapping[str, TrancheBook]) -> dict[str, np.ndarray]:
 
 
 def book_comparisons(books: Mapping[str, TrancheBook], horizon: int) -> list[dict[str, Any]]:
-    """Hold the BUY book's daily returns against those of each book that needs no model, by Diebold and Mariano.
+    """Diebold-Mariano tests of the BUY book's daily returns against each book that needs no model.
 
-    Returns
-    -------
-    list of dict
-        `baseline`, `measure`, `difference` (the model's mean less the baseline's), `low`, `high`, `statistic`,
-        `p_value` and `note`; what is not defined is None. Each over the sessions that both books have; `note` says
-        how many, where they are fewer than the BUY book's.
-
-    Raises
-    ------
-    NoRowsError
-        If there is no BUY book.
+    Each over the sessions that both books have; `note` says how many, where they are fewer than the BUY book's.
     """
     require_books(books, ("buy",))
     return [
@@ -199,14 +167,7 @@ def _against(own: TrancheBook, other: TrancheBook, title: str, horizon: int) -> 
 
 
 def loss_comparisons(sessions: pl.DataFrame, horizon: int) -> list[dict[str, Any]]:
-    """Hold the classifier's log loss and accuracy against what needs no model; intervals, and no p-values.
-
-    Parameters
-    ----------
-    sessions : DataFrame
-        As `session_sums` gives it.
-    horizon : int
-    """
+    """Diebold-Mariano intervals of log loss and accuracy against baselines; `sessions` are `session_sums`."""
     require_rows(sessions, "comparisons need judged sessions", ("rows",))
     majority = max(
         (name for name in sessions.columns if name.startswith("actual_")), key=lambda name: sessions[name].sum()

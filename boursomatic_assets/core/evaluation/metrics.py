@@ -1,4 +1,4 @@
-"""Figures of `metrics.json`: those of an evaluation, of each set, under the names of the public file."""
+"""The figures of `metrics.json`: those of an evaluation, per set, under the public keys."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from boursomatic_assets.core.measures import calibration, classification, foreca
 from boursomatic_assets.core.measures.classification import NO_VOLATILITY, PRIOR
 from boursomatic_assets.core.measures.figures import finite
 from boursomatic_assets.core.models.baselines import prior_columns
-from boursomatic_assets.core.models.predictions import SET_NAMES, classify_rows, set_of
+from boursomatic_assets.core.models.predictions import SET_NAMES, set_of
 from boursomatic_assets.core.models.threshold import make_calls
 from boursomatic_assets.core.portfolio.book import Followed, TrancheBook, tranche_books
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
-    from boursomatic_assets.core.models.training import FittedModel
 
 Figures = dict[str, float]
 _OF_BOOKS = (
@@ -31,20 +30,11 @@ _OF_BOOKS = (
 
 @dataclass(frozen=True)
 class Metrics:
-    """Everything measured on one pair of models.
+    """Everything measured on one pair of models; an undefined figure is NaN.
 
-    Attributes
-    ----------
-    figures : dict of str to float
-        Flat figures; NaN where undefined.
-    reports : dict of str to dict
-        scikit-learn's classification report for `validation` and `test`.
-    confusions : dict of str to list of list of int
-        Rows are the true class, columns the called one, both in the order of `CLASS_NAMES`.
-    books : dict of str to TrancheBook
-        The long-only book of each set's BUY calls.
-    tau : float or None
-        From this p(BUY) on a row was called BUY; None for the most probable class.
+    `reports` and `confusions` are those of the sets `validation` and `test`; rows of a confusion matrix are true
+    classes. `books` are the long-only books of the BUY calls. `tau` is None where the most probable class is the
+    call.
     """
 
     figures: Figures
@@ -54,7 +44,7 @@ class Metrics:
     tau: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON: a figure that is not finite is null, and `undefined` says why."""
+        """Strict JSON: a figure that is not finite is null, and `undefined` says why."""
         figures = {name: finite(value) for name, value in self.figures.items()}
         undefined = {name: _why_undefined(name) for name, value in figures.items() if value is None}
         return {
@@ -69,49 +59,43 @@ class Metrics:
         }
 
 
-def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
+def measure(
     predictions: pl.DataFrame,
     tau: float | None,
-    train_set: pl.DataFrame,
-    classifier: FittedModel,
+    train: pl.DataFrame,
     closes: pl.DataFrame,
     experiment: Experiment,
 ) -> Metrics:
-    """Measure what the models say of the two sets they have not seen.
+    """Measure the models' predictions of the validation and test sets.
 
     Parameters
     ----------
     predictions : DataFrame
-        As `predict_sets` gives it.
+        As `predict_sets` returns it.
     tau : float or None
-        The decision rule, as `make_calls` takes it.
-    train_set : DataFrame
-        Gives the priors, and the accuracy on what was learned.
-    classifier : FittedModel
-        Calls the rows of the training set.
+        The decision rule of `make_calls`.
+    train : DataFrame
+        Training rows, as `classify_rows` returns them: for the priors and the training accuracy.
     closes : DataFrame
-        Panel with `close` that covers the sets and the horizon after them, to mark the book to market; with
-        `exchange` where it is known.
-    experiment : Experiment
+        `close`, and `exchange` where known, of the sets and the horizon after them, to mark the books to market.
 
     Returns
     -------
     Metrics
-        Figures named `train_…`, `val_…`, `test_…`; `precision_buy_…`, and for the validation set's book the
-        unprefixed `sharpe_ratio`, `max_drawdown`, `mean_return`, `total_return`; with `equal_weight_` the same
-        book holding every instrument, the baseline that needs no model.
+        Figures `train_…`, `val_…`, `test_…`; the validation book's have no prefix. `equal_weight_…` are those of a
+        book that holds every instrument.
 
     Raises
     ------
     NoRowsError
         If a set has no rows, or a row lacks its outcome or forecast.
     """
-    require_rows(train_set, "metrics need rows to train on", ("label", "forward_return"))
+    require_rows(train, "metrics need rows to train on", ("label", "forward_return"))
     for name in SET_NAMES:
         needed = ("label", "forward_return", "predicted_return")
         require_rows(set_of(predictions, name), f"metrics need predicted rows of the {name} set", needed)
-    known = prior_columns(train_set)
-    train = make_calls(classify_rows(train_set, classifier), tau).with_columns(**known)
+    known = prior_columns(train)
+    train = make_calls(train, tau).with_columns(**known)
     judged = {name: make_calls(set_of(predictions, name), tau).with_columns(**known) for name in SET_NAMES}
     validation, test = judged["validation"], judged["test"]
     bought = pl.col("call") == "BUY"
@@ -143,17 +127,16 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
 
 
 def _followed(panel: pl.DataFrame, calls: pl.DataFrame) -> Followed:
-    """Calls over all sessions of a set: before the first of them their book is in cash."""
+    """Calls over all sessions of a set: before the first call the book is in cash."""
     span: Any = (panel["session"].min(), panel["session"].max())
     return Followed(calls.select(PANEL_KEY), span=span)
 
 
 def _calls(name: str, panel: pl.DataFrame) -> Figures:
-    """Accuracy and BUY precision beside what needs no model.
+    """Accuracy and BUY precision, beside baselines that need no model.
 
-    `majority` names the set's own most frequent class, the strongest constant, known only afterwards; `prior` the
-    training set's, the constant one could have chosen. `most_probable` is what the classifier itself gets right: a
-    threshold that calls BUY more often costs accuracy.
+    `majority` is the set's own most frequent class, known only afterwards; `prior` is the training set's.
+    `most_probable` is the classifier without threshold: a threshold that calls BUY more often costs accuracy.
     """
     called = panel.filter(pl.col("call") == "BUY")
     return {
@@ -170,10 +153,7 @@ def _calls(name: str, panel: pl.DataFrame) -> Figures:
 
 
 def _probabilities(name: str, panel: pl.DataFrame) -> Figures:
-    """Distance of the probabilities from what happened, beside the training set's class shares.
-
-    `calibration_error` is that of p(BUY), the probability that calls are made by.
-    """
+    """Log loss, Brier score and the calibration error of p(BUY), beside the training prior."""
     return {
         f"{name}_log_loss": calibration.log_loss(panel),
         f"{name}_prior_log_loss": calibration.log_loss(panel, PRIOR),
@@ -193,7 +173,7 @@ def _forecasts(name: str, panel: pl.DataFrame) -> Figures:
 
 
 def _portfolio(prefix: str, book: TrancheBook) -> Figures:
-    """Figures of a book; not defined for one that never holds anything."""
+    """Figures of a book; NaN for one that never holds anything."""
     values, held = book_values(book, lags=0), book.exposure.any()
     figures = {f"{prefix}{name}": values[name] if held else math.nan for name in _OF_BOOKS}
     return {**figures, f"{prefix}early_exits": float(book.early_exits)}

@@ -1,4 +1,4 @@
-"""Every bound in one place: what figures can be, what such features can honestly reach, how far prices move."""
+"""Every bound in one place: what figures can be, what the features can honestly reach, how far prices move."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ RMSE, RMSE_HORIZON = 0.5, 20
 
 
 def growth_bound(yearly: float, years: float) -> float:
-    """Growth of wealth that is plausible over a span: `yearly` compounded, of a whole year for shorter spans."""
+    """Plausible growth of wealth over a span: `yearly` compounded; shorter spans get the bound of a year."""
     return float(yearly ** max(1.0, years))
 
 
@@ -94,7 +94,7 @@ def rmse_bound(horizon: int) -> float:
 
 
 def impossible_figures(figures: Mapping[str, float]) -> dict[str, float]:
-    """Figures outside what arithmetic allows, or infinite; NaN, which is undefined, is allowed."""
+    """Figures outside what arithmetic allows, or infinite; NaN (undefined) is allowed."""
     return {name: value for name, value in figures.items() if not _is_possible(name, value)}
 
 
@@ -107,24 +107,20 @@ def _is_possible(name: str, value: float) -> bool:
 
 
 def most_plausible(name: str) -> float:
-    """The bound of a figure in `AT_MOST`, whatever set it is of; infinite for one without a bound."""
+    """The bound of a figure in `AT_MOST`, of any set; infinite for one without a bound."""
     return AT_MOST.get(_SET.sub("", name), math.inf)
 
 
 def too_good(figures: Mapping[str, float]) -> dict[str, float]:
-    """Figures above their bound: look for an error before being glad. One that is not defined has none."""
+    """Figures above their bound: a leak or an error is more likely than skill. NaN is never above."""
     return {name: value for name, value in figures.items() if value > most_plausible(name)}
 
 
 def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool = False) -> dict[str, float]:
-    """Figures of `metrics` that are too good, with the accuracy over the majority's.
+    """Figures of `metrics` that are too good, with the accuracy over the majority class's.
 
-    Parameters
-    ----------
-    figures : dict of str to float
-    threshold_chosen : bool
-        Whether a threshold on p(BUY) was chosen on the validation set: the lifts of its calls there are then high
-        because it was chosen for that, and say nothing.
+    Where the threshold was chosen on the validation set, its BUY lifts there are high by that choice and are left
+    out.
     """
     # Of the most probable classes: a low threshold on p(BUY) would hide what the classifier knows.
     over_majority = {
@@ -138,13 +134,7 @@ def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool 
 
 
 def why_too_good(figures: Iterable[Mapping[str, Any]]) -> str:
-    """Say by how much each figure of an evaluation is above its bound, and whether chance can take it there.
-
-    Parameters
-    ----------
-    figures : iterable of mapping
-        As `Figure.to_json` writes them; what is not defined is None.
-    """
+    """Say by how much each figure (as JSON) is above its bound, and whether chance can explain it."""
     return "; ".join(
         _why_too_good(figure, most_plausible(figure["name"]))
         for figure in figures

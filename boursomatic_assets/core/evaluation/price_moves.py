@@ -1,8 +1,8 @@
-"""Moves of single prices that are more likely an error of the source than the market."""
+"""Moves of single prices that are more likely a source error than the market."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -27,20 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Move:
-    """A close that lies implausibly far from the close before.
+    """A close implausibly far from the close before; `ratio` is one over the other.
 
-    Attributes
-    ----------
-    symbol : str
-    session : date
-    ratio : float
-        The close over the close before.
-    back_on : date or None
-        Session of the suspect move that undoes it, where there is one.
-    back_ratio : float or None
-        That close over the close before.
-    possible : bool
-        Whether a listed company can have moved so.
+    `back_on` and `back_ratio` describe the suspect move that undoes it, if any. `possible` says whether a listed
+    company can have moved so.
     """
 
     symbol: str
@@ -51,36 +41,21 @@ class Move:
     possible: bool
 
     def __str__(self) -> str:
-        """As people read it: `ENGI.PA 2009-03-02 x86 (back on 2009-03-03)`."""
+        """For people: `ENGI.PA 2009-03-02 x86 (back on 2009-03-03)`."""
         size = f"\N{MULTIPLICATION SIGN}{self.ratio:.3g}" if self.ratio >= 1 else f"{100 * (self.ratio - 1):.3g} %"
         back = f" (back on {self.back_on})" if self.back_on else ""
         return f"{self.symbol} {self.session} {size}{back}"
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON, dates in ISO 8601."""
-        return {
-            "symbol": self.symbol,
-            "session": str(self.session),
-            "ratio": self.ratio,
-            "back_on": None if self.back_on is None else str(self.back_on),
-            "back_ratio": self.back_ratio,
-            "possible": self.possible,
-        }
+        """Strict JSON, dates in ISO 8601."""
+        dates = {"session": str(self.session), "back_on": None if self.back_on is None else str(self.back_on)}
+        return asdict(self) | dates
 
 
 def close_ratios(closes: pl.DataFrame) -> pl.DataFrame:
-    """Each close over the close before, per symbol.
+    """Each close over the close before, per symbol; rows without a positive, finite close are dropped.
 
-    Parameters
-    ----------
-    closes : DataFrame
-        `symbol`, `session`, `close`; rows without a positive, finite close are left out.
-
-    Returns
-    -------
-    DataFrame
-        By symbol and session: `symbol`, `session`, `close`, `explained` (False where nothing is said), `ratio`
-        (null on the first bar) and `bar` (number of the bar, from 0).
+    Adds `explained` (False where absent), `ratio` (null on the first bar) and `bar` (number of the bar, from 0).
     """
     close = pl.col("close")
     marked = closes if "explained" in closes.columns else closes.with_columns(explained=pl.lit(value=False))
@@ -95,19 +70,10 @@ def close_ratios(closes: pl.DataFrame) -> pl.DataFrame:
 
 
 def suspect_moves(closes: pl.DataFrame) -> list[Move]:
-    """Find closes below a quarter, or above four times, of the close before.
+    """Find closes below a quarter, or above four times, of the close before, by symbol and session.
 
-    Parameters
-    ----------
-    closes : DataFrame
-        `symbol`, `session`, `close`, and where people have explained moves, `explained` (boolean): those that they
-        know to be real are left out.
-
-    Returns
-    -------
-    list of Move
-        By symbol and session. A move and the one that undoes it, the price back within a factor of two, are one.
-        Not possible is a move beyond ten times or one fiftieth, and one that is undone within five bars.
+    Moves marked `explained` are real and left out. A move and the one that undoes it (back within a factor of two)
+    are one. Impossible are moves beyond ten times or one fiftieth, and moves undone within five bars.
     """
     ratios = close_ratios(closes)
     found = ratios.filter(~pl.col("ratio").is_between(LOWEST_MOVE, HIGHEST_MOVE) & ~pl.col("explained"))
@@ -119,7 +85,7 @@ def suspect_moves(closes: pl.DataFrame) -> list[Move]:
 
 
 def _paired(rows: Sequence[dict[str, Any]]) -> list[Move]:
-    """Moves of one symbol; one that the next undoes takes it in."""
+    """Moves of one symbol, each merged with the next where that undoes it."""
     found, place = [], 0
     while place < len(rows):
         row, back = rows[place], rows[place + 1] if place + 1 < len(rows) else None
@@ -142,18 +108,9 @@ def _paired(rows: Sequence[dict[str, Any]]) -> list[Move]:
 
 
 def suspect_growth(closes: pl.DataFrame) -> pl.DataFrame:
-    """Find instruments that grew more than a hundredfold a year from their first close to their last.
+    """Instruments that grew more than a hundredfold a year, the largest first: `symbol`, `first`, `last`, `growth`.
 
-    Parameters
-    ----------
-    closes : DataFrame
-        As `suspect_moves` reads them.
-
-    Returns
-    -------
-    DataFrame
-        `symbol`, `first`, `last` (sessions), `growth` (last close over the first), the largest first. Explained
-        moves do not count. A span below a year has the bound of a year.
+    Explained moves do not count. A span below a year has the bound of a year.
     """
     real = pl.when(pl.col("explained")).then(pl.col("ratio")).otherwise(1.0)
     spans = close_ratios(closes).group_by("symbol").agg(

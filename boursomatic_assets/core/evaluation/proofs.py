@@ -1,7 +1,6 @@
-"""Proofs of what is reported: on prices without a signal no skill, on prices with one that it is there.
+"""Simulated panels that prove the figures: no skill on prices without a signal, skill on prices with one.
 
-Each simulated panel goes the whole way that real prices go: features, labels, folds, both models and the baseline,
-thresholds, books, every figure and the concluding sentence.
+Each panel takes the whole way of real prices: features, labels, folds, models, baselines, books, figures, verdict.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from boursomatic_assets.core.evaluation.book_figures import Trials
 from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.models.folds import plan_folds
 from boursomatic_assets.core.models.walk_forward import join_folds, run_fold, sequential_calls
@@ -45,21 +45,10 @@ SIGNAL_FEATURE = "volume_zscore"
 def judge_simulated(
     market: Market, seed: int, experiment: Experiment = EXPERIMENT, threads: int = 0
 ) -> dict[str, Any]:
-    """Take simulated prices all the way to an evaluation.
+    """Simulate prices and evaluate them over all folds.
 
-    Parameters
-    ----------
-    market : Market
-    seed : int
-    experiment : Experiment
-    threads : int
-        0 for all cores. Changes the time taken, never the result.
-
-    Returns
-    -------
-    dict
-        As `evaluate_judged` gives it of all folds, with `planted_rank_ic`: the mean rank IC of the feature that
-        shows the signal, on the same rows.
+    The result is that of `evaluate_judged`, with `planted_rank_ic`: the mean rank IC of the signal's feature on the
+    same rows. `threads` (0 for all cores) changes the time taken, never the result.
     """
     bars = simulate_bars(market, seed)
     labels = label_panel(compute_features(bars), bars, experiment)
@@ -76,17 +65,10 @@ def judge_simulated(
 
 @dataclass(frozen=True)
 class NullCalibration:
-    """What was reported on panels with nothing to find.
+    """Results on panels without a signal.
 
-    Attributes
-    ----------
-    panels : int
-    rejected : dict of str to float
-        Share of the panels in which each reported p-value was below 0.05; about 0.05 for a test that holds.
-    matched_lift : float
-        Mean BUY lift at equal volatility; 1 without skill.
-    no_evidence : float
-        Share of the panels whose sentence says that there is no evidence of skill.
+    `rejected` is the share of panels in which each p-value was below 0.05; `matched_lift` the mean BUY lift at
+    equal volatility (1 without skill); `no_evidence` the share of panels with a verdict of no skill.
     """
 
     panels: int
@@ -96,40 +78,23 @@ class NullCalibration:
 
 
 def null_calibration(evaluations: Sequence[Mapping[str, Any]]) -> NullCalibration:
-    """Count rejections over evaluations of panels with nothing to find.
-
-    Parameters
-    ----------
-    evaluations : sequence of mapping
-        As `judge_simulated` gives them.
-    """
+    """Count rejections over evaluations of panels without a signal."""
     found: dict[str, list[float]] = {}
     for evaluation in evaluations:
         for name, p_value in p_values(evaluation).items():
             found.setdefault(name, []).append(p_value)
-    lifts = [_value(evaluation, "matched_lift_buy") for evaluation in evaluations]
+    lifts = [values_of(evaluation)["matched_lift_buy"] for evaluation in evaluations]
     return NullCalibration(
         panels=len(evaluations),
         rejected={name: float(np.mean(np.array(values) < LEVEL)) for name, values in found.items()},
-        matched_lift=float(np.mean([lift for lift in lifts if lift is not None])),
+        matched_lift=float(np.nanmean(lifts)),
         no_evidence=1.0 - _share_with_skill(evaluations),
     )
 
 
 @dataclass(frozen=True)
 class Power:
-    """What was reported on panels with a planted signal.
-
-    Attributes
-    ----------
-    panels : int
-    found : float
-        Share of the panels that were reported as skill.
-    planted_rank_ic : float
-        Mean rank IC of the signal itself.
-    rank_ic : float
-        Mean rank IC of the forecasts.
-    """
+    """Results on panels with a signal: share `found`, mean rank IC of the signal itself and of the forecasts."""
 
     panels: int
     found: float
@@ -138,25 +103,14 @@ class Power:
 
 
 def power(evaluations: Sequence[Mapping[str, Any]]) -> Power:
-    """Count how often a planted signal was reported.
-
-    Parameters
-    ----------
-    evaluations : sequence of mapping
-        As `judge_simulated` gives them.
-    """
+    """Count how often a planted signal was found."""
     return Power(
         panels=len(evaluations),
         found=_share_with_skill(evaluations),
         planted_rank_ic=float(np.mean([evaluation["planted_rank_ic"] for evaluation in evaluations])),
-        rank_ic=float(np.mean([_value(evaluation, "rank_ic") for evaluation in evaluations])),
+        rank_ic=float(np.mean([values_of(evaluation)["rank_ic"] for evaluation in evaluations])),
     )
 
 
 def _share_with_skill(evaluations: Sequence[Mapping[str, Any]]) -> float:
     return float(np.mean([evaluation["verdict"]["skill"] for evaluation in evaluations]))
-
-
-def _value(evaluation: Mapping[str, Any], name: str) -> float | None:
-    value: float | None = next(figure["value"] for figure in evaluation["figures"] if figure["name"] == name)
-    return value

@@ -1,16 +1,17 @@
-"""Figures of the predictions: ranking, calls, probabilities and forecasts, each beside what needs no skill."""
+"""Figures of the predictions: ranking, calls, probabilities and forecasts, each beside its value without skill."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
-from boursomatic_assets.core.evaluation.session_sums import FORECASTERS
+from boursomatic_assets.core.evaluation.book_figures import loss_comparisons
+from boursomatic_assets.core.evaluation.session_sums import FORECASTERS, session_sums
 from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.measures import classification, forecasts
 from boursomatic_assets.core.measures.calibration import (
@@ -21,9 +22,10 @@ from boursomatic_assets.core.measures.calibration import (
     log_loss,
 )
 from boursomatic_assets.core.measures.classification import NO_VOLATILITY, mean_of, ratio
+from boursomatic_assets.core.measures.detection import Detection, detections
 from boursomatic_assets.core.measures.figures import Figure
 from boursomatic_assets.core.measures.inference import UNDEFINED, MeanTest, overlap_test, ratio_test
-from boursomatic_assets.core.measures.ranking import GROUP_NAMES, RANK_IC_TITLES, rank_ic
+from boursomatic_assets.core.measures.ranking import GROUP_NAMES, RANK_IC_TITLES, rank_ic, rank_ics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,30 +38,28 @@ FEW_NAMES = f"no session has {2 * GROUP_NAMES} names or more"
 NO_RANKS = "no session has three names or more whose forecasts differ, or there are too few sessions"
 
 
-def scores(
-    judged: pl.DataFrame, sessions: pl.DataFrame, coefficients: Mapping[str, pl.DataFrame], experiment: Experiment
-) -> list[Figure]:
-    """Measure judged rows: each value by its measure, each interval by the sums of the sessions.
+class Scores(NamedTuple):
+    """What is measured on judged rows; `rank_ic` has the coefficient of each session."""
 
-    Parameters
-    ----------
-    judged : DataFrame
-        Predictions with the columns of the baselines and `call`.
-    sessions : DataFrame
-        Their `session_sums`.
-    coefficients : mapping of str to DataFrame
-        Their `rank_ics`.
-    experiment : Experiment
-        Its horizon says how far neighbouring sessions overlap.
-    """
+    figures: list[Figure]
+    comparisons: list[dict[str, Any]]
+    detections: dict[str, Detection]
+    rank_ic: pl.DataFrame
+
+
+def scores(judged: pl.DataFrame, experiment: Experiment) -> Scores:
+    """Measure judged rows: values from the rows, intervals from the sums and rank ICs of their sessions."""
     # Sums of the same numbers in another order differ in their last digits.
     ordered, horizon = judged.sort(PANEL_KEY), experiment.horizon
-    return [
+    sessions, coefficients = session_sums(ordered), rank_ics(ordered)
+    figures = [
         *_ranking(ordered, coefficients, horizon),
         *_calls(ordered, sessions, horizon),
         *_probabilities(ordered, sessions, experiment),
         *_forecasts(ordered, sessions, horizon),
     ]
+    comparisons = loss_comparisons(sessions, horizon)
+    return Scores(figures, comparisons, detections(coefficients, horizon), coefficients["rank_ic"])
 
 
 def _ranking(judged: pl.DataFrame, coefficients: Mapping[str, pl.DataFrame], horizon: int) -> list[Figure]:
@@ -143,10 +143,10 @@ def _raw_lift(judged: pl.DataFrame, sessions: pl.DataFrame, horizon: int) -> Fig
 
 
 def _matched_lift(judged: pl.DataFrame, sessions: pl.DataFrame, horizon: int) -> Figure:
-    """BUY precision over the base rate of equally volatile rows of all sessions: the headline, without a p-value.
+    """BUY precision over the base rate of equally volatile rows of all sessions, without a p-value.
 
-    Over several folds its null is not quite 1: a model calls more BUY after months that rose, and measured against
-    the mean of the whole record the months after them then lag. `_selection_lift` compares within the session.
+    Over several folds its null is not quite 1: a model calls more BUY after months that rose, and the months after
+    them lag the mean of the whole record. `_selection_lift` compares within the session.
     """
     tested = _surprise_test(sessions, "matched", horizon).around(classification.matched_lift(judged))
     return Figure(
@@ -156,10 +156,9 @@ def _matched_lift(judged: pl.DataFrame, sessions: pl.DataFrame, horizon: int) ->
 
 
 def _selection_lift(sessions: pl.DataFrame, horizon: int) -> Figure:
-    """BUY precision over the base rate of the same session's names that the model believes as volatile.
+    """BUY precision over the base rate of names of the same session with a similar p(HOLD).
 
-    The probability of HOLD falls with volatility, and says all that the model knows of it. Among names of one
-    session and alike in it, only a direction can tell a BUY from a SELL.
+    p(HOLD) falls with volatility. Among names alike in it, only a direction can tell a BUY from a SELL.
     """
     tested = _surprise_test(sessions, "selected", horizon)
     return Figure(

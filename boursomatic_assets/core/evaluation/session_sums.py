@@ -1,7 +1,4 @@
-"""Sums over the rows of each session: what the intervals and tests of figures are made of.
-
-One test fits all figures: sessions are resampled or correlated, never rows.
-"""
+"""Sums over the rows of each session: intervals and tests of all figures resample sessions, never rows."""
 
 from __future__ import annotations
 
@@ -25,20 +22,15 @@ _NEEDED = (
 
 
 def session_sums(judged: pl.DataFrame) -> pl.DataFrame:
-    """What each session adds to the sums that the figures are made of.
-
-    Parameters
-    ----------
-    judged : DataFrame
+    """What each session adds to the sums of which the figures are made, in order.
 
     Returns
     -------
     DataFrame
-        A row per session in order: `rows`; `correct` calls, `correct_prior` of the most frequent class of the
-        training rows; `called_…`, `actual_…` and `hit_…` per class; `log_loss_…` and `brier_…` of the model, of
-        volatility alone and of the prior; `square`, `square_prior` and `absolute` errors of the forecast;
-        `clark_west` terms; `surprise_…` and `expected_…` hits of the BUY calls, `matched` in volatility and
-        `selected` within the session.
+        Per session: `rows`; `correct`, `correct_prior` (most frequent training class); `called_…`, `actual_…`,
+        `hit_…` per class; `log_loss_…`, `brier_…` of model, volatility alone and prior; `square`, `square_prior`,
+        `absolute` errors of the forecast; `clark_west` terms; `surprise_…` and `expected_…` hits of BUY calls,
+        `matched` in volatility and `selected` within the session.
 
     Raises
     ------
@@ -77,11 +69,10 @@ def session_sums(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def _surprises(judged: pl.DataFrame) -> pl.DataFrame:
-    """What a row adds to BUY hits beyond those to expect, at its volatility and within its session.
+    """Per row: BUY hits beyond those expected at its volatility, and within its session.
 
-    Base rates are estimated from the same rows, so that a month in which everything rises raises both sides. What
-    remains is (y - base rate) x (call - share called), both of the row's group; its sum is that of y - base rate
-    over the calls.
+    A surprise is (y - base rate) x (call - share called) of the row's group; its sum is that of y - base rate over
+    the calls. Base rates come from the same rows, so that a rising month raises both sides.
     """
     called, bought = (pl.col("call") == "BUY").cast(pl.Float64), (pl.col("label") == "BUY").cast(pl.Float64)
     rows, compared = judged.with_columns(called=called, bought=bought), [*PANEL_KEY, "called", "bought"]

@@ -1,4 +1,4 @@
-"""Survivors: which symbols of a panel end before it does, and how many members of each year it holds.
+"""Survivorship: which symbols of a panel end before it does, and how many members of each year it holds.
 
 A panel in which every symbol trades to the end cannot show what happened to those that did not.
 """
@@ -36,19 +36,11 @@ SPAN_SCHEMA: dict[str, pl.DataType] = {
 class PanelYear:
     """One calendar year of a panel.
 
-    Attributes
-    ----------
-    year : int
-    symbols : int
-        Symbols that trade in it.
-    ended : int
-        Those whose last bar lies in it, though their exchange trades on.
-    members_on : date
-        The day on which members are counted: the last weekday up to 30 June, or the nearest day of the panel.
-    members : int or None
-        Members on that day; None where no membership of that day is known.
-    members_held : int or None
-        Those of them that trade in the panel on that day.
+    `symbols` trade in it; `ended` have their last bar in it, though their exchange trades on.
+
+    `members` are counted on `members_on`, the last weekday up to 30 June or the nearest day of the panel; None
+    where the membership of that day is unknown. `members_held` are those of them that trade in the panel on that
+    day.
     """
 
     year: int
@@ -64,23 +56,13 @@ class PanelYear:
         return None if self.members is None or self.members_held is None else self.members_held / self.members
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON."""
+        """Strict JSON."""
         return asdict(self) | {"members_on": str(self.members_on), "share_held": self.share_held}
 
 
 @dataclass(frozen=True)
 class Survivors:
-    """What a panel can show of instruments that stopped trading.
-
-    Attributes
-    ----------
-    symbols, ended : int
-        Symbols of the panel, and those of them that end before it does.
-    first_session, last_session : date
-        Of the panel.
-    years : tuple of PanelYear
-        In order.
-    """
+    """How many symbols of a panel end before it does, in total and by year."""
 
     symbols: int
     ended: int
@@ -90,7 +72,7 @@ class Survivors:
 
     @property
     def poorest_year(self) -> PanelYear | None:
-        """The year of which the panel holds the smallest share of the members; None where none is known."""
+        """The year with the smallest share of its members in the panel; None where none is known."""
         known = [year for year in self.years if year.share_held is not None]
         return min(known, key=lambda year: year.share_held or 0.0, default=None)
 
@@ -102,7 +84,7 @@ class Survivors:
 
     @property
     def qualification(self) -> str:
-        """What a verdict of skill has to say in the same sentence; empty where nothing qualifies it."""
+        """What a verdict of skill must say in the same sentence; empty where nothing qualifies it."""
         if not self.ended:
             return f"among survivors only: {self.words}"
         return f"among the members held only: {self.words}" if self.lacks_members else ""
@@ -130,7 +112,7 @@ class Survivors:
         return f"Survivors: {self.words}."
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON."""
+        """Strict JSON."""
         return {
             "symbols": self.symbols,
             "ended": self.ended,
@@ -149,24 +131,18 @@ def find_survivors(spans: pl.DataFrame, members: pl.DataFrame | None = None) -> 
     Parameters
     ----------
     spans : DataFrame
-        Of `SPAN_SCHEMA`, a row per symbol: `first` and `last` session with a bar in the panel, and the `exchange`,
-        null where it is not known.
+        Of `SPAN_SCHEMA`, a row per symbol; `exchange` is null where unknown.
     members : DataFrame, optional
-        Memberships as `within_membership` reads them; without a row nothing is known.
-
-    Returns
-    -------
-    Survivors
-        A symbol ends before the panel does where more than `SESSIONS_TO_END` sessions of its exchange lie between
-        its last bar and the last bar of any symbol of that exchange; exchanges with one calendar count as one, and
-        without a known calendar weekdays are the sessions. Members of a year are those of one day, the last weekday
-        up to 30 June (or the nearest day of the panel); held are those with a first bar up to that day and a last
-        bar from that day on.
+        Memberships as `within_membership` reads them.
 
     Raises
     ------
     NotEnoughHistoryError
         If the panel has no symbol.
+
+    Notes ----- A symbol has ended where more than `SESSIONS_TO_END` sessions of its exchange lie between its last
+    bar and the last bar of any symbol of that exchange. Exchanges with one calendar count as one; without a
+    calendar weekdays are sessions.
     """
     if spans.is_empty():
         message = (
@@ -194,7 +170,7 @@ def panel_spans(panel: pl.DataFrame) -> pl.DataFrame:
 
 
 def _marked(spans: pl.DataFrame) -> pl.DataFrame:
-    """Spans with `ended`: whether the symbol's exchange trades on for more sessions than a halt takes."""
+    """Spans with `ended`."""
     places = [calendar_of(name) or name for name in spans["exchange"]]
     placed = spans.with_columns(place=pl.Series(places, dtype=pl.String))
     newest = placed.group_by("place").agg(newest=pl.col("last").max())

@@ -1,4 +1,4 @@
-"""Symbols and sessions behind figures that prices alone can hardly have made, and what that leaves of a verdict."""
+"""Symbols and sessions behind figures that prices alone can hardly explain, and what a verdict then says."""
 
 from __future__ import annotations
 
@@ -32,26 +32,23 @@ REMEDY = "Mend the source, or explain them: boursomatic adjustments add SYMBOL S
 def suspects_of(
     judged: pl.DataFrame, books: Mapping[str, TrancheBook], closes: pl.DataFrame | None, experiment: Experiment
 ) -> dict[str, Any]:
-    """Find what is implausible in the prices and returns that figures are made of.
+    """Find what is implausible in the prices and returns from which figures are made.
 
     Parameters
     ----------
     judged : DataFrame
         Judged rows with `call` and the columns of the baselines.
     books : mapping of str to TrancheBook
-        As `judged_books` makes them of the rows.
+        Of the same rows, as `judged_books` returns them.
     closes : DataFrame or None
-        `symbol`, `session`, `close` and optionally `explained`, as for `suspect_moves`; with the benchmark's. Rows
-        outside the judged and held sessions do not count. None where nobody looked.
-    experiment : Experiment
+        As for `suspect_moves`, the benchmark's included; only judged and held sessions count. None: not checked.
 
     Returns
     -------
     dict
-        Strict JSON: `instruments` looked at (None where nobody looked); `moves` of single closes, the largest
-        first, and how many were `moves_found`; `instruments_grown`; `book_sessions`, each with the `symbol` that
-        moved the book most and its `ratio`; `figures` beyond their bounds (RMSE, total returns of books) with
-        symbol and session; `possible`, False where a move cannot have happened; `sentence`, None without any.
+        Strict JSON: `instruments` checked (or None); `moves`, the largest first, and their count `moves_found`;
+        `instruments_grown`; `book_sessions` with the `symbol` that moved the book most and its `ratio`; `figures`
+        beyond their bounds; `possible`, False where a move cannot have happened; `sentence`, None without any.
     """
     held = _while_held(judged, books, closes)
     moves = sorted(suspect_moves(held), key=lambda move: (move.possible, -abs(np.log(move.ratio)), move.symbol))
@@ -84,19 +81,7 @@ def suspects_of(
 
 
 def qualified(verdict: Verdict, suspects: Mapping[str, Any]) -> Verdict:
-    """Say in the same sentence that a conclusion rests on suspect prices; withhold it where they cannot be.
-
-    Parameters
-    ----------
-    verdict : Verdict
-    suspects : mapping
-        As `suspects_of` gives it.
-
-    Returns
-    -------
-    Verdict
-        With a remark that names symbol and session. Skill is withheld where a move cannot have happened.
-    """
+    """Add suspect prices to a verdict's sentence; withhold skill where a move cannot have happened."""
     sentence = suspects["sentence"]
     if sentence is None:
         return verdict
@@ -181,7 +166,7 @@ def _book_sessions(
 def _behind(  # noqa: PLR0913, PLR0917 (a book's session, and what it is explained by)
     name: str, book: TrancheBook, place: int, judged: pl.DataFrame, ratios: pl.DataFrame, experiment: Experiment
 ) -> dict[str, Any]:
-    """The instrument that moved a book most in a session: `symbol` and the `ratio` of its closes, None for none."""
+    """The instrument that moved a book most in a session: `symbol` and `ratio` of its closes, None for none."""
     moved = ratios.filter(pl.col("session") == book.sessions[place]).select("symbol", "ratio").drop_nulls()
     if name == "benchmark":
         weights = pl.DataFrame(
@@ -198,15 +183,13 @@ def _behind(  # noqa: PLR0913, PLR0917 (a book's session, and what it is explain
 
 
 def _weights(calls: pl.DataFrame, sessions: tuple[date, ...], place: int, horizon: int) -> pl.DataFrame:
-    """Weights that a book was filled with, of what it holds over a session; drift is left out."""
+    """Weights at filling of what a book holds over a session; drift is left out."""
     # Held over a session is what was called in the `horizon` sessions that end two before it.
-    since = sessions[place - horizon - 1] if place > horizon else None
-    until = sessions[place - 1]
-    called = calls.filter(pl.col("session") < until)
-    if since is not None:
-        called = called.filter(pl.col("session") >= since)
+    called = pl.col("session") < sessions[place - 1]
+    if place > horizon:
+        called &= pl.col("session") >= sessions[place - horizon - 1]
     share = pl.col("side") / pl.len().over("session") / horizon
-    return called.with_columns(weight=share).group_by("symbol").agg(pl.col("weight").sum())
+    return calls.filter(called).with_columns(weight=share).group_by("symbol").agg(pl.col("weight").sum())
 
 
 def _rmse(judged: pl.DataFrame, experiment: Experiment) -> list[dict[str, Any]]:
@@ -222,15 +205,13 @@ def _rmse(judged: pl.DataFrame, experiment: Experiment) -> list[dict[str, Any]]:
 def _book_growth(
     books: Mapping[str, TrancheBook], judged: pl.DataFrame, ratios: pl.DataFrame, experiment: Experiment
 ) -> list[dict[str, Any]]:
-    """Books that grew beyond `BOOK_GROWTH` a year, each with its largest session and the instrument behind that."""
+    """Books that grew beyond `BOOK_GROWTH` a year, each with its largest session and the instrument behind it."""
     found = []
     for name, book in books.items():
         if not len(book.returns):
             continue
-        value, bound = (
-            total_return(book.returns),
-            growth_bound(BOOK_GROWTH, len(book.returns) / SESSIONS_PER_YEAR) - 1,
-        )
+        value = total_return(book.returns)
+        bound = growth_bound(BOOK_GROWTH, len(book.returns) / SESSIONS_PER_YEAR) - 1
         if value > bound:
             place = int(book.returns.argmax())
             behind = _behind(name, book, place, judged, ratios, experiment)

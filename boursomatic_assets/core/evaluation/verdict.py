@@ -1,4 +1,4 @@
-"""What a careful reader may conclude, in words: decided by one rule that was fixed before any figure was seen."""
+"""What may be concluded from figures, by one rule that was fixed before any figure was seen."""
 
 from __future__ import annotations
 
@@ -27,16 +27,7 @@ FEW_PERIODS = 20
 
 @dataclass(frozen=True)
 class Verdict:
-    """A conclusion.
-
-    Attributes
-    ----------
-    skill : bool
-        Whether there is evidence of skill.
-    sentence : str
-    remarks : tuple of str
-        What to bear in mind beside it.
-    """
+    """Whether there is evidence of skill, in one sentence, with remarks to read beside it."""
 
     skill: bool
     sentence: str
@@ -44,27 +35,27 @@ class Verdict:
 
 
 def conclude(figures: Sequence[Figure], periods: float, trials: Trials, survivors: Survivors) -> Verdict:
-    """Say whether figures are evidence of skill.
+    """Conclude whether figures are evidence of skill.
 
     Parameters
     ----------
     figures : sequence of Figure
     periods : float
-        Sessions over the horizon: how many observations do not overlap.
+        Sessions over the horizon: observations that do not overlap.
     trials : Trials
     survivors : Survivors
-        Of the panel that the figures come from: skill among survivors is qualified in the same sentence.
+        Skill among survivors is qualified in the same sentence.
 
     Returns
     -------
     Verdict
-        Skill where, by Holm's rule, one of the three primary tests is significant at 2.5 % among the three:
-        without skill that happens in at most 2.5 % of cases, however the three depend on each other.
+        Skill where one of the three primary tests is significant at 2.5 % by Holm's rule; without skill that
+        happens in at most 2.5 % of cases, under any dependence of the three.
 
     Raises
     ------
     PanelContractError
-        If a figure that it is made of is missing.
+        If a figure that it reads is missing.
 
     Notes
     -----

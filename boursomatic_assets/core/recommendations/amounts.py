@@ -1,4 +1,4 @@
-"""Numbers of justifications as text, in the English way."""
+"""Numbers of justifications as text, in English notation."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _NO_CENTS = 100
 
 
 def percent_size(fraction: float) -> str:
-    """Size of a move without its sign, in percent, to the tenth or from ten percent on to the unit."""
+    """Size of a move in percent without its sign: to the tenth, from ten percent on to the unit."""
     size = 100 * abs(fraction)
     tenths = f"{size:.1f}"
     return _short(tenths) if float(tenths) < _NO_TENTHS else f"{size:,.0f}"
 
 
 def percent(fraction: float, sign: str = "-") -> str:
-    """Write a bound in percent as it was set, to the hundredth; `sign` is "+" to have one before a gain too."""
+    """A bound in percent, to the hundredth; `sign` "+" puts a sign before a gain too."""
     text = _short(f"{100 * fraction:{sign},.2f}")
     return "0" if text in {"+0", "-0"} else text.replace("-", MINUS)
 
 
 def amount(value: float) -> str:
-    """Write a plain number to three digits or more, never as a power of ten."""
+    """A plain number with three digits or more, without exponent."""
     size = abs(value)
     if size < SMALLEST_AMOUNT:
         return "0"

@@ -1,4 +1,4 @@
-"""From what the models say about a row to a call for each risk profile, with its stop and target."""
+"""Calls per risk profile from the model's predictions, with stop and target."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from boursomatic_assets.core.models.contributions import feature_contributions
 from boursomatic_assets.core.models.predictions import predict_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from boursomatic_assets.core.dataset.experiment import Profiles
     from boursomatic_assets.core.models.contributions import Contributions
     from boursomatic_assets.core.registry.serving import Serving
@@ -50,18 +48,11 @@ _NOT_KNOWN_YET = {
 
 @dataclass(frozen=True)
 class Recommended:
-    """Recommendations with what they were made from.
+    """Recommendations and what they were made from, sorted.
 
-    Attributes
-    ----------
-    rows : DataFrame
-        Of `RECOMMENDATION_SCHEMA`: a row per instrument, session and profile, sorted by them.
-    predictions : DataFrame
-        A row per instrument and session, sorted: `symbol`, `session`, `close`, the raw `probability_buy`,
-        `probability_hold`, `probability_sell`, the calibrated `calibrated_buy`, `calibrated_hold`,
-        `calibrated_sell`, `predicted_return` (fraction), and the features of `Serving.columns`.
-    contributions : dict of str to Contributions
-        Of `classifier` and `regressor`, rows in the order of `predictions`.
+    `rows` are of `RECOMMENDATION_SCHEMA`, one per instrument, session and profile. `predictions` has a row per
+    instrument and session: close, raw and calibrated probabilities, `predicted_return` (fraction) and
+    `Serving.columns`. `contributions` of `classifier` and `regressor` follow the rows of `predictions`.
     """
 
     rows: pl.DataFrame
@@ -72,23 +63,14 @@ class Recommended:
 def recommend(rows: pl.DataFrame, serving: Serving, profiles: Profiles) -> Recommended:
     """Call BUY, HOLD or SELL for each row and profile.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        `symbol`, `session`, `close` and the features that `Serving.columns` are or are derived from, as
-        `servable_rows` gives them; of today or of any session before.
-    serving : Serving
-    profiles : Profiles
-
-    Notes
-    -----
-    A row's recommendation depends on that row alone, to the last bit: today's is made as a backtest's.
+    `rows` are those of `servable_rows`, of any session. A recommendation depends on its own row alone, to the last
+    bit.
     """
     ordered = rows.sort(PANEL_KEY)
     require_panel(ordered, ["close", *table_columns(serving.columns)])
     panel = with_derived_inputs(ordered, serving.columns)
     predictions = _predicted(panel, serving)
-    called = make_calls(predictions, serving.tau, profiles)
+    called = apply_profiles(predictions, serving.tau, profiles)
     models = {"classifier": serving.classifier, "regressor": serving.regressor}
     return Recommended(
         rows=called.with_columns(horizon_days=pl.lit(serving.experiment.horizon, pl.Int64)).select(
@@ -106,44 +88,24 @@ def _predicted(panel: pl.DataFrame, serving: Serving) -> pl.DataFrame:
         names = (*PROBABILITIES, *CALIBRATED, "predicted_return")
         found = pl.DataFrame(schema=dict.fromkeys(names, pl.Float64))
     else:
-        found = _with_calibrated(
-            predict_rows(inputs.with_columns(**_NOT_KNOWN_YET), serving.classifier, serving.regressor), serving
-        )
+        predicted = predict_rows(inputs.with_columns(**_NOT_KNOWN_YET), serving.classifier, serving.regressor)
+        raw = np.ascontiguousarray(predicted.select(PROBABILITIES).to_numpy())
+        calibrated = pl.DataFrame(calibrate(raw, serving.temperature), schema=list(CALIBRATED))
+        found = predicted.select(*PROBABILITIES, *calibrated, "predicted_return")
     return pl.concat([inputs.select(*PANEL_KEY, "close"), found, inputs.select(serving.columns)], how="horizontal")
 
 
-def _with_calibrated(predicted: pl.DataFrame, serving: Serving) -> pl.DataFrame:
-    raw = np.ascontiguousarray(predicted.select(PROBABILITIES).to_numpy())
-    calibrated = pl.DataFrame(calibrate(raw, serving.temperature), schema=list(CALIBRATED))
-    return predicted.select(*PROBABILITIES, *calibrated, "predicted_return")
-
-
-def make_calls(predictions: pl.DataFrame, tau: float | None, profiles: Profiles) -> pl.DataFrame:
+def apply_profiles(predictions: pl.DataFrame, tau: float | None, profiles: Profiles) -> pl.DataFrame:
     """Apply the rule of each profile to each predicted row.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        `symbol`, `session`, `close`, `probability_buy`, the calibrated probabilities, `predicted_return`, `vol_20d`
-        and `atr_14`.
-    tau : float or None
-        As of `Serving`.
-    profiles : Profiles
+    Returns a row per predicted row and profile, sorted: what was given, the profile's columns, and `label`,
+    `confidence`, `expected_return_pct`, `stop_loss`, `take_profit`, `held_back`.
 
-    Returns
-    -------
-    DataFrame
-        A row per predicted row and profile, sorted: what was given, the profile's own columns, and `label`,
-        `confidence`, `expected_return_pct`, `stop_loss`, `take_profit`, `held_back`.
-
-    Notes
-    -----
-    BUY needs the profile's calibrated p(BUY), not less than p(SELL), a raw p(BUY) of at least tau, and no more than
-    the profile's volatility. SELL needs the profile's calibrated p(SELL), more than p(BUY); to leave what is wild
-    is no risk. `held_back` says what a HOLD lacked for a call, the first that applies: neither probability reached
-    its bound and was the larger of the two (`probability`), p(BUY) did and is below tau (`threshold`), or only the
-    volatility is too high (`volatility`). More p(BUY) never turns a BUY into something else; what a profile buys
-    or sells, a bolder one does too.
+    Notes ----- BUY needs the profile's calibrated p(BUY), not less than p(SELL), a raw p(BUY) of at least tau, and
+    at most the profile's volatility. SELL needs the profile's calibrated p(SELL), more than p(BUY). `held_back` is
+    what a HOLD lacked, the first that applies: neither probability reached its bound and was the larger
+    (`probability`), p(BUY) did and is below tau (`threshold`), or the volatility is too high (`volatility`). More
+    p(BUY) never turns a BUY into something else; what a profile buys or sells, a bolder one does too.
     """
     table = pl.DataFrame(
         [{"profile": name, **profile.model_dump()} for name, profile in profiles.items()],
@@ -154,20 +116,16 @@ def make_calls(predictions: pl.DataFrame, tau: float | None, profiles: Profiles)
     above = pl.lit(value=True) if tau is None else pl.col("probability_buy") >= tau
     calm = pl.col("vol_20d") <= pl.col("max_volatility")
     falls = (sell >= pl.col("sell_probability")) & (sell > buy)
-    label = (
-        pl.when(likely & above & calm)
-        .then(pl.lit("BUY"))
-        .when(falls)
-        .then(pl.lit("SELL"))
-        .otherwise(pl.lit("HOLD"))
-    )
-    lacks = (
-        pl.when(~likely).then(pl.lit("probability")).when(~above).then(pl.lit("threshold"))
-        .otherwise(pl.lit("volatility"))
-    )  # fmt: skip
+    buy_label, sell_label, hold_label = (pl.lit(name) for name in ("BUY", "SELL", "HOLD"))
+    label = pl.when(likely & above & calm).then(buy_label).when(falls).then(sell_label).otherwise(hold_label)
+    probability, threshold, volatility = (pl.lit(name) for name in ("probability", "threshold", "volatility"))
+    lacks = pl.when(~likely).then(probability).when(~above).then(threshold).otherwise(volatility)
     crossed = predictions.join(table, how="cross").with_columns(label=label.cast(LABEL_TYPE))
     return crossed.with_columns(
-        confidence=_of_the_label(CALIBRATED),
+        confidence=pl.coalesce(
+            pl.when(pl.col("label") == name).then(column)
+            for name, column in zip(CLASS_NAMES, CALIBRATED, strict=True)
+        ),
         expected_return_pct=100 * pl.col("predicted_return"),
         stop_loss=_price_away(-1, "stop_atr"),
         take_profit=_price_away(1, "target_atr"),
@@ -175,14 +133,8 @@ def make_calls(predictions: pl.DataFrame, tau: float | None, profiles: Profiles)
     ).sort(*PANEL_KEY, "profile")
 
 
-def _of_the_label(columns: Sequence[str]) -> pl.Expr:
-    return pl.coalesce(
-        pl.when(pl.col("label") == name).then(column) for name, column in zip(CLASS_NAMES, columns, strict=True)
-    )
-
-
 def _price_away(side: int, multiple: str) -> pl.Expr:
-    """The close and so many average ranges beyond it, in the call's direction for +1; null for HOLD."""
+    """The close plus `multiple` average ranges, in the call's direction for +1; null for HOLD."""
     close, distance = pl.col("close"), pl.col(multiple) * pl.col("atr_14")
     direction = pl.when(pl.col("label") == "BUY").then(side).when(pl.col("label") == "SELL").then(-side)
     return (close + direction * distance).clip(lower_bound=LOWEST_PRICE * close)

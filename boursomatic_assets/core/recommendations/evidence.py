@@ -1,4 +1,4 @@
-"""What was kept with a recommendation, read back: until it is validated, a snapshot is somebody's text."""
+"""The stored evidence of a recommendation, read back and validated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from boursomatic_assets.core.registry.serving import PRICED_BY
 
 
 def is_of_this_platform(snapshot: object) -> TypeGuard[dict[str, Any]]:
-    """Whether a stored snapshot was written by this platform: only that has a digest of what it says."""
+    """Whether this platform wrote a stored snapshot: only such have a digest."""
     return isinstance(snapshot, dict) and "digest" in snapshot
 
 
@@ -37,7 +37,7 @@ class _Bars(_Part):
 
 
 class Evidence(_Part):
-    """A stored snapshot as far as a trace reads it; `raw` is all of it."""
+    """The parts of a stored snapshot that a trace reads; `raw` is all of it."""
 
     session: date
     close: float
@@ -66,7 +66,7 @@ class Evidence(_Part):
 
     @classmethod
     def of(cls, snapshot: object) -> Evidence | str:
-        """Read a stored snapshot; what keeps it from being read, as a text, where something does."""
+        """Read a stored snapshot; a text with the reason where it cannot be read."""
         if not is_of_this_platform(snapshot):
             return "the snapshot is not one of this platform's: another program wrote it"
         try:
@@ -77,11 +77,11 @@ class Evidence(_Part):
 
     @property
     def profiles(self) -> Profiles:
-        """The recorded profile under every name, so that any of the three is called by it."""
+        """The recorded profile under every name."""
         profile = Profile(**{name: getattr(self.profile, name) for name in Profile.model_fields})
         return Profiles(conservative=profile, moderate=profile, aggressive=profile)
 
     @property
     def content(self) -> str | None:
-        """What the daily bars summed up to when the features were computed; None where that was not recorded."""
+        """Digest of the daily bars when the features were computed; None where none was recorded."""
         return self.bars.inputs.split(" ")[0] if self.bars.inputs else None

@@ -1,4 +1,4 @@
-"""Outcomes judged a second time, one recommendation and one bar after the other, by other means than the first."""
+"""Independent second computation of outcomes: a loop over one recommendation's bars."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class SlowOutcome:
-    """What became of one recommendation, as a loop over its bars finds it."""
+    """Outcome of one recommendation, computed bar by bar."""
 
     exit_session: date
     realised_return: float
@@ -29,20 +29,10 @@ class SlowOutcome:
 
 
 def slow_outcome(call: Mapping[str, Any], bars: pl.DataFrame) -> SlowOutcome | None:
-    """Judge one recommendation that is over.
+    """Judge one recommendation whose horizon has passed; None without a bar at its session.
 
-    Parameters
-    ----------
-    call : mapping
-        `exchange`, `session`, `label`, `horizon_days`, and `close`, `stop_loss` and `take_profit` in the prices of
-        then.
-    bars : DataFrame
-        Usable bars of its instrument with `high`, `low` and `close`, from its session on at the latest.
-
-    Returns
-    -------
-    SlowOutcome or None
-        None where there is no bar at its session.
+    `call` has `exchange`, `session`, `label`, `horizon_days`, and `close`, `stop_loss`, `take_profit` in prices of
+    that time. `bars` are usable bars of its instrument from its session on.
     """
     sessions, closes = bars["session"].to_list(), bars["close"].to_list()
     entry = bisect_left(sessions, call["session"])
@@ -62,7 +52,7 @@ def slow_outcome(call: Mapping[str, Any], bars: pl.DataFrame) -> SlowOutcome | N
 
 
 def _exit_place(call: Mapping[str, Any], sessions: list[date], entry: int) -> int:
-    """Which bar's close counts."""
+    """Place of the bar whose close counts."""
     calendar, horizon, newest = calendar_of(call["exchange"]), int(call["horizon_days"]), len(sessions) - 1
     if calendar is None or call["session"] < FIRST_SESSION:
         return min(entry + horizon, newest)
@@ -86,16 +76,7 @@ def _touched(call: Mapping[str, Any], high: float, low: float) -> str | None:
 
 
 def differences(stored: Mapping[str, Any], call: Mapping[str, Any], found: SlowOutcome) -> list[str]:
-    """Name what a stored outcome says otherwise than the bars.
-
-    Parameters
-    ----------
-    stored : mapping
-        A stored outcome.
-    call : mapping
-        As for `slow_outcome`, with the thresholds `buy_threshold` and `sell_threshold`.
-    found : SlowOutcome
-    """
+    """Names of the values of a stored outcome that the bars contradict; `call` with both thresholds."""
     gain = stored["realised_return"]
     label = "BUY" if gain >= call["buy_threshold"] else "SELL" if gain <= call["sell_threshold"] else "HOLD"
     differing = {

@@ -1,4 +1,4 @@
-"""Outcomes: what became of a recommendation once its horizon has passed, and how often calls come true."""
+"""Outcomes: what a recommendation returned over its horizon, and how often calls come true."""
 
 from __future__ import annotations
 
@@ -33,35 +33,31 @@ _COLUMNS = [
 def judge_outcomes(
     waiting: pl.DataFrame, bars: pl.DataFrame, newest: Mapping[str | None, date] | None = None
 ) -> pl.DataFrame:
-    """Say what became of each recommendation whose horizon has passed.
+    """Outcomes of the recommendations whose horizon has passed.
 
     Parameters
     ----------
     waiting : DataFrame
         Recommendations without outcome: `id`, `symbol`, `exchange`, `session`, `label`, `horizon_days`; `close`,
-        `stop_loss` and `take_profit` in the prices of then; `buy_threshold` and `sell_threshold` of the model's
-        experiment.
+        `stop_loss`, `take_profit` in prices of that time; `buy_threshold`, `sell_threshold`.
     bars : DataFrame
-        Panel of usable bars with `exchange`, `high`, `low` and `close`, from the first of these sessions on.
+        Panel of usable bars with `exchange`, `high`, `low`, `close`, from the first of these sessions on.
     newest : mapping of str to date, optional
-        As `newest_sessions` gives it, of all instruments; without it, of those in `bars`.
+        `newest_sessions` of all instruments; by default of those in `bars`.
 
     Returns
     -------
     DataFrame
-        A row per recommendation that is over: `recommendation_id`, `entry_session`, `entry_close`, `exit_session`
-        (of the bar whose close counts), `exit_close`, `realised_return` (fraction), `realised_label`, `hit`,
-        `first_touch` (`stop`, `target` or null), `touched_session` and `ended` (`horizon` or `stopped trading`).
+        `recommendation_id`, `entry_session`, `entry_close`, `exit_session`, `exit_close`, `realised_return`
+        (fraction), `realised_label`, `hit`, `first_touch` (`stop`, `target` or null), `touched_session` and `ended`
+        (`horizon` or `stopped trading`).
 
-    Notes
-    -----
-    The horizon ends where that of a label does: so many sessions of the exchange later, or so many of the
-    instrument's own bars where no calendar is known; the last close up to then counts. An instrument without a bar
-    inside the horizon, or whose bars end before it while others of its exchange go on, is closed at its last price.
-    What cannot be judged stays open: no bar at its session any more, or a row that says too little.
+    Notes ----- The horizon ends as a label's does: after that many sessions of the exchange, or without a calendar
+    that many own bars; the last close up to then counts. An instrument that stops trading is closed at its last
+    price. A recommendation without a bar at its session, or with missing values, stays open.
 
-    Stop and target are taken to today's prices by the close of the recommendation's own session, so that a split
-    since then changes nothing. A bar that reaches both counts as the stop, since nothing tells which came first.
+    Stop and target are scaled to today's prices by the close of the recommendation's session, so that splits change
+    nothing. A bar that reaches both counts as the stop.
     """
     require_panel(bars, ["exchange", "high", "low", "close"])
     newest = newest or newest_sessions(bars.select("exchange", last="session"))
@@ -105,7 +101,7 @@ def _rises_to(price: str) -> pl.Expr:
 
 
 def summarise_outcomes(outcomes: pl.DataFrame) -> pl.DataFrame:
-    """How often calls came true, beside how often they were expected to, per profile and label.
+    """Realised against expected precision per profile and label.
 
     Parameters
     ----------
@@ -115,16 +111,14 @@ def summarise_outcomes(outcomes: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        `profile`, `label`, `calls`, `sessions` on which they were made, `expected` precision (the mean confidence),
-        `realised` precision, their `difference` with its interval (`low`, `high`) and `p_value` (two-sided),
-        `stop_first` and `target_first` (shares of the calls), `mean_return` and `stopped_trading` (calls). Null
-        where something is not defined: for HOLD nothing can be touched, and an interval needs more sessions than
-        share a horizon.
+        `profile`, `label`, `calls`, `sessions`, `expected` precision (mean confidence), `realised` precision, their
+        `difference` with interval (`low`, `high`) and two-sided `p_value`, `stop_first` and `target_first`
+        (shares), `mean_return`, `stopped_trading` (calls). Null where undefined.
 
     Notes
     -----
-    Calls of one session share a market, and horizons of neighbouring sessions overlap. So the difference is a ratio
-    of sums over sessions, with an error that allows for as many neighbours as share a part of their horizon.
+    Calls of one session share a market, and neighbouring horizons overlap: the difference is a ratio of sums over
+    sessions, with an error that allows for neighbours whose horizons overlap.
     """
     kinds = pl.Enum(PROFILE_NAMES), pl.Enum(CLASS_NAMES)
     named = outcomes.with_columns(pl.col("profile", "label").cast(pl.String))
@@ -168,14 +162,14 @@ def _record(calls: pl.DataFrame) -> dict[str, object]:
 
 
 def _by_session(calls: pl.DataFrame) -> pl.DataFrame:
-    """Of each session with calls: hits beyond those expected (`surprise`), `calls`, and their last `exit`."""
+    """Per session with calls: hits beyond those expected (`surprise`), `calls`, and their last `exit`."""
     surprise = (pl.col("hit").cast(pl.Float64) - pl.col("confidence")).sum()
     sessions = calls.group_by("session").agg(surprise=surprise, calls=pl.len(), exit=pl.col("exit_session").max())
     return sessions.sort("session")
 
 
 def _difference(by_session: pl.DataFrame) -> MeanTest:
-    """Realised precision less the expected one."""
+    """Realised less expected precision."""
     overlap = shared_horizons(by_session["session"], by_session["exit"])
     surprise, count = by_session["surprise"].to_numpy(), by_session["calls"].to_numpy()
     return ratio_test(surprise, count, overlap, overlap - 1, null=0.0)
@@ -183,18 +177,9 @@ def _difference(by_session: pl.DataFrame) -> MeanTest:
 
 @dataclass(frozen=True)
 class BuyRecord:
-    """How often the BUY calls of a version came true, and how often they were expected to.
+    """Realised and expected precision of a version's BUY calls, of all profiles; None where undefined.
 
-    Attributes
-    ----------
-    version : str
-    calls, sessions : int
-        Calls whose horizon has passed, of all profiles, and the sessions on which they were made.
-    expected, realised : float or None
-        Mean confidence, and share of the calls that came true; None without a call.
-    bound : float or None
-        The least realised precision that chance explains, with 95 % certainty; None where there are too few
-        sessions to say.
+    `bound` is the least realised precision that chance explains, with 95 % certainty.
     """
 
     version: str
@@ -233,22 +218,10 @@ _HOW_OFTEN = {1: "more often than expected", 0: "as often as expected", -1: "les
 
 
 def buy_record(outcomes: pl.DataFrame, version: str) -> BuyRecord:
-    """Hold the BUY calls of one version against what was expected of them.
+    """Compare the BUY calls of one version with what was expected of them.
 
-    Parameters
-    ----------
-    outcomes : DataFrame
-        Stored outcomes with `version`, `label`, `confidence` and `session` of the recommendation.
-    version : str
-
-    Returns
-    -------
-    BuyRecord
-
-    Notes
-    -----
     All profiles are judged together, as one model made their calls. The bound is the expected precision less half
-    the width of the interval of `summarise_outcomes`, which allows for horizons that overlap.
+    the width of the interval of `summarise_outcomes`.
     """
     own = outcomes.filter((pl.col("version") == version) & (pl.col("label").cast(pl.String) == "BUY"))
     if own.is_empty():
@@ -261,33 +234,15 @@ def buy_record(outcomes: pl.DataFrame, version: str) -> BuyRecord:
 
 
 def shared_horizons(sessions: pl.Series, exits: pl.Series) -> int:
-    """Largest number of sessions with calls from one such session on until its last call has ended.
+    """Largest number of sessions with calls from one such session until its last call has ended, at least 1.
 
-    Parameters
-    ----------
-    sessions, exits : Series of Date
-        Sessions with calls, in order, and when the last call of each ended.
-
-    Returns
-    -------
-    int
-        At least 1: for calls on every session the horizon, for weekly ones a fifth of it.
+    For calls on every session that is the horizon, for weekly ones a fifth of it.
     """
     until = sessions.search_sorted(exits, side="left").to_numpy()
     return max(int((until - np.arange(sessions.len())).max()), 1)
 
 
 def surprises(summary: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose realised precision is further from the expected one than chance explains.
-
-    Parameters
-    ----------
-    summary : DataFrame
-        As `summarise_outcomes` gives it.
-
-    Notes
-    -----
-    Bonferroni: looking at many profiles and labels, one in twenty intervals would leave out the truth by chance.
-    """
+    """Rows of `summarise_outcomes` further from the expected precision than chance explains, by Bonferroni."""
     judged = summary.drop_nulls("p_value")
     return judged.filter(pl.col("p_value") * judged.height <= 1 - CONFIDENCE)

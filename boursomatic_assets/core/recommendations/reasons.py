@@ -1,7 +1,7 @@
-"""Why a recommendation says what it says, in two or three sentences that a beginner understands.
+"""Reasons of a recommendation, in two or three sentences for beginners.
 
-Here is decided what is told; `sentences` has the words. Nothing is told but the facts: what the price and the
-volume did, which way the model counts it, how sure the model is. No cause that nobody measured, and no advice.
+This module chooses the facts; `sentences` has the words. Only facts: what price and volume did, how the model
+counts it, how sure the model is. No cause that nobody measured, and no advice.
 """
 
 from __future__ import annotations
@@ -32,35 +32,10 @@ _PRICE, _VOLUME = Remark("price"), Remark("volume")
 
 @dataclass(frozen=True)
 class Facts:
-    """What a justification may say.
+    """The facts that a justification may state.
 
-    Attributes
-    ----------
-    label : str
-        The label given: BUY, HOLD or SELL.
-    held_back : str or None
-        Of a HOLD, what kept it from a call: `probability`, `threshold` or `volatility`.
-    probability : float
-        Calibrated probability of the label given.
-    calibrated : mapping of str to float
-        Calibrated probability of each label.
-    expected_return : float
-        The regressor's forecast over the horizon, a fraction.
-    horizon : int
-        In sessions.
-    features : mapping of str to float or None
-        At least those of `contributions`, and `vol_20d`.
-    close : float
-        Last close, above zero.
-    contributions : mapping of str to float
-        What each feature adds to the score of the label given.
-    profile : str
-    max_volatility : float
-        Largest `vol_20d` with which the profile buys.
-    tau : float or None
-        The model's own threshold of p(BUY), where it has one.
-    buy_threshold, sell_threshold : float or None
-        Returns that BUY and SELL stand for, as fractions; where they are given, the text says them.
+    `probability` is the calibrated one of `label`; `held_back` says why a HOLD is no call; `contributions` are
+    those of the features to the score of `label`. Returns and thresholds are fractions; `horizon` counts sessions.
     """
 
     label: str
@@ -80,17 +55,7 @@ class Facts:
 
 
 def justify(facts: Facts) -> dict[str, str]:
-    """Say why, in every language.
-
-    Parameters
-    ----------
-    facts : Facts
-
-    Returns
-    -------
-    dict of str to str
-        `en` and `fr`: three sentences each, which say the same. The same facts give the same text.
-    """
+    """Three sentences in each language, `en` and `fr`, which say the same."""
     if facts.held_back is None:
         remarks = (_what_happened(facts), _how_sure(facts), _what_is_expected(facts))
     else:
@@ -99,7 +64,7 @@ def justify(facts: Facts) -> dict[str, str]:
 
 
 def _what_happened(facts: Facts) -> Remark:
-    """Tell the one or two features that count most, and which way the model counts each."""
+    """The one or two features that count most, and which way the model counts each."""
     totals: dict[str, float] = {}
     values: dict[str, float | None] = {}
     for name in sorted(facts.contributions):
@@ -162,7 +127,7 @@ def _order(size: str, bound: str) -> int:
 
 
 def _how_sure(facts: Facts) -> Remark:
-    """Tell the three probabilities, and whether they make the model sure."""
+    """The three probabilities, and whether they make the model sure."""
     chances = {**facts.calibrated, facts.label: facts.probability}
     ranked = sorted(chances, key=lambda name: (-chances[name], name != facts.label, name))
     best, second = (chances[name] for name in ranked[:2])
@@ -180,7 +145,7 @@ def _how_sure(facts: Facts) -> Remark:
 
 
 def _what_is_expected(facts: Facts) -> Remark:
-    """Tell the forecast, which may well contradict the label: it comes from another model."""
+    """The forecast, which may contradict the label: it comes from another model."""
     span = Remark("next") if facts.horizon == 1 else Remark("span", {"sessions": str(facts.horizon)})
     size = percent_size(facts.expected_return)
     direction = "no change" if size == "0" else "rise" if facts.expected_return > 0 else "fall"
@@ -195,7 +160,7 @@ def _what_is_expected(facts: Facts) -> Remark:
 
 
 def _describe(name: str, value: float | None, close: float) -> tuple[Remark, Remark]:
-    """Put a feature's value as a subject and what is said of it."""
+    """A feature's value as subject and predicate."""
     named = Remark("feature", {"name": name})
     if value is None or not math.isfinite(value):
         subject, predicate = _UNDEFINED.get(name, (named, Remark("is unknown")))

@@ -1,6 +1,6 @@
-"""The words of justifications in English and in French: each remark in both, side by side.
+"""The words of justifications in English and in French, side by side.
 
-What is said is decided in `justification`; here is only how it is put: no language says more than the other.
+`reasons` chooses what is said; no language says more than the other.
 """
 
 from __future__ import annotations
@@ -14,15 +14,7 @@ if TYPE_CHECKING:
 
 
 class Remark(NamedTuple):
-    """Something to say, in no language yet.
-
-    Attributes
-    ----------
-    entry : str
-        Key of the catalogues.
-    parts : mapping of str to Remark or str
-        What fills the entry's blanks. Text stands for itself: a name, or a number as in English.
-    """
+    """A statement in no language yet: key of the catalogues, and what fills its blanks."""
 
     entry: str
     parts: Mapping[str, Remark | str] = MappingProxyType({})
@@ -30,16 +22,7 @@ class Remark(NamedTuple):
 
 @dataclass(frozen=True)
 class Language:
-    """How remarks are put.
-
-    Attributes
-    ----------
-    catalogue : mapping of str to str
-    numerals : mapping of int to str
-        From the English marks of decimals and of thousands to this language's, as `str.translate` takes it.
-    glosses : mapping of str to str
-        What a label means, said where a text first names it.
-    """
+    """Texts of a language, its marks of decimals and thousands, and the meaning of each label at first mention."""
 
     catalogue: Mapping[str, str]
     numerals: Mapping[int, str] = field(default_factory=dict)
@@ -63,7 +46,7 @@ class Language:
 
 
 def chance(probability: float) -> Remark:
-    """Tell a probability to the percent; never as impossible, never as certain."""
+    """A probability to the percent; never as impossible or certain."""
     size = f"{100 * probability:.0f}"
     if size in {"0", "100"}:
         return Remark("below", {"size": "1"}) if size == "0" else Remark("above", {"size": "99"})

@@ -1,4 +1,4 @@
-"""The evidence for each recommendation, written down so that it can be made again, and its digest."""
+"""The evidence of each recommendation, sufficient to reproduce it, and its digest."""
 
 from __future__ import annotations
 
@@ -31,20 +31,9 @@ OF_THE_PROFILE = ("profile", "held_back", "justification")
 def snapshots(
     recommended: Recommended, serving: Serving, profiles: Profiles, provenance: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Write down what each recommendation was made from: enough to make it again.
+    """Evidence of each recommendation, as strict JSON in the order of `Recommended.rows`.
 
-    Parameters
-    ----------
-    recommended : Recommended
-    serving : Serving
-    profiles : Profiles
-    provenance : mapping of str to mapping
-        Symbol to where its bars are recorded, kept as it is under `bars`.
-
-    Returns
-    -------
-    list of dict
-        One per row of `Recommended.rows`, in its order; strict JSON.
+    `provenance` says by symbol where its bars are recorded; it is kept as it is under `bars`.
     """
     chosen = dict(profiles.items())
     found = []
@@ -65,7 +54,7 @@ def snapshots(
 
 
 def facts_of(evidence: Mapping[str, Any], label: str, held_back: str | None, name: str, profile: Profile) -> Facts:
-    """Gather what a justification may speak of, from a snapshot or from the part that all profiles share."""
+    """Facts of a justification, from a snapshot or from the part that all profiles share."""
     return Facts(
         label=label,
         held_back=held_back,
@@ -84,7 +73,7 @@ def facts_of(evidence: Mapping[str, Any], label: str, held_back: str | None, nam
 
 
 def _evidence(recommended: Recommended, serving: Serving) -> list[dict[str, Any]]:
-    """What the snapshots of an instrument have in common, for each row of `predictions`."""
+    """What the snapshots of an instrument share, for each row of `predictions`."""
     experiment = serving.experiment
     fixed = {
         "schema": SNAPSHOT_SCHEMA,
@@ -114,7 +103,7 @@ def _evidence(recommended: Recommended, serving: Serving) -> list[dict[str, Any]
 def _explained(
     contributions: Mapping[str, Contributions],
 ) -> tuple[list[dict[str, dict[str, float]]], list[dict[str, float]]]:
-    """For each row: contributions of the features to each model output, and the expected score of each output."""
+    """Per row: contributions of the features to each model output, and the expected score of each output."""
     both = list(contributions.values())
     names = [name for found in both for name in found.output_names]
     features = both[0].feature_names
@@ -128,13 +117,7 @@ def _explained(
 
 
 def content_digest(snapshot: Mapping[str, Any]) -> str:
-    """Digest a snapshot without `OUTSIDE_DIGEST`: SHA-256 as 64 hexadecimal digits; equal content, equal digest.
-
-    Raises
-    ------
-    ValueError
-        If a number is not finite.
-    """
+    """SHA-256 of a snapshot without `OUTSIDE_DIGEST`; a number that is not finite raises ValueError."""
     shared = {name: value for name, value in snapshot.items() if name not in (*OUTSIDE_DIGEST, *OF_THE_PROFILE)}
     return _digest_with(sha256(_compact(shared)), snapshot)
 

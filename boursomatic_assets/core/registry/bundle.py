@@ -1,4 +1,4 @@
-"""The model bundle: its files, the manifest that vouches for them, and the check that they are unchanged."""
+"""The model bundle: its files, the manifest with their digests, and the check that they are unchanged."""
 
 from __future__ import annotations
 
@@ -33,23 +33,17 @@ TOKEN_DIGITS = 6
 
 
 def version_name(trained_at: datetime, token: str) -> str:
-    """Name a version `YYYYMMDD_HHMMSS_<6 hex>`; the token keeps two of one second apart."""
+    """Name a version `YYYYMMDD_HHMMSS_<6 hex>`; the token tells apart two of one second."""
     return f"{trained_at:%Y%m%d_%H%M%S}_{token[:TOKEN_DIGITS]}"
 
 
 def sha256(content: bytes) -> str:
-    """Digest bytes as 64 hexadecimal digits."""
+    """SHA-256 as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
 
 
 def strict_json(value: Any) -> bytes:  # noqa: ANN401 (any JSON value)
-    """Encode as JSON that every reader accepts: no NaN, no infinity; keys sorted, so equal values are equal bytes.
-
-    Raises
-    ------
-    ValueError
-        If a number is not finite.
-    """
+    """Encode as JSON without NaN or infinity (ValueError); keys are sorted, so equal values give equal bytes."""
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
@@ -63,18 +57,8 @@ def build_bundle(  # noqa: PLR0913, PLR0917 (each is a part of a bundle)
 ) -> dict[str, bytes]:
     """Lay out a bundle: file name to content, the manifest last.
 
-    Parameters
-    ----------
-    classifier, regressor : FittedModel
-    metrics : mapping
-        Strict JSON.
-    importance : DataFrame
-        As `core.models.feature_importance` gives it.
-    provenance : mapping
-        What the manifest says beside the digests: version, experiment, data fingerprints, code revision,
-        package versions.
-    reference : mapping, optional
-        As `build_reference` gives it: `reference.json`.
+    `provenance` is what the manifest says beside the digests: version, experiment, data fingerprints, code revision
+    and package versions. `reference` is the result of `build_reference`.
     """
     contents = (
         classifier.pickled,
@@ -98,13 +82,7 @@ def build_bundle(  # noqa: PLR0913, PLR0917 (each is a part of a bundle)
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose every file has been compared with the manifest, and the manifest with its own digest.
-
-    Attributes
-    ----------
-    manifest : dict
-    files : dict of str to bytes
-    """
+    """A bundle whose files match its manifest, and whose manifest matches its own digest."""
 
     manifest: dict[str, Any]
     files: dict[str, bytes]
@@ -113,11 +91,7 @@ class Bundle:
     def verified(cls, files: Mapping[str, bytes], manifest_sha256: str | None) -> Bundle:
         """Compare digests before anything is used.
 
-        Parameters
-        ----------
-        files : mapping of str to bytes
-        manifest_sha256 : str or None
-            Digest from the database row; None for rows of other programs, which recorded none.
+        `manifest_sha256` is the digest of the database row; None for rows of other programs, which recorded none.
 
         Raises
         ------

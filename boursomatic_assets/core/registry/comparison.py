@@ -1,7 +1,4 @@
-"""Two model versions on the same rows, session by session.
-
-What both find hard, such as a wild month, then hides nothing.
-"""
+"""Two model versions compared on the same rows, session by session, so that common difficulties cancel out."""
 
 from __future__ import annotations
 
@@ -31,17 +28,10 @@ NO_RANKS = "in no session do both rank three names or more"
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of both versions on the same rows. NaN stands for what is not defined.
+    """A figure of both versions on the same rows; what is undefined is NaN.
 
-    Attributes
-    ----------
-    challenger, champion : float
-    low, high : float
-        95 % interval of the challenger's figure minus the champion's.
-    upper_bound : float
-        What that difference stays below with 95 % certainty, one-sided; only of the log loss.
-    why_undefined : str
-        Why there is no difference, where there is none.
+    `low` and `high` are the 95 % interval of challenger minus champion. `upper_bound` is its one-sided 95 % bound,
+    for the log loss only.
     """
 
     challenger: float
@@ -57,7 +47,7 @@ class Difference:
         return self.challenger - self.champion
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON: what is not defined is null."""
+        """Strict JSON: what is undefined is null."""
         numbers = {
             "challenger": self.challenger,
             "champion": self.champion,
@@ -72,19 +62,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two versions make of the same rows.
-
-    Attributes
-    ----------
-    log_loss : Difference
-        In nats, of the probabilities that people are shown: the lower the better.
-    matched_lift : Difference
-        BUY precision over the base rate of equally volatile rows: the higher the better.
-    rank_ic : Difference
-        Mean over the sessions in which both rank: the higher the better.
-    rows, sessions : int
-    first_session, last_session : date
-    """
+    """Log loss in nats (lower is better), BUY lift at equal volatility and mean rank IC of two versions."""
 
     log_loss: Difference
     matched_lift: Difference
@@ -95,7 +73,7 @@ class Comparison:
     last_session: date
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON."""
+        """Strict JSON."""
         return {
             "rows": self.rows,
             "sessions": self.sessions,
@@ -108,19 +86,7 @@ class Comparison:
 
 
 def compare(challenger: pl.DataFrame, champion: pl.DataFrame, experiment: Experiment) -> Comparison:
-    """Compare two versions on the same rows, session by session.
-
-    Parameters
-    ----------
-    challenger, champion : DataFrame
-        As `score` gives them for the same rows.
-    experiment : Experiment
-        Its horizon says how far neighbouring sessions overlap, and is the length of the bootstrap's blocks.
-
-    Returns
-    -------
-    Comparison
-        Exchanged, the two give the same differences with the other sign.
+    """Compare two versions on the same rows, both scored by `score`.
 
     Raises
     ------
@@ -130,7 +96,7 @@ def compare(challenger: pl.DataFrame, champion: pl.DataFrame, experiment: Experi
     Notes
     -----
     Log loss: Diebold and Mariano's test on the means of the sessions. Lift and rank IC: percentiles of a stationary
-    bootstrap that draws the same sessions for both.
+    bootstrap that draws the same sessions for both, in blocks of the horizon.
     """
     for scored in (challenger, champion):
         require_rows(scored, "a comparison needs scored rows", ("label", LOSS))
@@ -191,7 +157,7 @@ def _rank_ic(challenger: pl.DataFrame, champion: pl.DataFrame, days: pl.Series, 
 
 
 def _percentiles(draws: np.ndarray) -> tuple[float, float]:
-    """95 % interval over the draws in which there is a difference; NaN where there is none in any."""
+    """95 % interval over the draws in which the difference is defined; NaN without any."""
     defined = draws[np.isfinite(draws)]
     if not len(defined):
         return math.nan, math.nan

@@ -1,4 +1,4 @@
-"""Who contends to be the active version: scored on the same rows, of sessions that neither has learned from."""
+"""Versions that compete to be active, scored on rows from which neither has learned."""
 
 from __future__ import annotations
 
@@ -26,28 +26,14 @@ LOSS = "loss"
 
 @dataclass(frozen=True)
 class Contender:
-    """A model version that can be scored.
-
-    Attributes
-    ----------
-    serving : Serving
-        The version as it is served: its boosters, its threshold, its temperature.
-    learned_until : date
-        The session in which the last label ended that it was trained or tuned on.
-    """
+    """A version that can be scored, and the session in which its last training or tuning label ended."""
 
     serving: Serving
     learned_until: date
 
     @classmethod
     def of(cls, bundle: Bundle, labels: pl.DataFrame) -> Contender:
-        """Make a verified bundle ready to be scored.
-
-        Parameters
-        ----------
-        bundle : Bundle
-        labels : DataFrame
-            Label panel of today: it says when labels end, where the manifest does not.
+        """Prepare a verified bundle for scoring; today's `labels` say when labels end, where the manifest does not.
 
         Raises
         ------
@@ -65,13 +51,13 @@ class Contender:
 
     @property
     def columns(self) -> list[str]:
-        """Columns that rows need for it to be scored: its features, and what lifts are matched by."""
+        """Columns that its scoring reads: its features, and the volatility that lifts are matched by."""
         features = self.serving.experiment.features
         return [*features, *(name for name in (VOLATILITY,) if name not in features)]
 
 
 def last_label_end(*sets: pl.DataFrame) -> date:
-    """The session in which the last label of some sets ended: what a model knows that has learned from them."""
+    """The session in which the last label of some sets ended."""
     return max(rows["label_end"].max() for rows in sets)  # type: ignore[type-var, return-value]
 
 
@@ -101,19 +87,10 @@ class Unscored:
 
 
 def common_rows(test_set: pl.DataFrame, *contenders: Contender) -> pl.DataFrame:
-    """Rows of a test set that none of the contenders was trained or tuned on, and that each can judge.
+    """Labelled rows of a test set from which no contender has learned, by symbol and session.
 
-    Parameters
-    ----------
-    test_set : DataFrame
-        Panel with the columns of all contenders, and outcomes.
-    *contenders : Contender
-
-    Returns
-    -------
-    DataFrame
-        Labelled rows of sessions after the last label that any of them has learned from had ended, by symbol and
-        session. A version that saw a part of the window is not scored on what it remembers.
+    Their sessions lie after the end of the last label that any contender knows, and all features have their
+    history.
     """
     known = max(contender.learned_until for contender in contenders)
     features = {name for contender in contenders for name in contender.serving.experiment.features}
@@ -122,19 +99,10 @@ def common_rows(test_set: pl.DataFrame, *contenders: Contender) -> pl.DataFrame:
 
 
 def score(rows: pl.DataFrame, serving: Serving) -> pl.DataFrame:
-    """Judge rows as a version does.
+    """Predict labelled rows as a version does.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Labelled rows with the features of the version, and `vol_20d`.
-    serving : Serving
-
-    Returns
-    -------
-    DataFrame
-        What `predict_rows` gives, with `call`, by the version's threshold, and `loss`, in nats, of its calibrated
-        probabilities: those that people are shown.
+    Adds `call`, by the version's threshold, and `loss`, in nats, of the calibrated probabilities that people are
+    shown.
     """
     ordered = rows.sort(PANEL_KEY)
     predicted = predict_rows(ordered, serving.classifier, serving.regressor)

@@ -1,9 +1,9 @@
-"""The promotion gate: a new version takes the active one's place only where it is not worse."""
+"""The promotion gate: a new version replaces the active one only where it is not worse."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -19,38 +19,28 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
     from boursomatic_assets.core.registry.comparison import Difference
 
-# Two models whose labels mean something else cannot be scored on the same ones.
-FORETOLD = ("horizon", "buy_threshold", "sell_threshold")
-# Fewer horizons of sessions say nothing that a bootstrap of horizons could measure.
+# Versions whose labels differ in one of these cannot be scored on the same rows.
+LABEL_SETTINGS = ("horizon", "buy_threshold", "sell_threshold")
+# A bootstrap of blocks as long as the horizon needs several.
 FEWEST_HORIZONS = 2
 # Decimals of a log loss in nats, and of a lift or a rank IC.
 _LOSS_DIGITS, _SHARE_DIGITS = 4, 3
 
 
 @dataclass(frozen=True)
-class Decision:
+class GateDecision:
     """Whether a version becomes the active one, and why.
 
-    Attributes
-    ----------
-    promoted : bool
-    reason : str
-        For people.
-    figures : dict
-        Strict JSON: `mode`, `margin`, and what was compared, where it could be.
-    champion : str or None
-        The active version that it was held against; None for the first.
-    challenger : str
-    sessions : int
-        Sessions that both were scored on; 0 where they were not.
+    `champion` is the active version it was compared with, None for the first. `sessions` were scored by both, 0
+    where they were not. `figures` is strict JSON: mode, margin, and what was compared.
     """
 
     promoted: bool
     reason: str
-    figures: dict[str, Any]
     champion: str | None
     challenger: str
     sessions: int
+    figures: dict[str, Any]
 
     @property
     def active(self) -> str:
@@ -58,84 +48,60 @@ class Decision:
         return self.challenger if self.promoted or self.champion is None else self.champion
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON, as the row of the version keeps it."""
-        return {
-            "promoted": self.promoted,
-            "reason": self.reason,
-            "champion": self.champion,
-            "challenger": self.challenger,
-            "sessions": self.sessions,
-            "figures": self.figures,
-        }
+        """Strict JSON, as the version's row keeps it."""
+        return asdict(self)
 
 
 def decide(
     challenger: Contender, champion: Contender | Unscored | None, test_set: pl.DataFrame, experiment: Experiment
-) -> Decision:
-    """Decide whether a new version becomes the active one.
+) -> GateDecision:
+    """Decide whether a new version becomes the active one, by the rule in the challenger's `experiment.promotion`.
 
     Parameters
     ----------
-    challenger : Contender
     champion : Contender, Unscored or None
         The active version; None where there is none.
     test_set : DataFrame
         The challenger's test set, with the columns of both contenders.
-    experiment : Experiment
-        The challenger's: its `promotion` says by which rule.
 
-    Returns
-    -------
-    Decision
-        The first version is promoted whatever the mode: there must be an active one. In mode `gate` so is one that
-        cannot be compared with the champion, and the reason says so.
+    Notes
+    -----
+    The first version is always promoted. In mode `gate` so is one that cannot be compared, and the reason says so.
     """
+    rule = experiment.promotion.model_dump(mode="json")
     if champion is None:
         reason = "Promoted: it is the first, and there is no active version that it could be worse than."
-        return _decision(challenger.version, None, experiment, None, (True, reason))
-    found = _compared(challenger, champion, test_set, experiment)
-    comparison = found if isinstance(found, Comparison) else None
+        return GateDecision(True, reason, None, challenger.version, 0, rule)  # noqa: FBT003
+    comparison = _compared(challenger, champion, test_set, experiment)
     mode, name = experiment.promotion.mode, champion.version
     if mode == "always":
-        verdict = True, f"Promoted in place of {name}: promotion.mode is always, whatever the figures."
+        promoted, reason = True, f"Promoted in place of {name}: promotion.mode is always, whatever the figures."
     elif mode == "never":
-        verdict = False, f"Not promoted, {name} stays: promotion.mode is never, whatever the figures."
-    elif isinstance(found, str):
-        verdict = True, f"Promoted in place of {name}, with which it could not be compared: {found}."
+        promoted, reason = False, f"Not promoted, {name} stays: promotion.mode is never, whatever the figures."
+    elif isinstance(comparison, str):
+        promoted = True
+        reason = f"Promoted in place of {name}, with which it could not be compared: {comparison}."
     else:
-        verdict = weigh(found, name, experiment.promotion.margin)
-    return _decision(challenger.version, name, experiment, comparison, verdict)
-
-
-def _decision(
-    challenger: str,
-    champion: str | None,
-    experiment: Experiment,
-    comparison: Comparison | None,
-    verdict: tuple[bool, str],
-) -> Decision:
-    compared = {} if comparison is None else comparison.to_json()
-    return Decision(
-        promoted=verdict[0],
-        reason=verdict[1],
-        figures={**experiment.promotion.model_dump(mode="json"), **compared},
-        champion=champion,
-        challenger=challenger,
-        sessions=0 if comparison is None else comparison.sessions,
-    )
+        promoted, reason = weigh(comparison, name, experiment.promotion.margin)
+    if isinstance(comparison, str):
+        return GateDecision(promoted, reason, name, challenger.version, 0, rule)
+    figures = {**rule, **comparison.to_json()}
+    return GateDecision(promoted, reason, name, challenger.version, comparison.sessions, figures)
 
 
 def _compared(
     challenger: Contender, champion: Contender | Unscored, test_set: pl.DataFrame, experiment: Experiment
 ) -> Comparison | str:
-    """Compare both, or say why that cannot be done."""
+    """Compare both, or say why that is impossible."""
     if isinstance(champion, Unscored):
         return champion.why
-    other = [name for name in FORETOLD if getattr(champion.serving.experiment, name) != getattr(experiment, name)]
+    theirs = champion.serving.experiment
+    other = [name for name in LABEL_SETTINGS if getattr(theirs, name) != getattr(experiment, name)]
     if other:
         return f"it foretells something else ({', '.join(other)})"
     rows = common_rows(test_set, challenger, champion)
-    sessions, needed = rows["session"].n_unique(), _fewest_sessions(experiment.horizon)
+    # A test of a mean needs two more values than its horizon.
+    sessions, needed = rows["session"].n_unique(), max(FEWEST_HORIZONS * experiment.horizon, experiment.horizon + 2)
     if sessions < needed:
         return (
             f"only {sessions} sessions of its test window lie after what both have learned from, and {needed} are "
@@ -144,27 +110,11 @@ def _compared(
     return compare(score(rows, challenger.serving), score(rows, champion.serving), experiment)
 
 
-def _fewest_sessions(horizon: int) -> int:
-    # A test of a mean needs two more values than one looks at.
-    return max(FEWEST_HORIZONS * horizon, horizon + 2)
-
-
 def weigh(found: Comparison, champion: str, margin: float) -> tuple[bool, str]:
-    """The rule of the gate: whether a challenger passes, with the reason for people.
+    """Apply the rule of the gate: whether a challenger passes, and the reason for people.
 
-    Parameters
-    ----------
-    found : Comparison
-    champion : str
-        Name of the active version.
-    margin : float
-        Log loss, in nats, by which the challenger may at most be worse, with 95 % certainty.
-
-    Returns
-    -------
-    tuple of (bool, str)
-        It passes if its log loss is not inferior, and neither lift nor rank IC is lower with its whole interval.
-        Where one of these two is not defined, nothing is known against the challenger.
+    It passes if its log loss is not inferior by more than `margin` nats with 95 % certainty, and neither lift nor
+    rank IC is lower with its whole interval. An undefined lift or rank IC counts for neither side.
     """
     loss = found.log_loss
     faults = _faults(found, margin)
@@ -198,7 +148,7 @@ def _higher_loss(loss: Difference, margin: float) -> str:
 
 
 def _by_how_much(part: Difference) -> str:
-    """Of a difference whose whole interval is below zero: printed so that it reads so."""
+    """Size of a fall whose whole interval is below zero, printed so that it reads so."""
     digits = _digits(part.high, 0.0, _SHARE_DIGITS)
     least, most = printed(-part.high, digits), printed(-part.low, digits)
     middle = compared(part.value, 0.0, digits)
@@ -208,7 +158,7 @@ def _by_how_much(part: Difference) -> str:
 
 
 def _digits(value: float, bound: float, fewest: int = _LOSS_DIGITS) -> int:
-    """Decimals that show on which side of a bound a figure lies, and no fewer than the bound has itself."""
+    """Decimals that show on which side of a bound a figure lies, and no fewer than the bound has."""
     exponent = Decimal(f"{bound:g}").as_tuple().exponent
     least = max(fewest, -exponent) if isinstance(exponent, int) else fewest
     found = told_apart(value, bound, least)

@@ -1,4 +1,4 @@
-"""Whether a recorded version can be made again, and whether the bars it was made from are still the same."""
+"""Whether a recorded version can be reproduced, and whether its bars are still the same."""
 
 from __future__ import annotations
 
@@ -27,17 +27,8 @@ _SHOWN_LETTERS = 60
 
 
 @dataclass(frozen=True)
-class Part:
-    """One part of a version, as recorded and as made again.
-
-    Attributes
-    ----------
-    name : str
-    recorded, found : str
-        SHA-256 of the part then and now.
-    first_difference : str
-        Where the two part, for a file; empty where they agree.
-    """
+class ComparedPart:
+    """One part of a version, recorded and reproduced; `first_difference` says where two files differ."""
 
     name: str
     recorded: str
@@ -50,32 +41,20 @@ class Part:
         return self.recorded == self.found
 
 
-def compare_parts(recorded: Bundle, retrained: Retrained) -> list[Part]:
-    """Compare a bundle with what its snapshot and experiment give today, byte for byte.
-
-    Parameters
-    ----------
-    recorded : Bundle
-    retrained : Retrained
-
-    Returns
-    -------
-    list of Part
-        The three sets by their content, then the files of `COMPARED_FILES`: the first part that differs is where
-        to look.
-    """
+def compare_parts(recorded: Bundle, retrained: Retrained) -> list[ComparedPart]:
+    """Compare a bundle with what its snapshot gives today: three sets, then the bytes of `COMPARED_FILES`."""
     sets = [
-        Part(name, str(recorded.manifest["training_data"][name]["content_sha256"]), fingerprint(panel))
+        ComparedPart(name, str(recorded.manifest["training_data"][name]["content_sha256"]), fingerprint(panel))
         for name, panel in retrained.split.sets().items()
     ]
     again = build_bundle(
         retrained.classifier, retrained.regressor, retrained.metrics_json, retrained.importance, provenance={}
     )
-    return sets + [_compared_file(name, recorded.files[name], again[name]) for name in COMPARED_FILES]
-
-
-def _compared_file(name: str, then: bytes, now: bytes) -> Part:
-    return Part(name, sha256(then), sha256(now), first_difference(then.decode(), now.decode()))
+    return sets + [
+        ComparedPart(name, sha256(then), sha256(now), first_difference(then.decode(), now.decode()))
+        for name in COMPARED_FILES
+        for then, now in [(recorded.files[name], again[name])]
+    ]
 
 
 def first_difference(then: str, now: str) -> str:
@@ -101,8 +80,8 @@ def _shown(line: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class Surrounding:
-    """Something about code or packages that is not what it was when a version was trained; None for absent."""
+class EnvironmentChange:
+    """A change in code or packages since a version was trained; None for absent."""
 
     kind: str
     name: str
@@ -110,20 +89,12 @@ class Surrounding:
     now: str | None
 
 
-def changed_surroundings(
+def environment_changes(
     manifest: Mapping[str, Any], code: Mapping[str, str | None], packages: Mapping[str, str]
-) -> list[Surrounding]:
-    """Name what differs between the code and packages that trained a version and those in use.
-
-    Parameters
-    ----------
-    manifest : mapping
-        Of the version's bundle, with its own `code` and `packages`.
-    code, packages : mapping
-        The same of today.
-    """
+) -> list[EnvironmentChange]:
+    """Differences between the code and packages of a manifest and those in use."""
     return [
-        Surrounding(kind, name, then.get(name), now.get(name))
+        EnvironmentChange(kind, name, then.get(name), now.get(name))
         for kind, now in (("code", code), ("packages", packages))
         for then in [manifest.get(kind, {})]
         for name in sorted({*then, *now})
@@ -134,25 +105,14 @@ def changed_surroundings(
 def compare_panels(then: pl.DataFrame, now: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     """Compare a snapshot with the panel that today's bars give, over the snapshot's sessions.
 
-    Parameters
-    ----------
-    then, now : DataFrame
-        Panels with `close` and `columns`.
-    columns : sequence of str
-        The features to compare.
-
     Returns
     -------
     DataFrame
-        A row per symbol and session that is not what it was, sorted by both: `symbol`, `session`, `change`
-        (`gone`; `new`; `close`: another close; `features`: the same close and other features, so that highs,
-        lows, volumes or earlier bars have changed), `close_then`, `close_now`, and `features`, the names of those
-        that differ.
+        A row per changed symbol and session: `change` is `gone`, `new`, `close` (another close) or `features` (same
+        close, other features); `close_then`, `close_now`; `features` names those that differ.
 
-    Notes
-    -----
-    Labels are not compared: those of the snapshot's newest sessions became known only later. Two values are the
-    same where they agree to `SAME_VALUE` of the larger, or to `SAME_AT_ZERO`.
+    Notes ----- Labels are not compared: those of the snapshot's newest sessions became known later. Values are
+    equal if they agree to `SAME_VALUE` of the larger, or to `SAME_AT_ZERO`.
     """
     values = ["close", *columns]
     spanned = now.filter(pl.col("session").is_between(then["session"].min(), then["session"].max()))
@@ -191,19 +151,9 @@ def _agrees(name: str) -> pl.Expr:
 
 
 def changes_by_symbol(changes: pl.DataFrame) -> pl.DataFrame:
-    """Sum up changed rows symbol by symbol, the most affected first.
+    """Sum up the changes of `compare_panels` by symbol, the most affected first.
 
-    Parameters
-    ----------
-    changes : DataFrame
-        As `compare_panels` gives it.
-
-    Returns
-    -------
-    DataFrame
-        `symbol`, `rows`, the `first` and `last` session, how many rows are `gone`, `new`, differ in `close` or only
-        in `features`, and of the first other close its `close_session`, `close_then` and `close_now`; null where
-        closes are the same.
+    `rows`, `first` and `last` session, rows of each kind of change, and the first changed close (null without one).
     """
     other_close = pl.col("change") == CLOSE
     counted = changes.group_by("symbol", maintain_order=True).agg(

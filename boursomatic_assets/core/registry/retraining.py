@@ -1,7 +1,6 @@
-"""From a label panel to everything that a model's bundle holds, in one call.
+"""From a label panel to everything that a bundle holds, in one call.
 
-The assets do the same steps one by one, and store what is between them. Here nothing is stored: this is how a
-version is made again from its training panel, and how many panels are judged one after another.
+The assets do the same steps one by one and store each. Here nothing is stored: versions are reproduced this way.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.dataset.splits import Split, judged_sets, split_panel
 from boursomatic_assets.core.evaluation.metrics import measure
-from boursomatic_assets.core.models.predictions import predict_sets
+from boursomatic_assets.core.models.predictions import classify_rows, predict_sets
 from boursomatic_assets.core.models.threshold import Threshold, threshold_of
 from boursomatic_assets.core.models.training import FittedModel, feature_importance, fit_classifier, fit_regressor
 
@@ -23,20 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Retrained:
-    """What one training makes of a label panel.
-
-    Attributes
-    ----------
-    split : Split
-    classifier, regressor : FittedModel
-    predictions : DataFrame
-        As `predict_sets` gives it.
-    threshold : Threshold
-    metrics_json : dict
-        Strict JSON, as the bundle's `metrics.json` holds it.
-    importance : DataFrame
-        As `feature_importance` gives it.
-    """
+    """What one training makes of a label panel."""
 
     split: Split
     classifier: FittedModel
@@ -50,23 +36,14 @@ class Retrained:
 def retrain(
     labels: pl.DataFrame, experiment: Experiment, threads: int = 0, closes: pl.DataFrame | None = None
 ) -> Retrained:
-    """Split a label panel, train both models, predict, choose the threshold and measure.
+    """Split a label panel, train, predict, choose the threshold and measure: byte for byte as the assets do.
 
     Parameters
     ----------
-    labels : DataFrame
-        As `label_panel` gives it.
-    experiment : Experiment
     threads : int
-        0 for all cores. Changes the time taken, never what is made.
+        0 for all cores. Changes the time taken, never the result.
     closes : DataFrame, optional
-        As `closes_of_books` gives it, for the books. Without it they follow the closes of the labels, and each day
-        with a row is a session, as it is for a version whose labels hold all that its books need.
-
-    Returns
-    -------
-    Retrained
-        Byte for byte what the assets make of the same panel and experiment.
+        For the books, as `closes_of_books` returns them; by default the closes of the labels, each day a session.
 
     Raises
     ------
@@ -84,7 +61,7 @@ def retrain(
     if closes is None:
         # A symbol that is its own exchange has a session on each of its days.
         closes = labels.select("symbol", "session", "close", exchange="symbol")
-    metrics = measure(predictions, threshold.tau, split.train, classifier, closes, experiment)
+    metrics = measure(predictions, threshold.tau, classify_rows(split.train, classifier), closes, experiment)
     return Retrained(
         split=split,
         classifier=classifier,

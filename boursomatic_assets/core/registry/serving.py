@@ -1,4 +1,4 @@
-"""What may be served: a model whose boosters are what its manifest says, and the rows that it can judge."""
+"""What may be served: a model whose boosters match its manifest, and the rows that it can judge."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PRICED_BY = ("vol_20d", "atr_14")
 STALE_SESSIONS = 5
 STALE_DAYS = 7
 # A range of less than a millionth of the price leaves no room for a stop.
-STILL = 1e-6
+NO_RANGE = 1e-6
 # Who is left out for these reasons is left out on purpose.
 IS_BENCHMARK = "it is the benchmark that others are compared with"
 IS_NO_MEMBER = "it is no member of the universe now"
@@ -46,22 +46,9 @@ CANDIDATE_SCHEMA: dict[str, pl.DataType] = {
 class Serving:
     """A model version as it is served.
 
-    Attributes
-    ----------
-    version : str
-    classifier, regressor : FittedModel
-        Predicting from their text.
-    experiment : Experiment
-        Of the bundle: what the models learned to foretell.
-    tau : float or None
-        p(BUY) from which on a row may be called BUY; None where no threshold was found.
-    temperature : float
-        Calibrates the probabilities that people are shown.
-    universe : frozenset of str or None
-        Symbols that the models learned from; None where the bundle does not say.
-    digests : dict of str to str
-        SHA-256 of the manifest and of the models' texts: `manifest_sha256`, `classifier_sha256`,
-        `regressor_sha256`.
+    `tau` is the least raw p(BUY) of a BUY call, None without threshold. `temperature` calibrates the probabilities
+    that people are shown. `universe` holds the symbols of the training panel, None where the bundle does not say.
+    `digests` are the SHA-256 of the manifest and of both models' texts.
     """
 
     version: str
@@ -75,7 +62,7 @@ class Serving:
 
     @classmethod
     def of(cls, bundle: Bundle) -> Serving:
-        """Make a verified bundle ready to be served.
+        """Prepare a verified bundle for serving.
 
         Raises
         ------
@@ -112,30 +99,30 @@ class Serving:
 
 
 def servable_rows(candidates: pl.DataFrame, serving: Serving) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Tell the rows that a model can be asked about from those that have to be left out.
+    """Split candidates into rows that the model can judge and rows that are left out.
 
     Parameters
     ----------
     candidates : DataFrame
-        A row per active instrument, of `CANDIDATE_SCHEMA`: the date of its `newest_bar`; the newest `session` that
-        has features, its usable `close` and the features, null where there are none; whether it is `quarantined`
-        and a `member` of the universe now (true where memberships are unknown).
-    serving : Serving
+        A row per active instrument, of `CANDIDATE_SCHEMA`: `newest_bar`; the newest `session` with features, its
+        close and features (null where absent); `quarantined`; `member` of the universe now (true where memberships
+        are unknown).
 
     Returns
     -------
     tuple of (DataFrame, DataFrame)
-        Rows to recommend on: `symbol`, `exchange`, `session`, `close` and all features; and those left out:
-        `symbol`, `reason` (the first that applies, for people). Both by symbol.
+        Rows to recommend on; and `symbol`, `reason` (the first that applies) of the others. Both by symbol.
     """
-    columns = table_columns(serving.columns)
+    columns, close = table_columns(serving.columns), pl.col("close")
+    is_price = (close.is_finite() & (close > 0)).fill_null(value=False)
+    shown_close = close.cast(pl.String).fill_null("none")
     judged = _with_days_behind(candidates).with_columns(
         reason=pl.coalesce(
             *_reasons_of_the_instrument(serving),
             *_reasons_of_the_features(columns),
-            _when(~_is_price("close"), pl.format("its close of {} is no price: {}", "session", _shown("close"))),
+            _when(~is_price, pl.format("its close of {} is no price: {}", "session", shown_close)),
             _when(
-                pl.col("atr_14") <= STILL * pl.col("close"),
+                pl.col("atr_14") <= NO_RANGE * close,
                 pl.format("its price does not move (atr_14 is {}), so that no stop fits", "atr_14"),
             ),
         )
@@ -149,15 +136,7 @@ def servable_rows(candidates: pl.DataFrame, serving: Serving) -> tuple[pl.DataFr
 
 
 def share_left_out(recommended: int, excluded: Mapping[str, str]) -> float:
-    """Share of the instruments that ought to be recommended on and are not.
-
-    Parameters
-    ----------
-    recommended : int
-        Instruments that are.
-    excluded : mapping of str to str
-        Symbol to reason, as `servable_rows` gives it.
-    """
+    """Share of instruments without recommendation, not counting benchmark and non-members."""
     missed = sum(reason not in {IS_BENCHMARK, IS_NO_MEMBER} for reason in excluded.values())
     return missed / (recommended + missed) if missed else 0.0
 
@@ -207,14 +186,6 @@ def _reasons_of_the_features(columns: Sequence[str]) -> list[pl.Expr]:
         ),
         *broken,
     ]
-
-
-def _is_price(name: str) -> pl.Expr:
-    return (pl.col(name).is_finite() & (pl.col(name) > 0)).fill_null(value=False)
-
-
-def _shown(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.String).fill_null("none")
 
 
 def _with_days_behind(candidates: pl.DataFrame) -> pl.DataFrame:

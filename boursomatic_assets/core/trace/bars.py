@@ -1,4 +1,4 @@
-"""The data end of a trace: features as they were recorded, and the bars and adjustments that they follow from."""
+"""The data end of a trace: recorded features, and the bars and adjustments from which they follow."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from boursomatic_assets.core.trace.tree import (
     NOT_RECORDED,
     NOTHING,
     TraceStep,
-    compared,
-    gathered,
+    group_step,
     shown,
+    value_step,
     values_step,
 )
 
@@ -36,21 +36,9 @@ SAME_VALUE = 1e-9
 def features_at(
     bars: pl.DataFrame, exchange: str | None, adjustments: Sequence[tuple[date, float]], session: date
 ) -> dict[str, float | None] | None:
-    """Compute close and model inputs of a session from an instrument's bars up to it.
+    """Close and model inputs of a session, computed from an instrument's bars up to it; None without a usable bar.
 
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel of one symbol, as the sources gave it.
-    exchange : str or None
-    adjustments : sequence of (date, float)
-        Sessions and ratios.
-    session : date
-
-    Returns
-    -------
-    dict or None
-        None where the session has no usable bar.
+    `bars` are those of one symbol as the sources gave them; `adjustments` are sessions and ratios.
     """
     placed = bars.filter(pl.col("session") <= session).with_columns(exchange=pl.lit(exchange, pl.String))
     symbol = pl.lit(placed["symbol"].first(), pl.String)
@@ -71,18 +59,10 @@ def features_step(
     *,
     today: Mapping[str, Any] | None = None,
 ) -> TraceStep:
-    """Compare the recorded features, and the close where it is among what is `found`, value by value.
+    """Compare the recorded features, and the close where `found` has it, value by value.
 
-    Parameters
-    ----------
-    name : str
-    evidence : Evidence
-    found : mapping or None
-        None where there is no such row.
-    detail : str
-    today : mapping or None
-        What bars and adjustments give now, where they have changed: other values that follow from them are a
-        consequence, and not where to look.
+    `found` is None without such a row. `today` is what changed bars and adjustments give now: values that follow
+    from them are a consequence, not a source.
     """
     recorded = {"close": evidence.close, **evidence.features}
     then = {key: value for key, value in recorded.items() if found is None or key in found}
@@ -98,7 +78,7 @@ def features_step(
 
 
 def _agrees(left: float | None, right: float | None) -> bool:
-    """Whether a stored value is what was computed, as the table takes it: one that hardly differs stays."""
+    """Whether a stored value equals a computed one within `SAME_VALUE`, as the table takes it."""
     if left is None or right is None:
         return left is right
     return abs(left - right) <= SAME_VALUE * max(abs(left), abs(right))
@@ -107,20 +87,10 @@ def _agrees(left: float | None, right: float | None) -> bool:
 def bars_step(
     recorded: str | None, found: str, changes: pl.DataFrame, *, is_same: bool, is_restored: bool
 ) -> TraceStep:
-    """Compare the daily bars up to the session with those of then.
+    """Compare the daily bars up to the session with the recorded ones.
 
-    Parameters
-    ----------
-    recorded : str or None
-        What they summed up to when the features were computed.
-    found : str
-        What those up to the session sum up to now.
-    changes : DataFrame
-        `session`, `column`, `then`, `now`: what is known to have changed since.
-    is_same : bool
-        Whether none of those up to the session has changed.
-    is_restored : bool
-        Whether undoing the changes gives what was recorded.
+    `recorded` and `found` are digests. `changes` has `session`, `column`, `then`, `now` of known changes.
+    `is_same`: none of them is up to the session. `is_restored`: undoing them gives what was recorded.
     """
     if recorded is None:
         return TraceStep("bars", NOT_RECORDED, NOTHING, found, "the features were not computed by this platform")
@@ -148,13 +118,13 @@ def _values(rows: pl.DataFrame, side: str) -> str:
 def adjustments_step(
     recorded: Sequence[tuple[date, float]] | None, found: Sequence[tuple[date, float]]
 ) -> TraceStep:
-    """Compare the adjustments of then with those of now; those entered, altered or taken back become steps."""
+    """Compare recorded and current adjustments; those added, altered or removed become steps."""
     if recorded is None:
         return TraceStep("adjustments", NOT_RECORDED, NOTHING, _listed(found))
     then, now = dict(recorded), dict(found)
-    steps = [compared(str(session), then.get(session), now.get(session)) for session in sorted({*then, *now})]
+    steps = [value_step(str(session), then.get(session), now.get(session)) for session in sorted({*then, *now})]
     broken = [step for step in steps if not step.is_sound]
-    return gathered("adjustments", broken, recorded=_listed(recorded), found=_listed(found))
+    return group_step("adjustments", broken, recorded=_listed(recorded), found=_listed(found))
 
 
 def _listed(adjustments: Sequence[tuple[date, float]]) -> str:

@@ -1,7 +1,7 @@
 """Column lineage: which columns each column is made from, back to the bars.
 
-Derived from what computes the columns (`FEATURES`, `DERIVED_INPUTS`, the schemas, the experiment's inputs, the
-classes), so that a feature that is added, renamed or given another source needs no second entry here.
+Derived from what computes the columns (`FEATURES`, `DERIVED_INPUTS`, schemas, classes): a new feature needs no
+entry.
 """
 
 from __future__ import annotations
@@ -40,28 +40,15 @@ EARLY = "ended_early"
 
 
 def column_dependencies(asset: str, features: Sequence[str] = DEFAULT_INPUTS) -> Dependencies:
-    """Columns of an asset, each with the upstream columns that its values are computed from.
+    """Columns of an asset, in its order, each with the (asset, column) pairs from which its values are computed.
 
-    Parameters
-    ----------
-    asset : str
-        Asset name.
-    features : sequence of str
-        The experiment's inputs, in order. They shape the labels, sets and models; the `features` asset
-        always holds all of `FEATURES`.
-
-    Returns
-    -------
-    dict of str to list of tuple
-        Column to (upstream asset, upstream column) pairs, in the asset's own column order. The columns of a
-        model are its predictions. Empty for an asset without column lineage.
+    `features` are the experiment's inputs; the asset `features` always holds all of `FEATURES`. The columns of a
+    model are its predictions. Empty for an asset without column lineage.
 
     Examples
     --------
     >>> column_dependencies("features")["volume_zscore"]
     [('price_bars', 'volume')]
-    >>> column_dependencies("labels", ["rsi_14"])["rsi_14"]
-    [('features', 'rsi_14')]
     >>> column_dependencies("labels", ["natr_14"])["natr_14"]
     [('features', 'atr_14'), ('price_bars', 'close')]
     """
@@ -98,7 +85,7 @@ def _graph(features: Sequence[str]) -> dict[str, Dependencies]:
 
 
 def _predictions(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
-    """Keys and outcomes of both sets that the models have not seen, and what the models make of them."""
+    """Keys and outcomes of both unseen sets, and the models' predictions."""
     return {
         **_of_every_row(PANEL_KEY),
         # Which of the two a row is of follows from its session.
@@ -129,7 +116,7 @@ def _walk_forward(probabilities: Sequence[str], features: Sequence[str]) -> Depe
 
 
 def _recommendations(probabilities: Sequence[str], features: Sequence[str]) -> Dependencies:
-    """What the active models make of the newest features, and the prices that follow from the close."""
+    """Predictions of the active models for the newest features, and prices that follow from the close."""
     read = list(dict.fromkeys(column for columns in _inputs(features).values() for column in columns))
     row = [*read, *_columns("classifier", probabilities)]
     called = list(dict.fromkeys([*row, ("features", VOLATILITY)]))
@@ -152,7 +139,7 @@ def _recommendations(probabilities: Sequence[str], features: Sequence[str]) -> D
 def _baseline_columns(
     learned: str, rows: Sequence[str], probabilities: Sequence[str], features: Sequence[str]
 ) -> Dependencies:
-    """What the baselines say of some rows; without its one feature the volatility-only classifier says nothing."""
+    """Columns of the baselines; without its one feature the volatility-only classifier has none."""
     volatility = dict.fromkeys(
         [(learned, VOLATILITY), (learned, CLASS_TARGET), *[(row, VOLATILITY) for row in rows]]
     )
@@ -179,25 +166,14 @@ def _both(name: str) -> list[Column]:
 
 
 def _of_every_row(names: Sequence[str]) -> Dependencies:
-    """Columns of both sets, and of the labels for the rows whose instrument ended too early for a set."""
+    """Columns of both sets, and of the labels for rows whose instrument ended too early for a set."""
     return {name: [*_both(name), ("labels", name)] for name in names}
 
 
 def upstream_columns(asset: str, column: str, features: Sequence[str] = DEFAULT_INPUTS) -> list[list[Column]]:
     """Every ancestor of a column, layer by layer, from the nearest to the bars and instruments.
 
-    Parameters
-    ----------
-    asset, column : str
-        Where to start. A column without lineage has no ancestors.
-    features : sequence of str
-        The experiment's inputs.
-
-    Returns
-    -------
-    list of list of tuple
-        (asset, column) pairs. An ancestor that is reached on several ways is listed once, in the farthest of
-        its layers, so that each step leads one layer or more further back.
+    An ancestor that is reached by several ways is listed once, in the farthest of its layers.
 
     Examples
     --------
@@ -218,20 +194,7 @@ def upstream_columns(asset: str, column: str, features: Sequence[str] = DEFAULT_
 
 
 def lineage_edges(assets: Sequence[str], features: Sequence[str] = DEFAULT_INPUTS) -> list[tuple[Column, Column]]:
-    """Every step on the ways that lead to the columns of some assets.
-
-    Parameters
-    ----------
-    assets : sequence of str
-        Where the ways end.
-    features : sequence of str
-        The experiment's inputs.
-
-    Returns
-    -------
-    list of tuple
-        Distinct (upstream column, column) pairs; each column is an (asset, column) pair.
-    """
+    """Distinct (upstream column, column) pairs on all ways to the columns of some assets."""
     ends = [(asset, column) for asset in assets for column in column_dependencies(asset, features)]
     ancestors = [node for end in ends for layer in upstream_columns(*end, features) for node in layer]
     nodes = dict.fromkeys([*ends, *ancestors])

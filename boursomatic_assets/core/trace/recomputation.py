@@ -1,6 +1,6 @@
-"""The model end of a trace: call, prediction, bundle, run and code, as recorded and as found now.
+"""The model end of a trace: call, prediction, bundle, run and code, recorded and found.
 
-A step never says more than it has compared. What was computed is computed again here, by the code that serves.
+A step says no more than it compared. What was computed is computed again, by the code that serves.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import table_columns
-from boursomatic_assets.core.recommendations.calls import make_calls, recommend
+from boursomatic_assets.core.recommendations.calls import apply_profiles, recommend
 from boursomatic_assets.core.recommendations.snapshots import OUTSIDE_DIGEST, content_digest, snapshots
 from boursomatic_assets.core.registry.bundle import BUNDLE_FILES, MANIFEST, Bundle, sha256, strict_json
 from boursomatic_assets.core.registry.serving import PRICED_BY
@@ -24,11 +24,11 @@ from boursomatic_assets.core.trace.tree import (
     NOT_RECORDED,
     NOTHING,
     TraceStep,
-    compared,
-    gathered,
+    digest_step,
+    group_step,
     shown,
+    value_step,
     values_step,
-    vouched,
 )
 
 if TYPE_CHECKING:
@@ -42,21 +42,14 @@ CALLED = ("label", "confidence", "expected_return_pct", "stop_loss", "take_profi
 
 
 def snapshot_step(evidence: Evidence) -> TraceStep:
-    """Whether the stored snapshot is the one whose digest was taken when it was written."""
-    return compared(
+    """Whether the stored snapshot still has the digest taken when it was written."""
+    return value_step(
         "snapshot", evidence.digest, content_digest(evidence.raw), "the evidence kept with the row, by its digest"
     )
 
 
 def call_step(row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
-    """Apply the rule to the recorded probabilities, prices and profile, and compare with the row.
-
-    Parameters
-    ----------
-    row : mapping
-        Columns of `recommendations`, with its `symbol`.
-    evidence : Evidence
-    """
+    """Apply the rule to the recorded probabilities, prices and profile, and compare with the row."""
     predictions = pl.DataFrame(
         {
             "symbol": row["symbol"],
@@ -68,7 +61,7 @@ def call_step(row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
             **{name: evidence.features[name] for name in PRICED_BY},
         }
     )
-    made = make_calls(predictions, evidence.tau, evidence.profiles).row(0, named=True)
+    made = apply_profiles(predictions, evidence.tau, evidence.profiles).row(0, named=True)
     expected = {
         **{name: made[name] for name in CALLED},
         "session": evidence.session,
@@ -79,11 +72,11 @@ def call_step(row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
     step = values_step("call", stored, expected, "The rule, applied to the recorded probabilities and profile")
     texts = list(evidence.justification.values())
     said = row["justification"] if row["justification"] in texts else next(iter(texts), None)
-    return gathered(
+    return group_step(
         "call",
         [
             *step.children,
-            *(part for part in [compared("justification", row["justification"], said)] if not part.is_sound),
+            *(part for part in [value_step("justification", row["justification"], said)] if not part.is_sound),
         ],
         step.detail,
         recorded=_call(stored),
@@ -96,15 +89,7 @@ def _call(values: Mapping[str, Any]) -> str:
 
 
 def prediction_step(symbol: str, evidence: Evidence, serving: Serving) -> TraceStep:
-    """Ask the models about the recorded features once more, and write the evidence anew.
-
-    Parameters
-    ----------
-    symbol : str
-    evidence : Evidence
-    serving : Serving
-        Of the bundle that made the recommendation, its digests compared.
-    """
+    """Predict the recorded features again by the verified bundle, and write the evidence anew."""
     missing = [name for name in serving.columns if name not in evidence.features]
     if missing:
         return TraceStep("prediction", DIFFERS, detail=f"the snapshot has no value of {', '.join(missing)}")
@@ -137,15 +122,9 @@ def _leaves(snapshot: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FoundBundle:
-    """A bundle as it lies there: what its files were compared to, and what of it can still be used.
+    """A stored bundle after comparison; `manifest` is empty where it is gone or altered.
 
-    Attributes
-    ----------
-    step : TraceStep
-    manifest : dict
-        Empty where it is gone or altered.
-    bundle : Bundle or None
-        None where a text that predicts, or the manifest, is not what was recorded.
+    `bundle` is None where a text that predicts, or the manifest, is not what was recorded.
     """
 
     step: TraceStep
@@ -156,13 +135,7 @@ class FoundBundle:
 def bundle_step(row: Mapping[str, Any], evidence: Evidence, files: Mapping[str, bytes] | None) -> FoundBundle:
     """Compare every file of a bundle with its digest, and the manifest with the database and the snapshot.
 
-    Parameters
-    ----------
-    row : mapping
-        With `version`, `model_path` and `manifest_sha256`.
-    evidence : Evidence
-    files : mapping of str to bytes or None
-        None where there is no such folder.
+    `row` has `version`, `model_path` and `manifest_sha256`; `files` is None where there is no such folder.
     """
     where = f"{row['version']} in {row['model_path']}"
     if files is None:
@@ -171,58 +144,44 @@ def bundle_step(row: Mapping[str, Any], evidence: Evidence, files: Mapping[str, 
     digests = {"database": row["manifest_sha256"], "snapshot": evidence.model.get("manifest_sha256")}
     # Both have to agree; where they do, one line says it.
     told = list(digests)[:1] if len(set(digests.values())) == 1 else list(digests)
-    steps = [vouched(MANIFEST, digests[who], found, f"as the {who} recorded it") for who in told]
+    steps = [digest_step(MANIFEST, digests[who], found, f"as the {who} recorded it") for who in told]
     if not all(step.is_sound for step in steps):
-        return FoundBundle(gathered("model bundle", steps, where))
+        return FoundBundle(group_step("model bundle", steps, where))
     manifest: dict[str, Any] = json.loads(files[MANIFEST])
     for name in BUNDLE_FILES:
         digest = sha256(files[name]) if name in files else None
-        steps = [*steps, vouched(name, manifest["files"][name]["sha256"], digest, "as the manifest says")]
+        steps = [*steps, digest_step(name, manifest["files"][name]["sha256"], digest, "as the manifest says")]
     sound = {step.name for step in steps if step.is_sound}
     # The pickles and the figures play no part in a prediction.
     usable = {"classifier.txt", "regressor.txt"} <= sound
     return FoundBundle(
-        gathered("model bundle", steps, where), manifest, Bundle(manifest, dict(files)) if usable else None
+        group_step("model bundle", steps, where), manifest, Bundle(manifest, dict(files)) if usable else None
     )
 
 
 def training_data_step(manifest: Mapping[str, Any], found: str | None) -> TraceStep:
-    """Compare the snapshot of the training panel, by the digest of its file; `found` is None where it is gone."""
+    """Compare the digest of the training panel's file; `found` is None where it is gone."""
     recorded = (manifest.get("snapshot") or {}).get("sha256")
-    return vouched("training data", recorded, found, "the panel the models learned from, as a file")
+    return digest_step("training data", recorded, found, "the panel the models learned from, as a file")
 
 
 def run_step(name: str, run_id: str | None, found: Mapping[str, Any] | None, said: Mapping[str, Any]) -> TraceStep:
-    """Compare what a Dagster run recorded with what came of it.
+    """Compare what a Dagster run recorded with what it must have recorded.
 
-    Parameters
-    ----------
-    name : str
-    run_id : str or None
-        As the manifest or the snapshot names it.
-    found : mapping or None
-        `status` of the run and what it recorded under the names in `said`; None where Dagster does not know it.
-    said : mapping
-        What the run must have recorded.
+    `found` has the run's `status` and values under the names of `said`; None where Dagster does not know the run.
     """
     if run_id is None:
         return TraceStep(name, NOT_RECORDED, NOTHING, NOTHING, "it was not made in a Dagster run")
     if found is None:
         return TraceStep(name, GONE, run_id, NOTHING, "Dagster does not know this run, or no longer")
-    parts = [compared(key, value, found.get(key)) for key, value in said.items()]
+    parts = [value_step(key, value, found.get(key)) for key, value in said.items()]
     broken = [part for part in parts if not part.is_sound]
     # A run may fail after it has written what is traced.
-    return gathered(name, broken, f"Dagster run, {shown(found.get('status'))}", recorded=run_id, found=run_id)
+    return group_step(name, broken, f"Dagster run, {shown(found.get('status'))}", recorded=run_id, found=run_id)
 
 
 def code_step(then: Mapping[str, Any], now: Mapping[str, Any]) -> TraceStep:
-    """Say whether the code and packages in use are those of then.
-
-    Parameters
-    ----------
-    then, now : mapping
-        `package`, `source_sha256`, `git`, and versions of packages by name.
-    """
+    """Whether the code and packages in use are those of the recommendation."""
     if not then:
         return TraceStep("code revision", NOT_RECORDED)
     differing = [key for key in dict.fromkeys([*then, *now]) if then.get(key) != now.get(key)]

@@ -1,4 +1,4 @@
-"""The tree that a trace is: from a number to its source, what was recorded beside what is found now."""
+"""The tree of a trace: from a number to its source, recorded values beside those found now."""
 
 from __future__ import annotations
 
@@ -18,19 +18,9 @@ NOTHING = "nothing"
 
 @dataclass(frozen=True)
 class TraceStep:
-    """One step on the way from a recommendation to the bars.
+    """One step from a recommendation towards its bars; its children are its inputs or parts.
 
-    Attributes
-    ----------
-    name : str
-    status : str
-        One of `STATUSES`.
-    recorded, found : str
-        What was written down then, and what is there or comes out now; numbers with all their digits.
-    detail : str
-        For people.
-    children : tuple of TraceStep
-        What the step was made from, or its parts.
+    `recorded` and `found` show numbers with all their digits; `detail` is for people.
     """
 
     name: str
@@ -42,7 +32,7 @@ class TraceStep:
 
     @property
     def is_sound(self) -> bool:
-        """Whether this step itself is as it was."""
+        """Whether this step itself is unchanged."""
         return self.status in {MATCHES, CHANGED}
 
     def walk(self, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], TraceStep]]:
@@ -53,7 +43,7 @@ class TraceStep:
             yield from child.walk(path)
 
     def sources(self) -> list[tuple[tuple[str, ...], TraceStep]]:
-        """The steps that are not as they were and have nothing below them that is to blame."""
+        """Changed steps without a changed step below them."""
         broken = [(path, step) for path, step in self.walk() if not step.is_sound]
         return [
             (path, step)
@@ -62,32 +52,25 @@ class TraceStep:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON, the steps below included."""
+        """Strict JSON, the steps below included."""
         texts = {"name": self.name, "status": self.status, "recorded": self.recorded, "found": self.found}
         return {**texts, "detail": self.detail, "children": [child.to_json() for child in self.children]}
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A recommendation and the tree of steps that it came from.
-
-    Attributes
-    ----------
-    facts : dict of str to JSON value
-        What people know it by: `id`, `symbol`, `session`, `profile`, `label`, `version`, `generated_at` and more.
-    root : TraceStep
-    """
+    """A recommendation (`facts`: id, symbol, session, profile, label, version and more) and its tree of steps."""
 
     facts: dict[str, Any]
     root: TraceStep
 
     @property
     def matches(self) -> bool:
-        """Whether every step is as it was."""
+        """Whether every step is unchanged."""
         return all(step.is_sound for _, step in self.root.walk())
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON: the facts, whether it `matches`, where it does not (`sources`), all `steps`."""
+        """Strict JSON: the facts, whether it `matches`, the `sources` of differences, all `steps`."""
         sources = [{"path": list(path), **step.to_json()} for path, step in self.root.sources()]
         return {**self.facts, "matches": self.matches, "sources": sources, "steps": self.root.to_json()}
 
@@ -105,31 +88,31 @@ def shown(value: object) -> str:
     return json.dumps(value) if isinstance(value, int | float | list | dict) else str(value)
 
 
-def compared(name: str, recorded: object, found: object, detail: str = "") -> TraceStep:
+def value_step(name: str, recorded: object, found: object, detail: str = "") -> TraceStep:
     """Compare two values to the last bit."""
     then, now = shown(recorded), shown(found)
     return TraceStep(name, MATCHES if then == now else DIFFERS, then, now, detail)
 
 
-def vouched(name: str, recorded: str | None, found: str | None, detail: str = "") -> TraceStep:
+def digest_step(name: str, recorded: str | None, found: str | None, detail: str = "") -> TraceStep:
     """Compare texts that may never have been recorded, or may be gone."""
     if recorded is None:
         return TraceStep(name, NOT_RECORDED, NOTHING, shown(found), detail)
     if found is None:
         return TraceStep(name, GONE, recorded, NOTHING, detail)
-    return compared(name, recorded, found, detail)
+    return value_step(name, recorded, found, detail)
 
 
-def gathered(name: str, parts: Sequence[TraceStep], detail: str = "", **texts: str) -> TraceStep:
-    """A step that is as it was where all its parts are."""
+def group_step(name: str, parts: Sequence[TraceStep], detail: str = "", **texts: str) -> TraceStep:
+    """A step that is sound where all its parts are."""
     status = MATCHES if all(part.is_sound for part in parts) else DIFFERS
     return TraceStep(name, status, detail=detail, children=tuple(parts), **texts)
 
 
 def values_step(name: str, recorded: Mapping[str, Any], found: Mapping[str, Any], detail: str = "") -> TraceStep:
-    """Compare values by name; those that differ become steps of their own."""
-    steps = [compared(key, recorded.get(key), found.get(key)) for key in dict.fromkeys([*recorded, *found])]
+    """Compare values by name; those that differ become steps."""
+    steps = [value_step(key, recorded.get(key), found.get(key)) for key in dict.fromkeys([*recorded, *found])]
     differing = [step for step in steps if not step.is_sound]
     all_of_them = f"{len(steps)} value{'s' * (len(steps) != 1)}"
     counted = all_of_them if not differing else f"{len(differing)} of {all_of_them} not as recorded"
-    return gathered(name, differing, f"{counted}. {detail}" if detail else counted)
+    return group_step(name, differing, f"{counted}. {detail}" if detail else counted)

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from boursomatic_assets.core.registry.reproduction import Part, Surrounding
+    from boursomatic_assets.core.registry.reproduction import ComparedPart, EnvironmentChange
 
 MOST_SYMBOLS = 20
 _DIGITS_SHOWN = 12
 
 
-def parts_report(version: str, parts: Sequence[Part], changed: Sequence[Surrounding]) -> list[Table | str]:
+def parts_report(
+    version: str, parts: Sequence[ComparedPart], changed: Sequence[EnvironmentChange]
+) -> list[Table | str]:
     """A table of the parts, what code and packages have become since, and the conclusion."""
     table = Table("Part", "Made again", title=f"Version {version}", title_justify="left")
     table.add_column("Where it differs", overflow="fold")
@@ -31,14 +33,14 @@ def parts_report(version: str, parts: Sequence[Part], changed: Sequence[Surround
     return [*report, _conclusion(version, parts, changed)]
 
 
-def _difference(part: Part) -> str:
+def _difference(part: ComparedPart) -> str:
     if part.is_identical:
         return ""
     digests = f"SHA-256 {part.recorded[:_DIGITS_SHOWN]} -> {part.found[:_DIGITS_SHOWN]}"
     return f"{part.first_difference} ({digests})" if part.first_difference else digests
 
 
-def _changed_table(changed: Sequence[Surrounding]) -> Table:
+def _changed_table(changed: Sequence[EnvironmentChange]) -> Table:
     table = Table("Not as it was when it was trained", "", title_justify="left")
     table.add_column("Then -> now", overflow="fold")
     for change in changed:
@@ -46,7 +48,7 @@ def _changed_table(changed: Sequence[Surrounding]) -> Table:
     return table
 
 
-def _conclusion(version: str, parts: Sequence[Part], changed: Sequence[Surrounding]) -> str:
+def _conclusion(version: str, parts: Sequence[ComparedPart], changed: Sequence[EnvironmentChange]) -> str:
     different = [part.name for part in parts if not part.is_identical]
     if not different:
         return f"[bold green]Identical[/bold green]: {version} was made again from its snapshot, byte for byte."

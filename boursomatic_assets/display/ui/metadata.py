@@ -11,6 +11,7 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, DERIVED_INPUTS, FEATURES
 from boursomatic_assets.core.market.fingerprints import fingerprint
+from boursomatic_assets.core.registry.bundle import sha256, strict_json
 from boursomatic_assets.core.trace.lineage import column_dependencies
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ def bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines) or "none"
 
 
-def data_version(frame: pl.DataFrame) -> dg.DataVersion:
-    """Version of a frame's content: equal content is shown as up to date."""
-    return dg.DataVersion(fingerprint(frame))
+def data_version(value: pl.DataFrame | Mapping[str, Any]) -> dg.DataVersion:
+    """Version of the content of a frame or of strict JSON: equal content is shown as up to date."""
+    return dg.DataVersion(fingerprint(value) if isinstance(value, pl.DataFrame) else sha256(strict_json(value)))
 
 
 def table_metadata(frame: pl.DataFrame) -> dict[str, Any]:

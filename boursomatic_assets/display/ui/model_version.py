@@ -13,7 +13,7 @@ from boursomatic_assets.display.ui.promotion import activation, comparison_table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from boursomatic_assets.core.registry.gate import Decision
+    from boursomatic_assets.core.registry.gate import GateDecision
     from boursomatic_assets.services.training.version import RecordedVersion
 
 _SHOWN = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio", "test_equal_weight_sharpe_ratio")
@@ -37,7 +37,7 @@ def version_metadata(recorded: RecordedVersion) -> dict[str, Any]:
     }
 
 
-def _gate(version: str, decision: Decision) -> dict[str, Any]:
+def _gate(version: str, decision: GateDecision) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "promoted": decision.promoted,
         "gate": decision.reason,
@@ -52,7 +52,7 @@ def _gate(version: str, decision: Decision) -> dict[str, Any]:
     return shown
 
 
-def _replaced(decision: Decision) -> str:
+def _replaced(decision: GateDecision) -> str:
     if not decision.promoted:
         return f"nothing: {decision.champion} stays the active one"
     return decision.champion or "nothing: it is the first"

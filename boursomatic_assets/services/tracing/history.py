@@ -10,7 +10,7 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 from boursomatic_assets.core.trace.bars import adjustments_step, bars_step, features_at, features_step
-from boursomatic_assets.core.trace.tree import GONE, TraceStep, gathered, vouched
+from boursomatic_assets.core.trace.tree import GONE, TraceStep, digest_step, group_step
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
 from boursomatic_assets.storage.postgres.bar_history import (
     CHANGE_SCHEMA,
@@ -91,9 +91,9 @@ def traced_features(database: Database, row: Mapping[str, Any], evidence: Eviden
     origin = [
         bars,
         adjustments_step(evidence.bars.adjustments, entered),
-        vouched("exchange", evidence.bars.exchange, row["exchange"], which),
+        digest_step("exchange", evidence.bars.exchange, row["exchange"], which),
     ]
-    return gathered("features", [*parts, *origin])
+    return group_step("features", [*parts, *origin])
 
 
 def _computed_again(evidence: Evidence, history: _History, found: Mapping[str, Any] | None) -> TraceStep:

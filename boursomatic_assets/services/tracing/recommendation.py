@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.recommendations.evidence import Evidence, is_of_this_platform
 from boursomatic_assets.core.trace.recomputation import call_step, snapshot_step
-from boursomatic_assets.core.trace.tree import DIFFERS, NOT_RECORDED, Trace, TraceStep, gathered
+from boursomatic_assets.core.trace.tree import DIFFERS, NOT_RECORDED, Trace, TraceStep, group_step
 from boursomatic_assets.errors import UnknownRecommendationError
 from boursomatic_assets.services.tracing.history import traced_features
 from boursomatic_assets.services.tracing.model import traced_prediction, writing_run
@@ -81,7 +81,9 @@ def trace_row(database: Database, instance: DagsterInstance, row: Mapping[str, A
         traced_features(database, row, evidence),
         writing_run(instance, evidence),
     ]
-    return Trace(facts, gathered("recommendation", parts, f"{row['symbol']}, {row['profile']}, {evidence.session}"))
+    return Trace(
+        facts, group_step("recommendation", parts, f"{row['symbol']}, {row['profile']}, {evidence.session}")
+    )
 
 
 def _plain(value: object) -> object:

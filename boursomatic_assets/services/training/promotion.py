@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from boursomatic_assets.core.dataset.features import table_columns, with_derived_inputs
 from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.registry.contenders import Contender, Unscored
-from boursomatic_assets.core.registry.gate import Decision, decide
+from boursomatic_assets.core.registry.gate import GateDecision, decide
 from boursomatic_assets.errors import (
     ActiveModelChangedError,
     ConfigurationError,
@@ -39,7 +39,7 @@ def decide_and_record(  # noqa: PLR0913 (what is decided on, and how it is recor
     *,
     who: str,
     beforehand: Callable[[], object],
-) -> Decision:
+) -> GateDecision:
     """Compare a stored version with the active one, and record it with the decision.
 
     Parameters

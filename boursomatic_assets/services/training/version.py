@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from boursomatic_assets.core.models.training import FittedModel
-    from boursomatic_assets.core.registry.gate import Decision
+    from boursomatic_assets.core.registry.gate import GateDecision
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 
@@ -72,4 +72,4 @@ class RecordedVersion:
 
     row: ModelRow
     manifest: dict[str, Any]
-    decision: Decision
+    decision: GateDecision

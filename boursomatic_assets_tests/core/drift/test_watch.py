@@ -33,18 +33,21 @@ from boursomatic_assets_tests.support.faults import with_doubled_swings, with_fa
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# A reference profile and the rows after its training panel.
+Market = tuple[dict[str, Any], pl.DataFrame]
 COLUMN_FAULTS = ("sign flipped", "unit error x 100", "constant")
-# Onset of a fault after the training panel; the window before is calm in every panel.
-ONSET = 60
+# Sessions from the training panel to a fault; the window before is calm in both.
+ONSETS = {"simulated": 60, "us_market": 150}
+MARKETS = ["simulated", pytest.param("us_market", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
-def simulated() -> tuple[dict[str, Any], pl.DataFrame]:
+def simulated() -> Market:
     """Reference of 1,000 sessions, and the rows of the 120 sessions after them with the 24 before."""
     return cut(features_of(simulated_bars(60, 1140, 0)), 1000)
 
 
-def cut(rows: pl.DataFrame, learned: int) -> tuple[dict[str, Any], pl.DataFrame]:
+def cut(rows: pl.DataFrame, learned: int) -> Market:
     sessions = sessions_of(rows)
     return reference_until(rows, sessions[learned - 1]), rows.filter(pl.col("session") >= sessions[learned - 24])
 
@@ -58,7 +61,7 @@ def caught_after(reference: dict[str, Any], rows: pl.DataFrame, since: date) -> 
     return alarmed.index(True) + 1 if True in alarmed else None
 
 
-def test_the_newest_window_is_told_as_in_a_scan(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+def test_detect_drift_agrees_with_the_last_window_of_a_scan(simulated: Market) -> None:
     reference, rows = simulated
     found, scan = detect_drift(reference, predicted(rows)), scan_drift(reference, predicted(rows))
     assert found.schema == DRIFT_SCHEMA
@@ -75,8 +78,8 @@ def test_the_newest_window_is_told_as_in_a_scan(simulated: tuple[dict[str, Any],
     assert again["value"].to_list() == pytest.approx(found["value"].to_list())
 
 
-def test_a_wave_of_new_listings_without_history_changes_nothing(
-    simulated: tuple[dict[str, Any], pl.DataFrame],
+def test_drift_ignores_new_listings_without_history(
+    simulated: Market,
 ) -> None:
     # The reference was made of rows with history. Sixty instruments that begin with the newest window have none:
     # their rows would be half of it, and shares of nulls and means of what they are predicted would jump.
@@ -97,7 +100,7 @@ def with_nulls(rows: pl.DataFrame, feature: str, since: date) -> pl.DataFrame:
     return rows.with_columns(pl.when(pl.col("session") < since).then(feature).alias(feature))
 
 
-def test_values_from_their_level_on_are_alarms(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+def test_detect_drift_alarms_from_the_level_on(simulated: Market) -> None:
     reference, rows = simulated
     since = sessions_of(rows)[-3]
     found = detect_drift(reference, predicted(with_fault(rows, "unit error x 100", "natr_14", since)))
@@ -109,26 +112,29 @@ def test_values_from_their_level_on_are_alarms(simulated: tuple[dict[str, Any], 
 
 @pytest.mark.parametrize("feature", DEFAULT_INPUTS)
 @pytest.mark.parametrize("fault", COLUMN_FAULTS)
-def test_a_fault_in_a_simulated_panel_is_caught_within_five_sessions(
-    simulated: tuple[dict[str, Any], pl.DataFrame], fault: str, feature: str
+@pytest.mark.parametrize("market", MARKETS)
+def test_scan_drift_catches_a_fault_within_five_sessions(
+    market: str, fault: str, feature: str, request: pytest.FixtureRequest
 ) -> None:
-    reference, rows = simulated
-    since = sessions_of(rows)[24 + ONSET]
+    reference, rows = request.getfixturevalue(market)
+    since = sessions_of(rows)[24 + ONSETS[market]]
     assert caught_after(reference, with_fault(rows, fault, feature, since), since) is not None
 
 
-def test_doubled_volatility_is_caught_within_five_sessions(
-    simulated: tuple[dict[str, Any], pl.DataFrame],
+@pytest.mark.parametrize("market", MARKETS)
+def test_scan_drift_catches_doubled_volatility_within_five_sessions(
+    market: str, request: pytest.FixtureRequest
 ) -> None:
-    reference, rows = simulated
-    since = sessions_of(rows)[24 + ONSET]
+    reference, rows = request.getfixturevalue(market)
+    since = sessions_of(rows)[24 + ONSETS[market]]
     assert caught_after(reference, with_fault(rows, "doubled", "vol_20d", since), since) is not None
-    swings = features_of(with_doubled_swings(simulated_bars(60, 1140, 0), since))
-    assert caught_after(reference, swings.filter(pl.col("session") >= rows["session"].min()), since) is not None
+    bars = simulated_bars(60, 1140, 0) if market == "simulated" else real_bars("s&p 500")
+    swings = features_of(with_doubled_swings(bars, since)).filter(pl.col("session") >= rows["session"].min())
+    assert caught_after(reference, swings, since) is not None
 
 
 @pytest.mark.slow
-def test_panels_without_drift_raise_an_alarm_in_at_most_one_window_of_a_hundred() -> None:
+def test_scan_drift_raises_at_most_one_false_alarm_in_a_hundred_windows() -> None:
     alarmed = []
     for seed in range(20):
         reference, rows = cut(features_of(simulated_bars(20, 1420, seed)), 1000)
@@ -138,13 +144,13 @@ def test_panels_without_drift_raise_an_alarm_in_at_most_one_window_of_a_hundred(
 
 
 @pytest.fixture(scope="module")
-def us_market() -> tuple[dict[str, Any], pl.DataFrame]:
+def us_market() -> Market:
     """The S&P 500: reference of 865 sessions until August 2016, and the rows after them."""
     return cut(features_of(real_bars("s&p 500")), 865)
 
 
 @pytest.mark.slow
-def test_every_alarm_on_real_prices_has_its_date(us_market: tuple[dict[str, Any], pl.DataFrame]) -> None:
+def test_scan_drift_dates_the_election_of_2016(us_market: Market) -> None:
     reference, rows = us_market
     scan = scan_drift(reference, predicted(rows))
     found = episodes(scan)
@@ -183,7 +189,7 @@ def alarms_by_year(name: str) -> dict[int, list[Episode]]:
         ),
     ],
 )  # fmt: skip
-def test_every_alarm_of_a_year_is_listed_with_its_date_and_there_are_at_most_six(
+def test_episodes_are_at_most_six_a_year_and_hold_the_known_events(
     name: str, years: int, events: list[date], record_property: Callable[[str, object], None]
 ) -> None:
     found = alarms_by_year(name)
@@ -197,7 +203,7 @@ def test_every_alarm_of_a_year_is_listed_with_its_date_and_there_are_at_most_six
 
 
 @pytest.mark.slow
-def test_a_market_that_falls_is_drift() -> None:
+def test_scan_drift_finds_the_fall_of_january_2008() -> None:
     rows = features_of(real_bars("europe"))
     from_2003 = rows.filter(pl.col("session").is_between(date(2003, 1, 1), date(2008, 12, 31)))
     learned = sum(day < date(2007, 1, 1) for day in sessions_of(from_2003))
@@ -209,29 +215,7 @@ def test_a_market_that_falls_is_drift() -> None:
     assert any(date(2008, 1, 8) <= each.first <= date(2008, 1, 31) for each in found)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("feature", DEFAULT_INPUTS)
-@pytest.mark.parametrize("fault", COLUMN_FAULTS)
-def test_a_fault_in_real_prices_is_caught_within_five_sessions(
-    us_market: tuple[dict[str, Any], pl.DataFrame], fault: str, feature: str
-) -> None:
-    reference, rows = us_market
-    since = sessions_of(rows)[24 + 150]
-    assert caught_after(reference, with_fault(rows, fault, feature, since), since) is not None
-
-
-@pytest.mark.slow
-def test_doubled_volatility_of_real_prices_is_caught_within_five_sessions(
-    us_market: tuple[dict[str, Any], pl.DataFrame],
-) -> None:
-    reference, rows = us_market
-    since = sessions_of(rows)[24 + 150]
-    assert caught_after(reference, with_fault(rows, "doubled", "vol_20d", since), since) is not None
-    swings = features_of(with_doubled_swings(real_bars("s&p 500"), since))
-    assert caught_after(reference, swings.filter(pl.col("session") >= rows["session"].min()), since) is not None
-
-
-def test_features_alone_can_be_compared(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+def test_drift_without_predictions_compares_features(simulated: Market) -> None:
     reference, rows = simulated
     assert "predictions" not in detect_drift(reference, rows)["feature"].to_list()
     without = {**reference, "features": [each for each in reference["features"] if each["name"] == "vol_20d"]}
@@ -245,7 +229,7 @@ def test_features_alone_can_be_compared(simulated: tuple[dict[str, Any], pl.Data
     assert window["statistic"] == found["statistic"][0]
 
 
-def test_without_a_history_there_is_no_alarm(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+def test_drift_without_a_history_raises_no_alarm(simulated: Market) -> None:
     reference, rows = simulated
     unknown = {**reference, "history": []}
     wrong = predicted(with_fault(rows, "constant", "natr_14", sessions_of(rows)[-4]))
@@ -258,7 +242,7 @@ def test_without_a_history_there_is_no_alarm(simulated: tuple[dict[str, Any], pl
     assert episodes(scan) == []
 
 
-def test_too_few_sessions_are_an_error(simulated: tuple[dict[str, Any], pl.DataFrame]) -> None:
+def test_drift_of_too_few_sessions_is_an_error(simulated: Market) -> None:
     reference, rows = simulated
     with pytest.raises(NotEnoughHistoryError, match="found 24 full sessions"):
         detect_drift(reference, rows.filter(pl.col("session") >= sessions_of(rows)[-24]))
@@ -278,6 +262,10 @@ def row_of(**values: object) -> dict[str, object]:
         (
             [row_of(alarmed=False, level=0.75)],
             "No alarm: the most unusual is spread of ret_1d, 0.5 where 0.75 is an alarm.",
+        ),
+        (
+            [row_of(alarmed=False, level=0.5)],
+            "No alarm: the most unusual is spread of ret_1d, 0.5, at its alarm level of 0.5 and not beyond it.",
         ),
         (
             [row_of(alarmed=False, level=None)],
@@ -306,11 +294,11 @@ def row_of(**values: object) -> dict[str, object]:
         ),
     ],
 )
-def test_the_cause_is_one_sentence(rows: list[dict[str, object]], sentence: str) -> None:
+def test_cause_of_is_one_sentence(rows: list[dict[str, object]], sentence: str) -> None:
     assert cause_of(pl.DataFrame(rows, schema=DRIFT_SCHEMA)) == sentence
 
 
-def test_consecutive_alarms_are_one_episode() -> None:
+def test_episodes_join_consecutive_alarms() -> None:
     days = [date(2020, 1, day) for day in range(1, 8)]
     scan = pl.DataFrame({"session": days, "alarmed": [True, False, True, True, True, False, True]})
     assert episodes(scan) == [
@@ -346,15 +334,13 @@ def scanned(alarmed: str) -> pl.DataFrame:
         ("!!....!...!.", (7, 11, 2)),
     ],
 )
-def test_alarms_of_windows_that_share_sessions_are_one_event(
-    alarmed: str, event: tuple[int, int, int] | None
-) -> None:
+def test_newest_alarm_joins_windows_that_share_sessions(alarmed: str, event: tuple[int, int, int] | None) -> None:
     expected = event and Episode(date(2020, 1, event[0]), date(2020, 1, event[1]), event[2])
     assert newest_alarm(scanned(alarmed)) == expected
 
 
 @given(st.text("!.", max_size=30))
-def test_the_newest_event_holds_the_last_alarm_and_no_pause_of_a_window(alarmed: str) -> None:
+def test_newest_alarm_holds_the_last_alarm_and_no_pause_of_a_window(alarmed: str) -> None:
     event = newest_alarm(scanned(alarmed))
     if event is None:
         assert "!" not in alarmed
@@ -369,21 +355,20 @@ def test_the_newest_event_holds_the_last_alarm_and_no_pause_of_a_window(alarmed:
     assert "!" not in before[-4:]
 
 
-def test_an_alarm_that_is_over_is_told_by_its_most_unusual_window() -> None:
+def test_words_of_an_alarm_that_is_over_name_its_most_unusual_window() -> None:
     scan, drift = scanned(".!!..."), pl.DataFrame([row_of(alarmed=False)], schema=DRIFT_SCHEMA)
-    alarm = newest_alarm(scan)
-    assert alarm is not None
+    (alarm,) = episodes(scan)
+    assert newest_alarm(scan) == alarm
     assert words_of(alarm, scan, drift) == (
         "f2 was not what it had been in the sessions before 2020-01-02: it goes together with another feature in "
         "another way (rank_correlation); no alarm since 2020-01-03."
     )
     # one that goes on is told by the newest window
-    alarm = newest_alarm(scan.head(3))
-    assert alarm is not None
+    assert newest_alarm(scan.head(3)) == alarm
     assert words_of(alarm, scan.head(3), drift) == cause_of(drift)
 
 
-def test_predictions_are_those_of_the_classifier() -> None:
+def test_with_predictions_adds_those_of_the_classifier() -> None:
     classifier, _ = served.models()
     rows = with_predictions(with_derived_inputs(served.newest_rows(), DEFAULT_INPUTS), classifier)
     probabilities = classifier.predict(rows)

@@ -47,9 +47,12 @@ def drawn(sessions: int, symbols: int = 12, seed: int = 0) -> pl.DataFrame:
 
 def measured(rows: pl.DataFrame, usual: float = 1.0) -> np.ndarray:
     """Statistics of each window, by a scale taken from the rows themselves."""
-    cells = training_cells(rows, NAMES)
-    scale = Scale(NAMES, cells, np.full(3, 1e-6), np.full((3, 6), usual))
-    return feature_statistics(summed_up(rows, NAMES, cells), scale)
+    scale = scale_of(rows, usual)
+    return feature_statistics(summed_up(rows, NAMES, scale.cells), scale)
+
+
+def scale_of(rows: pl.DataFrame, usual: float = 1.0) -> Scale:
+    return Scale(NAMES, training_cells(rows, NAMES), np.full(3, 1e-6), np.full((3, 6), usual))
 
 
 def statistic(values: np.ndarray, name: str, feature: str) -> float:
@@ -62,7 +65,7 @@ def late(rows: pl.DataFrame, expression: pl.Expr, feature: str) -> pl.DataFrame:
     return rows.with_columns(pl.when(pl.col("session") >= since).then(expression).otherwise(feature).alias(feature))
 
 
-def test_a_session_in_which_hardly_anyone_traded_is_left_out() -> None:
+def test_full_sessions_leave_out_one_in_which_hardly_any_instrument_traded() -> None:
     rows = drawn(3).with_row_index().filter((pl.col("session") != weekdays(3)[1]) | (pl.col("index") < 14))
     # 12, 2 and 12 rows: the median is 12, a quarter of it 3
     assert full_sessions(rows)["session"].unique().sort().to_list() == [weekdays(3)[0], weekdays(3)[2]]
@@ -85,7 +88,7 @@ def listed(symbol: str, first: int, sessions: int, nulls: set[int]) -> pl.DataFr
     )
 
 
-def test_an_instruments_warm_up_rows_are_left_out_and_no_other_row_without_a_value() -> None:
+def test_full_sessions_leave_out_warm_up_rows_and_no_other_nulls() -> None:
     names = ("vol_20d", "rsi_14")
     old, new = listed("OLD", 0, 60, {30, 31}), listed("NEW", 35, 25, set(range(35, 55)))
     rows = full_sessions(pl.concat([old, new]), names)
@@ -103,7 +106,7 @@ def test_an_instruments_warm_up_rows_are_left_out_and_no_other_row_without_a_val
     assert full_sessions(pl.concat([old, new])).height == 85
 
 
-def test_sessions_count_as_full_by_the_rows_that_remain() -> None:
+def test_full_sessions_count_the_rows_that_remain() -> None:
     # 12 new instruments without history: 12 + 1 rows would make sessions of one row look half loaded (a quarter of
     # 13 is 3.25); they are those of the one instrument that has history.
     new = [listed(f"N{number:02d}", 5, 20, set(range(60))) for number in range(12)]
@@ -111,29 +114,32 @@ def test_sessions_count_as_full_by_the_rows_that_remain() -> None:
     assert rows["session"].to_list() == weekdays(60)
 
 
-def test_bins_without_rows_count_as_half_a_row() -> None:
+def test_bin_shares_count_an_empty_bin_as_half_a_row() -> None:
     counts = np.zeros(CELLS + 1)
     counts[3] = 4
     # 4 rows in the first of ten bins and a place for nulls: 4.5 of 4 + 11 x 0.5 = 9.5 rows, 0.5 in each other
     assert bin_shares(counts) == pytest.approx([4.5 / 9.5] + [0.5 / 9.5] * 10)
 
 
-def test_shares_that_trade_places() -> None:
+def test_distances_of_shares_that_trade_places() -> None:
     # The feature is 0 for six instruments and 1 for six; in the newest window it is 1 for all twelve.
     rows = drawn(NEEDED).with_columns(one=(pl.col("symbol") >= "S06").cast(pl.Float64))
     values = measured(late(rows, pl.lit(1.0), "one"))
     # 60 rows, each of two bins 30; then 0 and 60: with half a row in each of 11 places, of 65.5
-    before, now = np.array([30.5, 30.5]) / 65.5, np.array([0.5, 60.5]) / 65.5
+    now, before = np.array([0.5, 60.5]) / 65.5, np.array([30.5, 30.5]) / 65.5
     assert statistic(values, "psi", "one") == pytest.approx(((now - before) * np.log(now / before)).sum())
     # half of the rows have moved
     assert statistic(values, "kolmogorov_smirnov", "one") == pytest.approx(0.5)
+    assert statistic(values, "jensen_shannon", "one") == pytest.approx(jensen_shannon_by_hand(now, before))
+
+
+def jensen_shannon_by_hand(now: np.ndarray, before: np.ndarray) -> float:
     middle = (now + before) / 2
-    divergence = 0.5 * (now * np.log2(now / middle)).sum() + 0.5 * (before * np.log2(before / middle)).sum()
-    assert statistic(values, "jensen_shannon", "one") == pytest.approx(math.sqrt(divergence))
+    return math.sqrt(0.5 * (now * np.log2(now / middle)).sum() + 0.5 * (before * np.log2(before / middle)).sum())
 
 
 @given(st.integers(0, 10_000))
-def test_the_largest_gap_is_that_of_scipy(seed: int) -> None:
+def test_kolmogorov_smirnov_is_that_of_scipy(seed: int) -> None:
     random = np.random.default_rng(seed)
     rows = drawn(NEEDED).with_columns(one=pl.Series(random.integers(0, 9, 12 * NEEDED).astype(float)))
     sessions = rows["session"].unique().sort()
@@ -143,7 +149,7 @@ def test_the_largest_gap_is_that_of_scipy(seed: int) -> None:
     assert statistic(measured(rows), "kolmogorov_smirnov", "one") == pytest.approx(expected)
 
 
-def test_correlations_are_spearmans_within_each_session() -> None:
+def test_correlation_is_spearmans_within_each_session() -> None:
     rows = drawn(2)
     found = summed_up(rows, NAMES, training_cells(rows, NAMES)).correlation
     session = rows.head(12)
@@ -153,7 +159,7 @@ def test_correlations_are_spearmans_within_each_session() -> None:
     assert found[0, 0, 5] == pytest.approx(spearmanr(one, np.abs(three - np.median(three))).statistic)
 
 
-def test_a_flipped_sign_turns_correlations_and_asymmetry() -> None:
+def test_feature_statistics_of_a_flipped_sign() -> None:
     # "three" is the square of "one", so that it leans to one side and goes with the distance of "one"
     rows = drawn(NEEDED).with_columns(three=pl.col("one") ** 2)
     flipped = measured(late(rows, -pl.col("two"), "two"))
@@ -166,22 +172,21 @@ def test_a_flipped_sign_turns_correlations_and_asymmetry() -> None:
     assert measured(rows, usual=0.2)[:, 5] == pytest.approx(5 * measured(rows)[:, 5])
 
 
-def test_the_partner_of_the_largest_change_is_named() -> None:
+def test_changed_partners_name_the_largest_change() -> None:
     rows = late(drawn(NEEDED), -pl.col("two"), "two")
-    cells = training_cells(rows, NAMES)
-    scale = Scale(NAMES, cells, np.full(3, 1e-6), np.ones((3, 6)))
-    assert changed_partners(summed_up(rows, NAMES, cells), scale)[:2] == ["two", "one"]
+    scale = scale_of(rows)
+    assert changed_partners(summed_up(rows, NAMES, scale.cells), scale)[:2] == ["two", "one"]
 
 
 @pytest.mark.parametrize("factor", [2.0, 100.0, 0.5])
-def test_spread_grows_with_the_unit(factor: float) -> None:
+def test_spread_changes_by_the_log_of_the_unit(factor: float) -> None:
     # Each session has the same twelve values, so that nothing but the unit changes.
     rows = drawn(NEEDED).with_columns(one=pl.col("symbol").str.slice(1).cast(pl.Float64))
     values = measured(late(rows, factor * pl.col("one"), "one"))
     assert statistic(values, "spread", "one") == pytest.approx(abs(math.log(factor)))
 
 
-def test_a_constant_and_a_lost_column_are_far_from_what_was() -> None:
+def test_feature_statistics_of_a_constant_and_of_a_lost_column() -> None:
     rows = drawn(NEEDED)
     constant = measured(late(rows, pl.lit(0.5), "one"))
     # the floor is a millionth; the quartiles of twelve normal values lie about 1.3 apart: ln(1.3e6) = 14
@@ -196,10 +201,9 @@ def test_a_constant_and_a_lost_column_are_far_from_what_was() -> None:
     assert np.isfinite(measured(nothing)).all()
 
 
-def test_windows_depend_on_their_own_sessions_only_and_on_no_order() -> None:
+def test_feature_statistics_depend_on_their_own_sessions_and_on_no_order() -> None:
     rows = drawn(NEEDED + 7)
-    cells = training_cells(rows, NAMES)
-    scale = Scale(NAMES, cells, np.full(3, 1e-6), np.ones((3, 6)))
+    scale, cells = scale_of(rows), training_cells(rows, NAMES)
     every = feature_statistics(summed_up(rows, NAMES, cells), scale)
     assert every.shape == (8, 6, 3)
     some = rows.filter(pl.col("session").is_in(weekdays(NEEDED + 3)[3:]))
@@ -219,7 +223,7 @@ def calls(chances: list[float], labels: list[str]) -> pl.DataFrame:
     )
 
 
-def test_predictions_are_compared_with_the_window_before() -> None:
+def test_prediction_statistics_compare_with_the_window_before() -> None:
     rows = calls([0.25] * BASELINE + [0.5] * WINDOW, ["HOLD"] * BASELINE + ["BUY"] * WINDOW)
     dates, values = prediction_statistics(rows)
     assert dates == weekdays(NEEDED)
@@ -227,13 +231,11 @@ def test_predictions_are_compared_with_the_window_before() -> None:
     assert values[0, 1] == pytest.approx(math.log(3))
     # 10 rows of one class and half a row in each: 10.5 and 0.5 of 11.5 trade places
     now, before = np.array([10.5, 0.5, 0.5]) / 11.5, np.array([0.5, 10.5, 0.5]) / 11.5
-    middle = (now + before) / 2
-    divergence = 0.5 * (now * np.log2(now / middle)).sum() + 0.5 * (before * np.log2(before / middle)).sum()
-    assert values[0, 0] == pytest.approx(math.sqrt(divergence))
+    assert values[0, 0] == pytest.approx(jensen_shannon_by_hand(now, before))
     apart = predictions_from_training(rows, now, 0.25)
     assert apart == pytest.approx([0.0, math.log(3)], abs=1e-9)
 
 
-def test_certain_predictions_are_as_good_as_a_millionth_from_it() -> None:
+def test_prediction_statistics_clip_certainty_to_a_millionth() -> None:
     _, values = prediction_statistics(calls([0.0] * BASELINE + [1.0] * WINDOW, ["SELL"] * NEEDED))
     assert values[0] == pytest.approx([0.0, 2 * math.log(999_999)], abs=1e-9)

@@ -75,7 +75,7 @@ def figures_of(books: dict[str, TrancheBook], trials: Trials = Trials()) -> dict
 FIGURES = figures_of(BOOKS)
 
 
-def test_each_of_the_two_books_has_the_same_figures() -> None:
+def test_book_figures_are_the_same_of_both_books() -> None:
     names = [
         *("sharpe_ratio", "newey_west_t", "probabilistic_sharpe", "deflated_sharpe", "lo_sharpe_ratio"),
         *("total_return", "annual_return", "annual_volatility", "max_drawdown", "hit_rate", "turnover"),
@@ -85,7 +85,7 @@ def test_each_of_the_two_books_has_the_same_figures() -> None:
     assert {figure.group for figure in FIGURES.values()} == {"portfolio"}
 
 
-def test_returns_are_net_of_cost() -> None:
+def test_book_figures_are_net_of_cost() -> None:
     # 0.2 traded each session at 10 basis points: 0.0002 less
     net = BOOKS["buy"].gross - 0.0002
     sharpe = FIGURES["buy_sharpe_ratio"]
@@ -94,7 +94,7 @@ def test_returns_are_net_of_cost() -> None:
     assert (sharpe.low, sharpe.high) == pytest.approx(interval)
 
 
-def test_the_t_statistic_of_a_book_is_that_of_statsmodels() -> None:
+def test_book_figures_t_is_that_of_statsmodels() -> None:
     options = {"maxlags": HORIZON - 1, "use_correction": False}
     for key in ("buy", "long_short"):
         returns = BOOKS[key].returns
@@ -102,7 +102,7 @@ def test_the_t_statistic_of_a_book_is_that_of_statsmodels() -> None:
         assert FIGURES[f"{key}_newey_west_t"].value == pytest.approx(theirs.tvalues[0], rel=1e-9)
 
 
-def test_the_buy_book_is_read_beside_equal_weight_and_the_long_short_book_beside_nothing() -> None:
+def test_book_figures_have_equal_weight_beside_the_buy_book_only() -> None:
     assert FIGURES["buy_sharpe_ratio"].baseline == pytest.approx(sharpe_ratio(BOOKS["equal_weight"].returns))
     assert FIGURES["buy_turnover"].baseline == pytest.approx(0.1)
     assert FIGURES["buy_sharpe_ratio"].baseline_is == FIGURES["buy_turnover"].baseline_is == "equal weight"
@@ -110,7 +110,7 @@ def test_the_buy_book_is_read_beside_equal_weight_and_the_long_short_book_beside
     assert all(math.isnan(figure.baseline) and not figure.baseline_is for figure in others)
 
 
-def test_probabilities_of_a_sharpe_and_chances_without_one_add_up_to_one() -> None:
+def test_book_figures_probabilities_and_p_values_add_up_to_one() -> None:
     returns, trials = BOOKS["buy"].returns, Trials(7, 0.01)
     figures = figures_of(BOOKS, trials)
     probable, deflated = figures["buy_probabilistic_sharpe"], figures["buy_deflated_sharpe"]
@@ -122,7 +122,7 @@ def test_probabilities_of_a_sharpe_and_chances_without_one_add_up_to_one() -> No
     assert FIGURES["buy_deflated_sharpe"].value == FIGURES["buy_probabilistic_sharpe"].value
 
 
-def test_plain_figures_of_a_hand_made_book() -> None:
+def test_book_figures_of_a_hand_made_book() -> None:
     # Half lost, a quarter won, nothing, doubled: 0.5 x 1.25 x 2 = 1.25
     figures = figures_of({"buy": book([-0.5, 0.25, 0.0, 1.0]), "long_short": CASH})
     assert figures["buy_total_return"].value == pytest.approx(0.25)
@@ -140,7 +140,7 @@ def test_plain_figures_of_a_hand_made_book() -> None:
 
 
 @pytest.mark.parametrize("empty", [CASH, NOWHERE])
-def test_a_book_that_holds_nothing_says_so(empty: TrancheBook) -> None:
+def test_book_figures_of_an_empty_book_say_why(empty: TrancheBook) -> None:
     figures = figures_of({"buy": empty, "long_short": empty, "equal_weight": empty})
     stored = [figure.to_json() for figure in figures.values()]
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
@@ -151,7 +151,7 @@ def test_a_book_that_holds_nothing_says_so(empty: TrancheBook) -> None:
         assert undefined["why_undefined"] == EMPTY
 
 
-def test_books_over_other_sessions_are_compared_over_those_they_share() -> None:
+def test_aligned_returns_are_over_shared_sessions() -> None:
     # sessions 2, 3 and 0, 1, 2: only 2 is in both, and no zero stands for the others
     returns = aligned_returns({"late": book([0.1, 0.2], first=2), "early": book([0.3, 0.4, 0.5])})
     assert {name: values.tolist() for name, values in returns.items()} == {"late": [0.1], "early": [0.5]}
@@ -159,7 +159,7 @@ def test_books_over_other_sessions_are_compared_over_those_they_share() -> None:
     assert aligned_returns({}) == {}
 
 
-def test_a_benchmark_that_begins_later_is_compared_from_then_on() -> None:
+def test_book_comparisons_begin_with_a_later_benchmark() -> None:
     whole, late = random_book(8), random_book(9)
     short = replace(
         late, sessions=late.sessions[20:], gross=late.gross[20:], turnover=late.turnover[20:],
@@ -170,13 +170,13 @@ def test_a_benchmark_that_begins_later_is_compared_from_then_on() -> None:
     assert row["note"] == "benchmark index: compared over 40 of 60 sessions"
 
 
-def test_a_benchmark_without_a_session_is_not_compared() -> None:
+def test_book_comparisons_with_an_empty_benchmark_are_undefined() -> None:
     (row,) = book_comparisons({"buy": BOOKS["buy"], "benchmark": NOWHERE}, HORIZON)
     assert [row[name] for name in ("difference", "low", "high", "statistic", "p_value")] == [None] * 5
     assert row["note"] == "benchmark index: compared over 0 of 60 sessions"
 
 
-def test_comparisons_are_of_the_buy_book_less_each_other_book() -> None:
+def test_book_comparisons_are_the_buy_book_less_each_other() -> None:
     rows = book_comparisons(BOOKS, HORIZON)
     assert [row["baseline"] for row in rows] == list(BOOK_TITLES.values())
     for name, row in zip(BOOK_TITLES, rows, strict=True):
@@ -190,7 +190,7 @@ def test_comparisons_are_of_the_buy_book_less_each_other_book() -> None:
         assert (row["measure"], row["note"]) == ("daily return", None)
 
 
-def test_a_book_that_is_ahead_has_the_small_p_value() -> None:
+def test_book_comparisons_give_a_small_p_value_to_a_book_ahead() -> None:
     ahead = {
         "buy": random_book(8, mean=0.01),
         "equal_weight": random_book(9),
@@ -202,12 +202,12 @@ def test_a_book_that_is_ahead_has_the_small_p_value() -> None:
     assert worse["p_value"] > 0.99
 
 
-def test_only_books_that_are_there_are_compared() -> None:
+def test_book_comparisons_leave_out_absent_books() -> None:
     rows = book_comparisons({"buy": BOOKS["buy"], "momentum": BOOKS["momentum"]}, HORIZON)
     assert [row["baseline"] for row in rows] == ["12-1 momentum"]
 
 
-def test_a_book_compared_with_itself_differs_by_nothing_that_could_be_tested() -> None:
+def test_book_comparisons_of_a_book_with_itself_are_undefined() -> None:
     (row,) = book_comparisons({"buy": CASH, "equal_weight": CASH}, HORIZON)
     assert [row[name] for name in ("difference", "low", "high", "statistic", "p_value")] == [None] * 5
 
@@ -215,7 +215,7 @@ def test_a_book_compared_with_itself_differs_by_nothing_that_could_be_tested() -
 JUDGED = judged_panel(symbols=10, sessions=30, seed=11)
 
 
-def test_losses_are_compared_session_by_session_and_have_no_p_value() -> None:
+def test_loss_comparisons_are_by_session_without_p_value() -> None:
     sums = session_sums(JUDGED)
     rows = loss_comparisons(sums, HORIZON)
     assert [(row["baseline"], row["measure"]) for row in rows] == [
@@ -240,7 +240,7 @@ def test_losses_are_compared_session_by_session_and_have_no_p_value() -> None:
     assert all(row["low"] < row["difference"] < row["high"] for row in rows)
 
 
-def test_without_a_volatility_classifier_its_loss_is_not_compared() -> None:
+def test_loss_comparisons_without_a_volatility_classifier() -> None:
     absent = [pl.lit(None, pl.Float64).alias(f"volatility_probability_{name}") for name in ("buy", "hold", "sell")]
     first, *others = loss_comparisons(session_sums(JUDGED.with_columns(absent)), HORIZON)
     assert first["difference"] is None
@@ -248,7 +248,7 @@ def test_without_a_volatility_classifier_its_loss_is_not_compared() -> None:
     assert others == loss_comparisons(session_sums(JUDGED), HORIZON)[1:]
 
 
-def test_any_better_book_is_searched_for_among_those_as_much_invested() -> None:
+def test_better_baseline_searches_books_as_much_invested() -> None:
     found = better_baseline(BOOKS, EXPERIMENT)
     assert found["against"] == ["equal weight in the same sessions", "volatility-only classifier", "12-1 momentum"]
     assert found["null"] == "none of these books earns more than the BUY book"
@@ -261,18 +261,18 @@ def test_any_better_book_is_searched_for_among_those_as_much_invested() -> None:
 
 
 @pytest.mark.parametrize("empty", [CASH, NOWHERE])
-def test_a_book_that_holds_nothing_is_not_searched_against(empty: TrancheBook) -> None:
+def test_better_baseline_of_an_empty_book_is_undefined(empty: TrancheBook) -> None:
     assert better_baseline({**BOOKS, "buy": empty}, EXPERIMENT)["p_value"] is None
 
 
-def test_a_book_alone_has_nothing_to_be_searched_against() -> None:
+def test_better_baseline_of_a_book_alone_is_undefined() -> None:
     found = better_baseline({"buy": BOOKS["buy"]}, EXPERIMENT)
     assert (found["p_value"], found["against"]) == (None, [])
     nowhere = better_baseline({"buy": NOWHERE, "momentum": NOWHERE}, EXPERIMENT)
     assert (nowhere["p_value"], nowhere["against"]) == (None, ["12-1 momentum"])
 
 
-def test_the_cost_sweep_takes_each_cost_off_the_gross_return() -> None:
+def test_cost_sweep_takes_each_cost_off_the_gross_return() -> None:
     rows = cost_sweep(BOOKS)
     assert [(row["book"], row["cost_bps"]) for row in rows] == [
         (name, cost) for name in ("buy", "long_short") for cost in (0, 5, 10, 20, 50)
@@ -289,7 +289,7 @@ def test_the_cost_sweep_takes_each_cost_off_the_gross_return() -> None:
 
 
 @pytest.mark.parametrize(("empty", "annual"), [(CASH, 0.0), (NOWHERE, None)])
-def test_the_cost_sweep_of_nothing(empty: TrancheBook, annual: float | None) -> None:
+def test_cost_sweep_of_an_empty_book(empty: TrancheBook, annual: float | None) -> None:
     rows = cost_sweep({"buy": empty, "long_short": empty})
     assert [row["sharpe"] for row in rows] == [None] * 10
     assert [row["annual_return"] for row in rows] == [annual] * 10

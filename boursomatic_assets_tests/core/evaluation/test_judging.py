@@ -66,114 +66,70 @@ EVALUATION = evaluated(JUDGED)
 
 
 def shape_of(value: Any) -> Any:  # noqa: ANN401 (JSON)
-    """Keys of an object, and those of the first of a list of objects."""
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return [sorted(value[0])]
-    return sorted(value) if isinstance(value, dict) else type(value).__name__
+    """Keys of an object, or of the first of a list of objects; the type of anything else."""
+    if isinstance(value, list) and value:
+        return shape_of(value[0])
+    return set(value) if isinstance(value, dict) else type(value).__name__
 
 
-def test_an_evaluation_has_the_parts_that_are_read_from_it() -> None:
-    assert {name: shape_of(part) for name, part in EVALUATION.items()} == {
-        "scope": "str",
-        "first_session": "str",
-        "last_session": "str",
-        "sessions": "int",
-        "rows": "int",
-        "symbols": "int",
-        "closed_at_last_price": ["rows", "symbols"],
-        "horizon": "int",
-        "independent_periods": "float",
-        "figures": [
-            sorted(
-                [
-                    *("name", "title", "group", "value", "low", "high", "p_value", "no_skill", "baseline"),
-                    *("baseline_is", "unit", "why_undefined"),
-                ]
-            )
-        ],
-        "could_have_been_seen": ["matched_rank_ic", "rank_ic"],
-        "survivors": sorted(
-            [
-                *("symbols", "ended", "sessions_to_end", "first_session", "last_session", "memberships_known"),
-                *("by_year", "sentence"),
-            ]
-        ),
-        "comparisons": [
-            sorted(["baseline", "measure", "difference", "low", "high", "statistic", "p_value", "note"])
-        ],
-        "superior_predictive_ability": ["against", "null", "p_value"],
-        "curves": sorted(
-            [
-                *("books", "rank_ic", "rank_ic_by_year", "reliability", "precision_by_decile", "cost_sweep"),
-                "confusion",
-            ]
-        ),
-        "trials": ["count", "sharpe_variance"],
-        "benchmark": sorted(
-            [
-                *("symbol", "first", "last", "sessions", "covered", "before_its_first", "after_its_last"),
-                *("without_bar", "sentence"),
-            ]
-        ),
-        "suspects": sorted(
-            [
-                *(
-                    "instruments",
-                    "moves",
-                    "moves_found",
-                    "instruments_grown",
-                    "book_sessions",
-                    "figures",
-                    "possible",
-                ),
-                "sentence",
-            ]
-        ),
-        "verdict": ["remarks", "sentence", "skill"],
-    }
+PARTS = {
+    "closed_at_last_price": {"rows", "symbols"},
+    "figures": {
+        "name", "title", "group", "value", "low", "high", "p_value", "no_skill", "baseline", "baseline_is", "unit",
+        "why_undefined",
+    },
+    "could_have_been_seen": {"rank_ic", "matched_rank_ic"},
+    "survivors": {
+        "symbols", "ended", "sessions_to_end", "first_session", "last_session", "memberships_known", "by_year",
+        "sentence",
+    },
+    "comparisons": {"baseline", "measure", "difference", "low", "high", "statistic", "p_value", "note"},
+    "superior_predictive_ability": {"p_value", "against", "null"},
+    "curves": {
+        "books", "rank_ic", "rank_ic_by_year", "reliability", "precision_by_decile", "cost_sweep", "confusion",
+    },
+    "trials": {"count", "sharpe_variance"},
+    "benchmark": {
+        "symbol", "first", "last", "sessions", "covered", "before_its_first", "after_its_last", "without_bar",
+        "sentence",
+    },
+    "suspects": {
+        "instruments", "moves", "moves_found", "instruments_grown", "book_sessions", "figures", "possible",
+        "sentence",
+    },
+    "verdict": {"skill", "sentence", "remarks"},
+}  # fmt: skip
+# 40 weekdays from Monday 2018-01-01 on are eight weeks; 40 sessions of a horizon of 5 are 8 periods.
+MEASURED = {
+    "scope": "test set", "first_session": "2018-01-01", "last_session": "2018-02-23", "sessions": 40, "rows": 800,
+    "symbols": 20, "horizon": 5, "independent_periods": 8.0,
+}  # fmt: skip
 
 
-def test_it_says_what_was_measured() -> None:
-    # 40 weekdays from Monday 2018-01-01 on are eight weeks; 40 sessions of a horizon of 5 are 8 periods.
-    expected = {
-        "scope": "test set",
-        "first_session": "2018-01-01",
-        "last_session": "2018-02-23",
-        "sessions": 40,
-        "rows": 800,
-        "symbols": 20,
-        "horizon": 5,
-        "independent_periods": 8.0,
-    }
-    assert {name: EVALUATION[name] for name in expected} == expected
+def test_evaluation_has_these_parts_and_says_what_was_measured() -> None:
+    assert {name: shape_of(EVALUATION[name]) for name in PARTS} == PARTS
+    assert {name: part for name, part in EVALUATION.items() if name not in PARTS} == MEASURED
 
 
-def test_figures_have_names_of_their_own_and_known_groups_and_units() -> None:
+def test_figures_have_unique_names_and_known_groups_and_units() -> None:
     figures = EVALUATION["figures"]
     assert len({figure["name"] for figure in figures}) == len(figures)
-    assert {figure["group"] for figure in figures} == {
-        *("ranking", "classification", "calibration", "regression", "portfolio"),
-    }
+    groups = {"ranking", "classification", "calibration", "regression", "portfolio"}
+    assert {figure["group"] for figure in figures} == groups
     assert {figure["unit"] for figure in figures} == {"number", "percent"}
     assert {figure["name"] for figure in figures} >= set(PRIMARY)
 
 
-def test_an_evaluation_is_strict_json() -> None:
-    assert json.loads(json.dumps(EVALUATION, allow_nan=False)) == EVALUATION
-
-
-def test_the_order_of_the_rows_changes_nothing() -> None:
+def test_evaluation_does_not_depend_on_the_order_of_the_rows() -> None:
     shuffled = JUDGED.sample(fraction=1.0, shuffle=True, seed=3)
     assert evaluate_judged(shuffled, BOOKS, EXPERIMENT, "test set", Trials(), SURVIVORS) == EVALUATION
-    # Nor for the books that follow the calls.
-    assert json.dumps(evaluated(shuffled)) == json.dumps(EVALUATION)
+    # Nor for the books that follow the calls; equal inputs give equal, strict JSON.
+    written = json.dumps(EVALUATION, allow_nan=False)
+    assert json.loads(written) == EVALUATION
+    assert json.dumps(evaluated(shuffled)) == written
 
 
-def test_equal_inputs_give_equal_evaluations() -> None:
-    assert evaluated(JUDGED) == EVALUATION
-
-
-def test_curves_are_what_is_drawn() -> None:
+def test_curves_are_those_of_the_books_and_measures() -> None:
     curves = EVALUATION["curves"]
     assert tuple(curves["books"]) == BOOK_NAMES
     for name, book in BOOKS.items():
@@ -190,7 +146,7 @@ def test_curves_are_what_is_drawn() -> None:
     assert set(curves["cost_sweep"][0]) == {"book", "cost_bps", "sharpe", "annual_return"}
 
 
-def test_the_confusion_counts_true_classes_by_called_ones() -> None:
+def test_confusion_counts_true_classes_by_called_ones() -> None:
     labels, calls = (JUDGED[name].cast(pl.String).to_numpy() for name in ("label", "call"))
     confusion = EVALUATION["curves"]["confusion"]
     assert confusion["classes"] == list(CLASS_NAMES)
@@ -210,7 +166,7 @@ def test_trials_are_counted_and_remarked() -> None:
     assert changed == {"buy_deflated_sharpe", "long_short_deflated_sharpe"}
 
 
-def test_the_verdict_is_of_these_figures() -> None:
+def test_verdict_of_unrelated_labels_and_calls_is_no_skill() -> None:
     verdict = EVALUATION["verdict"]
     # Labels, calls and prices that know nothing of each other.
     assert verdict["skill"] is False
@@ -222,7 +178,7 @@ def with_foresight(judged: pl.DataFrame) -> pl.DataFrame:
     return judged.with_columns(predicted_return="forward_return", call="label")
 
 
-def test_foresight_is_reported_as_skill_that_is_too_good() -> None:
+def test_verdict_of_foresight_is_skill_that_is_too_good() -> None:
     verdict = evaluated(with_foresight(JUDGED))["verdict"]
     assert verdict["skill"] is True
     # Every symbol of the panel is there on its last session.
@@ -238,7 +194,7 @@ def reported(part: Any) -> list[float]:  # noqa: ANN401 (JSON)
     return [p_value for value in part for p_value in reported(value)] if isinstance(part, list) else []
 
 
-def test_every_p_value_is_listed_once_under_a_name_of_its_own() -> None:
+def test_p_values_list_each_once_under_its_own_name() -> None:
     listed = p_values(EVALUATION)
     # A name that two of them shared would lose one.
     assert sorted(listed.values()) == sorted(reported(EVALUATION))
@@ -273,7 +229,7 @@ POOR: Mapping[str, pl.DataFrame] = {
 
 
 @pytest.mark.parametrize("case", POOR)
-def test_what_cannot_be_measured_is_null_and_says_why(case: str) -> None:
+def test_evaluation_of_poor_rows_has_null_with_a_reason(case: str) -> None:
     evaluation = evaluated(POOR[case])
     assert json.loads(json.dumps(evaluation, allow_nan=False)) == evaluation
     assert evaluation.keys() == EVALUATION.keys()
@@ -284,7 +240,7 @@ def test_what_cannot_be_measured_is_null_and_says_why(case: str) -> None:
     assert sorted(p_values(evaluation).values()) == sorted(reported(evaluation))
 
 
-def test_without_a_benchmark_there_is_no_such_book() -> None:
+def test_evaluation_without_a_benchmark_has_no_such_book() -> None:
     evaluation = evaluate_judged(JUDGED, books_of(JUDGED, None), EXPERIMENT, "walk-forward", Trials(), SURVIVORS)
     assert evaluation["scope"] == "walk-forward"
     assert "benchmark" not in evaluation["curves"]["books"]
@@ -297,10 +253,8 @@ BASELINE_COLUMNS = [name for name in JUDGED.columns if name.startswith(("volatil
 def test_judged_rows_are_of_one_set_with_calls_and_baselines() -> None:
     sets = pl.when(pl.col("session") < weekdays(20)[-1]).then(pl.lit("validation")).otherwise(pl.lit("test"))
     both = JUDGED.with_columns(set=sets.cast(SET_TYPE))
-    predictions, baselines = (
-        both.drop("call", *BASELINE_COLUMNS),
-        both.select("symbol", "session", "set", *BASELINE_COLUMNS),
-    )
+    predictions = both.drop("call", *BASELINE_COLUMNS)
+    baselines = both.select("symbol", "session", "set", *BASELINE_COLUMNS)
     shuffled = baselines.sample(fraction=1.0, shuffle=True, seed=4)
     test = both.filter(pl.col("set") == "test").drop("set")
     found = judged_rows(predictions, shuffled, None)

@@ -24,11 +24,9 @@ from boursomatic_assets.core.dataset.labels import LABEL_TYPE, label_panel
 from boursomatic_assets.core.dataset.splits import split_panel
 from boursomatic_assets.core.evaluation.metrics import Metrics, measure
 from boursomatic_assets.core.evaluation.scores import scores
-from boursomatic_assets.core.evaluation.session_sums import session_sums
 from boursomatic_assets.core.measures.performance import annual_return, max_drawdown, sharpe_ratio, total_return
-from boursomatic_assets.core.measures.ranking import rank_ics
 from boursomatic_assets.core.models.baselines import baseline_columns
-from boursomatic_assets.core.models.predictions import predict_rows, predict_sets
+from boursomatic_assets.core.models.predictions import classify_rows, predict_rows, predict_sets
 from boursomatic_assets.core.models.threshold import make_calls
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
 from boursomatic_assets.core.portfolio.book import tranche_book
@@ -37,6 +35,8 @@ from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_b
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Models = tuple[FittedModel, FittedModel]
+Trained = tuple[Metrics, dict[str, pl.DataFrame], dict[str, pl.DataFrame], pl.DataFrame, Experiment]
 SIGNAL = {"BUY": 1.0, "HOLD": 0.0, "SELL": -1.0}
 # One tree that is not shrunk: the regressor's leaves are the means of the training rows in them, exactly.
 REGRESSOR = BoosterParameters(
@@ -75,10 +75,14 @@ TRAINING_CLASSES = ["BUY"] * 28 + ["HOLD"] * 16 + ["SELL"] * 20
 TRAIN = judged_rows(TRAINING_CLASSES, TRAINING_CLASSES, [0.125 * SIGNAL[name] for name in TRAINING_CLASSES])
 
 
+def fitted(train_set: pl.DataFrame, experiment: Experiment) -> Models:
+    return fit_classifier(train_set, experiment, threads=1), fit_regressor(train_set, experiment, threads=1)
+
+
 @pytest.fixture(scope="module")
-def obedient() -> tuple[FittedModel, FittedModel]:
+def obedient() -> Models:
     """Models that call BUY, HOLD and SELL, and forecast +1/8, 0 and -1/8, as `ret_1d` is 1, 0 and -1."""
-    models = fit_classifier(TRAIN, OBEDIENT, threads=1), fit_regressor(TRAIN, OBEDIENT, threads=1)
+    models = fitted(TRAIN, OBEDIENT)
     predictions = predict_rows(TRAIN, *models)
     assert predictions["predicted_label"].equals(TRAIN["label"])
     assert predictions["predicted_return"].equals(TRAIN["forward_return"])
@@ -88,17 +92,19 @@ def obedient() -> tuple[FittedModel, FittedModel]:
 def measured(
     sets: dict[str, pl.DataFrame],
     closes: pl.DataFrame,
-    models: tuple[FittedModel, FittedModel],
+    models: Models,
     experiment: Experiment,
     tau: float | None = None,
 ) -> Metrics:
     """Figures of what models say of two sets."""
     unseen = {"validation": sets["validation_set"], "test": sets["test_set"]}
-    return measure(predict_sets(unseen, *models), tau, sets["train_set"], models[0], closes, experiment)
+    return measure(
+        predict_sets(unseen, *models), tau, classify_rows(sets["train_set"], models[0]), closes, experiment
+    )
 
 
 def evaluated(
-    models: tuple[FittedModel, FittedModel],
+    models: Models,
     validation: pl.DataFrame,
     test: pl.DataFrame | None = None,
     closes: pl.DataFrame | None = None,
@@ -117,11 +123,11 @@ TEN_LABELS = ["BUY", "BUY", "HOLD", "SELL", "HOLD", "HOLD", "HOLD", "BUY", "SELL
 
 
 @pytest.fixture(scope="module")
-def of_ten(obedient: tuple[FittedModel, FittedModel]) -> Metrics:
+def of_ten(obedient: Models) -> Metrics:
     return evaluated(obedient, judged_rows(TEN_CALLS, TEN_LABELS), judged_rows(["HOLD"] * 4, ["HOLD"] * 4))
 
 
-def test_accuracy_stands_beside_the_majority_and_the_training_prior(of_ten: Metrics) -> None:
+def test_metrics_accuracy_stands_beside_majority_and_prior(of_ten: Metrics) -> None:
     # right: 2 BUY + 3 HOLD + 1 SELL of 10
     assert of_ten.figures["val_accuracy"] == pytest.approx(0.6, rel=1e-12)
     # HOLD is the most frequent label of the ten, 5 times; BUY was in training, and is right 3 times
@@ -133,7 +139,7 @@ def test_accuracy_stands_beside_the_majority_and_the_training_prior(of_ten: Metr
     assert of_ten.figures["train_prior_accuracy"] == pytest.approx(7 / 16, rel=1e-12)
 
 
-def test_calls_are_made_with_the_threshold(obedient: tuple[FittedModel, FittedModel]) -> None:
+def test_metrics_calls_use_the_threshold(obedient: Models) -> None:
     rows = judged_rows(TEN_CALLS, TEN_LABELS)
     sets = {"train_set": TRAIN, "validation_set": rows, "test_set": rows}
     closes = flat_bars({symbol: [10.0] * 3 for symbol in TRAIN["symbol"]})
@@ -149,12 +155,12 @@ def test_calls_are_made_with_the_threshold(obedient: tuple[FittedModel, FittedMo
     assert found.to_json()["threshold"] == 0.0
 
 
-def test_without_a_threshold_the_json_says_so(of_ten: Metrics) -> None:
+def test_metrics_without_a_threshold_say_so(of_ten: Metrics) -> None:
     assert of_ten.to_json()["threshold"] is None
     assert of_ten.figures["val_most_probable_accuracy"] == of_ten.figures["val_accuracy"]
 
 
-def test_precision_of_buy_stands_beside_its_base_rate(of_ten: Metrics) -> None:
+def test_metrics_buy_precision_stands_beside_its_base_rate(of_ten: Metrics) -> None:
     # 2 of 4 BUY calls are right, 3 of 10 labels are BUY: (1/2) / (3/10) = 5/3
     assert of_ten.figures["precision_buy_val"] == pytest.approx(0.5, rel=1e-12)
     assert of_ten.figures["buy_base_rate_val"] == pytest.approx(0.3, rel=1e-12)
@@ -164,7 +170,7 @@ def test_precision_of_buy_stands_beside_its_base_rate(of_ten: Metrics) -> None:
     assert of_ten.figures["mean_forward_return_buy_val"] == pytest.approx(1 / 16, rel=1e-12)
 
 
-def test_errors_of_the_forecast(of_ten: Metrics) -> None:
+def test_metrics_forecast_errors(of_ten: Metrics) -> None:
     # Realised minus forecast in eighths: BUY 1, 1, -1, -3; HOLD 0, 0, 0, 2; SELL -1, 1.
     # Absolute 10 eighths over 10 rows; squares 1+1+1+9+4+1+1 = 18 of 1/64 each.
     squares = 18 / 64
@@ -177,33 +183,25 @@ def test_errors_of_the_forecast(of_ten: Metrics) -> None:
     assert of_ten.figures["val_r2_over_prior"] == pytest.approx(1 - squares / around_known, rel=1e-12)
 
 
-def test_the_confusion_has_the_true_classes_in_rows(of_ten: Metrics) -> None:
+def test_metrics_confusion_has_true_classes_in_rows(of_ten: Metrics) -> None:
     # of 3 BUY: 2 called BUY, 1 HOLD; of 5 HOLD: 1, 3, 1; of 2 SELL: 1, 0, 1
     assert of_ten.confusions["validation"] == [[2, 1, 0], [1, 3, 1], [1, 0, 1]]
     assert of_ten.confusions["test"] == [[0, 0, 0], [0, 4, 0], [0, 0, 0]]
 
 
-def test_without_a_buy_call_the_figures_of_buying_are_undefined_and_not_zero(of_ten: Metrics) -> None:
-    for name in (
-        "precision_buy_test",
-        "lift_buy_test",
-        "matched_lift_buy_test",
-        "mean_forward_return_buy_test",
-        "test_sharpe_ratio",
-        "test_max_drawdown",
-        "test_mean_return",
-        "test_total_return",
-        "test_annual_return",
-        "test_turnover",
-        "test_exposure",
-    ):
-        assert math.isnan(of_ten.figures[name]), name
+def test_metrics_of_buying_without_a_call_are_undefined(of_ten: Metrics) -> None:
+    undefined = (
+        "precision_buy_test", "lift_buy_test", "matched_lift_buy_test", "mean_forward_return_buy_test",
+        "test_sharpe_ratio", "test_max_drawdown", "test_mean_return", "test_total_return", "test_annual_return",
+        "test_turnover", "test_exposure",
+    )  # fmt: skip
+    assert [name for name in undefined if not math.isnan(of_ten.figures[name])] == []
     assert of_ten.figures["buy_calls_test"] == 0.0
     assert of_ten.figures["buy_base_rate_test"] == 0.0
     assert of_ten.figures["test_early_exits"] == 0.0
 
 
-def test_the_metrics_as_json_is_strict_with_null_and_a_reason_for_the_undefined(of_ten: Metrics) -> None:
+def test_metrics_json_has_null_and_a_reason_for_the_undefined(of_ten: Metrics) -> None:
     stored = json.loads(json.dumps(of_ten.to_json(), allow_nan=False))
     assert stored["val_accuracy"] == of_ten.figures["val_accuracy"]
     assert stored["precision_buy_test"] is None
@@ -216,7 +214,7 @@ def test_the_metrics_as_json_is_strict_with_null_and_a_reason_for_the_undefined(
     assert all(stored[name] is None for name in undefined)
 
 
-def test_the_json_holds_the_classes_reports_and_confusions_of_both_sets(of_ten: Metrics) -> None:
+def test_metrics_json_holds_classes_reports_and_confusions(of_ten: Metrics) -> None:
     stored = of_ten.to_json()
     assert stored["classes"] == ["BUY", "HOLD", "SELL"]
     assert stored["confusion_matrix_val"] == [[2, 1, 0], [1, 3, 1], [1, 0, 1]]
@@ -228,9 +226,9 @@ def test_the_json_holds_the_classes_reports_and_confusions_of_both_sets(of_ten: 
     assert stored["classification_report_test"]["BUY"]["support"] == 0
 
 
-def test_a_matched_lift_without_volatility_among_the_features_is_null_and_says_so() -> None:
+def test_matched_lift_without_the_volatility_feature_is_null_with_a_reason() -> None:
     experiment = OBEDIENT.model_copy(update={"features": ("ret_1d",)})
-    models = fit_classifier(TRAIN, experiment, threads=1), fit_regressor(TRAIN, experiment, threads=1)
+    models = fitted(TRAIN, experiment)
     rows = judged_rows(TEN_CALLS, TEN_LABELS).drop("vol_20d")
     sets = {"train_set": TRAIN, "validation_set": rows, "test_set": rows}
     closes = flat_bars({symbol: [10.0] * 3 for symbol in rows["symbol"]})
@@ -240,9 +238,7 @@ def test_a_matched_lift_without_volatility_among_the_features_is_null_and_says_s
     assert "vol_20d" in stored["undefined"]["matched_lift_buy_val"]
 
 
-def test_a_matched_lift_without_a_buy_label_among_the_as_volatile_is_null_and_says_so(
-    obedient: tuple[FittedModel, FittedModel],
-) -> None:
+def test_matched_lift_without_a_comparable_buy_label_is_null_with_a_reason(obedient: Models) -> None:
     # there is a call and there is a BUY label, but no BUY label in the called row's decile: 0 / 0
     stored = evaluated(obedient, twenty_rows({0}, {10})).to_json()
     assert stored["precision_buy_val"] == 0.0
@@ -251,9 +247,7 @@ def test_a_matched_lift_without_a_buy_label_among_the_as_volatile_is_null_and_sa
     assert "volatil" in stored["undefined"]["matched_lift_buy_val"]
 
 
-def test_r2_of_constant_returns_is_undefined_whatever_their_rounding(
-    obedient: tuple[FittedModel, FittedModel],
-) -> None:
+def test_r2_of_constant_returns_is_undefined(obedient: Models) -> None:
     # the mean of three 0.1 is 0.1 plus one unit in the last place: squares around it are not exactly zero
     rows = judged_rows(["BUY", "HOLD", "SELL"], ["BUY"] * 3, forward_returns=[0.1] * 3)
     assert math.isnan(evaluated(obedient, rows).figures["val_r2"])
@@ -268,9 +262,7 @@ def twenty_rows(called: set[int], bought: set[int]) -> pl.DataFrame:
     )
 
 
-def test_the_matched_lift_compares_with_rows_as_volatile_as_those_called(
-    obedient: tuple[FittedModel, FittedModel],
-) -> None:
+def test_matched_lift_compares_with_rows_as_volatile_as_those_called(obedient: Models) -> None:
     # BUY labels: row 0 of decile 0 (rate 1/2) and both of decile 9 (rate 1). Called: rows 0 and 18, both right.
     # Matched base rate: one call at 1/2 and one at 1, 3/4; the lift 1 / (3/4). The raw base rate is 3/20.
     figures = evaluated(obedient, twenty_rows({0, 18}, {0, 18, 19})).figures
@@ -278,21 +270,19 @@ def test_the_matched_lift_compares_with_rows_as_volatile_as_those_called(
     assert figures["lift_buy_val"] == pytest.approx(20 / 3, rel=1e-12)
 
 
-def test_the_matched_base_rate_is_weighted_as_the_calls_are(obedient: tuple[FittedModel, FittedModel]) -> None:
+def test_matched_lift_weights_the_base_rate_by_calls(obedient: Models) -> None:
     # Called: both of decile 0 (one right) and row 18 of decile 9 (right): precision 2/3.
     # Matched: (2 x 1/2 + 1 x 1) / 3 = 2/3, the lift exactly 1. Row 10 is BUY too, in a decile without calls.
     figures = evaluated(obedient, twenty_rows({0, 1, 18}, {0, 10, 18, 19})).figures
     assert figures["matched_lift_buy_val"] == pytest.approx(1, rel=1e-12)
 
 
-def test_calls_that_are_never_right_have_a_matched_lift_of_zero(obedient: tuple[FittedModel, FittedModel]) -> None:
+def test_matched_lift_of_calls_never_right_is_zero(obedient: Models) -> None:
     # row 1 is called and holds, its decile's other row is BUY: 0 / (1/2)
     assert evaluated(obedient, twenty_rows({1}, {0})).figures["matched_lift_buy_val"] == 0.0
 
 
-def test_the_order_of_volatility_and_not_its_size_makes_the_deciles(
-    obedient: tuple[FittedModel, FittedModel],
-) -> None:
+def test_matched_lift_depends_on_the_order_of_volatility_only(obedient: Models) -> None:
     rows = twenty_rows({0, 18}, {0, 18, 19})
     stretched = rows.with_columns(vol_20d=pl.col("vol_20d").exp())
     backwards = rows.with_columns(vol_20d=-pl.col("vol_20d"))
@@ -313,9 +303,7 @@ def volatility_rows(count: int, chance_of_call: float, seed: int) -> pl.DataFram
     )
 
 
-def test_a_model_that_knows_only_volatility_has_a_raw_lift_but_no_matched_lift(
-    obedient: tuple[FittedModel, FittedModel],
-) -> None:
+def test_matched_lift_of_calls_by_volatility_is_about_one(obedient: Models) -> None:
     # BUY with 5 % to 50 % by decile, 27.5 % on the whole; called are half of those with 40, 45 and 50 %:
     # raw lift 45 / 27.5 = 1.64, matched 1. About 900 calls: one standard error is 0.5 / 30 / 0.45 = 0.037.
     rows = volatility_rows(6_000, chance_of_call=0.5, seed=11)
@@ -325,9 +313,7 @@ def test_a_model_that_knows_only_volatility_has_a_raw_lift_but_no_matched_lift(
     assert figures["matched_lift_buy_val"] == pytest.approx(1, abs=0.08)
 
 
-def test_a_model_that_calls_whole_deciles_of_volatility_has_a_matched_lift_of_exactly_one(
-    obedient: tuple[FittedModel, FittedModel],
-) -> None:
+def test_matched_lift_of_whole_deciles_is_exactly_one(obedient: Models) -> None:
     # who calls every row of a decile is right as often as its base rate
     rows = volatility_rows(1_000, chance_of_call=1.1, seed=12)
     figures = evaluated(obedient, rows).figures
@@ -336,9 +322,7 @@ def test_a_model_that_calls_whole_deciles_of_volatility_has_a_matched_lift_of_ex
     assert figures["lift_buy_val"] > 1.3
 
 
-def test_the_validation_book_has_the_plain_names_and_the_test_book_the_prefix(
-    obedient: tuple[FittedModel, FittedModel],
-) -> None:
+def test_metrics_of_books_have_a_prefix_for_the_test_set(obedient: Models) -> None:
     # Horizon 1, no cost. Called at session 0, filled at 1, sold at 2. Validation buys the first row's instrument,
     # which gains 10 %; the test set the second's, which loses 20 %.
     validation = judged_rows(["BUY", "HOLD"], ["BUY", "HOLD"])
@@ -368,9 +352,7 @@ def test_the_validation_book_has_the_plain_names_and_the_test_book_the_prefix(
     assert figures["test_equal_weight_total_return"] == pytest.approx(-0.05, rel=1e-12)
 
 
-def test_a_book_that_never_moves_has_a_sharpe_ratio_of_null_that_says_why(
-    obedient: tuple[FittedModel, FittedModel],
-) -> None:
+def test_metrics_sharpe_ratio_of_a_constant_book_is_null_with_a_reason(obedient: Models) -> None:
     metrics = evaluated(obedient, judged_rows(["BUY", "HOLD"], ["BUY", "SELL"]))
     stored = metrics.to_json()
     assert stored["total_return"] == 0.0
@@ -379,27 +361,21 @@ def test_a_book_that_never_moves_has_a_sharpe_ratio_of_null_that_says_why(
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Metrics, dict[str, pl.DataFrame], dict[str, pl.DataFrame], pl.DataFrame, Experiment]:
+def trained() -> Trained:
     """Metrics of models trained on walks, with sets, predictions and closes."""
     few = BoosterParameters(n_estimators=10)
     experiment = Experiment(classifier=few, regressor=few, horizon=5, buy_threshold=0.01, sell_threshold=-0.01)
     bars = random_walk_bars(symbols=6, sessions=260, seed=3)
     sets = split_panel(label_panel(compute_features(bars), bars, experiment), experiment).sets()
-    models = (
-        fit_classifier(sets["train_set"], experiment, threads=1),
-        fit_regressor(sets["train_set"], experiment, threads=1),
-    )
+    models = fitted(sets["train_set"], experiment)
     predictions = {name: predict_rows(panel, *models) for name, panel in sets.items()}
     return measured(sets, bars, models, experiment), sets, predictions, bars, experiment
-
-
-Trained = tuple[Metrics, dict[str, pl.DataFrame], dict[str, pl.DataFrame], pl.DataFrame, Experiment]
 
 
 @pytest.mark.parametrize(
     ("name", "asset"), [("train", "train_set"), ("val", "validation_set"), ("test", "test_set")]
 )
-def test_classification_figures_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
+def test_metrics_of_calls_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
     figures, predictions = trained[0].figures, trained[2][asset]
     label, call = predictions["label"].to_list(), predictions["predicted_label"].to_list()
     assert figures[f"buy_calls_{name}"] > 0
@@ -410,7 +386,7 @@ def test_classification_figures_agree_with_scikit_learn(trained: Trained, name: 
 
 
 @pytest.mark.parametrize(("name", "asset"), [("val", "validation_set"), ("test", "test_set")])
-def test_calibration_figures_stand_beside_the_training_shares(trained: Trained, name: str, asset: str) -> None:
+def test_metrics_of_calibration_stand_beside_the_training_shares(trained: Trained, name: str, asset: str) -> None:
     figures, sets, predictions = trained[0].figures, trained[1], trained[2][asset]
     labels = predictions["label"].cast(pl.String).to_list()
     chances = predictions.select("probability_buy", "probability_hold", "probability_sell").to_numpy()
@@ -430,7 +406,7 @@ def test_calibration_figures_stand_beside_the_training_shares(trained: Trained, 
 
 
 @pytest.mark.parametrize(("name", "asset"), [("val", "validation_set"), ("test", "test_set")])
-def test_regression_figures_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
+def test_metrics_of_forecasts_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
     figures, predictions = trained[0].figures, trained[2][asset]
     realised, forecast = predictions["forward_return"].to_numpy(), predictions["predicted_return"].to_numpy()
     assert figures[f"{name}_mae"] == pytest.approx(mean_absolute_error(realised, forecast), rel=1e-9)
@@ -439,7 +415,7 @@ def test_regression_figures_agree_with_scikit_learn(trained: Trained, name: str,
 
 
 @pytest.mark.parametrize(("name", "asset"), [("validation", "validation_set"), ("test", "test_set")])
-def test_reports_and_confusions_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
+def test_metrics_reports_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
     metrics, predictions = trained[0], trained[2][asset]
     label, call = predictions["label"].to_list(), predictions["predicted_label"].to_list()
     assert metrics.confusions[name] == confusion_matrix(label, call).tolist()
@@ -447,7 +423,7 @@ def test_reports_and_confusions_agree_with_scikit_learn(trained: Trained, name: 
 
 
 @pytest.mark.parametrize(("prefix", "name"), [("equal_weight_", "validation"), ("test_equal_weight_", "test")])
-def test_the_equal_weight_book_holds_every_row_of_the_set(trained: Trained, prefix: str, name: str) -> None:
+def test_metrics_equal_weight_book_holds_every_row(trained: Trained, prefix: str, name: str) -> None:
     metrics, sets, _, bars, experiment = trained
     every_row = sets[f"{name}_set"].select("symbol", "session")
     book = tranche_book(every_row, bars, experiment.horizon, experiment.cost_bps)
@@ -457,7 +433,7 @@ def test_the_equal_weight_book_holds_every_row_of_the_set(trained: Trained, pref
 
 
 @pytest.mark.parametrize(("prefix", "name"), [("", "validation"), ("test_", "test")])
-def test_portfolio_figures_are_those_of_the_book_of_the_buy_calls(trained: Trained, prefix: str, name: str) -> None:
+def test_metrics_of_books_are_those_of_the_buy_calls(trained: Trained, prefix: str, name: str) -> None:
     metrics, _, predictions, bars, experiment = trained
     calls = predictions[f"{name}_set"].filter(pl.col("predicted_label") == "BUY").select("symbol", "session")
     book = tranche_book(calls, bars, experiment.horizon, experiment.cost_bps)
@@ -472,12 +448,12 @@ def test_portfolio_figures_are_those_of_the_book_of_the_buy_calls(trained: Train
     assert figures[f"{prefix}exposure"] == pytest.approx(book.exposure.mean(), rel=1e-12)
 
 
-def test_an_evaluation_of_the_same_rows_has_the_same_figures_to_the_last_bit(trained: Trained) -> None:
+def test_metrics_equal_the_scores_of_the_same_rows_to_the_last_bit(trained: Trained) -> None:
     metrics, sets, predictions, bars, experiment = trained
     key = ["symbol", "session"]
     beside = baseline_columns(sets["test_set"], sets["train_set"], None, bars)
     judged = make_calls(predictions["test_set"], None).join(beside, on=key, how="left", maintain_order="left")
-    found = {figure.name: figure for figure in scores(judged, session_sums(judged), rank_ics(judged), experiment)}
+    found = {figure.name: figure for figure in scores(judged, experiment).figures}
     names = {
         "accuracy": "test_accuracy", "precision_buy": "precision_buy_test", "lift_buy": "lift_buy_test",
         "matched_lift_buy": "matched_lift_buy_test", "log_loss": "test_log_loss", "brier": "test_brier_score",
@@ -496,37 +472,31 @@ def test_an_evaluation_of_the_same_rows_has_the_same_figures_to_the_last_bit(tra
             assert found[f"f1_{name.lower()}"].value == of_class["f1-score"]
 
 
-def test_the_cost_lowers_the_books_return(trained: Trained) -> None:
+def test_metrics_cost_lowers_the_return_of_the_book(trained: Trained) -> None:
     _, sets, _, bars, experiment = trained
-    models = (
-        fit_classifier(sets["train_set"], experiment, threads=1),
-        fit_regressor(sets["train_set"], experiment, threads=1),
-    )
+    models = fitted(sets["train_set"], experiment)
     free = measured(sets, bars, models, experiment.model_copy(update={"cost_bps": 0.0})).figures
     dear = measured(sets, bars, models, experiment.model_copy(update={"cost_bps": 50.0})).figures
     # the mean return falls by the mean turnover times 50 basis points
     assert free["mean_return"] - dear["mean_return"] == pytest.approx(free["turnover"] * 0.005, rel=1e-9)
 
 
-def test_the_metrics_of_trained_models_is_strict_json_without_anything_undefined(trained: Trained) -> None:
+def test_metrics_json_of_trained_models_has_nothing_undefined(trained: Trained) -> None:
     metrics = trained[0]
     stored = json.loads(json.dumps(metrics.to_json(), allow_nan=False))
     assert stored["undefined"] == {}
     assert {name: stored[name] for name in metrics.figures} == metrics.figures
 
 
-def test_the_figures_never_change_with_the_order_of_the_rows(trained: Trained) -> None:
+def test_metrics_do_not_depend_on_the_order_of_rows(trained: Trained) -> None:
     metrics, sets, _, bars, experiment = trained
-    models = (
-        fit_classifier(sets["train_set"], experiment, threads=1),
-        fit_regressor(sets["train_set"], experiment, threads=1),
-    )
+    models = fitted(sets["train_set"], experiment)
     shuffled = {name: panel.sample(fraction=1.0, shuffle=True, seed=5) for name, panel in sets.items()}
     again = measured(shuffled, bars.sample(fraction=1.0, shuffle=True, seed=6), models, experiment)
     assert again.figures == pytest.approx(metrics.figures, rel=1e-9)
 
 
-def test_on_walks_without_signal_the_matched_lift_centres_on_one() -> None:
+def test_matched_lift_centres_on_one_without_a_signal() -> None:
     # Each of 24 sets has some 100 calls that do not overlap: about 0.5 / 10 / 0.4 = 0.12 of noise in its lift,
     # hence 0.12 / sqrt(24) = 0.025 in their mean.
     few = BoosterParameters(n_estimators=10)
@@ -535,10 +505,7 @@ def test_on_walks_without_signal_the_matched_lift_centres_on_one() -> None:
     for seed in range(12):
         bars = random_walk_bars(symbols=15, sessions=300, seed=seed)
         sets = split_panel(label_panel(compute_features(bars), bars, experiment), experiment).sets()
-        models = (
-            fit_classifier(sets["train_set"], experiment, threads=1),
-            fit_regressor(sets["train_set"], experiment, threads=1),
-        )
+        models = fitted(sets["train_set"], experiment)
         figures = measured(sets, bars, models, experiment).figures
         lifts += [figures["matched_lift_buy_val"], figures["matched_lift_buy_test"]]
     assert np.mean(lifts) == pytest.approx(1, abs=0.08)

@@ -18,7 +18,7 @@ SMALL = EXPERIMENT.model_copy(
 )
 
 
-def test_a_simulated_panel_is_judged_to_the_sentence_and_the_same_again() -> None:
+def test_judge_simulated_reaches_a_verdict_and_repeats_it() -> None:
     market = Market(symbols=20, sessions=400, signal=0.3)
     first, again = (judge_simulated(market, 7, SMALL, threads=threads) for threads in (1, 2))
     assert first == again
@@ -43,7 +43,7 @@ def evaluation(p_value: float, lift: float | None, *, skill: bool, rank_ic: floa
     }
 
 
-def test_rejections_are_counted_for_each_p_value_and_lifts_that_there_are_are_averaged() -> None:
+def test_null_calibration_counts_rejections_and_averages_lifts() -> None:
     judged = [
         evaluation(0.04, 1.1, skill=True),
         evaluation(0.05, 0.9, skill=False),
@@ -58,7 +58,7 @@ def test_rejections_are_counted_for_each_p_value_and_lifts_that_there_are_are_av
     assert found.no_evidence == 0.75
 
 
-def test_power_is_the_share_that_was_found() -> None:
+def test_power_is_the_share_found() -> None:
     judged = [evaluation(0.0, 1.2, skill=skill, rank_ic=ic) for skill, ic in ((True, 0.04), (False, 0.02))]
     found = power(judged)
     assert (found.panels, found.found) == (2, 0.5)

@@ -18,7 +18,7 @@ from boursomatic_assets.core.evaluation.session_sums import FORECASTERS, session
 from boursomatic_assets.core.measures.calibration import expected_calibration_error
 from boursomatic_assets.core.measures.classification import matched_lift
 from boursomatic_assets.core.measures.inference import clark_west_terms, newey_west_error, overlap_test
-from boursomatic_assets.core.measures.ranking import rank_ic, rank_ics
+from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, hand_made, judged_panel, on_sessions
 
@@ -33,8 +33,7 @@ SMALL_PANELS = st.builds(judged_panel, st.integers(1, 20), st.integers(1, 12), s
 
 
 def figures_of(judged: pl.DataFrame, experiment: Experiment = EXPERIMENT) -> dict[str, Figure]:
-    found = scores(judged, session_sums(judged), rank_ics(judged), experiment)
-    return {figure.name: figure for figure in found}
+    return {figure.name: figure for figure in scores(judged, experiment).figures}
 
 
 FIGURES = figures_of(JUDGED)
@@ -54,7 +53,7 @@ THREE = hand_made(
 )
 
 
-def test_a_session_adds_up_what_its_rows_say() -> None:
+def test_session_sums_by_hand() -> None:
     (sums,) = session_sums(THREE).drop("session").to_dicts()
     assert sums == pytest.approx(
         {
@@ -94,7 +93,7 @@ def test_a_session_adds_up_what_its_rows_say() -> None:
     )
 
 
-def test_a_certainty_that_was_wrong_costs_as_much_as_scikit_learn_says() -> None:
+def test_session_sums_log_loss_of_a_wrong_certainty_is_that_of_scikit_learn() -> None:
     sure = THREE.with_columns(
         probability_buy=pl.lit(0.0), probability_hold=pl.lit(1.0), probability_sell=pl.lit(0.0)
     )
@@ -114,14 +113,14 @@ SIXTEEN = hand_made(
 )
 
 
-def test_hits_are_held_against_names_that_are_believed_alike() -> None:
+def test_session_sums_compare_hits_with_names_of_similar_probability() -> None:
     sums = session_sums(SIXTEEN)
     # Expected: 4 calls x 4/8 + 2 calls x 2/8 = 2.5; hits 3 + 0.
     assert sums["expected_selected"].item() == pytest.approx(2.5)
     assert sums["surprise_selected"].item() == pytest.approx(3 - 2.5)
 
 
-def test_selection_lift_is_hits_over_those_to_expect() -> None:
+def test_selection_lift_is_hits_over_expected_hits() -> None:
     figures = figures_of(SIXTEEN)
     assert figures["selection_lift_buy"].value == pytest.approx(3 / 2.5)
     # One session has no interval, but a value.
@@ -131,13 +130,13 @@ def test_selection_lift_is_hits_over_those_to_expect() -> None:
     assert figures["lift_buy"].value == pytest.approx(4 / 3)
 
 
-def test_who_is_alike_is_told_within_the_session() -> None:
+def test_selection_lift_groups_within_the_session() -> None:
     # The same names on another day, all more probable to HOLD: the groups are the same, and so is the lift.
     calm = SIXTEEN.with_columns(probability_hold=pl.col("probability_hold") + 0.3)
     assert figures_of(on_sessions(SIXTEEN, calm))["selection_lift_buy"].value == pytest.approx(3 / 2.5)
 
 
-def test_calling_all_names_or_whole_groups_selects_nothing() -> None:
+def test_selection_lift_of_all_names_or_whole_groups_is_one() -> None:
     every = SIXTEEN.with_columns(call=pl.lit("BUY", SIXTEEN.schema["call"]))
     assert figures_of(every)["selection_lift_buy"].value == pytest.approx(1)
     group = pl.when(pl.col("probability_hold") < 0.5).then(pl.lit("BUY")).otherwise(pl.lit("HOLD"))
@@ -145,14 +144,14 @@ def test_calling_all_names_or_whole_groups_selects_nothing() -> None:
     assert figures_of(volatile)["selection_lift_buy"].value == pytest.approx(1)
 
 
-def test_fifteen_names_are_too_few_to_select_among() -> None:
+def test_selection_lift_needs_sixteen_names() -> None:
     few = figures_of(SIXTEEN.head(15))["selection_lift_buy"]
     assert math.isnan(few.value)
     assert few.why_undefined == "no BUY call in a session of 16 names or more"
 
 
 @given(SMALL_PANELS)
-def test_surprises_sum_to_the_matched_lift(judged: pl.DataFrame) -> None:
+def test_session_sums_surprises_give_the_matched_lift(judged: pl.DataFrame) -> None:
     sums, lift = session_sums(judged), matched_lift(judged)
     expected = float(sums["expected_matched"].to_numpy().sum())
     assert math.isnan(lift) == (expected == 0)
@@ -161,7 +160,7 @@ def test_surprises_sum_to_the_matched_lift(judged: pl.DataFrame) -> None:
 
 
 @given(SMALL_PANELS, st.randoms(use_true_random=False))
-def test_the_order_of_rows_does_not_matter(judged: pl.DataFrame, random: st.random.Random) -> None:
+def test_session_sums_do_not_depend_on_the_order_of_rows(judged: pl.DataFrame, random: st.random.Random) -> None:
     order = list(range(judged.height))
     random.shuffle(order)
     # Not even in the last digit, also where p(HOLD) is equal.
@@ -169,9 +168,7 @@ def test_the_order_of_rows_does_not_matter(judged: pl.DataFrame, random: st.rand
 
 
 @given(SMALL_PANELS, SMALL_PANELS)
-def test_another_session_changes_only_what_is_compared_over_all_sessions(
-    judged: pl.DataFrame, other: pl.DataFrame
-) -> None:
+def test_session_sums_depend_on_their_own_session(judged: pl.DataFrame, other: pl.DataFrame) -> None:
     later = other.with_columns(pl.col("session").dt.offset_by("1y"))
     own = pl.exclude("surprise_matched", "expected_matched")
     both = session_sums(pl.concat([later, judged]))
@@ -179,7 +176,7 @@ def test_another_session_changes_only_what_is_compared_over_all_sessions(
 
 
 @given(SMALL_PANELS)
-def test_sums_stay_within_their_rows(judged: pl.DataFrame) -> None:
+def test_session_sums_stay_within_their_rows(judged: pl.DataFrame) -> None:
     sums = session_sums(judged)
     assert sums["session"].is_sorted()
     assert sums["rows"].sum() == judged.height
@@ -196,7 +193,7 @@ def test_sums_stay_within_their_rows(judged: pl.DataFrame) -> None:
         assert (sums[f"expected_{kind}"] <= sums["called_BUY"] + 1e-9).all()
 
 
-def test_accuracy_and_figures_of_each_class_are_those_of_scikit_learn() -> None:
+def test_scores_of_calls_are_those_of_scikit_learn() -> None:
     assert FIGURES["accuracy"].value == pytest.approx(accuracy_score(LABELS, CALLS), abs=1e-9)
     theirs = precision_recall_fscore_support(LABELS, CALLS, labels=CLASS_NAMES)
     for kind, values in zip(("precision", "recall", "f1"), theirs, strict=False):
@@ -204,7 +201,7 @@ def test_accuracy_and_figures_of_each_class_are_those_of_scikit_learn() -> None:
             assert FIGURES[f"{kind}_{name.lower()}"].value == pytest.approx(value, abs=1e-9)
 
 
-def test_calls_made_blindly_are_what_each_class_is_read_beside() -> None:
+def test_scores_of_each_class_stand_beside_random_calls() -> None:
     base, called = float(np.mean(LABELS == "BUY")), float(np.mean(CALLS == "BUY"))
     assert FIGURES["precision_buy"].baseline == pytest.approx(base, abs=1e-9)
     assert FIGURES["recall_buy"].baseline == pytest.approx(called, abs=1e-9)
@@ -221,7 +218,7 @@ def test_calls_made_blindly_are_what_each_class_is_read_beside() -> None:
     assert FIGURES["f1_buy"].no_skill == pytest.approx(blind.mean(), abs=0.004)
 
 
-def test_accuracy_is_read_beside_the_most_frequent_class_and_the_training_prior() -> None:
+def test_scores_accuracy_stands_beside_majority_and_prior() -> None:
     shares = [float(np.mean(name == LABELS)) for name in CLASS_NAMES]
     assert FIGURES["accuracy"].baseline == pytest.approx(max(shares), abs=1e-9)
     # The prior says 0.3, 0.45, 0.25: HOLD.
@@ -229,7 +226,7 @@ def test_accuracy_is_read_beside_the_most_frequent_class_and_the_training_prior(
 
 
 @pytest.mark.parametrize(("who", "field"), [("model", "value"), ("volatility", "baseline"), ("prior", "no_skill")])
-def test_losses_are_those_of_scikit_learn(who: str, field: str) -> None:
+def test_scores_losses_are_those_of_scikit_learn(who: str, field: str) -> None:
     chances = JUDGED.select(f"{FORECASTERS[who]}_{name.lower()}" for name in CLASS_NAMES).to_numpy()
     loss = log_loss(LABELS, chances, labels=CLASS_NAMES)
     assert getattr(FIGURES["log_loss"], field) == pytest.approx(loss, abs=1e-9)
@@ -238,13 +235,13 @@ def test_losses_are_those_of_scikit_learn(who: str, field: str) -> None:
     assert getattr(FIGURES["brier"], field) == pytest.approx(brier, abs=1e-9)
 
 
-def test_brier_skill_is_what_is_saved_of_the_priors_score() -> None:
+def test_scores_brier_skill_is_the_part_of_the_prior_score_saved() -> None:
     brier, skill = FIGURES["brier"], FIGURES["brier_skill"]
     assert skill.value == pytest.approx(1 - brier.value / brier.no_skill, abs=1e-9)
     assert skill.baseline == pytest.approx(1 - brier.baseline / brier.no_skill, abs=1e-9)
 
 
-def test_errors_of_the_forecast_are_those_of_scikit_learn() -> None:
+def test_scores_forecast_errors_are_those_of_scikit_learn() -> None:
     realised, forecast, prior = (
         JUDGED[name].to_numpy() for name in ("forward_return", "predicted_return", "prior_return")
     )
@@ -256,7 +253,7 @@ def test_errors_of_the_forecast_are_those_of_scikit_learn() -> None:
     assert FIGURES["r2_over_prior"].value == pytest.approx(1 - part, abs=1e-9)
 
 
-def test_the_forecast_is_tested_by_clark_and_west_session_by_session() -> None:
+def test_scores_forecast_is_tested_by_clark_and_west() -> None:
     named = JUDGED.with_columns(
         term=pl.Series(
             clark_west_terms(
@@ -269,7 +266,7 @@ def test_the_forecast_is_tested_by_clark_and_west_session_by_session() -> None:
     assert FIGURES["r2_over_prior"].p_value == pytest.approx(test.p_value, abs=1e-9)
 
 
-def test_rank_ic_is_the_mean_over_sessions_beside_that_of_momentum() -> None:
+def test_scores_rank_ic_is_the_mean_over_sessions() -> None:
     values, past = (rank_ic(JUDGED, name)["rank_ic"].to_numpy() for name in ("predicted_return", "momentum_12_1"))
     test = overlap_test(values, HORIZON, HORIZON - 1)
     ic = FIGURES["rank_ic"]
@@ -281,7 +278,7 @@ def test_rank_ic_is_the_mean_over_sessions_beside_that_of_momentum() -> None:
     assert FIGURES["rank_ic_t"].value == pytest.approx(values.mean() / error, rel=1e-9)
 
 
-def test_intervals_hold_their_own_value_and_stay_possible() -> None:
+def test_scores_intervals_hold_their_value() -> None:
     for figure in FIGURES.values():
         if math.isfinite(figure.low) and figure.name != "ece_buy":
             assert figure.low <= figure.value <= figure.high, figure.name
@@ -289,19 +286,19 @@ def test_intervals_hold_their_own_value_and_stay_possible() -> None:
         assert FIGURES[name].low >= 0
 
 
-def test_an_error_is_not_below_nothing() -> None:
+def test_scores_rmse_interval_is_not_below_zero() -> None:
     # One session of sixteen is off: the interval of the mean square reaches below zero, that of its root does not.
     off = [THREE] * 15 + [THREE.with_columns(predicted_return=pl.lit(3.0))]
     rmse = figures_of(on_sessions(*off))["rmse"]
     assert rmse.low == 0.0 < rmse.value < rmse.high
 
 
-def test_only_what_has_a_null_of_its_own_has_a_p_value() -> None:
+def test_scores_p_values_are_of_tests_with_a_null() -> None:
     tested = {name for name, figure in FIGURES.items() if math.isfinite(figure.p_value)}
     assert tested == {"rank_ic", "matched_rank_ic", "selection_lift_buy", "r2_over_prior"}
 
 
-def test_the_interval_of_the_raw_lift_is_as_wide_as_resampling_makes_it() -> None:
+def test_scores_raw_lift_interval_is_that_of_resampling() -> None:
     # Independent sessions: without overlap the linearised interval and 1.96 deviations of 4000 resampled lifts are
     # two estimates of one width. Deviations from 4000 draws are off by 1 %, linearisation by a few; 10 % in all.
     judged = judged_panel(symbols=30, sessions=150, seed=3)
@@ -313,7 +310,7 @@ def test_the_interval_of_the_raw_lift_is_as_wide_as_resampling_makes_it() -> Non
     assert (lift.high + lift.low) / 2 == pytest.approx(lift.value, rel=1e-9)
 
 
-def test_the_calibration_error_of_sessions_that_are_all_alike_is_certain() -> None:
+def test_scores_calibration_error_of_equal_sessions_is_certain() -> None:
     # Ten names with ten probabilities, the same on each of ten days: each bin of ten rows is one name, and however
     # often a day is drawn nothing changes. BUY came for the five of the lowest p(BUY): distances are 1 - p for
     # p = 0.05, 0.10, ... 0.25 and p for 0.30, ... 0.50: (5 - 0.75 + 2) / 10.
@@ -323,7 +320,7 @@ def test_the_calibration_error_of_sessions_that_are_all_alike_is_certain() -> No
     assert [figure.value, figure.low, figure.high] == pytest.approx([0.625] * 3)
 
 
-def test_the_calibration_error_is_resampled_by_whole_sessions() -> None:
+def test_scores_calibration_error_is_resampled_by_sessions() -> None:
     # Each draw laid out row by row: rows of a session as often as it was drawn, in the bins that they have.
     ordered = JUDGED.sort("probability_buy", "symbol", "session")
     place = np.arange(ordered.height) * 10 // ordered.height
@@ -389,7 +386,7 @@ POOR = {
 
 
 @pytest.mark.parametrize("case", POOR)
-def test_what_cannot_be_measured_says_why(case: str) -> None:
+def test_scores_that_are_undefined_say_why(case: str) -> None:
     judged, undefined = POOR[case]
     stored = [figure.to_json() for figure in figures_of(judged).values()]
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
@@ -398,7 +395,7 @@ def test_what_cannot_be_measured_says_why(case: str) -> None:
     assert [figure["name"] for figure in stored] == list(FIGURES)
 
 
-def test_without_a_volatility_classifier_there_is_no_loss_rather_than_none_lost() -> None:
+def test_scores_without_a_volatility_classifier_have_no_loss_of_it() -> None:
     judged, _ = POOR["no volatility classifier"]
     assert session_sums(judged)["log_loss_volatility"].null_count() == 40
     figures = figures_of(judged)
@@ -415,7 +412,7 @@ def test_without_a_volatility_classifier_there_is_no_loss_rather_than_none_lost(
     assert math.isnan(figures_of(partly)["brier"].baseline)
 
 
-def test_with_too_few_sessions_there_are_values_without_intervals() -> None:
+def test_scores_of_too_few_sessions_have_no_intervals() -> None:
     judged, _ = POOR["one session more than the horizon"]
     for name, figure in figures_of(judged).items():
         assert math.isfinite(figure.value) != (name == "rank_ic_t"), name
@@ -426,7 +423,7 @@ def test_with_too_few_sessions_there_are_values_without_intervals() -> None:
 
 @settings(max_examples=25)
 @given(SMALL_PANELS)
-def test_figures_of_any_panel_are_possible(judged: pl.DataFrame) -> None:
+def test_scores_of_any_panel_are_possible(judged: pl.DataFrame) -> None:
     figures = figures_of(judged)
     for name, figure in figures.items():
         assert math.isnan(figure.p_value) or 0 <= figure.p_value <= 1

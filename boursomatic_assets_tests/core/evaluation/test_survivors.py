@@ -38,7 +38,7 @@ def ended_of(*rows: Span) -> dict[int, int]:
 TO_THE_END: Span = ("AAA", "XNYS", BEGIN, END)
 
 
-def test_endings_are_counted_in_the_year_of_the_last_bar() -> None:
+def test_survivors_count_endings_in_the_year_of_the_last_bar() -> None:
     found = find_survivors(
         spans(
             TO_THE_END,
@@ -69,19 +69,19 @@ def test_endings_are_counted_in_the_year_of_the_last_bar() -> None:
         ("XNAS", date(2006, 11, 29), True),
     ],
 )
-def test_a_halt_of_twenty_sessions_is_no_end(exchange: str, last: date, *, ended: bool) -> None:
+def test_survivors_take_a_halt_of_twenty_sessions_for_no_end(exchange: str, last: date, *, ended: bool) -> None:
     assert ended_of(TO_THE_END, ("BBB", exchange, BEGIN, last)) == ({2006: 1} if ended else {})
 
 
 @pytest.mark.parametrize("exchange", [None, "XLON"])
 @pytest.mark.parametrize(("last", "ended"), [(date(2006, 12, 1), False), (date(2006, 11, 30), True)])
-def test_without_a_calendar_weekdays_are_sessions(exchange: str | None, last: date, *, ended: bool) -> None:
+def test_survivors_without_a_calendar_count_weekdays(exchange: str | None, last: date, *, ended: bool) -> None:
     # From Friday 2006-12-01 to Friday 2006-12-29 lie four weeks of five weekdays.
     rows: list[Span] = [("AAA", exchange, BEGIN, END), ("BBB", exchange, BEGIN, last)]
     assert ended_of(*rows) == ({2006: 1} if ended else {})
 
 
-def test_before_the_calendars_begin_weekdays_are_sessions() -> None:
+def test_survivors_before_the_calendars_begin_count_weekdays() -> None:
     rows: list[Span] = [
         ("AAA", "XNYS", date(1959, 1, 5), date(1960, 1, 29)),
         ("BBB", "XNYS", date(1959, 1, 5), date(1960, 1, 1)),
@@ -90,14 +90,14 @@ def test_before_the_calendars_begin_weekdays_are_sessions() -> None:
     assert ended_of(*rows) == {1959: 1}
 
 
-def test_each_exchange_ends_with_its_own_last_bar() -> None:
+def test_survivors_compare_with_the_last_bar_of_the_exchange() -> None:
     # Paris is stored to the end of 2005 only: none of its symbols ended for that.
     paris: Span = ("PPP", "XPAR", BEGIN, date(2005, 12, 30))
     assert ended_of(TO_THE_END, paris) == {}
     assert ended_of(TO_THE_END, paris, ("QQQ", "XPAR", BEGIN, date(2005, 6, 1))) == {2005: 1}
 
 
-def test_members_are_those_of_mid_year_and_held_those_that_trade_then() -> None:
+def test_survivors_count_members_of_mid_year_and_those_that_trade_then() -> None:
     known = members(
         ("AAA", date(2000, 1, 1), None),
         ("BBB", date(2000, 1, 1), None),
@@ -127,7 +127,7 @@ def test_members_are_those_of_mid_year_and_held_those_that_trade_then() -> None:
     assert found.qualification == f"among the members held only: {found.words}"
 
 
-def test_the_day_is_a_weekday_within_the_panel() -> None:
+def test_members_on_is_a_weekday_within_the_panel() -> None:
     # 2007-06-30 is a Saturday. The panel begins after it in 2004 and ends before it in 2008.
     found = find_survivors(spans(("AAA", "XNYS", date(2004, 9, 1), date(2008, 2, 7))))
     days = [year.members_on for year in found.years]
@@ -137,13 +137,13 @@ def test_the_day_is_a_weekday_within_the_panel() -> None:
     assert all(year.members is None and year.share_held is None for year in found.years)
 
 
-def test_who_is_a_session_late_at_the_end_is_held() -> None:
+def test_members_held_include_a_bar_that_is_a_session_late() -> None:
     known = members(("AAA", BEGIN, None), ("BBB", BEGIN, None))
     rows = spans(("AAA", "XNYS", BEGIN, date(2005, 2, 8)), ("BBB", "XNYS", BEGIN, date(2005, 2, 7)))
     assert find_survivors(rows, known).years[-1].members_held == 2
 
 
-def test_a_panel_without_an_ending_is_of_survivors() -> None:
+def test_survivors_of_a_panel_without_endings_qualify_a_verdict() -> None:
     alone = find_survivors(spans(TO_THE_END))
     assert alone.sentence == "Survivors: no symbol of this panel stops trading before the panel ends."
     assert alone.qualification == (
@@ -158,7 +158,7 @@ def test_a_panel_without_an_ending_is_of_survivors() -> None:
     assert part.words.endswith("panel ends, and it holds 1 of 2 members of 2004")
 
 
-def test_years_of_which_no_membership_is_known_have_none() -> None:
+def test_survivors_of_years_without_memberships_have_none() -> None:
     known = members(("AAA", date(2006, 1, 1), None))
     for nobody in (None, known.clear()):
         assert not find_survivors(spans(TO_THE_END), nobody).to_json()["memberships_known"]
@@ -175,18 +175,18 @@ def test_years_of_which_no_membership_is_known_have_none() -> None:
     assert written["sentence"] == found.sentence
 
 
-def test_a_panel_that_holds_no_member_says_so() -> None:
+def test_survivors_of_a_panel_without_members_say_so() -> None:
     found = Survivors(1, 0, BEGIN, END, (PanelYear(2004, 1, 0, BEGIN, 5, 0),))
     assert found.poorest_year is not None
     assert found.words.endswith("it holds 0 of 5 members of 2004")
 
 
-def test_no_symbol_is_an_error() -> None:
+def test_survivors_of_no_symbol_are_an_error() -> None:
     with pytest.raises(NotEnoughHistoryError, match="found none"):
         find_survivors(spans())
 
 
-def test_spans_of_a_panel() -> None:
+def test_panel_spans() -> None:
     panel = pl.DataFrame(
         {"symbol": ["B", "A", "A"], "session": [END, BEGIN, END], "exchange": ["XPAR", "XNYS", "XNYS"]}
     )
@@ -198,7 +198,7 @@ DAYS = st.integers(0, 1000).map(lambda days: BEGIN + timedelta(days=days))
 
 
 @given(st.lists(st.tuples(DAYS, DAYS), min_size=1, max_size=8))
-def test_endings_of_all_years_sum_and_none_is_the_longest(pairs: list[tuple[date, date]]) -> None:
+def test_survivors_of_all_years_sum_to_the_endings(pairs: list[tuple[date, date]]) -> None:
     rows: list[Span] = [(f"S{place}", "XNYS", min(pair), max(pair)) for place, pair in enumerate(pairs)]
     found = find_survivors(spans(*rows))
     assert sum(year.ended for year in found.years) == found.ended < found.symbols
@@ -208,7 +208,7 @@ def test_endings_of_all_years_sum_and_none_is_the_longest(pairs: list[tuple[date
     assert sum(days > 34 for days in late) <= found.ended <= sum(days > 27 for days in late)
 
 
-def test_the_panel_of_once_members_holds_276_of_496_members_of_2005() -> None:
+def test_survivors_of_the_s_and_p_panel_hold_276_of_496_members_of_2005() -> None:
     # Both shares are given with the data; no symbol of this panel ends.
     prices, listed = (
         shared_file(name) for name in ("data/us_sp500_members_2000_2016.parquet", "data/sp500_members.csv")

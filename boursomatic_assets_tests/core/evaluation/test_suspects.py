@@ -63,7 +63,7 @@ def found_in(closes: pl.DataFrame, judged: pl.DataFrame = JUDGED, **changes: Any
     return suspects_of(judged, books, closes, experiment)
 
 
-def test_quiet_prices_have_no_suspects() -> None:
+def test_suspects_of_quiet_prices_are_none() -> None:
     found = found_in(closes_with())
     assert found == {
         "instruments": 20, "moves": [], "moves_found": 0, "instruments_grown": [], "book_sessions": [],
@@ -71,7 +71,7 @@ def test_quiet_prices_have_no_suspects() -> None:
     }  # fmt: skip
 
 
-def test_a_price_86_times_too_high_names_its_symbol_and_sessions_behind_each_book() -> None:
+def test_suspects_name_symbol_and_sessions_of_a_wrong_price_behind_each_book() -> None:
     # Each of 5 tranches holds 20 names at 1/20: in session 20 the book gains (86 - 1) / 20 = 4.25; in 21 a
     # tranche with 19 x 5 % + 430 % = 525 % falls back to 100 %, and the others, filled in 20 at 8600, likewise: the
     # share of S007 falls to 1/86.
@@ -90,7 +90,7 @@ def test_a_price_86_times_too_high_names_its_symbol_and_sessions_behind_each_boo
     )
 
 
-def test_a_missed_reverse_split_is_behind_what_the_buy_book_earned() -> None:
+def test_suspects_name_a_missed_reverse_split_behind_the_buy_book() -> None:
     # 100 -> 2000 and stays: the BUY book, which holds nothing else, earns 1900 % in that session and in no other
     later = dict.fromkeys(range(20, len(D)), 2000.0)
     found = found_in(closes_with(changed=later), ONLY)
@@ -107,16 +107,16 @@ def test_a_missed_reverse_split_is_behind_what_the_buy_book_earned() -> None:
 
 
 @pytest.mark.parametrize("close", [70.0, 200.0], ids=["earnings", "squeeze"])
-def test_what_stocks_do_is_no_suspect(close: float) -> None:
+def test_suspects_pass_what_stocks_do(close: float) -> None:
     assert found_in(closes_with(changed=dict.fromkeys(range(20, len(D)), close)))["sentence"] is None
 
 
-def test_a_session_like_march_2020_is_no_suspect() -> None:
+def test_suspects_pass_a_session_like_march_2020() -> None:
     crash = closes_with().with_columns(close=pl.when(pl.col("session") >= D[20]).then(88.0).otherwise("close"))
     assert found_in(crash)["sentence"] is None
 
 
-def test_moves_before_the_judged_sessions_or_after_all_is_sold_do_not_count() -> None:
+def test_suspects_count_moves_while_something_is_held_only() -> None:
     judged = JUDGED.filter(pl.col("session").is_between(D[10], D[20]))
     # judged to 20, filled at 21, sold at 26
     for place, count in ((9, 0), (10, 0), (11, 1), (26, 1), (27, 0)):
@@ -124,12 +124,12 @@ def test_moves_before_the_judged_sessions_or_after_all_is_sold_do_not_count() ->
         assert found_in(later, judged)["moves_found"] == count, place
 
 
-def test_outcomes_reach_as_far_as_their_labels_end() -> None:
+def test_suspects_count_moves_until_the_labels_end() -> None:
     judged = JUDGED.with_columns(label_end=pl.lit(D[-1]))
     assert found_in(closes_with(changed={len(D) - 1: 2000.0}), judged)["moves_found"] == 1
 
 
-def test_explained_moves_are_left_out() -> None:
+def test_suspects_leave_out_explained_moves() -> None:
     closes = closes_with(changed=dict.fromkeys(range(20, len(D)), 2000.0))
     real = closes.with_columns(explained=(pl.col("symbol") == "S007") & (pl.col("session") == D[20]))
     found = found_in(real, ONLY)
@@ -138,7 +138,7 @@ def test_explained_moves_are_left_out() -> None:
     assert [row["symbol"] for row in found["book_sessions"] if row["book"] == "buy"] == ["S007"]
 
 
-def test_an_instrument_that_creeps_up_is_named() -> None:
+def test_suspects_name_an_instrument_that_creeps_up() -> None:
     # 12 % in each of the 46 sessions is a growth of 1.12^45 = 164, and no single move
     creeping = {place: 100 * 1.12**place for place in range(len(D))}
     (grown,) = found_in(closes_with(changed=creeping))["instruments_grown"]
@@ -146,7 +146,7 @@ def test_an_instrument_that_creeps_up_is_named() -> None:
     assert grown["growth"] == pytest.approx(1.12**45, rel=1e-9)
 
 
-def test_errors_beyond_half_name_the_row_that_is_worst() -> None:
+def test_suspects_name_the_worst_row_of_an_rmse_beyond_half() -> None:
     # 800 rows: errors of 0 and one of 20: sqrt(400 / 800) = 0.707 > 0.5
     exact = JUDGED.with_columns(predicted_return="forward_return")
     there = (pl.col("symbol") == "S003") & (pl.col("session") == D[7])
@@ -168,7 +168,7 @@ def test_bounds_grow_with_horizon_and_years() -> None:
     assert growth_bound(4.0, 2.0) == 16.0
 
 
-def test_a_benchmark_that_jumps_is_named_by_its_symbol() -> None:
+def test_suspects_name_a_benchmark_that_jumps() -> None:
     index = pl.DataFrame({"session": D, "close": [100.0] * 20 + [140.0] * 26})
     closes = with_benchmark(closes_with(), "SPY", index)
     experiment = EXPERIMENT.model_copy(update={"benchmark": "SPY"})
@@ -181,7 +181,7 @@ def test_a_benchmark_that_jumps_is_named_by_its_symbol() -> None:
     assert found["sentence"] == f"The figures rest on suspect prices: benchmark {D[20]} +0.4, behind it SPY"
 
 
-def test_without_closes_nothing_is_said_of_them() -> None:
+def test_suspects_without_closes_say_nothing_of_moves() -> None:
     found = suspects_of(JUDGED, {"buy": book_of([0.3])}, None, EXPERIMENT)
     assert (found["instruments"], found["moves"]) == (None, [])
     assert found["book_sessions"] == [
@@ -194,11 +194,11 @@ def book_of(returns: Sequence[float]) -> TrancheBook:
     return TrancheBook(tuple(D[1 : 1 + count]), np.array(returns), np.zeros(count), np.ones(count))
 
 
-def test_a_book_without_sessions_has_no_suspect() -> None:
+def test_suspects_of_a_book_without_sessions_are_none() -> None:
     assert suspects_of(JUDGED, {"buy": book_of([])}, None, EXPERIMENT)["sentence"] is None
 
 
-def test_more_than_three_are_counted() -> None:
+def test_suspects_beyond_three_are_counted() -> None:
     panel = closes_with()
     every = pl.when(pl.col("session") >= D[20]).then(pl.col("close") * 30).otherwise("close")
     found = found_in(panel.with_columns(close=every))
@@ -211,7 +211,7 @@ SUSPICIOUS = {"sentence": f"The figures rest on suspect prices: A 2018-01-02 {TI
 IMPOSSIBLE = {"sentence": f"The figures rest on suspect prices: A 2018-01-02 {TIMES}86", "possible": False}
 
 
-def test_skill_on_suspect_prices_is_qualified_in_the_same_sentence() -> None:
+def test_qualified_skill_names_suspect_prices_in_the_same_sentence() -> None:
     verdict = qualified(SKILL, SUSPICIOUS)
     assert verdict.skill
     assert verdict.sentence == (
@@ -221,7 +221,7 @@ def test_skill_on_suspect_prices_is_qualified_in_the_same_sentence() -> None:
     assert verdict.remarks == ("First.", f"The figures rest on suspect prices: A 2018-01-02 {TIMES}5. {REMEDY}.")
 
 
-def test_skill_on_prices_that_cannot_be_is_withheld() -> None:
+def test_qualified_skill_is_withheld_on_impossible_prices() -> None:
     verdict = qualified(SKILL, IMPOSSIBLE)
     assert not verdict.skill
     assert verdict.sentence == (
@@ -231,7 +231,7 @@ def test_skill_on_prices_that_cannot_be_is_withheld() -> None:
     )
 
 
-def test_where_there_is_no_skill_or_no_suspect_the_sentence_stays() -> None:
+def test_qualified_sentence_stays_without_skill_or_suspects() -> None:
     assert qualified(NO_SKILL, IMPOSSIBLE) == replace(
         NO_SKILL, remarks=(f"The figures rest on suspect prices: A 2018-01-02 {TIMES}86. {REMEDY}.",)
     )
@@ -241,7 +241,7 @@ def test_where_there_is_no_skill_or_no_suspect_the_sentence_stays() -> None:
 SURVIVORS = Survivors(2, 1, date(2018, 1, 1), date(2018, 3, 1), ())
 
 
-def test_an_evaluation_names_them_and_is_strict_json() -> None:
+def test_evaluation_names_suspects_and_is_strict_json() -> None:
     closes = closes_with(changed={20: 8600.0})
     found = evaluate_judged(
         JUDGED,
@@ -257,7 +257,7 @@ def test_an_evaluation_names_them_and_is_strict_json() -> None:
     assert found["suspects"]["sentence"] in found["verdict"]["remarks"][-1]
 
 
-def test_a_refusal_names_three_moves_and_counts_the_others() -> None:
+def test_impossible_prices_name_three_moves_and_count_the_others() -> None:
     many = closes_with().with_columns(
         close=pl.when(pl.col("session") >= D[20]).then(pl.col("close") * 30).otherwise("close")
     )

@@ -1,4 +1,4 @@
-"""Sentences that compare are read back: what they say of two figures holds for the digits that they print."""
+"""Sentences that compare two figures hold for the digits that they print."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ MARGINS = st.one_of(st.just(0.005), st.floats(0, 0.02))
 @example(0.001, -0.01, 0.00504, 0.005)
 @example(0.001, -0.01, 0.005, 0.005)
 @example(-0.00001, -0.01, 0.00496, 0.00496)
-def test_what_the_gate_says_of_the_log_loss_reads_true(
-    value: float, low: float, upper: float, margin: float
-) -> None:
+def test_weigh_on_the_log_loss_reads_true(value: float, low: float, upper: float, margin: float) -> None:
     found = compared_with(Difference(value, 0.0, low, NAN, upper), Difference(0.0, 0.0, -0.1, 0.1))
     promoted, reason = weigh(found, "old", margin)
     assert promoted == (upper <= margin)
@@ -75,7 +73,7 @@ def test_what_the_gate_says_of_the_log_loss_reads_true(
 @given(ANY, st.tuples(st.floats(-1, -1e-6), st.floats(-1, -1e-6)).map(sorted))
 @example(-0.0001, [-0.0004, -0.0002])
 @example(0.001, [-0.003, -0.001])
-def test_what_the_gate_says_is_lower_is_lower_as_printed(value: float, interval: list[float]) -> None:
+def test_weigh_on_a_lower_figure_reads_true(value: float, interval: list[float]) -> None:
     low, high = interval
     found = compared_with(Difference(0.0, 0.0, -0.1, 0.1, 0.0), Difference(value, 0.0, low, high))
     promoted, reason = weigh(found, "old", 0.005)
@@ -98,7 +96,7 @@ SHARES = st.one_of(st.floats(0, 1), st.floats(0.495, 0.505), st.sampled_from([0.
 @given(SHARES, SHARES, st.one_of(st.none(), st.floats(0, 0.3)))
 @example(0.5, 0.5004, 0.0003)  # 50.0 % of 50.0 %, and 50.0 % is the bound
 @example(0.6, 0.5, 0.1)
-def test_what_is_said_of_buy_calls_reads_true(realised: float, expected: float, width: float | None) -> None:
+def test_buy_record_sentence_reads_true(realised: float, expected: float, width: float | None) -> None:
     bound = None if width is None else expected - width
     record = BuyRecord("v1", 40, 20, expected, realised, bound)
     share = rf"{NUMBER} %"
@@ -127,7 +125,7 @@ LEVELS = st.one_of(st.none(), st.floats(1e-6, 50), st.floats(0.123, 0.1241))
 @given(level=LEVELS, value=st.one_of(st.floats(1e-6, 50), st.floats(0.123, 0.1241)), alarmed=st.booleans())
 @example(level=0.12341, value=0.1234, alarmed=False)
 @example(level=0.1234, value=0.1234, alarmed=False)
-def test_what_drift_says_of_its_level_reads_true(level: float | None, value: float, *, alarmed: bool) -> None:
+def test_cause_of_an_alarm_level_reads_true(level: float | None, value: float, *, alarmed: bool) -> None:
     row = {"feature": "ret_1d", "statistic": "spread", "value": value, "level": level, "p_value": 0.001}
     row |= {"alarmed": alarmed, "from_training": 0.1, "partner": None}
     said = cause_of(pl.DataFrame([row], schema=DRIFT_SCHEMA))
@@ -173,7 +171,7 @@ def test_a_label_that_is_ahead_is_ahead_as_printed(buy: float, more: float) -> N
 
 @given(st.floats(0.005, 0.2), st.one_of(st.floats(1e-6, 0.05), st.floats(1e-6, 1e-4)))
 @example(0.0304, 0.0001)  # 3 % is not above a limit of 3.04 %: 3.05 % is
-def test_a_volatility_above_its_limit_is_above_it_as_printed(limit: float, beyond: float) -> None:
+def test_justify_volatility_above_its_limit_reads_true(limit: float, beyond: float) -> None:
     said = call(
         {"BUY": 0.6, "HOLD": 0.3, "SELL": 0.1}, "HOLD", held_back="volatility", max_volatility=limit,
         features={"vol_20d": limit + beyond},
@@ -183,7 +181,7 @@ def test_a_volatility_above_its_limit_is_above_it_as_printed(limit: float, beyon
 
 
 @pytest.mark.parametrize("volatility", [None, NAN])
-def test_a_volatility_that_is_not_known_is_not_said_to_be_high(volatility: float | None) -> None:
+def test_justify_says_where_volatility_is_not_known(volatility: float | None) -> None:
     said = call(
         {"BUY": 0.6, "HOLD": 0.3, "SELL": 0.1}, "HOLD", held_back="volatility", features={"vol_20d": volatility}
     )

@@ -14,6 +14,7 @@ from boursomatic_assets.core.evaluation.plausibility import AT_MOST, too_good
 from boursomatic_assets.core.evaluation.survivors import PanelYear, Survivors
 from boursomatic_assets.core.evaluation.verdict import LEVEL, PRIMARY, Verdict, conclude
 from boursomatic_assets.core.measures.figures import Figure
+from boursomatic_assets.errors import PanelContractError
 
 NAN = math.nan
 FIRST, SECOND, THIRD = PRIMARY
@@ -57,13 +58,13 @@ def named_in(verdict: Verdict) -> list[str]:
     return [name for name in PRIMARY if f"The {name} " in verdict.sentence]
 
 
-def test_the_rule_was_fixed_before_any_figure_was_seen() -> None:
+def test_verdict_rule_is_fixed() -> None:
     # Changing one of these changes what is called skill.
     assert LEVEL == 0.025
     assert PRIMARY == ("matched_rank_ic", "selection_lift_buy", "long_short_sharpe_ratio")
 
 
-def test_one_of_three_must_be_below_a_third_of_the_level() -> None:
+def test_conclude_needs_one_of_three_below_a_third_of_the_level() -> None:
     # 0.025 / 3 = 0.00833...
     assert concluded(0.0083, 0.5, 0.5).skill
     assert concluded(0.5, 0.5, 0.025 / 3).skill
@@ -83,13 +84,13 @@ def test_one_of_three_must_be_below_a_third_of_the_level() -> None:
         ((0.0084, 0.0124, 0.0249), []),  # the first stops all
     ],
 )
-def test_the_sentence_names_what_holm_finds(p_values: tuple[float, float, float], found: list[str]) -> None:
+def test_conclude_names_what_holm_finds(p_values: tuple[float, float, float], found: list[str]) -> None:
     verdict = concluded(*p_values)
     assert verdict.skill == bool(found)
     assert named_in(verdict) == (found or list(PRIMARY))
 
 
-def test_what_is_undefined_is_not_among_the_tests() -> None:
+def test_conclude_leaves_out_undefined_tests() -> None:
     # two are left: 0.025 / 2 = 0.0125; then one: 0.025
     assert concluded(0.0124, NAN, 0.5).skill
     assert not concluded(0.0126, NAN, 0.5).skill
@@ -98,14 +99,19 @@ def test_what_is_undefined_is_not_among_the_tests() -> None:
     assert named_in(concluded(0.5, NAN, 0.5)) == [FIRST, THIRD]
 
 
-def test_nothing_to_test_is_no_evidence() -> None:
+def test_conclude_refuses_to_judge_without_a_figure_that_it_reads() -> None:
+    with pytest.raises(PanelContractError, match=FIRST):
+        conclude([each for each in figures((0.5, 0.5, 0.5)) if each.name != FIRST], 50, Trials(), ENDING)
+
+
+def test_conclude_without_a_test_is_no_evidence() -> None:
     verdict = concluded(NAN, NAN, NAN)
     assert not verdict.skill
     assert verdict.sentence == "No evidence of skill: there are too few sessions or names to test for it."
     assert verdict.remarks
 
 
-def test_the_sentence_shows_value_interval_null_and_chance() -> None:
+def test_conclude_shows_value_interval_null_and_p_value() -> None:
     assert concluded(0.001, 0.5, 0.5).sentence == (
         f"Evidence of skill: The {FIRST} 0.001 (95 % interval -0.5 to 0.25, without skill 0, p 0.001)."
     )
@@ -114,7 +120,7 @@ def test_the_sentence_shows_value_interval_null_and_chance() -> None:
     )
 
 
-def test_a_test_without_an_interval_shows_none() -> None:
+def test_conclude_shows_no_interval_where_there_is_none() -> None:
     listed = [
         replace(figure, low=NAN, high=NAN) if figure.name == FIRST else figure
         for figure in figures((0.2, NAN, NAN))
@@ -127,7 +133,7 @@ CHANCES = st.one_of(st.floats(0, 1), st.floats(0, 0.03), st.just(NAN))
 
 
 @given(CHANCES, CHANCES, CHANCES)
-def test_the_sentence_says_what_the_verdict_is(first: float, second: float, third: float) -> None:
+def test_conclude_sentence_agrees_with_the_verdict(first: float, second: float, third: float) -> None:
     verdict = concluded(first, second, third)
     lead = "Evidence of skill: " if verdict.skill else "No evidence of skill: "
     assert verdict.sentence.startswith(lead)
@@ -138,7 +144,7 @@ def test_the_sentence_says_what_the_verdict_is(first: float, second: float, thir
 
 
 @given(st.permutations(figures((0.001, 0.2, 0.3))))
-def test_the_order_of_the_figures_decides_nothing(listed: list[Figure]) -> None:
+def test_conclude_does_not_depend_on_the_order_of_figures(listed: list[Figure]) -> None:
     assert conclude(listed, 50, Trials(), ENDING) == concluded(0.001, 0.2, 0.3)
 
 
@@ -151,14 +157,14 @@ def remarks(*others: Figure, periods: float = 50, trials: int = 1) -> tuple[str,
     return (overlap, *others_made)
 
 
-def test_the_remark_that_is_always_made_counts_independent_horizons() -> None:
+def test_remarks_count_independent_horizons() -> None:
     assert remarks() == ("Sessions overlap: they hold about 50 independent horizons.",)
     assert remarks(periods=20) == ("Sessions overlap: they hold about 20 independent horizons.",)
     few = "Sessions overlap: they hold about 9 independent horizons, too few to tell a small skill from none."
     assert remarks(periods=9.3) == (few,)
 
 
-def test_a_raw_lift_is_held_against_the_matched_one() -> None:
+def test_remarks_compare_the_raw_lift_with_the_matched_one() -> None:
     raised, matched = of_value("lift_buy", 1.234), of_value("matched_lift_buy", 0.987)
     (_, remark) = remarks(raised, matched)
     assert remark.startswith("The raw BUY lift of 1.23 is 0.99 at equal volatility")
@@ -179,12 +185,12 @@ def sharpe_remark(value: float, baseline: float, total: float = NAN) -> str | No
     ("value", "beside"),
     [(0.9, "is above the 0.80"), (0.7, "is below the 0.80"), (0.8, "equals the 0.80"), (0.7951, "equals the 0.80")],
 )
-def test_the_book_is_held_against_equal_weights(value: float, beside: str) -> None:
+def test_remarks_compare_the_book_with_equal_weights(value: float, beside: str) -> None:
     (_, remark) = remarks(of_value("buy_sharpe_ratio", value, baseline=0.8))
     assert remark == f"The BUY book's Sharpe of {value:.2f} {beside} of holding everything in equal weights."
 
 
-def test_a_rising_market_is_named_only_where_it_rose_and_the_book_did_no_better() -> None:
+def test_remarks_name_a_rising_market_where_the_book_did_no_better() -> None:
     said = "in equal weights, which gained 12.3 % over these sessions: a rising market is no skill."
     assert said in str(sharpe_remark(0.7, 0.8, 0.123))
     assert said in str(sharpe_remark(0.8, 0.8, 0.123))
@@ -207,7 +213,7 @@ FIGURE = st.one_of(
 
 
 @given(FIGURE, FIGURE, FIGURE)
-def test_the_remark_on_the_book_reads_true(value: float, baseline: float, total: float) -> None:
+def test_remarks_on_the_book_read_true(value: float, baseline: float, total: float) -> None:
     remark = sharpe_remark(value, baseline, total)
     if not (math.isfinite(value) and math.isfinite(baseline)):
         assert remark is None
@@ -231,7 +237,7 @@ def test_the_remark_on_the_book_reads_true(value: float, baseline: float, total:
 
 
 @given(FIGURE, FIGURE)
-def test_the_remark_on_the_lift_reads_true(raw: float, matched: float) -> None:
+def test_remarks_on_the_lift_read_true(raw: float, matched: float) -> None:
     made = remarks(of_value("lift_buy", raw), of_value("matched_lift_buy", matched))
     (remark,) = [each for each in made if each.startswith("The raw BUY lift")] or [None]
     if not (math.isfinite(raw) and math.isfinite(matched) and float(f"{raw:.2f}") > 1):
@@ -248,7 +254,7 @@ def test_the_remark_on_the_lift_reads_true(raw: float, matched: float) -> None:
 
 
 @given(st.floats(0, 100))
-def test_few_horizons_are_few_as_printed(periods: float) -> None:
+def test_remarks_call_few_horizons_few_as_printed(periods: float) -> None:
     said = re.match(
         r"Sessions overlap: they hold about (\d+) independent horizons(, too few)?", remarks(periods=periods)[0]
     )
@@ -256,7 +262,7 @@ def test_few_horizons_are_few_as_printed(periods: float) -> None:
     assert bool(said[2]) == (int(said[1]) < 20)
 
 
-def test_skill_among_survivors_is_qualified_in_the_same_sentence() -> None:
+def test_conclude_qualifies_skill_among_survivors_in_the_same_sentence() -> None:
     def said(survivors: Survivors, p_value: float) -> Verdict:
         return conclude(figures((p_value, NAN, NAN)), 50, Trials(), survivors)
 
@@ -282,19 +288,19 @@ def test_skill_among_survivors_is_qualified_in_the_same_sentence() -> None:
         assert survivors.sentence in said(survivors, 0.001).remarks
 
 
-def test_further_experiments_are_counted() -> None:
+def test_remarks_count_further_experiments() -> None:
     (_, remark) = remarks(trials=7)
     assert remark.startswith("7 distinct experiments were tried on these sessions")
 
 
-def test_what_is_too_good_is_a_reason_to_look_for_a_leak() -> None:
+def test_remarks_warn_of_what_is_too_good() -> None:
     (_, remark) = remarks(of_value("r2_over_prior", 0.0051))
     assert remark == (
         "Beyond what such features can honestly reach: The r2_over_prior. Look for a leak before being glad."
     )
 
 
-def test_bounds_of_the_plausible() -> None:
+def test_too_good_bounds() -> None:
     values = dict(AT_MOST)
     assert too_good(values) == {}
     assert too_good(dict.fromkeys(values, NAN)) == {}

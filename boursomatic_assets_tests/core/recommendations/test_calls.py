@@ -24,7 +24,7 @@ from boursomatic_assets.core.recommendations.calls import (
     CALIBRATED,
     RECOMMENDATION_SCHEMA,
     Recommended,
-    make_calls,
+    apply_profiles,
     recommend,
 )
 from boursomatic_assets.core.recommendations.reasons import Facts, justify
@@ -63,7 +63,7 @@ def predicted(buy: float, sell: float, **others: float) -> pl.DataFrame:
 
 def called(rows: pl.DataFrame, tau: float | None = None, profiles: Profiles = DEFAULTS) -> list[tuple[Any, Any]]:
     """Label and what held it back, for each profile."""
-    return make_calls(rows, tau, profiles).select("label", "held_back").rows()
+    return apply_profiles(rows, tau, profiles).select("label", "held_back").rows()
 
 
 BUY, SELL = ("BUY", None), ("SELL", None)
@@ -97,54 +97,55 @@ UNLIKELY, BELOW, WILD = ("HOLD", "probability"), ("HOLD", "threshold"), ("HOLD",
         (0.44, 0.20, 0.06, 0.45, [UNLIKELY, BELOW, BELOW]),
     ],
 )
-def test_the_rule(
+def test_apply_profiles_follows_the_rule(
     buy: float, sell: float, volatility: float, tau: float | None, expected: list[tuple[Any, Any]]
 ) -> None:
     assert called(predicted(buy, sell, vol_20d=volatility), tau) == expected
 
 
-def test_a_buy_that_falls_short_of_a_likelier_sell_that_falls_short_as_well_is_held() -> None:
+def test_apply_profiles_holds_where_buy_and_a_likelier_sell_both_fall_short() -> None:
     shy_of_selling = Profile(buy_probability=0.3, sell_probability=0.5)
     profiles = Profiles(conservative=shy_of_selling, moderate=shy_of_selling, aggressive=shy_of_selling)
     assert called(predicted(0.35, 0.45), None, profiles) == [UNLIKELY] * 3
 
 
-def test_the_threshold_reads_the_raw_probability_and_the_profiles_the_calibrated_one() -> None:
+def test_apply_profiles_compares_raw_with_tau_and_calibrated_with_the_profile() -> None:
     rows = predicted(0.55, 0.20).with_columns(probability_buy=0.44)
     assert called(rows, 0.44) == [BUY] * 3
     assert called(rows, 0.45) == [BELOW] * 3
 
 
-def test_prices_lie_so_many_ranges_from_the_close() -> None:
+def test_stop_and_target_lie_multiples_of_the_range_from_the_close() -> None:
     # a range of 2: 100 - 2 * 2 and 100 + 3 * 2; 100 - 2.5 * 2 and 100 + 4 * 2; 100 - 3 * 2 and 100 + 4.5 * 2
-    bought = make_calls(predicted(0.6, 0.1), None, DEFAULTS)
-    assert bought.select("stop_loss", "take_profit").rows() == [(96.0, 106.0), (95.0, 108.0), (94.0, 109.0)]
-    sold = make_calls(predicted(0.1, 0.6), None, DEFAULTS)
-    assert sold.select("stop_loss", "take_profit").rows() == [(104.0, 94.0), (105.0, 92.0), (106.0, 91.0)]
-    held = make_calls(predicted(0.1, 0.1), None, DEFAULTS)
-    assert held.select("stop_loss", "take_profit").rows() == [(None, None)] * 3
+    bought, sold, held = (
+        apply_profiles(predicted(*shares), None, DEFAULTS).select("stop_loss", "take_profit").rows()
+        for shares in ((0.6, 0.1), (0.1, 0.6), (0.1, 0.1))
+    )
+    assert bought == [(96.0, 106.0), (95.0, 108.0), (94.0, 109.0)]
+    assert sold == [(104.0, 94.0), (105.0, 92.0), (106.0, 91.0)]
+    assert held == [(None, None)] * 3
 
 
-def test_no_price_falls_below_a_hundredth_of_the_close() -> None:
+def test_stop_and_target_are_at_least_a_hundredth_of_the_close() -> None:
     # 100 - 2 * 60 is below zero; 100 - 2 * 49.6 = 0.8 is above, and below 1
     for wild_range in (60.0, 49.6):
-        bought = make_calls(predicted(0.6, 0.1, atr_14=wild_range), None, DEFAULTS)
+        bought = apply_profiles(predicted(0.6, 0.1, atr_14=wild_range), None, DEFAULTS)
         assert bought["stop_loss"].to_list() == [1.0] * 3
         assert bought["take_profit"][0] == 100 + 3 * wild_range
-        sold = make_calls(predicted(0.1, 0.6, atr_14=wild_range), None, DEFAULTS)
+        sold = apply_profiles(predicted(0.1, 0.6, atr_14=wild_range), None, DEFAULTS)
         assert sold["take_profit"].to_list() == [1.0] * 3
 
 
-def test_the_confidence_is_the_calibrated_probability_of_the_label_given() -> None:
+def test_confidence_is_the_calibrated_probability_of_the_label() -> None:
     rows = predicted(0.45, 0.15).with_columns(calibrated_buy=0.42, calibrated_hold=0.38, calibrated_sell=0.20)
-    made = make_calls(rows, None, DEFAULTS)
+    made = apply_profiles(rows, None, DEFAULTS)
     assert made.select("label", "confidence").rows() == [("HOLD", 0.38), ("BUY", 0.42), ("BUY", 0.42)]
     rows = predicted(0.15, 0.45).with_columns(calibrated_buy=0.20, calibrated_hold=0.38, calibrated_sell=0.42)
-    assert make_calls(rows, None, DEFAULTS)["confidence"].to_list() == [0.38, 0.42, 0.42]
+    assert apply_profiles(rows, None, DEFAULTS)["confidence"].to_list() == [0.38, 0.42, 0.42]
 
 
-def test_the_forecast_is_told_in_percent_whatever_the_label() -> None:
-    made = make_calls(predicted(0.1, 0.6, predicted_return=0.25), None, DEFAULTS)
+def test_expected_return_is_in_percent_for_any_label() -> None:
+    made = apply_profiles(predicted(0.1, 0.6, predicted_return=0.25), None, DEFAULTS)
     assert made["expected_return_pct"].to_list() == [25.0] * 3
 
 
@@ -181,7 +182,7 @@ def with_probabilities(raw: tuple[float, float, float], temperature: float, **ot
 def test_stop_and_target_lie_on_their_sides_of_the_close(
     rows: pl.DataFrame, tau: float | None, profiles: Profiles
 ) -> None:
-    for row in make_calls(rows, tau, profiles).iter_rows(named=True):
+    for row in apply_profiles(rows, tau, profiles).iter_rows(named=True):
         stop, close, target = row["stop_loss"], row["close"], row["take_profit"]
         if row["label"] == "HOLD":
             assert stop is target is None
@@ -192,26 +193,25 @@ def test_stop_and_target_lie_on_their_sides_of_the_close(
 
 
 @given(predictions(), taus, risk_profiles())
-def test_a_bolder_profile_makes_every_call_of_a_stricter_one(
+def test_apply_profiles_keeps_every_call_of_a_stricter_profile(
     rows: pl.DataFrame, tau: float | None, profiles: Profiles
 ) -> None:
-    made = [label for label, _ in called(rows, tau, profiles)]
-    for strict, bold in pairwise(made):
+    for (strict, _), (bold, _) in pairwise(called(rows, tau, profiles)):
         assert strict in {"HOLD", bold}
 
 
 @given(predictions(), taus, risk_profiles())
-def test_the_confidence_is_a_probability_and_only_a_hold_is_held_back(
+def test_confidence_is_a_probability_and_only_a_hold_is_held_back(
     rows: pl.DataFrame, tau: float | None, profiles: Profiles
 ) -> None:
-    for row in make_calls(rows, tau, profiles).iter_rows(named=True):
+    for row in apply_profiles(rows, tau, profiles).iter_rows(named=True):
         assert 0 <= row["confidence"] <= 1
         assert row["confidence"] == row[f"calibrated_{row['label'].lower()}"]
         assert (row["held_back"] is not None) == (row["label"] == "HOLD")
 
 
 @given(raw_probabilities(), st.floats(COLDEST, HOTTEST), taus, risk_profiles(), st.floats(0, 1))
-def test_more_probability_of_buy_never_takes_a_buy_away(
+def test_apply_profiles_keeps_a_buy_when_its_probability_grows(
     raw: tuple[float, float, float], temperature: float, tau: float | None, profiles: Profiles, part: float
 ) -> None:
     # the two others keep their ratio, and what they lose goes to BUY
@@ -237,7 +237,7 @@ def kept(recommended: Recommended) -> list[dict[str, Any]]:
     return snapshots(recommended, serving(), DEFAULTS, BARS)
 
 
-def test_every_instrument_has_a_row_for_each_profile(recommended: Recommended) -> None:
+def test_recommend_gives_a_row_per_instrument_and_profile(recommended: Recommended) -> None:
     rows = recommended.rows
     assert rows.schema == pl.Schema(RECOMMENDATION_SCHEMA)
     assert rows["symbol"].to_list() == [f"W{number:03d}" for number in range(4) for _ in PROFILE_NAMES]
@@ -245,7 +245,7 @@ def test_every_instrument_has_a_row_for_each_profile(recommended: Recommended) -
     assert rows["horizon_days"].to_list() == [EXPERIMENT.horizon] * 12 == [5] * 12
 
 
-def test_a_row_says_what_the_models_themselves_say(recommended: Recommended) -> None:
+def test_recommend_says_what_the_models_say(recommended: Recommended) -> None:
     classifier, regressor = (model.estimator() for model in models())
     newest = newest_rows()
     # what is not in the table: the average range over the close
@@ -266,7 +266,7 @@ def test_probabilities_sum_to_one_raw_and_calibrated(recommended: Recommended) -
         np.testing.assert_allclose(sums, 1, atol=1e-12)
 
 
-def test_a_backtest_equals_live_to_the_last_bit() -> None:
+def test_recommend_live_equals_a_backtest_to_the_last_bit() -> None:
     sets = {"validation": split().validation, "test": split().test}
     backtest = set_of(predict_sets(sets, *models()), "test")
     columns = ["symbol", "session", *RAW, "predicted_return"]
@@ -282,9 +282,7 @@ def test_a_backtest_equals_live_to_the_last_bit() -> None:
         assert_frame_equal(live.rows, whole.rows.filter(pl.col("session") == session), check_exact=True)
 
 
-def test_neither_the_order_of_the_rows_nor_other_instruments_matter(
-    recommended: Recommended, kept: list[dict[str, Any]]
-) -> None:
+def test_recommend_depends_on_each_row_alone(recommended: Recommended, kept: list[dict[str, Any]]) -> None:
     newest = newest_rows()
     turned = recommend(newest.reverse(), serving(), DEFAULTS)
     assert_frame_equal(turned.rows, recommended.rows, check_exact=True)
@@ -295,7 +293,7 @@ def test_neither_the_order_of_the_rows_nor_other_instruments_matter(
         assert snapshots(alone, serving(), DEFAULTS, BARS) == kept[3 * place : 3 * place + 3]
 
 
-def test_without_rows_nothing_is_recommended() -> None:
+def test_recommend_without_rows_gives_none() -> None:
     nothing = recommend(newest_rows().clear(), serving(), DEFAULTS)
     assert nothing.rows.schema == pl.Schema(RECOMMENDATION_SCHEMA)
     assert nothing.rows.is_empty()
@@ -304,14 +302,14 @@ def test_without_rows_nothing_is_recommended() -> None:
     assert snapshots(nothing, serving(), DEFAULTS, {}) == []
 
 
-def test_rows_that_lack_what_is_needed_are_refused() -> None:
+def test_recommend_refuses_rows_that_lack_a_column_or_repeat() -> None:
     with pytest.raises(PanelContractError, match="atr_14"):
         recommend(newest_rows().drop("atr_14"), serving(), DEFAULTS)
     with pytest.raises(PanelContractError, match="unique"):
         recommend(pl.concat([newest_rows()] * 2), serving(), DEFAULTS)
 
 
-def test_what_a_model_does_not_read_limits_and_prices_its_calls_all_the_same() -> None:
+def test_recommend_limits_and_prices_by_features_that_the_model_does_not_read() -> None:
     narrow = EXPERIMENT.model_copy(update={"features": ("rsi_14", "ret_1d")})
     train_set = split().train
     served = dataclasses.replace(
@@ -333,7 +331,7 @@ def test_what_a_model_does_not_read_limits_and_prices_its_calls_all_the_same() -
     assert list(snapshots(made, served, alike, BARS)[0]["features"]) == ["rsi_14", "ret_1d", "vol_20d", "atr_14"]
 
 
-def test_a_snapshot_holds_what_the_row_was_made_from(recommended: Recommended, kept: list[dict[str, Any]]) -> None:
+def test_snapshot_holds_what_the_row_was_made_from(recommended: Recommended, kept: list[dict[str, Any]]) -> None:
     newest = newest_rows().rows(named=True)
     for place, (row, snapshot) in enumerate(zip(recommended.rows.iter_rows(named=True), kept, strict=True)):
         source = newest[place // 3]
@@ -352,9 +350,7 @@ def test_a_snapshot_holds_what_the_row_was_made_from(recommended: Recommended, k
     assert fixed["model"] == {"version": "20260102_030405_abcdef", **serving().digests}
 
 
-def test_a_row_can_be_made_again_from_its_stored_snapshot(
-    recommended: Recommended, kept: list[dict[str, Any]]
-) -> None:
+def test_snapshot_reproduces_its_row(recommended: Recommended, kept: list[dict[str, Any]]) -> None:
     stored = [json.loads(json.dumps(snapshot, allow_nan=False)) for snapshot in kept]
     assert stored == kept
     symbols = recommended.rows["symbol"]
@@ -369,7 +365,7 @@ def test_a_row_can_be_made_again_from_its_stored_snapshot(
     ]
 
 
-def test_contributions_and_expected_scores_add_up_to_what_was_said(kept: list[dict[str, Any]]) -> None:
+def test_snapshot_contributions_add_up_to_the_predictions(kept: list[dict[str, Any]]) -> None:
     for snapshot in kept[::3]:
         assert list(snapshot["contributions"]) == [*CLASS_NAMES, "forward return"]
         scores = {
@@ -383,37 +379,28 @@ def test_contributions_and_expected_scores_add_up_to_what_was_said(kept: list[di
         assert softmax == pytest.approx(snapshot["probabilities"], rel=1e-9)
 
 
-def test_a_missing_feature_is_null_in_the_snapshot() -> None:
+def test_snapshot_of_a_missing_feature_has_null() -> None:
     silent = newest_rows().with_columns(volume_zscore=pl.lit(None, pl.Float64))
     for snapshot in snapshots(recommend(silent, serving(), DEFAULTS), serving(), DEFAULTS, BARS):
         assert snapshot["features"]["volume_zscore"] is None
         json.dumps(snapshot, allow_nan=False)
 
 
-def test_the_text_follows_from_the_snapshot(recommended: Recommended, kept: list[dict[str, Any]]) -> None:
+def test_snapshot_justification_follows_from_facts(recommended: Recommended, kept: list[dict[str, Any]]) -> None:
     for row, snapshot in zip(recommended.rows.iter_rows(named=True), kept, strict=True):
         label, profile = row["label"], getattr(DEFAULTS, row["profile"])
         facts = facts_of(snapshot, label, row["held_back"], row["profile"], profile)
         assert facts == Facts(
-            label=label,
-            held_back=row["held_back"],
-            probability=row["confidence"],
-            calibrated=snapshot["calibrated"],
-            expected_return=snapshot["predicted_return"],
-            horizon=5,
-            features=snapshot["features"],
-            close=snapshot["close"],
-            contributions=snapshot["contributions"][label],
-            profile=row["profile"],
-            max_volatility=profile.max_volatility,
-            tau=None,
-            buy_threshold=0.05,
+            label=label, held_back=row["held_back"], probability=row["confidence"],
+            calibrated=snapshot["calibrated"], expected_return=snapshot["predicted_return"], horizon=5,
+            features=snapshot["features"], close=snapshot["close"], contributions=snapshot["contributions"][label],
+            profile=row["profile"], max_volatility=profile.max_volatility, tau=None, buy_threshold=0.05,
             sell_threshold=-0.02,
-        )
+        )  # fmt: skip
         assert snapshot["justification"] == justify(facts)
 
 
-def test_the_digest_is_that_of_the_compact_json_of_both_parts() -> None:
+def test_content_digest_is_that_of_the_compact_json_of_both_parts() -> None:
     # keys in alphabetical order, no spaces; the part that profiles share goes in by its own digest
     shared = hashlib.sha256(b'{"close":1.5,"schema":1}').hexdigest()
     text = (
@@ -423,7 +410,7 @@ def test_the_digest_is_that_of_the_compact_json_of_both_parts() -> None:
     assert content_digest(snapshot) == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_a_stored_snapshot_has_the_digest_it_was_given_whatever_run_wrote_it(kept: list[dict[str, Any]]) -> None:
+def test_content_digest_does_not_depend_on_run_or_bars(kept: list[dict[str, Any]]) -> None:
     for snapshot in kept:
         written = {**snapshot, "run": {"id": "another"}, "bars": {"inputs": "others"}, "digest": "forgotten"}
         assert content_digest(json.loads(json.dumps(written))) == snapshot["digest"]
@@ -431,11 +418,11 @@ def test_a_stored_snapshot_has_the_digest_it_was_given_whatever_run_wrote_it(kep
 
 
 @pytest.mark.parametrize("name", ["schema", "close", "features", "tau", "profile", "held_back", "justification"])
-def test_other_content_has_another_digest(kept: list[dict[str, Any]], name: str) -> None:
+def test_content_digest_changes_with_the_content(kept: list[dict[str, Any]], name: str) -> None:
     assert content_digest({**kept[0], name: "other"}) != kept[0]["digest"]
 
 
-def test_what_is_no_number_is_not_written_down(recommended: Recommended) -> None:
+def test_snapshot_refuses_a_number_that_is_not_finite(recommended: Recommended) -> None:
     broken = dataclasses.replace(
         recommended, predictions=recommended.predictions.with_columns(ret_1d=pl.lit(math.nan))
     )

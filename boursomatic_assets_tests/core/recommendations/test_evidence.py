@@ -10,25 +10,25 @@ from boursomatic_assets.core.recommendations.evidence import Evidence
 from boursomatic_assets_tests.support.traced import CONTENT, evidence_of, stored
 
 
-def test_a_snapshot_is_read_back() -> None:
+def test_evidence_reads_a_snapshot_back() -> None:
     evidence = evidence_of(stored())
     assert evidence.content == CONTENT
     assert evidence.bars.adjustments == [(date(2018, 3, 1), 0.5)]
     assert evidence.raw == stored()["snapshot"]
 
 
-def test_the_profile_of_then_holds_under_every_name() -> None:
+def test_evidence_has_the_recorded_profile_under_every_name() -> None:
     profiles = evidence_of(stored()).profiles
     assert [getattr(profiles, name) for name in PROFILE_NAMES] == [Profiles().moderate] * 3
 
 
 @pytest.mark.parametrize("bars", [{}, {"inputs": None}])
-def test_bars_that_were_not_recorded_have_no_content(bars: dict[str, Any]) -> None:
+def test_evidence_without_recorded_bars_has_no_content(bars: dict[str, Any]) -> None:
     assert evidence_of(stored(), bars=bars).content is None
 
 
 @pytest.mark.parametrize("snapshot", [None, [], "text", {}, {"rsi_14": 50.0}])
-def test_another_programs_snapshot_is_none_of_ours(snapshot: object) -> None:
+def test_evidence_refuses_another_programs_snapshot(snapshot: object) -> None:
     assert "another program" in str(Evidence.of(snapshot))
 
 
@@ -42,7 +42,7 @@ def test_another_programs_snapshot_is_none_of_ours(snapshot: object) -> None:
         ({"close": float("inf")}, "close:"),
     ],
 )
-def test_a_mangled_snapshot_says_what_is_wrong_with_it(change: dict[str, Any], said: str) -> None:
+def test_evidence_says_what_is_wrong_with_a_snapshot(change: dict[str, Any], said: str) -> None:
     found = Evidence.of({**stored()["snapshot"], **change})
     assert str(found).startswith("the snapshot cannot be read")
     assert said in str(found)

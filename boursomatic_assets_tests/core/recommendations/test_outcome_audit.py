@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -8,17 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.recommendations.outcome_audit import differences, slow_outcome
+from boursomatic_assets.core.recommendations.outcome_audit import SlowOutcome, differences, slow_outcome
 from boursomatic_assets.core.recommendations.outcomes import judge_outcomes
 from boursomatic_assets_tests.support.oracles import shared_file
 from boursomatic_assets_tests.support.waiting_calls import a_call, bars_of, calls_of, calls_on, july, placed_panels
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def test_a_call_is_followed_bar_by_bar() -> None:
+
+def slow(call: Mapping[str, Any], bars: pl.DataFrame) -> SlowOutcome:
+    found = slow_outcome(call, bars)
+    assert found is not None
+    return found
+
+
+def test_slow_outcome_follows_a_call_bar_by_bar() -> None:
     # the 4th is the third session after the 1st: 106 / 100 - 1; on the 3rd a low of 90 is the stop
     bars = bars_of({1: 100.0, 2: 100.0, 3: (119.0, 90.0, 100.0), 4: 106.0, 5: (300.0, 1.0, 2.0)})
-    found = slow_outcome(a_call(), bars)
-    assert found is not None
+    found = slow(a_call(), bars)
     assert (found.exit_session, found.realised_return) == (july(4), pytest.approx(0.06))
     assert (found.first_touch, found.touched_session) == ("stop", july(3))
     assert slow_outcome(a_call(session=july(6)), bars) is None
@@ -26,13 +34,12 @@ def test_a_call_is_followed_bar_by_bar() -> None:
 
 
 @given(placed_panels(), st.data())
-def test_both_ways_of_judging_agree(bars: pl.DataFrame, data: st.DataObject) -> None:
+def test_slow_outcome_agrees_with_judge_outcomes(bars: pl.DataFrame, data: st.DataObject) -> None:
     calls = data.draw(calls_on(bars))
     given_calls = {call["id"]: call for call in calls.to_dicts()}
     for stored in judge_outcomes(calls, bars).to_dicts():
         call = given_calls[stored["recommendation_id"]]
-        found = slow_outcome(call, bars.filter(pl.col("symbol") == call["symbol"]))
-        assert found is not None
+        found = slow(call, bars.filter(pl.col("symbol") == call["symbol"]))
         assert differences(stored, call, found) == []
 
 
@@ -51,18 +58,16 @@ BARS = bars_of({1: 100.0, 2: 100.0, 3: (119.0, 90.0, 100.0), 4: 106.0})
         ("touched_session", july(4), ["touched_session"]),
     ],
 )
-def test_what_differs_is_named(column: str, value: Any, named: list[str]) -> None:  # noqa: ANN401
+def test_differences_name_what_differs(column: str, value: Any, named: list[str]) -> None:  # noqa: ANN401
     stored = judge_outcomes(calls_of(a_call()), BARS).row(0, named=True)
-    found = slow_outcome(a_call(), BARS)
-    assert found is not None
+    found = slow(a_call(), BARS)
     assert differences(stored, a_call(), found) == []
     assert differences({**stored, column: value}, a_call(), found) == named
 
 
-def test_a_split_since_the_judgement_is_no_difference() -> None:
+def test_differences_ignore_a_split_since() -> None:
     stored = judge_outcomes(calls_of(a_call()), BARS).row(0, named=True)
-    found = slow_outcome(a_call(), BARS.with_columns(pl.col("high", "low", "close") / 3))
-    assert found is not None
+    found = slow(a_call(), BARS.with_columns(pl.col("high", "low", "close") / 3))
     assert differences(stored, a_call(), found) == []
 
 
@@ -85,7 +90,7 @@ def calls_at_random(bars: pl.DataFrame, count: int) -> pl.DataFrame:
     return calls_of(*made)
 
 
-def test_on_the_real_panel_both_ways_agree() -> None:
+def test_slow_outcome_agrees_with_judge_outcomes_on_real_bars() -> None:
     read = pl.read_parquet(shared_file("data/us_sp500_2013_2018.parquet")).rename({"date": "session"})
     whole = read.drop_nulls(["high", "low", "close"]).sort("symbol", "session")
     bars = whole.select("symbol", pl.col("session").cast(pl.Date), "high", "low", "close", exchange=pl.lit("XNYS"))
@@ -97,6 +102,5 @@ def test_on_the_real_panel_both_ways_agree() -> None:
     given_calls = {call["id"]: call for call in calls.to_dicts()}
     for stored in outcomes.to_dicts():
         call = given_calls[stored["recommendation_id"]]
-        found = slow_outcome(call, own[call["symbol"]])
-        assert found is not None
+        found = slow(call, own[call["symbol"]])
         assert differences(stored, call, found) == []

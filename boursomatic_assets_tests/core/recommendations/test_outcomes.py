@@ -36,14 +36,17 @@ if TYPE_CHECKING:
 FLAT = dict.fromkeys((1, 2, 3, 4, 5), 100.0)
 
 
-def judged(bars: pl.DataFrame, **call: Any) -> dict[str, Any] | None:  # noqa: ANN401
-    """What becomes of one call; None while it is open."""
-    found = judge_outcomes(calls_of(a_call(**call)), bars).to_dicts()
-    assert len(found) <= 1
-    return found[0] if found else None
+def judged(bars: pl.DataFrame, **call: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Outcome of one call whose horizon has passed."""
+    (found,) = judge_outcomes(calls_of(a_call(**call)), bars).to_dicts()
+    return found
 
 
-def test_a_call_is_judged_by_the_return_over_its_horizon() -> None:
+def is_open(bars: pl.DataFrame, **call: Any) -> bool:  # noqa: ANN401
+    return judge_outcomes(calls_of(a_call(**call)), bars).is_empty()
+
+
+def test_outcome_is_the_return_over_the_horizon() -> None:
     # three sessions after Monday the 1st is Thursday the 4th: 106 / 100 - 1 = 6 %, which is a BUY
     found = judged(bars_of({1: 100.0, 2: 95.0, 3: 119.0, 4: 106.0, 5: 50.0}))
     assert found == {
@@ -56,40 +59,36 @@ def test_a_call_is_judged_by_the_return_over_its_horizon() -> None:
 @pytest.mark.parametrize(
     ("close", "label"), [(125.0, "BUY"), (124.99, "HOLD"), (75.01, "HOLD"), (75.0, "SELL"), (10.0, "SELL")]
 )
-def test_a_return_exactly_at_a_threshold_is_a_call(close: float, label: str) -> None:
+def test_outcome_exactly_at_a_threshold_is_a_call(close: float, label: str) -> None:
     # 125 / 100 - 1 and 75 / 100 - 1 are exact in binary
     thresholds = {"buy_threshold": 0.25, "sell_threshold": -0.25}
     for said in ("BUY", "HOLD", "SELL"):
         found = judged(bars_of(FLAT | {4: close}), label=said, **thresholds)
-        assert found is not None
         assert (found["realised_label"], found["hit"]) == (label, label == said)
 
 
-def test_as_long_as_the_horizon_runs_a_call_is_open() -> None:
-    assert judged(bars_of(dict.fromkeys((1, 2, 3), 100.0))) is None
-    assert judged(bars_of(dict.fromkeys((1, 2, 3, 4), 100.0))) is not None
+def test_outcome_is_open_until_the_horizon_ends() -> None:
+    assert is_open(bars_of(dict.fromkeys((1, 2, 3), 100.0)))
+    assert not is_open(bars_of(dict.fromkeys((1, 2, 3, 4), 100.0)))
 
 
-def test_the_horizon_counts_the_sessions_of_the_exchange() -> None:
+def test_outcome_counts_the_sessions_of_the_exchange() -> None:
     # in New York the 4th is a holiday: the third session after the 1st is the 5th
     bars = bars_of({1: 100.0, 2: 100.0, 3: 100.0, 5: 90.0, 8: 200.0}, exchange="XNYS")
     found = judged(bars, exchange="XNYS")
-    assert found is not None
     assert (found["exit_session"], found["realised_label"]) == (july(5), "SELL")
 
 
-def test_where_the_exchange_is_unknown_the_instruments_own_bars_are_counted() -> None:
+def test_outcome_without_a_calendar_counts_own_bars() -> None:
     bars = bars_of({1: 100.0, 3: 100.0, 10: 100.0, 25: 110.0}, exchange="XLON")
     found = judged(bars, exchange="XLON")
-    assert found is not None
     assert (found["exit_session"], found["ended"]) == (july(25), "horizon")
-    assert judged(bars, exchange="XLON", horizon_days=4) is None
+    assert is_open(bars, exchange="XLON", horizon_days=4)
 
 
-def test_without_a_bar_at_the_end_the_last_close_before_it_counts() -> None:
+def test_outcome_without_a_bar_at_the_end_takes_the_last_close_before() -> None:
     # none on the 3rd and the 4th, where the horizon ends; the 5th is beyond it
     found = judged(bars_of({1: 100.0, 2: 94.0, 5: 200.0}))
-    assert found is not None
     assert (found["exit_session"], found["realised_label"], found["ended"]) == (july(2), "SELL", "horizon")
 
 
@@ -105,7 +104,7 @@ TOUCHES: dict[str, tuple[list[tuple[float, float, float]], tuple[str, int] | Non
 
 @pytest.mark.parametrize("case", TOUCHES)
 @pytest.mark.parametrize("label", ["BUY", "SELL"])
-def test_the_first_touch_is_found_in_highs_and_lows(case: str, label: str) -> None:
+def test_first_touch_is_found_in_highs_and_lows(case: str, label: str) -> None:
     ranges, expected = TOUCHES[case]
     if label == "SELL":
         # Mirrored at 100, so that the same happens to a SELL with its stop at 110 and its target at 80.
@@ -113,33 +112,28 @@ def test_the_first_touch_is_found_in_highs_and_lows(case: str, label: str) -> No
     stop, target = (90.0, 120.0) if label == "BUY" else (110.0, 80.0)
     bars = bars_of({1: 100.0, **dict(zip((2, 3, 4), ranges, strict=True))})
     found = judged(bars, label=label, stop_loss=stop, take_profit=target)
-    assert found is not None
     wanted = (expected[0], july(expected[1])) if expected else (None, None)
     assert (found["first_touch"], found["touched_session"]) == wanted
 
 
-def test_the_ranges_of_the_calls_own_session_and_of_those_after_the_end_touch_nothing() -> None:
+def test_first_touch_ignores_the_calls_own_session_and_those_after_the_end() -> None:
     found = judged(bars_of({1: (150.0, 50.0, 100.0), 2: 100.0, 3: 100.0, 4: 100.0, 5: (150.0, 50.0, 100.0)}))
-    assert found is not None
     assert found["first_touch"] is None
 
 
-def test_a_hold_has_nothing_to_touch() -> None:
+def test_first_touch_of_a_hold_is_none() -> None:
     found = judged(
         bars_of(FLAT | {2: (150.0, 50.0, 100.0)}), label="HOLD", stop_loss=None, take_profit=None, id="one"
     )
-    assert found is not None
     assert (found["first_touch"], found["touched_session"], found["hit"]) == (None, None, True)
 
 
-def test_a_split_since_then_changes_nothing() -> None:
+def test_outcome_after_a_split_is_the_same() -> None:
     # sold at 100 then; today's prices are a third of that, and 33.3 is still 90 * 1/3 = 30 away from the stop
     prices = {1: 100.0, 2: (105.0, 90.0, 95.0), 3: 110.0, 4: 97.0}
     before = judged(bars_of(prices))
     thirds = bars_of(prices).with_columns(pl.col("high", "low", "close") / 3)
     after = judged(thirds)
-    assert before is not None
-    assert after is not None
     assert before["first_touch"] == after["first_touch"] == "stop"
     assert after["entry_close"] == pytest.approx(100 / 3)
     assert after["realised_return"] == pytest.approx(-0.03, rel=1e-12)
@@ -155,31 +149,29 @@ def with_others(last: int, own: dict[int, float], exchange: str | None = "XPAR")
     return pl.concat([bars_of(own, exchange=exchange), bars_of(others, "BBB")])
 
 
-def test_an_instrument_that_stopped_trading_is_closed_at_its_last_price() -> None:
+def test_outcome_of_an_instrument_that_stopped_trading_takes_its_last_price() -> None:
     own = {1: 100.0, 2: 60.0}
     # its last bar is of the 2nd: five sessions after it is the 9th, when others still trade
-    assert judged(with_others(8, own)) is None
+    assert is_open(with_others(8, own))
     found = judged(with_others(9, own))
-    assert found is not None
     assert (found["exit_session"], found["exit_close"], found["ended"]) == (july(2), 60.0, "stopped trading")
     assert (found["realised_label"], found["first_touch"], found["touched_session"]) == ("SELL", "stop", july(2))
 
 
-def test_silence_alone_closes_nothing_before_the_horizon_has_ended() -> None:
+def test_outcome_of_a_silent_instrument_waits_for_the_horizon() -> None:
     # eight sessions after the 1st is the 11th: silent since the 2nd, and still open on the 10th
     own = {1: 100.0, 2: 60.0}
-    assert judged(with_others(10, own), horizon_days=8) is None
+    assert is_open(with_others(10, own), horizon_days=8)
     found = judged(with_others(11, own), horizon_days=8)
-    assert found is not None
     assert found["ended"] == "stopped trading"
 
 
-def test_others_of_another_exchange_say_nothing() -> None:
+def test_outcome_ignores_other_exchanges() -> None:
     own = bars_of({1: 100.0, 2: 60.0}, exchange="XNYS")
-    assert judged(pl.concat([own, bars_of(OTHERS, "BBB")]), exchange="XNYS") is None
+    assert is_open(pl.concat([own, bars_of(OTHERS, "BBB")]), exchange="XNYS")
 
 
-def test_the_newest_sessions_may_be_those_of_instruments_without_a_call() -> None:
+def test_outcome_reads_newest_sessions_of_instruments_without_a_call() -> None:
     bars = bars_of({1: 100.0, 2: 60.0})
     calls = calls_of(a_call())
     assert judge_outcomes(calls, bars).is_empty()
@@ -188,15 +180,14 @@ def test_the_newest_sessions_may_be_those_of_instruments_without_a_call() -> Non
     assert judge_outcomes(calls, bars, {"XNYS": july(30)}).is_empty()
 
 
-def test_suspended_over_the_whole_horizon_a_call_is_closed_at_its_own_price() -> None:
+def test_outcome_of_an_instrument_suspended_over_the_horizon_is_its_own_price() -> None:
     # no bar between the 1st and the 10th; the horizon ended on the 4th, and nobody could have sold
     found = judged(bars_of({1: 100.0, 10: 30.0}))
-    assert found is not None
     assert (found["exit_session"], found["realised_return"], found["ended"]) == (july(1), 0.0, "stopped trading")
     assert found["first_touch"] is None
 
 
-def test_without_a_calendar_silence_is_counted_in_days() -> None:
+def test_outcome_without_a_calendar_counts_silence_in_days() -> None:
     # two days a session and two weeks on top: 1 + 2 * 3 + 14 = the 21st; two weeks after the last bar is the 26th
     bars, calls = bars_of({1: 100.0, 12: 80.0}, exchange="XLON"), calls_of(a_call(exchange="XLON"))
     assert judge_outcomes(calls, bars, {None: july(25)}).is_empty()
@@ -207,7 +198,7 @@ def test_without_a_calendar_silence_is_counted_in_days() -> None:
     assert judge_outcomes(calls, early, {None: july(21)})["exit_session"].to_list() == [july(1)]
 
 
-def test_before_the_calendars_begin_the_bars_are_counted() -> None:
+def test_outcome_before_the_calendars_begin_counts_bars() -> None:
     bars = bars_of(FLAT).with_columns(pl.col("session").dt.offset_by("-100y"))
     found = judge_outcomes(calls_of(a_call(session=bars["session"][0])), bars)
     assert found["exit_session"].to_list() == [bars["session"][3]]
@@ -220,24 +211,24 @@ def test_before_the_calendars_begin_the_bars_are_counted() -> None:
         {"horizon_days": 0}, {"buy_threshold": None}, {"sell_threshold": None},
     ],
 )  # fmt: skip
-def test_what_cannot_be_judged_stays_open(lacking: dict[str, Any]) -> None:
+def test_outcome_of_a_call_that_lacks_something_stays_open(lacking: dict[str, Any]) -> None:
     both = calls_of(a_call(**lacking), a_call(id="2"))
     assert judge_outcomes(both, bars_of(FLAT))["recommendation_id"].to_list() == ["2"]
 
 
-def test_nothing_that_waits_and_nothing_that_trades_give_no_outcome() -> None:
+def test_outcomes_of_no_calls_or_no_bars_are_empty() -> None:
     columns = judge_outcomes(calls_of(a_call()), bars_of(FLAT)).schema
     assert judge_outcomes(calls_of(), bars_of(FLAT)).schema == columns
     assert judge_outcomes(calls_of(a_call()), bars_of({})).schema == columns
     assert judge_outcomes(calls_of(), bars_of({})).is_empty()
 
 
-def test_bars_out_of_order_are_refused() -> None:
+def test_outcomes_refuse_bars_out_of_order() -> None:
     with pytest.raises(PanelContractError):
         judge_outcomes(calls_of(a_call()), bars_of(FLAT).reverse())
 
 
-def test_the_newest_session_of_a_calendar_is_that_of_any_of_its_exchanges() -> None:
+def test_newest_sessions_are_those_of_the_calendar() -> None:
     spans = pl.DataFrame(
         {
             "exchange": ["NYSE", "XNAS", "XPAR", "XLON", None],
@@ -248,11 +239,8 @@ def test_the_newest_session_of_a_calendar_is_that_of_any_of_its_exchanges() -> N
     assert newest_sessions(spans.clear()) == {}
 
 
-# What must hold for any bars.
-
-
 @given(placed_panels(), st.data())
-def test_what_comes_after_the_end_changes_nothing(bars: pl.DataFrame, data: st.DataObject) -> None:
+def test_outcome_does_not_depend_on_bars_after_the_end(bars: pl.DataFrame, data: st.DataObject) -> None:
     calls = data.draw(calls_on(bars))
     newest = newest_sessions(bars.select("exchange", last="session"))
     for one in judge_outcomes(calls, bars, newest).partition_by("recommendation_id"):
@@ -266,7 +254,7 @@ def test_what_comes_after_the_end_changes_nothing(bars: pl.DataFrame, data: st.D
 
 
 @given(placed_panels(), st.data())
-def test_bars_of_others_change_nothing(bars: pl.DataFrame, data: st.DataObject) -> None:
+def test_outcome_does_not_depend_on_other_instruments(bars: pl.DataFrame, data: st.DataObject) -> None:
     calls = data.draw(calls_on(bars))
     newest = newest_sessions(bars.select("exchange", last="session"))
     together = judge_outcomes(calls, bars, newest)
@@ -278,7 +266,7 @@ def test_bars_of_others_change_nothing(bars: pl.DataFrame, data: st.DataObject) 
 
 
 @given(placed_panels(), st.data(), st.sampled_from([0.5, 4.0, 2.0**-10]))
-def test_the_scale_of_prices_never_matters(bars: pl.DataFrame, data: st.DataObject, factor: float) -> None:
+def test_outcome_is_the_same_at_any_scale_of_prices(bars: pl.DataFrame, data: st.DataObject, factor: float) -> None:
     # powers of two scale exactly
     calls = data.draw(calls_on(bars))
     before = judge_outcomes(calls, bars)
@@ -291,7 +279,7 @@ def test_the_scale_of_prices_never_matters(bars: pl.DataFrame, data: st.DataObje
 
 
 @given(placed_panels(), st.data(), st.sampled_from([1 / 3, 0.1, 1.5, 7.0]))
-def test_a_split_after_the_outcome_changes_nothing(bars: pl.DataFrame, data: st.DataObject, ratio: float) -> None:
+def test_outcome_does_not_depend_on_later_splits(bars: pl.DataFrame, data: st.DataObject, ratio: float) -> None:
     calls = data.draw(calls_on(bars))
     before = judge_outcomes(calls, bars)
     splits = bars.select("symbol").unique().with_columns(session=pl.lit(weekdays(200)[-1]), ratio=pl.lit(ratio))
@@ -307,13 +295,13 @@ def test_a_split_after_the_outcome_changes_nothing(bars: pl.DataFrame, data: st.
 
 
 @given(placed_panels(), st.data())
-def test_the_order_of_calls_never_matters(bars: pl.DataFrame, data: st.DataObject) -> None:
+def test_outcome_does_not_depend_on_the_order_of_calls(bars: pl.DataFrame, data: st.DataObject) -> None:
     calls = data.draw(calls_on(bars))
     assert_frame_equal(judge_outcomes(calls.reverse(), bars), judge_outcomes(calls, bars))
 
 
 @given(placed_panels(), st.integers(1, 15))
-def test_a_call_on_every_bar_is_judged_as_its_label_says(bars: pl.DataFrame, horizon: int) -> None:
+def test_outcome_agrees_with_the_label(bars: pl.DataFrame, horizon: int) -> None:
     features = bars.select(*PANEL_KEY, ret_1d=pl.lit(0.0))
     try:
         labels = label_panel(features, bars, Experiment(horizon=horizon, features=("ret_1d",)))
@@ -335,9 +323,6 @@ def test_a_call_on_every_bar_is_judged_as_its_label_says(bars: pl.DataFrame, hor
     assert_frame_equal(passed.sort(PANEL_KEY), expected, check_exact=True)
 
 
-# The record.
-
-
 def outcome(session: date, exit_session: date, **given: Any) -> dict[str, Any]:  # noqa: ANN401
     usual = {
         "profile": "moderate", "label": "BUY", "confidence": 0.5, "hit": True, "first_touch": None,
@@ -357,7 +342,7 @@ def record_of(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
 D = weekdays(400)
 
 
-def test_the_record_counts_hits_beside_what_was_expected() -> None:
+def test_summary_counts_hits_beside_what_was_expected() -> None:
     rows = [
         outcome(D[0], D[3], confidence=0.6, first_touch="target", realised_return=0.10),
         outcome(D[0], D[3], confidence=0.4, hit=False, first_touch="stop", realised_return=-0.30),
@@ -384,14 +369,14 @@ def test_the_record_counts_hits_beside_what_was_expected() -> None:
     assert surprises(record).is_empty()
 
 
-def test_nothing_judged_has_an_empty_record() -> None:
+def test_summary_of_nothing_is_empty() -> None:
     record = summarise_outcomes(stored([outcome(D[0], D[1])]).clear())
     assert record.is_empty()
     assert record.schema == record_of([outcome(D[0], D[1])]).schema
     assert surprises(record).is_empty()
 
 
-def test_the_interval_allows_for_horizons_that_overlap() -> None:
+def test_summary_interval_allows_for_overlapping_horizons() -> None:
     hits = np.random.default_rng(3).random(60) < 0.5
     rows = [outcome(D[i], D[i + 5], confidence=0.4, hit=bool(hit)) for i, hit in enumerate(hits)]
     found = record_of(rows).row(0, named=True)
@@ -406,14 +391,14 @@ def test_the_interval_allows_for_horizons_that_overlap() -> None:
 @pytest.mark.parametrize(
     ("every", "horizon", "shared"), [(1, 20, 20), (5, 20, 4), (5, 5, 1), (5, 3, 1), (3, 20, 7)]
 )
-def test_calls_on_fewer_sessions_share_less(every: int, horizon: int, shared: int) -> None:
+def test_shared_horizons_of_calls_on_fewer_sessions(every: int, horizon: int, shared: int) -> None:
     # from one such session on: those less than a horizon later, itself counted
     days = range(0, 300, every)
     sessions, exits = (pl.Series([D[day + ahead] for day in days]) for ahead in (0, horizon))
     assert shared_horizons(sessions, exits) == shared
 
 
-def test_a_call_that_never_traded_shares_with_itself() -> None:
+def test_shared_horizons_of_one_call_are_one() -> None:
     assert shared_horizons(pl.Series([D[0]]), pl.Series([D[0]])) == 1
 
 
@@ -431,7 +416,7 @@ def overlapping_hits(seed: int, chance: float) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_calls_that_are_as_good_as_expected_seldom_surprise_and_far_worse_ones_do() -> None:
+def test_surprises_are_rare_for_calls_as_good_as_expected() -> None:
     found = [surprises(record_of(overlapping_hits(seed, 0.4))).height for seed in range(200)]
     # 5 % of 200 is 10, with a standard deviation of 3.1: 20 is more than three beyond it
     assert sum(found) <= 20
@@ -439,20 +424,17 @@ def test_calls_that_are_as_good_as_expected_seldom_surprise_and_far_worse_ones_d
     assert sum(worse) >= 15
 
 
-def test_looking_at_many_records_asks_for_more_of_each() -> None:
+def test_surprises_are_corrected_for_their_number() -> None:
     # nine records: 0.05 / 9 = 0.0056
     record = pl.DataFrame({"label": ["BUY"] * 10, "p_value": [0.005, 0.006, *[0.5] * 7, None]})
     assert surprises(record)["p_value"].to_list() == [0.005]
-
-
-# The active version's calls.
 
 
 def buys(rows: Sequence[dict[str, Any]], version: str = "v1") -> BuyRecord:
     return buy_record(stored([{"version": "v1"} | row for row in rows]), version)
 
 
-def test_the_buy_calls_of_one_version_are_counted_over_all_profiles() -> None:
+def test_buy_record_counts_all_profiles_of_one_version() -> None:
     mine = [
         outcome(D[0], D[3], confidence=0.6),
         outcome(D[0], D[3], confidence=0.7, hit=False, profile="aggressive"),
@@ -473,7 +455,7 @@ def test_the_buy_calls_of_one_version_are_counted_over_all_profiles() -> None:
 
 
 @pytest.mark.parametrize("other", [{"label": "HOLD"}, {"version": "v0"}, None])
-def test_without_a_buy_call_there_is_no_record(other: dict[str, str] | None) -> None:
+def test_buy_record_without_a_buy_call_is_empty(other: dict[str, str] | None) -> None:
     nothing = stored([{"version": "v1"} | outcome(D[0], D[1])]).clear()
     found = buys([outcome(D[0], D[1]) | other]) if other else buy_record(nothing, "v1")
     assert found == BuyRecord("v1", 0, 0, None, None, None)
@@ -482,9 +464,7 @@ def test_without_a_buy_call_there_is_no_record(other: dict[str, str] | None) -> 
 
 
 @pytest.mark.parametrize(("confidence", "short"), [(0.5, False), (0.9, True)])
-def test_calls_fall_short_where_the_interval_of_the_difference_lies_below_zero(
-    confidence: float, *, short: bool
-) -> None:
+def test_buy_record_falls_short_where_the_interval_lies_below_zero(confidence: float, *, short: bool) -> None:
     # Every other call comes true, one a session whose horizon is that session's own: 20 of 40.
     rows = [outcome(D[day], D[day + 1], confidence=confidence, hit=day % 2 == 0) for day in range(40)]
     found = buys(rows)
@@ -503,7 +483,7 @@ def test_calls_fall_short_where_the_interval_of_the_difference_lies_below_zero(
     st.integers(1, 6),
     st.randoms(use_true_random=False),
 )
-def test_who_reaches_what_was_expected_never_falls_short(
+def test_buy_record_at_the_expected_precision_never_falls_short(
     calls: list[tuple[int, float, bool]], horizon: int, order: random.Random
 ) -> None:
     rows = [outcome(D[day], D[day + horizon], confidence=sure, hit=hit) for day, sure, hit in calls]
@@ -526,7 +506,7 @@ def test_who_reaches_what_was_expected_never_falls_short(
 
 
 @pytest.mark.slow
-def test_calls_that_are_as_good_as_expected_seldom_fall_short_and_far_worse_ones_do() -> None:
+def test_buy_record_rarely_falls_short_for_calls_as_good_as_expected() -> None:
     short = sum(buys(overlapping_hits(seed, 0.4)).falls_short for seed in range(200))
     # 2.5 % of 200 is 5, with a standard deviation of 2.2: 12 is more than three beyond it
     assert short <= 12

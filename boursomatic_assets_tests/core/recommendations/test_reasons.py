@@ -79,36 +79,30 @@ def told(name: str, value: float | None, **others: object) -> tuple[str, str]:
     )
 
 
-def test_a_sure_buy() -> None:
+def test_justify_a_sure_buy() -> None:
     assert english(BUY) == (
         # -0.0604 is 6.0 %; 28.4 is at least 20 below 50; 0.1 < 0.3 x 0.4 would be no second, 0.3 is one
         "The price fell 6 % over the last month and recent falls clearly outweigh recent rises (RSI 28 out of "
-        "100): "
-        "the model counts both for BUY. "
+        "100): the model counts both for BUY. "
         # 0.62 >= 0.50 and 0.25 + 0.10 = 0.35 <= 0.62
         "The model puts the chance of BUY at 62 %, of HOLD at 25 % and of SELL at 13 %: BUY is clearly the "
-        "likeliest. "
-        "The model forecasts a rise of 3.1 % over the next 20 trading days."
+        "likeliest. The model forecasts a rise of 3.1 % over the next 20 trading days."
     )
     assert french(BUY) == (
         "Le cours a perdu 6~% en un mois et les baisses récentes l'emportent nettement sur les hausses récentes "
-        "(RSI "
-        "de 28 sur 100)_: pour le modèle, ces deux éléments plaident en faveur de BUY (acheter). "
-        "Le modèle évalue les chances de BUY à 62~%, celles de HOLD (conserver) à 25~% et celles de SELL (vendre) "
-        "à "
-        "13~%_: BUY est nettement le plus probable. "
-        "Le modèle prévoit une hausse de 3,1~% sur les 20 prochaines séances."
+        "(RSI de 28 sur 100)_: pour le modèle, ces deux éléments plaident en faveur de BUY (acheter). Le modèle "
+        "évalue les chances de BUY à 62~%, celles de HOLD (conserver) à 25~% et celles de SELL (vendre) à 13~%_: "
+        "BUY est nettement le plus probable. Le modèle prévoit une hausse de 3,1~% sur les 20 prochaines séances."
     )
 
 
-def test_an_unsure_sell_whose_forecast_contradicts_it_and_whose_meaning_is_known() -> None:
+def test_justify_an_unsure_sell_whose_forecast_contradicts_it() -> None:
     facts = given_label(
         "SELL", 0.35, 0.24, 0.41, contributions={"vol_20d": 0.3, "ret_20d": -0.2}, sell_threshold=-0.025
     )
     assert english(facts) == (
         "The price moves by about 2.1 % a day and fell 6 % over the last month: the model counts the first for "
-        "SELL, "
-        "the second against it. "
+        "SELL, the second against it. "
         # 0.41 < 0.50
         "The model puts the chance of SELL at 41 %, of BUY at 35 % and of HOLD at 24 %: it is unsure. "
         "SELL stands for a return of -2.5 % or less over the next 20 trading days; the model's forecast points the "
@@ -116,89 +110,71 @@ def test_an_unsure_sell_whose_forecast_contradicts_it_and_whose_meaning_is_known
     )
     assert french(facts) == (
         "Le cours varie d'environ 2,1~% par séance et a perdu 6~% en un mois_: pour le modèle, le premier élément "
-        "plaide en faveur de SELL (vendre), le second contre. "
-        "Le modèle évalue les chances de SELL à 41~%, celles de BUY (acheter) à 35~% et celles de HOLD "
-        "(conserver) à "
-        "24~%_: il n'est pas sûr de lui. "
-        "SELL correspond à un rendement de -2,5~% ou moins sur les 20 prochaines séances~; la prévision du modèle "
-        "va "
-        "dans l'autre sens, avec une hausse de 3,1~%."
+        "plaide en faveur de SELL (vendre), le second contre. Le modèle évalue les chances de SELL à 41~%, celles "
+        "de BUY (acheter) à 35~% et celles de HOLD (conserver) à 24~%_: il n'est pas sûr de lui. SELL correspond "
+        "à un rendement de -2,5~% ou moins sur les 20 prochaines séances~; la prévision du modèle va dans l'autre "
+        "sens, avec une hausse de 3,1~%."
     )
 
 
-def test_a_hold_because_nothing_is_likely_enough() -> None:
+def test_justify_a_hold_for_want_of_probability() -> None:
     facts = given_label(
         "HOLD", 0.20, 0.70, 0.10, held_back="probability", contributions={"volume_zscore": -0.2, "ret_1d": 0.1}
     )
     assert english(facts) == (
         "The latest volume is far above its average of the last month (by 2.6 times its usual variation) and the "
         "price rose 0.4 % on the last trading day: the model counts the first against HOLD, the second in its "
-        "favour. "
-        "Neither BUY nor SELL meets what the moderate profile asks for. "
-        "The model puts the chance of HOLD at 70 %, of BUY at 20 % and of SELL at 10 %: HOLD is clearly the "
-        "likeliest."
+        "favour. Neither BUY nor SELL meets what the moderate profile asks for. The model puts the chance of HOLD "
+        "at 70 %, of BUY at 20 % and of SELL at 10 %: HOLD is clearly the likeliest."
     )
     assert french(facts) == (
         "Le volume de la dernière séance dépasse nettement sa moyenne du dernier mois (de 2,6 fois sa variation "
         "habituelle) et le cours a gagné 0,4~% lors de la dernière séance_: pour le modèle, le premier élément "
-        "plaide "
-        "contre HOLD (conserver), le second en sa faveur. "
-        "Ni BUY (acheter) ni SELL (vendre) ne répond aux exigences du profil modéré. "
-        "Le modèle évalue les chances de HOLD à 70~%, celles de BUY à 20~% et celles de SELL à 10~%_: HOLD est "
-        "nettement le plus probable."
+        "plaide contre HOLD (conserver), le second en sa faveur. Ni BUY (acheter) ni SELL (vendre) ne répond aux "
+        "exigences du profil modéré. Le modèle évalue les chances de HOLD à 70~%, celles de BUY à 20~% et celles "
+        "de SELL à 10~%_: HOLD est nettement le plus probable."
     )
 
 
-def test_a_hold_that_only_the_threshold_kept_from_buy() -> None:
+def test_justify_a_hold_below_the_threshold() -> None:
     facts = given_label("HOLD", 0.42, 0.38, 0.20, held_back="threshold", tau=0.4123, contributions={"atr_14": -0.2})
     assert english(facts) == (
         "The price covers a range of 3.2 on an average day (2.5 % of its level), which the model counts against "
-        "HOLD. "
-        "BUY is likely enough for the moderate profile, but its raw score stays below 41.23 %, the model's own "
-        "threshold. "
+        "HOLD. BUY is likely enough for the moderate profile, but its raw score stays below 41.23 %, the model's "
+        "own threshold. "
         # 0.42 < 0.50, and the largest is not that of HOLD
         "The model puts the chance of HOLD at 38 %, of BUY at 42 % and of SELL at 20 %: it is unsure, and BUY is "
         "ahead."
     )
     assert french(facts) == (
         "Le cours parcourt en moyenne un écart de 3,2 par séance (2,5~% de son niveau), ce qui, pour le modèle, "
-        "plaide "
-        "contre HOLD (conserver). "
-        "BUY (acheter) est assez probable pour le profil modéré, mais son score brut reste inférieur à 41,23~%, le "
-        "seuil propre au modèle. "
-        "Le modèle évalue les chances de HOLD à 38~%, celles de BUY à 42~% et celles de SELL (vendre) à 20~%_: il "
-        "n'est pas sûr de lui, et BUY est en tête."
+        "plaide contre HOLD (conserver). BUY (acheter) est assez probable pour le profil modéré, mais son score "
+        "brut reste inférieur à 41,23~%, le seuil propre au modèle. Le modèle évalue les chances de HOLD à 38~%, "
+        "celles de BUY à 42~% et celles de SELL (vendre) à 20~%_: il n'est pas sûr de lui, et BUY est en tête."
     )
 
 
-def test_a_hold_that_only_volatility_kept_from_buy() -> None:
+def test_justify_a_hold_above_the_volatility_limit() -> None:
     facts = given_label(
         "HOLD", 0.60, 0.30, 0.10, held_back="volatility", profile="conservative", max_volatility=0.02,
         contributions={"ret_20d": -0.2, "ret_5d": -0.15, "momentum_5d": 0.01},
     )  # fmt: skip
     assert english(facts) == (
         "The price fell 6 % over the last month and rose 2.1 % over the last week: the model counts both against "
-        "HOLD. "
-        "BUY is likely enough for the conservative profile, but the price moves by about 2.1 % a day, more than "
-        "this "
-        "profile's limit of 2 %. "
-        "The model puts the chance of HOLD at 30 %, of BUY at 60 % and of SELL at 10 %: BUY is clearly the "
-        "likeliest."
+        "HOLD. BUY is likely enough for the conservative profile, but the price moves by about 2.1 % a day, more "
+        "than this profile's limit of 2 %. The model puts the chance of HOLD at 30 %, of BUY at 60 % and of SELL "
+        "at 10 %: BUY is clearly the likeliest."
     )
     assert french(facts) == (
         "Le cours a perdu 6~% en un mois et a gagné 2,1~% en une semaine_: pour le modèle, ces deux éléments "
-        "plaident "
-        "contre HOLD (conserver). "
-        "BUY (acheter) est assez probable pour le profil prudent, mais le cours varie d'environ 2,1~% par séance, "
-        "plus "
-        "que la limite de 2~% de ce profil. "
-        "Le modèle évalue les chances de HOLD à 30~%, celles de BUY à 60~% et celles de SELL (vendre) à 10~%_: "
-        "BUY est "
-        "nettement le plus probable."
+        "plaident contre HOLD (conserver). BUY (acheter) est assez probable pour le profil prudent, mais le cours "
+        "varie d'environ 2,1~% par séance, plus que la limite de 2~% de ce profil. Le modèle évalue les chances "
+        "de HOLD à 30~%, celles de BUY à 60~% et celles de SELL (vendre) à 10~%_: BUY est nettement le plus "
+        "probable."
     )
 
 
-def test_a_volatility_that_rounds_to_the_limit_is_just_above_it() -> None:
+def test_justify_says_just_above_where_volatility_rounds_to_the_limit() -> None:
     # 2.04 % is told as 2 %, which is not more than 2 %
     facts = given_label(
         "HOLD", 0.6, 0.3, 0.1, held_back="volatility", max_volatility=0.02, features=FEATURES | {"vol_20d": 0.0204}
@@ -208,7 +184,7 @@ def test_a_volatility_that_rounds_to_the_limit_is_just_above_it() -> None:
     assert "varie d'environ 2~% par séance, juste au-dessus de la limite de 2~% de ce profil." in texts[1]
 
 
-def test_a_threshold_that_is_not_known_has_no_number() -> None:
+def test_justify_gives_no_number_of_an_unknown_threshold() -> None:
     facts = given_label("HOLD", 0.42, 0.38, 0.20, held_back="threshold", tau=None)
     assert "but its raw score stays below the model's own threshold." in justify(facts)["en"]
     assert "mais son score brut reste inférieur au seuil propre au modèle." in french(facts)
@@ -227,11 +203,11 @@ def test_a_threshold_that_is_not_known_has_no_number() -> None:
         (0.36, 0.60, 0.04, "HOLD is clearly the likeliest, but BUY is likely enough for the aggressive profile"),
     ],
 )
-def test_how_sure_the_model_is(buy: float, hold: float, sell: float, verdict: str) -> None:
+def test_justify_says_how_sure_the_model_is(buy: float, hold: float, sell: float, verdict: str) -> None:
     assert f": {verdict}. " in justify(given_label("BUY", buy, hold, sell, profile="aggressive"))["en"]
 
 
-def test_no_chance_is_told_as_none_or_as_certain() -> None:
+def test_justify_never_says_impossible_or_certain() -> None:
     facts = given_label("BUY", 0.997, 0.003, 0.0)
     assert "BUY at more than 99 %, of HOLD at less than 1 % and of SELL at less than 1 %:" in justify(facts)["en"]
     assert "de BUY à plus de 99~%, celles de HOLD (conserver) à moins de 1~%" in french(facts)
@@ -252,13 +228,15 @@ def test_no_chance_is_told_as_none_or_as_certain() -> None:
          "Le modèle prévoit un cours presque inchangé sur les 20 prochaines séances."),
     ],
 )  # fmt: skip
-def test_what_the_model_expects(label: str, forecast: float, horizon: int, expected: str, in_french: str) -> None:
+def test_justify_says_what_is_expected(
+    label: str, forecast: float, horizon: int, expected: str, in_french: str
+) -> None:
     facts = given_label(label, 0.4, 0.2, 0.4, expected_return=forecast, horizon=horizon)
     assert english(facts).endswith(expected)
     assert french(facts).endswith(in_french)
 
 
-def test_what_buy_means_is_said_where_it_is_known() -> None:
+def test_justify_says_what_buy_means_where_it_is_known() -> None:
     facts = replace(BUY, buy_threshold=0.05, sell_threshold=-0.02)
     assert english(facts).endswith(
         "BUY stands for a return of +5 % or more over the next 20 trading days; the model forecasts a rise of 3.1 "
@@ -266,8 +244,7 @@ def test_what_buy_means_is_said_where_it_is_known() -> None:
     )
     assert french(facts).endswith(
         "BUY correspond à un rendement de +5~% ou plus sur les 20 prochaines séances~; le modèle prévoit une "
-        "hausse de "
-        "3,1~%."
+        "hausse de 3,1~%."
     )
     # Only the bound of the label itself matters.
     assert justify(replace(BUY, sell_threshold=-0.02)) == justify(BUY)
@@ -309,7 +286,7 @@ def test_what_buy_means_is_said_where_it_is_known() -> None:
         ("beta_250d", math.inf, "The feature beta_250d has no value", "La variable beta_250d n'a pas de valeur"),
     ],
 )  # fmt: skip
-def test_a_feature_in_words(name: str, value: float | None, expected: str, in_french: str) -> None:
+def test_justify_puts_a_feature_in_words(name: str, value: float | None, expected: str, in_french: str) -> None:
     assert told(name, value) == (expected, in_french)
 
 
@@ -324,19 +301,19 @@ def test_a_feature_in_words(name: str, value: float | None, expected: str, in_fr
         (-1.96, "is far below", "est nettement inférieur à"),
     ],
 )
-def test_a_volume_in_words(score: float, expected: str, in_french: str) -> None:
+def test_justify_puts_a_volume_in_words(score: float, expected: str, in_french: str) -> None:
     texts = told("volume_zscore", score)
     assert texts[0].startswith(f"The latest volume {expected} its average of the last month")
     assert texts[1].startswith(f"Le volume de la dernière séance {in_french} sa moyenne du dernier mois")
 
 
-def test_how_far_a_volume_is_from_usual() -> None:
+def test_justify_says_how_far_a_volume_is_from_usual() -> None:
     assert told("volume_zscore", -1.94)[0].endswith("last month (by 1.9 times its usual variation)")
     assert told("volume_zscore", -1.94)[1].endswith("dernier mois (de 1,9 fois sa variation habituelle)")
     assert told("volume_zscore", 0.44)[0].endswith("last month")
 
 
-def test_a_volume_that_never_varied() -> None:
+def test_justify_a_volume_that_never_varied() -> None:
     assert told("volume_zscore", None) == (
         "The latest volume is the same as on every day of the last month",
         "Le volume de la dernière séance est le même qu'à chaque séance du dernier mois",
@@ -344,38 +321,35 @@ def test_a_volume_that_never_varied() -> None:
 
 
 @pytest.mark.parametrize("name", INPUT_NAMES)
-def test_every_feature_has_words_of_its_own(name: str) -> None:
+def test_justify_has_words_for_every_feature(name: str) -> None:
     assert "feature" not in told(name, FEATURES[name])[0]
 
 
-def test_moves_in_the_same_direction_share_their_verb() -> None:
+def test_justify_joins_moves_in_the_same_direction() -> None:
     facts = replace(BUY, features=FEATURES | {"ret_5d": -0.02}, contributions={"ret_20d": -0.4, "ret_5d": 0.3})
     texts = first_sentences(facts)
     assert texts[0] == (
         "The price fell 6 % over the last month and 2 % over the last week: the model counts the first against "
-        "BUY, "
-        "the second in its favour"
+        "BUY, the second in its favour"
     )
     assert texts[1] == (
         "Le cours a perdu 6~% en un mois et 2~% en une semaine_: pour le modèle, le premier élément plaide contre "
-        "BUY "
-        "(acheter), le second en sa faveur"
+        "BUY (acheter), le second en sa faveur"
     )
 
 
-def test_features_without_words_are_told_apart() -> None:
+def test_justify_tells_features_without_words_apart() -> None:
     facts = replace(BUY, features={"a": 1.0, "b": 1.0}, contributions={"a": 0.2, "b": 0.2})
     # As large: by name.
     assert first_sentences(facts)[0] == "The feature a is 1 and the feature b is 1: the model counts both for BUY"
 
 
-def test_equal_features_are_told_once_with_what_they_add_together() -> None:
+def test_justify_tells_equal_features_once_with_their_sum() -> None:
     # 0.2 + 0.15 = 0.35 against 0.3; each alone is smaller than 0.3
     contributions = {"ret_5d": 0.2, "ret_20d": -0.3, "momentum_5d": 0.15}
     assert first_sentences(replace(BUY, contributions=contributions))[0] == (
         "The price rose 2.1 % over the last week and fell 6 % over the last month: the model counts the first for "
-        "BUY, "
-        "the second against it"
+        "BUY, the second against it"
     )
     # 0.2 - 0.2 = 0: together they add nothing
     cancelled = {"ret_5d": 0.2, "ret_20d": -0.3, "momentum_5d": -0.2}
@@ -383,13 +357,13 @@ def test_equal_features_are_told_once_with_what_they_add_together() -> None:
 
 
 @pytest.mark.parametrize(("second", "is_told"), [(0.3, True), (-0.3, True), (0.29, False)])
-def test_a_second_feature_is_told_from_three_tenths_of_the_first_on(second: float, *, is_told: bool) -> None:
+def test_justify_tells_a_second_feature_from_three_tenths_of_the_first(second: float, *, is_told: bool) -> None:
     contributions = {"ret_20d": 1.0, "vol_20d": second}
     assert ("moves by about" in justify(replace(BUY, contributions=contributions))["en"]) is is_told
 
 
 @pytest.mark.parametrize("contributions", [{}, {"ret_20d": 0.0, "vol_20d": -0.0}])
-def test_a_model_that_no_feature_moves_says_so(contributions: dict[str, float]) -> None:
+def test_justify_says_where_no_feature_moves_the_model(contributions: dict[str, float]) -> None:
     assert first_sentences(replace(BUY, contributions=contributions)) == (
         "No feature moves the model towards BUY or away from it",
         "Aucune variable ne rapproche le modèle de BUY (acheter) ni ne l'en éloigne",
@@ -400,7 +374,7 @@ def test_a_model_that_no_feature_moves_says_so(contributions: dict[str, float]) 
     ("fraction", "size"),
     [(0.0, "0"), (-0.0004, "0"), (0.0006, "0.1"), (-0.06, "6"), (0.0994, "9.9"), (0.0996, "10"), (-0.5, "50")],
 )
-def test_sizes_in_percent(fraction: float, size: str) -> None:
+def test_percent_size(fraction: float, size: str) -> None:
     assert percent_size(fraction) == size
 
 
@@ -408,7 +382,7 @@ def test_sizes_in_percent(fraction: float, size: str) -> None:
     ("fraction", "bound"),
     [(0.05, "+5"), (-0.02, "-2"), (0.0225, "+2.25"), (0.0, "0"), (-0.0, "0"), (10.0, "+1,000")],
 )
-def test_bounds_in_percent(fraction: float, bound: str) -> None:
+def test_percent(fraction: float, bound: str) -> None:
     assert percent(fraction, "+").replace(MINUS, "-") == bound
 
 
@@ -427,11 +401,11 @@ def test_bounds_in_percent(fraction: float, bound: str) -> None:
         (-1e-300, "0"),
     ],
 )
-def test_amounts(value: float, text: str) -> None:
+def test_amount(value: float, text: str) -> None:
     assert amount(value).replace(MINUS, "-") == text
 
 
-def test_both_languages_have_the_same_blanks() -> None:
+def test_catalogue_has_the_same_blanks_in_both_languages() -> None:
     for in_english, in_french in CATALOGUE.values():
         blanks = [
             {blank for _, blank, _, _ in Formatter().parse(text) if blank} for text in (in_english, in_french)
@@ -448,7 +422,7 @@ NONSENSE = re.compile(r"\b(nan|none|inf|null)\b|[-\u2212+]0(?![.,\d])|[{}]|\s{2}
 
 
 @given(justified_facts())
-def test_texts_are_two_or_three_sentences_without_advice_or_nonsense(facts: Facts) -> None:
+def test_justify_gives_two_or_three_sentences_without_advice_or_nonsense(facts: Facts) -> None:
     texts = justify(facts)
     assert list(texts) == ["en", "fr"]
     for text in texts.values():
@@ -460,7 +434,7 @@ def test_texts_are_two_or_three_sentences_without_advice_or_nonsense(facts: Fact
 
 
 @given(justified_facts())
-def test_french_spaces_do_not_break(facts: Facts) -> None:
+def test_justify_french_spaces_do_not_break(facts: Facts) -> None:
     text = justify(facts)["fr"]
     assert not re.search(r" [%;:]|\d [\d%]|\d\.\d", text), text
     assert not re.search(r"[^\u202f]%|[^\u00a0]:|[^\u202f];", text), text
@@ -475,7 +449,7 @@ def numbers(text: str, decimal: str, thousands: str) -> list[str]:
 
 
 @given(justified_facts())
-def test_both_languages_say_the_same_numbers_and_labels_in_the_same_order(facts: Facts) -> None:
+def test_justify_says_the_same_numbers_and_labels_in_both_languages(facts: Facts) -> None:
     texts = justify(facts)
     assert numbers(texts["en"], ".", ",") == numbers(texts["fr"], ",", "\u202f")
     assert re.findall("BUY|HOLD|SELL", texts["en"]) == re.findall("BUY|HOLD|SELL", texts["fr"])
@@ -488,7 +462,7 @@ def is_rounded_from(number: str, value: float) -> bool:
 
 
 @given(justified_facts())
-def test_every_number_follows_from_the_facts(facts: Facts) -> None:
+def test_justify_gives_only_numbers_of_the_facts(facts: Facts) -> None:
     values = [value for value in facts.features.values() if value is not None]
     fractions = [*values, *facts.calibrated.values(), facts.expected_return, facts.max_volatility]
     fractions += [bound for bound in (facts.tau, facts.buy_threshold, facts.sell_threshold) if bound is not None]
@@ -503,7 +477,7 @@ def test_every_number_follows_from_the_facts(facts: Facts) -> None:
 
 
 @given(justified_facts())
-def test_the_order_in_which_facts_are_given_does_not_matter(facts: Facts) -> None:
+def test_justify_does_not_depend_on_the_order_of_facts(facts: Facts) -> None:
     turned = replace(
         facts,
         contributions=dict(reversed(facts.contributions.items())),  # type: ignore[call-overload]
@@ -514,7 +488,7 @@ def test_the_order_in_which_facts_are_given_does_not_matter(facts: Facts) -> Non
 
 
 @given(justified_facts(), st.sampled_from([name for name in INPUT_NAMES if name != "momentum_5d"]))
-def test_the_largest_contribution_is_told_first(facts: Facts, name: str) -> None:
+def test_justify_tells_the_largest_contribution_first(facts: Facts, name: str) -> None:
     others = {other: value for other, value in facts.contributions.items() if other not in {name, "momentum_5d"}}
     # Four times all others together: none of them is three tenths of it.
     largest = 4 * sum(abs(value) for value in others.values()) + 1
@@ -530,7 +504,7 @@ SIDE = re.compile(r"(?<=counts )(for|against)|(?<=(?:both|irst) )(for|against)|i
 
 
 @given(justified_facts())
-def test_turning_every_contribution_around_turns_every_side_around(facts: Facts) -> None:
+def test_justify_turns_sides_with_the_contributions(facts: Facts) -> None:
     turned = replace(facts, contributions={name: -value for name, value in facts.contributions.items()})
     assume(any(facts.contributions.values()))
     here, there = (first_sentences(given)[0] for given in (facts, turned))

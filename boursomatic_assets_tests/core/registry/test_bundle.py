@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -22,9 +21,6 @@ from boursomatic_assets.core.registry.bundle import (
 )
 from boursomatic_assets.errors import TamperedArtifactError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 FEATURES = ("ret_1d", "rsi_14")
 CLASSIFIER = FittedModel("tree of calls\n", b"pickle 1", FEATURES, ("BUY", "HOLD", "SELL"))
 REGRESSOR = FittedModel("tree of returns\n", b"pickle 2", FEATURES, ())
@@ -40,28 +36,28 @@ def digest_of(files: dict[str, bytes]) -> str:
     return hashlib.sha256(files[MANIFEST]).hexdigest()
 
 
-def test_a_version_is_named_after_its_second_and_six_digits_of_a_token() -> None:
+def test_version_name_has_the_second_and_six_digits_of_a_token() -> None:
     moment = datetime(2026, 3, 4, 5, 6, 7)  # noqa: DTZ001 (UTC, as the table keeps it)
     assert version_name(moment, "0123456789ab") == "20260304_050607_012345"
 
 
-def test_a_digest_is_sha_256() -> None:
+def test_sha256_of_the_published_example() -> None:
     # the example of FIPS 180-4
     assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_equal_values_are_equal_bytes_of_json_whatever_the_order_of_their_keys() -> None:
+def test_strict_json_of_equal_values_is_equal() -> None:
     assert strict_json({"b": 1, "a": [0.5, None]}) == strict_json({"a": [0.5, None], "b": 1})
     assert json.loads(strict_json({"a": 0.1 + 0.2})) == {"a": 0.1 + 0.2}
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
-def test_a_number_that_is_not_finite_is_no_json(number: float) -> None:
+def test_strict_json_refuses_a_number_that_is_not_finite(number: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         strict_json({"sharpe_ratio": number})
 
 
-def test_a_bundle_holds_its_files_and_a_manifest_that_vouches_for_each() -> None:
+def test_build_bundle_lists_the_digest_of_each_file() -> None:
     files = bundle()
     assert list(files) == [*BUNDLE_FILES, MANIFEST]
     assert files["classifier.pkl"] == b"pickle 1"
@@ -80,7 +76,7 @@ def test_a_bundle_holds_its_files_and_a_manifest_that_vouches_for_each() -> None
     }
 
 
-def test_a_reference_profile_is_one_more_file_that_the_manifest_vouches_for() -> None:
+def test_build_bundle_lists_the_digest_of_a_reference() -> None:
     importance = pl.DataFrame({"feature": list(FEATURES)})
     files = build_bundle(CLASSIFIER, REGRESSOR, {}, importance, PROVENANCE, {"window": 60})
     assert json.loads(files[REFERENCE]) == {"window": 60}
@@ -90,7 +86,7 @@ def test_a_reference_profile_is_one_more_file_that_the_manifest_vouches_for() ->
 
 
 @pytest.mark.parametrize("is_recorded", [True, False], ids=["digest recorded", "another program's row"])
-def test_an_untouched_bundle_opens_with_what_was_put_in(*, is_recorded: bool) -> None:
+def test_verified_opens_an_untouched_bundle(*, is_recorded: bool) -> None:
     files = bundle()
     opened = Bundle.verified(files, digest_of(files) if is_recorded else None)
     assert opened.files == files
@@ -101,7 +97,7 @@ def test_an_untouched_bundle_opens_with_what_was_put_in(*, is_recorded: bool) ->
 
 
 @pytest.mark.parametrize("name", BUNDLE_FILES)
-def test_a_changed_or_missing_file_is_named_with_both_digests(name: str) -> None:
+def test_verified_names_a_changed_or_missing_file_with_both_digests(name: str) -> None:
     files = bundle()
     expected = hashlib.sha256(files[name]).hexdigest()
     changed = {**files, name: files[name] + b" "}
@@ -115,7 +111,7 @@ def test_a_changed_or_missing_file_is_named_with_both_digests(name: str) -> None
     assert f"{name} is not the file that was recorded" in str(caught.value)
 
 
-def test_a_manifest_that_was_written_anew_to_fit_changed_files_is_found_by_its_own_digest() -> None:
+def test_verified_finds_a_forged_manifest_by_its_own_digest() -> None:
     recorded = digest_of(bundle())
     other = FittedModel("another tree\n", b"pickle 3", FEATURES, ("BUY", "HOLD", "SELL"))
     forged = build_bundle(other, REGRESSOR, {}, pl.DataFrame({"feature": []}), PROVENANCE)
@@ -126,25 +122,16 @@ def test_a_manifest_that_was_written_anew_to_fit_changed_files_is_found_by_its_o
     assert Bundle.verified(forged, None).classifier() == other
 
 
-def without_files(manifest: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in manifest.items() if name != "files"}
-
-
-def without_one_file(manifest: dict[str, Any]) -> dict[str, Any]:
-    return {**manifest, "files": {name: manifest["files"][name] for name in BUNDLE_FILES[1:]}}
-
-
-@pytest.mark.parametrize(
-    "damage", [without_files, without_one_file, lambda _: [], lambda manifest: {**manifest, "files": "none"}]
-)
-def test_a_manifest_that_does_not_vouch_for_every_file_is_refused(damage: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize("listed", [None, "none", BUNDLE_FILES[1:]])
+def test_verified_refuses_a_manifest_without_every_digest(listed: object) -> None:
     files = bundle()
-    files[MANIFEST] = strict_json(damage(json.loads(files[MANIFEST])))
+    manifest = json.loads(files[MANIFEST])
+    kept = {name: manifest["files"][name] for name in listed} if isinstance(listed, tuple) else listed
     with pytest.raises(TamperedArtifactError, match=r"a manifest of classifier\.pkl"):
-        Bundle.verified(files, None)
+        Bundle.verified({**files, MANIFEST: strict_json({**manifest, "files": kept})}, None)
 
 
-def test_a_manifest_that_is_no_json_is_refused() -> None:
-    files = {**bundle(), MANIFEST: b"{"}
-    with pytest.raises(TamperedArtifactError, match=MANIFEST):
-        Bundle.verified(files, None)
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}"])
+def test_verified_refuses_a_manifest_that_is_none(content: bytes) -> None:
+    with pytest.raises(TamperedArtifactError, match=r"a manifest of classifier\.pkl"):
+        Bundle.verified({**bundle(), MANIFEST: content}, None)

@@ -21,7 +21,7 @@ def scored(panel: pl.DataFrame, losses: list[float]) -> pl.DataFrame:
     return panel.with_columns(loss=pl.Series(losses))
 
 
-def test_figures_of_hand_made_calls() -> None:
+def test_compare_hand_made_calls() -> None:
     outcomes = {"forward_return": [0.1, 0.06, -0.1, 0.0]}
     actual = ["BUY", "BUY", "SELL", "HOLD"]
     one = hand_made(actual, ["BUY", "HOLD", "BUY", "HOLD"], **outcomes, predicted_return=[0.3, 0.1, 0.2, 0.0])
@@ -47,7 +47,7 @@ def test_figures_of_hand_made_calls() -> None:
     assert (found.first_session, found.last_session) == (date(2018, 1, 1), date(2018, 1, 5))
 
 
-def test_where_nobody_buys_or_ranks_there_is_no_difference_and_it_says_why() -> None:
+def test_compare_without_buy_calls_or_ranks_says_why() -> None:
     panel = on_sessions(*[hand_made(["BUY", "HOLD", "SELL"], ["HOLD"] * 3)] * 4)
     found = compare(scored(panel, [1.0] * 12), scored(panel, [1.0] * 12), Experiment(horizon=1))
     for part in (found.matched_lift, found.rank_ic):
@@ -61,7 +61,7 @@ def test_where_nobody_buys_or_ranks_there_is_no_difference_and_it_says_why() -> 
 
 
 @given(st.integers(0, 10_000), st.integers(8, 16))
-def test_exchanged_the_two_differ_by_as_much_the_other_way_round(seed: int, sessions: int) -> None:
+def test_compare_exchanged_gives_the_opposite_differences(seed: int, sessions: int) -> None:
     draw = np.random.default_rng(seed)
     panels = [
         judged_panel(12, sessions, seed).with_columns(
@@ -83,6 +83,3 @@ def test_exchanged_the_two_differ_by_as_much_the_other_way_round(seed: int, sess
     assert loss.value < loss.upper_bound < loss.high
     assert (there.rows, there.sessions) == (12 * sessions, sessions)
     json.dumps(there.to_json(), allow_nan=False)
-
-
-# The rule alone, without models.

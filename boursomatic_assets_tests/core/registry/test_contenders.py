@@ -11,7 +11,7 @@ from boursomatic_assets.errors import ModelMismatchError
 from boursomatic_assets_tests.support import served
 
 
-def test_the_manifest_says_until_when_a_version_has_learned() -> None:
+def test_contender_reads_learned_until_from_the_manifest() -> None:
     found = Contender.of(served.bundle({"learned_until": "2018-06-01"}), served.labels())
     assert (found.version, found.learned_until) == ("20260102_030405_abcdef", date(2018, 6, 1))
     assert found.serving.temperature == served.TEMPERATURE
@@ -21,7 +21,7 @@ def sets(train: str, validation: str) -> dict[str, Any]:
     return {"training_data": {"train_set": {"last_session": train}, "validation_set": {"last_session": validation}}}
 
 
-def test_of_an_older_bundle_the_labels_say_when_those_of_its_last_session_ended() -> None:
+def test_contender_of_an_older_bundle_takes_the_end_of_labels_from_the_panel() -> None:
     days = served.labels()["session"].unique().sort()
     found = Contender.of(served.bundle(sets(str(days[50]), str(days[80]))), served.labels())
     # A horizon of five sessions.
@@ -34,6 +34,6 @@ def test_of_an_older_bundle_the_labels_say_when_those_of_its_last_session_ended(
 @pytest.mark.parametrize(
     "manifest", [{}, sets("2018-01-01", "soon"), {"training_data": None}, {"learned_until": 3}]
 )
-def test_a_manifest_that_does_not_say_so_cannot_be_scored(manifest: dict[str, Any]) -> None:
+def test_contender_refuses_a_manifest_without_learned_until(manifest: dict[str, Any]) -> None:
     with pytest.raises(ModelMismatchError, match="does not say until when its models have learned"):
         Contender.of(served.bundle(manifest), served.labels())

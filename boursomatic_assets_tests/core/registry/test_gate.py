@@ -71,10 +71,7 @@ def by(mode: str, **changes: Any) -> Experiment:  # noqa: ANN401 (fields of the 
     return EXPERIMENT.model_copy(update={"promotion": Promotion(mode=mode, **changes)})
 
 
-# What the gate decides.
-
-
-def test_a_challenger_trained_on_shuffled_labels_is_refused_and_the_refusal_explained() -> None:
+def test_decide_refuses_a_challenger_of_shuffled_labels_and_says_why() -> None:
     decision = decide(shuffled("new"), contender("old"), window(), EXPERIMENT)
     assert not decision.promoted
     assert (decision.champion, decision.challenger) == ("old", "new")
@@ -87,11 +84,11 @@ def test_a_challenger_trained_on_shuffled_labels_is_refused_and_the_refusal_expl
     assert loss["upper_bound"] > 0.005
 
 
-def test_an_equal_model_is_promoted() -> None:
+def test_decide_promotes_an_equal_model() -> None:
     decision = decide(contender("new"), contender("old"), window(), EXPERIMENT)
     assert decision.promoted
     zero = {"difference": 0.0, "low": None, "high": None, "upper_bound": 0.0}
-    assert {name: decision.figures["log_loss"][name] for name in zero} == zero
+    assert decision.figures["log_loss"].items() >= zero.items()
     assert decision.figures["rank_ic"]["low"] == decision.figures["rank_ic"]["high"] == 0.0
     assert "not worse on the same" in decision.reason
     # The sessions of the test window: none of them was learned from.
@@ -99,7 +96,7 @@ def test_an_equal_model_is_promoted() -> None:
     assert decision.figures["rows"] == window().height
 
 
-def test_a_better_model_takes_the_place_of_a_poor_one() -> None:
+def test_decide_promotes_a_better_model() -> None:
     # A drift of 0.3 daily deviations: strong enough that 135 sessions show it in the ranks too.
     decision = decide(contender("new", 0.3), shuffled("old", 0.3), window(0.3), EXPERIMENT)
     assert decision.promoted
@@ -108,7 +105,7 @@ def test_a_better_model_takes_the_place_of_a_poor_one() -> None:
     assert ranks["low"] > 0
 
 
-def test_the_first_version_is_promoted_in_every_mode() -> None:
+def test_decide_promotes_the_first_version_in_every_mode() -> None:
     for mode in ("gate", "always", "never"):
         decision = decide(contender("new"), None, window(), by(mode))
         assert (decision.promoted, decision.champion, decision.sessions) == (True, None, 0)
@@ -117,7 +114,7 @@ def test_the_first_version_is_promoted_in_every_mode() -> None:
         assert decision.active == "new"
 
 
-def test_always_and_never_decide_without_the_figures_and_show_them_all_the_same() -> None:
+def test_decide_always_and_never_show_the_figures_too() -> None:
     always = decide(shuffled("new"), contender("old"), window(), by("always"))
     never = decide(contender("new"), shuffled("old"), window(), by("never"))
     assert (always.promoted, never.promoted) == (True, False)
@@ -128,7 +125,7 @@ def test_always_and_never_decide_without_the_figures_and_show_them_all_the_same(
     assert always.sessions == never.sessions > 0
 
 
-def test_the_margin_decides_how_much_worse_is_still_promoted() -> None:
+def test_decide_allows_a_loss_up_to_the_margin() -> None:
     bound = decide(shuffled("new"), contender("old"), window(), EXPERIMENT).figures["log_loss"]["upper_bound"]
     judgements = [
         decide(shuffled("new"), contender("old"), window(), by("gate", margin=margin))
@@ -137,7 +134,7 @@ def test_the_margin_decides_how_much_worse_is_still_promoted() -> None:
     assert ["log loss may be" in decision.reason for decision in judgements] == [True, False, False]
 
 
-def test_a_champion_that_cannot_be_scored_gives_way_and_the_reason_says_so() -> None:
+def test_decide_promotes_over_a_champion_that_cannot_be_scored() -> None:
     decision = decide(contender("new"), Unscored("old", "its bundle is gone"), window(), EXPERIMENT)
     assert decision.promoted
     assert decision.reason == "Promoted in place of old, with which it could not be compared: its bundle is gone."
@@ -145,7 +142,7 @@ def test_a_champion_that_cannot_be_scored_gives_way_and_the_reason_says_so() -> 
 
 
 @pytest.mark.parametrize(("field", "value"), [("horizon", 11), ("buy_threshold", 0.06), ("sell_threshold", -0.03)])
-def test_a_champion_that_foretells_something_else_cannot_be_compared(field: str, value: float) -> None:
+def test_decide_promotes_over_a_champion_of_other_labels(field: str, value: float) -> None:
     old = contender("old")
     other = replace(old.serving, experiment=EXPERIMENT.model_copy(update={field: value}))
     decision = decide(contender("new"), replace(old, serving=other), window(), EXPERIMENT)
@@ -154,7 +151,7 @@ def test_a_champion_that_foretells_something_else_cannot_be_compared(field: str,
     assert decision.sessions == 0
 
 
-def test_fewer_than_two_horizons_of_common_sessions_cannot_be_compared() -> None:
+def test_decide_needs_two_horizons_of_common_sessions() -> None:
     days = window()["session"].unique().sort()
     decisions = {}
     for left in (2 * HORIZON - 1, 2 * HORIZON):
@@ -166,7 +163,7 @@ def test_fewer_than_two_horizons_of_common_sessions_cannot_be_compared() -> None
     assert enough.sessions == 20
 
 
-def test_a_horizon_of_one_session_needs_three_as_a_test_of_a_mean_does() -> None:
+def test_decide_needs_three_sessions_at_a_horizon_of_one() -> None:
     one = EXPERIMENT.model_copy(update={"horizon": 1})
     days = window()["session"].unique().sort()
     versions = [replace(found, serving=replace(found.serving, experiment=one)) for found in (contender("a"),) * 2]
@@ -177,10 +174,7 @@ def test_a_horizon_of_one_session_needs_three_as_a_test_of_a_mean_does() -> None
     assert found == [0, 3]
 
 
-# What it is decided on.
-
-
-def test_a_champion_that_was_trained_on_the_window_is_not_favoured() -> None:
+def test_decide_does_not_favour_a_champion_trained_on_the_window() -> None:
     # It has learned the first half of the challenger's window by heart.
     days, split = window()["session"].unique().sort(), split_panel(labels(), EXPERIMENT)
     half = days[len(days) // 2]
@@ -205,7 +199,7 @@ def test_a_champion_that_was_trained_on_the_window_is_not_favoured() -> None:
     assert decision.promoted
 
 
-def test_common_rows_are_after_what_anyone_learned_labelled_and_readable_by_all() -> None:
+def test_common_rows_are_unseen_labelled_and_readable_by_all() -> None:
     days = [FIRST_DAY + timedelta(days=number) for number in range(6)]
     rows = pl.DataFrame(
         {
@@ -229,7 +223,7 @@ def test_common_rows_are_after_what_anyone_learned_labelled_and_readable_by_all(
     assert common_rows(rows.reverse(), day)["session"].to_list() == days[1:5]
 
 
-def test_a_version_is_scored_by_its_threshold_and_the_probabilities_that_people_are_shown() -> None:
+def test_score_uses_the_threshold_and_calibrated_probabilities() -> None:
     serving, rows = served.serving(), served.split().test
     found = score(rows.sample(fraction=1.0, shuffle=True, seed=1), serving)
     raw = found.select("probability_buy", "probability_hold", "probability_sell").to_numpy()
@@ -245,7 +239,7 @@ def test_a_version_is_scored_by_its_threshold_and_the_probabilities_that_people_
     assert set(eager["call"]) == {"BUY"}
 
 
-def test_lifts_of_a_version_that_does_not_read_the_volatility_are_matched_all_the_same() -> None:
+def test_score_has_the_volatility_that_a_version_does_not_read() -> None:
     names = tuple(name for name in DEFAULT_INPUTS if name != "vol_20d")
     blind = served.EXPERIMENT.model_copy(update={"features": names})
     models = fit_classifier(served.split().train, blind, 1), fit_regressor(served.split().train, blind, 1)
@@ -253,9 +247,6 @@ def test_lifts_of_a_version_that_does_not_read_the_volatility_are_matched_all_th
     assert version.columns == [*names, "vol_20d"]
     assert contender("x").columns == list(DEFAULT_INPUTS)
     assert score(served.split().test, version.serving)["vol_20d"].null_count() == 0
-
-
-# Figures by hand.
 
 
 def difference(value: float, low: float, high: float, upper: float = math.nan) -> Difference:
@@ -287,7 +278,7 @@ SOUND = Comparison(
         ),
     ],
 )
-def test_the_rule(changes: dict[str, Difference], said: list[str]) -> None:
+def test_weigh_follows_the_rule(changes: dict[str, Difference], said: list[str]) -> None:
     promoted, reason = weigh(replace(SOUND, **changes), "old", margin=0.005)
     assert promoted is not bool(said)
     faults = ("its log loss may be", "its BUY lift at equal volatility is lower", "its rank IC is lower")
@@ -299,7 +290,7 @@ def test_the_rule(changes: dict[str, Difference], said: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("low", "certain"), [(-0.01, False), (0.0, False), (math.nan, False), (0.0001, True)])
-def test_a_refusal_says_whether_the_version_is_worse_for_sure(low: float, *, certain: bool) -> None:
+def test_weigh_says_whether_the_loss_is_certainly_higher(low: float, *, certain: bool) -> None:
     loss = difference(0.02, low, 0.05, 0.04)
     promoted, reason = weigh(replace(SOUND, log_loss=loss), "old", margin=0.005)
     assert not promoted
@@ -307,7 +298,7 @@ def test_a_refusal_says_whether_the_version_is_worse_for_sure(low: float, *, cer
     assert "its log loss may be 0.0400 nats higher (95 %; most likely +0.0200" in reason
 
 
-def test_a_decision_is_strict_json() -> None:
+def test_gate_decision_is_strict_json() -> None:
     decision = decide(shuffled("new"), contender("old"), window(), EXPERIMENT)
     written = json.loads(json.dumps(decision.to_json(), allow_nan=False))
     assert written == decision.to_json()
@@ -315,6 +306,3 @@ def test_a_decision_is_strict_json() -> None:
     assert {"mode", "margin", "log_loss", "matched_lift_buy", "rank_ic"} <= set(written["figures"])
     for name in ("log_loss", "matched_lift_buy", "rank_ic"):
         assert {"difference", "low", "high"} <= set(written["figures"][name])
-
-
-# Until when a bundle has learned.

@@ -15,11 +15,11 @@ from boursomatic_assets.core.models.threshold import Threshold
 from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.registry.bundle import Bundle, build_bundle, sha256
 from boursomatic_assets.core.registry.reproduction import (
-    Surrounding,
-    changed_surroundings,
+    EnvironmentChange,
     changes_by_symbol,
     compare_panels,
     compare_parts,
+    environment_changes,
     first_difference,
 )
 from boursomatic_assets.core.registry.retraining import Retrained
@@ -54,12 +54,12 @@ def changes(now: Rows) -> list[tuple[Any, ...]]:
     return compare_panels(panel(THEN), panel(now), FEATURES).rows()
 
 
-def test_equal_panels_differ_in_nothing() -> None:
+def test_compare_panels_of_equal_ones_is_empty() -> None:
     assert changes(THEN) == []
     assert changes_by_symbol(compare_panels(panel(THEN), panel(THEN), FEATURES)).is_empty()
 
 
-def test_a_row_is_gone_another_is_new_and_a_close_a_feature_and_a_null_have_become_others() -> None:
+def test_compare_panels_names_each_kind_of_change() -> None:
     now = {
         ("AAA", 1): (10.0, 0.5, None),
         ("AAA", 2): (5.5, 0.1, 51.0),
@@ -76,13 +76,13 @@ def test_a_row_is_gone_another_is_new_and_a_close_a_feature_and_a_null_have_beco
     ]
 
 
-def test_what_lies_outside_the_sessions_of_the_snapshot_is_not_compared() -> None:
+def test_compare_panels_covers_the_sessions_of_the_snapshot() -> None:
     # The snapshot spans days 1 to 3: bars before have left the lookback, bars after had not been traded.
     assert changes({**THEN, ("AAA", 0): (9.0, 0.0, 0.0), ("CCC", 4): (1.0, 0.0, 0.0)}) == []
     assert changes({**THEN, ("CCC", 3): (1.0, 0.0, 0.0)}) == [("CCC", DAYS[3], "new", None, 1.0, [])]
 
 
-def test_rounding_is_no_change_and_a_part_in_a_million_is() -> None:
+def test_compare_panels_ignores_rounding() -> None:
     # 12 * (1 + 1e-12) differs by 1.2e-11, less than 12e-9; 12.000012 by 1.2e-5, more. 1e-17 against 0 is noise
     # of a sum; 1e-11 against 0 is beyond 1e-12.
     noise = {**THEN, ("AAA", 3): (12.0 * (1 + 1e-12), 0.09, 60.0), ("BBB", 1): (5.0, 1e-17, 40.0)}
@@ -91,7 +91,7 @@ def test_rounding_is_no_change_and_a_part_in_a_million_is() -> None:
     assert [(row[0], row[2]) for row in changes(moved)] == [("AAA", "close"), ("BBB", "features")]
 
 
-def test_changes_are_summed_up_symbol_by_symbol_the_most_affected_first() -> None:
+def test_changes_by_symbol_begin_with_the_most_affected() -> None:
     now = {
         ("AAA", 1): (10.0, None, 1.0),
         ("AAA", 2): (22.0, 0.1, 50.0),
@@ -118,7 +118,7 @@ panels = st.dictionaries(st.tuples(st.sampled_from(["AAA", "BBB"]), st.integers(
 
 
 @given(then=panels, now=panels)
-def test_a_row_is_named_exactly_where_the_two_dictionaries_differ(then: Rows, now: Rows) -> None:
+def test_compare_panels_agrees_with_dictionaries(then: Rows, now: Rows) -> None:
     first, last = min(day for _, day in then), max(day for _, day in then)
     spanned = {key: row for key, row in now.items() if first <= key[1] <= last}
     expected = sorted(key for key in {*then, *spanned} if then.get(key) != spanned.get(key))
@@ -137,7 +137,7 @@ def test_a_row_is_named_exactly_where_the_two_dictionaries_differ(then: Rows, no
 
 
 @given(then=panels, now=panels)
-def test_sums_by_symbol_hold_every_row_once(then: Rows, now: Rows) -> None:
+def test_changes_by_symbol_hold_every_row_once(then: Rows, now: Rows) -> None:
     found = compare_panels(panel(then), panel(now), FEATURES)
     summed = changes_by_symbol(found)
     assert summed["rows"].sum() == found.height
@@ -158,25 +158,25 @@ def test_sums_by_symbol_hold_every_row_once(then: Rows, now: Rows) -> None:
         ("x" * 60, "y" * 61, f"line 1: '{'x' * 60}' -> '{'y' * 60}...'"),
     ],
 )
-def test_the_first_line_that_differs_is_named(then: str, now: str, said: str) -> None:
+def test_first_difference_names_the_line(then: str, now: str, said: str) -> None:
     assert first_difference(then, now) == said
 
 
-def test_code_and_packages_that_are_not_what_they_were_are_named() -> None:
+def test_environment_changes_name_code_and_packages() -> None:
     manifest = {
         "code": {"package": "0.1.0", "source_sha256": "aa", "git": None},
         "packages": {"lightgbm": "4.6.0", "numpy": "2.2.0", "pandas": "2.3.0"},
     }
     code = {"package": "0.1.0", "source_sha256": "bb", "git": "cc"}
     packages = {"lightgbm": "4.7.0", "numpy": "2.2.0", "polars": "1.43.2"}
-    assert changed_surroundings(manifest, code, packages) == [
-        Surrounding("code", "git", None, "cc"),
-        Surrounding("code", "source_sha256", "aa", "bb"),
-        Surrounding("packages", "lightgbm", "4.6.0", "4.7.0"),
-        Surrounding("packages", "pandas", "2.3.0", None),
-        Surrounding("packages", "polars", None, "1.43.2"),
+    assert environment_changes(manifest, code, packages) == [
+        EnvironmentChange("code", "git", None, "cc"),
+        EnvironmentChange("code", "source_sha256", "aa", "bb"),
+        EnvironmentChange("packages", "lightgbm", "4.6.0", "4.7.0"),
+        EnvironmentChange("packages", "pandas", "2.3.0", None),
+        EnvironmentChange("packages", "polars", None, "1.43.2"),
     ]
-    assert changed_surroundings(manifest, manifest["code"], manifest["packages"]) == []  # type: ignore[arg-type]
+    assert environment_changes(manifest, manifest["code"], manifest["packages"]) == []  # type: ignore[arg-type]
 
 
 def retrained(text: str = "tree\n", accuracy: float = 0.5, close: float = 1.0) -> Retrained:
@@ -201,7 +201,7 @@ def recorded(made: Retrained) -> Bundle:
     return Bundle.verified(files, None)
 
 
-def test_what_is_made_again_the_same_is_identical_in_every_part_whatever_the_pickles() -> None:
+def test_compare_parts_of_a_reproduced_version_are_identical() -> None:
     again = retrained()
     other_pickle = FittedModel(again.classifier.text, b"with other threads", ("ret_1d",), ("BUY", "HOLD", "SELL"))
     parts = compare_parts(recorded(retrained()), Retrained(**{**vars(again), "classifier": other_pickle}))
@@ -220,7 +220,7 @@ def test_what_is_made_again_the_same_is_identical_in_every_part_whatever_the_pic
         (retrained(close=2.0), {"train_set": "", "validation_set": "", "test_set": ""}),
     ],
 )
-def test_the_part_that_differs_is_named_with_its_digests_and_its_first_line(
+def test_compare_parts_names_a_difference_with_digests_and_first_line(
     other: Retrained, different: dict[str, str]
 ) -> None:
     bundle = recorded(retrained())

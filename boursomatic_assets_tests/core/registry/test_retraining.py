@@ -9,7 +9,7 @@ from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.dataset.labels import label_panel
 from boursomatic_assets.core.dataset.splits import judged_sets, split_panel
 from boursomatic_assets.core.evaluation.metrics import measure
-from boursomatic_assets.core.models.predictions import predict_sets
+from boursomatic_assets.core.models.predictions import classify_rows, predict_sets
 from boursomatic_assets.core.models.threshold import make_calls, threshold_of
 from boursomatic_assets.core.models.training import feature_importance, fit_classifier, fit_regressor
 from boursomatic_assets.core.registry.bundle import strict_json
@@ -39,7 +39,7 @@ def test_one_call_makes_what_the_steps_make_one_by_one(labels: pl.DataFrame, mad
     threshold = threshold_of(predictions, EXPERIMENT)
     # Without closes of their own the books follow those of the labels, each of whose days is a session.
     closes = labels.select("symbol", "session", "close", exchange="symbol")
-    metrics = measure(predictions, threshold.tau, split.train, models[0], closes, EXPERIMENT)
+    metrics = measure(predictions, threshold.tau, classify_rows(split.train, models[0]), closes, EXPERIMENT)
     for name, panel in split.sets().items():
         assert_frame_equal(made.split.sets()[name], panel, check_exact=True)
     assert (made.classifier.text, made.regressor.text) == tuple(model.text for model in models)

@@ -40,7 +40,7 @@ def reason(changes: dict[str, Any], by: Serving = EVERYONE) -> str | None:
     return excluded["reason"].item() if excluded.height else None
 
 
-def test_a_bundle_is_served_as_its_manifest_says() -> None:
+def test_serving_is_what_the_manifest_says() -> None:
     stored = bundle()
     served = Serving.of(stored)
     assert served.version == "20260102_030405_abcdef"
@@ -55,20 +55,20 @@ def test_a_bundle_is_served_as_its_manifest_says() -> None:
     }
 
 
-def test_a_threshold_is_served() -> None:
+def test_serving_has_the_threshold() -> None:
     chosen = {"tau": 0.41, "reason": "the smallest", "temperature": 0.9}
     served = Serving.of(bundle({"threshold": chosen}))
     assert (served.tau, served.temperature) == (0.41, 0.9)
 
 
-def test_an_older_bundle_has_no_temperature_and_does_not_name_its_universe() -> None:
+def test_serving_of_an_older_bundle_has_no_temperature_or_universe() -> None:
     older = {name: value for name, value in bundle().manifest.items() if name not in {"threshold", "universe"}}
     served = Serving.of(dataclasses.replace(bundle(), manifest=older))
     assert (served.tau, served.temperature, served.universe) == (None, 1.0, None)
     assert Serving.of(bundle({"threshold": {"tau": 0.3, "reason": "the smallest"}})).temperature == 1.0
 
 
-def test_what_a_call_is_priced_by_is_needed_whether_or_not_the_model_reads_it() -> None:
+def test_serving_columns_include_what_calls_are_priced_by() -> None:
     assert serving().columns == (*DEFAULT_INPUTS, "atr_14")
     narrow = dataclasses.replace(serving().classifier, feature_names=("ret_1d", "atr_14"))
     assert dataclasses.replace(serving(), classifier=narrow).columns == ("ret_1d", "atr_14", "vol_20d")
@@ -106,18 +106,9 @@ TURNED_EXPERIMENT = EXPERIMENT.model_copy(update={"features": tuple(TURNED)}).mo
         ({}, {"regressor.txt": b"classifier"}, ["number of outputs of regressor.txt", "expected 1", "gives 3"]),
         ({}, {"regressor.txt": b"no trees"}, ["a regressor.txt", "expected a LightGBM model"]),
     ],
-    ids=[
-        "order",
-        "none named",
-        "order of the booster",
-        "count",
-        "classes",
-        "one output",
-        "three outputs",
-        "rubbish",
-    ],
+    ids=["order", "none named", "booster", "count", "classes", "one output", "three outputs", "rubbish"],
 )
-def test_a_model_that_is_not_what_its_manifest_says_is_refused(
+def test_serving_refuses_a_model_that_is_not_what_its_manifest_says(
     changes: dict[str, Any], files: dict[str, bytes], says: list[str]
 ) -> None:
     texts = dict(zip((b"classifier", b"regressor"), (model.text.encode() for model in models()), strict=True))
@@ -128,12 +119,12 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused(
         assert part in str(caught.value)
 
 
-def test_an_experiment_that_cannot_be_used_is_refused() -> None:
+def test_serving_refuses_an_experiment_that_cannot_be_used() -> None:
     with pytest.raises(ConfigurationError, match="horizon"):
         Serving.of(bundle({"experiment": {"horizon": 0}}))
 
 
-def test_sound_candidates_are_served_with_all_their_features() -> None:
+def test_servable_rows_of_sound_candidates_have_all_features() -> None:
     rows, excluded = servable_rows(candidates({}, {"exchange": None}, {"exchange": "XPAR"}), EVERYONE)
     assert excluded.schema == {"symbol": pl.String, "reason": pl.String}
     assert excluded.is_empty()
@@ -142,7 +133,7 @@ def test_sound_candidates_are_served_with_all_their_features() -> None:
     assert rows.row(0, named=True) | SOUND == rows.row(0, named=True)
 
 
-def test_no_candidates_are_no_rows() -> None:
+def test_servable_rows_of_no_candidates_are_none() -> None:
     rows, excluded = servable_rows(pl.DataFrame(schema=CANDIDATE_SCHEMA), EVERYONE)
     assert rows.height == excluded.height == 0
 
@@ -176,7 +167,7 @@ NOTHING = dict.fromkeys(FEATURE_NAMES)
     ],
     ids=str,
 )
-def test_what_cannot_be_served_is_listed_with_the_reason(changes: dict[str, Any], says: list[str]) -> None:
+def test_servable_rows_list_the_reason_of_what_is_left_out(changes: dict[str, Any], says: list[str]) -> None:
     found = reason(changes)
     assert found is not None
     for part in says:
@@ -184,23 +175,23 @@ def test_what_cannot_be_served_is_listed_with_the_reason(changes: dict[str, Any]
 
 
 @pytest.mark.parametrize("changes", [{"rsi_14": None}, {"volume_zscore": None}, {"atr_14": 0.00011}], ids=str)
-def test_a_feature_may_lack_where_the_model_has_learned_from_such_rows(changes: dict[str, Any]) -> None:
+def test_servable_rows_may_lack_features_that_may_be_null(changes: dict[str, Any]) -> None:
     assert reason(changes) is None
 
 
-def test_an_instrument_that_the_model_has_not_seen_is_left_out() -> None:
+def test_servable_rows_leave_out_unknown_instruments() -> None:
     found = reason({"symbol": "NEW"}, serving())
     assert found == "the model does not know it: no row of it was in the panel of 20260102_030405_abcdef"
     assert reason({"symbol": "W002"}, serving()) is None
 
 
-def test_the_benchmark_is_left_out_as_what_it_is() -> None:
+def test_servable_rows_leave_out_the_benchmark() -> None:
     # it is in no panel that a model learned from either
     with_benchmark = dataclasses.replace(serving(), experiment=Experiment(benchmark="SPY"))
     assert reason({"symbol": "SPY"}, with_benchmark) == "it is the benchmark that others are compared with"
 
 
-def test_of_several_reasons_the_first_is_told() -> None:
+def test_servable_rows_tell_the_first_of_several_reasons() -> None:
     all_wrong = {"quarantined": True, "newest_bar": None, "member": False, "close": None, **NOTHING}
     assert str(reason(all_wrong)).startswith("quarantined")
     assert reason({**all_wrong, "quarantined": False}) == "it has no bars"
@@ -215,13 +206,13 @@ def stale(*changes: dict[str, Any]) -> dict[str, str]:
     return dict(servable_rows(table, EVERYONE)[1].iter_rows())
 
 
-def test_bars_may_be_five_sessions_of_their_exchange_behind_its_newest() -> None:
+def test_servable_rows_allow_five_sessions_behind_the_newest_of_the_exchange() -> None:
     # after July 3rd come the 5th, 6th, 9th, 10th and 11th, after July 2nd the 3rd as well
     found = stale({"session": WEEK_LATER}, {"session": date(2018, 7, 3)}, {"session": BEFORE_THE_HOLIDAY})
     assert found == {"S02": "its newest bar, 2018-07-02, is 6 sessions behind the newest of XNYS, 2018-07-11"}
 
 
-def test_each_exchange_has_its_own_newest_bar_and_its_own_holidays() -> None:
+def test_servable_rows_count_by_the_calendar_of_each_exchange() -> None:
     # in Paris July 4th is a session, so that July 3rd is six behind the 11th
     paris = {"exchange": "Paris"}
     found = stale(
@@ -234,7 +225,7 @@ def test_each_exchange_has_its_own_newest_bar_and_its_own_holidays() -> None:
     assert found == {"S01": "its newest bar, 2018-07-03, is 6 sessions behind the newest of XPAR, 2018-07-11"}
 
 
-def test_without_a_calendar_seven_days_behind_the_newest_of_all_are_allowed() -> None:
+def test_servable_rows_without_a_calendar_allow_seven_days() -> None:
     elsewhere = {"exchange": "Elsewhere"}
     found = stale(
         {"session": WEEK_LATER},
@@ -244,7 +235,7 @@ def test_without_a_calendar_seven_days_behind_the_newest_of_all_are_allowed() ->
     assert found == {"S02": "its newest bar, 2018-07-03, is 8 days behind the newest of all, 2018-07-11"}
 
 
-def test_before_the_calendars_begin_days_are_counted() -> None:
+def test_servable_rows_before_the_calendars_begin_count_days() -> None:
     found = stale({"session": date(1950, 1, 10)}, {"session": date(1950, 1, 2)})
     assert found == {"S01": "its newest bar, 1950-01-02, is 8 days behind the newest of all, 1950-01-10"}
 
@@ -256,9 +247,7 @@ DEFECTS = (
 
 
 @given(st.lists(st.sampled_from(DEFECTS), max_size=8), st.randoms())
-def test_each_candidate_is_served_or_listed_once_whatever_their_order(
-    defects: list[dict[str, Any]], chance: Random
-) -> None:
+def test_servable_rows_hold_each_candidate_once_in_any_order(defects: list[dict[str, Any]], chance: Random) -> None:
     table = candidates(*({"session": WEEK_LATER, **defect} for defect in defects))
     order = list(range(table.height))
     chance.shuffle(order)
@@ -272,7 +261,7 @@ def test_each_candidate_is_served_or_listed_once_whatever_their_order(
     assert excluded["reason"].null_count() == 0
 
 
-def test_who_is_left_out_on_purpose_does_not_count_as_missing() -> None:
+def test_share_left_out_ignores_benchmark_and_non_members() -> None:
     on_purpose = {"SPY": IS_BENCHMARK, "OLD": IS_NO_MEMBER}
     assert share_left_out(4, on_purpose) == 0.0
     # One of the five that ought to be there.

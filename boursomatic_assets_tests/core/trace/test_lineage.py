@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -26,6 +27,9 @@ from boursomatic_assets.core.models.training import fit_classifier, fit_regresso
 from boursomatic_assets.core.models.walk_forward import run_fold
 from boursomatic_assets.core.recommendations.calls import RECOMMENDATION_SCHEMA
 from boursomatic_assets.core.trace.lineage import column_dependencies, lineage_edges, upstream_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SESSIONS = 200
 BOOSTER = BoosterParameters(n_estimators=2, min_child_samples=5)
@@ -68,17 +72,17 @@ def computed() -> dict[str, pl.DataFrame]:
 @pytest.mark.parametrize(
     "asset", ["features", "labels", "train_set", "validation_set", "test_set", "predictions", "walk_forward"]
 )
-def test_every_computed_column_has_its_lineage_in_order(computed: dict[str, pl.DataFrame], asset: str) -> None:
+def test_column_dependencies_hold_every_column_in_order(computed: dict[str, pl.DataFrame], asset: str) -> None:
     assert list(column_dependencies(asset)) == computed[asset].columns
 
 
-def test_every_column_of_the_baselines_has_its_lineage_in_order(computed: dict[str, pl.DataFrame]) -> None:
+def test_column_dependencies_hold_every_column_of_the_baselines_in_order(computed: dict[str, pl.DataFrame]) -> None:
     symbol, session, *others = computed["baselines"].columns
     # the asset says besides of which set a row is
     assert list(column_dependencies("baselines")) == [symbol, session, "set", *others]
 
 
-def test_a_chosen_feature_set_shapes_labels_and_sets_as_the_computation_does(
+def test_column_dependencies_follow_the_chosen_features(
     computed: dict[str, pl.DataFrame],
 ) -> None:
     chosen = ("vol_20d", "ret_1d")
@@ -88,17 +92,17 @@ def test_a_chosen_feature_set_shapes_labels_and_sets_as_the_computation_does(
     assert list(column_dependencies("train_set", chosen)) == split_panel(labels, narrow).train.columns
 
 
-def test_a_chosen_feature_set_leaves_the_features_asset_whole() -> None:
+def test_column_dependencies_of_features_do_not_depend_on_the_choice() -> None:
     assert column_dependencies("features", ("rsi_14",)) == column_dependencies("features")
 
 
-def test_predictions_of_both_models_are_columns_of_the_predicted_panel(computed: dict[str, pl.DataFrame]) -> None:
+def test_column_dependencies_of_the_models_are_their_predictions(computed: dict[str, pl.DataFrame]) -> None:
     predicted = computed["predictions"].columns
     named = [*column_dependencies("classifier"), *column_dependencies("regressor")]
     assert named == [name for name in predicted if name.startswith(("probability_", "predicted_return"))]
 
 
-def test_every_upstream_column_exists(computed: dict[str, pl.DataFrame]) -> None:
+def test_column_dependencies_exist(computed: dict[str, pl.DataFrame]) -> None:
     known = {asset: set(panel.columns) for asset, panel in computed.items()}
     known["instruments"] = set(INSTRUMENT_SCHEMA)
     known |= {model: set(column_dependencies(model)) for model in ("classifier", "regressor")}
@@ -109,7 +113,7 @@ def test_every_upstream_column_exists(computed: dict[str, pl.DataFrame]) -> None
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=FEATURE_NAMES)
-def test_a_feature_reads_the_named_columns_of_the_bars_and_no_other(
+def test_column_dependencies_of_a_feature_are_what_it_reads(
     computed: dict[str, pl.DataFrame], feature: Feature
 ) -> None:
     bars = computed["price_bars"]
@@ -123,140 +127,117 @@ def test_a_feature_reads_the_named_columns_of_the_bars_and_no_other(
         assert not after.equals(computed["features"][feature.name], null_equal=True)
 
 
-def test_atr_comes_from_close_high_and_low() -> None:
-    expected = [("price_bars", "close"), ("price_bars", "high"), ("price_bars", "low")]
-    assert column_dependencies("features")["atr_14"] == expected
+def of(asset: str, *columns: str) -> list[tuple[str, str]]:
+    return [(asset, column) for column in columns]
 
 
-def test_the_keys_are_carried_along() -> None:
-    assert column_dependencies("price_bars") == {"symbol": [("instruments", "symbol")]}
-    assert column_dependencies("features")["session"] == [("price_bars", "session")]
-    assert column_dependencies("labels")["symbol"] == [("features", "symbol")]
-    assert column_dependencies("test_set")["symbol"] == [("labels", "symbol")]
+def of_every_row(column: str, of_labels: str | None = None) -> list[tuple[str, str]]:
+    """A column of both unseen sets, and of the labels for rows whose instrument ended too early to be in a set."""
+    return [("validation_set", column), ("test_set", column), ("labels", of_labels or column)]
 
 
-def test_a_derived_input_comes_from_its_features_and_the_close() -> None:
-    both = [("features", "atr_14"), ("price_bars", "close")]
-    assert column_dependencies("labels", ["natr_14"])["natr_14"] == both
-    assert column_dependencies("train_set", ["natr_14"])["natr_14"] == [("labels", "natr_14")]
-    dependencies = column_dependencies("recommendations", ["natr_14", "atr_14"])
-    probabilities = [("classifier", f"probability_{name}") for name in ("buy", "hold", "sell")]
-    # Each once, though three things are made from the range and two from the close.
-    assert dependencies["confidence"] == [*both, *probabilities]
-    assert dependencies["stop_loss"] == [*both, *probabilities, ("features", "vol_20d")]
-
-
-def test_labels_take_features_from_features_and_outcomes_from_the_bars() -> None:
-    assert column_dependencies("labels", ["rsi_14"]) == {
-        "symbol": [("features", "symbol")],
-        "session": [("features", "session")],
-        "close": [("price_bars", "close")],
-        "rsi_14": [("features", "rsi_14")],
-        "forward_return": [("price_bars", "close")],
-        "label_end": [("price_bars", "session")],
-        "label": [("price_bars", "close")],
-        "realised_return": [("price_bars", "close")],
-        "realised_on": [("price_bars", "session")],
-    }
-
-
-def test_models_learn_from_the_training_set_their_features_and_their_target() -> None:
-    features = [("train_set", "ret_1d"), ("train_set", "vol_20d")]
-    learned = [*features, ("train_set", "label")]
-    assert column_dependencies("classifier", ["ret_1d", "vol_20d"]) == {
-        "probability_buy": learned,
-        "probability_hold": learned,
-        "probability_sell": learned,
-    }
-    assert column_dependencies("regressor", ["ret_1d", "vol_20d"]) == {
-        "predicted_return": [*features, ("train_set", "forward_return")]
-    }
-
-
-def test_predictions_carry_keys_and_outcomes_of_both_unseen_sets_along() -> None:
-    dependencies = column_dependencies("predictions", ["rsi_14"])
-    # of the labels are the rows whose instrument ended too early to be in a set
-    assert dependencies["symbol"] == [("validation_set", "symbol"), ("test_set", "symbol"), ("labels", "symbol")]
-    assert dependencies["set"] == [("validation_set", "session"), ("test_set", "session"), ("labels", "session")]
-    for name, realised in {"label": "return", "forward_return": "return", "label_end": "on"}.items():
-        assert dependencies[name] == [
-            ("validation_set", name), ("test_set", name), ("labels", f"realised_{realised}"),
-        ]  # fmt: skip
-    assert dependencies["ended_early"][-1] == ("labels", "label")
-    probabilities = [("classifier", f"probability_{name}") for name in ("buy", "hold", "sell")]
-    assert dependencies["predicted_label"] == probabilities
-    assert dependencies["probability_sell"] == probabilities[2:]
-    assert dependencies["predicted_return"] == [("regressor", "predicted_return")]
-    # volatility goes along where it is a feature
-    assert "vol_20d" not in dependencies
-    assert column_dependencies("predictions", ["vol_20d"])["vol_20d"] == [
-        ("validation_set", "vol_20d"), ("test_set", "vol_20d"), ("labels", "vol_20d"),
-    ]  # fmt: skip
-
-
-def test_baselines_come_from_volatility_past_closes_and_the_outcomes_trained_on() -> None:
-    dependencies = column_dependencies("baselines")
-    assert dependencies["set"] == [("validation_set", "session"), ("test_set", "session"), ("labels", "session")]
+CLASSES = ("buy", "hold", "sell")
+PROBABILITIES = of("classifier", *(f"probability_{name}" for name in CLASSES))
+RANGE_AND_CLOSE = [("features", "atr_14"), ("price_bars", "close")]
+LEARNED, LEARNED_OF_FOLD = (of(asset, "ret_1d", "vol_20d", "label") for asset in ("train_set", "labels"))
+# Asset, inputs of the experiment, and columns with what they are made from.
+WRITTEN_OUT = [
+    ("features", DEFAULT_INPUTS, {"atr_14": of("price_bars", "close", "high", "low")}),
+    ("features", DEFAULT_INPUTS, {"session": of("price_bars", "session")}),
+    ("test_set", DEFAULT_INPUTS, {"symbol": of("labels", "symbol")}),
+    # a derived input comes from its features and the close
+    ("labels", ["natr_14"], {"natr_14": RANGE_AND_CLOSE}),
+    ("train_set", ["natr_14"], {"natr_14": of("labels", "natr_14")}),
+    # each once, though three things are made from the range and two from the close
+    ("recommendations", ["natr_14", "atr_14"], {
+        "confidence": [*RANGE_AND_CLOSE, *PROBABILITIES],
+        "stop_loss": [*RANGE_AND_CLOSE, *PROBABILITIES, ("features", "vol_20d")],
+    }),
+    ("predictions", ["rsi_14"], {
+        "symbol": of_every_row("symbol"), "set": of_every_row("session"),
+        "label": of_every_row("label", "realised_return"),
+        "forward_return": of_every_row("forward_return", "realised_return"),
+        "label_end": of_every_row("label_end", "realised_on"), "ended_early": of_every_row("label"),
+        "predicted_label": PROBABILITIES, "probability_sell": PROBABILITIES[2:],
+        "predicted_return": of("regressor", "predicted_return"),
+    }),
+    ("predictions", ["vol_20d"], {"vol_20d": of_every_row("vol_20d")}),
     # learned from volatility and label; said of the volatility of every judged row
-    by_volatility = [
-        ("train_set", "vol_20d"), ("train_set", "label"), ("validation_set", "vol_20d"), ("test_set", "vol_20d"),
-        ("labels", "vol_20d"),
-    ]  # fmt: skip
-    for name in ("buy", "hold", "sell"):
-        assert dependencies[f"volatility_probability_{name}"] == by_volatility
-        assert dependencies[f"prior_probability_{name}"] == [("train_set", "label")]
-    assert dependencies["momentum_12_1"] == [("price_bars", "close")]
-    assert dependencies["prior_return"] == [("train_set", "forward_return")]
+    ("baselines", DEFAULT_INPUTS, {
+        "set": of_every_row("session"), "momentum_12_1": of("price_bars", "close"),
+        "prior_return": of("train_set", "forward_return"),
+        **{f"prior_probability_{name}": of("train_set", "label") for name in CLASSES},
+        **{
+            f"volatility_probability_{name}": [*LEARNED[1:], *of_every_row("vol_20d")] for name in CLASSES
+        },
+    }),
+    # one column, though both what is learned from and what is predicted has it
+    ("walk_forward", ["ret_1d", "vol_20d"], {
+        "fold": of("labels", "session"), "probability_buy": LEARNED_OF_FOLD, "predicted_label": LEARNED_OF_FOLD,
+        "predicted_return": of("labels", "ret_1d", "vol_20d", "forward_return"),
+        "volatility_probability_sell": LEARNED_OF_FOLD[1:], "vol_20d": of("labels", "vol_20d"),
+    }),
+    # a limit on volatility counts whether or not the model reads it
+    ("recommendations", ["ret_1d"], {
+        "symbol": of("instruments", "symbol"), "confidence": [("features", "ret_1d"), *PROBABILITIES],
+        "label": [("features", "ret_1d"), *PROBABILITIES, ("features", "vol_20d")],
+        "expected_return_pct": [("features", "ret_1d"), ("regressor", "predicted_return")],
+        **{
+            name: [("features", "ret_1d"), *PROBABILITIES, ("features", "vol_20d"), *RANGE_AND_CLOSE]
+            for name in ("stop_loss", "take_profit")
+        },
+    }),
+]  # fmt: skip
 
 
-def test_without_volatility_among_the_features_its_classifier_says_nothing() -> None:
+@pytest.mark.parametrize(("asset", "features", "expected"), WRITTEN_OUT)
+def test_column_dependencies_are_those_written_out(
+    asset: str, features: Sequence[str], expected: dict[str, list[tuple[str, str]]]
+) -> None:
+    dependencies = column_dependencies(asset, features)
+    assert {name: dependencies[name] for name in expected} == expected
+
+
+# Assets of which every column is written out.
+WHOLE = [
+    ("price_bars", {"symbol": of("instruments", "symbol")}),
+    ("labels", {
+        **{name: of("features", name) for name in ("symbol", "session")}, "close": of("price_bars", "close"),
+        "ret_1d": of("features", "ret_1d"), "vol_20d": of("features", "vol_20d"),
+        **{name: of("price_bars", "close") for name in ("forward_return", "label", "realised_return")},
+        **{name: of("price_bars", "session") for name in ("label_end", "realised_on")},
+    }),
+    ("classifier", {f"probability_{name}": LEARNED for name in CLASSES}),
+    ("regressor", {"predicted_return": of("train_set", "ret_1d", "vol_20d", "forward_return")}),
+    ("metrics", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("asset", "expected"), WHOLE)
+def test_column_dependencies_of_a_whole_asset(asset: str, expected: dict[str, list[tuple[str, str]]]) -> None:
+    assert column_dependencies(asset, ["ret_1d", "vol_20d"]) == expected
+
+
+def test_column_dependencies_without_volatility_have_no_such_baseline() -> None:
     for asset in ("baselines", "walk_forward"):
         dependencies = column_dependencies(asset, ["rsi_14"])
         assert [name for name in dependencies if name.startswith("vol")] == []
         assert dependencies["momentum_12_1"] == [("price_bars", "close")]
 
 
-def test_a_fold_trains_and_predicts_on_rows_of_the_labels() -> None:
-    dependencies = column_dependencies("walk_forward", ["ret_1d", "vol_20d"])
-    learned = [("labels", "ret_1d"), ("labels", "vol_20d"), ("labels", "label")]
-    assert dependencies["fold"] == [("labels", "session")]
-    assert dependencies["probability_buy"] == dependencies["predicted_label"] == learned
-    assert dependencies["predicted_return"] == [*learned[:2], ("labels", "forward_return")]
-    # one column, though both what is learned from and what is predicted has it
-    assert dependencies["volatility_probability_sell"] == learned[1:]
-    assert dependencies["vol_20d"] == [("labels", "vol_20d")]
-
-
-def test_every_column_of_a_recommendation_but_what_the_experiment_says_has_its_lineage_in_order() -> None:
+def test_column_dependencies_of_recommendations_are_in_order() -> None:
     made = [*RECOMMENDATION_SCHEMA, "justification"]
     assert list(column_dependencies("recommendations")) == [
         name for name in made if name not in {"profile", "horizon_days"}
     ]
 
 
-def test_a_recommendation_comes_from_the_newest_features_the_close_and_both_models() -> None:
-    dependencies = column_dependencies("recommendations", ["ret_1d"])
-    features = [("features", "ret_1d")]
-    probabilities = [("classifier", f"probability_{name}") for name in ("buy", "hold", "sell")]
-    assert dependencies["confidence"] == [*features, *probabilities]
-    # Too wild for the profile, whether or not the model reads volatility.
-    assert dependencies["label"] == [*features, *probabilities, ("features", "vol_20d")]
-    assert dependencies["expected_return_pct"] == [*features, ("regressor", "predicted_return")]
-    for name in ("stop_loss", "take_profit"):
-        assert dependencies[name][-2:] == [("features", "atr_14"), ("price_bars", "close")]
-    assert dependencies["symbol"] == [("instruments", "symbol")]
+@pytest.mark.parametrize("column", [("metrics", "sharpe_ratio"), ("instruments", "symbol")])
+def test_upstream_columns_without_lineage_are_none(column: tuple[str, str]) -> None:
+    assert upstream_columns(*column) == []
 
 
-def test_an_asset_without_column_lineage_has_none() -> None:
-    assert column_dependencies("metrics") == {}
-    assert upstream_columns("metrics", "sharpe_ratio") == []
-
-
-def test_a_column_of_the_instruments_has_no_ancestors() -> None:
-    assert upstream_columns("instruments", "symbol") == []
-
-
-def test_a_prediction_is_followed_back_to_the_bars_layer_by_layer() -> None:
+def test_upstream_columns_of_a_prediction_layer_by_layer() -> None:
     # the label takes the shorter way to the close, past the features; the close is listed at the end of the
     # longer one, through rsi_14
     assert upstream_columns("classifier", "probability_buy", ["rsi_14"]) == [
@@ -267,12 +248,12 @@ def test_a_prediction_is_followed_back_to_the_bars_layer_by_layer() -> None:
     ]
 
 
-def test_the_classifier_reaches_every_price_it_reads_and_the_volume_but_not_the_open() -> None:
+def test_upstream_columns_of_the_classifier_hold_all_prices_but_the_open() -> None:
     *_, bars = upstream_columns("classifier", "probability_buy")
     assert set(bars) == {("price_bars", name) for name in ("close", "high", "low", "volume")}
 
 
-def test_a_key_is_followed_back_to_the_instrument() -> None:
+def test_upstream_columns_of_a_key_end_at_the_instrument() -> None:
     assert upstream_columns("labels", "symbol") == [
         [("features", "symbol")],
         [("price_bars", "symbol")],
@@ -280,7 +261,7 @@ def test_a_key_is_followed_back_to_the_instrument() -> None:
     ]
 
 
-def test_edges_are_each_step_on_the_way_once() -> None:
+def test_lineage_edges_hold_each_step_once() -> None:
     edges = lineage_edges(["regressor"], ["volume_zscore"])
     assert len(edges) == len(set(edges))
     assert set(edges) == {
@@ -294,7 +275,7 @@ def test_edges_are_each_step_on_the_way_once() -> None:
     }
 
 
-def test_each_feature_leaves_the_training_set_towards_every_prediction() -> None:
+def test_lineage_edges_lead_from_each_feature_to_every_prediction() -> None:
     # three probabilities and one return
     edges = lineage_edges(["classifier", "regressor"])
     for name in DEFAULT_INPUTS:

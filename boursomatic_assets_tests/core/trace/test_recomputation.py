@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -11,6 +11,7 @@ from boursomatic_assets.core.dataset.features import FEATURE_NAMES, compute_feat
 from boursomatic_assets.core.registry.bundle import BUNDLE_FILES, MANIFEST, sha256
 from boursomatic_assets.core.trace.bars import adjustments_step, bars_step, features_at, features_step
 from boursomatic_assets.core.trace.recomputation import (
+    FoundBundle,
     bundle_step,
     call_step,
     code_step,
@@ -24,6 +25,9 @@ from boursomatic_assets_tests.support.served import bundle, serving
 from boursomatic_assets_tests.support.strategies import random_walk_bars, weekdays
 from boursomatic_assets_tests.support.traced import CONTENT, SYMBOL, evidence_of, rewritten, stored
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 CHANGES = {"session": pl.Date, "column": pl.String, "then": pl.Float64, "now": pl.Float64}
 TUESDAY, WEDNESDAY = date(2018, 1, 2), date(2018, 1, 3)
 
@@ -32,11 +36,20 @@ def differing(step: TraceStep) -> list[str]:
     return [part.name for part in step.children if not part.is_sound]
 
 
+def unsound(found: FoundBundle) -> list[tuple[str, str]]:
+    return [(part.name, part.status) for part in found.step.children if not part.is_sound]
+
+
+def of_files(files: Mapping[str, bytes] | None) -> FoundBundle:
+    """The bundle of the stored recommendation, with other files."""
+    return bundle_step(stored(), evidence_of(stored()), files)
+
+
 def features_of(row: dict[str, Any]) -> dict[str, Any]:
     return {"close": row["snapshot"]["close"], **row["snapshot"]["features"]}
 
 
-def test_a_recommendation_as_it_was_written_matches() -> None:
+def test_trace_of_an_untouched_recommendation_matches() -> None:
     row = stored()
     evidence = evidence_of(row)
     steps = [snapshot_step(evidence), call_step(row, evidence), prediction_step(SYMBOL, evidence, serving())]
@@ -44,7 +57,7 @@ def test_a_recommendation_as_it_was_written_matches() -> None:
     assert [step.children for step in steps] == [()] * 3
 
 
-def test_an_edited_snapshot_has_another_digest() -> None:
+def test_snapshot_step_finds_an_edited_snapshot() -> None:
     row = stored()
     step = snapshot_step(evidence_of(row, close=row["snapshot"]["close"] + 1))
     assert (step.status, step.recorded) == (DIFFERS, row["snapshot"]["digest"])
@@ -54,12 +67,12 @@ def test_an_edited_snapshot_has_another_digest() -> None:
     ("column", "value"),
     [("confidence", 0.99), ("label", "nothing of the kind"), ("stop_loss", 1.0), ("horizon_days", 6)],
 )
-def test_an_edited_row_does_not_follow_from_its_evidence(column: str, value: object) -> None:
+def test_call_step_names_an_edited_column(column: str, value: object) -> None:
     step = call_step({**stored(), column: value}, evidence_of(stored()))
     assert (step.status, differing(step)) == (DIFFERS, [column])
 
 
-def test_a_justification_may_be_in_either_language_and_in_no_other_words() -> None:
+def test_call_step_accepts_the_justification_in_either_language() -> None:
     row = stored()
     for language in ("en", "fr"):
         said = row["snapshot"]["justification"][language]
@@ -69,7 +82,7 @@ def test_a_justification_may_be_in_either_language_and_in_no_other_words() -> No
         assert differing(step) == ["justification"]
 
 
-def test_a_forged_probability_is_found_by_asking_the_model() -> None:
+def test_prediction_step_finds_a_forged_probability() -> None:
     row = stored()
     shares = {"BUY": 0.9, "HOLD": 0.05, "SELL": 0.05}
     evidence = evidence_of({"snapshot": rewritten(row["snapshot"], probabilities=shares)})
@@ -80,7 +93,7 @@ def test_a_forged_probability_is_found_by_asking_the_model() -> None:
     assert step.recorded.startswith("BUY 0.9,")
 
 
-def test_other_features_give_other_predictions_that_are_named_one_by_one() -> None:
+def test_prediction_step_names_what_other_features_change() -> None:
     row = stored()
     features = {**row["snapshot"]["features"], "rsi_14": None}
     names = {
@@ -91,16 +104,15 @@ def test_other_features_give_other_predictions_that_are_named_one_by_one() -> No
     assert "features" not in names
 
 
-def test_a_feature_that_the_model_needs_and_nobody_kept_is_named() -> None:
+def test_prediction_step_names_a_missing_feature() -> None:
     row = stored()
     features = {name: value for name, value in row["snapshot"]["features"].items() if name != "rsi_14"}
     step = prediction_step(SYMBOL, evidence_of(row, features=features), serving())
     assert (step.status, step.detail) == (DIFFERS, "the snapshot has no value of rsi_14")
 
 
-def test_a_whole_bundle_matches_and_can_be_used() -> None:
-    row = stored()
-    found = bundle_step(row, evidence_of(row), bundle().files)
+def test_bundle_step_of_a_whole_bundle_matches() -> None:
+    found = of_files(bundle().files)
     assert found.step.status == MATCHES
     assert [part.name for part in found.step.children] == [MANIFEST, *BUNDLE_FILES]
     assert found.bundle == bundle()
@@ -111,9 +123,8 @@ def test_a_whole_bundle_matches_and_can_be_used() -> None:
     ("name", "usable"),
     [("classifier.txt", False), ("regressor.txt", False), ("classifier.pkl", True), ("metrics.json", True)],
 )
-def test_an_altered_file_is_named_with_both_digests(name: str, usable: bool) -> None:  # noqa: FBT001
-    row = stored()
-    found = bundle_step(row, evidence_of(row), {**bundle().files, name: b"altered"})
+def test_bundle_step_names_an_altered_file_with_both_digests(name: str, usable: bool) -> None:  # noqa: FBT001
+    found = of_files({**bundle().files, name: b"altered"})
     (part,) = [part for part in found.step.children if not part.is_sound]
     digests = (bundle().manifest["files"][name]["sha256"], sha256(b"altered"))
     assert (part.name, part.status, part.recorded, part.found) == (name, DIFFERS, *digests)
@@ -122,30 +133,24 @@ def test_an_altered_file_is_named_with_both_digests(name: str, usable: bool) -> 
     assert found.manifest == bundle().manifest
 
 
-def test_a_missing_file_is_gone() -> None:
-    row, files = stored(), dict(bundle().files)
-    del files["regressor.pkl"]
-    found = bundle_step(row, evidence_of(row), files)
-    assert [(part.name, part.status) for part in found.step.children if not part.is_sound] == [
-        ("regressor.pkl", GONE)
-    ]
+def test_bundle_step_names_a_missing_file() -> None:
+    files = {name: content for name, content in bundle().files.items() if name != "regressor.pkl"}
+    assert unsound(of_files(files)) == [("regressor.pkl", GONE)]
 
 
-def test_a_missing_bundle_is_gone() -> None:
-    row = stored()
-    found = bundle_step(row, evidence_of(row), None)
+def test_bundle_step_of_a_missing_bundle() -> None:
+    found = of_files(None)
     assert (found.step.status, found.manifest, found.bundle) == (GONE, {}, None)
 
 
-def test_nothing_of_a_bundle_without_the_recorded_manifest_is_believed() -> None:
-    row = stored()
+def test_bundle_step_uses_nothing_without_the_recorded_manifest() -> None:
     for files, status in (({**bundle().files, MANIFEST: b"{}"}, DIFFERS), ({}, GONE)):
-        found = bundle_step(row, evidence_of(row), files)
-        assert [(part.name, part.status) for part in found.step.children] == [(MANIFEST, status)]
+        found = of_files(files)
+        assert unsound(found) == [(part.name, part.status) for part in found.step.children] == [(MANIFEST, status)]
         assert (found.manifest, found.bundle) == ({}, None)
 
 
-def test_a_manifest_that_was_replaced_with_its_row_is_not_the_one_of_the_recommendation() -> None:
+def test_bundle_step_finds_a_manifest_replaced_with_its_row() -> None:
     other = bundle({"version": "another"})
     files = {**other.files, MANIFEST: json.dumps(other.manifest).encode()}
     row = {**stored(), "manifest_sha256": sha256(files[MANIFEST])}
@@ -154,7 +159,7 @@ def test_a_manifest_that_was_replaced_with_its_row_is_not_the_one_of_the_recomme
     assert told == [("as the database recorded it", MATCHES), ("as the snapshot recorded it", DIFFERS)]
 
 
-def test_a_manifest_that_nobody_vouches_for_is_not_used() -> None:
+def test_bundle_step_uses_no_manifest_without_a_recorded_digest() -> None:
     row = {**stored(), "manifest_sha256": None}
     model = {**row["snapshot"]["model"], "manifest_sha256": None}
     found = bundle_step(row, evidence_of(row, model=model), bundle().files)
@@ -172,7 +177,7 @@ def test_a_manifest_that_nobody_vouches_for_is_not_used() -> None:
         ({}, None, NOT_RECORDED),
     ],
 )
-def test_training_data_is_known_by_its_digest(manifest: dict[str, Any], found: str | None, status: str) -> None:
+def test_training_data_step(manifest: dict[str, Any], found: str | None, status: str) -> None:
     assert training_data_step(manifest, found).status == status
 
 
@@ -188,13 +193,11 @@ def test_training_data_is_known_by_its_digest(manifest: dict[str, Any], found: s
         (None, None, NOT_RECORDED),
     ],
 )
-def test_a_run_must_have_recorded_what_came_of_it(
-    run_id: str | None, found: dict[str, Any] | None, status: str
-) -> None:
+def test_run_step(run_id: str | None, found: dict[str, Any] | None, status: str) -> None:
     assert run_step("training run", run_id, found, {"version": "v1"}).status == status
 
 
-def test_other_code_is_told_and_held_against_nothing() -> None:
+def test_code_step_names_changes_and_stays_sound() -> None:
     then = {"source_sha256": "a", "git": None, "polars": "1.0"}
     assert code_step(then, then).status == MATCHES
     step = code_step(then, {**then, "polars": "1.1", "numpy": "2"})
@@ -203,7 +206,7 @@ def test_other_code_is_told_and_held_against_nothing() -> None:
     assert code_step({}, then).status == NOT_RECORDED
 
 
-def test_features_of_a_session_are_those_of_the_whole_panel() -> None:
+def test_features_at_a_session_are_those_of_the_whole_panel() -> None:
     bars, sessions = random_walk_bars(symbols=1, sessions=60, seed=3), weekdays(60)
     expected = compute_features(bars).filter(session=sessions[40])
     found = features_at(bars, None, [], sessions[40])
@@ -214,26 +217,22 @@ def test_features_of_a_session_are_those_of_the_whole_panel() -> None:
     }
 
 
-def test_features_are_those_of_adjusted_bars() -> None:
+def test_features_at_a_session_are_those_of_adjusted_bars() -> None:
     bars, sessions = random_walk_bars(symbols=1, sessions=60, seed=3), weekdays(60)
     # Halved before the last session: twice the return of it plus one, half the close two sessions ago.
-    whole, halved = (
-        features_at(bars, None, [], sessions[-1]),
-        features_at(bars, None, [(sessions[-1], 0.5)], sessions[-1]),
-    )
-    assert whole is not None
-    assert halved is not None
+    whole = features_at(bars, None, [], sessions[-1]) or {}
+    halved = features_at(bars, None, [(sessions[-1], 0.5)], sessions[-1]) or {}
     assert halved["close"] == whole["close"]
     assert halved["ret_1d"] == pytest.approx(2 * (whole["ret_1d"] or 0) + 1)
 
 
-def test_a_session_without_a_bar_has_no_features() -> None:
+def test_features_at_a_session_without_a_bar_are_none() -> None:
     bars = random_walk_bars(symbols=1, sessions=30, seed=3)
     assert features_at(bars, "XNYS", [], date(2030, 1, 1)) is None
     assert features_at(bars.clear(), None, [(TUESDAY, 0.5)], TUESDAY) is None
 
 
-def test_features_that_are_the_recorded_ones_match_whatever_else_is_there() -> None:
+def test_features_step_matches_the_recorded_ones() -> None:
     row = stored()
     found = features_of(row) | {"another": 1.0}
     for today in (None, found):
@@ -243,7 +242,7 @@ def test_features_that_are_the_recorded_ones_match_whatever_else_is_there() -> N
     assert features_step("stored row", evidence_of(row), found, "").detail.startswith("8 values")
 
 
-def test_an_altered_feature_is_named() -> None:
+def test_features_step_names_an_altered_feature() -> None:
     row = stored()
     altered = {**features_of(row), "rsi_14": 12.5}
     # bars that have changed too do not explain it
@@ -253,7 +252,7 @@ def test_an_altered_feature_is_named() -> None:
         assert step.children[0].found == "12.5"
 
 
-def test_a_feature_that_follows_from_changed_bars_is_a_consequence() -> None:
+def test_features_step_takes_what_follows_from_changed_bars_for_a_consequence() -> None:
     row = stored()
     today = {**features_of(row), "rsi_14": 12.5, "volume_zscore": None}
     # The table leaves a value that agrees to 1e-9 of it as it was.
@@ -265,7 +264,7 @@ def test_a_feature_that_follows_from_changed_bars_is_a_consequence() -> None:
     assert features_step("stored row", evidence_of(row), beyond, "", today=today).status == DIFFERS
 
 
-def test_features_that_are_gone_are_a_consequence_where_their_bar_is_gone_too() -> None:
+def test_features_step_takes_a_row_gone_with_its_bar_for_a_consequence() -> None:
     row = stored()
     for today, status in ((None, GONE), (features_of(row), GONE), ({}, CHANGED)):
         assert features_step("stored row", evidence_of(row), None, "", today=today).status == status
@@ -276,7 +275,7 @@ def bars(*changes: tuple[date, str, float | None, float | None], is_restored: bo
     return bars_step(CONTENT, "1", frame, is_same=False, is_restored=is_restored)
 
 
-def test_each_changed_bar_is_named_with_its_values_then_and_now() -> None:
+def test_bars_step_names_each_changed_bar() -> None:
     step = bars(
         (TUESDAY, "high", 11.0, 12.0),
         (TUESDAY, "close", 10.5, 11.5),
@@ -291,20 +290,20 @@ def test_each_changed_bar_is_named_with_its_values_then_and_now() -> None:
     ]
 
 
-def test_bars_that_changed_without_a_record_are_not_explained_away() -> None:
+def test_bars_step_says_where_no_change_is_on_record() -> None:
     assert bars(is_restored=False).detail.startswith("no change is on record")
     found = bars((TUESDAY, "close", 1.0, 2.0), is_restored=False)
     assert found.detail.startswith("1 bar changed since; no change is on record")
     assert found.status == bars(is_restored=False).status == DIFFERS
 
 
-def test_bars_of_the_same_content_match_and_bars_of_unknown_content_do_not() -> None:
+def test_bars_step_matches_by_content() -> None:
     nothing = pl.DataFrame(schema=CHANGES)
     assert bars_step(CONTENT, CONTENT, nothing, is_same=True, is_restored=False).status == MATCHES
     assert bars_step(None, CONTENT, nothing, is_same=False, is_restored=False).status == NOT_RECORDED
 
 
-def test_adjustments_entered_altered_and_taken_back_are_named() -> None:
+def test_adjustments_step_names_each_change() -> None:
     then = [(TUESDAY, 0.5), (WEDNESDAY, 0.25), (date(2018, 1, 5), 1.0)]
     step = adjustments_step(then, [(WEDNESDAY, 0.2), (date(2018, 1, 4), 2.0), (date(2018, 1, 5), 1.0)])
     assert [(part.name, part.recorded, part.found) for part in step.children] == [
