@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from boursomatic_assets.core.market.simulation import Market
+    from boursomatic_assets.core.market.simulation import SimulatedMarket
     from boursomatic_assets.settings import Settings
 
 NULL_PANELS, SIGNAL_PANELS = 200, 20
@@ -87,12 +87,12 @@ def _advancing(progress: Progress, task: Any, judged: Iterator[dict[str, Any]]) 
         yield evaluation
 
 
-def judge_panels(market: Market, panels: int, processes: int | None = None) -> Iterator[dict[str, Any]]:
+def judge_panels(market: SimulatedMarket, panels: int, processes: int | None = None) -> Iterator[dict[str, Any]]:
     """Judge panels of a market side by side, in the order of their seeds 0, 1, 2 and so on.
 
     Parameters
     ----------
-    market : Market
+    market : SimulatedMarket
     panels : int
     processes : int, optional
         As many as there are cores.
@@ -113,7 +113,7 @@ def judge_panels(market: Market, panels: int, processes: int | None = None) -> I
                 os.environ[name] = value
 
 
-def _judge(market: Market, seed: int) -> dict[str, Any]:
+def _judge(market: SimulatedMarket, seed: int) -> dict[str, Any]:
     evaluation = judge_simulated(market, seed, threads=1)
     # Curves are for pictures; from a thousand panels they would fill the memory.
     return {name: value for name, value in evaluation.items() if name != "curves"}

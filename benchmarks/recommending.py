@@ -19,7 +19,7 @@ from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.features import is_warmed_up
 from boursomatic_assets.core.dataset.labels import label_panel, labelled_rows
 from boursomatic_assets.core.market.bars import INSTRUMENT_SCHEMA, check_bars
-from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.market.simulation import SimulatedMarket, simulate_bars
 from boursomatic_assets.core.models.training import feature_importance, fit_classifier, fit_regressor
 from boursomatic_assets.core.registry.bundle import build_bundle
 from boursomatic_assets.services.features import update_features
@@ -79,7 +79,7 @@ def prepare(instruments: int) -> None:
     """Fill an empty home: instruments, bars, features, and a model trained on some of them."""
     settings, experiment = Settings.from_environment(), Experiment()
     database = Database.open(settings)
-    bars = simulate_bars(Market(instruments, SESSIONS), SEED)
+    bars = simulate_bars(SimulatedMarket(instruments, SESSIONS), SEED)
     symbols = bars["symbol"].unique().sort()
     listed = [{**dict.fromkeys(INSTRUMENT_SCHEMA), "symbol": symbol, "exchange": "XNYS"} for symbol in symbols]
     write_instruments(database, pl.DataFrame(listed, schema=INSTRUMENT_SCHEMA))

@@ -20,7 +20,7 @@ from upath import UPath
 
 from boursomatic_assets.automation.sensors import retrain_when_drifted
 from boursomatic_assets.core.drift.watch import DRIFT_SCHEMA
-from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.market.simulation import SimulatedMarket, simulate_bars
 from boursomatic_assets.core.registry.bundle import MANIFEST, REFERENCE, sha256, strict_json
 from boursomatic_assets.storage.dagster.instance import open_instance
 from boursomatic_assets_tests.support.catalog import run
@@ -40,7 +40,7 @@ TRAINED = dg.AssetSelection.assets("model_version").upstream()
 UPDATED = dg.AssetSelection.assets("instruments", "price_bars", "features") | DRIFT
 NEW, SYMBOLS = 5, 30
 # Drawn once: thirty instruments, and 705 sessions of which nothing distinguishes the last five.
-BARS = simulate_bars(Market(SYMBOLS, 700 + NEW), 0)
+BARS = simulate_bars(SimulatedMarket(SYMBOLS, 700 + NEW), 0)
 SESSIONS = sessions_of(BARS)
 FRESH = pl.col("session") >= SESSIONS[-NEW]
 

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.product import OFTEN, REPOSITORY
 from boursomatic_assets.core.market.calendars import sessions_between
-from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.market.simulation import SimulatedMarket, simulate_bars
 from boursomatic_assets.storage.postgres.model_events import ModelEvent, list_events
 from boursomatic_assets.storage.postgres.model_table import find_version
 from boursomatic_assets_tests.assets.test_gate import overwrite_panel, panel_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from boursomatic_assets_tests.support.browser import Product
 
 # Of five that were tried, the one in which the true labels are worth most beside the noise of a hundred sessions.
-MARKET, SEED = Market(symbols=40, sessions=700, signal=1.0), 3
+MARKET, SEED = SimulatedMarket(symbols=40, sessions=700, signal=1.0), 3
 MODELS = ("classifier", "regressor")
 JUDGED = (*MODELS, "feature_importance", "predictions", "threshold", "metrics", "model_version")
 LAUNCH = """

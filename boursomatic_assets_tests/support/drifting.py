@@ -16,7 +16,7 @@ from boursomatic_assets.core.dataset.features import (
 )
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
 from boursomatic_assets.core.drift.reference import build_reference
-from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.market.simulation import SimulatedMarket, simulate_bars
 from boursomatic_assets_tests.support.oracles import shared_file
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def real_bars(name: str) -> pl.DataFrame:
 
 @cache
 def simulated_bars(symbols: int, sessions: int, seed: int) -> pl.DataFrame:
-    return simulate_bars(Market(symbols, sessions), seed)
+    return simulate_bars(SimulatedMarket(symbols, sessions), seed)
 
 
 def sessions_of(rows: pl.DataFrame) -> list[date]:

@@ -11,7 +11,7 @@ from upath import UPath
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment, Profile, Profiles
 from boursomatic_assets.core.dataset.features import is_warmed_up
 from boursomatic_assets.core.dataset.labels import label_panel, labelled_rows
-from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.market.simulation import SimulatedMarket, simulate_bars
 from boursomatic_assets.core.models.training import fit_classifier, fit_regressor
 from boursomatic_assets.core.registry.bundle import build_bundle
 from boursomatic_assets.services.features import update_features
@@ -47,7 +47,7 @@ EAGER = Profiles(
 
 def fill(database: Database, symbols: int, seed: int = 3) -> pl.DataFrame:
     """Bring simulated bars and their features in; returns the bars."""
-    bars = simulate_bars(Market(symbols, SESSIONS), seed)
+    bars = simulate_bars(SimulatedMarket(symbols, SESSIONS), seed)
     write_instruments(database, listed(*bars["symbol"].unique().sort()))
     write_bars(database, accepted(bars), "simulated")
     update_features(database, "1", _say_nothing)

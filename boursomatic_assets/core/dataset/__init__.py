@@ -1,5 +1,4 @@
-"""From usable bars to the three sets: the experiment, features, labels, splits.
+"""From usable bars to training, validation and test set: experiment, features, labels, splits.
 
-`leaks` and `price_levels` hold the tests that these look neither ahead nor at other instruments nor at price
-levels. How good a model is that learned from the sets is not known here.
+`leaks` and `price_levels` test that features and labels read no future, no other instrument and no price level.
 """

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, INPUT_NAMES
 from boursomatic_assets.errors import ConfigurationError
 
-# Equal numbers must hash alike: -0.0 becomes 0.0.
+# -0.0 becomes 0.0, so that equal numbers have equal hashes.
 _Number = Annotated[float, AfterValidator(lambda number: number + 0.0)]
 
 
@@ -31,14 +31,12 @@ class BoosterParameters(BaseModel):
     num_leaves: int = Field(31, ge=2, le=131_072, description="Most leaves of a tree.")
     min_child_samples: int = Field(20, ge=1, description="Fewest rows in a leaf.")
     subsample: float = Field(0.8, gt=0, le=1, description="Share of the rows drawn for a tree.")
-    subsample_freq: int = Field(
-        1, ge=1, description="Draw rows anew every so many trees; below 1 LightGBM would ignore subsample."
-    )
+    subsample_freq: int = Field(1, ge=1, description="Trees per draw of rows; at 0 LightGBM ignores subsample.")
     colsample_bytree: float = Field(0.8, gt=0, le=1, description="Share of the features drawn for a tree.")
 
 
 class WalkForward(BaseModel):
-    """How the experiment is trained again and again through time, for its record of skill."""
+    """Repeated training through time, for the record of skill."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -57,7 +55,7 @@ PROFILE_NAMES = ("conservative", "moderate", "aggressive")
 
 
 class Profile(BaseModel):
-    """What one kind of investor wants before a call is made, and how far away stop and target lie."""
+    """What an investor type needs before a call, and its distances of stop and target."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -69,25 +67,24 @@ class Profile(BaseModel):
 
 
 class Profiles(BaseModel):
-    """The three risk profiles, each bolder than the one before.
+    """The three risk profiles, each at least as bold as the one before.
 
-    The probabilities follow from what they mean and were tuned on no outcome: more than one in three, which is what
-    a blind choice among three labels gets; two in five; and as likely as everything else together. Volatilities of
-    0.02, 0.03 and 0.05 a session are about 32, 48 and 79 % a year. Stops lie far enough that the range of an
-    ordinary session does not reach them, targets within what 20 sessions of such ranges can reach (about 4.5 times
-    one of them), and at least one and a half times as far as stops.
+    The probabilities follow from their meaning and were tuned on no outcome: above the one in three of a random
+    call; two in five; one in two. Volatilities of 0.02, 0.03 and 0.05 a session are about 32, 48 and 79 % a year.
+    Stops lie beyond the range of an ordinary session. Targets lie at least one and a half times as far, within what
+    20 sessions of such ranges can reach, about 4.5 of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     conservative: Profile = Field(
         Profile(buy_probability=0.50, sell_probability=0.50, max_volatility=0.02, stop_atr=2.0, target_atr=3.0),
-        description="Calls only what is likelier than not, and buys nothing wild.",
+        description="Calls only what is likelier than not, and buys only low volatility.",
     )
-    moderate: Profile = Field(Profile(), description="Between the two others.")
+    moderate: Profile = Field(Profile(), description="Between the other two.")
     aggressive: Profile = Field(
         Profile(buy_probability=0.35, sell_probability=0.35, max_volatility=0.05, stop_atr=3.0, target_atr=4.5),
-        description="Calls what is likelier than a blind choice, and buys what swings widely.",
+        description="Calls what is likelier than a random call, and buys high volatility.",
     )
 
     @model_validator(mode="after")
@@ -113,7 +110,7 @@ class Profiles(BaseModel):
 
 
 class Promotion(BaseModel):
-    """When a newly trained version takes the place of the active one."""
+    """When a new version replaces the active one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -128,7 +125,7 @@ class Promotion(BaseModel):
 
 
 class Experiment(BaseModel):
-    """One complete description of how bars become a judged model. Equal descriptions give equal models."""
+    """Complete description of how bars become a judged model. Equal descriptions give equal models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -182,7 +179,7 @@ class Experiment(BaseModel):
         Raises
         ------
         ConfigurationError
-            Naming each field that cannot be used, what was found and what is allowed.
+            Naming each invalid field, its value and what is allowed.
         """
         try:
             return cls.model_validate(values)
@@ -196,25 +193,20 @@ class Experiment(BaseModel):
             raise ConfigurationError(message) from None
 
     def part_for(self, asset: str) -> dict[str, Any]:
-        """Values that shape an asset, its own and those of everything upstream of it.
-
-        Parameters
-        ----------
-        asset : str
-            Asset name; one that no experiment shapes (bars, features) has an empty part.
-        """
+        """Values that shape an asset and everything upstream of it; empty for bars and features."""
         return self.model_dump(mode="json", include=set(_SHAPED_BY.get(asset, ())))
 
     def fingerprint_for(self, asset: str) -> str:
-        """Hash the part of the experiment that shapes an asset: SHA-256 as 64 hexadecimal digits."""
-        return _hash(self.part_for(asset))
+        """SHA-256, as 64 hexadecimal digits, of the part that shapes an asset."""
+        canonical = json.dumps(self.part_for(asset), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
     def params_hash(self) -> str:
-        """Hash all that shapes a model and its figures: SHA-256 as 64 hexadecimal digits.
+        """Fingerprint of all that shapes a model and its figures.
 
-        Profiles, language and promotion, which only say what is made of a model, are left out: another stop is no
-        other trial.
+        Profiles, language and promotion are left out: they only use a model, so that another stop is no other
+        trial.
         """
         return self.fingerprint_for("model_version")
 
@@ -222,10 +214,10 @@ class Experiment(BaseModel):
 _LABELS = ("lookback_days", "features", "horizon", "buy_threshold", "sell_threshold", "benchmark")
 _SETS = (*_LABELS, "train_fraction", "validation_fraction", "embargo")
 _MODELS = (*_SETS, "classifier", "regressor", "seed")
-# What is made of a model's probabilities afterwards changes nothing that is trained or judged.
+# The use of a model's probabilities changes nothing that is trained or judged.
 _SERVED = ("profiles", "language", "promotion")
 _WHOLE = tuple(name for name in Experiment.model_fields if name not in _SERVED)
-# What is found out on the three sets; how the folds lie changes none of it.
+# Figures of the three sets do not depend on the folds.
 _JUDGED = tuple(name for name in _WHOLE if name != "walk_forward")
 _SHAPED_BY: dict[str, tuple[str, ...]] = {
     "labels": _LABELS,
@@ -248,8 +240,3 @@ _SHAPED_BY: dict[str, tuple[str, ...]] = {
     "report": _WHOLE,
     "model_version": _WHOLE,
 }
-
-
-def _hash(values: dict[str, Any]) -> str:
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""The eight features of the `features` table, and what models read of them.
+"""The eight features of the `features` table, and the model inputs.
 
-A new feature is one more entry of `FEATURES`: table column, model input, checks, documentation and column
-lineage derive from it. A feature in units of price is no model input: `DERIVED_INPUTS` holds what takes its place.
+A new feature is one entry of `FEATURES`; table column, model input, checks, documentation and column lineage derive
+from it. A feature in units of price is no model input: `DERIVED_INPUTS` replace it.
 """
 
 from __future__ import annotations
@@ -24,23 +24,18 @@ MONTH = 20
 
 @dataclass(frozen=True)
 class Feature:
-    """A named expression over one instrument's bars in time order.
+    """A named expression over the bars of one instrument in time order, evaluated `.over("symbol")`.
 
     Attributes
     ----------
-    name : str
-        Column of the `features` table and input of the models.
-    expression : Expr
-        Over the columns of a bar panel; evaluated `.over("symbol")`.
     lookback : int
         Sessions before the current one that a first value needs.
     doc : str
-        One sentence for people; shown in the UI.
+        One sentence for the UI.
     may_be_null : bool
-        Whether a null can occur after the lookback (an undefined ratio), rather than only before it.
+        Whether a ratio can be undefined after the lookback too.
     in_price_units : bool
-        Whether it is multiplied by a constant when all prices are. Then it is for readers of the table, stops and
-        targets; models do not read it.
+        Whether it scales with prices. Models do not read it; readers of the table, stops and targets do.
     """
 
     name: str
@@ -73,19 +68,19 @@ def _relative_strength_index() -> pl.Expr:
     change = _close.diff().fill_null(0.0)
     gain = _wilder_mean(change.clip(lower_bound=0.0))
     loss = _wilder_mean((-change).clip(lower_bound=0.0))
-    # 0 / 0 is an instrument that never moved: undefined, hence null; gain / 0 is infinite, hence 100.
+    # 0 / 0, of a price that never moved, becomes null; gain / 0 is infinite and gives 100.
     return (100 - 100 / (1 + gain / loss)).fill_nan(None)
 
 
 def _average_true_range() -> pl.Expr:
-    # max_horizontal skips nulls, so that the first bar, without a previous close, is left with high - low.
+    # max_horizontal skips nulls: the first bar, without a previous close, has high - low.
     gaps = (_high - _low, (_high - _previous_close).abs(), (_low - _previous_close).abs())
     return _wilder_mean(pl.max_horizontal(*gaps))
 
 
 def _volume_zscore() -> pl.Expr:
     score = (_volume - _volume.rolling_mean(MONTH)) / _volume.rolling_std(MONTH, ddof=1)
-    # Equal extremes say "no deviation" exactly; a running variance may leave a residue of rounding.
+    # Equal extremes mean exactly no deviation, where a running variance may leave rounding errors.
     moves = _volume.rolling_max(MONTH) > _volume.rolling_min(MONTH)
     return pl.when(moves).then(score)
 
@@ -130,19 +125,7 @@ CLOSE = "close"
 
 @dataclass(frozen=True)
 class DerivedInput:
-    """A model input that is computed from features of the table and the close of the same row.
-
-    Attributes
-    ----------
-    name : str
-        Column of labels, sets and evidence; not of the table.
-    expression : Expr
-        Over features and `close` of one row.
-    replaces : str
-        The feature in whose place models read it.
-    doc : str
-        One sentence for people; shown in the UI.
-    """
+    """A model input computed from features of the table and the close of the same row; `replaces` a feature."""
 
     name: str
     expression: pl.Expr
@@ -166,7 +149,7 @@ class DerivedInput:
         return any(feature.may_be_null for feature in FEATURES if feature.name in self.sources)
 
 
-# Back-adjusted prices are divided by every later split and dividend: their level at a past date knows the future.
+# Back-adjusted prices are divided by every later split and dividend, so that their past level knows the future.
 DERIVED_INPUTS: tuple[DerivedInput, ...] = (
     DerivedInput(
         "natr_14",
@@ -175,24 +158,14 @@ DERIVED_INPUTS: tuple[DerivedInput, ...] = (
         "Average true range over 14 sessions, a fraction of the close.",
     ),
 )
-# What an experiment may name as a model input. Stored versions may read features in units of price, new ones not.
+# Valid model inputs of an experiment. Stored versions may read features in units of price, new ones may not.
 INPUT_NAMES: tuple[str, ...] = (*FEATURE_NAMES, *(derived.name for derived in DERIVED_INPUTS))
 _REPLACEMENTS = {derived.replaces: derived.name for derived in DERIVED_INPUTS}
 DEFAULT_INPUTS: tuple[str, ...] = tuple(_REPLACEMENTS.get(name, name) for name in FEATURE_NAMES)
 
 
 def compute_features(bars: pl.DataFrame) -> pl.DataFrame:
-    """Compute every feature of `FEATURES` for every bar.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel, sorted by symbol and session, unique on them.
-
-    Returns
-    -------
-    DataFrame
-        `symbol`, `session` and one Float64 column per feature, a row per bar; null where undefined.
+    """Compute every feature of `FEATURES` for every bar of a bar panel, as Float64; null where undefined.
 
     Raises
     ------
@@ -210,10 +183,8 @@ def derived_among(names: Sequence[str]) -> list[DerivedInput]:
 
 
 def table_columns(names: Sequence[str]) -> list[str]:
-    """Columns of the `features` table that the named inputs are, or are derived from; each once.
+    """Columns of the `features` table that the named inputs are or are derived from, without duplicates.
 
-    Examples
-    --------
     >>> table_columns(["ret_1d", "natr_14", "vol_20d"])
     ['ret_1d', 'atr_14', 'vol_20d']
     """
@@ -222,20 +193,7 @@ def table_columns(names: Sequence[str]) -> list[str]:
 
 
 def with_derived_inputs(panel: pl.DataFrame, names: Sequence[str] = INPUT_NAMES) -> pl.DataFrame:
-    """Add the named inputs that are not in the table.
-
-    Parameters
-    ----------
-    panel : DataFrame
-        With `close` and the features that `table_columns` names; only where a name is derived.
-    names : sequence of str
-        Model inputs; those of the table are left as they are.
-
-    Returns
-    -------
-    DataFrame
-        The panel with a Float64 column for each derived input; null where a source or the close is null.
-    """
+    """Add the named inputs that are not in the table; the panel needs their `table_columns` and `close`."""
     return panel.with_columns(derived.expression.alias(derived.name) for derived in derived_among(names))
 
 
@@ -246,14 +204,15 @@ def price_level_inputs(names: Sequence[str]) -> list[str]:
 
 
 def replacement_of(name: str) -> str | None:
-    """The input that models read in place of a feature in units of price; None where there is none."""
+    """The input that models read in place of a feature in units of price; None without one."""
     return _REPLACEMENTS.get(name)
 
 
 def is_warmed_up(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
-    """Whether a row has all the history behind it that the named inputs need.
+    """Whether a row has all the history that the named inputs need.
 
-    An input that may be null at any time vouches only for history that no other named input vouches for.
+    A value proves its history. An input that may be null proves nothing while null, so it counts only where no
+    other named input proves as long a history.
     """
     inputs: tuple[Feature | DerivedInput, ...] = (*FEATURES, *DERIVED_INPUTS)
     named = [feature for feature in inputs if feature.name in names]
@@ -263,25 +222,24 @@ def is_warmed_up(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
 
 
 def require_history(spans: pl.DataFrame) -> None:
-    """Stop when nothing has enough history for features.
+    """Stop when no instrument has more sessions than the longest lookback.
 
-    Parameters
-    ----------
-    spans : DataFrame
-        `symbol`, number of `rows`, `first` and `last` session of each instrument's bars.
+    `spans` has `symbol`, number of `rows`, `first` and `last` session of each instrument's bars.
 
     Raises
     ------
     NotEnoughHistoryError
-        If no instrument has more sessions than the longest lookback.
+        Naming the longest history.
     """
     longest = spans.sort("rows", "symbol", descending=[True, False]).head(1)
     if longest.height and longest["rows"].item() > LOOKBACK_SESSIONS:
         return
-    needed = f"features need at least {LOOKBACK_SESSIONS + 1} sessions of one symbol"
     found = "there are no bars"
     if longest.height:
         row = longest.row(0, named=True)
         found = f"the longest, {row['symbol']!r}, has {row['rows']} ({row['first']}..{row['last']})"
-    message = f"{needed}; {found}.\nIngest more history: boursomatic materialize --select price_bars"
+    message = (
+        f"features need at least {LOOKBACK_SESSIONS + 1} sessions of one symbol; {found}.\n"
+        "Ingest more history: boursomatic materialize --select price_bars"
+    )
     raise NotEnoughHistoryError(message)

@@ -1,4 +1,4 @@
-"""Labels computed a second time, by other means than those that made them, and compared; rows of non-members."""
+"""Independent second computation of labels, and audits of labels and membership."""
 
 from __future__ import annotations
 
@@ -20,14 +20,9 @@ _OUTCOME = {"symbol": pl.String(), "session": pl.Date(), "forward_return": pl.Fl
 
 
 def slow_outcomes(closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    """Forward return and end of the horizon of each bar, one instrument and one bar after the other.
+    """Forward return and end of the horizon of each bar, computed bar by bar.
 
-    Parameters
-    ----------
-    closes : DataFrame
-        Panel with `close`, and with `exchange` where it is known.
-    horizon : int
-        Sessions of the exchange; of the instrument's own bars where its calendar is not known.
+    The horizon counts sessions of the `exchange`, or the instrument's own bars where that has no calendar.
 
     Returns
     -------
@@ -53,7 +48,7 @@ def slow_outcomes(closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
 
 
 def contradicted_labels(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
-    """Rows whose label is not the one that their own forward return and the experiment's thresholds give."""
+    """Rows whose label does not follow from their forward return and the experiment's thresholds."""
     gain = pl.col("forward_return")
     holds = {
         "BUY": gain >= experiment.buy_threshold,
@@ -66,7 +61,7 @@ def contradicted_labels(labels: pl.DataFrame, experiment: Experiment) -> pl.Data
 
 
 def inconsistent_rows(labels: pl.DataFrame, experiment: Experiment) -> dict[str, int]:
-    """Count rows whose label, return and sessions contradict each other, by the kind of contradiction."""
+    """Count rows whose label, return and sessions contradict each other, by kind of contradiction."""
     unrealised = (
         (pl.col("realised_on") <= pl.col("session"))
         | (pl.col("realised_on").is_null() != pl.col("realised_return").is_null())
@@ -83,21 +78,16 @@ def inconsistent_rows(labels: pl.DataFrame, experiment: Experiment) -> dict[str,
 
 
 def outlived_labels(labels: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose label ends after the `last` bar of their symbol in `spans`: nobody was paid that price."""
+    """Rows whose label ends after the `last` bar of their symbol in `spans`, at a price that nobody was paid."""
     beside = labels.select(*PANEL_KEY, "label_end").join(spans.select("symbol", "last"), on="symbol", how="left")
     known = pl.col("label_end").is_not_null()
     return beside.filter(known & (pl.col("label_end") > pl.col("last")).fill_null(value=True))
 
 
 def non_members(panel: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
-    """Rows of instruments that were no members at the row's session; none where `members` has no rows.
+    """Rows of instruments that were no members at the row's session; none for an empty list.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        Sorted by symbol and session.
-    members : DataFrame
-        Of `membership.MEMBER_SCHEMA`.
+    `panel` is sorted by symbol and session, `members` is of `membership.MEMBER_SCHEMA`.
     """
     if members.is_empty():
         return panel.select(PANEL_KEY).clear()
@@ -115,15 +105,9 @@ def non_members(panel: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
 
 
 def forgotten_members(panel: pl.DataFrame, members: pl.DataFrame, available: pl.DataFrame) -> list[str]:
-    """Symbols that were members while they had rows in `available`, and have no row in `panel` from that time.
+    """Symbols without a row in `panel` that had rows in `available` while they were members.
 
-    Parameters
-    ----------
-    panel : DataFrame
-    members : DataFrame
-        Of `membership.MEMBER_SCHEMA`.
-    available : DataFrame
-        `symbol`, `first` and `last` session of what the panel could have been made of.
+    `members` is of `membership.MEMBER_SCHEMA`; `available` has `symbol`, `first` and `last` session.
     """
     both = members.join(available, on="symbol")
     begins = pl.max_horizontal("member_from", "first")

@@ -1,4 +1,4 @@
-"""Labels: what the price did over the horizon after each session, per instrument."""
+"""Labels: the class of the return over the horizon after each session, per instrument."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Alphabetical, which is also scikit-learn's order of string classes.
 CLASS_NAMES = ("BUY", "HOLD", "SELL")
 LABEL_TYPE = pl.Enum(CLASS_NAMES)
-# What is judged beside what is learned: of rows with a label the same.
+# Outcomes for judging. Rows with a label have the same in `forward_return` and `label_end`.
 REALISED = ("realised_return", "realised_on")
 
 
@@ -31,19 +31,18 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
     features : DataFrame
         Feature panel.
     closes : DataFrame
-        Panel with `close`, and with `exchange` where it is known: the horizon then counts the sessions of that
-        exchange. Without it, or for an exchange without a calendar, it counts the instrument's own bars.
+        Panel with `close`, and with `exchange` where it is known: the horizon then counts that exchange's sessions.
+        Otherwise, or without a calendar, it counts the instrument's own bars.
     experiment : Experiment
 
     Returns
     -------
     DataFrame
-        A row per session that has both a close and a row of features: `symbol`, `session`, `close`, the
+        A row per session with a close and features, except for the benchmark: `symbol`, `session`, `close`, the
         experiment's inputs, `forward_return` (fraction), `label_end` (the session `horizon` sessions later),
-        `label`, `realised_return` (fraction) and `realised_on` (the session in which the horizon ended). The
-        newest rows, whose horizon has not passed, have nulls in the last five: they are to be predicted, never
-        trained on. The experiment's benchmark has no rows: it is what others are compared with. A row on a day
-        that is no session of its market has no realised return, with or without a label: see `usable_rows`.
+        `label`, `realised_return` (fraction) and `realised_on` (the session in which the horizon ended). The last
+        five are null while the horizon has not passed. A row on a day that is no session has no realised return:
+        see `usable_rows`.
 
     Raises
     ------
@@ -52,11 +51,10 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
 
     Notes
     -----
-    Where an instrument has no bar in the session in which its horizon ends, the last close before it counts, as
-    it does for whoever holds the instrument. After an instrument's last bar there is nothing to count: such a row
-    has no label, and nothing is learned from it. It is judged all the same, as nobody knew: its realised return is
-    that of a position closed at the last price, as `spans_over` finds it. So is one whose instrument was halted
-    over the whole horizon.
+    Without a bar in the session in which the horizon ends, the last close before it counts. A row whose horizon
+    ends after the instrument's last bar, or that was halted over the whole horizon, has no label and nothing is
+    learned from it. It is judged all the same: its realised return is that of a position closed at the last price,
+    as `spans_over` finds it.
     """
     require_panel(features, table_columns(experiment.features))
     require_panel(closes, ["close"])
@@ -82,7 +80,7 @@ def label_panel(features: pl.DataFrame, closes: pl.DataFrame, experiment: Experi
 
 
 def _outcomes(closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    """Close and session a horizon ahead: `close_ahead` and `label_end`, null where it has not passed."""
+    """Close and session one horizon ahead, `close_ahead` and `label_end`; null where it has not passed."""
     by_bars = closes.with_columns(
         close_ahead=pl.col("close").shift(-horizon).over("symbol"),
         label_end=pl.col("session").shift(-horizon).over("symbol"),
@@ -112,7 +110,7 @@ def _ahead_on_calendar(closes: pl.DataFrame, calendar: str, horizon: int) -> pl.
 
 
 def _with_realised(outcomes: pl.DataFrame, closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
-    """Outcomes with the return of each row on a session that is over, whether or not it has a label."""
+    """Add the realised return of every row on a session whose horizon is over, with or without a label."""
     placed = closes if "exchange" in closes.columns else closes.with_columns(exchange=pl.lit(None, pl.String))
     sessions, newest = panel_sessions(placed), newest_sessions(placed.select("exchange", last="session"))
     unlabelled = outcomes.filter(pl.col("label").is_null()).select(PANEL_KEY)
@@ -129,7 +127,7 @@ def _with_realised(outcomes: pl.DataFrame, closes: pl.DataFrame, horizon: int) -
 
 
 def label_of(forward_return: pl.Expr, buy_threshold: pl.Expr, sell_threshold: pl.Expr) -> pl.Expr:
-    """The label that a return deserves by two thresholds, all fractions; null for none."""
+    """Label of a return by two thresholds, all fractions; null for null."""
     return (
         pl.when(forward_return >= buy_threshold)
         .then(pl.lit("BUY"))
@@ -142,33 +140,24 @@ def label_of(forward_return: pl.Expr, buy_threshold: pl.Expr, sell_threshold: pl
 
 
 def labelled_rows(labels: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose label is known."""
+    """Rows with a label."""
     return labels.filter(pl.col("label").is_not_null())
 
 
 def usable_rows(labels: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose label is known, of days that are sessions: the only ones to train on.
-
-    A row that has a label and no realised return stands on a day that is no session.
-    """
+    """Rows to train on: with a label, on a session. Off sessions there is a label but no realised return."""
     rows = labelled_rows(labels)
     return rows.drop_nulls("realised_return") if "realised_return" in labels.columns else rows
 
 
 def realised_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
-    """Rows whose horizon has passed, whether or not their instrument lived to its end: the ones to judge.
-
-    Parameters
-    ----------
-    labels : DataFrame
-        Label panel, or rows of it. Of one without `REALISED`, as they were made before, the rows with a label.
-    experiment : Experiment
+    """Rows to judge: all whose horizon has passed, also those whose instrument ended early.
 
     Returns
     -------
     DataFrame
-        The panel's columns without `REALISED`, with `ended_early`. Where that is true, `forward_return` and
-        `label_end` are the realised ones, and `label` follows from them.
+        The panel without `REALISED`, with `ended_early`. Where that is true, `forward_return`, `label_end` and
+        `label` are the realised ones. An older panel without `REALISED` gives its labelled rows.
     """
     if not set(REALISED) <= set(labels.columns):
         return labelled_rows(labels).with_columns(ended_early=pl.lit(value=False))
@@ -185,10 +174,7 @@ def realised_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
 
 
 def closed_early(judged: pl.DataFrame) -> dict[str, Any]:
-    """Count judged rows that were closed at their last price: `rows`, and the `symbols` they are of.
-
-    Both are None for rows that were stored before this was known of them.
-    """
+    """Count judged rows closed at their last price, with their `symbols`; None for older rows that do not say."""
     if "ended_early" not in judged.columns:
         return {"rows": None, "symbols": None}
     early = judged.filter("ended_early")
@@ -196,11 +182,11 @@ def closed_early(judged: pl.DataFrame) -> dict[str, Any]:
 
 
 def unlabelled_rows(labels: pl.DataFrame) -> pl.DataFrame:
-    """Rows without a label, most of them the newest, whose horizon has not passed: nothing is learned from them."""
+    """Rows without a label, most of them the newest, whose horizon has not passed."""
     return labels.filter(pl.col("label").is_null())
 
 
 def label_mix(panel: pl.DataFrame) -> dict[str, int]:
-    """Count rows by class, in the order of `CLASS_NAMES`; unlabelled rows are not counted."""
+    """Count labelled rows by class, in the order of `CLASS_NAMES`."""
     counts = dict(panel.drop_nulls("label").group_by(pl.col("label").cast(pl.String)).len().iter_rows())
     return {name: counts.get(name, 0) for name in CLASS_NAMES}

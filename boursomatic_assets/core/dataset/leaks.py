@@ -1,8 +1,4 @@
-"""How a look ahead betrays itself: what each check of features, labels and sets asks, as pure functions.
-
-Every function here judges what others have computed, by other means than theirs: a fault in the code that makes a
-panel is not in the code that looks for it.
-"""
+"""Tests for look-ahead leaks, as pure functions: each judges a panel by other means than those that made it."""
 
 from __future__ import annotations
 
@@ -21,24 +17,19 @@ if TYPE_CHECKING:
 
     Compute = Callable[[pl.DataFrame], pl.DataFrame]
 
-# Checks that compute something a second time do so for this many symbols.
+# Number of symbols that a second computation covers.
 SYMBOLS_LOOKED_AT = 24
-# Two computations of one number agree to this relative difference.
+# Relative difference to which two computations agree.
 TOLERANCE = 1e-9
-# An honest feature is nowhere near it, a label in a feature's place is beyond it; see `knowledge_of_the_label`.
+# Far above an honest feature's correlation, below that of a leaked label; see `knowledge_of_the_label`.
 KNOWS = 0.4
 STANDARD_ERRORS = 5.0
 
 
 def sampled_symbols(spans: pl.DataFrame, count: int = SYMBOLS_LOOKED_AT) -> list[str]:
-    """Choose symbols to look at closely: all over the alphabet, the shortest histories, those that ended first.
+    """Choose symbols for close checks: the shortest histories, the first to end, and some across the alphabet.
 
-    Parameters
-    ----------
-    spans : DataFrame
-        `symbol`, its number of `rows`, and its `last` session.
-    count : int, optional
-        At most so many, where there are more.
+    `spans` has `symbol`, its number of `rows` and its `last` session.
     """
     quarter, every = count // 4, spans.sort("symbol")["symbol"]
     shortest = spans.sort("rows", "symbol").head(quarter)["symbol"]
@@ -50,7 +41,7 @@ def sampled_symbols(spans: pl.DataFrame, count: int = SYMBOLS_LOOKED_AT) -> list
 
 
 def different_rows(one: pl.DataFrame, other: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
-    """Key of the rows that only one of two panels has, or whose `columns` differ by more than `TOLERANCE`."""
+    """Keys of the rows that only one of two panels has, or whose `columns` differ by more than `TOLERANCE`."""
     beside = one.select(*PANEL_KEY, *columns, _in_one=True).join(
         other.select(*PANEL_KEY, *columns, _in_other=True), on=PANEL_KEY, how="full", coalesce=True, suffix="_other"
     )
@@ -66,7 +57,7 @@ def _differs(one: pl.Expr, other: pl.Expr) -> pl.Expr:
 
 
 def rows_that_read_the_future(bars: pl.DataFrame, compute: Compute, columns: Sequence[str]) -> pl.DataFrame:
-    """Find rows that change when what comes after them is taken away, or becomes something else.
+    """Find rows that change when later bars are removed or replaced.
 
     Parameters
     ----------
@@ -79,8 +70,7 @@ def rows_that_read_the_future(bars: pl.DataFrame, compute: Compute, columns: Seq
     Returns
     -------
     DataFrame
-        `symbol`, `session`, the `cut` behind which the bars were changed, and the `future` that did it: `absent` or
-        `another`.
+        `symbol`, `session`, the `cut` after which bars were changed, and the `future`: `absent` or `another`.
 
     Notes
     -----
@@ -104,7 +94,7 @@ def rows_that_read_the_future(bars: pl.DataFrame, compute: Compute, columns: Seq
 
 
 def _cuts(bars: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """By the name of the cut: `symbol` and the last date that stays as it is, for symbols of two bars and more."""
+    """For each cut, `symbol` and the last date that stays unchanged, of symbols with at least two bars."""
     cuts: dict[str, list[tuple[str, date]]] = {}
     for (symbol,), own in bars.group_by("symbol", maintain_order=True):
         sessions = own["session"].to_list()
@@ -120,7 +110,7 @@ def _cuts(bars: pl.DataFrame) -> dict[str, pl.DataFrame]:
         }
         for name, place in places.items():
             if 0 <= place < count - 1:
-                # Up to the day before the next bar: what stands in a gap had no bar either.
+                # Up to the day before the next bar, to include rows in the gap.
                 cuts.setdefault(name, []).append((str(symbol), sessions[place + 1] - timedelta(days=1)))
     schema = {"symbol": pl.String(), "until": pl.Date()}
     return {name: pl.DataFrame(rows, schema=schema, orient="row") for name, rows in cuts.items()}
@@ -131,7 +121,7 @@ def _up_to(panel: pl.DataFrame, last: pl.DataFrame) -> pl.DataFrame:
 
 
 def _other_bars(bars: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Lawful bars at wild prices and volumes in the place of others, a fifth of them missing."""
+    """Valid bars at extreme prices and volumes in place of others, a fifth of them missing."""
     random = np.random.default_rng(seed)
     close, volume = pl.Series(10 ** random.uniform(-3, 5, bars.height)), 10 ** random.uniform(0, 9, bars.height)
     wild = {"open": close, "high": close * 2, "low": close / 2, "close": close, "volume": pl.Series(volume)}
@@ -139,12 +129,12 @@ def _other_bars(bars: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 
 def rows_that_touch_others(bars: pl.DataFrame, compute: Compute, columns: Sequence[str]) -> pl.DataFrame:
-    """Key of the rows that are others when their symbol is computed alone; arguments as for the future."""
+    """Keys of rows that differ when their symbol is computed alone; arguments as in `rows_that_read_the_future`."""
     return different_rows(compute(bars), computed_apart(bars, compute), columns)
 
 
 def computed_apart(bars: pl.DataFrame, compute: Compute) -> pl.DataFrame:
-    """Compute each symbol's rows without any other symbol's bars."""
+    """Compute each symbol's rows without the other symbols' bars."""
     return pl.concat([compute(bars.clear()), *(compute(own) for own in bars.partition_by("symbol"))])
 
 
@@ -155,7 +145,7 @@ def foreign_rows(sets: Sequence[pl.DataFrame], labels: pl.DataFrame) -> int:
 
 
 def knowledge_of_the_label(train: pl.DataFrame, features: Sequence[str], horizon: int) -> pl.DataFrame:
-    """Ask of each feature whether its changes foretell the returns that enter the label with them.
+    """Test whether a feature's changes predict the returns that enter the label with them.
 
     Parameters
     ----------
@@ -163,24 +153,22 @@ def knowledge_of_the_label(train: pl.DataFrame, features: Sequence[str], horizon
         Label panel with `close`, the features, `forward_return` and `label_end`.
     features : sequence of str
     horizon : int
-        Sessions that a label looks ahead.
 
     Returns
     -------
     DataFrame
-        A row per feature and way of looking: `feature`, `among` (`instruments`: rank correlation within sessions;
-        `sessions`: rank correlation of the means of sessions), `correlation`, `error` (its standard error where
-        there is no relation), `limit` and `knows`.
+        Two rows per feature: `feature`, `among` (`instruments`: rank correlation within sessions; `sessions`: of
+        the sessions' means), `correlation`, `error` (standard error under no relation), `limit` and `knows`.
 
     Notes
     -----
-    From session t to t+k a label loses the returns of t+1..t+k and wins those of t+H+1..t+H+k. Nobody can know
-    these at t+k, so that the change of an honest feature from t to t+k has nothing to do with them, however
-    persistent the feature is; levels of persistent features do correlate with overlapping returns, by chance. The
-    change of the label itself correlates with them by 1/sqrt(2) = 0.71, and by 0.5 with noise of half the label's
-    deviation added. Were all prices noise around a constant, the change of a return of one session would
-    correlate by 0.29 with the next but one. k is a quarter of the horizon; the spans follow each other without
-    overlap, so that their number counts. What is beyond `KNOWS` and beyond five standard errors knows the label.
+    From session t to t+k a label loses the returns of t+1..t+k and gains those of t+H+1..t+H+k. Nobody can know
+    these at t+k, so that they are unrelated to the change of an honest feature, however persistent; levels of
+    persistent features do correlate with overlapping returns, by chance. The change of the label itself correlates
+    with them by 1/sqrt(2) = 0.71, and by 0.5 with noise of half the label's deviation. If all prices were noise
+    around a constant, the change of a one-session return would correlate by 0.29 with the next but one. k is a
+    quarter of the horizon; the spans do not overlap, so that their number counts. A feature beyond `KNOWS` and five
+    standard errors knows the label.
     """
     step = max(1, horizon // 4)
     changes = _changes(train, features, step)
@@ -191,16 +179,13 @@ def knowledge_of_the_label(train: pl.DataFrame, features: Sequence[str], horizon
             correlation, error = measure(known)
             limit = max(KNOWS, STANDARD_ERRORS * error)
             rows.append((name, among, correlation, error, limit, abs(correlation) > limit))
-    schema = {
-        "feature": pl.String,
-        "among": pl.String,
-        **dict.fromkeys(("correlation", "error", "limit"), pl.Float64),
-    }
-    return pl.DataFrame(rows, schema={**schema, "knows": pl.Boolean}, orient="row")
+    numbers = dict.fromkeys(("correlation", "error", "limit"), pl.Float64)
+    schema = {"feature": pl.String, "among": pl.String, **numbers, "knows": pl.Boolean}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _changes(train: pl.DataFrame, features: Sequence[str], step: int) -> pl.DataFrame:
-    """`session`, what the label wins (`entering`) and each feature's change, at every so many sessions."""
+    """`session`, the label's change `entering`, and each feature's change, at every `step`-th session."""
     outcome = (1 + pl.col("forward_return")) * pl.col("close")
     sessions = train["session"].unique().sort().gather_every(step)
     later = pl.col("session").shift(-step).over("symbol")
@@ -208,7 +193,7 @@ def _changes(train: pl.DataFrame, features: Sequence[str], step: int) -> pl.Data
         "session",
         *(pl.col(name).shift(-step).over("symbol") - pl.col(name) for name in features),
         entering=outcome.shift(-step).over("symbol") / outcome - 1,
-        # Across a long gap what enters would have been known already.
+        # After a long gap the label's change would already be known.
         in_time=later <= pl.col("label_end"),
     )
     return moved.filter(pl.col("in_time") & pl.col("session").is_in(sessions.implode()))
@@ -226,13 +211,13 @@ def _within_sessions(known: pl.DataFrame) -> tuple[float, float]:
         return 0.0, 1.0
     mean = float(np.average(value, weights=weight))
     by_chance = 1 / np.sqrt(weight.sum())
-    # Instruments move together: the sessions themselves say how far they scatter.
+    # Instruments move together, so that the sessions scatter more than by chance.
     observed = np.sqrt(np.sum(weight**2 * (value - mean) ** 2)) / weight.sum()
     return mean, float(max(by_chance, observed))
 
 
 def _between_sessions(known: pl.DataFrame) -> tuple[float, float]:
-    """Rank correlation of the sessions' means, and its standard error where there is no relation."""
+    """Rank correlation of the sessions' means, and its standard error under no relation."""
     means = known.group_by("session").agg(pl.col("feature", "entering").mean())
     value = means.select(pl.corr("feature", "entering", method="spearman")).item() if means.height > 1 else None
     if value is None or not np.isfinite(value):

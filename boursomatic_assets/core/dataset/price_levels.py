@@ -1,7 +1,7 @@
-"""Whether a model input follows the level of prices or volumes, which knows the future.
+"""Whether a model input follows the level of prices or volumes.
 
-Back-adjusted prices are divided by every later split and dividend. Their level at a past session therefore says
-what came after it, and a model that reads a level shows skill that nobody could have had.
+Back-adjusted prices are divided by every later split and dividend. Their past level knows the future, and a model
+that reads it shows skill that nobody could have had.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     Compute = Callable[[pl.DataFrame], pl.DataFrame]
 
 _PRICES = ("open", "high", "low", "close")
-# Factors of prices and of volume: large, so that a threshold on a level is crossed; all combinations, so that no
-# product of their powers stays the same; no powers of two, by which floating-point numbers are scaled exactly.
+# Factors of prices and volume: large, to cross any threshold on a level; all combinations, so that no product of
+# their powers stays the same; no powers of two, which scale floating-point numbers exactly.
 _FACTORS = tuple(product((7.0**5, 7.0**-5), (11.0**4, 11.0**-4)))
-# Below it a value is zero but for rounding: the deviation of returns that are all alike is a root of such a rest.
+# A smaller value is zero apart from rounding, such as the deviation of equal returns.
 _ROUNDING = 1e-9
 _MOVED = {"symbol": pl.String(), "session": pl.Date(), "input": pl.String(), "is_own": pl.Boolean()}
 
@@ -37,23 +37,20 @@ def rows_that_follow_levels(bars: pl.DataFrame, compute: Compute, inputs: Sequen
     bars : DataFrame
         Bar panel.
     compute : callable
-        From a bar panel to a panel with `inputs`; it sees all instruments at once.
+        From a bar panel of all instruments to a panel with `inputs`.
     inputs : sequence of str
 
     Returns
     -------
     DataFrame
-        `symbol`, `session`, `input` of the values that change, and `is_own`: whether it was the instrument's own
-        history that was multiplied, or another's. Sorted and distinct.
+        `symbol`, `session`, `input` of the changed values, and `is_own`: whether the instrument's own history was
+        multiplied, or another's. Sorted and distinct.
 
     Notes
     -----
-    Some instruments are multiplied, the others stay as they are, and all of them are compared. Each two instruments
-    are told apart by at least one choice: what one input reads of another instrument may be returns, not levels.
-    Two values are the same where they differ by no more than 1e-9 of the larger, or of the input's mean absolute
-    value. The latter because a return near zero is the difference of two numbers near one: rounding leaves 1e-16.
-    Two values below 1e-9 are both zero: where each session has the same return, the volatility is what rounding
-    leaves.
+    Some instruments are multiplied, the others not; at least one choice separates each two instruments. Two values
+    are equal within 1e-9 of the larger, or of the input's mean absolute value: a return near zero is the difference
+    of two numbers near one and carries their rounding. Values below 1e-9 are zero.
     """
     before = compute(bars).select(*PANEL_KEY, pl.col(inputs).cast(pl.Float64))
     found = [pl.DataFrame(schema=_MOVED)]
@@ -66,7 +63,7 @@ def rows_that_follow_levels(bars: pl.DataFrame, compute: Compute, inputs: Sequen
 def _choices(symbols: list[str]) -> Iterator[tuple[list[str], float, float]]:
     """Symbols that are multiplied together, and the factors of their prices and volumes.
 
-    The binary digits of its place tell a symbol apart from every other. Each symbol meets every pair of factors.
+    The binary digits of its place separate a symbol from every other. Each symbol meets every pair of factors.
     """
     digits = max(len(_FACTORS), (len(symbols) - 1).bit_length())
     for digit, side in product(range(digits), (0, 1)):
@@ -111,13 +108,7 @@ def _differs(name: str) -> pl.Expr:
 
 
 def why_levels_are_refused(inputs: Sequence[str]) -> str:
-    """Say why models do not read some inputs, and which they read instead.
-
-    Parameters
-    ----------
-    inputs : sequence of str
-        Those that `rows_that_follow_levels` names.
-    """
+    """Say why models do not read these inputs, which `rows_that_follow_levels` names, and what to read instead."""
     known = {name: replacement_of(name) for name in inputs}
     instead = "".join(f"; name {better} in place of {name}" for name, better in known.items() if better)
     return (

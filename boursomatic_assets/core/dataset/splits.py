@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """The three sets, each a panel with the columns of the labels.
-
-    Attributes
-    ----------
-    train, validation, test : DataFrame
-    purged : int
-        Labelled rows left out because their label looks into a later set, or for the embargo.
-    """
+    """The three sets, with the labels' columns; `purged` counts labelled rows left out by purge or embargo."""
 
     train: pl.DataFrame
     validation: pl.DataFrame
@@ -37,25 +30,20 @@ class Split:
     purged: int
 
     def sets(self) -> dict[str, pl.DataFrame]:
-        """Asset name to panel, in time order."""
+        """Panels by asset name, in time order."""
         return {"train_set": self.train, "validation_set": self.validation, "test_set": self.test}
 
 
 def split_panel(labels: pl.DataFrame, experiment: Experiment) -> Split:
     """Cut the labelled sessions into three sets in time order and purge the earlier two.
 
-    Parameters
-    ----------
-    labels : DataFrame
-        Label panel; rows without a label, on a day that is no session, or without the history their features need,
-        are left out.
-    experiment : Experiment
+    Rows without a label, on a day without session, or without the history of their features are left out.
 
     Returns
     -------
     Split
-        One session never falls in two sets. A row stays in an earlier set only if its `label_end` is before
-        the next set's first session, and before the `embargo` sessions in front of it.
+        A session is in one set only. A row stays in an earlier set only if its `label_end` is before the `embargo`
+        sessions in front of the next set.
 
     Raises
     ------
@@ -89,22 +77,10 @@ def _boundaries(sessions: pl.Series, experiment: Experiment) -> tuple[int, int]:
 def judged_sets(
     sets: Mapping[str, pl.DataFrame], labels: pl.DataFrame, experiment: Experiment
 ) -> dict[str, pl.DataFrame]:
-    """Add to the two sets that are judged what nobody could leave out: rows whose instrument ended too early.
+    """Add the rows whose instrument ended early to the `validation` and `test` sets of `split_panel`.
 
-    Parameters
-    ----------
-    sets : mapping of str to DataFrame
-        `validation` and `test` as `split_panel` made them of the same labels.
-    labels : DataFrame
-        Label panel.
-    experiment : Experiment
-
-    Returns
-    -------
-    dict of str to DataFrame
-        As `realised_rows` gives them, sorted by symbol and session: the rows of each set, and the rows without a
-        label of its sessions whose horizon has passed all the same. They are purged by when it ended, as rows of
-        the set are by their `label_end`.
+    The result is as from `realised_rows`, sorted. Added rows are purged by the end of their horizon, as the sets
+    are.
     """
     warm = is_warmed_up(experiment.features)
     sessions = usable_rows(labels).filter(warm)["session"].unique().sort()
@@ -138,13 +114,7 @@ def _too_short(sessions: pl.Series, experiment: Experiment, why: str) -> NotEnou
 
 
 def overlaps(split: Split) -> list[str]:
-    """Describe every way in which the sets touch; empty for a sound split.
-
-    Notes
-    -----
-    Written against the sets as stored, not against the code that made them: a split made by other means,
-    without a purge or with a session in two sets, is found as well.
-    """
+    """Describe every overlap of the sets in time; empty for a sound split. Independent of the code that splits."""
     found = []
     named = list(split.sets().items())
     for (earlier_name, earlier), (later_name, later) in combinations(named, 2):

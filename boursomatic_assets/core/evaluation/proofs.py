@@ -16,7 +16,7 @@ from boursomatic_assets.core.dataset.labels import label_panel
 from boursomatic_assets.core.evaluation.book_figures import Trials
 from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
-from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.market.simulation import SimulatedMarket, simulate_bars
 from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.models.folds import plan_folds
@@ -36,14 +36,14 @@ EXPERIMENT = Experiment(
     bootstrap_draws=500,
     walk_forward=WalkForward(folds=4),
 )
-NOTHING_TO_FIND = Market(symbols=60, sessions=800)
+NOTHING_TO_FIND = SimulatedMarket(symbols=60, sessions=800)
 # A drift that gives the feature which shows it a rank IC of 0.05 over 20 sessions, as `planted_rank_ic` measures.
-SOMETHING_TO_FIND = Market(symbols=500, sessions=1250, signal=0.052)
+SOMETHING_TO_FIND = SimulatedMarket(symbols=500, sessions=1250, signal=0.052)
 SIGNAL_FEATURE = "volume_zscore"
 
 
 def judge_simulated(
-    market: Market, seed: int, experiment: Experiment = EXPERIMENT, threads: int = 0
+    market: SimulatedMarket, seed: int, experiment: Experiment = EXPERIMENT, threads: int = 0
 ) -> dict[str, Any]:
     """Simulate prices and evaluate them over all folds.
 

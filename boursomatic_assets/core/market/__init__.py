@@ -1,6 +1,5 @@
-"""What is known of prices.
+"""Prices and their contract: bars, calendars, corporate actions, unexplained jumps, index membership.
 
-The bar contract, calendars, corporate actions, steps that nothing explains, memberships. `bars` has the columns
-and rules that every panel of bars keeps. Where prices come from is `providers`; features and labels are
-`dataset`. `printed` is here because messages about bars write figures too.
+`bars` has the columns and rules of every bar panel. `providers` fetches prices; features and labels are in
+`dataset`. `printed` is here because messages about bars print figures too.
 """

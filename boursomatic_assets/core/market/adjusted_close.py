@@ -1,4 +1,4 @@
-"""The adjusted close: bars scaled by it, and adjusted closes that cannot be."""
+"""Scale bars by their adjusted close, and find adjusted closes that must be wrong."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import polars as pl
 
 BAD_FACTOR = "negative or absurd adjusted close"
 
-# Log step of the factor beyond which it needs a step of the raw close; rounded prices of cents move it by less.
+# A larger log step of the factor must come with a step of the raw close; rounding to cents moves it by less.
 STEP = math.log(1.3)
-# Factors of the sessions around a wrong one agree to a twentieth, or a quarter of how far it is off.
+# Factors on both sides of a wrong one agree to a twentieth, or to a quarter of its error.
 AGREE, AGREE_SHARE = math.log(1.05), 0.25
 # Sessions for which a wrong factor may last.
 LONGEST = 3
 
-# A factor is exact where a price is not: a step of it is a split where it is a ratio of few shares to this
-# precision, at least this large, and undone by the raw close to a half.
+# A step of the factor is a split where it is at least this large, a ratio of few shares to this precision, and
+# undone by the raw close to a half.
 SMALLEST_SPLIT, EXACT, UNDONE = math.log(1.2), 0.003, 0.5
 FEW_SHARES = (1, 2, 3, 4)
 # Sessions on each side of a split that show whether the volume stepped with it.
@@ -27,7 +27,7 @@ _KEY = ["symbol", "session"]
 
 
 def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
-    """Scale each whole bar by `adj_close / close`, so that returns include splits and dividends.
+    """Scale each bar by the factor `adj_close / close`, so that returns include splits and dividends.
 
     Parameters
     ----------
@@ -37,26 +37,25 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        Without `adj_close`. A bar whose adjusted close is negative or absurd stays as it came; where there is one,
-        a column `objection` says so, which `check_bars` takes up. A missing factor turns into a missing price; a
-        close that is not positive leaves its bar as it is, so that no factor can make it lawful.
+        Without `adj_close`. A bar with a negative or absurd factor is not scaled; a column `objection`, which
+        exists only then, says so to `check_bars`. A missing factor gives missing prices. A bar with a close that is
+        not positive is not scaled, so that no factor can make it valid.
 
     Notes
     -----
-    A factor is judged by its step against the sessions around it, not by its level: a later reverse split, which
-    the bars need not reach, lifts all factors before it. Absurd is one that is off by more than 30 % for up to
-    three sessions and comes back, or is the first or the last and has left 1, while the raw close does not undo
-    it; and so is a stretch of raised factors that ends at negative ones and is lower behind them. A step that
-    stays is left to whoever looks for jumps.
+    A factor is judged by its step against the sessions around it, not by its level: a later reverse split, beyond
+    the bars, raises all factors. A factor is absurd if the raw close does not undo its step of more than 30 % and
+    it returns within three sessions, or is the first or last and has left 1. So is a stretch of raised factors that
+    ends at negative ones and is lower after them. A step that stays is left to the search for jumps.
 
-    Where the factor and the raw close step together by a split, volume before it is scaled the other way, if the
-    volumes of the bars step there at all: some sources take splits out of the volume and not out of the close.
+    Where factor and raw close step together by a split, volume before it is scaled inversely, if the volumes step
+    there at all: some sources take splits out of the volume and not out of the close.
     """
     close, adjusted = pl.col("close"), pl.col("adj_close")
     in_time = bars.with_row_index("_row").sort([*_KEY, "_row"])
     known_prices = (close > 0) & (adjusted > 0) & adjusted.is_finite() & close.is_finite()
     usable = known_prices & pl.col("symbol").is_not_null()
-    # Rows whose factor cannot be part the others into stretches.
+    # Rows with an impossible factor divide the others into stretches.
     stretch = ((close > 0) & (adjusted <= 0)).fill_null(value=False).cum_sum()
     known = (
         in_time.with_columns(_stretch=stretch)
@@ -89,14 +88,14 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def _absurd() -> pl.Expr:
-    """Whether the factor of a row is a wrong one, among rows of one symbol in time."""
+    """Whether a factor is absurd, among rows of one symbol in time."""
     level, price = pl.col("level"), pl.col("price")
 
     def off(other: int) -> pl.Expr:
         return (level - level.shift(other)).over("symbol")
 
     def worse(other: int) -> pl.Expr:
-        # The adjusted close moves further than the raw one, which the factor was to explain.
+        # The factor should explain the raw move, but the adjusted close moves further.
         raw = (price - price.shift(other)).over("symbol")
         return (off(other) + raw).abs() > raw.abs()
 
@@ -116,7 +115,7 @@ def _absurd() -> pl.Expr:
 
 
 def _falls_behind_a_stretch() -> pl.Expr:
-    """Whether a row ends a stretch of raised factors, before impossible ones, with nothing to bring them down."""
+    """Whether a row ends a stretch of raised factors before impossible ones, and no raw step brings them down."""
     ends = (pl.col("_stretch").shift(-1) != pl.col("_stretch")).over("symbol")
     level, price = pl.col("level"), pl.col("price")
     down = (level - level.shift(-1)).over("symbol")
@@ -126,7 +125,7 @@ def _falls_behind_a_stretch() -> pl.Expr:
 
 
 def _volume_factors(known: pl.DataFrame) -> pl.DataFrame:
-    """What to multiply the volume of each row by: `_row`, `_shares`; no rows where nothing is to be scaled."""
+    """`_row` and the `_shares` to multiply its volume by; no rows where nothing is to be scaled."""
     step = (pl.col("level") - pl.col("level").shift(1)).over("symbol")
     raw = (pl.col("price") - pl.col("price").shift(1)).over("symbol")
     nearest = _nearest_split(step)
@@ -144,7 +143,7 @@ def _volume_factors(known: pl.DataFrame) -> pl.DataFrame:
 
 
 def _volume_steps(splits: pl.DataFrame) -> bool:
-    """Whether the volumes step at the splits by more than half of what raw ones do, over all of them together."""
+    """Whether, over all splits together, the volumes step by more than half of what raw volumes would."""
     volume = pl.col("volume")
     before = volume.rolling_median(VOLUME_SESSIONS, min_samples=1).shift(1).over("symbol")
     after = volume.reverse().rolling_median(VOLUME_SESSIONS, min_samples=1).reverse().over("symbol")

@@ -1,4 +1,4 @@
-"""Price bars: the contract they must keep, and what becomes of bars that break it."""
+"""Price bars: the contract that they keep, and the rejection of bars that break it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ INSTRUMENT_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(
     ("symbol", "exchange", "name", "sector", "market_cap_bucket", "pe_bucket", "currency"), pl.String()
 )
 
-# Prices that differ by less than this, as a share, differ by rounding.
+# Prices that differ by a smaller share differ by rounding.
 ROUNDING = 1e-9
-# The table of instruments holds no longer one.
+# Limit of the table of instruments.
 LONGEST_SYMBOL = 50
-# Dates that stand for none: the beginnings of calendars of programs. No exchange was open on a New Year's Day.
+# Epochs of programs, which stand for a missing date. No exchange was open on a New Year's Day.
 PLACEHOLDERS = (date(1900, 1, 1), date(1970, 1, 1))
 FIRST_DATE = date(1900, 1, 1)
 EXAMPLES_IN_A_MESSAGE = 5
@@ -43,12 +43,8 @@ _TEXT_OF_A_CELL = r"^(not a number|not a date|no daily bar|a moment, [^:]*): .*$
 class CheckedBars:
     """Bars split by the bar contract.
 
-    Attributes
-    ----------
-    accepted : DataFrame
-        Panel of `BAR_SCHEMA`, sorted by symbol and session, unique on them.
-    rejected : DataFrame
-        The other rows as they came, with a `reason` column; together with `accepted` every row of the source.
+    `accepted` is a panel of `BAR_SCHEMA`, sorted by symbol and session and unique on them. `rejected` has all other
+    rows as they came, with their `reason`.
     """
 
     accepted: pl.DataFrame
@@ -56,11 +52,11 @@ class CheckedBars:
 
     @property
     def rejected_share(self) -> float:
-        """Share of all rows that were rejected, as a fraction; 0.0 for no rows at all."""
+        """Share of all rows that were rejected, as a fraction; 0.0 for no rows."""
         return BarTally().plus(self).rejected_share
 
     def reasons(self) -> dict[str, int]:
-        """Count rejected rows by reason, the most frequent first; texts that cannot be read count together."""
+        """Rejected rows by reason, the most frequent first; reasons that quote a text count together."""
         kinds = pl.col("reason").str.replace(_TEXT_OF_A_CELL, "$1")
         counts = self.rejected.group_by(kinds).len().sort(["len", "reason"], descending=[True, False])
         return dict(counts.iter_rows())
@@ -68,18 +64,10 @@ class CheckedBars:
 
 @dataclass(frozen=True)
 class BarTally:
-    """How many bars of a source, which may come in pieces, kept the contract.
+    """Counts of accepted and rejected rows of a source, which may come in pieces.
 
-    Attributes
-    ----------
-    accepted, rejected : int
-        Rows.
-    reasons : dict of str to int
-        Rejected rows by reason.
-    examples : DataFrame
-        The first rejected rows, with their reason.
-    symbols : frozenset of str
-        Symbols of accepted rows.
+    `reasons` counts rejected rows, `examples` has the first of them with their reason, `symbols` those of accepted
+    rows.
     """
 
     accepted: int = 0
@@ -89,7 +77,7 @@ class BarTally:
     symbols: frozenset[str] = frozenset()
 
     def plus(self, bars: CheckedBars) -> BarTally:
-        """Count one more piece."""
+        """Add a piece."""
         reasons = Counter(self.reasons) + Counter(bars.reasons())
         room = EXAMPLES_KEPT - self.examples.height
         kept = [frame for frame in (self.examples, bars.rejected.head(max(room, 0))) if frame.height]
@@ -103,7 +91,7 @@ class BarTally:
 
     @property
     def rejected_share(self) -> float:
-        """Share of all rows that were rejected, as a fraction; 0.0 for no rows at all."""
+        """Share of all rows that were rejected, as a fraction; 0.0 for no rows."""
         total = self.accepted + self.rejected
         return self.rejected / total if total else 0.0
 
@@ -114,24 +102,22 @@ def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
     Parameters
     ----------
     bars : DataFrame
-        Columns of `BAR_SCHEMA`, in any row order. Where there is a column `unread`, what the source held that could
-        not be read; it comes before all other reasons. Where there is a column `objection`, what the source itself
-        has against a row; it comes after them. Null for nothing.
+        Columns of `BAR_SCHEMA`, in any row order. Optional columns: `unread`, text that could not be read, whose
+        reason comes first; `objection`, the source's own reason, which comes last.
     today : date
-        The newest session that can exist; later ones are in the future.
+        The newest possible session.
 
     Returns
     -------
     CheckedBars
-        No row is dropped. A high that is below, or a low that is above, another price of its bar by no more than
-        rounding (1e-9 of it) is that price; nothing else is repaired. Of copies that agree in every column one is
-        accepted; of copies that differ none, since nothing tells which is right.
+        Every row is in one of its frames. A high or low that misses another price of its bar by rounding (1e-9) is
+        set to that price; nothing else is repaired. Of identical copies one is accepted, of differing copies none.
     """
     _require_columns(bars, list(BAR_SCHEMA))
-    said = {
+    optional = {
         name: pl.col(name) if name in bars.columns else pl.lit(None, pl.String) for name in ("unread", "objection")
     }
-    typed = bars.select(*(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items()), **said)
+    typed = bars.select(*(pl.col(name).cast(dtype) for name, dtype in BAR_SCHEMA.items()), **optional)
     judged = (
         typed.with_columns(came_high="high", came_low="low", **_without_rounding())
         .with_columns(reason=pl.coalesce("unread", _first_broken_rule(today), "objection"))
@@ -153,7 +139,7 @@ def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
 
 
 def _without_rounding() -> dict[str, pl.Expr]:
-    """High and low, moved to another price of the bar that they miss by rounding alone."""
+    """High and low, set to another price of the bar that they miss by rounding."""
     highest, lowest = pl.max_horizontal(PRICE_COLUMNS), pl.min_horizontal(PRICE_COLUMNS)
     high, low = pl.col("high"), pl.col("low")
     return {
@@ -198,21 +184,13 @@ def _first_broken_rule(today: date) -> pl.Expr:
 
 
 def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, source: str) -> None:
-    """Stop when a source is too broken for the rest of it to be believed.
-
-    Parameters
-    ----------
-    bars : CheckedBars or BarTally
-    max_rejected_share : float
-        Largest share of rejected rows, as a fraction.
-    source : str
-        Where the rows came from, for the message.
+    """Stop when too many rows of a source are rejected; `source` names it in the message.
 
     Raises
     ------
     BarContractError
-        If no row is usable, or more than `max_rejected_share` of them are rejected. Lists the reasons with
-        their counts and the first examples.
+        If no row is accepted, or the rejected share exceeds `max_rejected_share`. It lists reasons, counts and
+        examples.
     """
     tally = bars if isinstance(bars, BarTally) else BarTally().plus(bars)
     if tally.accepted and tally.rejected_share <= max_rejected_share:
@@ -220,7 +198,7 @@ def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, sour
     reasons = "".join(f"\n  {count} x {reason}" for reason, count in tally.reasons.items())
     first = tally.examples.head(EXAMPLES_IN_A_MESSAGE).iter_rows(named=True)
     examples = "".join("\n  " + " ".join(f"{key}={value}" for key, value in row.items()) for row in first)
-    # Rounded alike, the share would read as allowed.
+    # With two decimals the share could read as allowed.
     shares = told_apart(tally.rejected_share, max_rejected_share, 2, percent=True)
     digits = shares.digits if shares else 2
     found, most = (f"{100 * share:.{digits}f}%" for share in (tally.rejected_share, max_rejected_share))
@@ -257,15 +235,7 @@ def require_panel(panel: pl.DataFrame, columns: Sequence[str] = ()) -> None:
 
 
 def require_rows(panel: pl.DataFrame, needed: str, columns: Sequence[str] = ()) -> None:
-    """Refuse a panel without rows, or with nulls in columns that a figure is made of.
-
-    Parameters
-    ----------
-    panel : DataFrame
-    needed : str
-        What it is needed for, as the message begins: "books need judged rows".
-    columns : sequence of str
-        Columns that must have a value in each row.
+    """Refuse a panel without rows, or with nulls in `columns`; `needed` begins the message.
 
     Raises
     ------
@@ -287,14 +257,6 @@ def _require_columns(panel: pl.DataFrame, columns: Sequence[str]) -> None:
 
 
 def symbol_groups(counts: pl.DataFrame, rows: int) -> list[list[str]]:
-    """Split symbols into groups of about so many rows each, for what passes through memory piece by piece.
-
-    Parameters
-    ----------
-    counts : DataFrame
-        `symbol` and its number of `rows`, in the order in which they are to come.
-    rows : int
-        A group ends with the symbol that reaches it.
-    """
+    """Split symbols, with their number of `rows`, into groups of about `rows` rows."""
     number = (pl.col("rows").cum_sum() - pl.col("rows")) // rows
     return counts.group_by(number.alias("group"), maintain_order=True).agg("symbol")["symbol"].to_list()

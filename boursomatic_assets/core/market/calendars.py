@@ -1,7 +1,6 @@
 """Exchange calendars: which dates were sessions, and when each session was over.
 
-The rules are those of the library `exchange_calendars`; here are the exchanges that the platform knows and the
-questions it asks. Nothing here reads a clock: a moment is always given.
+The rules are those of the library `exchange_calendars`. Nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import polars as pl
 if TYPE_CHECKING:
     from exchange_calendars import ExchangeCalendar
 
-# Names of exchanges, as sources and existing databases write them, to the calendar that they trade on.
+# Calendar of each exchange, by the names in sources and existing databases.
 _CALENDAR_OF = {
     **dict.fromkeys(("US", "XNYS", "XNAS", "XASE", "ARCX", "BATS", "NYSE", "NASDAQ", "AMEX", "ARCA"), "XNYS"),
     **dict.fromkeys(("XPAR", "PARIS", "EURONEXT PARIS", "PAR", "EPA"), "XPAR"),
@@ -26,17 +25,17 @@ CALENDARS = ("XNYS", "XPAR", "XAMS", "XBRU")
 CURRENCY_OF_CALENDAR = {"XNYS": "USD", "XPAR": "EUR", "XAMS": "EUR", "XBRU": "EUR"}
 FIRST_YEAR = 1960
 FIRST_SESSION = date(FIRST_YEAR, 1, 1)
-# A close is not final the moment the bell rings: auctions and late reports follow.
+# Auctions and late reports follow the close.
 SETTLING = timedelta(minutes=30)
 
 
 def calendar_of(exchange: str | None) -> str | None:
-    """Name the calendar that an exchange trades on; None for one that is not known."""
+    """Calendar that an exchange trades on; None for an unknown one."""
     return _CALENDAR_OF.get(exchange.strip().upper()) if exchange else None
 
 
 def _last_of_decade(year: int) -> int:
-    """Where a calendar may end that is to reach over a year: one for each year would be laid out anew ten times."""
+    """End of a calendar that must include a year; with decades, ten years share one cached calendar."""
     return year // 10 * 10 + 9
 
 
@@ -44,7 +43,7 @@ def _last_of_decade(year: int) -> int:
 def _calendar(name: str, last_year: int) -> ExchangeCalendar:
     import exchange_calendars
 
-    # Both ends are given: the library would take the last from the clock, and it calls its first date a session.
+    # The library would take the end from the clock, and it calls its first date a session.
     return exchange_calendars.get_calendar(name, start=f"{FIRST_YEAR - 1}-12-01", end=f"{last_year}-12-31")
 
 
@@ -55,32 +54,13 @@ def _sessions(name: str, last_year: int) -> pl.Series:
 
 
 def sessions_between(calendar: str, first: date, last: date) -> pl.Series:
-    """List the sessions of a calendar from `first` to `last`, both included, in order.
-
-    Parameters
-    ----------
-    calendar : str
-        One of `CALENDARS`.
-    first, last : date
-        From 1960 on.
-
-    Returns
-    -------
-    Series of Date
-    """
+    """Sessions of a calendar from `first` to `last`, both included, in order; from 1960 on."""
     sessions = _sessions(calendar, _last_of_decade(last.year))
     return sessions.filter(sessions.is_between(first, last))
 
 
 def last_complete_session(calendar: str, now: datetime) -> date:
-    """Newest session that was over, with half an hour for its close to settle, at a moment.
-
-    Parameters
-    ----------
-    calendar : str
-        One of `CALENDARS`.
-    now : datetime
-        With a time zone.
+    """Newest session that had closed at a moment, with half an hour for the close to settle.
 
     Raises
     ------
@@ -102,20 +82,10 @@ def last_complete_session(calendar: str, now: datetime) -> date:
 
 
 def sessions_ahead(sessions: pl.Series, calendar: str, count: int) -> pl.Series:
-    """Session that lies `count` sessions of the calendar after each date.
-
-    Parameters
-    ----------
-    sessions : Series of Date
-        Without nulls. A date that is no session counts from the last session before it.
-    calendar : str
-        One of `CALENDARS`.
-    count : int
-        At least 1.
-    """
+    """Session `count` sessions after each date; a date without a session counts from the last one before."""
     if sessions.is_empty():
         return sessions
-    # Two days for each session and two weeks on top: no exchange was ever closed for longer.
+    # Two days for each session, and two weeks: no exchange was ever closed for longer.
     newest = sessions.max() + timedelta(days=14 + count * 2)  # type: ignore[operator]
     known = sessions_between(calendar, sessions.min(), newest)  # type: ignore[arg-type]
     reached = known.search_sorted(sessions, side="right").cast(pl.Int64) - 1 + count
@@ -123,32 +93,22 @@ def sessions_ahead(sessions: pl.Series, calendar: str, count: int) -> pl.Series:
 
 
 def calendar_column(exchange: str = "exchange") -> pl.Expr:
-    """Calendar of each row's exchange; null for one that is not known."""
+    """Calendar of each row's exchange; null for an unknown one."""
     plain = pl.col(exchange).str.strip_chars().str.to_uppercase()
     return plain.replace_strict(_CALENDAR_OF, default=None, return_dtype=pl.String)
 
 
 def outside_sessions(panel: pl.DataFrame) -> pl.DataFrame:
-    """Keep the rows on dates on which their exchange was closed: a holiday or a Sunday.
-
-    Parameters
-    ----------
-    panel : DataFrame
-        With `session` and `exchange`; a row of an unknown exchange is never outside.
-    """
+    """Rows on dates on which their exchange was closed; never those of an unknown exchange."""
     dated = with_calendar(panel)
     key = ["calendar", "session"]
     return dated.join(known_sessions(dated), on=key, how="anti", maintain_order="left").select(panel.columns)
 
 
 def before_first_trade(bars: pl.DataFrame) -> pl.DataFrame:
-    """Keep the rows before an instrument's first trade: without volume, the price still the one they begin with.
+    """Rows before an instrument's first trade: without volume, and still at its first price.
 
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel with `close` and `volume`. Of an instrument that never shows a volume, such as an index, nothing
-        can be told.
+    An instrument without any volume, such as an index, has none.
     """
     untouched = (pl.col("volume") == 0) & (pl.col("close") == pl.col("close").first())
     waiting = untouched.cast(pl.UInt8).cum_min().over("symbol") == 1
@@ -156,13 +116,13 @@ def before_first_trade(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def with_calendar(panel: pl.DataFrame) -> pl.DataFrame:
-    """Rows that a calendar has something to say about, with the `calendar` of their exchange."""
+    """Rows from 1960 on of known exchanges, with the `calendar` of their exchange."""
     known = panel.with_columns(calendar=calendar_column()).filter(pl.col("session") >= FIRST_SESSION)
     return known.filter(pl.col("calendar").is_not_null())
 
 
 def known_sessions(dated: pl.DataFrame) -> pl.DataFrame:
-    """Sessions of the calendars that occur, over the span of the panel: `calendar`, `session`."""
+    """`calendar` and `session` of each calendar that occurs, over the span of the panel."""
     first, last = dated["session"].min(), dated["session"].max()
     tables = [
         sessions_between(calendar, first, last).to_frame().with_columns(calendar=pl.lit(calendar))  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Splits and their like: adjustments that people have entered, and jumps that nobody has explained yet.
+"""Adjustments that people have entered for splits, and jumps that nothing explains yet.
 
-A source that takes splits out of its prices needs nothing of this. For the others a split looks like a crash: the
-features would learn from a fall that cost nobody anything.
+A source that takes splits out of its prices needs neither. Elsewhere a split looks like a crash, from which
+features would learn.
 """
 
 from __future__ import annotations
@@ -9,34 +9,29 @@ from __future__ import annotations
 import polars as pl
 
 from boursomatic_assets.core.market.bars import PANEL_KEY, PRICE_COLUMNS, require_panel
-from boursomatic_assets.core.market.isolated_prices import ISOLATED as ISOLATED  # noqa: PLC0414 (re-exported)
-from boursomatic_assets.core.market.isolated_prices import set_aside_isolated as set_aside_isolated  # noqa: PLC0414
 from boursomatic_assets.core.market.price_steps import overnight_steps
 
 ADJUSTMENT_SCHEMA: dict[str, pl.DataType] = {"symbol": pl.String(), "session": pl.Date(), "ratio": pl.Float64()}
 JUMP_SCHEMA: dict[str, pl.DataType] = {**ADJUSTMENT_SCHEMA, "split_ratio": pl.Float64()}
 
 LARGE_MOVE = 0.4
-# Steps that trading explains, yet barely, are listed for people to look at.
+# Steps that trading barely explains are listed for a person to look at.
 DOUBT, DOUBTFUL_STEP = 1.0, 0.15
 
 
 def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataFrame:
     """Scale the bars before each adjusted session, so that the price is continuous there.
 
+    Prices are multiplied by the product of all later ratios, volumes divided by it; columns that are absent are
+    skipped.
+
     Parameters
     ----------
     bars : DataFrame
-        Bar panel; of prices and volume, those that are there are scaled.
+        Bar panel.
     adjustments : DataFrame
-        `symbol`, `session`, `ratio`: price after over price before; 0.5 for a two-for-one split, 1.0 for a
-        jump that was real. A row per symbol and session.
-
-    Returns
-    -------
-    DataFrame
-        Prices before a session are multiplied by its ratio, volumes divided by it; ratios of several sessions
-        multiply.
+        One row per `symbol` and `session`; `ratio` is the price after over the price before: 0.5 for a two-for-one
+        split, 1.0 for a real jump.
     """
     real = adjustments.filter((pl.col("ratio") != 1.0) & pl.col("symbol").is_in(bars["symbol"].unique().implode()))
     if real.is_empty():
@@ -57,52 +52,28 @@ def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
 
 
 def split_like_jumps(bars: pl.DataFrame) -> pl.DataFrame:
-    """Find sessions at which a price seems to be stated anew: a split, a spin-off, a special dividend left in.
+    """Sessions at which the price may be quoted in new units: a split, a spin-off, a special dividend.
 
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel with `open` and `close`, and `volume` where there is one, after any adjustment of the source.
+    Judged by `price_steps`: the whole bar moved overnight, by more than the instrument, the market and the volume
+    explain.
 
     Returns
     -------
     DataFrame
-        Of `JUMP_SCHEMA`: `symbol`, `session`, `ratio` (close over the close before) and the `split_ratio` it is
-        nearest to, which is a hint and no condition.
-
-    Notes
-    -----
-    Judged by `price_steps`: the whole bar moved overnight, by more than the instrument, the market and the volume
-    explain. A fall during the session is a fall.
+        Of `JUMP_SCHEMA`: `ratio` is the close over the close before, `split_ratio` the nearest usual split, as a
+        hint.
     """
     return overnight_steps(bars).filter(pl.col("score") > 0).select(list(JUMP_SCHEMA))
 
 
 def doubtful_steps(bars: pl.DataFrame) -> pl.DataFrame:
-    """List overnight steps of at least 14 % that are believed, and would not be with a little less volume.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        As for `split_like_jumps`.
-
-    Returns
-    -------
-    DataFrame
-        Of `JUMP_SCHEMA`.
-    """
+    """Overnight steps of at least 14 % that only their volume explains, and barely; columns of `JUMP_SCHEMA`."""
     barely = pl.col("score").is_between(-DOUBT, 0) & (pl.col("size") >= DOUBTFUL_STEP)
     return overnight_steps(bars).filter(barely).select(list(JUMP_SCHEMA))
 
 
 def large_moves(bars: pl.DataFrame) -> pl.DataFrame:
-    """List closes more than 40 % below, or the like above, the close before: `symbol`, `session`, `ratio`.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel with `close`.
-    """
+    """Closes more than 40 % below the close before, or as far above: `symbol`, `session`, `ratio`."""
     require_panel(bars, ["close"])
     ratio = (pl.col("close") / pl.col("close").shift(1)).over("symbol")
     moved = (pl.col("ratio") < 1 - LARGE_MOVE) | (pl.col("ratio") > 1 / (1 - LARGE_MOVE))

@@ -1,4 +1,4 @@
-"""What became of each symbol that a source was asked for: never one word for different causes."""
+"""Outcome of fetching each symbol from a source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(StrEnum):
-    """What became of one symbol; only `FETCHED` brings bars."""
+    """Outcome of fetching a symbol; only `FETCHED` brings bars."""
 
     FETCHED = "fetched"
     SOURCE_FAILED = "source failed"
@@ -23,20 +23,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class SymbolReport:
-    """What became of one symbol.
+    """Outcome of fetching one symbol.
 
-    Attributes
-    ----------
-    symbol : str
-    outcome : Outcome
-    source : str or None
-        Who delivered, such as `yahoo`; None where nobody did.
-    rows : int
-        Bars delivered.
-    first, last : date or None
-        Span of the bars delivered.
-    detail : str
-        For a person: why not, or what the first choice said before a fallback delivered.
+    `source` delivered the bars, `rows` of them, from `first` to `last`. `detail` says why not, or what the first
+    source said before a fallback delivered.
     """
 
     symbol: str

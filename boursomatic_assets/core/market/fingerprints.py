@@ -1,4 +1,4 @@
-"""A digest of a frame by its content."""
+"""Fingerprint of a frame's content."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ import polars as pl
 
 
 def fingerprint(panel: pl.DataFrame) -> str:
-    """Hash a frame's content: column names, types, order and every value.
-
-    Returns
-    -------
-    str
-        SHA-256 as 64 hexadecimal digits. Equal content gives an equal hash whatever its memory layout.
-    """
+    """SHA-256, as 64 hexadecimal digits, of column names, types, order and values; memory layout does not count."""
     digest = hashlib.sha256()
     for column in panel.get_columns():
         digest.update(f"{len(column.name)}:{column.name}:{column.dtype}:{column.len()};".encode())
@@ -28,6 +22,6 @@ def _value_bytes(column: pl.Series) -> bytes:
         return column.fill_null(0).to_numpy().tobytes()
     if column.dtype == pl.Date:
         return column.to_physical().fill_null(0).to_numpy().tobytes()
-    # The lengths go in too: nothing inside a text can then pass for the border between two.
+    # With the lengths, no text can imitate a border between two.
     texts = column.cast(pl.String).fill_null("")
     return texts.str.len_bytes().to_numpy().tobytes() + "".join(texts.to_list()).encode()

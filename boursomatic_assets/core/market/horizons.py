@@ -1,7 +1,7 @@
-"""When a position is over, and by which bar: the one rule for outcomes, judged rows and books.
+"""When a position ends, and at which bar: one rule for outcomes, judged rows and books.
 
-A horizon ends so many sessions of the exchange later, and the last close up to then counts. An instrument that
-stops trading, or is halted over the whole horizon, is closed at its last price.
+A horizon ends a number of the exchange's sessions later; the last close up to then counts. An instrument that stops
+trading, or is halted over the whole horizon, is closed at its last price.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from datetime import date
 
 HORIZON, STOPPED = "horizon", "stopped trading"
-# So many sessions without a bar, while others of its exchange have them, and an instrument has stopped trading.
+# An instrument has stopped trading after this many sessions without a bar, while its exchange trades.
 SILENT_SESSIONS = 5
-# Where no calendar is known: no exchange was ever closed for longer, nor open on fewer than every other day.
+# Without a calendar: no exchange was ever closed for longer, or open on fewer than every other day.
 SILENT_DAYS, DAYS_PER_SESSION = 14, 2
 CALL = ["symbol", "session", "horizon_days"]
 
@@ -29,10 +29,7 @@ CALL = ["symbol", "session", "horizon_days"]
 def newest_sessions(spans: pl.DataFrame) -> dict[str | None, date]:
     """Newest session of each calendar, and under None that of all instruments.
 
-    Parameters
-    ----------
-    spans : DataFrame
-        `exchange` and `last` session of every instrument that has bars.
+    `spans` has the `exchange` and `last` session of every instrument with bars.
     """
     known = spans.select("last", calendar=calendar_column()).drop_nulls()
     every = spans.select("last", calendar=pl.lit(None, pl.String)).drop_nulls("last")
@@ -46,7 +43,7 @@ def spans_over(
     newest: Mapping[str | None, date],
     sessions: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Find the calls that are over, and the bar at whose close each was left.
+    """Find the calls whose horizon is over, and the bar at whose close each position ended.
 
     Parameters
     ----------
@@ -55,17 +52,17 @@ def spans_over(
     bars : DataFrame
         Panel with `close` of all the calls' symbols, from their sessions on.
     newest : mapping of str to date
-        As `newest_sessions` gives it.
+        From `newest_sessions`.
     sessions : DataFrame, optional
-        `market` and `session`, as `panel_sessions` gives them of the whole panel. An exchange without a calendar is
-        then silent, and past a horizon, by its own sessions; without it by a count of days that suits any exchange.
+        `panel_sessions` of the whole panel, by which an exchange without a calendar is counted; otherwise by
+        calendar days, with a bound that suits any exchange.
 
     Returns
     -------
     DataFrame
-        A row per call that is over: `symbol`, `session`, `horizon_days`, `entry_row` and `exit_row` in the bars,
-        `entry_close`, `exit_session`, `exit_close`, `realised_return` (fraction), `end` (when the horizon ended;
-        never before the exit) and `ended` (`horizon` or `stopped trading`).
+        A row per finished call: `symbol`, `session`, `horizon_days`, `entry_row` and `exit_row` in the bars,
+        `entry_close`, `exit_session`, `exit_close`, `realised_return` (fraction), `end` of the horizon, never
+        before the exit, and `ended` (`horizon` or `stopped trading`).
     """
     placed = bars.select(*PANEL_KEY, entry_close="close", entry_row=pl.int_range(pl.len()))
     last = placed.group_by("symbol").agg(last_row=pl.col("entry_row").max(), last=pl.col("session").max())
@@ -94,7 +91,7 @@ def spans_over(
 
 
 def _by_calendar(calls: pl.DataFrame, placed: pl.DataFrame, calendar: str, horizon: int) -> pl.DataFrame:
-    """Where each call ends: `end`, `exit_row`, whether bars reach it (`passed`), and when silence is too long."""
+    """`end` and `exit_row` of each call, whether bars reach it (`passed`), when silence is too long (`silent`)."""
     ends = calls.with_columns(
         end=sessions_ahead(calls["session"], calendar, horizon),
         silent=sessions_ahead(calls["last"], calendar, SILENT_SESSIONS),
@@ -111,7 +108,7 @@ def _by_calendar(calls: pl.DataFrame, placed: pl.DataFrame, calendar: str, horiz
 
 
 def _by_bars(calls: pl.DataFrame, horizon: int, sessions: pl.Series | None = None) -> pl.DataFrame:
-    """The same by the instrument's own bars; `end` and `silent` by its exchange's sessions, else by days."""
+    """As `_by_calendar`, by own bars; `end` and `silent` by the exchange's sessions if known, else by days."""
     reached = pl.col("entry_row") + horizon
     if sessions is None:
         longest = DAYS_PER_SESSION * horizon + SILENT_DAYS
@@ -128,7 +125,7 @@ def _by_bars(calls: pl.DataFrame, horizon: int, sessions: pl.Series | None = Non
 
 
 def _later(dates: pl.Series, sessions: pl.Series, count: int) -> pl.Series:
-    """Session that lies `count` sessions after each date; null where there is none yet."""
+    """Session `count` sessions after each date; null where there is none yet."""
     place = sessions.search_sorted(dates, side="right").cast(pl.Int64) - 1 + count
     within = place < sessions.len()
     return sessions.gather(place.clip(upper_bound=sessions.len() - 1)).zip_with(

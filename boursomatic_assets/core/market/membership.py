@@ -1,7 +1,7 @@
-"""Who belonged to the universe when: rows of instruments outside their membership are no part of its past.
+"""Membership of the universe over time.
 
-A list of today's members, used for the past, leaves out those that fell and brings in those that rose before anyone
-could know it (survivorship bias).
+A list of today's members, used for the past, leaves out the fallen and brings in the risen before anyone could know
+them (survivorship bias).
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ MEMBER_SCHEMA: dict[str, pl.DataType] = {
 
 
 def within_membership(panel: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
-    """Leave out the rows of instruments at sessions at which they were no members.
+    """Keep the rows of instruments at sessions at which they were members.
 
     Parameters
     ----------
     panel : DataFrame
         With `symbol` and `session`, sorted by them.
     members : DataFrame
-        Of `MEMBER_SCHEMA`: a symbol belongs from `member_from` on and up to the last session before
-        `member_until`, which is null while it still belongs. A symbol may have several rows; one that has none was
-        never a member. Without any row nothing is known, and nothing is left out.
+        Of `MEMBER_SCHEMA`: a symbol belongs from `member_from` until before `member_until`, null for no end. A
+        symbol may have several rows. Without any row all of the panel is kept.
 
     Raises
     ------
@@ -54,13 +53,7 @@ def within_membership(panel: pl.DataFrame, members: pl.DataFrame) -> pl.DataFram
 
 
 def check_members(members: pl.DataFrame) -> list[str]:
-    """Describe every row that cannot be a membership; empty for a sound list.
-
-    Parameters
-    ----------
-    members : DataFrame
-        Of `MEMBER_SCHEMA`, with the `line` of the file that each row stands in.
-    """
+    """Describe every invalid row of a list of members, which has the `line` of each row."""
     ordered = members.sort("symbol", "member_from", nulls_last=True).with_columns(
         before_until=pl.col("member_until").shift().over("symbol"),
         before_line=pl.col("line").shift().over("symbol"),
@@ -86,7 +79,7 @@ def _problem(row: dict[str, object]) -> tuple[int, str] | None:
 
 
 def require_members(members: pl.DataFrame, source: str) -> None:
-    """Stop unless every row can be a membership; `members` as for `check_members`.
+    """Stop unless every row is valid and there is one; `members` as for `check_members`.
 
     Raises
     ------

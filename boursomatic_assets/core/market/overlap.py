@@ -1,4 +1,4 @@
-"""Sessions that were stored and have been fetched again, compared."""
+"""Compare stored sessions with the same sessions fetched again."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ import polars as pl
 
 from boursomatic_assets.core.market.bars import PANEL_KEY, PRICE_COLUMNS
 
-# Sources compute adjusted prices anew for each answer; the last digits move without anything having happened.
+# Sources compute adjusted prices anew for each answer, so that the last digits differ.
 SAME_PRICE = 1e-6
-# Beyond this two sources do not speak of the same price.
+# Two sources that differ by more do not mean the same price.
 SAME_CLOSE = 0.01
 
 
 def compare_overlap(stored: pl.DataFrame, delivered: pl.DataFrame) -> pl.DataFrame:
     """Compare sessions that are both stored and delivered, symbol by symbol.
 
-    Parameters
-    ----------
-    stored, delivered : DataFrame
-        Bar panels; `stored` holds the newest sessions of each symbol.
-
     Returns
     -------
     DataFrame
-        A row per symbol that occurs in both: `symbol`, `sessions` in common, `price_gap` and `close_gap` (the
-        largest relative difference of any price, and of a close), and of the close that differs most its
-        `session`, `stored_close` and `delivered_close`.
+        `symbol`, number of common `sessions`, `price_gap` and `close_gap` (largest relative difference of any
+        price, and of a close), and `session`, `stored_close` and `delivered_close` of the close that differs most.
     """
     both = stored.join(delivered, on=PANEL_KEY, suffix="_delivered")
     gaps = {

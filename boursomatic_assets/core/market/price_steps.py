@@ -1,9 +1,9 @@
-"""Steps of a price from one close to the next open and close, and whether trading explains them.
+"""Overnight steps of a price, and whether trading explains them.
 
-A split moves a whole bar overnight: the open and the close step together, and volume steps the other way or not at
-all. News moves a price too, but people trade on it: the volume is many times the usual, and the price goes on
-moving during the session. So a step is judged by its size, against the instrument's own moves and those of the
-market in the same session, and against the volume that came with it. A ratio that companies use is a hint.
+A split moves the whole bar overnight: open and close step together, and volume steps the other way or not at all.
+News moves a price too, but with many times the usual volume, and the price goes on moving during the session. A
+step is therefore judged by its size, against the instrument's own moves and the market's in that session, and by
+its volume. A usual split ratio is a hint.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ STEP_SCHEMA: dict[str, pl.DataType] = {
     **dict.fromkeys(("ratio", "split_ratio", "size", "deviations", "volume_surprise", "score"), pl.Float64()),
 }
 
-# Sessions before a step that say what is usual for the instrument.
+# Sessions before a step that define the instrument's usual move.
 WINDOW = 60
-# Log steps below this are never looked at: a tenth is a day that happens.
+# Smaller log steps are ordinary days.
 SMALLEST_STEP = 0.08
-# Nor are steps of fewer usual moves than this: a stock that moves like that most weeks does not jump.
+# Steps of fewer usual moves are ordinary for the instrument.
 LEAST_DEVIATIONS = 5.0
-# What a daily move is taken to be before the instrument has shown any: as strong as so many sessions.
+# Prior of a daily move, with the weight of a number of sessions.
 PRIOR_MOVE, PRIOR_SESSIONS = 0.05, 2
-# A session says something about the market from so many symbols on.
+# Fewest symbols of a session that show the market's move, and about the most that are asked.
 MARKET_SYMBOLS = 10
 MOST_SYMBOLS = 1_000
 # Weekends and holidays are no halt.
 HALT_DAYS = 5
 TRADING_DAYS = 5 / 7
-# Prices in hundredths cannot move by less than one of them.
+# Smallest move of a price in hundredths.
 TICK = 0.01
 
 # The score, in units of log volume: above 0 the step is larger than trading explains. Fitted by logistic regression
-# on planted splits and spin-offs against real moves of half of the symbols and rounded (see the bench of jumps).
+# on planted splits and spin-offs against real moves of half of the symbols, and rounded (`benchmarks/jumps.py`).
 CONSTANT = -0.9
 BY_DEVIATIONS, MOST_DEVIATIONS = 1.5, 12.0
 BY_SIZE = 1.25
@@ -67,32 +67,31 @@ _MANY_SHARES, _ROUND = 12, 0.07
 
 
 def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
-    """Judge the steps between sessions that are large enough to be looked at.
+    """Judge the larger steps between sessions.
 
     Parameters
     ----------
     bars : DataFrame
-        Bar panel with `open` and `close`; without `volume` the volume counts as usual. Prices as they are to be
-        used, after any adjustment.
+        Bar panel with `open` and `close`, after any adjustment; without `volume` the volume counts as usual.
 
     Returns
     -------
     DataFrame
         Of `STEP_SCHEMA`, a row per step in the panel's order. `ratio` is the close over the close before,
-        `split_ratio` the usual split it is nearest to; `size` the log step that the open and the close both made
-        beyond the market; `deviations` that size in the instrument's usual moves; `volume_surprise` the log of the
-        volume over the usual one, of a fall less its size, since a split brings that much. Above a `score` of 0
-        trading does not explain the step.
+        `split_ratio` the nearest usual split; `size` the log step that open and close both made beyond the market;
+        `deviations` that size in the instrument's usual moves; `volume_surprise` the log of the volume over the
+        usual one, less the size of a fall, since a split brings that much. Above a `score` of 0 trading does not
+        explain the step.
 
     Notes
     -----
     A usual move is the larger of the median absolute log return (times 1.4826) and its 90th percentile (over
     1.645), over up to 60 sessions before; of a price that mostly stands still, its largest move. It is blended
-    with 5 % as if that had been seen for two more sessions. The spread of the market's returns in the session is
-    added in squares. Only earlier sessions are used, without their jumps: what comes later changes no judgement.
+    with a prior of two sessions of 5 %. The spread of the market's returns in the session is added in squares. Only
+    earlier sessions count, without their jumps, so that later bars change no judgement.
     """
     require_panel(bars, ["open", "close"])
-    prices = Past(bars)
+    prices = PriceHistory(bars)
     rows = prices.moved(SMALLEST_STEP)
     closed, opened = prices.returns[rows], prices.opened(rows)
     together = (np.abs(opened) > SMALLEST_STEP) & (closed * opened > 0) & np.isfinite(opened)
@@ -101,7 +100,7 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
     size = np.minimum(np.sign(closed) * (closed - middle), np.sign(closed) * (opened - middle))
     surprise = prices.volume_surprise(rows)
     surprise = np.maximum(np.where(closed < 0, surprise - size, surprise), LEAST_SURPRISE)
-    # The day's own move is still ahead at the open: it tells the ratio better than the close.
+    # The open shows the ratio better than the close, which includes the day's own move.
     nearest = nearest_split(np.exp(opened))
     off_split = np.abs((closed + opened) / 2 - middle - np.log(nearest))
     large = np.maximum(size, SMALLEST_STEP)
@@ -110,12 +109,12 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
     while True:
         usual = np.hypot(prices.usual_moves(rows), spread)
         hint = NEAR_A_SPLIT * (off_split < NEAR * usual)
-        score = bearable(large / usual, large) + later + UPWARDS * (closed > 0) + hint - surprise
-        found_now = (score > 0) & (size > SMALLEST_STEP) & (size >= LEAST_DEVIATIONS * usual)
-        if np.array_equal(found_now, jumps):
+        score = news_surprise(large / usual, large) + later + UPWARDS * (closed > 0) + hint - surprise
+        unexplained = (score > 0) & (size > SMALLEST_STEP) & (size >= LEAST_DEVIATIONS * usual)
+        if np.array_equal(unexplained, jumps):
             break
-        # A jump is no move of the instrument: those after it are judged as if it had been explained.
-        jumps = found_now
+        # A jump is no move of the instrument: later steps are judged without it.
+        jumps = unexplained
         prices.returns[rows[jumps]] = 0.0
     found = bars[rows].select(
         *PANEL_KEY,
@@ -130,8 +129,8 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
     return found.filter(large_enough).cast(STEP_SCHEMA)  # type: ignore[arg-type]
 
 
-def bearable(deviations: Floats, size: Floats) -> Floats:
-    """Log volume surprise at which a step of this size is as likely news as a change of the price's unit."""
+def news_surprise(deviations: Floats, size: Floats) -> Floats:
+    """Log volume surprise at which a step is as likely news as a change of the price's unit."""
     scarce = np.minimum(deviations, MOST_DEVIATIONS)
     return CONSTANT + BY_DEVIATIONS * np.log(scarce) + BY_SIZE * np.log(size)
 
@@ -152,13 +151,10 @@ def nearest_split(ratio: Floats) -> Floats:
     return np.where(ratio < 1, 1 / best, best)
 
 
-class Past:
-    """Log returns of a panel, and what was usual for an instrument before some of its rows.
+class PriceHistory:
+    """Log returns of a bar panel, and an instrument's usual moves and volume before given rows.
 
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel with `close`, and with `open` and `volume` where they are asked for.
+    The panel needs `close`; `open`, `high`, `low` and `volume` only where they are asked for.
     """
 
     def __init__(self, bars: pl.DataFrame) -> None:
@@ -168,14 +164,14 @@ class Past:
         symbol = bars["symbol"]
         self.starts: Places = np.flatnonzero((symbol != symbol.shift(1)).fill_null(value=True).to_numpy())
         self.returns = np.full(self.close.size, np.nan)
-        # A table that others fill may hold prices that cannot be: no step can be told from them.
+        # Tables may hold impossible prices, which show no step.
         with np.errstate(divide="ignore", invalid="ignore"):
             np.divide(self.close[1:], self.close[:-1], out=self.returns[1:])
             self.returns[self.starts] = np.nan
             np.log(self.returns, out=self.returns)
 
     def column(self, name: str) -> Floats:
-        """Values of one of the panel's columns."""
+        """Values of a column, cached."""
         if name not in self._columns:
             self._columns[name] = self._bars[name].to_numpy()
         return self._columns[name]
@@ -191,9 +187,9 @@ class Past:
             return np.log(self.column("open")[rows] / self.close[rows - 1])
 
     def market(self, rows: Places) -> tuple[Floats, Floats]:
-        """Median log return in the session of each row and its spread, 0 where few symbols traded.
+        """Median and spread of log returns in the session of each row; 0 where few symbols traded.
 
-        Of a panel of many symbols every second, third and so on is asked, so that about a thousand are.
+        Of a large panel only every second, third, … symbol counts, so that about a thousand do.
         """
         chosen = self._asked(self.starts.size // MOST_SYMBOLS + 1)
         sessions = self._bars["session"]
@@ -212,7 +208,7 @@ class Past:
         return filled["middle"].to_numpy(), filled["spread"].to_numpy()
 
     def _asked(self, stride: int) -> Places | slice:
-        """Rows of every so many symbols."""
+        """Rows of every `stride`-th symbol."""
         if stride == 1:
             return slice(None)
         ends = np.append(self.starts[1:], self.close.size)
@@ -221,13 +217,13 @@ class Past:
         )
 
     def seen(self, rows: Places) -> Places:
-        """How many bars of its own instrument each row has before it."""
+        """Number of bars of the same instrument before each row."""
         return rows - self.starts[np.searchsorted(self.starts, rows, side="right") - 1]
 
     def usual_moves(self, rows: Places) -> Floats:
-        """Usual absolute log return before each row, as `overnight_steps` defines it; at least one tick.
+        """Usual absolute log return before each row, as defined by `overnight_steps`; at least one tick.
 
-        Over a halt the square root of its length makes it larger.
+        After a halt it grows with the square root of the halt's length.
         """
         seen = np.minimum(self.seen(rows) - 1, WINDOW)
         median, high, highest = _quantiles_before(self.returns, rows, seen, np.abs, (0.5, 0.9, 1.0))
@@ -239,7 +235,7 @@ class Past:
         return np.maximum(np.sqrt(blended * halted), self._tick(rows, seen))  # type: ignore[no-any-return]
 
     def _tick(self, rows: Places, seen: Places) -> Floats:
-        """A hundredth, relative to the price, where all prices before are whole hundredths."""
+        """A hundredth, relative to the price, where all prices before are whole hundredths; else 0."""
         (worst,) = _quantiles_before(self.close, rows, seen + 1, _off_the_tick, (1.0,))
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = TICK / np.minimum(self.close[rows], self.close[rows - 1])
@@ -248,7 +244,7 @@ class Past:
     def volume_surprise(self, rows: Places) -> Floats:
         """Log of each row's volume over the median before it, or the mean where that is 0; from -10 to 10.
 
-        0 for a volume of nothing where there was none before, and where the panel has no volume.
+        0 where there was no volume before and is none now, and for a panel without volume.
         """
         if "volume" not in self._bars.columns:
             return np.zeros(rows.size)
@@ -262,7 +258,7 @@ class Past:
 
 
 def _off_the_tick(prices: Floats) -> Floats:
-    """How far prices lie from a whole number of ticks that is not 0, in ticks."""
+    """Distance of prices from the nearest positive whole number of ticks, in ticks."""
     return np.abs(prices / TICK - np.maximum(np.rint(prices / TICK), 1))
 
 

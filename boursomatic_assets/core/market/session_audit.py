@@ -1,4 +1,4 @@
-"""The sessions of exchanges beside the bars that are there: what is missing, too much, or stands still."""
+"""Audit of stored bars against exchange calendars: missing bars, extra bars, stale runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FRIDAY = 5
 
 @dataclass(frozen=True)
 class SessionAudit:
-    """Sessions that were expected, beside the bars that are there.
+    """Stored bars compared with the sessions of their exchanges.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class SessionAudit:
     missing : DataFrame
         `calendar`, `symbol`, `session` of sessions without a bar.
     extra : DataFrame
-        The same of bars on dates without a session, and their `volume`.
+        `calendar`, `symbol`, `session`, `volume` of bars on dates without a session.
     stale : DataFrame
         `calendar`, `symbol`, `first`, `last` and `rows` of ten or more identical closes in a row with volume 0.
     """
@@ -57,13 +57,7 @@ class SessionAudit:
 
 
 def audit_sessions(bars: pl.DataFrame) -> SessionAudit:
-    """Compare stored bars with the sessions of their exchanges.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel with `close`, `volume` and `exchange`. Symbols of an unknown exchange are left out.
-    """
+    """Compare a bar panel, with `exchange`, with the sessions of its exchanges; unknown exchanges are left out."""
     require_panel(bars, ["close", "volume", "exchange"])
     dated = with_calendar(bars)
     known, key = known_sessions(dated), ["calendar", "session"]
@@ -84,13 +78,7 @@ def audit_sessions(bars: pl.DataFrame) -> SessionAudit:
 
 
 def traded_on_weekends(extra: pl.DataFrame) -> pl.DataFrame:
-    """Keep the rows of a Saturday or Sunday with a volume: a price of the moment, which a source stored as a bar.
-
-    Parameters
-    ----------
-    extra : DataFrame
-        As in `SessionAudit`.
-    """
+    """Rows of `SessionAudit.extra` on a weekend with a volume: an intraday price that a source stored as a bar."""
     return extra.filter((pl.col("session").dt.weekday() > FRIDAY) & (pl.col("volume") > 0))
 
 

@@ -1,7 +1,7 @@
-"""Which days are sessions of a panel: the one place that says so.
+"""Which days are sessions of a panel.
 
-A source now and then has a bar of one instrument on a Saturday or a holiday. Whatever counts time over many
-instruments (sets, folds, books) asks here which days count.
+A source now and then has a bar of one instrument on a Saturday or a holiday. Sets, folds and books count only the
+days that this module calls sessions.
 """
 
 from __future__ import annotations
@@ -13,54 +13,46 @@ import polars as pl
 from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.market.calendars import CALENDARS, FIRST_SESSION, calendar_column, known_sessions
 
-# Where no calendar is known, a day is a session if at least this share of the exchange's living symbols traded. A
-# stray bar is of one symbol or few; of four markets that share one unknown exchange, each still has its sessions.
+# Without a calendar a day is a session if this share of the exchange's living symbols traded. Few symbols have
+# stray bars; and four markets under one unknown exchange still have their sessions.
 LEAST_SHARE = 0.25
-# A symbol lives so many days beyond its last bar, a long weekend, where a day's bars are the last of their symbols:
-# on the Saturday after the panel's last Friday, the one stray symbol would otherwise be all there is.
+# On a day that is the last of all its symbols, those that ended up to a long weekend before count as living.
+# Otherwise one stray symbol on the Saturday after the panel's last Friday would make a session.
 GRACE = timedelta(days=4)
 _KEY = ["market", "session"]
 
 
 def market_column() -> pl.Expr:
-    """Market of each row: the calendar of its exchange; where there is none, the exchange's own name, so marked."""
+    """Market of each row: the calendar of its exchange, or "<exchange> without calendar"."""
     named = pl.col("exchange").str.strip_chars().str.to_uppercase().fill_null("")
     calendar = pl.when(pl.col("session") >= FIRST_SESSION).then(calendar_column())
     return pl.coalesce(calendar, pl.format("{} without calendar", named))
 
 
 def with_market(panel: pl.DataFrame) -> pl.DataFrame:
-    """Rows with their `market`; without a column `exchange` all are of one unknown market."""
+    """Rows with their `market`; without a column `exchange` all belong to one unknown market."""
     placed = panel if "exchange" in panel.columns else panel.with_columns(exchange=pl.lit(None, pl.String))
     return placed.with_columns(market=market_column()).select(*panel.columns, "market")
 
 
 def panel_sessions(panel: pl.DataFrame) -> pl.DataFrame:
-    """Days of a panel that are sessions of its markets.
+    """Sessions of a panel's markets: `market`, `session`, sorted.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        `symbol`, `session`, unique on them, and `exchange` where it is known.
-
-    Returns
-    -------
-    DataFrame
-        `market`, `session`, sorted: days on which the market has a bar and which its exchange's calendar calls a
-        session. Without a calendar: days on which at least `LEAST_SHARE` of the market's living symbols traded. A
-        symbol lives from its first to its last bar.
+    With a calendar: its sessions on which the market has a bar. Without one: days on which at least `LEAST_SHARE`
+    of the market's living symbols traded; a symbol lives from its first to its last bar. The panel has `symbol` and
+    `session`, unique, and `exchange` where it is known.
     """
     return _sessions_of(with_market(panel))
 
 
 def on_sessions(panel: pl.DataFrame) -> pl.DataFrame:
-    """Keep the rows on sessions of their own market; `panel` as for `panel_sessions`, its order stays."""
+    """Rows on sessions of their own market, in the panel's order."""
     placed = with_market(panel)
     return placed.join(_sessions_of(placed), on=_KEY, how="semi", maintain_order="left").drop("market")
 
 
 def off_sessions(panel: pl.DataFrame) -> pl.DataFrame:
-    """Keep the rows on days that are no sessions of their own market; `panel` as for `panel_sessions`."""
+    """Rows on days that are no sessions of their own market."""
     placed = with_market(panel)
     return placed.join(_sessions_of(placed), on=_KEY, how="anti", maintain_order="left").drop("market")
 

@@ -1,6 +1,6 @@
-"""Simulated prices: random walks in which only volatility can be foretold, and the same with a planted signal.
+"""Simulated prices: random walks with predictable volatility, without skill or with a planted signal.
 
-What the platform reports on such prices is known beforehand: no skill on the first, skill on the second.
+The right verdict on such prices is known beforehand: no skill on the first, skill on the second.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ import polars as pl
 from boursomatic_assets.core.market.bars import BAR_SCHEMA
 
 MONDAY = date(2018, 1, 1)
-# Logarithm of volatility moves by this much a session and returns by a fiftieth of its distance: calm and wild
-# times last for months, as in real prices.
+# Step of log volatility per session, and its memory: it reverts by a fiftieth, so that calm and wild times last for
+# months, as in real prices.
 VOLATILITY_STEP, VOLATILITY_MEMORY = 0.05, 0.98
 TYPICAL_VOLATILITY, SPREAD_OF_VOLATILITY = 0.02, 0.35
-# Part of each price's movement that is the market's.
+# Share of each price's movement that is the market's.
 MARKET_SHARE = 0.5
-# The planted signal lasts for days, so that it adds up over the horizon.
+# The planted signal lasts for days and accumulates over the horizon.
 SIGNAL_MEMORY = 0.8
 
 
 @dataclass(frozen=True)
-class Market:
-    """What to simulate.
+class SimulatedMarket:
+    """Size of a simulated market, and its signal.
 
-    Attributes
-    ----------
-    symbols, sessions : int
-    signal : float
-        Daily drift in units of the instrument's own volatility for a signal of one deviation; 0 for a random walk.
+    `signal` is the daily drift, in units of the instrument's volatility, for a signal of one deviation; 0 for a
+    random walk.
     """
 
     symbols: int
@@ -40,21 +37,12 @@ class Market:
     signal: float = 0.0
 
 
-def simulate_bars(market: Market, seed: int) -> pl.DataFrame:
-    """Draw a bar panel.
+def simulate_bars(market: SimulatedMarket, seed: int) -> pl.DataFrame:
+    """Draw a valid bar panel of symbols `W000`, `W001`, … on weekdays from 2018-01-01.
 
-    Parameters
-    ----------
-    market : Market
-    seed : int
-        Equal seeds draw equal panels.
-
-    Returns
-    -------
-    DataFrame
-        Lawful bars of symbols `W000`, `W001`, … on weekdays from 2018-01-01. The return of a session has mean zero
-        whatever was before, but for the planted signal, which the logarithm of the volume shows one session ahead.
-        Volatility differs between instruments, lasts for months and has a common part; so has the return.
+    Equal seeds draw equal panels. Returns have mean zero given the past, except for the planted signal, which the
+    log volume shows one session ahead. Volatility differs between instruments, lasts for months and has a common
+    part, as has the return.
     """
     random = np.random.default_rng(seed)
     shape = (market.sessions, market.symbols)
@@ -92,7 +80,7 @@ def _recursive(shocks: np.ndarray, memory: float) -> np.ndarray:
     return path
 
 
-def _panel(market: Market, columns: dict[str, np.ndarray]) -> pl.DataFrame:
+def _panel(market: SimulatedMarket, columns: dict[str, np.ndarray]) -> pl.DataFrame:
     sessions = [MONDAY + timedelta(days=7 * (day // 5) + day % 5) for day in range(market.sessions)]
     names = [f"W{number:03d}" for number in range(market.symbols)]
     keys = {"symbol": np.repeat(names, market.sessions).tolist(), "session": sessions * market.symbols}

@@ -1,7 +1,6 @@
-"""The bars that features and labels are made from: the stored ones, less what would falsify them.
+"""The bars that features and labels are made from: stored bars without what would falsify them.
 
-Storage keeps what the sources say. What is known to be wrong about it is taken into account here, in one place,
-each time bars are read.
+Storage keeps what the sources say. Known errors are taken out here, each time bars are read.
 """
 
 from __future__ import annotations
@@ -21,7 +20,10 @@ if TYPE_CHECKING:
 def usable_bars(
     bars: pl.DataFrame, adjustments: pl.DataFrame, quarantined: Sequence[str], *, from_the_first_bar: bool = True
 ) -> pl.DataFrame:
-    """Leave out what is no price, and adjust what is left.
+    """Leave out rows that are no traded prices, and apply adjustments.
+
+    Left out are quarantined symbols, rows without volume on dates when the exchange was closed, and rows before an
+    instrument's first trade. Rows with a volume stay, whatever the calendar says.
 
     Parameters
     ----------
@@ -30,16 +32,9 @@ def usable_bars(
     adjustments : DataFrame
         As for `apply_adjustments`.
     quarantined : sequence of str
-        Symbols with a jump that nobody has explained; left out whole, since a label may reach across it.
+        Symbols with an unexplained jump; left out whole, since a label may reach across it.
     from_the_first_bar : bool
-        Whether each symbol's history begins with the panel; where it was cut off, an idle start tells nothing.
-
-    Returns
-    -------
-    DataFrame
-        The panel without quarantined symbols, and without rows that a source has filled in: dates on which the
-        exchange was closed and nothing was traded, and those before an instrument's first trade. Rows with a
-        volume stay, whatever the calendar says.
+        Whether each symbol's history begins with the panel. If it was cut off, an idle start has no meaning.
     """
     trusted = bars.filter(~pl.col("symbol").is_in(list(quarantined))) if len(quarantined) else bars
     idle = trusted.filter(pl.col("volume") == 0)

@@ -1,6 +1,4 @@
-"""One figure, one function: ranking, classification, calibration, performance, and inference on means that overlap.
+"""Formulas of single figures. A measure takes arrays or judged rows; a test gives an interval and a p-value.
 
-A measure takes arrays or a frame of judged rows and returns a value, with an interval and a p-value where there
-is a test. Which figures are reported together, and what follows from them, is `evaluation`. `overlap_reference`
-has exact quantiles.
+Which figures are reported together, and what follows from them, belongs to `evaluation`.
 """

@@ -1,8 +1,8 @@
-"""How good probabilities are, and one temperature, found on the validation set, that makes them better.
+"""Measures of probabilities, and the temperature, fitted on the validation set, that calibrates them.
 
-Trees that are stopped early are too timid, and trees that have learned by heart too bold. One number corrects both
-and keeps the order of the classes; the base rates of one validation year are not carried over.
-Panels and forecasters are those of `classification`.
+Early stopping makes trees underconfident, overfitting makes them overconfident. One temperature corrects both,
+keeps the order of the classes, and does not carry over the base rates of one validation year. `classification`
+describes panels and forecasters.
 """
 
 from __future__ import annotations
@@ -34,29 +34,12 @@ CALIBRATION_BINS = 10
 
 
 def calibrate(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide the logarithms of probabilities by a temperature.
+    """Temperature scaling: divide log probabilities of shape (n_rows, n_classes) by a temperature, then normalise.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_rows, n_classes)
-        Each row sums to 1.
-    temperature : float
-        Above 0; above 1 for less certainty, 1 to leave everything as it is.
+    A temperature above 1 lowers certainty, 1 changes nothing. The order within a row is kept. Guo, Pleiss, Sun and
+    Weinberger, On Calibration of Modern Neural Networks (2017), section 4.2.
 
-    Returns
-    -------
-    ndarray of shape (n_rows, n_classes)
-        Each row sums to 1; the order within a row is kept.
-
-    Notes
-    -----
-    Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks (2017), section 4.2.
-
-    Examples
-    --------
-    Logarithms of 0.8 and 0.2 halved: square roots, 2 to 1.
-
-    >>> calibrate(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()
+    >>> calibrate(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()  # square roots: 2 to 1
     [[0.667, 0.333]]
     """
     if temperature == UNCALIBRATED:
@@ -67,19 +50,9 @@ def calibrate(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(probabilities: np.ndarray, labels: pl.Series) -> float:
-    """Find the temperature with the smallest log loss.
+    """Find the temperature with the smallest log loss, between `COLDEST` and `HOTTEST`; 1.0 without rows.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_rows, 3)
-        In the order of `CLASS_NAMES`.
-    labels : Series
-        What each row turned out to be.
-
-    Returns
-    -------
-    float
-        Between `COLDEST` and `HOTTEST`; 1.0, which changes nothing, without rows.
+    Probabilities have shape (n_rows, 3), in the order of `CLASS_NAMES`.
 
     Raises
     ------
@@ -106,7 +79,7 @@ def fit_temperature(probabilities: np.ndarray, labels: pl.Series) -> float:
 
 
 def row_log_loss(forecaster: str = MODEL) -> pl.Expr:
-    """Negative logarithm of the probability that was given to what happened, in nats; null where there is none."""
+    """Negative logarithm of the true class's probability, in nats; null where it is unknown."""
     given = pl.coalesce(
         pl.when(pl.col("label") == name).then(column)
         for name, column in zip(CLASS_NAMES, probability_columns(forecaster), strict=True)
@@ -116,7 +89,7 @@ def row_log_loss(forecaster: str = MODEL) -> pl.Expr:
 
 
 def row_brier_score(forecaster: str = MODEL) -> pl.Expr:
-    """Squared distance between the probabilities and what happened; null where there are none."""
+    """Squared distance between probabilities and outcome, summed over the classes; null where one is unknown."""
     happened = (pl.when(pl.col("label") == name).then(1.0).otherwise(0.0) for name in CLASS_NAMES)
     given = map(pl.col, probability_columns(forecaster))
     # From the first class to the last: `sum_horizontal` adds in another order, which shows in the last digit.
@@ -124,48 +97,37 @@ def row_brier_score(forecaster: str = MODEL) -> pl.Expr:
 
 
 def log_loss(panel: pl.DataFrame, forecaster: str = MODEL) -> float:
-    """Mean negative logarithm of the probability that was given to what happened, in nats; NaN for no rows.
+    """Mean of `row_log_loss`, as scikit-learn's `log_loss` with its bounds of a probability; NaN for no rows.
 
     Raises
     ------
     NoRowsError
         If a row has no label or no probability.
-
-    Notes
-    -----
-    As scikit-learn's `log_loss`, with its bounds of a probability.
     """
     return _mean_over_rows(panel, forecaster, row_log_loss(forecaster))
 
 
 def brier_score(panel: pl.DataFrame, forecaster: str = MODEL) -> float:
-    """Mean over the rows of the squared distance between the probabilities and what happened.
+    """Mean of `row_brier_score`, in [0, 2]; NaN for no rows.
 
-    Returns
-    -------
-    float
-        In [0, 2]; 0 is certainty that is always right. NaN for no rows.
-
-    Notes
-    -----
-    Brier (1950), "Verification of Forecasts Expressed in Terms of Probability", in its own form: the sum over
-    all classes of (p_k - y_k)^2, twice the half that is often quoted for two classes.
+    Brier's own form (1950), "Verification of Forecasts Expressed in Terms of Probability": the sum over all
+    classes. For two classes it is twice the form that is often quoted.
     """
     return _mean_over_rows(panel, forecaster, row_brier_score(forecaster))
 
 
 def brier_skill(panel: pl.DataFrame, forecaster: str = MODEL) -> float:
-    """Part of the prior's Brier score that the probabilities save: 1 - Brier / Brier of the prior.
+    """Brier skill score, 1 - Brier / Brier of the prior: 0 is no better than the prior, below 0 worse, 1 perfect.
 
-    At most 1; 0 is no better than the prior, below 0 is worse. NaN where the prior is always right.
+    NaN where the prior is always right.
     """
     return 1.0 - ratio(brier_score(panel, forecaster), brier_score(panel, PRIOR))
 
 
 def calibration_bins(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> pl.DataFrame:
-    """Rows from the lowest p(BUY) up: `session`, `bin` from 0, `probability`, and `frequency` (1 for a BUY label).
+    """Rows sorted by p(BUY): `session`, `bin` from 0, `probability`, and `frequency` (1 for a BUY label).
 
-    Rows of equal probability may fall on both sides of a bin's edge; symbol and session decide which.
+    Symbol and session decide which of two equally probable rows comes first.
 
     Raises
     ------
@@ -183,30 +145,18 @@ def calibration_bins(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> pl.Da
 
 
 def reliability_curve(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> pl.DataFrame:
-    """Probability of BUY beside the share of BUY labels, in bins of equally many rows; at most one bin per row.
-
-    Returns
-    -------
-    DataFrame
-        `probability` (mean of the bin), `frequency` (share of BUY labels), `rows`; from the lowest bin up.
-    """
+    """Mean `probability` and `frequency` of BUY, and `rows`, in bins of equal size; at most one bin per row."""
     return calibration_bins(panel, bins).group_by("bin", maintain_order=True).agg(
         pl.col("probability", "frequency").mean(), rows=pl.len().cast(pl.Int64)
     ).drop("bin")  # fmt: skip
 
 
 def expected_calibration_error(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> float:
-    """Mean distance between p(BUY) and the share of BUY labels, over bins of equally many rows.
+    """Mean distance between p(BUY) and the share of BUY labels, over bins of equal size; NaN for no rows.
 
-    Returns
-    -------
-    float
-        In [0, 1]; NaN for no rows. Noise alone gives about sqrt(2 p (1 - p) / (pi x rows per bin)), never 0.
-
-    Notes
-    -----
-    Equal-mass bins after Nixon et al. (2019), "Measuring Calibration in Deep Learning": bins of equal width leave
-    most of them empty where forecasts crowd around the base rate, as they do here.
+    Noise alone gives about sqrt(2 p (1 - p) / (pi x rows per bin)), never 0. Equal-mass bins after Nixon et al.
+    (2019), "Measuring Calibration in Deep Learning": forecasts crowd around the base rate, and most bins of equal
+    width would be empty.
     """
     curve = reliability_curve(panel, bins)
     distance = (curve["probability"] - curve["frequency"]).abs()
@@ -214,19 +164,9 @@ def expected_calibration_error(panel: pl.DataFrame, bins: int = CALIBRATION_BINS
 
 
 def calibration_interval(panel: pl.DataFrame, block: int, draws: int, seed: int) -> tuple[float, float]:
-    """Bounds between which 95 % of the calibration errors of resampled sessions lie; bins stay as they are.
+    """95 % bootstrap interval of `expected_calibration_error`: sessions are resampled, bins stay as they are.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        As for `reliability_curve`.
-    block, draws, seed : int
-        As for `sharpe_interval`.
-
-    Returns
-    -------
-    tuple of float
-        NaN for fewer sessions than two blocks: draws of one block are all alike.
+    `block`, `draws` and `seed` as for `sharpe_interval`. NaN for fewer sessions than two blocks.
     """
     if panel["session"].n_unique() < 2 * block:
         return math.nan, math.nan

@@ -1,8 +1,8 @@
-"""How good the calls are, beside what needs no skill; `calibration` judges the probabilities.
+"""Measures of calls against labels and base rates; `calibration` measures the probabilities.
 
-Everything here works on a panel of judged rows: `symbol`, `session`, `label`, probabilities of the three classes,
-`vol_20d`, and a column of calls, which is named by `call`. A forecaster is named by the prefix of its columns of
-probabilities: `probability` for the model, `prior_probability` for the class shares of the training set.
+Panels hold judged rows: `symbol`, `session`, `label`, probabilities of the three classes, `vol_20d`, and a column
+of calls, named by `call`. A forecaster is named by the prefix of its probability columns: `probability` for the
+model, `prior_probability` for the class shares of the training set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODEL, PRIOR = "probability", "prior_probability"
 
 
 def probability_columns(forecaster: str) -> tuple[str, ...]:
-    """A forecaster's column of probabilities for each class, in the order of `CLASS_NAMES`."""
+    """Probability columns of a forecaster, in the order of `CLASS_NAMES`."""
     return tuple(f"{forecaster}_{name.lower()}" for name in CLASS_NAMES)
 
 
@@ -37,24 +37,18 @@ DECILES = 10
 
 
 def class_figures(panel: pl.DataFrame, call: str = "call") -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and support of each class, under scikit-learn's names; NaN for a share of no rows.
-
-    Raises
-    ------
-    NoRowsError
-        If a row has no label or no call.
-    """
+    """Precision, recall, F1 and support of each class, under scikit-learn's names; NaN for a share of no rows."""
     shares = _shares(panel, call)
     return {name: {kind: float(shares[kind][place]) for kind in shares} for place, name in enumerate(CLASS_NAMES)}
 
 
 def classification_report(panel: pl.DataFrame, call: str = "call") -> dict[str, Any]:
-    """`class_figures` with their averages, as `sklearn.metrics.classification_report` gives them.
+    """`class_figures` and their averages, as `sklearn.metrics.classification_report` gives them.
 
     Raises
     ------
     NoRowsError
-        If there is no row, or one without its label.
+        If there is no row, or a row without label or call.
     """
     require_rows(panel, "a report of classes needs labelled rows")
     shares = _shares(panel, call)
@@ -76,14 +70,14 @@ def _shares(panel: pl.DataFrame, call: str) -> dict[str, np.ndarray]:
 
 
 def _average(values: np.ndarray, weights: np.ndarray) -> float:
-    """Weighted mean of what is defined; the plain mean where all weights are zero."""
+    """Weighted mean of the defined values; the plain mean where all weights are zero."""
     known = ~np.isnan(values)
     weighted = weights[known] if weights[known].any() else None
     return float(np.average(values[known], weights=weighted)) if known.any() else math.nan
 
 
 def confusion_counts(panel: pl.DataFrame, call: str = "call") -> list[list[int]]:
-    """Rows by true class (outer) and called class (inner), both in the order of `CLASS_NAMES`."""
+    """Rows by label (outer) and call (inner), both in the order of `CLASS_NAMES`."""
     width = len(CLASS_NAMES)
     cells = _codes(panel, "label").astype(np.intp) * width + _codes(panel, call)
     counts: list[list[int]] = np.bincount(cells, minlength=width**2).reshape(width, width).tolist()
@@ -91,26 +85,20 @@ def confusion_counts(panel: pl.DataFrame, call: str = "call") -> list[list[int]]
 
 
 def majority_class(panel: pl.DataFrame) -> str:
-    """The most frequent label; the first in the order of `CLASS_NAMES` among equally frequent ones.
-
-    Raises
-    ------
-    NoRowsError
-        If no row has a label.
-    """
+    """The most frequent label; of equally frequent ones the first in `CLASS_NAMES`. Without one: NoRowsError."""
     require_rows(panel.drop_nulls("label"), "the most frequent class needs labelled rows")
     mix = label_mix(panel)
     return max(mix, key=lambda name: mix[name])
 
 
 def class_shares(panel: pl.DataFrame) -> dict[str, float]:
-    """Share of each class among the labels: as a forecast for other rows, their prior. NaN without a label."""
+    """Share of each class among the labels; NaN without a label."""
     mix = label_mix(panel)
     return {name: ratio(count, sum(mix.values())) for name, count in mix.items()}
 
 
 def most_probable(forecaster: str = MODEL) -> pl.Expr:
-    """The class that a forecaster holds most probable; the first of equally probable ones."""
+    """The most probable class of a forecaster; the first of equally probable ones."""
     places = pl.concat_list(probability_columns(forecaster)).list.arg_max()
     return places.replace_strict(dict(enumerate(CLASS_NAMES)), default=None)
 
@@ -121,7 +109,7 @@ def accuracy(panel: pl.DataFrame, call: IntoExpr = "call") -> float:
 
 
 def constant_accuracy(panel: pl.DataFrame, name: str) -> float:
-    """Share of the rows that one constant call gets right; NaN for no rows."""
+    """Accuracy of calling every row `name`; NaN for no rows."""
     return accuracy(panel, pl.lit(name, LABEL_TYPE))
 
 
@@ -136,17 +124,9 @@ def buy_lift(panel: pl.DataFrame, call: str = "call") -> float:
 
 
 def volatility_deciles(panel: pl.DataFrame) -> pl.DataFrame:
-    """Sort the rows whose volatility is known into ten groups of equal size by it.
-
-    Returns
-    -------
-    DataFrame
-        The rows by symbol and session, with `decile` (Int32, 1 for the calmest to 10) and `base_rate`: the share
-        of BUY labels among all rows of the decile.
-    """
+    """Rows of known volatility with its `decile` (1 is the calmest) and the decile's `base_rate` of BUY labels."""
     known = panel.drop_nulls(VOLATILITY).sort(VOLATILITY, *PANEL_KEY)
-    # Ranks are whole numbers: equally volatile rows are told apart by symbol and session, so that their order
-    # in the panel decides nothing.
+    # Symbol and session order equally volatile rows, so that the order of the panel does not matter.
     return (
         known.with_columns(decile=(pl.int_range(pl.len()) * DECILES // pl.len() + 1).cast(pl.Int32))
         .with_columns(base_rate=(pl.col("label") == "BUY").mean().over("decile"))
@@ -155,14 +135,10 @@ def volatility_deciles(panel: pl.DataFrame) -> pl.DataFrame:
 
 
 def matched_lift(panel: pl.DataFrame, call: str = "call") -> float:
-    """BUY precision over the base rate of rows as volatile as those called; 1 without skill.
+    """BUY precision over the base rate of equally volatile rows; 1 without skill.
 
-    NaN without a call, or where no row as volatile as the calls is BUY.
-
-    Notes
-    -----
-    Volatile instruments cross both thresholds more often. A model that knows only volatility has a raw lift above
-    1; it has no matched one.
+    NaN without a call, or where the base rate of the called rows is zero. Volatile instruments cross both
+    thresholds more often: a model that knows only volatility has a raw lift above 1, but a matched lift of 1.
     """
     hits = precision_by_decile(panel, call)
     expected = float((hits["base_rate"] * hits["calls"]).sum())
@@ -170,36 +146,30 @@ def matched_lift(panel: pl.DataFrame, call: str = "call") -> float:
 
 
 def precision_by_decile(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
-    """BUY calls within each decile of volatility, beside the decile's base rate.
+    """BUY calls by decile of volatility, the calmest first.
 
-    Returns
-    -------
-    DataFrame
-        A row per decile, the calmest first: `decile`, `volatility` (mean `vol_20d`), `calls`, `hits` (calls whose
-        label was BUY), `precision` (null without a call) and `base_rate`.
+    Columns: `decile`, `volatility` (mean `vol_20d`), `calls`, `hits` (calls with a BUY label), `precision` (null
+    without a call) and `base_rate`.
     """
     called = pl.col(call) == "BUY"
     hit = called & (pl.col("label") == "BUY")
-    table = volatility_deciles(panel).group_by("decile").agg(
+    precision = pl.when(pl.col("calls") > 0).then(pl.col("hits") / pl.col("calls"))
+    return volatility_deciles(panel).group_by("decile").agg(
         volatility=pl.col(VOLATILITY).mean(),
         calls=called.sum().cast(pl.Int64),
         hits=hit.sum().cast(pl.Int64),
         base_rate=pl.col("base_rate").first(),
+    ).sort("decile").select(
+        "decile", "volatility", "calls", "hits", precision.alias("precision"), "base_rate"
     )  # fmt: skip
-    precision = pl.when(pl.col("calls") > 0).then(pl.col("hits") / pl.col("calls"))
-    order = ["decile", "volatility", "calls", "hits", "precision", "base_rate"]
-    return table.with_columns(precision=precision).sort("decile").select(order)
 
 
 def matched_hits(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
-    """Count, per session, the correct BUY calls and the number that a model without skill would have.
+    """BUY hits per session, and the hits expected without skill.
 
-    Returns
-    -------
-    DataFrame
-        Every session of the panel in order: `session`, `hits` (BUY calls whose label was BUY), `expected` (sum over
-        the BUY calls of their decile's base rate); null where no row's volatility is known. The matched lift is the
-        sum of `hits` over that of `expected`.
+    Columns: `session`, `hits` (BUY calls with a BUY label) and `expected` (sum of the base rates of the called
+    rows' deciles). Both are null in a session without a row of known volatility. `matched_lift` is the ratio of
+    their sums.
     """
     called = pl.col(call) == "BUY"
     right = called & (pl.col("label") == "BUY")
@@ -211,21 +181,20 @@ def matched_hits(panel: pl.DataFrame, call: str = "call") -> pl.DataFrame:
 
 
 def mean_of(values: np.ndarray) -> float:
-    """Mean of numbers or of yes and no; NaN for none."""
+    """Mean of numbers or booleans; NaN for none."""
     return float(np.mean(values)) if len(values) else math.nan
 
 
 def ratio(part: float, whole: float) -> float:
-    """Part over whole; NaN where the whole is nothing."""
+    """Part over whole; NaN where the whole is zero."""
     return part / whole if whole else math.nan
 
 
 def _codes(panel: pl.DataFrame, column: IntoExpr) -> np.ndarray:
     """Places of a column's classes in `CLASS_NAMES`: numbers compare many times faster than names."""
     classes = panel.select(column).to_series()
-    if classes.null_count():
-        # A comparison with a null would count as wrong.
-        count = classes.null_count()
+    # A comparison with a null would count as wrong.
+    if count := classes.null_count():
         message = f"rows to judge need a label and a call; {count} of {len(classes)} have no {classes.name}"
         raise NoRowsError(message)
     return classes.cast(LABEL_TYPE).to_physical().to_numpy()

@@ -1,4 +1,4 @@
-"""What a sample could have shown: the smallest rank IC that it can tell from none, and what a small one needs."""
+"""Power of a sample of rank ICs: the smallest mean that it could have shown, and the years a small one needs."""
 
 from __future__ import annotations
 
@@ -18,26 +18,16 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-# A mean of two standard errors has t = 2.
 ERRORS_TO_SHOW = 2.0
-# A rank IC such as the platform's features may honestly have on large caps.
+# Plausible for price features on large caps.
 WANTED_RANK_IC = 0.01
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What a sample of rank ICs, one a session, could have shown. NaN stands for what is not defined.
+    """Power of a sample of rank ICs, one per session.
 
-    Attributes
-    ----------
-    title : str
-        The figure that this stands beside.
-    sessions : int
-        Sessions with a rank IC.
-    error : float
-        Standard error of their mean, robust to the overlap of the horizons.
-    why_undefined : str
-        Why there is no error, where there is none.
+    `error` is the standard error of their mean, robust to overlapping horizons; NaN where it is undefined.
     """
 
     title: str
@@ -47,7 +37,7 @@ class Detection:
 
     @property
     def smallest(self) -> float:
-        """Smallest mean rank IC that this sample could have shown: two standard errors."""
+        """Smallest mean rank IC that this sample could have shown: two standard errors, t = 2."""
         return ERRORS_TO_SHOW * self.error
 
     @property
@@ -59,8 +49,6 @@ class Detection:
     def years_needed(self) -> float:
         """Years of sessions at which a mean rank IC of 0.01 would reach t = 2.
 
-        Notes
-        -----
         The error of a mean over T years falls as 1 / sqrt(T). With error e over T years it is e sqrt(T / N) over N
         years, and t = 0.01 / (e sqrt(T / N)) = 2 gives N = T (2 e / 0.01)^2.
         """
@@ -78,7 +66,7 @@ class Detection:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON: what is not defined is null, and says why."""
+        """As strict JSON: an undefined number is null, and `why_undefined` says why."""
         return {
             "title": self.title,
             "sessions": self.sessions,
@@ -93,21 +81,10 @@ class Detection:
 
 
 def detection(title: str, coefficients: np.ndarray, horizon: int) -> Detection:
-    """Say what a sample of rank ICs could have shown.
+    """Power of a sample of rank ICs, given in time order as an array of shape (n_sessions,).
 
-    Parameters
-    ----------
-    title : str
-    coefficients : ndarray of shape (n_sessions,)
-        Rank IC of each session, in time order.
-    horizon : int
-        Sessions that neighbouring coefficients share.
-
-    Returns
-    -------
-    Detection
-        Its error is that of the figure itself: Newey and West's, with lag `horizon` - 1. Undefined for fewer than
-        `horizon` + 2 sessions, or coefficients that do not vary.
+    The error is Newey and West's with lag `horizon` - 1. It is undefined for fewer than `horizon` + 2 sessions, and
+    for coefficients that do not vary.
     """
     count, fewest = len(coefficients), horizon + 2
     error = overlap_test(coefficients, horizon, horizon - 1).error
@@ -122,7 +99,7 @@ def detection(title: str, coefficients: np.ndarray, horizon: int) -> Detection:
 
 
 def detections(coefficients: Mapping[str, pl.DataFrame], horizon: int) -> dict[str, Detection]:
-    """What the rank ICs that `rank_ics` gives could have shown, by the figure's name."""
+    """Power of the samples that `rank_ics` gives, by the figure's name."""
     return {
         name: detection(RANK_IC_TITLES[name], sessions["rank_ic"].to_numpy(), horizon)
         for name, sessions in coefficients.items()

@@ -1,4 +1,4 @@
-"""A figure as it is reported: with its interval, what it is read beside, and the chance of it without skill."""
+"""A reported figure: its value, its interval, its baseline, and its p-value without skill."""
 
 from __future__ import annotations
 
@@ -12,31 +12,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figure:
-    """One reported figure. NaN stands for what is not defined.
+    """One reported figure. NaN stands for an undefined number.
 
     Attributes
     ----------
-    name : str
-        Key, such as `rank_ic`.
-    title : str
-        What a person reads.
     group : str
         `ranking`, `classification`, `calibration`, `regression` or `portfolio`.
-    value : float
     low, high : float
         95 % interval.
     p_value : float
-        Chance of so large a value where there is no skill, one-sided.
+        One-sided: chance of at least this value without skill.
     no_skill : float
-        The value without skill.
+        The value expected without skill.
     baseline : float
-        The same figure of what it is read beside.
-    baseline_is : str
-        What that is.
+        The same figure of the baseline that `baseline_is` names.
     unit : str
-        `number` or `percent` (a fraction that is shown times 100).
-    why_undefined : str
-        Why there is no value, where there is none.
+        `number`, or `percent` for a fraction that is shown times 100.
     """
 
     name: str
@@ -53,16 +44,13 @@ class Figure:
     why_undefined: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As strict JSON: what is not defined is null."""
-        return {field.name: _json(getattr(self, field.name)) for field in fields(self)} | {
+        """As strict JSON: an undefined number is null."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: (value or None) if isinstance(value, str) else finite(value) for name, value in values.items()
+        } | {
             "why_undefined": None if math.isfinite(self.value) else self.why_undefined or "no row to measure it on"
         }
-
-
-def _json(value: str | float) -> str | float | None:
-    if isinstance(value, str):
-        return value or None
-    return finite(value)
 
 
 def finite(value: float) -> float | None:
@@ -71,7 +59,7 @@ def finite(value: float) -> float | None:
 
 
 def values_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Figures of an evaluation by name; NaN where one is not defined."""
+    """Values of an evaluation's figures by name; NaN for an undefined one."""
     return {
         figure["name"]: math.nan if figure["value"] is None else float(figure["value"])
         for figure in evaluation["figures"]

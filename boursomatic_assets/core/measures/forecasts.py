@@ -1,7 +1,6 @@
 """Errors of forecast returns, beside those of the training mean.
 
-Everything here works on a panel with `forward_return`, `predicted_return` and, as a forecast that needs no model,
-`prior_return`.
+Panels have `forward_return`, `predicted_return` and the training mean as `prior_return`.
 """
 
 from __future__ import annotations
@@ -32,23 +31,23 @@ def root_mean_squared_error(panel: pl.DataFrame, forecast: str = MODEL) -> float
 
 
 def r2(panel: pl.DataFrame) -> float:
-    """Part of the squared deviations from the returns' own mean that the forecast saves; NaN without any.
+    """scikit-learn's `r2_score`; NaN where the returns do not vary.
 
-    As scikit-learn's `r2_score`. Nobody knew that mean beforehand; `r2_over_prior` compares with a known one.
+    Its baseline is the returns' own mean, which nobody knew beforehand; `r2_over_prior` compares with a known one.
     """
     realised = _values(panel, pl.col("forward_return"))
     # Equal returns leave a residue of rounding around their mean: no variance to explain.
     varies = len(realised) and realised.max() > realised.min()
     spread = float(np.sum((realised - realised.mean()) ** 2)) if varies else 0.0
-    return 1.0 - ratio(_squares(panel, MODEL), spread)
+    return 1.0 - ratio(_squared_error(panel, MODEL), spread)
 
 
 def r2_over_prior(panel: pl.DataFrame) -> float:
-    """Part of the training mean's squared error that the forecast saves; at most 1, NaN where that has no error."""
-    return 1.0 - ratio(_squares(panel, MODEL), _squares(panel, PRIOR))
+    """Share by which the forecast reduces the training mean's squared error; NaN where that error is zero."""
+    return 1.0 - ratio(_squared_error(panel, MODEL), _squared_error(panel, PRIOR))
 
 
-def _squares(panel: pl.DataFrame, forecast: str) -> float:
+def _squared_error(panel: pl.DataFrame, forecast: str) -> float:
     return float(np.sum(_values(panel, row_error(forecast) ** 2)))
 
 

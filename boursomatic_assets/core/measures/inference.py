@@ -1,12 +1,13 @@
-"""Inference on few, overlapping observations: errors, intervals and p-values that hold when nothing is there.
+"""Inference on few, overlapping observations: errors, intervals and p-values that hold under the null.
 
-Sessions whose labels look `horizon` sessions ahead share most of what they look at: some hundred sessions hold some
-ten independent observations. Normal tables reject such nulls far too often. Here every statistic is read against
-its own distribution under the null for that many sessions, that overlap and that lag (`core.overlap_reference`).
+Sessions whose labels look `horizon` sessions ahead share most of that future: a hundred sessions hold about ten
+independent observations. Normal tables then reject a true null far too often. Each statistic is compared with its
+distribution under the null for this number of sessions, overlap and lag (`overlap_reference`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,28 +16,18 @@ from boursomatic_assets.core.measures.overlap_reference import overlap_quantile,
 from boursomatic_assets.errors import NonFiniteReturnsError
 
 CONFIDENCE = 0.95
-# Of resampled figures, the bounds of the same confidence.
+# Bounds of a bootstrap interval of the same confidence.
 PERCENTILES = (0.025, 0.975)
-# So far out the normal shocks of the reference, not the arithmetic, would decide: no chance is given as smaller.
+# Farther out the reference's normal shocks would decide, so no smaller chance is given.
 SMALLEST_CHANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class MeanTest:
-    """A mean with what is known of its error.
+    """A mean, or a ratio of means, with its standard error, 95 % interval and p-value.
 
-    Attributes
-    ----------
-    value : float
-        The mean, or the ratio of means.
-    error : float
-        Its standard error, robust to autocorrelation.
-    statistic : float
-        Distance from the value under the null, in standard errors.
-    p_value : float
-        Chance of a statistic at least so large where the null holds; one-sided, against "greater".
-    low, high : float
-        95 % interval.
+    `statistic` is the distance from the value under the null in standard errors. `p_value` is one-sided: the chance
+    under the null of a statistic at least as large.
     """
 
     value: float
@@ -56,23 +47,14 @@ class MeanTest:
         return replace(self, value=value, low=value + self.low - self.value, high=value + self.high - self.value)
 
 
-UNDEFINED = MeanTest(*[float("nan")] * 6)
+UNDEFINED = MeanTest(*[math.nan] * 6)
 
 
 def newey_west_error(values: np.ndarray, lag: int) -> float:
-    """Standard error of a mean, robust to heteroskedasticity and autocorrelation.
+    """Standard error of a mean, robust to heteroskedasticity and autocorrelation; NaN for fewer than two values.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n,)
-    lag : int
-        Autocovariances up to this lag count, with Bartlett weights.
-
-    Returns
-    -------
-    float
-        sqrt((g_0 + 2 sum_j (1 - j / (lag + 1)) g_j) / n) with g_j = sum_t e_t e_(t-j) / n and e = values - mean.
-        NaN for fewer than two values, of which nothing varies.
+    Autocovariances up to `lag` count, with Bartlett weights: sqrt((g_0 + 2 sum_j (1 - j / (lag + 1)) g_j) / n) with
+    g_j = sum_t e_t e_(t-j) / n and e = values - mean.
 
     Notes
     -----
@@ -81,39 +63,42 @@ def newey_west_error(values: np.ndarray, lag: int) -> float:
     """
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:  # noqa: PLR2004 (a deviation needs two)
-        return float("nan")
+        return math.nan
     count, width = len(values), lag + 1
     sums = np.concatenate([np.zeros(width), np.cumsum(values - values.mean())])
-    # Windows that hang over an end stop at it: before the first value and behind the last there are zeros.
+    # Zeros before the first value and after the last: a window beyond an end is cut there.
     sums = np.concatenate([sums, np.repeat(sums[-1:], width - 1)])
     return float(np.sqrt(np.square(sums[width:] - sums[:-width]).sum() / width) / count)
 
 
 def overlap_test(values: np.ndarray, overlap: int, lag: int, null: float = 0.0) -> MeanTest:
-    """Test whether a mean of overlapping observations is above a value.
+    """Test whether a mean of overlapping observations is above `null`.
 
     Parameters
     ----------
     values : ndarray of shape (n_sessions,)
-        One value per session, in time order.
+        In time order.
     overlap : int
-        How many neighbouring values share what they look at: the horizon for outcomes over it, 1 for daily returns.
+        Neighbouring values that share observations: the horizon for outcomes over it, 1 for daily returns.
     lag : int
         Lag of the Newey-West error, at least `overlap` - 1.
     null : float
-        The mean where nothing is there.
 
     Returns
     -------
     MeanTest
-        NaN throughout for fewer than `overlap` + 2 values, or values that do not vary.
+        `UNDEFINED` for fewer than `overlap` + 2 values, or values that do not vary.
+
+    Raises
+    ------
+    NonFiniteReturnsError
+        If a value is not finite.
 
     Notes
     -----
-    The statistic is Newey and West's. It is compared with the same statistic of moving sums of `overlap`
-    independent normal values, as many as there are here: the finite-sample counterpart of fixed-b asymptotics
-    (Kiefer and Vogelsang 2005, Econometric Theory 21), for the dependence that overlapping horizons have by
-    construction.
+    The statistic is Newey and West's. Its reference is the same statistic of moving sums of `overlap` independent
+    normal values: the finite-sample counterpart of fixed-b asymptotics (Kiefer and Vogelsang 2005, Econometric
+    Theory 21), for the dependence that overlapping horizons have by construction.
     """
     values = np.asarray(values, dtype=np.float64)
     _require_finite(values)
@@ -130,27 +115,18 @@ def overlap_test(values: np.ndarray, overlap: int, lag: int, null: float = 0.0) 
 
 
 def upper_bound(values: np.ndarray, overlap: int, lag: int) -> float:
-    """Value below which a mean of overlapping observations lies with 95 % certainty.
+    """Upper end of a one-sided 95 % confidence interval of a mean of overlapping observations.
 
-    Parameters
-    ----------
-    values, overlap, lag
-        As in `overlap_test`.
-
-    Returns
-    -------
-    float
-        One-sided: that the mean is at or above it would be rejected at 5 %. The mean itself where the values do not
-        vary; NaN for fewer than `overlap` + 2 of them.
+    Arguments as in `overlap_test`. The mean itself where the values do not vary; NaN for fewer than `overlap` + 2.
     """
     values = np.asarray(values, dtype=np.float64)
     _require_finite(values)
     if len(values) < overlap + 2:
-        return float("nan")
+        return math.nan
     value = float(values.mean())
     if values.max() == values.min():
         return value
-    # Both tails of twice 5 % lie as far out as one of 5 %.
+    # A one-sided 95 % bound is the end of a two-sided 90 % interval.
     width = overlap_quantile(len(values), overlap, lag, 2 * CONFIDENCE - 1)
     return value + width * newey_west_error(values, lag)
 
@@ -158,19 +134,10 @@ def upper_bound(values: np.ndarray, overlap: int, lag: int) -> float:
 def ratio_test(
     numerators: np.ndarray, denominators: np.ndarray, overlap: int, lag: int, null: float = 1.0
 ) -> MeanTest:
-    """Test whether a ratio of sums over sessions is above a value.
+    """Test whether sum(numerators) / sum(denominators) over sessions is above `null`.
 
-    Parameters
-    ----------
-    numerators, denominators : ndarray of shape (n_sessions,)
-        What each session adds to both sums, such as the hits among its calls and the hits to expect.
-    overlap, lag, null
-        As in `overlap_test`.
-
-    Returns
-    -------
-    MeanTest
-        Of sum(numerators) / sum(denominators). NaN throughout where the denominators sum to zero.
+    Both are arrays of shape (n_sessions,); the other arguments as in `overlap_test`. `UNDEFINED` where the
+    denominators sum to zero.
 
     Notes
     -----
@@ -195,39 +162,25 @@ def _require_finite(values: np.ndarray) -> None:
         raise NonFiniteReturnsError(message)
 
 
-def diebold_mariano(
-    losses_of_model: np.ndarray, losses_of_baseline: np.ndarray, overlap: int, lag: int
-) -> MeanTest:
-    """Test whether a model's losses are lower than a baseline's.
-
-    Parameters
-    ----------
-    losses_of_model, losses_of_baseline : ndarray of shape (n_sessions,)
-        Losses of the same sessions, the lower the better; the negative return of a book is a loss.
-    overlap, lag
-        As in `overlap_test`.
-
-    Returns
-    -------
-    MeanTest
-        Of baseline - model: positive where the model is better.
+def diebold_mariano(model: np.ndarray, baseline: np.ndarray, overlap: int, lag: int) -> MeanTest:
+    """Test whether a model's losses per session are lower than a baseline's: the mean of baseline - model.
 
     Notes
     -----
     Diebold and Mariano (1995), Journal of Business & Economic Statistics 13, with the reference distribution of
     `overlap_test` in place of the normal one, after Harvey, Leybourne and Newbold (1997).
     """
-    return overlap_test(np.asarray(losses_of_baseline) - np.asarray(losses_of_model), overlap, lag)
+    return overlap_test(np.asarray(baseline) - np.asarray(model), overlap, lag)
 
 
 def clark_west_terms(realised: np.ndarray, forecast: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """What each forecast adds to the adjusted difference of squared errors, shape of the inputs.
+    """Terms of the adjusted difference of squared errors, for a baseline f0 that the model f1 nests.
 
-    (y - f0)^2 - (y - f1)^2 + (f1 - f0)^2 = 2 (y - f0) (f1 - f0), for a baseline f0 that the model nests.
+    (y - f0)^2 - (y - f1)^2 + (f1 - f0)^2 = 2 (y - f0) (f1 - f0)
 
     Notes
     -----
-    Clark and West (2007), Journal of Econometrics 138. Where there is nothing to know, a model with more parameters
-    has the larger squared error by the noise it fitted; without the adjustment the null would never be rejected.
+    Clark and West (2007), Journal of Econometrics 138. Under the null a model with more parameters has the larger
+    squared error, by the noise it fitted; without the adjustment the null would never be rejected.
     """
     return np.asarray(2.0 * (realised - baseline) * (forecast - baseline))

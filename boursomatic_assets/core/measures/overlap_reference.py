@@ -1,8 +1,7 @@
-"""How a mean of overlapping observations, over its own error, is distributed where the true mean is zero.
+"""Distribution under the null of a mean of overlapping observations over its standard error.
 
-The observations are sums of `overlap` neighbouring independent standard normal shocks, as many as a sample has; the
-error is Newey and West's. The chance that the statistic exceeds a bound is an integral that is computed, not drawn:
-nothing here is random.
+The observations are sums of `overlap` neighbouring independent standard normal shocks; the error is Newey and
+West's. The chance that the statistic exceeds a bound is a computed integral, not a simulation.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from threadpoolctl import threadpool_limits
 if TYPE_CHECKING:
     from scipy.interpolate import BSpline
 
-# Scales are tabulated at steps of 3/4 of an e-fold: D and log h are smooth in the logarithm of the scale, and
-# splines of degree 7 leave a relative error of some 1e-5 in a quantile.
+# Steps of 3/4 of an e-fold: D and log h are smooth in the logarithm of the scale, and splines of degree 7 leave a
+# relative error of about 1e-5 in a quantile.
 STEP, DEGREE = 0.75, 7
-# Up to the scale from which on the integrand is below exp(-40). With few sessions that scale is so large that
-# digits cancel: the table ends before, and goes on in a straight line.
+# The table ends where the integrand is below exp(-40). With few sessions digits cancel before that scale: the
+# table then ends earlier and is continued linearly.
 NEGLIGIBLE, CANCELLED = 80.0, 1e-9
 SMALLEST_SCALE = 1e-4
 NODES = 80
@@ -32,12 +31,7 @@ NODES = 80
 class OverlapReference:
     """Distribution of the absolute statistic for one number of sessions, overlap and lag.
 
-    Attributes
-    ----------
-    weight, log_reach : BSpline
-        Of the logarithm of a scale c: D(c) and the logarithm of h(c), see `exceeded`.
-    log_scales : tuple of float
-        First and last scale that is tabulated, as logarithms.
+    `weight` and `log_reach` are D(c) and log h(c), see `exceeded`, as splines of log c between both `log_scales`.
     """
 
     weight: BSpline
@@ -46,15 +40,6 @@ class OverlapReference:
 
     def exceeded(self, statistic: float) -> float:
         """Chance that the absolute statistic is above that of `statistic`.
-
-        Parameters
-        ----------
-        statistic : float
-
-        Returns
-        -------
-        float
-            In [0, 1]; 1 at zero.
 
         Notes
         -----
@@ -69,17 +54,15 @@ class OverlapReference:
         if statistic == 0:
             return 1.0
         log_square = 2 * math.log(abs(statistic))
-        first = self._scale_of(log_square)
-        # s = 1 / sin^2 t
         angles, weights = _quadrature()
         log_s = -2 * np.log(np.sin(angles))
-        log_scales = first + log_s
+        log_scales = self._log_scale_of(log_square) + log_s
         ratio = np.expm1(self._reach(log_scales) - log_square) / np.expm1(log_s)
         values = np.exp(-self._weight(log_scales) / 2) / np.sqrt(ratio)
         return float(min(weights @ values, 1.0))
 
     def quantile(self, share: float) -> float:
-        """Value below which the absolute statistic lies with this chance, between 0 and 1 exclusive."""
+        """Value that the absolute statistic does not exceed with a chance of `share`, in (0, 1)."""
 
         def short(log_statistic: float) -> float:
             return math.log(self.exceeded(math.exp(log_statistic))) - math.log1p(-share)
@@ -93,8 +76,8 @@ class OverlapReference:
             high += 1.0
         return math.exp(brentq(short, low, high, xtol=1e-12))
 
-    def _scale_of(self, log_square: float) -> float:
-        """The logarithm of the scale at which h is so large: h rises without end."""
+    def _log_scale_of(self, log_square: float) -> float:
+        """Logarithm of the scale at which h has this logarithm; h rises without bound."""
         from scipy.optimize import brentq
 
         low, high = self.log_scales
@@ -119,12 +102,12 @@ class OverlapReference:
 
 @lru_cache(maxsize=256)
 def overlap_quantile(count: int, overlap: int, lag: int, share: float) -> float:
-    """Quantile of `overlap_reference`, found once."""
+    """Cached quantile of `overlap_reference`."""
     return overlap_reference(count, overlap, lag).quantile(share)
 
 
 def _continued(spline: BSpline, places: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    """A table, constant before its first place and straight behind its last."""
+    """A spline, constant before its first place and linear after its last."""
     values: np.ndarray = spline(np.clip(places, *ends)) + np.maximum(places - ends[1], 0.0) * spline(ends[1], nu=1)
     return values
 
@@ -138,26 +121,15 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def overlap_reference(count: int, overlap: int, lag: int) -> OverlapReference:
-    """Tabulate D and h for a number of sessions, an overlap and a lag.
+    """Tabulate D and h for at least `overlap` + 2 sessions.
 
-    Parameters
-    ----------
-    count : int
-        Sessions, at least `overlap` + 2.
-    overlap : int
-        How many neighbouring values share what they look at.
-    lag : int
-        Lag of the Newey-West error.
-
-    Notes
-    -----
-    A banded Cholesky decomposition for each of some twenty-five scales: memory grows with count x (overlap + lag),
+    A banded Cholesky decomposition for each of about twenty-five scales: memory grows with count x (overlap + lag),
     time with count x (overlap + lag)^2.
     """
     from scipy.interpolate import make_interp_spline
 
     rows: list[tuple[float, float, float]] = []
-    # Bands are too narrow for several threads, which would wait for each other most of the time.
+    # Threads would mostly wait for each other on bands this narrow.
     with threadpool_limits(1, user_api="blas"):
         form = _error_form(count, overlap, lag)
         smallest = math.log(SMALLEST_SCALE / form.mean_square)
@@ -184,7 +156,7 @@ class _ErrorForm:
     mean_square: float
 
     def at(self, c: float) -> tuple[float, float, float]:
-        """D(c), h(c), and the share of the determinant that centring leaves."""
+        """D(c), h(c), and the factor by which centring changes the determinant."""
         from scipy.linalg import cho_solve_banded, cholesky_banded
 
         gamma = c / self.scale
@@ -202,15 +174,13 @@ class _ErrorForm:
 
 
 def _error_form(count: int, overlap: int, lag: int) -> _ErrorForm:
-    """Write the squared Newey-West error of the mean of moving sums as a form of the shocks.
+    """Squared Newey-West error of the mean of moving sums as a form of the shocks.
 
-    Notes
-    -----
-    With Bartlett weights the squared error is e'Ae / ((lag + 1) count^2), A_ij = max(lag + 1 - |i - j|, 0), e the
-    deviations from the mean. A constant added to A changes nothing: e sums to zero.
+    With Bartlett weights it is e'Ae / ((lag + 1) count^2), A_ij = max(lag + 1 - |i - j|, 0), e the deviations from
+    the mean. A constant added to A changes nothing: e sums to zero.
     """
     width = min(lag + 1, count)
-    # In the middle of a long sample nothing depends on the place: a short one holds both ends.
+    # The middle of a long sample is the same everywhere: a short sample holds both ends.
     short = min(count, 3 * overlap + 2 * width)
     kernel = np.maximum(width - np.abs(np.subtract.outer(np.arange(short), np.arange(short))), 0.0)
     sums = _moving_sums(_moving_sums(kernel, overlap).T, overlap)
@@ -231,7 +201,7 @@ def _error_form(count: int, overlap: int, lag: int) -> _ErrorForm:
 
 
 def _moving_sums(rows: np.ndarray, overlap: int) -> np.ndarray:
-    """Of each shock the sum over the sessions that it is in: along the first axis, `overlap` - 1 longer."""
+    """Sum, for each shock, over the sessions that contain it: along the first axis, `overlap` - 1 longer."""
     edge = np.zeros((overlap, *rows.shape[1:]))
     sums = np.concatenate([edge[:1], np.cumsum(rows, axis=0)])
     sums = np.concatenate(

@@ -1,4 +1,8 @@
-"""What a series of daily returns is worth: growth, risk, and how far its Sharpe ratio can be believed."""
+"""Measures of a series of daily returns: growth, risk, the Sharpe ratio and its uncertainty.
+
+Returns are arrays of shape (n_sessions,) of simple returns per session, as fractions. Each measure raises
+NonFiniteReturnsError for a return that is NaN, infinite or below -1.
+"""
 
 from __future__ import annotations
 
@@ -23,27 +27,13 @@ def _require_returns(returns: np.ndarray) -> None:
 
 
 def sharpe_ratio(returns: np.ndarray) -> float:
-    """Annualised mean of daily returns over their standard deviation.
+    """Annualised Sharpe ratio, mean / sd x sqrt(252) with the sample deviation (n - 1).
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_sessions,)
-        Simple returns per *session*, as fractions; never returns over several sessions.
-
-    Returns
-    -------
-    float
-        mean / sd x sqrt(252), the sample standard deviation (n - 1); NaN for fewer than two sessions or a
-        constant return, where it is undefined.
-
-    Raises
-    ------
-    NonFiniteReturnsError
-        If any return is NaN, infinite or below -1.
+    Returns over several sessions do not belong here. NaN for fewer than two sessions or a constant return.
     """
     _require_returns(returns)
     if len(returns) < 2 or _is_constant(returns):  # noqa: PLR2004 (a deviation needs two)
-        return float("nan")
+        return math.nan
     return float(returns.mean() / returns.std(ddof=1) * np.sqrt(SESSIONS_PER_YEAR))
 
 
@@ -60,44 +50,25 @@ def drawdown(returns: np.ndarray) -> np.ndarray:
 
 
 def max_drawdown(returns: np.ndarray) -> float:
-    """Deepest fall of compounded wealth from its running peak.
+    """Maximum drawdown: the largest peak-to-trough loss of compounded wealth, in [-1, 0]; NaN for no sessions.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_sessions,)
-        Simple returns per session, as fractions.
-
-    Returns
-    -------
-    float
-        In [-1, 0]; 0.0 when wealth never falls below its start; NaN for no sessions.
-
-    Raises
-    ------
-    NonFiniteReturnsError
-        If any return is NaN, infinite or below -1.
-
-    Notes
-    -----
     The starting capital counts as the first peak.
 
-    Examples
-    --------
     >>> max_drawdown(np.array([-0.5, 0.0]))
     -0.5
     """
-    return float(drawdown(returns).min()) if len(returns) else float("nan")
+    return float(drawdown(returns).min()) if len(returns) else math.nan
 
 
 def total_return(returns: np.ndarray) -> float:
     """Compounded return over all sessions, as a fraction; NaN for none."""
-    return float(wealth(returns)[-1] - 1.0) if len(returns) else float("nan")
+    return float(wealth(returns)[-1] - 1.0) if len(returns) else math.nan
 
 
 def annual_return(returns: np.ndarray) -> float:
     """Geometric return per year of 252 sessions, as a fraction; NaN for no sessions."""
     if not len(returns):
-        return float("nan")
+        return math.nan
     return float(wealth(returns)[-1] ** (SESSIONS_PER_YEAR / len(returns)) - 1.0)
 
 
@@ -105,46 +76,27 @@ def annual_volatility(returns: np.ndarray) -> float:
     """Standard deviation of daily returns x sqrt(252), the sample's (n - 1); NaN for fewer than two sessions."""
     _require_returns(returns)
     if len(returns) < 2:  # noqa: PLR2004 (a deviation needs two)
-        return float("nan")
+        return math.nan
     return 0.0 if _is_constant(returns) else float(returns.std(ddof=1) * np.sqrt(SESSIONS_PER_YEAR))
 
 
 def hit_rate(returns: np.ndarray, exposure: np.ndarray | None = None) -> float:
-    """Share of the invested sessions that ended with a gain.
+    """Share of the sessions with a gain, in [0, 1]; NaN without a session.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_sessions,)
-        Simple returns per session, as fractions.
-    exposure : ndarray of shape (n_sessions,), optional
-        Share of the capital invested over each session; a session with none is left out. Without it all count.
-
-    Returns
-    -------
-    float
-        In [0, 1]; a return of exactly zero is no gain. NaN where no session is invested.
+    With `exposure`, the share of capital invested over each session, sessions without any are left out. A return of
+    exactly zero is no gain.
     """
     _require_returns(returns)
     invested = returns if exposure is None else returns[exposure > 0]
-    return float((invested > 0).mean()) if len(invested) else float("nan")
+    return float((invested > 0).mean()) if len(invested) else math.nan
 
 
 def lo_sharpe_ratio(returns: np.ndarray, lags: int) -> float:
-    """Sharpe ratio per year, corrected for autocorrelation of the daily returns.
+    """Annualised Sharpe ratio, corrected for autocorrelation of the daily returns.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_sessions,)
-        Simple returns per session, as fractions.
-    lags : int
-        Autocorrelations up to this lag count, at most 251; those beyond are taken as zero. With 0 it is
-        `sharpe_ratio`.
-
-    Returns
-    -------
-    float
-        eta(q) x mean / sd with eta(q) = q / sqrt(q + 2 sum_k (q - k) rho_k) and q = 252; NaN where `sharpe_ratio`
-        is, for no more sessions than lags, and where the sum leaves a year without variance.
+    eta(q) x mean / sd with eta(q) = q / sqrt(q + 2 sum_k (q - k) rho_k) and q = 252. Autocorrelations up to `lags`,
+    at most 251, count; the others are taken as zero. NaN where `sharpe_ratio` is, for at most `lags` sessions, and
+    where the sum is not positive.
 
     Notes
     -----
@@ -152,43 +104,34 @@ def lo_sharpe_ratio(returns: np.ndarray, lags: int) -> float:
     """
     daily = _daily_sharpe(returns)
     if len(returns) <= lags:
-        return float("nan")
+        return math.nan
     centred = returns - returns.mean()
     lagged = np.arange(1, min(lags, SESSIONS_PER_YEAR - 1) + 1)
     products = np.array([centred[lag:] @ centred[:-lag] for lag in lagged])
     squares = float(centred @ centred)
     correlated = float((SESSIONS_PER_YEAR - lagged) @ products) / squares if squares else 0.0
     variance = SESSIONS_PER_YEAR + 2 * correlated
-    return daily * SESSIONS_PER_YEAR / math.sqrt(variance) if variance > 0 else float("nan")
+    return daily * SESSIONS_PER_YEAR / math.sqrt(variance) if variance > 0 else math.nan
 
 
 def sharpe_interval(returns: np.ndarray, block: int, draws: int, seed: int) -> tuple[float, float]:
-    """Bounds between which 95 % of the Sharpe ratios of resampled histories lie.
+    """95 % interval of the Sharpe ratio by the stationary bootstrap of Politis and Romano (1994).
 
     Parameters
     ----------
     returns : ndarray of shape (n_sessions,)
-        Simple returns per session, as fractions.
     block : int
-        Mean length of the blocks of sessions that are drawn together; at least the horizon, over which the
-        positions of a book overlap.
-    draws : int
-        Resampled histories.
-    seed : int
-        Equal seeds give equal bounds.
+        Mean block length in sessions; at least the horizon, over which positions overlap.
+    draws, seed : int
+        Number of resampled histories, and the seed that they are drawn from.
 
     Returns
     -------
     tuple of float
-        Lower and upper bound, the 2.5th and 97.5th percentile of `sharpe_ratio` over the draws; NaN where
-        `sharpe_ratio` is and for fewer sessions than two blocks. A draw without variance is left out.
-
-    Notes
-    -----
-    Stationary bootstrap of Politis and Romano (1994).
+        NaN where `sharpe_ratio` is NaN and for fewer sessions than two blocks. Draws without variance are left out.
     """
     if len(returns) < 2 * block or math.isnan(sharpe_ratio(returns)):
-        return float("nan"), float("nan")
+        return math.nan, math.nan
     counts = bootstrap_weights(len(returns), block, draws, seed)
     # Around the mean, so that equal returns leave no residue of rounding.
     centred = returns - returns.mean()
@@ -201,21 +144,11 @@ def sharpe_interval(returns: np.ndarray, block: int, draws: int, seed: int) -> t
 
 
 def probabilistic_sharpe_ratio(returns: np.ndarray, benchmark: float = 0.0) -> float:
-    """Probability that the true Sharpe ratio lies above a benchmark.
+    """Probability that the true Sharpe ratio lies above `benchmark`, a Sharpe ratio per *session*.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_sessions,)
-        Simple returns per session, as fractions.
-    benchmark : float
-        Sharpe ratio per *session*, not per year.
-
-    Returns
-    -------
-    float
-        Phi((SR - benchmark) sqrt(n - 1) / sqrt(1 - g3 SR + (g4 - 1) / 4 SR^2)) with SR per session, g3 the skewness
-        and g4 the kurtosis (3 for a normal distribution); NaN for fewer than three sessions, a constant return or
-        an undefined benchmark.
+    Phi((SR - benchmark) sqrt(n - 1) / sqrt(1 - g3 SR + (g4 - 1) / 4 SR^2)) with SR per session, g3 the skewness and
+    g4 the kurtosis (3 for a normal distribution). NaN for fewer than three sessions, a constant return or an
+    undefined benchmark.
 
     Notes
     -----
@@ -224,7 +157,7 @@ def probabilistic_sharpe_ratio(returns: np.ndarray, benchmark: float = 0.0) -> f
     """
     ratio = _daily_sharpe(returns)
     if len(returns) < 3 or math.isnan(ratio) or math.isnan(benchmark):  # noqa: PLR2004 (a skewness needs three)
-        return float("nan")
+        return math.nan
     centred = returns - returns.mean()
     deviation = math.sqrt(float(np.mean(centred**2)))
     skewness, kurtosis = (float(np.mean((centred / deviation) ** power)) for power in (3, 4))
@@ -235,7 +168,7 @@ def probabilistic_sharpe_ratio(returns: np.ndarray, benchmark: float = 0.0) -> f
 
 
 def expected_max_sharpe(trials: int, variance: float) -> float:
-    """Sharpe ratio per session that the best of several trials without skill is expected to show.
+    """Expected best Sharpe ratio per session of several trials without skill.
 
     Parameters
     ----------
@@ -257,31 +190,14 @@ def expected_max_sharpe(trials: int, variance: float) -> float:
     if trials == 1:
         return 0.0
     if trials < 1 or not variance >= 0:
-        return float("nan")
+        return math.nan
     quantile = NormalDist().inv_cdf
     of_best = (1 - np.euler_gamma) * quantile(1 - 1 / trials) + np.euler_gamma * quantile(1 - 1 / (trials * math.e))
     return float(math.sqrt(variance) * of_best)
 
 
 def deflated_sharpe_ratio(returns: np.ndarray, trials: int, variance: float) -> float:
-    """Probability that the Sharpe ratio exceeds what the best of so many trials shows by luck.
-
-    Parameters
-    ----------
-    returns : ndarray of shape (n_sessions,)
-        Simple returns per session of the trial that was chosen, as fractions.
-    trials, variance
-        As in `expected_max_sharpe`.
-
-    Returns
-    -------
-    float
-        `probabilistic_sharpe_ratio` against `expected_max_sharpe`: for one trial that against zero.
-
-    Notes
-    -----
-    Bailey and López de Prado (2014), "The Deflated Sharpe Ratio", Journal of Portfolio Management 40.
-    """
+    """Probability that the Sharpe ratio exceeds the best of `trials` without skill (`expected_max_sharpe`)."""
     return probabilistic_sharpe_ratio(returns, expected_max_sharpe(trials, variance))
 
 

@@ -1,35 +1,30 @@
-"""Rank information coefficient: whether what was forecast higher did rise more, session by session."""
+"""Rank information coefficient: the correlation of forecast and outcome across names, session by session."""
 
 from __future__ import annotations
 
 import polars as pl
 
 RANK_IC_TITLES = {"rank_ic": "Rank IC", "matched_rank_ic": "Rank IC at equal volatility"}
-# Two names are ranked alike or the other way round, which says nothing of a degree.
+# The rank correlation of two names can only be 1 or -1.
 FEWEST_NAMES = 3
-# Within a session, names are compared in groups of at least so many whose p(HOLD) is alike.
+# Smallest group of names with similar p(HOLD), and the most groups of a session.
 GROUP_NAMES, MOST_GROUPS = 8, 10
 
 
 def rank_ic(panel: pl.DataFrame, score: str = "predicted_return", outcome: str = "forward_return") -> pl.DataFrame:
-    """Spearman's rank correlation of a score with what followed, within each session.
+    """Spearman's rank correlation of a score with the outcome, within each session.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        Panel with the two columns; rows where one is null do not count.
-    score, outcome : str
-        Column names.
+    Rows with a null on either side do not count. Equal values share the mean of their ranks.
 
     Returns
     -------
     DataFrame
-        `session`, `rank_ic` in [-1, 1] and `names` ranked; sessions with fewer than three names, or in which
-        one side does not vary, are left out.
+        `session`, `rank_ic` in [-1, 1] and `names` ranked. Sessions with fewer than three names, or where one side
+        does not vary, are left out.
 
     Notes
     -----
-    Equal values share the mean of their ranks. Grinold and Kahn, Active Portfolio Management (2000), chapter 6.
+    Grinold and Kahn, Active Portfolio Management (2000), chapter 6.
     """
     ranked = panel.drop_nulls([score, outcome]).select(
         "session",
@@ -42,23 +37,10 @@ def rank_ic(panel: pl.DataFrame, score: str = "predicted_return", outcome: str =
 
 
 def volatility_groups(panel: pl.DataFrame) -> pl.DataFrame:
-    """Sort the names of each session into groups that the model believes alike in volatility.
+    """Group the names of each session by expected volatility, for which `probability_hold` stands.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        By symbol and session, with `probability_hold`.
-
-    Returns
-    -------
-    DataFrame
-        The rows of sessions with at least two groups of eight names, with `group` from 0, the most volatile, to at
-        most 9.
-
-    Notes
-    -----
-    The probability of HOLD falls with volatility, and says all that the model knows of it. Among names of one
-    session and alike in it, only a direction is left to tell.
+    p(HOLD) falls with volatility, and holds all that the model knows of it. Group 0 is the most volatile; a session
+    has at most ten groups of at least eight names. Sessions with fewer than two groups are left out.
     """
     names = pl.len().over("session")
     groups = (names // GROUP_NAMES).clip(1, MOST_GROUPS)
@@ -70,14 +52,7 @@ def volatility_groups(panel: pl.DataFrame) -> pl.DataFrame:
 def matched_rank_ic(
     panel: pl.DataFrame, score: str = "predicted_return", outcome: str = "forward_return"
 ) -> pl.DataFrame:
-    """Rank correlation of a score with what followed, within each session and among names alike in volatility.
-
-    Parameters
-    ----------
-    panel : DataFrame
-        By symbol and session, with the two columns and `probability_hold`.
-    score, outcome : str
-        Column names.
+    """Rank correlation of a score with the outcome, within each session and among similarly volatile names.
 
     Returns
     -------
@@ -86,9 +61,9 @@ def matched_rank_ic(
 
     Notes
     -----
-    Ranks within a group are centred on its middle, so that no group as a whole counts. When the market moves,
-    volatile names move farthest: a score that knows volatility then ranks well or badly by chance, and that chance
-    hides a small skill. It is gone here.
+    Ranks are centred within each group, so that differences between groups do not count. Volatile names move
+    farthest with the market: a score that knows volatility ranks well or badly by chance, and that noise hides a
+    small skill.
     """
     within = ["session", "group"]
     ranked = volatility_groups(panel.drop_nulls([score, outcome])).select(
@@ -103,12 +78,12 @@ def matched_rank_ic(
 
 
 def rank_ics(panel: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Both coefficients of the forecast, by the figure's name: `rank_ic` and `matched_rank_ic`."""
+    """`rank_ic` and `matched_rank_ic` of the forecast, by name."""
     return {"rank_ic": rank_ic(panel), "matched_rank_ic": matched_rank_ic(panel)}
 
 
 def rank_ic_by_year(sessions: pl.DataFrame) -> pl.DataFrame:
-    """Mean of the sessions' coefficients by calendar year: `year`, `mean`, `sessions`."""
+    """Mean rank IC and number of sessions by calendar `year`."""
     return (
         sessions.group_by(year=pl.col("session").dt.year())
         .agg(mean=pl.col("rank_ic").mean(), sessions=pl.len())

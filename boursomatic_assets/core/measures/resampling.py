@@ -1,7 +1,8 @@
-"""Resampled histories: the stationary bootstrap, and Hansen's test of several books looked at together."""
+"""The stationary bootstrap, and Hansen's test of superior predictive ability."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 def bootstrap_weights(count: int, block: int, draws: int, seed: int) -> np.ndarray:
     """Draw how often each session occurs in resampled histories, shape (draws, count).
 
-    Notes
-    -----
     Stationary bootstrap: blocks of geometric length, `block` sessions on average, wrapped around the end. Politis
     and Romano (1994), Journal of the American Statistical Association 89.
     """
@@ -37,22 +36,10 @@ def bootstrap_weights(count: int, block: int, draws: int, seed: int) -> np.ndarr
 def superior_predictive_ability(
     returns: np.ndarray, others: Mapping[str, np.ndarray], block: int, draws: int, seed: int
 ) -> float:
-    """Test whether any of several books earns more than one book, counting that they were looked at together.
+    """Hansen's p-value of the null that none of several books earns more than `returns`.
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_sessions,)
-        Daily returns of the book that the others are held against.
-    others : mapping of str to ndarray of shape (n_sessions,)
-    block : int
-        Mean length of the bootstrap's blocks, in sessions.
-    draws, seed : int
-
-    Returns
-    -------
-    float
-        p-value of the null that none of the others is better; NaN where none of them differs by more than a
-        constant, and for fewer sessions than two blocks.
+    All are daily returns of the same sessions; `block` is the bootstrap's mean block length. NaN where no book
+    differs by more than a constant, and for fewer sessions than two blocks.
 
     Notes
     -----
@@ -61,10 +48,10 @@ def superior_predictive_ability(
     that is too far below zero to matter.
     """
     if len(returns) < 2 * block:
-        return float("nan")
+        return math.nan
     differing = [np.asarray(other) for other in others.values() if np.ptp(np.asarray(other) - returns) > 0]
     if not differing:
-        return float("nan")
+        return math.nan
     gains = np.column_stack(differing) - np.asarray(returns)[:, None]
     count, means = len(gains), gains.mean(axis=0)
     threshold = -np.sqrt(2 * np.log(np.log(count)) * _bootstrap_variances(gains, block) / count)
@@ -75,7 +62,7 @@ def superior_predictive_ability(
 
 
 def _resampled(count: int, block: int, random: np.random.Generator) -> np.ndarray:
-    """Positions of one resampled history, shape (count,): one draw as in `bootstrap_weights`."""
+    """Positions of one resampled history: one draw as in `bootstrap_weights`."""
     starts, position = random.integers(count, size=count), np.arange(count)
     begins = random.random(count) <= 1.0 / block
     begins[0] = True
@@ -85,10 +72,8 @@ def _resampled(count: int, block: int, random: np.random.Generator) -> np.ndarra
 
 
 def _bootstrap_variances(values: np.ndarray, block: int) -> np.ndarray:
-    """Variances that the stationary bootstrap gives sqrt(count) x mean of each column, shape (n_columns,).
+    """Variances that the stationary bootstrap gives sqrt(count) x mean of each column.
 
-    Notes
-    -----
     Politis and Romano (1994): g_0 + 2 sum_j k_j g_j with the autocovariances g_j of `newey_west_error` and the
     weights k_j = (1 - j / n) q^j + (j / n) q^(n - j), where q = 1 - 1 / block is the chance that a block goes on.
     """

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from boursomatic_assets.core.market.corporate_actions import apply_adjustments, split_like_jumps
-from boursomatic_assets.core.market.price_steps import LEAST_DEVIATIONS, Past
+from boursomatic_assets.core.market.price_steps import LEAST_DEVIATIONS, PriceHistory
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment, known_jumps, require_entry
 from boursomatic_assets.storage.postgres.market_tables import read_bars
@@ -83,7 +83,7 @@ def _closes(panel: pl.DataFrame, at: int, symbol: str, session: date, ratio: flo
     scaled = apply_adjustments(panel, pl.DataFrame({"symbol": [symbol], "session": [session], "ratio": [ratio]}))
     before = scaled["close"][at - 1]
     left = min(abs(log(scaled[name][at] / before)) for name in ("open", "close"))
-    ordinary = LEAST_DEVIATIONS * float(Past(scaled).usual_moves(np.array([at]))[0])
+    ordinary = LEAST_DEVIATIONS * float(PriceHistory(scaled).usual_moves(np.array([at]))[0])
     again = split_like_jumps(scaled).filter(pl.col("session") == session)
     return again.is_empty() and left < ordinary and left < MOST_LEFT * abs(log(ratio))
 

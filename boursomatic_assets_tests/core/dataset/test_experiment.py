@@ -87,43 +87,23 @@ SHAPED_BY = {
 
 
 def profile(probability: float, volatility: float, stop: float, target: float) -> dict[str, float]:
-    return {
-        "buy_probability": probability,
-        "sell_probability": probability,
-        "max_volatility": volatility,
-        "stop_atr": stop,
-        "target_atr": target,
-    }
+    return dict(zip(Profile.model_fields, (probability, probability, volatility, stop, target), strict=True))
 
 
-def test_the_defaults_are_the_products_reference_configuration() -> None:
+def test_experiment_defaults_are_the_reference_configuration() -> None:
     booster = {
-        "n_estimators": 100,
-        "learning_rate": 0.05,
-        "max_depth": 5,
-        "num_leaves": 31,
-        "min_child_samples": 20,
-        "subsample": 0.8,
-        "subsample_freq": 1,
-        "colsample_bytree": 0.8,
-    }
+        "n_estimators": 100, "learning_rate": 0.05, "max_depth": 5, "num_leaves": 31, "min_child_samples": 20,
+        "subsample": 0.8, "subsample_freq": 1, "colsample_bytree": 0.8,
+    }  # fmt: skip
     assert Experiment().model_dump() == {
         "lookback_days": 2000,
         "features": (
             "ret_1d", "ret_5d", "ret_20d", "rsi_14", "momentum_5d", "vol_20d", "natr_14", "volume_zscore",
         ),
-        "horizon": 20,
-        "buy_threshold": 0.05,
-        "sell_threshold": -0.02,
-        "train_fraction": 0.70,
-        "validation_fraction": 0.15,
-        "embargo": 0,
-        "classifier": booster,
-        "regressor": booster,
-        "seed": 42,
-        "cost_bps": 10.0,
-        "benchmark": None,
-        "bootstrap_draws": 2000,
+        "horizon": 20, "buy_threshold": 0.05, "sell_threshold": -0.02,
+        "train_fraction": 0.70, "validation_fraction": 0.15, "embargo": 0,
+        "classifier": booster, "regressor": booster, "seed": 42,
+        "cost_bps": 10.0, "benchmark": None, "bootstrap_draws": 2000,
         "walk_forward": {"folds": 8, "window": "expanding", "history_fraction": 0.4},
         "profiles": {
             "conservative": profile(0.50, 0.02, 2.0, 3.0),
@@ -133,51 +113,47 @@ def test_the_defaults_are_the_products_reference_configuration() -> None:
         "language": "en",
         "promotion": {"mode": "gate", "margin": 0.005},
     }  # fmt: skip
+    assert Experiment.parse({}) == Experiment()
+    assert list(Profile.model_fields) == [
+        "buy_probability", "sell_probability", "max_volatility", "stop_atr", "target_atr",
+    ]  # fmt: skip
 
 
-def test_an_experiment_may_name_each_feature_of_the_table_and_each_derived_input() -> None:
+def test_experiment_features_are_those_of_the_table_and_derived_inputs() -> None:
     # Stored versions were trained with atr_14: their experiments stay readable.
     assert Experiment(features=(*FEATURE_NAMES, "natr_14")).features == (*FEATURE_NAMES, "natr_14")
-    with pytest.raises(ConfigurationError, match=r"natr_14.*unknown: \['natr_15'\]"):
-        Experiment.parse({"features": ["natr_15"]})
+    with pytest.raises(ConfigurationError, match=r"natr_14.*unknown: \['natr_15', 'price'\]"):
+        Experiment.parse({"features": ["natr_15", "ret_1d", "price"]})
 
 
-def test_the_other_values_of_these_tests_cover_every_field() -> None:
+def test_every_field_has_a_description_and_another_value_here() -> None:
     assert set(OTHER) == set(Experiment.model_fields)
     assert set(OTHER_BOOSTER) == set(BoosterParameters.model_fields)
-
-
-def test_every_field_says_what_it_means() -> None:
     models = (Experiment, BoosterParameters, WalkForward, Profile, Profiles, Promotion)
     assert all(field.description for model in models for field in model.model_fields.values())
 
 
-@pytest.mark.parametrize("field", sorted(JUDGED))
-def test_the_hash_changes_with_every_single_field_that_shapes_a_model(field: str) -> None:
-    assert Experiment(**{field: OTHER[field]}).params_hash != Experiment().params_hash
-
-
-def test_the_hash_says_nothing_of_what_is_made_of_a_model_afterwards() -> None:
-    served = set(Experiment.model_fields) - JUDGED
-    assert served == {"profiles", "language", "promotion"}
-    assert Experiment(**{field: OTHER[field] for field in served}).params_hash == Experiment().params_hash
+def test_params_hash_leaves_out_profiles_language_and_promotion() -> None:
+    assert set(Experiment.model_fields) - JUDGED == {"profiles", "language", "promotion"}
+    # Each field by itself: see the fingerprint for "model_version" below.
+    assert Experiment().params_hash == Experiment().fingerprint_for("model_version")
 
 
 @pytest.mark.parametrize("field", BoosterParameters.model_fields)
 @pytest.mark.parametrize("model", ["classifier", "regressor"])
-def test_the_hash_changes_with_every_single_parameter_of_a_model(model: str, field: str) -> None:
+def test_params_hash_changes_with_every_booster_parameter(model: str, field: str) -> None:
     changed = Experiment.parse({model: {field: OTHER_BOOSTER[field]}})
     assert changed.params_hash != Experiment().params_hash
 
 
-def test_the_hash_tells_the_models_apart_and_the_order_of_the_features() -> None:
+def test_params_hash_changes_with_model_and_feature_order() -> None:
     booster = BoosterParameters(num_leaves=15)
     assert Experiment(classifier=booster).params_hash != Experiment(regressor=booster).params_hash
     assert Experiment(features=DEFAULT_INPUTS[::-1]).params_hash != Experiment().params_hash
 
 
 @given(st.permutations(list(OTHER)))
-def test_the_order_in_which_fields_are_given_never_changes_the_hash(order: list[str]) -> None:
+def test_params_hash_does_not_depend_on_field_order(order: list[str]) -> None:
     assert Experiment.parse({name: OTHER[name] for name in order}).params_hash == Experiment(**OTHER).params_hash
 
 
@@ -191,15 +167,13 @@ def test_the_order_in_which_fields_are_given_never_changes_the_hash(order: list[
         ({"sell_threshold": -0.0}, {"sell_threshold": 0.0}),
     ],
 )
-def test_equal_experiments_have_an_equal_hash_however_they_were_written(
-    one: dict[str, Any], same: dict[str, Any]
-) -> None:
+def test_params_hash_is_equal_for_equal_experiments(one: dict[str, Any], same: dict[str, Any]) -> None:
     first, second = Experiment.parse(one), Experiment.parse(same)
     assert first == second
     assert first.params_hash == second.params_hash
 
 
-def test_the_hash_is_that_of_the_canonical_json() -> None:
+def test_fingerprint_for_hashes_the_canonical_json() -> None:
     # keys in alphabetical order, no spaces
     text = (
         b'{"benchmark":null,"buy_threshold":0.05,"features":["ret_1d"],"horizon":20,"lookback_days":2000,'
@@ -209,7 +183,7 @@ def test_the_hash_is_that_of_the_canonical_json() -> None:
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
-def test_the_hash_is_the_same_in_another_process(hash_seed: str) -> None:
+def test_params_hash_is_the_same_in_another_process(hash_seed: str) -> None:
     code = "from boursomatic_assets.core.dataset.experiment import Experiment; print(Experiment().params_hash)"
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -222,24 +196,18 @@ def test_the_hash_is_the_same_in_another_process(hash_seed: str) -> None:
 
 
 @pytest.mark.parametrize("asset", SHAPED_BY)
-def test_the_part_for_an_asset_holds_exactly_what_shapes_it(asset: str) -> None:
+def test_part_for_an_asset_has_exactly_its_fields(asset: str) -> None:
     assert set(Experiment().part_for(asset)) == SHAPED_BY[asset]
 
 
 @pytest.mark.parametrize("asset", SHAPED_BY)
 @pytest.mark.parametrize("field", OTHER)
-def test_a_field_changes_the_fingerprint_of_the_assets_it_shapes_and_of_no_other(asset: str, field: str) -> None:
+def test_fingerprint_for_an_asset_changes_with_its_fields_only(asset: str, field: str) -> None:
     changed = Experiment(**{field: OTHER[field]}).fingerprint_for(asset) != Experiment().fingerprint_for(asset)
     assert changed == (field in SHAPED_BY[asset])
 
 
-def test_the_cost_shapes_the_metrics_and_not_the_labels() -> None:
-    dearer = Experiment(cost_bps=20.0)
-    assert dearer.fingerprint_for("metrics") != Experiment().fingerprint_for("metrics")
-    assert dearer.fingerprint_for("labels") == Experiment().fingerprint_for("labels")
-
-
-def test_an_experiment_survives_the_way_through_json() -> None:
+def test_experiment_survives_json() -> None:
     experiment = Experiment(**OTHER)
     assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
     assert Experiment.parse(experiment.model_dump(mode="json")).params_hash == experiment.params_hash
@@ -300,7 +268,7 @@ def test_an_experiment_survives_the_way_through_json() -> None:
     ],
     ids=str,
 )
-def test_a_value_that_cannot_be_used_is_refused_by_the_fields_name(values: dict[str, Any], named: str) -> None:
+def test_parse_refuses_an_invalid_value_by_its_field(values: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Experiment.parse(values)
     # named before what was found, since the values found may be a whole experiment
@@ -308,7 +276,7 @@ def test_a_value_that_cannot_be_used_is_refused_by_the_fields_name(values: dict[
     assert str(caught.value).startswith("the experiment cannot be used:")
 
 
-def test_every_field_that_cannot_be_used_is_named_with_what_was_found() -> None:
+def test_parse_names_every_invalid_field_and_value() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Experiment.parse({"horizon": 0, "cost_bps": -3.0})
     lines = str(caught.value).splitlines()
@@ -319,51 +287,38 @@ def test_every_field_that_cannot_be_used_is_named_with_what_was_found() -> None:
     assert "(found -3.0)" in lines[2]
 
 
-def test_unknown_features_are_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"unknown: \['price', 'sentiment'\]"):
-        Experiment.parse({"features": ["price", "ret_1d", "sentiment"]})
-
-
-def test_parsing_nothing_gives_the_defaults() -> None:
-    assert Experiment.parse({}) == Experiment()
-
-
-def test_an_experiment_is_frozen() -> None:
+def test_experiment_is_frozen_and_hashable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Experiment().horizon = 10  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
         Experiment().classifier.num_leaves = 10  # type: ignore[misc]
-
-
-def test_equal_experiments_are_one_key() -> None:
     assert {Experiment(): "a", Experiment(horizon=20): "b"} == {Experiment(): "b"}
     assert len({Experiment(), Experiment(horizon=10)}) == 2
 
 
-def test_profiles_are_listed_the_strictest_first() -> None:
+def test_profiles_items_begin_with_the_strictest() -> None:
     profiles = Experiment().profiles
     assert [name for name, _ in profiles.items()] == list(PROFILE_NAMES) == list(Profiles.model_fields)
     assert profiles.items()[1] == ("moderate", profiles.moderate)
 
 
 @pytest.mark.parametrize(
-    ("field", "strict"), [("buy_probability", 0.51), ("sell_probability", 0.51), ("max_volatility", 0.019)]
+    ("bold", "calm", "bounds"),
+    [
+        # the conservative profile needs 0.50 and takes a volatility of up to 0.02, the moderate one needs 0.40
+        ("moderate", "conservative", {"buy_probability": 0.51}),
+        ("moderate", "conservative", {"sell_probability": 0.51}),
+        ("moderate", "conservative", {"max_volatility": 0.019}),
+        ("aggressive", "moderate", {"buy_probability": 0.41, "sell_probability": 0.42}),
+    ],
 )
-def test_a_bolder_profile_that_is_stricter_is_refused_by_name(field: str, strict: float) -> None:
-    # the conservative profile needs 0.50 and takes a volatility of up to 0.02
+def test_profiles_refuse_a_bolder_one_that_is_stricter(bold: str, calm: str, bounds: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        Experiment.parse({"profiles": {"moderate": {field: strict}}})
-    assert "profile moderate must not be stricter than conservative" in str(caught.value)
-    assert f"it is in: {field} (found" in str(caught.value)
+        Experiment.parse({"profiles": {bold: bounds}})
+    assert f"profile {bold} must not be stricter than {calm}" in str(caught.value)
+    assert f"it is in: {', '.join(bounds)} (found" in str(caught.value)
 
 
-def test_every_bound_in_which_a_profile_is_stricter_is_named() -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        Experiment.parse({"profiles": {"aggressive": {"buy_probability": 0.41, "sell_probability": 0.42}}})
-    assert "profile aggressive must not be stricter than moderate" in str(caught.value)
-    assert "it is in: buy_probability, sell_probability (found" in str(caught.value)
-
-
-def test_profiles_as_bold_as_each_other_are_lawful() -> None:
+def test_profiles_may_be_equal() -> None:
     profiles = Profiles(conservative=Profile(), moderate=Profile(), aggressive=Profile())
     assert {chosen for _, chosen in profiles.items()} == {Profile()}

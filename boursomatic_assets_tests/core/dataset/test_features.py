@@ -55,28 +55,19 @@ def bars_with(closes: list[float], **columns: list[float]) -> pl.DataFrame:
     return flat_bars({"AAA": closes}).with_columns(**{name: pl.Series(values) for name, values in columns.items()})
 
 
-def test_the_features_are_the_eight_columns_of_the_table() -> None:
+def test_compute_features_has_a_row_per_bar_in_order() -> None:
     assert FEATURE_NAMES == (
-        "ret_1d",
-        "ret_5d",
-        "ret_20d",
-        "rsi_14",
-        "momentum_5d",
-        "vol_20d",
-        "atr_14",
-        "volume_zscore",
-    )
-
-
-def test_the_panel_of_features_has_a_row_per_bar_in_order() -> None:
+        "ret_1d", "ret_5d", "ret_20d", "rsi_14", "momentum_5d", "vol_20d", "atr_14", "volume_zscore",
+    )  # fmt: skip
     bars = random_walk_bars(symbols=3, sessions=30, seed=0)
     features = compute_features(bars)
     assert features.columns == [*PANEL_KEY, *FEATURE_NAMES]
     assert features.select(PANEL_KEY).equals(bars.select(PANEL_KEY))
     assert set(features.select(FEATURE_NAMES).dtypes) == {pl.Float64()}
+    assert features["momentum_5d"].equals(features["ret_5d"])
 
 
-def test_returns_compare_the_close_with_the_one_so_many_sessions_before() -> None:
+def test_returns_by_hand() -> None:
     # index:  0..14    15     16..19   20     21     22
     closes = [100.0] * 15 + [80.0] + [100.0] * 4 + [110.0, 99.0, 120.0]
     bars = flat_bars({"AAA": closes})
@@ -88,23 +79,20 @@ def test_returns_compare_the_close_with_the_one_so_many_sessions_before() -> Non
     assert feature_of("ret_20d", bars)[20:] == pytest.approx([0.10, -0.01, 0.20], rel=1e-12)
 
 
-def test_a_session_without_a_bar_is_not_counted() -> None:
+def test_returns_skip_sessions_without_a_bar() -> None:
     # the bar before the gap is one session back for this instrument: 110 / 100 - 1
     bars = flat_bars({"AAA": [*[100.0] * 20, None, None, 110.0]})
     assert feature_of("ret_1d", bars)[-1] == pytest.approx(0.10, rel=1e-12)
     assert feature_of("ret_20d", bars)[-1] == pytest.approx(0.10, rel=1e-12)
 
 
-def test_momentum_repeats_the_return_over_five_sessions() -> None:
-    features = compute_features(random_walk_bars(symbols=2, sessions=40, seed=3))
-    assert features["momentum_5d"].equals(features["ret_5d"])
-
-
-def test_rsi_needs_fourteen_sessions_and_is_100_after_gains_alone() -> None:
+def test_rsi_needs_fourteen_sessions_and_is_100_after_gains_and_0_after_losses() -> None:
     # observation 14, at index 13, is the first with a gain: L = 0 < G
     rsi = feature_of("rsi_14", flat_bars({"AAA": [100.0] * 13 + [101.0] * 8}))
-    assert rsi[:13] == [None] * 13
-    assert rsi[13:] == [100.0] * 8
+    assert rsi == [None] * 13 + [100.0] * 8
+    assert feature_of("rsi_14", flat_bars({"AAA": [100.0] * 20 + [99.0]}))[20] == 0.0
+    # a price that never moved: null and not 50
+    assert feature_of("rsi_14", flat_bars({"AAA": [100.0] * 25})) == [None] * 25
 
 
 def test_rsi_weighs_gains_against_losses_by_their_age() -> None:
@@ -115,14 +103,6 @@ def test_rsi_weighs_gains_against_losses_by_their_age() -> None:
     assert rsi[20:] == [100.0, pytest.approx(65.0, rel=1e-12), pytest.approx(65.0, rel=1e-12)]
 
 
-def test_rsi_is_zero_after_losses_alone() -> None:
-    assert feature_of("rsi_14", flat_bars({"AAA": [100.0] * 20 + [99.0]}))[20] == 0.0
-
-
-def test_rsi_of_a_price_that_never_moved_is_null_and_not_50() -> None:
-    assert feature_of("rsi_14", flat_bars({"AAA": [100.0] * 25})) == [None] * 25
-
-
 def test_volatility_is_the_sample_deviation_of_twenty_returns() -> None:
     # Returns +10 % and -10 % in turn, ten of each: mean 0, sum of squares 20 x 0.01, over 19.
     closes = [100.0]
@@ -131,9 +111,6 @@ def test_volatility_is_the_sample_deviation_of_twenty_returns() -> None:
     volatility = feature_of("vol_20d", flat_bars({"AAA": closes}))
     assert volatility[:20] == [None] * 20
     assert volatility[20] == pytest.approx(math.sqrt(0.20 / 19), rel=1e-12)
-
-
-def test_volatility_of_a_constant_price_is_zero() -> None:
     assert feature_of("vol_20d", flat_bars({"AAA": [3.7] * 22}))[20:] == [0.0, 0.0]
 
 
@@ -154,9 +131,7 @@ def test_average_true_range_of_equal_bars_is_their_height() -> None:
     ],
     ids=["gap up", "gap down", "wide bar"],
 )
-def test_true_range_is_the_greatest_of_height_and_distances_from_the_last_close(
-    high: float, low: float, close: float, true_range: float
-) -> None:
+def test_average_true_range_of_a_gap_or_wide_bar(high: float, low: float, close: float, true_range: float) -> None:
     # 20 bars of range 2 and then one of 11. The weights are d^0 + ... + d^20 = (1 - d^21) / (1 - d) with
     # d = 13/14, that is 14 (1 - d^21); the newest, of weight 1, exceeds the others by 9.
     bars = bars_with([100.0] * 20 + [close], high=[101.0] * 20 + [high], low=[99.0] * 20 + [low])
@@ -164,7 +139,7 @@ def test_true_range_is_the_greatest_of_height_and_distances_from_the_last_close(
     assert feature_of("atr_14", bars)[20] == pytest.approx(expected, rel=1e-12)
 
 
-def test_true_range_of_the_first_bar_is_its_height() -> None:
+def test_average_true_range_of_the_first_bar_is_its_height() -> None:
     # Bar 0 is 16 high, 13 more bars are 2: at index 13 the oldest weight is d^13, out of 14 (1 - d^14).
     bars = bars_with([100.0] * 21, high=[108.0] + [101.0] * 20, low=[92.0] + [99.0] * 20)
     assert feature_of("atr_14", bars)[13] == pytest.approx(2 + 14 * DECAY**13 / (14 * (1 - DECAY**14)), rel=1e-12)
@@ -184,7 +159,7 @@ def test_volume_zscore_of_a_constant_volume_is_null_and_never_infinite(volume: f
 
 
 @pytest.mark.parametrize("spike", [1e3, 1e6, 1e9, 1e12, 1e15])
-def test_a_spike_that_left_the_window_leaves_no_residue_in_volume_zscore(spike: float) -> None:
+def test_volume_zscore_forgets_a_spike(spike: float) -> None:
     volume = np.random.default_rng(1).integers(100, 1000, 80).astype(float)
     volume[30] = spike
     zscore = compute_features(bars_with([100.0] * 80, volume=volume.tolist()))["volume_zscore"].to_numpy()
@@ -194,7 +169,7 @@ def test_a_spike_that_left_the_window_leaves_no_residue_in_volume_zscore(spike: 
 
 
 @pytest.mark.parametrize("spike", [1e3, 1e6, 1e9, 1e12])
-def test_a_spike_that_left_the_window_leaves_no_residue_in_volatility(spike: float) -> None:
+def test_volatility_forgets_a_spike(spike: float) -> None:
     closes = 100 * np.exp(np.cumsum(np.random.default_rng(2).normal(0, 0.01, 80)))
     closes[30] *= spike
     volatility = compute_features(flat_bars({"AAA": closes.tolist()}))["vol_20d"].to_numpy()
@@ -205,58 +180,45 @@ def test_a_spike_that_left_the_window_leaves_no_residue_in_volatility(spike: flo
 
 
 @pytest.mark.parametrize("spike", [1e3, 1e9, 1e15])
-def test_constant_volumes_after_a_spike_have_a_null_zscore(spike: float) -> None:
-    volume = [7.3] * 60
-    volume[25] = spike
-    zscore = feature_of("volume_zscore", bars_with([100.0] * 60, volume=volume))
+def test_a_constant_after_a_spike_has_no_deviation(spike: float) -> None:
+    spiked = [7.3] * 60
+    spiked[25] = spike
+    zscore = feature_of("volume_zscore", bars_with([100.0] * 60, volume=spiked))
     # bar 44 is the last whose 20 volumes hold bar 25
     assert zscore[44] is not None
     assert zscore[45:] == [None] * 15
-
-
-@pytest.mark.parametrize("spike", [1e3, 1e9])
-def test_constant_prices_after_a_spike_have_no_volatility(spike: float) -> None:
-    closes = [3.7] * 60
-    closes[25] = spike
     # bar 46 is the first whose 20 returns begin after the one back from the spike, into bar 26
-    assert feature_of("vol_20d", flat_bars({"AAA": closes}))[46:] == [0.0] * 14
+    assert feature_of("vol_20d", flat_bars({"AAA": spiked}))[46:] == [0.0] * 14
 
 
-def test_each_feature_begins_exactly_after_its_lookback() -> None:
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+def test_each_feature_begins_exactly_after_its_lookback(feature: Feature) -> None:
     features = compute_features(random_walk_bars(symbols=1, sessions=30, seed=5))
-    for feature in FEATURES:
-        values = features[feature.name]
-        assert values.null_count() == feature.lookback, feature.name
-        assert values[feature.lookback] is not None, feature.name
+    values = features[feature.name]
+    assert values.null_count() == feature.lookback
+    assert values[feature.lookback] is not None
+    assert features.filter(is_warmed_up([feature.name])).height == 30 - feature.lookback
+    assert feature.doc.endswith(".")
     assert LOOKBACK_SESSIONS == 20
 
 
-def test_each_feature_knows_which_columns_of_the_bars_it_reads() -> None:
-    sources = {feature.name: feature.sources for feature in FEATURES}
-    assert sources == {
-        "ret_1d": ["close"],
-        "ret_5d": ["close"],
-        "ret_20d": ["close"],
-        "rsi_14": ["close"],
-        "momentum_5d": ["close"],
-        "vol_20d": ["close"],
+def test_feature_sources_are_the_columns_that_it_reads() -> None:
+    assert {feature.name: feature.sources for feature in FEATURES} == {
+        **{name: ["close"] for name in ("ret_1d", "ret_5d", "ret_20d", "rsi_14", "momentum_5d", "vol_20d")},
         "atr_14": ["close", "high", "low"],
         "volume_zscore": ["volume"],
     }
+    gap = Feature("gap", pl.col("open") / pl.col("close").shift(1) - 1, 1, "Overnight return, a fraction.")
+    assert gap.sources == ["close", "open"]
+    assert gap.may_be_null is False
 
 
-def test_each_feature_has_a_sentence_for_people() -> None:
-    assert all(feature.doc.endswith(".") for feature in FEATURES)
-
-
-def test_a_panel_without_a_needed_column_is_refused_by_its_name() -> None:
-    with pytest.raises(PanelContractError, match=r"missing \['volume'\]"):
-        compute_features(random_walk_bars(symbols=1, sessions=30, seed=0).drop("volume"))
-
-
-def test_bars_out_of_order_are_refused() -> None:
+def test_compute_features_needs_a_panel() -> None:
+    bars = random_walk_bars(symbols=1, sessions=30, seed=0)
     with pytest.raises(PanelContractError, match="sorted"):
-        compute_features(random_walk_bars(symbols=1, sessions=30, seed=0).reverse())
+        compute_features(bars.reverse())
+    with pytest.raises(PanelContractError, match=r"missing \['volume'\]"):
+        compute_features(bars.drop("volume"))
 
 
 def spans_of(bars: pl.DataFrame) -> pl.DataFrame:
@@ -265,7 +227,7 @@ def spans_of(bars: pl.DataFrame) -> pl.DataFrame:
     return bars.group_by("symbol").agg(rows=pl.len(), first=session.min(), last=session.max())
 
 
-def test_twenty_one_sessions_of_one_symbol_are_enough() -> None:
+def test_require_history_accepts_twenty_one_sessions_of_one_symbol() -> None:
     bars = pl.concat([random_walk_bars(symbols=1, sessions=21, seed=0), flat_bars({"ZZZ": [1.0]})])
     require_history(spans_of(bars))
     features = compute_features(bars)
@@ -273,7 +235,7 @@ def test_twenty_one_sessions_of_one_symbol_are_enough() -> None:
     assert features.filter(is_warmed_up()).select("symbol", "session").rows() == [("W000", weekdays(21)[20])]
 
 
-def test_too_little_history_is_no_reason_to_compute_nothing() -> None:
+def test_compute_features_of_little_history_is_mostly_null() -> None:
     # one of many symbols may be new: it has a row a bar all the same, and no value that needs more
     features = compute_features(flat_bars({"AAA": [100.0, 110.0]}))
     assert features["ret_1d"].to_list() == [None, pytest.approx(0.1, rel=1e-12)]
@@ -281,7 +243,7 @@ def test_too_little_history_is_no_reason_to_compute_nothing() -> None:
     assert compute_features(pl.DataFrame(schema=BAR_SCHEMA)).columns == [*PANEL_KEY, *FEATURE_NAMES]
 
 
-def test_twenty_sessions_are_too_few_and_the_message_says_what_was_found() -> None:
+def test_require_history_refuses_twenty_sessions() -> None:
     # weekday 20 after Monday 2018-01-01 is Friday 2018-01-26
     bars = flat_bars({"AAA": [100.0] * 19, "FB": [100.0] * 20})
     with pytest.raises(NotEnoughHistoryError) as caught:
@@ -289,46 +251,24 @@ def test_twenty_sessions_are_too_few_and_the_message_says_what_was_found() -> No
     assert "at least 21 sessions of one symbol" in str(caught.value)
     assert "the longest, 'FB', has 20 (2018-01-01..2018-01-26)" in str(caught.value)
     assert "boursomatic materialize" in str(caught.value)
-
-
-def test_no_bars_at_all_are_too_few() -> None:
     with pytest.raises(NotEnoughHistoryError, match="there are no bars"):
         require_history(spans_of(pl.DataFrame(schema=BAR_SCHEMA)))
-
-
-def test_of_symbols_with_equally_little_history_the_first_is_named() -> None:
+    # of equally short histories the first is named
     bars = flat_bars({"BBB": [1.0] * 3, "AAA": [1.0] * 3})
     with pytest.raises(NotEnoughHistoryError, match=r"the longest, 'AAA', has 3 \(2018-01-01\.\.2018-01-03\)"):
         require_history(spans_of(bars))
 
 
-def test_a_row_is_warmed_up_once_the_longest_of_the_named_features_is() -> None:
-    features = compute_features(random_walk_bars(symbols=2, sessions=25, seed=0))
+def test_is_warmed_up_needs_the_longest_lookback() -> None:
+    bars = random_walk_bars(symbols=2, sessions=25, seed=0)
+    features = compute_features(bars)
     # all eight need 20 sessions before: 5 of 25 rows are left; ret_5d alone leaves 20
     assert features.filter(is_warmed_up()).height == 2 * 5
     assert features.filter(is_warmed_up(["ret_5d", "ret_1d"])).height == 2 * 20
-
-
-def test_a_row_whose_only_gap_is_an_undefined_ratio_is_warmed_up() -> None:
-    # the volume never varies: volume_zscore is null in every row
-    bars = random_walk_bars(symbols=1, sessions=25, seed=0).with_columns(volume=pl.lit(5.0))
-    features = compute_features(bars)
-    assert features["volume_zscore"].null_count() == 25
-    assert features.filter(is_warmed_up()).height == 5
-
-
-@pytest.mark.parametrize("name", [feature.name for feature in FEATURES])
-def test_a_row_without_the_history_of_a_single_feature_is_not_warmed_up(name: str) -> None:
-    features = compute_features(random_walk_bars(symbols=1, sessions=30, seed=0))
-    lookback = next(feature.lookback for feature in FEATURES if feature.name == name)
-    warm = features.select(*PANEL_KEY, name).filter(is_warmed_up([name]))
-    assert warm.height == 30 - lookback
-
-
-def test_a_feature_is_complete_with_name_expression_lookback_and_sentence() -> None:
-    gap = Feature("gap", pl.col("open") / pl.col("close").shift(1) - 1, 1, "Overnight return, a fraction.")
-    assert gap.sources == ["close", "open"]
-    assert gap.may_be_null is False
+    # a volume that never varies: volume_zscore is null in every row
+    constant = compute_features(bars.with_columns(volume=pl.lit(5.0)))
+    assert constant["volume_zscore"].null_count() == 2 * 25
+    assert constant.filter(is_warmed_up()).height == 2 * 5
 
 
 def assert_agree(
@@ -363,18 +303,18 @@ def rounding_of(bars: pl.DataFrame, expected: pd.DataFrame) -> dict[str, np.ndar
 
 
 @given(bar_panels())
-def test_features_agree_with_a_slow_separate_implementation(bars: pl.DataFrame) -> None:
+def test_compute_features_agrees_with_a_slow_implementation(bars: pl.DataFrame) -> None:
     expected = slow_features(bars)
     assert_agree(compute_features(bars), expected, rounding_of(bars, expected))
 
 
-def test_features_of_the_bundled_sample_agree_with_a_slow_separate_implementation(
+def test_compute_features_of_the_sample_agrees_with_a_slow_implementation(
     adjusted_sample: pl.DataFrame, sample_features: pl.DataFrame
 ) -> None:
     assert_agree(sample_features, slow_features(adjusted_sample))
 
 
-def test_features_and_labels_of_the_bundled_sample_agree_with_the_golden_file(
+def test_features_and_labels_of_the_sample_agree_with_the_golden_file(
     adjusted_sample: pl.DataFrame, sample_features: pl.DataFrame
 ) -> None:
     path = shared_file("golden/sample_features.parquet")
@@ -388,7 +328,7 @@ def test_features_and_labels_of_the_bundled_sample_agree_with_the_golden_file(
     assert label_mix(labels) == {"BUY": 3_759, "HOLD": 4_294, "SELL": 4_001}
 
 
-def test_a_shared_file_that_is_absent_leaves_a_test_out_but_fails_it_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_file_skips_a_test_but_fails_it_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BOURSOMATIC_TESTS_COMPLETE", raising=False)
     with pytest.raises(pytest.skip.Exception, match="left out"):
         shared_file("no-such-folder/no-such-file")
@@ -406,7 +346,7 @@ def panels_with_a_present(draw: st.DrawFn) -> tuple[pl.DataFrame, int]:
 
 
 @given(panels_with_a_present(), st.integers(0, 2**32 - 1))
-def test_features_never_read_the_future(panel: tuple[pl.DataFrame, int], seed: int) -> None:
+def test_compute_features_never_reads_the_future(panel: tuple[pl.DataFrame, int], seed: int) -> None:
     bars, count = panel
     present = bars.filter(pl.col("symbol") == "AAA")["session"][count - 1]
     known = pl.col("session") <= present
@@ -415,7 +355,7 @@ def test_features_never_read_the_future(panel: tuple[pl.DataFrame, int], seed: i
     assert compute_features(with_other_future(bars, present, seed)).filter(known).equals(features)
 
 
-def test_a_feature_that_reads_one_bar_ahead_would_be_caught() -> None:
+def test_the_comparison_catches_a_feature_that_reads_one_bar_ahead() -> None:
     # the proof above has teeth: the same comparison tells a leaking expression from a sound one
     bars = random_walk_bars(symbols=1, sessions=30, seed=0)
     leaking = (pl.col("close").shift(-1) / pl.col("close") - 1).over("symbol")
@@ -427,14 +367,14 @@ def test_a_feature_that_reads_one_bar_ahead_would_be_caught() -> None:
 
 
 @given(bar_panels(), st.integers(0, 2**32 - 1))
-def test_the_order_of_the_source_rows_never_matters(bars: pl.DataFrame, seed: int) -> None:
+def test_compute_features_does_not_depend_on_row_order(bars: pl.DataFrame, seed: int) -> None:
     shuffled = bars.sample(fraction=1.0, shuffle=True, seed=seed)
     accepted = check_bars(shuffled, bars["session"].max()).accepted  # type: ignore[arg-type]
     assert compute_features(accepted).equals(compute_features(bars))
 
 
 @given(bar_panels(symbols=4))
-def test_other_instruments_never_change_this_one(bars: pl.DataFrame) -> None:
+def test_compute_features_does_not_depend_on_other_instruments(bars: pl.DataFrame) -> None:
     features = compute_features(bars)
     this = pl.col("symbol") == "AAA"
     assert compute_features(bars.filter(this)).equals(features.filter(this))
@@ -443,20 +383,20 @@ def test_other_instruments_never_change_this_one(bars: pl.DataFrame) -> None:
         assert compute_features(bars.filter(without)).equals(features.filter(without))
 
 
-def test_an_input_that_may_be_null_at_any_time_vouches_for_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_warmed_up_ignores_inputs_that_may_be_null(monkeypatch: pytest.MonkeyPatch) -> None:
     # What is derived from volume_zscore is null whenever that is: after the history as before it.
     derived = DerivedInput("doubled", pl.col("volume_zscore") * 2, "volume_zscore", "Twice the score.")
     monkeypatch.setattr(features_core, "DERIVED_INPUTS", (derived,))
     rows = pl.DataFrame(
         {"doubled": [None, None], "ret_20d": [0.1, None]}, schema={"doubled": pl.Float64, "ret_20d": pl.Float64}
     )
-    # 19 sessions of history behind the score, 20 behind the return: only the return vouches
+    # 19 sessions of history behind the score, 20 behind the return: only the return proves its history
     assert (derived.lookback, derived.may_be_null) == (19, True)
     assert rows.select(is_warmed_up(["doubled", "ret_20d"])).to_series().to_list() == [True, False]
     assert rows.select(is_warmed_up(["doubled"])).to_series().to_list() == [False, False]
 
 
-def test_the_normalised_range_is_the_range_over_the_close() -> None:
+def test_natr_14_is_the_range_over_the_close() -> None:
     rows = pl.DataFrame(
         {"atr_14": [2.0, None, 3.0], "close": [100.0, 50.0, None]},
         schema={"atr_14": pl.Float64, "close": pl.Float64},
@@ -472,7 +412,7 @@ def test_the_normalised_range_is_the_range_over_the_close() -> None:
     assert known.select(is_warmed_up(["natr_14"])).to_series().to_list() == [True, False, True]
 
 
-def test_the_table_is_asked_only_for_what_it_has() -> None:
+def test_table_columns_are_those_of_the_table() -> None:
     assert table_columns(["natr_14"]) == ["atr_14"]
     # each column once
     assert table_columns(["atr_14", "ret_1d", "natr_14"]) == ["atr_14", "ret_1d"]

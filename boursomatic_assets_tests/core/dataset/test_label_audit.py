@@ -26,7 +26,7 @@ def panel(*rows: dict[str, Any]) -> pl.DataFrame:
     )
 
 
-def test_rows_that_agree_with_themselves_are_no_fault() -> None:
+def test_inconsistent_rows_accept_consistent_ones() -> None:
     # A row whose instrument ended early is realised without a label.
     closed = NOTHING_YET | {"realised_return": -0.2, "realised_on": SECOND}
     assert not any(inconsistent_rows(panel(SOUND, NOTHING_YET, closed), Experiment()).values())
@@ -45,7 +45,7 @@ def test_rows_that_agree_with_themselves_are_no_fault() -> None:
         ({"realised_on": date(2024, 1, 31)}, {"realised_unlike_the_label"}),
     ],
 )
-def test_each_contradiction_is_counted_under_its_name(change: dict[str, Any], faults: set[str]) -> None:
+def test_inconsistent_rows_count_each_contradiction(change: dict[str, Any], faults: set[str]) -> None:
     found = inconsistent_rows(panel(SOUND, SOUND | change, SOUND), Experiment())
     assert found == {name: int(name in faults) for name in found}
     assert faults <= set(found)

@@ -45,37 +45,37 @@ def labels_of(experiment: Experiment = TWO_SESSIONS, **closes: Sequence[float | 
     return label_panel(features_for(bars), bars, experiment)
 
 
-def test_labels_follow_from_the_return_over_the_horizon() -> None:
+def test_label_panel_by_hand() -> None:
     # two sessions ahead: 106/100 - 1 = 0.06 BUY; 97/100 - 1 = -0.03 SELL; 104/106 - 1 = -2/106 HOLD; then unknown
     labels = labels_of(AAA=[100.0, 100.0, 106.0, 97.0, 104.0])
     assert labels["label"].to_list() == ["BUY", "SELL", "HOLD", None, None]
-    assert labels["forward_return"].to_list() == [
-        pytest.approx(0.06, rel=1e-12),
-        pytest.approx(-0.03, rel=1e-12),
-        pytest.approx(-2 / 106, rel=1e-12),
-        None,
-        None,
-    ]
+    gains = [0.06, -0.03, -2 / 106]
+    assert labels["forward_return"].to_list() == [*(pytest.approx(gain, rel=1e-12) for gain in gains), None, None]
     sessions = weekdays(5)
     assert labels["label_end"].to_list() == [*sessions[2:], None, None]
     assert labels["close"].to_list() == [100.0, 100.0, 106.0, 97.0, 104.0]
 
 
-def test_a_return_exactly_at_a_threshold_is_a_call() -> None:
-    # powers of two make both returns exact: 5/4 - 1 = 0.25 and 3/4 - 1 = -0.25
-    experiment = Experiment(horizon=1, features=("ret_1d",), buy_threshold=0.25, sell_threshold=-0.25)
-    labels = labels_of(experiment, AAA=[4.0, 5.0, 3.75])
-    assert labels["label"].to_list() == ["BUY", "SELL", None]
+@pytest.mark.parametrize(
+    ("after", "threshold", "label"),
+    [
+        # powers of two make both returns exact: 5/4 - 1 = 0.25 and 3/4 - 1 = -0.25
+        (125.0, 0.25, "BUY"),
+        (75.0, 0.25, "SELL"),
+        # at the default thresholds 105 / 100 - 1 is +5 %, 98 / 100 - 1 is -2 %; a cent inside each lies HOLD
+        (105.0, None, "BUY"),
+        (104.99, None, "HOLD"),
+        (98.01, None, "HOLD"),
+        (98.0, None, "SELL"),
+    ],
+)
+def test_label_panel_at_a_threshold(after: float, threshold: float | None, label: str) -> None:
+    bounds = {"buy_threshold": threshold, "sell_threshold": -threshold} if threshold else {}
+    experiment = Experiment.parse({"horizon": 1, "features": ["ret_1d"]} | bounds)
+    assert labels_of(experiment, AAA=[100.0, after])["label"].to_list() == [label, None]
 
 
-def test_at_the_default_thresholds_round_prices_fall_on_the_right_side() -> None:
-    # 105 / 100 - 1 is +5 %, 98 / 100 - 1 is -2 %; a cent inside each lies HOLD
-    experiment = Experiment(horizon=1, features=("ret_1d",))
-    for after, label in ((105.0, "BUY"), (104.99, "HOLD"), (98.01, "HOLD"), (98.0, "SELL")):
-        assert labels_of(experiment, AAA=[100.0, after])["label"].to_list() == [label, None]
-
-
-def test_the_horizon_counts_the_instruments_own_sessions() -> None:
+def test_label_panel_counts_the_instruments_own_sessions() -> None:
     # AAA has no bar on the third weekday: two of its sessions after the first weekday is the fourth
     labels = labels_of(AAA=[100.0, 100.0, None, 110.0], BBB=[50.0, 50.0, 50.0, 60.0])
     sessions = weekdays(4)
@@ -84,46 +84,31 @@ def test_the_horizon_counts_the_instruments_own_sessions() -> None:
     assert first["label"].to_list() == ["BUY", "HOLD"]
 
 
-def test_a_horizon_never_runs_into_the_next_instrument() -> None:
+def test_label_panel_never_runs_into_the_next_instrument() -> None:
     labels = labels_of(AAA=[100.0, 100.0, 100.0], BBB=[500.0, 500.0, 500.0])
     assert labels["label"].to_list() == ["HOLD", None, None, "HOLD", None, None]
 
 
-def test_only_sessions_with_a_row_of_features_are_labelled() -> None:
+def test_label_panel_needs_features_and_a_close_of_a_session() -> None:
     bars = flat_bars({"AAA": [100.0, 100.0, 100.0, 110.0]})
     labels = label_panel(features_for(bars)[1:], bars, TWO_SESSIONS)
-    # the close of the session left out is still a session that the horizon counts
+    # the horizon counts the session without features too
     assert labels["session"].to_list() == weekdays(4)[1:]
     assert labels["label"].to_list() == ["BUY", None, None]
+    without_close = label_panel(features_for(bars), bars[1:], TWO_SESSIONS)
+    assert without_close["session"].to_list() == weekdays(4)[1:]
 
 
-def test_features_without_a_close_have_no_row() -> None:
-    bars = flat_bars({"AAA": [100.0, 100.0, 100.0, 110.0]})
-    labels = label_panel(features_for(bars), bars[1:], TWO_SESSIONS)
-    assert labels["session"].to_list() == weekdays(4)[1:]
-
-
-def test_the_columns_are_the_key_the_close_the_experiments_features_and_the_outcome() -> None:
+def test_label_panel_columns() -> None:
     bars = random_walk_bars(symbols=1, sessions=30, seed=0)
     experiment = Experiment(horizon=5, features=("vol_20d", "ret_1d"))
     labels = label_panel(compute_features(bars), bars, experiment)
     assert labels.columns == [
-        "symbol",
-        "session",
-        "close",
-        "vol_20d",
-        "ret_1d",
-        "forward_return",
-        "label_end",
-        "label",
-        "realised_return",
-        "realised_on",
-    ]
+        "symbol", "session", "close", "vol_20d", "ret_1d", "forward_return", "label_end", "label",
+        "realised_return", "realised_on",
+    ]  # fmt: skip
     assert labels.schema["label"] == LABEL_TYPE
     assert labels.schema["label_end"] == pl.Date()
-
-
-def test_the_classes_are_in_alphabetical_order() -> None:
     assert CLASS_NAMES == ("BUY", "HOLD", "SELL")
 
 
@@ -131,38 +116,29 @@ def test_labelled_and_unlabelled_rows_are_the_whole_panel() -> None:
     labels = labels_of(AAA=[100.0] * 5, BBB=[100.0] * 3)
     # each instrument's last two sessions have no outcome yet: 5 - 2 and 3 - 2 rows have one
     assert labelled_rows(labels).height == 4
-    assert unlabelled_rows(labels)["session"].to_list() == [*weekdays(5)[3:], *weekdays(3)[1:]]
+    newest = unlabelled_rows(labels)
+    assert newest["session"].to_list() == [*weekdays(5)[3:], *weekdays(3)[1:]]
+    assert newest.select("forward_return", "label_end", "label").null_count().row(0) == (4, 4, 4)
 
 
-def test_todays_rows_are_not_called_hold() -> None:
-    today = unlabelled_rows(labels_of(AAA=[100.0] * 5))
-    assert today.select("forward_return", "label_end", "label").null_count().row(0) == (2, 2, 2)
-
-
-def test_the_mix_counts_every_class_in_order_and_no_unlabelled_row() -> None:
+def test_label_mix_counts_labelled_rows_by_class() -> None:
     # 106/100 BUY, 100/100 HOLD, 106/106 HOLD, then two without outcome; no SELL
     mix = label_mix(labels_of(AAA=[100.0, 100.0, 106.0, 100.0, 106.0]))
     assert list(mix.items()) == [("BUY", 1), ("HOLD", 2), ("SELL", 0)]
 
 
-def test_too_few_sessions_for_any_label_are_refused() -> None:
+def test_label_panel_refuses_too_few_sessions() -> None:
     with pytest.raises(NotEnoughHistoryError) as caught:
         labels_of(AAA=[100.0, 100.0])
     assert "2 more sessions after them; of 2 bars none has both" in str(caught.value)
     assert "boursomatic materialize" in str(caught.value)
-
-
-def test_three_sessions_are_enough_for_a_label_two_ahead() -> None:
     assert labelled_rows(labels_of(AAA=[100.0, 100.0, 100.0])).height == 1
-
-
-def test_no_rows_of_features_are_refused() -> None:
     bars = flat_bars({"AAA": [100.0] * 5})
     with pytest.raises(NotEnoughHistoryError):
         label_panel(features_for(bars).head(0), bars, TWO_SESSIONS)
 
 
-def test_panels_that_lack_a_column_or_order_are_refused() -> None:
+def test_label_panel_needs_panels() -> None:
     bars = flat_bars({"AAA": [100.0] * 5})
     with pytest.raises(PanelContractError, match=r"missing \['ret_1d'\]"):
         label_panel(features_for(bars).drop("ret_1d"), bars, TWO_SESSIONS)
@@ -174,8 +150,7 @@ def test_panels_that_lack_a_column_or_order_are_refused() -> None:
         label_panel(features_for(bars), bars.reverse(), TWO_SESSIONS)
 
 
-# Horizons on an exchange's calendar. In the summer of 2024 New York was closed on 19 June, 4 July and 2 September,
-# Euronext on no weekday at all.
+# In the summer of 2024 New York was closed on 19 June, 4 July and 2 September, Euronext on no weekday.
 SUMMER = [date(2024, 6, 3) + timedelta(days) for days in range(100)]
 WEEKDAYS = [day for day in SUMMER if day.weekday() < 5]
 NEW_YORK = [day for day in WEEKDAYS if day not in {date(2024, 6, 19), date(2024, 7, 4), date(2024, 9, 2)}]
@@ -188,18 +163,15 @@ def july(*days: int) -> list[date]:
 
 def listed_on(exchange: str | None, closes: Mapping[date, float], symbol: str = "AAA") -> pl.DataFrame:
     rows = [(symbol, session, close, exchange) for session, close in sorted(closes.items())]
-    return pl.DataFrame(
-        rows,
-        schema={"symbol": pl.String, "session": pl.Date, "close": pl.Float64, "exchange": pl.String},
-        orient="row",
-    )
+    schema = {"symbol": pl.String, "session": pl.Date, "close": pl.Float64, "exchange": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def label_closes(closes: pl.DataFrame, horizon: int = 2) -> pl.DataFrame:
     return label_panel(features_for(closes), closes, Experiment(horizon=horizon, features=("ret_1d",)))
 
 
-def test_a_holiday_of_its_exchange_is_no_session_of_an_instruments_horizon() -> None:
+def test_label_panel_skips_holidays_of_the_exchange() -> None:
     # Tuesday the 2nd: New York's next but one is Friday the 5th, Thursday being a holiday; Paris's is Thursday
     new_york = listed_on("XNYS", dict(zip(july(1, 2, 3, 5, 8), [10.0, 10.0, 10.0, 11.0, 12.0], strict=True)))
     paris = listed_on("XPAR", dict(zip(july(1, 2, 3, 4, 5), [10.0, 10.0, 10.0, 9.0, 8.0], strict=True)), "BBB")
@@ -218,7 +190,7 @@ def test_a_holiday_of_its_exchange_is_no_session_of_an_instruments_horizon() -> 
     assert labels["label"].null_count() == 2 + 2
 
 
-def test_where_the_bar_at_the_end_of_the_horizon_is_missing_the_last_close_before_it_counts() -> None:
+def test_label_panel_takes_the_last_close_before_a_missing_end() -> None:
     # Paris without Wednesday the 3rd: from Monday two sessions on is that Wednesday, when Tuesday's 11 still stood
     closes = dict(zip(july(1, 2, 4, 5), [10.0, 11.0, 15.0, 20.0], strict=True))
     labels = label_closes(listed_on("Euronext Paris", closes))
@@ -230,7 +202,7 @@ def test_where_the_bar_at_the_end_of_the_horizon_is_missing_the_last_close_befor
     ]
 
 
-def test_over_a_suspension_longer_than_the_horizon_there_is_nothing_to_say() -> None:
+def test_label_panel_has_no_label_over_a_long_suspension() -> None:
     # no bar from the 2nd to the 5th: two sessions after Monday the 1st nobody knew another price
     closes = dict(zip(july(1, 8, 9, 10), [10.0, 5.0, 5.0, 5.0], strict=True))
     labels = label_closes(listed_on("XPAR", closes))
@@ -239,7 +211,7 @@ def test_over_a_suspension_longer_than_the_horizon_there_is_nothing_to_say() -> 
     assert labels["label_end"].to_list() == [None, *july(10), None, None]
 
 
-def test_after_an_instruments_last_bar_there_is_nothing_to_count_though_its_exchange_goes_on() -> None:
+def test_label_panel_has_no_label_after_the_last_bar() -> None:
     delisted = listed_on("XPAR", dict(zip(july(1, 2, 3), [10.0, 10.0, 5.0], strict=True)))
     other = listed_on("XPAR", dict.fromkeys(july(1, 2, 3, 4, 5, 8), 10.0), "BBB")
     labels = label_closes(pl.concat([delisted, other])).filter(pl.col("symbol") == "AAA")
@@ -247,7 +219,7 @@ def test_after_an_instruments_last_bar_there_is_nothing_to_count_though_its_exch
     assert labels["label"].to_list() == ["SELL", None, None]
 
 
-def test_a_bar_on_a_day_without_a_session_counts_from_the_session_before_it() -> None:
+def test_label_panel_counts_a_stray_bar_from_the_session_before() -> None:
     # Sunday the 7th: one session on is Monday, as from Friday the 5th
     closes = dict(zip(july(5, 7, 8, 9), [10.0, 10.0, 11.0, 12.0], strict=True))
     labels = label_closes(listed_on("XPAR", closes), horizon=1)
@@ -255,7 +227,7 @@ def test_a_bar_on_a_day_without_a_session_counts_from_the_session_before_it() ->
 
 
 @pytest.mark.parametrize("exchange", ["XLON", "unknown", None])
-def test_on_an_exchange_without_a_calendar_the_horizon_counts_the_instruments_own_bars(
+def test_label_panel_counts_own_bars_without_a_calendar(
     exchange: str | None,
 ) -> None:
     closes = listed_on(exchange, dict(zip(july(1, 3, 6, 8), [10.0, 11.0, 12.0, 13.0], strict=True)))
@@ -285,18 +257,14 @@ def panels_with_exchanges(draw: st.DrawFn, *, gaps: bool, strays: bool) -> pl.Da
 
 
 @given(panels_with_exchanges(gaps=False, strays=False), st.integers(1, 10))
-def test_where_no_session_is_missing_the_calendar_says_what_the_bars_say(
-    closes: pl.DataFrame, horizon: int
-) -> None:
+def test_label_panel_by_calendar_agrees_with_complete_bars(closes: pl.DataFrame, horizon: int) -> None:
     # whether an exchange went on without an instrument its own bars cannot say
     by_bars = label_closes(closes.drop("exchange"), horizon).drop(REALISED)
     assert label_closes(closes, horizon).drop(REALISED).equals(by_bars)
 
 
 @given(panels_with_exchanges(gaps=True, strays=True), st.integers(1, 10))
-def test_every_label_says_what_the_closes_did_up_to_a_session_of_the_exchange(
-    closes: pl.DataFrame, horizon: int
-) -> None:
+def test_label_panel_by_calendar_agrees_with_a_loop(closes: pl.DataFrame, horizon: int) -> None:
     expected = []
     for row in closes.iter_rows(named=True):
         sessions = SESSIONS[row["exchange"]]
@@ -317,7 +285,7 @@ def test_every_label_says_what_the_closes_did_up_to_a_session_of_the_exchange(
 
 
 @given(panels_with_exchanges(gaps=True, strays=True), st.integers(1, 5), st.data())
-def test_labels_on_a_calendar_that_were_known_never_change_with_the_future(
+def test_label_panel_by_calendar_never_changes_with_the_future(
     closes: pl.DataFrame, horizon: int, data: st.DataObject
 ) -> None:
     # one instrument has a bar in every session, so that some labels are always known
@@ -340,7 +308,7 @@ def label(bars: pl.DataFrame, horizon: int = 5) -> pl.DataFrame:
 
 
 @given(bar_panels(), st.integers(1, 20))
-def test_every_label_says_what_the_closes_did(bars: pl.DataFrame, horizon: int) -> None:
+def test_label_panel_agrees_with_a_loop(bars: pl.DataFrame, horizon: int) -> None:
     closes = {
         symbol[0]: list(zip(group["session"], group["close"], strict=True))
         for symbol, group in bars.group_by("symbol", maintain_order=True)
@@ -359,7 +327,7 @@ def test_every_label_says_what_the_closes_did(bars: pl.DataFrame, horizon: int) 
 
 
 @given(bar_panels(min_sessions=32), st.data())
-def test_labels_that_ended_never_change_with_the_future(bars: pl.DataFrame, data: st.DataObject) -> None:
+def test_label_panel_never_changes_with_the_future(bars: pl.DataFrame, data: st.DataObject) -> None:
     first = bars.filter(pl.col("symbol") == "AAA")["session"]
     present = first[data.draw(st.integers(27, len(first) - 1), label="sessions known") - 1]
     ended = pl.col("label_end") <= present
@@ -375,27 +343,27 @@ def test_labels_that_ended_never_change_with_the_future(bars: pl.DataFrame, data
 
 
 @given(bar_panels(), st.integers(0, 2**32 - 1))
-def test_the_order_of_the_source_rows_never_matters(bars: pl.DataFrame, seed: int) -> None:
+def test_label_panel_does_not_depend_on_row_order(bars: pl.DataFrame, seed: int) -> None:
     shuffled = bars.sample(fraction=1.0, shuffle=True, seed=seed)
     accepted = check_bars(shuffled, bars["session"].max()).accepted  # type: ignore[arg-type]
     assert label(accepted).equals(label(bars))
 
 
 @given(bar_panels(symbols=4))
-def test_other_instruments_never_change_what_is_learned_of_this_one(bars: pl.DataFrame) -> None:
+def test_label_panel_does_not_depend_on_other_instruments(bars: pl.DataFrame) -> None:
     # that its exchange goes on without it only others can say: it is judged by that, and nothing learns it
     this = pl.col("symbol") == "AAA"
     assert label(bars.filter(this)).drop(REALISED).equals(label(bars).filter(this).drop(REALISED))
 
 
-def test_labels_hold_the_features_unchanged() -> None:
+def test_label_panel_keeps_the_features_unchanged() -> None:
     bars = random_walk_bars(symbols=3, sessions=40, seed=0)
     features = compute_features(bars)
     labels = label_panel(features, bars, Experiment(features=FEATURE_NAMES))
     assert labels.select(*PANEL_KEY, *FEATURE_NAMES).equals(features)
 
 
-def test_an_input_that_is_not_in_the_table_follows_from_the_features_and_the_close() -> None:
+def test_label_panel_adds_derived_inputs() -> None:
     bars = random_walk_bars(symbols=3, sessions=40, seed=0)
     features = compute_features(bars)
     labels = label_panel(features.drop("rsi_14"), bars, Experiment(features=("natr_14", "ret_1d")))
@@ -408,7 +376,7 @@ def test_an_input_that_is_not_in_the_table_follows_from_the_features_and_the_clo
         label_panel(features.drop("atr_14"), bars, Experiment(features=("natr_14",)))
 
 
-def test_before_the_calendars_begin_the_horizon_counts_the_instruments_own_bars() -> None:
+def test_label_panel_counts_own_bars_before_1960() -> None:
     closes = flat_bars({"AAA": [100.0, 110.0, 90.0, 95.0]}).select("symbol", "close")
     # Three sessions of 1955 and one of 1960, when the calendars have begun.
     days = [date(1955, 3, 1), date(1955, 3, 2), date(1955, 3, 3), date(1960, 1, 4)]
@@ -422,7 +390,7 @@ def test_before_the_calendars_begin_the_horizon_counts_the_instruments_own_bars(
     assert found["label_end"].to_list()[:2] == [date(1955, 3, 2), date(1955, 3, 3)]
 
 
-def test_the_benchmark_is_never_labelled_and_changes_no_other_row() -> None:
+def test_label_panel_leaves_out_the_benchmark() -> None:
     bars = random_walk_bars(symbols=3, sessions=40, seed=0)
     features = compute_features(bars)
     every = label_panel(features, bars, Experiment())

@@ -43,7 +43,7 @@ def spans(*rows: tuple[str, int, int]) -> pl.DataFrame:
     )
 
 
-def test_symbols_looked_at_are_the_shortest_the_first_to_end_and_some_all_over_the_alphabet() -> None:
+def test_sampled_symbols_by_hand() -> None:
     every = spans(*((f"S{number:02d}", 100 + number, 30) for number in range(20)))
     some = every.with_columns(
         rows=pl.when(pl.col("symbol") == "S07").then(5).otherwise("rows"),
@@ -54,7 +54,7 @@ def test_symbols_looked_at_are_the_shortest_the_first_to_end_and_some_all_over_t
 
 
 @given(st.integers(0, 30), st.integers(4, 24))
-def test_as_many_symbols_are_looked_at_as_were_asked_for_or_there_are(there: int, wanted: int) -> None:
+def test_sampled_symbols_are_at_most_the_count(there: int, wanted: int) -> None:
     found = sampled_symbols(spans(*((f"S{n:02d}", n % 7, n % 11) for n in range(there))), wanted)
     # One symbol may be short and early at once: then there are fewer.
     assert min(there, wanted) - wanted // 4 <= len(found) <= wanted
@@ -80,7 +80,7 @@ def pair(values: list[float | None], days: list[int] | None = None) -> pl.DataFr
         (pair([1.0, 2.0], [0, 1]), pair([2.0, 3.0], [1, 2]), [0, 2]),
     ],
 )
-def test_rows_differ_in_a_value_or_in_being_there(one: pl.DataFrame, other: pl.DataFrame, days: list[int]) -> None:
+def test_different_rows_by_hand(one: pl.DataFrame, other: pl.DataFrame, days: list[int]) -> None:
     expected = [DAYS[day] for day in days]
     assert different_rows(one, other, ["x"])["session"].to_list() == expected
     assert different_rows(other, one, ["x"])["session"].to_list() == expected
@@ -95,7 +95,7 @@ CLOSE = pl.col("close")
 
 @settings(max_examples=25, deadline=None)
 @given(bar_panels())
-def test_the_eight_features_neither_read_the_future_nor_touch_each_other(bars: pl.DataFrame) -> None:
+def test_features_read_neither_the_future_nor_other_symbols(bars: pl.DataFrame) -> None:
     assert rows_that_read_the_future(bars, compute_features, FEATURE_NAMES).is_empty()
     assert rows_that_touch_others(bars, compute_features, FEATURE_NAMES).is_empty()
 
@@ -104,7 +104,7 @@ def test_the_eight_features_neither_read_the_future_nor_touch_each_other(bars: p
     "leak",
     [
         CLOSE.shift(-1),
-        # What comes is read only where it is there: cutting alone shows it at one row, other bars do.
+        # Reads the next bar only where there is one: absent bars show it at one row, other bars at all.
         CLOSE.shift(-1).fill_null(CLOSE),
         CLOSE - CLOSE.mean(),
         CLOSE.shift(20).backward_fill(),
@@ -114,25 +114,24 @@ def test_the_eight_features_neither_read_the_future_nor_touch_each_other(bars: p
         pl.len(),
     ],
 )
-def test_whatever_reads_the_future_is_found(leak: pl.Expr) -> None:
+def test_rows_that_read_the_future_finds_a_leak(leak: pl.Expr) -> None:
     bars = random_walk_bars(3, 90, seed=4)
     found = rows_that_read_the_future(bars, over_symbol(leak.cast(pl.Float64)), ["x"])
     assert not found.is_empty()
     assert set(found["future"]) <= {"absent", "another"}
 
 
-def test_a_backward_fill_shows_inside_the_lookback() -> None:
+def test_rows_that_read_the_future_finds_a_backward_fill_inside_the_lookback() -> None:
     bars = random_walk_bars(1, 90, seed=4)
     found = rows_that_read_the_future(bars, over_symbol(CLOSE.shift(20).backward_fill()), ["x"])
     # The widest gap is the first weekend, which lies there too.
     assert set(found["cut"]) == {"inside the lookback", "in the widest gap"}
-    # The first bar has no value twenty bars before it, and the fill takes it from the 21st. The cut is behind the
-    # 11th: these eleven rows lose what they should not have had.
+    # The first 20 rows take the value of the 21st. The cut after the 11th takes it from these eleven.
     inside = found.filter(future="absent", cut="inside the lookback")
     assert inside["session"].to_list() == bars["session"].head(11).to_list()
 
 
-def test_a_bar_that_fills_a_gap_backward_is_found_at_the_gap() -> None:
+def test_rows_that_read_the_future_finds_a_gap_filled_backward() -> None:
     path: list[float | None] = [100.0 + day for day in range(40)]
     bars = flat_bars({"AAA": [*path[:30], None, None, *path[32:]]})
 
@@ -147,21 +146,18 @@ def test_a_bar_that_fills_a_gap_backward_is_found_at_the_gap() -> None:
     assert found["cut"].unique().to_list() == ["in the widest gap"]
 
 
-def test_symbols_of_one_bar_have_no_future_to_read() -> None:
+def test_rows_that_read_the_future_of_one_bar_are_none() -> None:
     assert rows_that_read_the_future(flat_bars({"AAA": [1.0]}), over_symbol(CLOSE.shift(-1)), ["x"]).is_empty()
     assert rows_that_read_the_future(flat_bars({}), over_symbol(CLOSE), ["x"]).is_empty()
 
 
-def test_a_shift_across_symbols_touches_the_first_row_of_each_but_the_first() -> None:
+def test_rows_that_touch_others_finds_a_shift_across_symbols() -> None:
     bars = random_walk_bars(3, 30, seed=1)
     touched = rows_that_touch_others(bars, lambda known: known.with_columns(x=CLOSE.shift(1)), ["x"])
     assert touched.rows() == [("W001", DAYS[0]), ("W002", DAYS[0])]
 
 
-# A second computation of the labels.
-
-
-def test_outcomes_by_hand_count_bars_where_no_calendar_is_known() -> None:
+def test_slow_outcomes_by_hand_count_bars_without_a_calendar() -> None:
     closes = flat_bars({"AAA": [10.0, 20.0, None, 5.0], "BBB": [1.0]}).select("symbol", "session", "close")
     # Two bars ahead of the first is the fourth day: 5 / 10 - 1. Nothing is two bars ahead of the others.
     assert slow_outcomes(closes, 2).rows() == [
@@ -172,7 +168,7 @@ def test_outcomes_by_hand_count_bars_where_no_calendar_is_known() -> None:
     ]
 
 
-def test_outcomes_by_hand_count_the_sessions_of_the_exchange() -> None:
+def test_slow_outcomes_by_hand_count_sessions_of_the_exchange() -> None:
     # 2018-01-01 was no session in New York; the 4th, Thursday, has no bar; the 15th was a holiday.
     days = [date(2018, 1, day) for day in (2, 3, 5, 8, 12, 16)]
     closes = pl.DataFrame(
@@ -191,7 +187,7 @@ def test_outcomes_by_hand_count_the_sessions_of_the_exchange() -> None:
     assert slow_outcomes(closes, 2).rows()[2] == ("AAA", days[2], 0.25, date(2018, 1, 9))
 
 
-def test_before_calendars_begin_bars_are_counted() -> None:
+def test_slow_outcomes_count_bars_before_1960() -> None:
     days = [date(1959, 12, 30), date(1959, 12, 31), date(1960, 1, 4)]
     closes = pl.DataFrame({"symbol": "AAA", "session": days, "close": [1.0, 2.0, 3.0], "exchange": "XNYS"})
     assert slow_outcomes(closes, 1).rows() == [
@@ -204,7 +200,7 @@ def test_before_calendars_begin_bars_are_counted() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(bar_panels(min_sessions=35), st.integers(1, 12), st.sampled_from([None, "XNYS", "XPAR", "NOWHERE"]))
-def test_both_computations_of_the_labels_agree(bars: pl.DataFrame, horizon: int, exchange: str | None) -> None:
+def test_label_panel_agrees_with_slow_outcomes(bars: pl.DataFrame, horizon: int, exchange: str | None) -> None:
     closes = bars if exchange is None else bars.with_columns(exchange=pl.lit(exchange))
     labels = label_panel(compute_features(bars), closes, Experiment(horizon=horizon))
     expected = slow_outcomes(closes, horizon)
@@ -213,7 +209,7 @@ def test_both_computations_of_the_labels_agree(bars: pl.DataFrame, horizon: int,
     assert contradicted_labels(labels, Experiment(horizon=horizon)).is_empty()
 
 
-def test_a_label_is_what_its_return_and_the_thresholds_say() -> None:
+def test_contradicted_labels_by_hand() -> None:
     experiment = Experiment(buy_threshold=0.05, sell_threshold=-0.02)
     gains = [0.05, 0.0499, -0.02, -0.0199, None, 0.1, None, 0.0, 0.0]
     named = ["BUY", "HOLD", "SELL", "HOLD", None, "HOLD", "HOLD", None, "SELL"]
@@ -221,7 +217,7 @@ def test_a_label_is_what_its_return_and_the_thresholds_say() -> None:
     assert contradicted_labels(panel, experiment)["index"].to_list() == [5, 6, 7, 8]
 
 
-def test_a_label_that_ends_after_the_last_bar_has_outlived_its_instrument() -> None:
+def test_outlived_labels_end_after_the_last_bar() -> None:
     labels = pl.DataFrame(
         {
             "symbol": ["AAA", "AAA", "AAA", "BBB"],
@@ -234,7 +230,7 @@ def test_a_label_that_ends_after_the_last_bar_has_outlived_its_instrument() -> N
     assert found.select("symbol", "session").rows() == [("AAA", DAYS[1]), ("BBB", DAYS[0])]
 
 
-def test_rows_of_the_sets_are_rows_of_the_labels_to_the_last_bit() -> None:
+def test_foreign_rows_differ_in_any_bit() -> None:
     labels = pair([1.0, 2.0, None])
     assert foreign_rows([labels.head(1), labels.tail(2), labels.clear()], labels) == 0
     moved = labels.with_columns(x=pl.col("x") + 1e-15)
@@ -242,9 +238,8 @@ def test_rows_of_the_sets_are_rows_of_the_labels_to_the_last_bit() -> None:
     assert foreign_rows([labels.with_columns(pl.col("session") + timedelta(days=1))], labels) == 3
 
 
-# What a feature knows.
-
 HORIZON = 8
+NAMES = ["symbol", "session", "close", "ret_1d", "forward_return", "label_end"]
 
 
 def labelled(symbols: int, sessions: int, seed: int) -> pl.DataFrame:
@@ -259,16 +254,16 @@ def known_by(panel: pl.DataFrame, name: str) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_features_of_random_walks_know_nothing(seed: int) -> None:
+def test_knowledge_of_the_label_by_features_of_random_walks(seed: int) -> None:
     found = knowledge_of_the_label(labelled(6, 160, seed), DEFAULT_INPUTS, HORIZON)
     assert found["feature"].to_list() == [name for name in DEFAULT_INPUTS for _ in range(2)]
     assert not found["knows"].any()
-    # Sixteen correlations: the largest of as many normal deviates lies beyond four in one of a thousand panels.
+    # The largest of sixteen normal deviates exceeds four in one of a thousand panels.
     assert (found["correlation"].abs() / found["error"]).max() < 4  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("horizon", [1, 5, 20])
-def test_features_of_the_sample_are_far_from_knowing(
+def test_knowledge_of_the_label_by_features_of_the_sample_is_small(
     adjusted_sample: pl.DataFrame, sample_features: pl.DataFrame, horizon: int
 ) -> None:
     experiment = Experiment(horizon=horizon)
@@ -281,7 +276,7 @@ def test_features_of_the_sample_are_far_from_knowing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["us_sp500_2013_2018", "europe_1989_2017"])
-def test_features_of_the_large_panels_are_far_from_knowing(name: str) -> None:
+def test_knowledge_of_the_label_by_features_of_large_panels_is_small(name: str) -> None:
     source = pl.read_parquet(shared_file(f"data/{name}.parquet")).rename({"date": "session"})
     bars = check_bars(
         scale_to_adjusted(source) if "adj_close" in source.columns else source, date(2019, 1, 1)
@@ -295,58 +290,48 @@ def test_features_of_the_large_panels_are_far_from_knowing(name: str) -> None:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.25])
-def test_the_forward_return_in_a_features_place_is_known_even_with_noise(noise: float) -> None:
+def test_knowledge_of_the_label_finds_the_forward_return_with_noise(noise: float) -> None:
     train = labelled(8, 900, seed=3)
     gain = pl.col("forward_return")
     added = pl.Series(np.random.default_rng(1).normal(0, noise, train.height))
-    # Each symbol has a volatility of its own: the noise is a share of each one's.
+    # The noise is a share of each symbol's own volatility.
     noised = train.with_columns(ret_1d=gain + added * gain.std().over("symbol"))
     assert known_by(noised, "ret_1d")["instruments"]
-    turned = noised.with_columns(ret_1d=-pl.col("ret_1d"))
-    assert known_by(turned, "ret_1d")["instruments"]
+    assert known_by(noised.with_columns(-pl.col("ret_1d")), "ret_1d")["instruments"]
 
 
-def test_the_future_of_the_index_is_known_between_sessions_and_says_nothing_within_them() -> None:
-    train = labelled(8, 900, seed=3).with_columns(ret_1d=pl.col("forward_return").mean().over("session"))
-    assert known_by(train, "ret_1d") == {"instruments": False, "sessions": True}
+@pytest.mark.parametrize(
+    ("symbols", "seed", "feature", "instruments", "sessions"),
+    [
+        # the future of the index is the same for all instruments of a session
+        (8, 3, pl.col("forward_return").mean().over("session"), False, True),
+        # one instrument has no others to be ranked with
+        (1, 3, pl.col("ret_1d"), False, False),
+        (1, 3, pl.col("forward_return"), False, True),
+        # A persistent drift of each instrument ranks returns well in every session, and knows nothing of the
+        # future.
+        (8, 5, pl.col("forward_return").mean().over("symbol"), False, False),
+    ],
+    ids=["index", "honest single", "leaking single", "drift"],
+)
+def test_knowledge_of_the_label_within_and_between_sessions(
+    symbols: int, seed: int, feature: pl.Expr, *, instruments: bool, sessions: bool
+) -> None:
+    train = labelled(symbols, 900, seed=seed).with_columns(ret_1d=feature)
+    assert known_by(train, "ret_1d") == {"instruments": instruments, "sessions": sessions}
 
 
-def test_a_single_instrument_is_judged_between_sessions_only() -> None:
-    train = labelled(1, 900, seed=3)
-    assert known_by(train, "ret_1d") == {"instruments": False, "sessions": False}
-    assert known_by(train.with_columns(ret_1d="forward_return"), "ret_1d") == {
-        "instruments": False,
-        "sessions": True,
-    }
-
-
-def test_a_persistent_feature_that_happens_to_go_with_the_returns_is_no_leak() -> None:
-    # Each instrument has a drift of its own, and a feature that is this drift: it ranks returns well, session after
-    # session, and knows nothing of what comes.
-    train = labelled(8, 900, seed=5)
-    drift = train.with_columns(ret_1d=pl.col("forward_return").mean().over("symbol"))
-    assert known_by(drift, "ret_1d") == {"instruments": False, "sessions": False}
-
-
-def test_the_error_by_hand() -> None:
-    # Three symbols at three sessions, a horizon of one: pairs of neighbours are compared at every session. The
-    # feature's changes are 1, 2, 3 at both of the first two sessions; the label wins as much, in the same order at
-    # the first and in the opposite one at the second.
-    closes = {"AAA": (1.0, 1.0, 1.1, 1.43), "BBB": (1.0, 1.0, 1.2, 1.44), "CCC": (1.0, 1.0, 1.3, 1.43)}
+def test_knowledge_of_the_label_error_by_hand() -> None:
+    # Three symbols at three sessions, a horizon of one: neighbours are compared at every session. The feature
+    # changes by 1, 2, 3 at both of the first two sessions; the label gains in the same order at the first and in
+    # the opposite one at the second.
+    closes = {1: (1.0, 1.0, 1.1, 1.43), 2: (1.0, 1.0, 1.2, 1.44), 3: (1.0, 1.0, 1.3, 1.43)}
     rows = [
-        (
-            symbol,
-            DAYS[day],
-            path[day],
-            (ord(symbol[0]) - 64) * float(day),
-            path[day + 1] / path[day] - 1,
-            DAYS[day + 1],
-        )
-        for symbol, path in closes.items()
+        (f"S{slope}", DAYS[day], path[day], slope * float(day), path[day + 1] / path[day] - 1, DAYS[day + 1])
+        for slope, path in closes.items()
         for day in range(3)
     ]
-    names = ["symbol", "session", "close", "ret_1d", "forward_return", "label_end"]
-    found = knowledge_of_the_label(pl.DataFrame(rows, schema=names, orient="row"), ["ret_1d"], 1)
+    found = knowledge_of_the_label(pl.DataFrame(rows, schema=NAMES, orient="row"), ["ret_1d"], 1)
     within, between = found.rows(named=True)
     # Rank correlations of 1 and of -1, two degrees of freedom each: mean 0; by chance 1 / sqrt(4) = 0.5; observed
     # sqrt(2 ** 2 + 2 ** 2) / 4 = 0.71, the larger, five times which is 3.5.
@@ -357,10 +342,9 @@ def test_the_error_by_hand() -> None:
     assert (between["correlation"], between["error"], between["knows"]) == (0.0, 1.0, False)
 
 
-def test_rows_whose_neighbour_lies_behind_the_horizon_tell_nothing() -> None:
-    # The second bar comes after the first one's label has ended: what enters is known by then.
+def test_knowledge_of_the_label_ignores_neighbours_beyond_the_horizon() -> None:
+    # The second bar comes after the first one's label has ended.
     rows = [("AAA", DAYS[0], 1.0, 0.0, 0.1, DAYS[1]), ("AAA", DAYS[5], 1.0, 1.0, 0.2, DAYS[6])]
-    names = ["symbol", "session", "close", "ret_1d", "forward_return", "label_end"]
-    found = knowledge_of_the_label(pl.DataFrame(rows, schema=names, orient="row"), ["ret_1d"], 1)
+    found = knowledge_of_the_label(pl.DataFrame(rows, schema=NAMES, orient="row"), ["ret_1d"], 1)
     assert found["error"].to_list() == [1.0, 1.0]
     assert not found["knows"].any()

@@ -69,7 +69,7 @@ def market(symbols: int = 5) -> pl.DataFrame:
     return random_walk_bars(symbols, 60, seed=4)
 
 
-def test_the_only_input_in_price_units_is_the_average_true_range() -> None:
+def test_only_atr_14_follows_the_level() -> None:
     found = rows_that_follow_levels(market(), inputs_of, INPUT_NAMES)
     assert found["input"].unique().to_list() == ["atr_14"]
     # Every value that there is, of the instrument that is multiplied and of no other: 13 rows have none yet.
@@ -82,14 +82,14 @@ def test_the_only_input_in_price_units_is_the_average_true_range() -> None:
     assert replacement_of("ret_1d") is None
 
 
-def test_by_default_models_read_every_feature_or_what_takes_its_place() -> None:
+def test_default_inputs_are_the_features_or_their_replacements() -> None:
     assert price_level_inputs(DEFAULT_INPUTS) == []
     assert table_columns(DEFAULT_INPUTS) == [feature.name for feature in FEATURES]
 
 
 @settings(max_examples=25, deadline=None)
 @given(bar_panels())
-def test_no_default_input_follows_a_level_whatever_the_bars(bars: pl.DataFrame) -> None:
+def test_default_inputs_follow_no_level(bars: pl.DataFrame) -> None:
     assert rows_that_follow_levels(bars, inputs_of, DEFAULT_INPUTS).is_empty()
 
 
@@ -124,7 +124,7 @@ def test_no_default_input_follows_a_level_whatever_the_bars(bars: pl.DataFrame) 
     ],
     ids=str,
 )
-def test_whatever_follows_the_level_of_its_own_prices_or_volumes_is_found(level: pl.Expr) -> None:
+def test_rows_that_follow_levels_finds_an_own_level(level: pl.Expr) -> None:
     for symbols in (1, 5):
         found = rows_that_follow_levels(market(symbols), of_each(level), ["x"])
         assert not found.is_empty()
@@ -149,27 +149,32 @@ def test_whatever_follows_the_level_of_its_own_prices_or_volumes_is_found(level:
     ],
     ids=str,
 )
-def test_what_follows_from_ratios_alone_is_not(honest: pl.Expr) -> None:
+def test_rows_that_follow_levels_ignores_ratios(honest: pl.Expr) -> None:
     assert rows_that_follow_levels(market(), of_each(honest), ["x"]).is_empty()
 
 
 @pytest.mark.parametrize(
-    "level",
+    ("compute", "is_found"),
     [
-        across(CLOSE, lambda own: own.rank()),
-        across(CLOSE, lambda own: own / own.mean()),
-        across(CLOSE * VOLUME, lambda own: own.rank()),
-        across(VOLUME, lambda own: own / own.sum()),
-        price_weighted_index,
+        (across(CLOSE, lambda own: own.rank()), True),
+        (across(CLOSE, lambda own: own / own.mean()), True),
+        (across(CLOSE * VOLUME, lambda own: own.rank()), True),
+        (across(VOLUME, lambda own: own / own.sum()), True),
+        (price_weighted_index, True),
         # one other instrument's price
-        across(CLOSE, lambda own: own.first() / own.last()),
+        (across(CLOSE, lambda own: own.first() / own.last()), True),
+        # ranks and means of returns
+        (across(RETURN, lambda own: own.rank()), False),
+        (across(RETURN, lambda own: own - own.mean()), False),
+        (across(CLOSE / CLOSE.shift(20) - 1, lambda own: own.rank() / own.count()), False),
+        (across(VOLUME / VOLUME.rolling_mean(20), lambda own: own.rank()), False),
     ],
 )
-def test_whatever_follows_the_level_of_another_instrument_is_found(level: Compute) -> None:
-    assert not rows_that_follow_levels(market(), level, ["x"]).is_empty()
+def test_rows_that_follow_levels_finds_levels_across_instruments(compute: Compute, *, is_found: bool) -> None:
+    assert rows_that_follow_levels(market(), compute, ["x"]).is_empty() != is_found
 
 
-def test_the_level_of_another_instrument_is_told_from_the_own() -> None:
+def test_rows_that_follow_levels_tells_own_from_other_levels() -> None:
     def of_the_first(bars: pl.DataFrame) -> pl.DataFrame:
         first = bars.filter(symbol="W000").select("session", x="close")
         others = bars.select("symbol", "session").join(first, on="session", maintain_order="left")
@@ -182,7 +187,7 @@ def test_the_level_of_another_instrument_is_told_from_the_own() -> None:
     assert not found.filter(~pl.col("is_own")).is_empty()
 
 
-def test_each_two_instruments_are_told_apart() -> None:
+def test_rows_that_follow_levels_separates_each_two_instruments() -> None:
     # The ratio of two prices shows only where one is multiplied and the other is not.
     bars = market(9)
     symbols = bars["symbol"].unique().sort().to_list()
@@ -196,20 +201,7 @@ def test_each_two_instruments_are_told_apart() -> None:
             assert not rows_that_follow_levels(bars, ratio, ["x"]).is_empty(), (one, other)
 
 
-@pytest.mark.parametrize(
-    "honest",
-    [
-        across(RETURN, lambda own: own.rank()),
-        across(RETURN, lambda own: own - own.mean()),
-        across(CLOSE / CLOSE.shift(20) - 1, lambda own: own.rank() / own.count()),
-        across(VOLUME / VOLUME.rolling_mean(20), lambda own: own.rank()),
-    ],
-)
-def test_ranks_and_means_of_returns_across_instruments_are_not(honest: Compute) -> None:
-    assert rows_that_follow_levels(market(), honest, ["x"]).is_empty()
-
-
-def test_rows_that_come_and_go_with_the_level_are_found() -> None:
+def test_rows_that_follow_levels_finds_rows_that_vanish() -> None:
     found = rows_that_follow_levels(
         market(2),
         lambda bars: bars.filter(CLOSE > 50).select("symbol", "session", x=pl.lit(1.0)),
@@ -218,21 +210,17 @@ def test_rows_that_come_and_go_with_the_level_are_found() -> None:
     assert not found.is_empty()
 
 
-def test_each_value_is_named_once() -> None:
+def test_rows_that_follow_levels_names_each_value_once() -> None:
     found = rows_that_follow_levels(market(1), of_each(CLOSE), ["x"])
     # Four pairs of factors, each of which moves all sixty.
-    assert found.height == 60
-    assert found.unique().height == 60
+    assert found.height == found.unique().height == 60
     assert found.schema == {
         "symbol": pl.String, "session": pl.Date, "input": pl.String, "is_own": pl.Boolean,
     }  # fmt: skip
-
-
-def test_nothing_follows_from_no_bars() -> None:
     assert rows_that_follow_levels(market().clear(), inputs_of, DEFAULT_INPUTS).is_empty()
 
 
-def test_a_return_near_zero_may_round_otherwise() -> None:
+def test_rows_that_follow_levels_allows_rounding_of_a_return_near_zero() -> None:
     # 1e-8 of 100.000001 is a return whose last digits are the rounding of prices: 1e-16 beside 1e-8.
     closes = [100 * (1 + 1e-8 * (place % 3)) * (1.02 if place % 7 == 0 else 1.0) for place in range(60)]
     bars = (
@@ -244,7 +232,7 @@ def test_a_return_near_zero_may_round_otherwise() -> None:
 
 
 @pytest.mark.parametrize("growth", [0.0, 0.005, -0.003])
-def test_what_rounding_leaves_of_a_zero_follows_nothing(growth: float) -> None:
+def test_rows_that_follow_levels_allows_rounding_of_a_zero(growth: float) -> None:
     # The same return each session: volatility is zero, and rounding leaves about 1e-10 of it, each time another.
     close = pl.Series([10 * (1 + growth) ** place for place in range(60)])
     days = weekdays(60)
@@ -253,7 +241,7 @@ def test_what_rounding_leaves_of_a_zero_follows_nothing(growth: float) -> None:
     assert rows_that_follow_levels(bars, inputs_of, DEFAULT_INPUTS).is_empty()
 
 
-def test_the_reason_names_the_inputs_and_what_takes_their_place() -> None:
+def test_why_levels_are_refused_names_inputs_and_replacements() -> None:
     assert why_levels_are_refused(["atr_14", "dollars"]) == (
         "Models must not read atr_14, dollars: multiplying a whole history of prices or volumes by a constant "
         "changes it, and back-adjusted prices are divided by every later split and dividend, so that their level "
@@ -264,7 +252,7 @@ def test_the_reason_names_the_inputs_and_what_takes_their_place() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["us_sp500_2013_2018", "europe_1989_2017", "us_sp500_members_2000_2016"])
-def test_no_default_input_follows_a_level_on_real_prices(name: str) -> None:
+def test_default_inputs_follow_no_level_on_real_prices(name: str) -> None:
     source = pl.read_parquet(shared_file(f"data/{name}.parquet")).rename({"date": "session"})
     accepted = check_bars(source, date(2019, 1, 1)).accepted
     some = accepted["symbol"].unique().sort().gather_every(max(1, accepted["symbol"].n_unique() // 24))
@@ -273,17 +261,13 @@ def test_no_default_input_follows_a_level_on_real_prices(name: str) -> None:
     assert rows_that_follow_levels(bars, inputs_of, ["atr_14"])["symbol"].n_unique() == some.len()
 
 
-# Proof: an instrument quoted in another unit is the same instrument.
-
 FEW_TREES = BoosterParameters(n_estimators=5)
 SMALL = Experiment(classifier=FEW_TREES, regressor=FEW_TREES, horizon=5, bootstrap_draws=100)
 
 
 @settings(max_examples=5, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([7.0, 1 / 7, 0.13]))
-def test_multiplying_one_instruments_prices_and_dividing_its_volume_changes_nothing(
-    seed: int, factor: float
-) -> None:
+def test_a_retrained_model_does_not_depend_on_the_unit_of_prices(seed: int, factor: float) -> None:
     bars = random_walk_bars(4, 200, seed=seed)
     other = pl.col("symbol") == "W001"
     multiplied = bars.with_columns(

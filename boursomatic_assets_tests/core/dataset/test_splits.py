@@ -23,8 +23,6 @@ from boursomatic_assets_tests.support.strategies import (
 )
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from hypothesis.strategies import DrawFn
 
 SHORT = Experiment(horizon=2, features=("ret_1d",))
@@ -43,28 +41,32 @@ def positions(panel: pl.DataFrame) -> list[int]:
     return [calendar.index(session) for session in panel["session"]]
 
 
-def test_the_sets_are_70_15_15_of_the_sessions_and_purged_at_both_boundaries() -> None:
-    split = split_panel(labels_over("AAA"), SHORT)
-    # 40 labelled sessions: validation begins at 28 = 0.70 x 40, test at 34 = 0.85 x 40.
-    # A label ends 2 sessions on: train keeps up to 25 (25 + 2 < 28), validation up to 31 (31 + 2 < 34).
-    assert positions(split.train) == list(range(26))
-    assert positions(split.validation) == list(range(28, 32))
-    assert positions(split.test) == list(range(34, 40))
-    # 26, 27, 32 and 33 are left out
-    assert split.purged == 4
+@pytest.mark.parametrize(
+    ("change", "train", "validation", "test"),
+    [
+        # 40 labelled sessions: validation begins at 28 = 0.70 x 40, test at 34 = 0.85 x 40.
+        # A label ends 2 sessions on: train keeps up to 25 (25 + 2 < 28), validation up to 31 (31 + 2 < 34).
+        ({}, range(26), range(28, 32), range(34, 40)),
+        # two sessions more are left out: labels end before 26 and before 32
+        ({"embargo": 2}, range(24), range(28, 30), range(34, 40)),
+        # 0.50 x 40 = 20 and 0.75 x 40 = 30
+        ({"train_fraction": 0.5, "validation_fraction": 0.25}, range(18), range(20, 28), range(30, 40)),
+    ],
+    ids=["70 15 15", "embargo", "other fractions"],
+)
+def test_split_panel_by_hand(change: dict[str, float], train: range, validation: range, test: range) -> None:
+    labels = labels_over("AAA")
+    split = split_panel(labels, SHORT.model_copy(update=change))
+    assert [positions(panel) for panel in split.sets().values()] == [list(train), list(validation), list(test)]
+    # of 42 sessions two have no label and are in no set
+    assert labels.height == 42
+    assert split.purged == 40 - len(train) - len(validation) - len(test)
+    assert list(split.sets().items()) == [
+        ("train_set", split.train), ("validation_set", split.validation), ("test_set", split.test),
+    ]  # fmt: skip
 
 
-def test_an_embargo_leaves_out_more_sessions_before_each_later_set() -> None:
-    experiment = SHORT.model_copy(update={"embargo": 2})
-    split = split_panel(labels_over("AAA"), experiment)
-    # two sessions more are left out than without: labels end before 26 and before 32
-    assert positions(split.train) == list(range(24))
-    assert positions(split.validation) == [28, 29]
-    assert positions(split.test) == list(range(34, 40))
-    assert split.purged == 8
-
-
-def test_fractions_of_the_sessions_not_of_the_rows_place_the_boundaries() -> None:
+def test_split_panel_counts_sessions_and_not_rows() -> None:
     # BBB has bars in the last 10 weekdays only: rows are many late, the sessions are the same 40
     bars = flat_bars({"AAA": [100.0] * 42, "BBB": [None] * 32 + [100.0] * 10})
     labels = label_panel(bars.select("symbol", "session", ret_1d=pl.lit(0.0)), bars, SHORT)
@@ -73,28 +75,12 @@ def test_fractions_of_the_sessions_not_of_the_rows_place_the_boundaries() -> Non
     assert split.test["session"].min() == weekdays(35)[34]
 
 
-def test_all_instruments_of_a_session_fall_in_one_set() -> None:
+def test_split_panel_keeps_a_session_in_one_set() -> None:
     split = split_panel(labels_over("AAA", "BBB", "CCC"), SHORT)
     assert [panel.height for panel in split.sets().values()] == [3 * 26, 3 * 4, 3 * 6]
 
 
-def test_other_fractions_place_other_boundaries() -> None:
-    experiment = Experiment(horizon=2, features=("ret_1d",), train_fraction=0.5, validation_fraction=0.25)
-    split = split_panel(labels_over("AAA"), experiment)
-    # 0.50 x 40 = 20 and 0.75 x 40 = 30
-    assert positions(split.train) == list(range(18))
-    assert positions(split.validation) == list(range(20, 28))
-    assert positions(split.test) == list(range(30, 40))
-
-
-def test_unlabelled_rows_are_in_no_set() -> None:
-    labels = labels_over("AAA")
-    split = split_panel(labels, SHORT)
-    assert labels.height == 42
-    assert sum(panel.height for panel in split.sets().values()) + split.purged == 40
-
-
-def test_rows_without_their_history_are_in_no_set() -> None:
+def test_split_panel_leaves_out_rows_without_history() -> None:
     bars = random_walk_bars(symbols=1, sessions=100, seed=0)
     experiment = Experiment(horizon=2)
     split = split_panel(label_panel(compute_features(bars), bars, experiment), experiment)
@@ -103,17 +89,8 @@ def test_rows_without_their_history_are_in_no_set() -> None:
     assert sum(panel.height for panel in split.sets().values()) + split.purged == 78
 
 
-def test_the_sets_have_names_in_time_order() -> None:
-    split = split_panel(labels_over("AAA"), SHORT)
-    assert list(split.sets().items()) == [
-        ("train_set", split.train),
-        ("validation_set", split.validation),
-        ("test_set", split.test),
-    ]
-
-
 @pytest.mark.parametrize(("sessions", "labelled"), [(3, 1), (4, 2), (5, 3)])
-def test_too_few_sessions_for_three_sets_are_refused(sessions: int, labelled: int) -> None:
+def test_split_panel_refuses_too_few_sessions(sessions: int, labelled: int) -> None:
     # of 3 labelled sessions round(2.1) = 2 train, and round(2.55) = 3 leave none to test on
     with pytest.raises(NotEnoughHistoryError) as caught:
         split_panel(labels_over("AAA", sessions=sessions), SHORT)
@@ -121,99 +98,66 @@ def test_too_few_sessions_for_three_sets_are_refused(sessions: int, labelled: in
     assert "--lookback-days" in str(caught.value)
 
 
-def test_a_set_that_purging_empties_is_refused() -> None:
+def test_split_panel_refuses_a_set_emptied_by_purge_or_embargo() -> None:
     # 10 labelled sessions: validation is session 7 alone, its label ends at 9, test begins at 8
     with pytest.raises(NotEnoughHistoryError, match=r"purging leaves a set empty: 10 labelled sessions"):
         split_panel(labels_over("AAA", sessions=12), SHORT)
-
-
-def test_an_embargo_longer_than_the_history_is_refused() -> None:
-    experiment = SHORT.model_copy(update={"embargo": 1000})
     with pytest.raises(NotEnoughHistoryError, match="an embargo of 1000"):
-        split_panel(labels_over("AAA"), experiment)
+        split_panel(labels_over("AAA"), SHORT.model_copy(update={"embargo": 1000}))
 
 
-def test_labels_out_of_order_or_without_a_label_are_refused() -> None:
+def test_split_panel_needs_a_label_panel() -> None:
     with pytest.raises(PanelContractError, match="sorted"):
         split_panel(labels_over("AAA").reverse(), SHORT)
     with pytest.raises(PanelContractError, match=r"missing \['label'\]"):
         split_panel(labels_over("AAA").drop("label"), SHORT)
 
 
-def unpurged(labels: pl.DataFrame, *boundaries: date) -> Split:
-    """Three sets cut at two sessions, with every labelled row kept."""
-    rows, (validation_at, test_at) = labelled_rows(labels), boundaries
-    session = pl.col("session")
-    return Split(
-        train=rows.filter(session < validation_at),
-        validation=rows.filter((session >= validation_at) & (session < test_at)),
-        test=rows.filter(session >= test_at),
-        purged=0,
-    )
-
-
-def test_a_sound_split_has_no_overlaps() -> None:
-    assert overlaps(split_panel(labels_over("AAA", "BBB"), SHORT)) == []
-
-
-def test_a_split_without_purge_at_the_first_boundary_is_reported() -> None:
+@pytest.mark.parametrize(("earlier", "later", "at"), [("train", "validation", 28), ("validation", "test", 34)])
+def test_overlaps_report_a_missing_purge(earlier: str, later: str, at: int) -> None:
     labels, calendar = labels_over("AAA"), weekdays(42)
     sound = split_panel(labels, SHORT)
-    broken = replace(sound, train=unpurged(labels, calendar[28], calendar[34]).train)
-    # sessions 26 and 27 are back, whose labels end in 28 and 29
-    found = (
-        f"2 rows of train_set have labels that end in validation_set, which starts {calendar[28]}: "
-        f"first 'AAA' {calendar[26]}, label_end {calendar[28]}"
+    # the two sessions before the boundary are back, whose labels end in the later set
+    back = labels.filter(pl.col("session").is_in(calendar[at - 2 : at]))
+    broken = replace(sound, **{earlier: pl.concat([getattr(sound, earlier), back])})
+    assert overlaps(sound) == []
+    (found,) = overlaps(broken)
+    assert found == (
+        f"2 rows of {earlier}_set have labels that end in {later}_set, which starts {calendar[at]}: "
+        f"first 'AAA' {calendar[at - 2]}, label_end {calendar[at]}"
     )
-    assert overlaps(broken) == [found]
 
 
-def test_a_split_without_purge_at_the_second_boundary_is_reported() -> None:
-    labels, calendar = labels_over("AAA"), weekdays(42)
-    sound = split_panel(labels, SHORT)
-    broken = replace(sound, validation=unpurged(labels, calendar[28], calendar[34]).validation)
-    found = (
-        f"2 rows of validation_set have labels that end in test_set, which starts {calendar[34]}: "
-        f"first 'AAA' {calendar[32]}, label_end {calendar[34]}"
-    )
-    assert overlaps(broken) == [found]
-
-
-def test_a_session_in_two_sets_is_reported() -> None:
+def test_overlaps_report_a_session_in_two_sets() -> None:
     labels, calendar = labels_over("AAA", "BBB"), weekdays(42)
     sound = split_panel(labels, SHORT)
     one_row = labels.filter((pl.col("session") == calendar[28]) & (pl.col("symbol") == "BBB"))
     found = overlaps(replace(sound, train=pl.concat([sound.train, one_row])))
     assert f"1 rows of train_set are at or after {calendar[28]}, in validation_set" in found
     assert any(text.startswith("1 rows of train_set have labels that end in validation_set") for text in found)
-
-
-def test_a_session_in_validation_and_test_is_reported() -> None:
-    labels, calendar = labels_over("AAA"), weekdays(42)
-    sound = split_panel(labels, SHORT)
     found = overlaps(replace(sound, validation=pl.concat([sound.validation, sound.test.head(1)])))
     assert f"1 rows of validation_set are at or after {calendar[34]}, in test_set" in found
 
 
-def test_training_rows_that_reach_into_the_test_set_past_an_empty_validation_set_are_reported() -> None:
+def test_overlaps_report_training_rows_beyond_an_empty_validation_set() -> None:
     sound = split_panel(labels_over("AAA"), SHORT)
     everything = pl.concat([sound.train, sound.validation, sound.test])
     found = overlaps(replace(sound, train=everything, validation=sound.validation.head(0)))
     assert any("train_set" in text and "test_set" in text for text in found)
 
 
-def test_shuffled_rows_cut_in_three_are_reported() -> None:
+def test_overlaps_report_shuffled_sets() -> None:
     rows = labelled_rows(labels_over("AAA")).sample(fraction=1.0, shuffle=True, seed=0)
     broken = Split(train=rows[:28], validation=rows[28:34], test=rows[34:], purged=0)
     # both kinds of fault at both boundaries
     assert len(overlaps(broken)) >= 4
 
 
-Made = tuple[pl.DataFrame, pl.DataFrame, Experiment, Split]
+Case = tuple[pl.DataFrame, pl.DataFrame, Experiment, Split]
 
 
 @st.composite
-def splits(draw: DrawFn) -> Made:
+def splits(draw: DrawFn) -> Case:
     """Bars, labels and the split made of them, under different horizons, fractions and embargoes."""
     bars = draw(bar_panels(min_sessions=60, max_sessions=120))
     experiment = Experiment(
@@ -231,18 +175,12 @@ def splits(draw: DrawFn) -> Made:
 
 
 @given(splits())
-def test_a_session_never_falls_in_two_sets(made: Made) -> None:
-    sessions = [set(panel["session"]) for panel in made[3].sets().values()]
-    for earlier, later in pairwise(sessions):
-        assert max(earlier) < min(later)
-
-
-@given(splits())
-def test_every_label_of_an_earlier_set_ends_before_the_next_begins_and_before_the_embargo(made: Made) -> None:
+def test_split_panel_ends_labels_before_the_next_set_and_its_embargo(made: Case) -> None:
     _, labels, experiment, split = made
     used = labelled_rows(labels).filter(is_warmed_up(experiment.features))
     calendar = sorted(set(used["session"]))
     for earlier, later in pairwise(split.sets().values()):
+        assert earlier["session"].max() < later["session"].min()
         begins = calendar.index(later["session"].min())
         # the embargo's sessions lie between the last label's end and the next set
         known_by = calendar[begins - experiment.embargo]
@@ -251,7 +189,7 @@ def test_every_label_of_an_earlier_set_ends_before_the_next_begins_and_before_th
 
 
 @given(splits())
-def test_every_gap_is_at_least_the_horizon_in_the_instruments_own_sessions(made: Made) -> None:
+def test_split_panel_gaps_are_at_least_the_horizon(made: Case) -> None:
     bars, _, experiment, split = made
     for symbol in set(bars["symbol"]):
         own = bars.filter(pl.col("symbol") == symbol)["session"].to_list()
@@ -263,14 +201,14 @@ def test_every_gap_is_at_least_the_horizon_in_the_instruments_own_sessions(made:
 
 
 @given(splits())
-def test_each_labelled_row_is_in_one_set_or_purged(made: Made) -> None:
+def test_split_panel_puts_each_labelled_row_in_one_set_or_purges_it(made: Case) -> None:
     _, labels, experiment, split = made
     used = labelled_rows(labels).filter(is_warmed_up(experiment.features))
     together = pl.concat(split.sets().values()).sort("symbol", "session")
     assert together.unique(["symbol", "session"]).height == together.height
     assert together.height + split.purged == used.height
     assert together.join(used, on=["symbol", "session"], how="semi").height == together.height
-    # nothing is left out without need: what was purged reaches into the next set or its embargo
+    # each purged row reaches into the next set or its embargo
     left_out = used.join(together, on=["symbol", "session"], how="anti")
     calendar = sorted(set(used["session"]))
     for earlier, later in ((split.train, split.validation), (split.validation, split.test)):
@@ -281,7 +219,7 @@ def test_each_labelled_row_is_in_one_set_or_purged(made: Made) -> None:
 
 
 @given(splits(), st.integers(0, 2**32 - 1))
-def test_the_training_rows_never_change_with_what_comes_after_their_labels(made: Made, seed: int) -> None:
+def test_split_panel_training_rows_never_change_with_the_future(made: Case, seed: int) -> None:
     bars, _, experiment, split = made
     present = split.train["label_end"].max()
     other = with_other_future(bars, present, seed)  # type: ignore[arg-type]

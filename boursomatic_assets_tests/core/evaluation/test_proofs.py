@@ -6,7 +6,7 @@ import pytest
 
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, WalkForward
 from boursomatic_assets.core.evaluation.proofs import EXPERIMENT, judge_simulated, null_calibration, power
-from boursomatic_assets.core.market.simulation import Market
+from boursomatic_assets.core.market.simulation import SimulatedMarket
 
 SMALL = EXPERIMENT.model_copy(
     update={
@@ -19,14 +19,14 @@ SMALL = EXPERIMENT.model_copy(
 
 
 def test_judge_simulated_reaches_a_verdict_and_repeats_it() -> None:
-    market = Market(symbols=20, sessions=400, signal=0.3)
+    market = SimulatedMarket(symbols=20, sessions=400, signal=0.3)
     first, again = (judge_simulated(market, 7, SMALL, threads=threads) for threads in (1, 2))
     assert first == again
     assert first["scope"] == "walk-forward"
     assert first["verdict"]["sentence"]
     # Volume shows a drift of 0.3 deviations a day: its rank goes with that of the return.
     assert first["planted_rank_ic"] > 0.1
-    assert judge_simulated(Market(symbols=20, sessions=400), 7, SMALL)["planted_rank_ic"] < 0.1
+    assert judge_simulated(SimulatedMarket(symbols=20, sessions=400), 7, SMALL)["planted_rank_ic"] < 0.1
 
 
 def evaluation(p_value: float, lift: float | None, *, skill: bool, rank_ic: float = 0.0) -> dict[str, Any]:

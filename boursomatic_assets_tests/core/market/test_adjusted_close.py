@@ -36,7 +36,7 @@ def objected(bars: pl.DataFrame) -> list[bool]:
 
 
 @pytest.mark.parametrize("level", [7.84, 1.05, 0.001, 1.0, 250.0])
-def test_a_factor_that_stays_is_believed_at_any_level(level: float) -> None:
+def test_scale_to_adjusted_accepts_a_steady_factor_at_any_level(level: float) -> None:
     # 7.84: a reverse split after the end of the file lifts every factor in it
     bars = with_factors([100.0, 101.0, 99.0, 100.0], [level] * 4)
     assert objected(bars) == [False] * 4
@@ -45,21 +45,20 @@ def test_a_factor_that_stays_is_believed_at_any_level(level: float) -> None:
 
 @pytest.mark.parametrize("factor", [2365.0, 3.0, 1.31, 0.76, 0.001])
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_a_factor_that_leaves_for_up_to_three_sessions_is_absurd(factor: float, length: int) -> None:
-    before, after = [1.0] * 3, [1.0] * 4
-    bars = with_factors([100.0] * (7 + length), [*before, *[factor] * length, *after])
-    assert objected(bars) == [False] * 3 + [True] * length + [False] * 4
-    # whatever the price does later on: a rise of 45 % excuses nothing
-    risen = with_factors([100.0] * (5 + length) + [145.0] * 2, [*before, *[factor] * length, *after])
-    assert objected(risen) == [False] * 3 + [True] * length + [False] * 4
+def test_scale_to_adjusted_objects_to_a_factor_off_for_up_to_three_sessions(factor: float, length: int) -> None:
+    factors = [*[1.0] * 3, *[factor] * length, *[1.0] * 4]
+    # whatever the price does later: a rise of 45 % excuses nothing
+    for later in ([100.0] * 2, [145.0] * 2):
+        bars = with_factors([100.0] * (5 + length) + later, factors)
+        assert objected(bars) == [False] * 3 + [True] * length + [False] * 4
 
 
-def test_a_factor_a_little_off_is_rounding_and_one_that_stays_off_is_left_to_whoever_looks_for_jumps() -> None:
+def test_scale_to_adjusted_accepts_rounding_and_a_lasting_step() -> None:
     assert objected(with_factors([0.05] * 5, [1.0, 1.0, 1.29, 1.0, 1.0])) == [False] * 5
     assert objected(with_factors([100.0] * 8, [1.0] * 2 + [0.5] * 4 + [1.0] * 2)) == [False] * 8
 
 
-def test_raised_factors_that_end_at_negative_ones_are_as_absurd_as_those() -> None:
+def test_scale_to_adjusted_objects_to_raised_factors_before_negative_ones() -> None:
     # ACA.PA: an adjusted close that runs from -4 over 2.7 to -0.7 times the close, and is right from 2007 on
     factors = [-4.0, -4.0, 2.7, 2.7, 2.7, 2.7, 2.7, -0.7, -0.7, 0.6, 0.6, 0.6]
     assert objected(with_factors([100.0] * 12, factors)) == [True] * 9 + [False] * 3
@@ -68,7 +67,7 @@ def test_raised_factors_that_end_at_negative_ones_are_as_absurd_as_those() -> No
     assert objected(undone) == [True] * 2 + [False] * 5 + [True] * 2 + [False] * 3
 
 
-def test_a_raw_price_that_the_factor_puts_right_is_believed() -> None:
+def test_scale_to_adjusted_accepts_a_factor_that_corrects_the_raw_price() -> None:
     # The raw close is a hundred times too high for a session, and its factor a hundredth: 10000 * 0.01 = 100.
     bars = with_factors([100.0, 100.0, 10_000.0, 100.0, 100.0], [1.0, 1.0, 0.01, 1.0, 1.0])
     assert objected(bars) == [False] * 5
@@ -89,40 +88,38 @@ def test_a_raw_price_that_the_factor_puts_right_is_believed() -> None:
         ([2.0], [False]),
     ],
 )
-def test_the_first_and_the_last_factor_are_wrong_where_they_alone_have_left_one(
+def test_scale_to_adjusted_objects_to_a_first_or_last_factor_that_left_one(
     factors: list[float], absurd: list[bool]
 ) -> None:
     assert objected(with_factors([100.0] * len(factors), factors)) == absurd
 
 
-def test_a_split_that_raw_close_and_factor_share_is_no_step() -> None:
+def test_scale_to_adjusted_accepts_a_split_of_raw_close_and_factor() -> None:
     # One for ten on the fourth session, and two for one on the last: 0.5 * 10 = 5 before both
     bars = with_factors([10.0, 10.0, 10.0, 100.0, 100.0, 50.0], [5.0, 5.0, 5.0, 0.5, 0.5, 1.0])
     assert objected(bars) == [False] * 6
     assert scale_to_adjusted(bars)["close"].to_list() == [50.0] * 6
 
 
-def test_a_factor_of_another_symbol_says_nothing() -> None:
+def test_scale_to_adjusted_compares_factors_within_a_symbol() -> None:
     bars = pl.concat([path_with([100.0] * 2, [200.0] * 2), path_with([10.0] * 2, [10.0] * 2, "BBB")])
     assert objected(bars) == [False] * 4
 
 
-def test_objected_bars_are_set_aside_as_they_came_and_the_others_are_scaled() -> None:
-    # 50 / 100 = 0.5 scales the second bar; the first keeps its prices, so that whoever looks sees what came
+def test_scale_to_adjusted_keeps_the_prices_of_bars_that_it_objects_to() -> None:
+    # 50 / 100 = 0.5 scales the second bar; the first keeps its prices, so that a person sees what came
     checked = check_bars(scale_to_adjusted(path_with([100.0, 100.0], [300.0, 50.0])), TODAY)
     assert checked.accepted["close"].to_list() == [50.0]
     assert checked.rejected["close"].to_list() == [100.0]
     assert checked.reasons() == {BAD_FACTOR: 1}
-
-
-def test_without_an_absurd_adjusted_close_there_is_nothing_to_say() -> None:
+    # without an objection there is no such column
     scaled = scale_to_adjusted(path_with([100.0, 100.0], [50.0, 100.0]))
     assert dict(scaled.schema) == BAR_SCHEMA
     assert scaled["close"].to_list() == [50.0, 100.0]
 
 
 def wrong_by_a_loop(closes: list[float], factors: list[float]) -> list[bool]:
-    """What the rule says, factor by factor, of one symbol's usable rows."""
+    """The rule, factor by factor, for one symbol's usable rows."""
     levels, prices = [math.log(factor) for factor in factors], [math.log(close) for close in closes]
     step, count = math.log(1.3), len(levels)
 
@@ -148,9 +145,7 @@ def wrong_by_a_loop(closes: list[float], factors: list[float]) -> list[bool]:
 
 
 @given(bar_panels(min_sessions=2, max_sessions=20), st.integers(0, 2**32 - 1))
-def test_which_adjusted_closes_are_absurd_is_what_a_loop_says_in_any_order_of_the_rows(
-    bars: pl.DataFrame, seed: int
-) -> None:
+def test_scale_to_adjusted_objects_as_a_loop_in_any_row_order(bars: pl.DataFrame, seed: int) -> None:
     rng = np.random.default_rng(seed)
     factor = pl.Series(rng.choice([-1.0, 0.5, 1.0, 1.0, 1.2, 7.0], bars.height))
     came = bars.with_columns(factor=factor, adj_close=pl.col("close") * factor, row=pl.int_range(pl.len()))
@@ -181,7 +176,7 @@ def test_which_adjusted_closes_are_absurd_is_what_a_loop_says_in_any_order_of_th
 
 
 def split_left_in(shares: float, *, in_volume: bool, sessions: int = 60) -> pl.DataFrame:
-    """A walk with a split in the middle: raw closes and factors step there, and volumes where that is said."""
+    """A walk with a split in the middle: raw closes and factors step there, and volumes if `in_volume`."""
     bars = random_walk_bars(symbols=1, sessions=sessions, seed=3)
     before = pl.int_range(pl.len()) < sessions // 2
     adjusted = bars.with_columns(adj_close="close")
@@ -191,7 +186,7 @@ def split_left_in(shares: float, *, in_volume: bool, sessions: int = 60) -> pl.D
 
 
 @pytest.mark.parametrize("shares", [10.0, 2.0, 3.0, 1.5, 1.25, 0.1, 0.125, 1 / 250])
-def test_where_raw_close_and_factor_step_by_a_split_the_volume_is_scaled_too(shares: float) -> None:
+def test_scale_to_adjusted_scales_volume_before_a_split(shares: float) -> None:
     bars = random_walk_bars(symbols=1, sessions=60, seed=3)
     scaled = scale_to_adjusted(split_left_in(shares, in_volume=True))
     np.testing.assert_allclose(scaled["close"], bars["close"], rtol=1e-12)
@@ -199,12 +194,12 @@ def test_where_raw_close_and_factor_step_by_a_split_the_volume_is_scaled_too(sha
 
 
 @pytest.mark.parametrize("shares", [10.0, 2.0, 0.1])
-def test_a_volume_that_does_not_step_there_has_the_split_out_of_it_already(shares: float) -> None:
+def test_scale_to_adjusted_keeps_a_volume_without_a_step(shares: float) -> None:
     came = split_left_in(shares, in_volume=False)
     assert scale_to_adjusted(came)["volume"].to_list() == came["volume"].to_list()
 
 
-def test_the_volume_before_two_splits_is_scaled_by_both_and_that_of_a_wrong_bar_stays() -> None:
+def test_scale_to_adjusted_scales_volume_by_two_splits_but_not_of_a_wrong_bar() -> None:
     # Two for one on the third session, five for one on the fifth; the factors of the first and last bar are wrong.
     closes = [100.0, 100.0, 50.0, 50.0, 10.0, 10.0]
     bars = flat_bars({"AAA": closes}).with_columns(
@@ -216,7 +211,7 @@ def test_the_volume_before_two_splits_is_scaled_by_both_and_that_of_a_wrong_bar_
     np.testing.assert_allclose(scaled["volume"], [10.0, 100.0, 100.0, 100.0, 100.0, 7.0], rtol=1e-12)
 
 
-def test_a_dividend_and_a_spin_off_leave_the_volume() -> None:
+def test_scale_to_adjusted_keeps_volume_at_a_dividend_and_a_spin_off() -> None:
     # A factor of 0.8075 = 1 / 1.2384 is no ratio of few shares; 0.95 is too small a step to be one of them.
     for factor in (0.8075, 0.95):
         bars = with_factors([100.0] * 4 + [100.0 * factor] * 4, [factor] * 4 + [1.0] * 4).with_columns(
@@ -226,8 +221,57 @@ def test_a_dividend_and_a_spin_off_leave_the_volume() -> None:
 
 
 @given(bar_panels(min_sessions=1, max_sessions=20), st.floats(1e-6, 1e6))
-def test_scaling_by_one_factor_keeps_a_lawful_bar_lawful_and_its_returns(bars: pl.DataFrame, factor: float) -> None:
+def test_scale_to_adjusted_keeps_valid_bars_valid_and_their_returns(bars: pl.DataFrame, factor: float) -> None:
     scaled = scale_to_adjusted(bars.with_columns(adj_close=pl.col("close") * factor))
     assert check_bars(scaled, TODAY).rejected.is_empty()
     np.testing.assert_allclose(scaled["close"], bars["close"] * factor, rtol=1e-12)
     assert scaled["volume"].to_list() == bars["volume"].to_list()
+
+
+SOUND = {
+    "symbol": "AAA", "session": date(2018, 1, 1), "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0,
+    "volume": 100.0,
+}  # fmt: skip
+
+
+def adjusted(**change: object) -> pl.DataFrame:
+    """A valid bar with an adjusted close of 5.5 and the values given, scaled."""
+    values = SOUND | {"adj_close": 5.5} | change
+    return scale_to_adjusted(pl.DataFrame([values], schema={**BAR_SCHEMA, "adj_close": pl.Float64()}, orient="row"))
+
+
+def test_scale_to_adjusted_scales_the_whole_bar() -> None:
+    # factor 5.5 / 11 = 0.5; the volume stays
+    assert adjusted().to_dicts() == [SOUND | {"open": 5.0, "high": 6.0, "low": 4.5, "close": 5.5}]
+
+
+# -10 * (10 / -10) = 10: the factor alone would make a valid bar of negative prices.
+NEGATIVE = dict.fromkeys(("open", "high", "low", "close"), -10.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"adj_close": factor} for factor in (-5.5, 0.0, None, math.nan, math.inf)),
+        *({"close": close} for close in (0.0, None, math.nan, -11.0)),
+        *(NEGATIVE | {"adj_close": factor} for factor in (-10.0, 10.0)),
+    ],
+)
+def test_scale_to_adjusted_never_makes_an_unusable_close_usable(change: dict[str, float | None]) -> None:
+    checked = check_bars(adjusted(**change), TODAY)
+    assert checked.accepted.is_empty()
+    assert checked.rejected.height == 1
+
+
+@pytest.mark.parametrize("adj_close", [-5.5, 0.0])
+def test_scale_to_adjusted_objects_to_a_factor_that_is_not_positive(adj_close: float) -> None:
+    # factor -5.5 / 11 = -0.5 would turn every price negative, and 0 / 11 every price to nothing
+    scaled = adjusted(adj_close=adj_close)
+    assert scaled.to_dicts() == [SOUND | {"objection": "negative or absurd adjusted close"}]
+    checked = check_bars(scaled, TODAY)
+    assert checked.rejected.to_dicts() == [SOUND | {"reason": BAD_FACTOR}]
+
+
+def test_scale_to_adjusted_accepts_the_bundled_sample(adjusted_sample: pl.DataFrame) -> None:
+    assert adjusted_sample.height == 12_154
+    assert sorted(adjusted_sample["symbol"].unique()) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]

@@ -1,4 +1,4 @@
-"""Sessions, against what is known of the exchanges from elsewhere: their holidays, half days and clocks."""
+"""Sessions, compared with known holidays, half days and clocks of the exchanges."""
 
 from __future__ import annotations
 
@@ -18,22 +18,11 @@ from boursomatic_assets.core.market.calendars import (
     calendar_column,
     calendar_of,
     last_complete_session,
-    outside_sessions,
     sessions_ahead,
     sessions_between,
 )
-from boursomatic_assets.core.market.session_audit import audit_sessions
-from boursomatic_assets.errors import PanelContractError
 
 EURONEXT = ("XPAR", "XAMS", "XBRU")
-BAR_COLUMNS = {
-    "symbol": pl.String,
-    "session": pl.Date,
-    "exchange": pl.String,
-    "close": pl.Float64,
-    "volume": pl.Float64,
-}
-
 days = st.dates(date(1990, 1, 1), date(2025, 12, 31))
 
 
@@ -46,32 +35,23 @@ def sessions_of(calendar: str, first: date, last: date) -> list[date]:
     return listed
 
 
-def bars_on(symbol: str, exchange: str | None, sessions: list[date], volume: float = 100.0) -> pl.DataFrame:
-    """Bars whose closes all differ."""
-    rows = [(symbol, session, exchange, 10.0 + i, volume) for i, session in enumerate(sessions)]
-    return pl.DataFrame(rows, schema=BAR_COLUMNS, orient="row")
-
-
 @pytest.mark.parametrize(
     ("exchange", "calendar"),
     [
         ("US", "XNYS"), ("XNAS", "XNYS"), ("XNYS", "XNYS"), ("NASDAQ", "XNYS"), (" nyse ", "XNYS"),
         ("XPAR", "XPAR"), ("Euronext Paris", "XPAR"), ("XAMS", "XAMS"), ("amsterdam", "XAMS"), ("XBRU", "XBRU"),
-        ("EBR", "XBRU"), ("XLON", None), ("XETR", None), ("", None), ("  ", None), (None, None),
+        ("EBR", "XBRU"), ("Brussels", "XBRU"),
+        ("XLON", None), ("XETR", None), ("", None), ("  ", None), (None, None),
     ],
 )  # fmt: skip
-def test_an_exchange_trades_on_a_calendar_or_is_not_known(exchange: str | None, calendar: str | None) -> None:
+def test_calendar_of_an_exchange_and_of_a_column(exchange: str | None, calendar: str | None) -> None:
     assert calendar_of(exchange) == calendar
-    column = pl.DataFrame({"exchange": [exchange]}, schema={"exchange": pl.String}).select(calendar_column())
-    assert column.item() == calendar
+    frame = pl.DataFrame({"exchange": [exchange], "place": [exchange]}).cast(pl.String)
+    assert frame.select(calendar_column()).item() == calendar
+    assert frame.select(found=calendar_column("place")).item() == calendar
 
 
-def test_the_calendar_of_another_column() -> None:
-    frame = pl.DataFrame({"place": ["paris"]})
-    assert frame.select(found=calendar_column("place")).item() == "XPAR"
-
-
-def test_every_calendar_is_its_own_exchange_and_has_a_currency() -> None:
+def test_calendars_are_exchanges_and_have_a_currency() -> None:
     assert [calendar_of(name) for name in CALENDARS] == list(CALENDARS)
     assert [CURRENCY_OF_CALENDAR[name] for name in CALENDARS] == ["USD", "EUR", "EUR", "EUR"]
 
@@ -90,13 +70,13 @@ def test_every_calendar_is_its_own_exchange_and_has_a_currency() -> None:
         (date(2025, 1, 9), "mourning for Jimmy Carter"),
     ],
 )
-def test_new_york_was_closed_while_euronext_traded(day: date, why: str) -> None:
+def test_sessions_between_new_york_closed_while_euronext_traded(day: date, why: str) -> None:
     assert not is_session("XNYS", day), why
     assert all(is_session(calendar, day) for calendar in EURONEXT)
 
 
 @pytest.mark.parametrize("day", [date(2014, 5, 1), date(2024, 5, 1), date(2024, 4, 1), date(2024, 12, 26)])
-def test_euronext_was_closed_while_new_york_traded(day: date) -> None:
+def test_sessions_between_euronext_closed_while_new_york_traded(day: date) -> None:
     assert not any(is_session(calendar, day) for calendar in EURONEXT)
     assert is_session("XNYS", day)
 
@@ -112,12 +92,12 @@ def test_euronext_was_closed_while_new_york_traded(day: date) -> None:
         "half a day everywhere", "after the attacks",
     ],
 )  # fmt: skip
-def test_all_of_them_traded(day: date) -> None:
+def test_sessions_between_all_exchanges_traded(day: date) -> None:
     assert all(is_session(calendar, day) for calendar in CALENDARS)
 
 
 @pytest.mark.parametrize("day", [date(2024, 7, 14), date(2024, 3, 29), date(2024, 12, 25), date(2025, 1, 1)])
-def test_none_of_them_traded(day: date) -> None:
+def test_sessions_between_no_exchange_traded(day: date) -> None:
     assert not any(is_session(calendar, day) for calendar in CALENDARS)
 
 
@@ -132,27 +112,24 @@ def test_none_of_them_traded(day: date) -> None:
         ("XPAR", 2024, 256), ("XAMS", 2024, 256), ("XBRU", 2024, 256),
     ],
 )  # fmt: skip
-def test_sessions_of_a_year(calendar: str, year: int, count: int) -> None:
+def test_sessions_between_counts_a_year(calendar: str, year: int, count: int) -> None:
     assert sessions_between(calendar, date(year, 1, 1), date(year, 12, 31)).len() == count
 
 
-def test_both_ends_are_included_and_a_year_may_lie_between() -> None:
-    found = sessions_between("XNYS", date(2024, 12, 30), date(2025, 1, 3))
-    assert found.dtype == pl.Date
-    assert found.name == "session"
+def test_sessions_between_includes_both_ends() -> None:
+    sessions = sessions_between("XNYS", date(2024, 12, 30), date(2025, 1, 3))
+    assert (sessions.dtype, sessions.name) == (pl.Date, "session")
     # New Year is a Wednesday
-    assert found.to_list() == [date(2024, 12, 30), date(2024, 12, 31), date(2025, 1, 2), date(2025, 1, 3)]
+    assert sessions.to_list() == [date(2024, 12, 30), date(2024, 12, 31), date(2025, 1, 2), date(2025, 1, 3)]
     assert sessions_of("XNYS", date(2024, 12, 31), date(2025, 1, 1)) == [date(2024, 12, 31)]
     assert sessions_of("XNYS", date(2025, 1, 1), date(2025, 1, 2)) == [date(2025, 1, 2)]
-
-
-def test_no_session_lies_on_a_weekend_or_between_dates_the_wrong_way_round() -> None:
+    # a weekend, and dates in the wrong order
     assert sessions_of("XPAR", date(2024, 7, 13), date(2024, 7, 14)) == []
     assert sessions_of("XPAR", date(2024, 7, 16), date(2024, 7, 15)) == []
 
 
 @given(calendar=st.sampled_from(CALENDARS), first=days, middle=days, last=days)
-def test_sessions_are_weekdays_in_order_and_a_span_is_its_parts(
+def test_sessions_between_are_ordered_weekdays_and_add_up(
     calendar: str, first: date, middle: date, last: date
 ) -> None:
     first, middle, last = sorted((first, middle, last))
@@ -164,7 +141,7 @@ def test_sessions_are_weekdays_in_order_and_a_span_is_its_parts(
 
 @pytest.mark.parametrize("calendar", CALENDARS)
 @pytest.mark.parametrize("last", [date(2019, 12, 31), date(2020, 1, 2), date(2024, 2, 29)])
-def test_sessions_are_those_of_a_calendar_that_ends_with_the_span(calendar: str, last: date) -> None:
+def test_sessions_between_agrees_with_a_calendar_that_ends_there(calendar: str, last: date) -> None:
     ending = exchange_calendars.get_calendar(calendar, start="2009-12-01", end=str(last))
     expected = [moment.date() for moment in ending.sessions if moment.year >= 2010]
     assert sessions_of(calendar, date(2010, 1, 1), last) == expected
@@ -198,7 +175,7 @@ def test_sessions_are_those_of_a_calendar_that_ends_with_the_span(calendar: str,
         ("XPAR", "2025-01-02 16:30", "2025-01-02", "2024-12-31"),
     ],
 )
-def test_a_session_is_complete_half_an_hour_after_its_close(
+def test_last_complete_session_changes_half_an_hour_after_the_close(
     calendar: str, closes: str, session: str, before: str
 ) -> None:
     settled = datetime.fromisoformat(closes).replace(tzinfo=UTC) + timedelta(minutes=30)
@@ -221,14 +198,12 @@ def test_a_session_is_complete_half_an_hour_after_its_close(
         ("XNYS", "2024-12-31 23:59", "2024-12-31"),
     ],
 )
-def test_while_an_exchange_is_closed_its_last_session_stays_the_newest(
-    calendar: str, moment: str, session: str
-) -> None:
+def test_last_complete_session_stays_while_an_exchange_is_closed(calendar: str, moment: str, session: str) -> None:
     now = datetime.fromisoformat(moment).replace(tzinfo=UTC)
     assert last_complete_session(calendar, now) == date.fromisoformat(session)
 
 
-def test_a_moment_counts_and_not_the_clock_it_is_read_from() -> None:
+def test_last_complete_session_does_not_depend_on_the_time_zone() -> None:
     # 05:30 on Tuesday in Tokyo is 16:30 on Monday in New York, half an hour after the close
     tokyo = datetime(2024, 7, 16, 5, 30, tzinfo=ZoneInfo("Asia/Tokyo"))
     assert last_complete_session("XNYS", tokyo) == date(2024, 7, 15)
@@ -236,17 +211,19 @@ def test_a_moment_counts_and_not_the_clock_it_is_read_from() -> None:
     # 23:00 on New Year's Eve there is already the next year in UTC
     eve = datetime(2024, 12, 31, 23, 0, tzinfo=ZoneInfo("America/New_York"))
     assert last_complete_session("XNYS", eve) == date(2024, 12, 31)
+    with pytest.raises(ValueError, match="needs a time zone"):
+        last_complete_session("XNYS", datetime(2024, 7, 15, 20, 30))  # noqa: DTZ001 (what is refused)
 
 
 @given(calendar=st.sampled_from(CALENDARS), moment=st.datetimes(datetime(1990, 1, 15), datetime(2025, 12, 31)))  # noqa: DTZ001 (Hypothesis adds no zone)
-def test_the_last_complete_session_is_a_session_and_none_is_skipped(calendar: str, moment: datetime) -> None:
+def test_last_complete_session_skips_no_session(calendar: str, moment: datetime) -> None:
     found = last_complete_session(calendar, moment.replace(tzinfo=UTC))
     assert is_session(calendar, found)
-    # what lies between is today's at most, since every session ends on its own date in UTC
+    # only today's session may be later, since every session ends on its own date in UTC
     assert sessions_of(calendar, found + timedelta(days=1), moment.date() - timedelta(days=1)) == []
 
 
-def test_sessions_ahead_jump_weekends_holidays_and_the_year() -> None:
+def test_sessions_ahead_skips_weekends_and_holidays() -> None:
     given_ = pl.Series("signal", [date(2024, 12, 24), date(2024, 12, 31), date(2024, 12, 30), date(2024, 12, 24)])
     # New York trades on 24, 26, 27, 30, 31 December and 2 January
     found = sessions_ahead(given_, "XNYS", 2)
@@ -257,13 +234,8 @@ def test_sessions_ahead_jump_weekends_holidays_and_the_year() -> None:
 
 
 @pytest.mark.parametrize("day", [date(2024, 7, 13), date(2024, 7, 14)])
-def test_sessions_ahead_of_a_weekend_count_from_the_friday(day: date) -> None:
-    assert sessions_ahead(pl.Series([day]), "XNYS", 1).to_list() == [date(2024, 7, 15)]
-    with_friday = pl.Series([date(2024, 7, 12), day])
-    assert sessions_ahead(with_friday, "XNYS", 3).to_list() == [date(2024, 7, 17)] * 2
-
-
-def test_sessions_ahead_of_nothing_are_none() -> None:
+def test_sessions_ahead_of_a_weekend_count_from_friday(day: date) -> None:
+    assert sessions_ahead(pl.Series([date(2024, 7, 12), day]), "XNYS", 3).to_list() == [date(2024, 7, 17)] * 2
     nothing = pl.Series("signal", [], dtype=pl.Date)
     assert sessions_ahead(nothing, "XNYS", 5).equals(nothing)
 
@@ -273,140 +245,8 @@ def test_sessions_ahead_of_nothing_are_none() -> None:
     dates=st.lists(st.dates(date(1990, 1, 1), date(2024, 12, 31)), min_size=1, max_size=5),
     count=st.integers(1, 260),
 )
-def test_that_many_sessions_lie_up_to_the_one_reached(calendar: str, dates: list[date], count: int) -> None:
+def test_sessions_ahead_counts_sessions(calendar: str, dates: list[date], count: int) -> None:
     reached = sessions_ahead(pl.Series("session", dates), calendar, count).to_list()
     for start, end in zip(dates, reached, strict=True):
         between = sessions_of(calendar, start + timedelta(days=1), end)
         assert (len(between), between[-1]) == (count, end)
-
-
-def test_rows_outside_sessions_are_those_on_which_their_own_exchange_was_closed() -> None:
-    may_day, holiday, sunday = date(2024, 5, 1), date(2024, 7, 4), date(2024, 7, 14)
-    rows = [
-        ("MC.PA", may_day, "XPAR"),
-        ("MC.PA", holiday, "XPAR"),
-        ("AAPL", may_day, "XNAS"),
-        ("AAPL", holiday, "NASDAQ"),
-        ("UCB.BR", sunday, "Brussels"),
-        ("SHEL.L", sunday, "XLON"),
-        ("XXX", sunday, None),
-    ]
-    panel = pl.DataFrame(rows, schema=["symbol", "session", "exchange"], orient="row")
-    outside = outside_sessions(panel)
-    assert outside.columns == panel.columns
-    assert outside.rows() == [rows[0], rows[3], rows[4]]
-    assert outside_sessions(panel.clear()).equals(panel.clear())
-
-
-def test_an_audit_counts_bars_beside_the_sessions_that_were_expected() -> None:
-    # New York: 1 to 12 July 2024 without the 4th are nine sessions; the 8th is lacking, Sunday the 7th is too much
-    july = [date(2024, 7, day) for day in (1, 2, 3, 5, 7, 9, 10, 11, 12)]
-    whole = sessions_of("XNYS", date(2024, 7, 3), date(2024, 7, 9))
-    bars = pl.concat(
-        [
-            bars_on("AAPL", "XNAS", july),
-            bars_on("IBM", "XNYS", whole),
-            # the exchange was closed on both
-            bars_on("MC.PA", "XPAR", [date(2024, 7, 6), date(2024, 7, 7)], volume=5.0),
-            bars_on("SHEL.L", "XLON", [date(2024, 7, 7)]),
-        ]
-    )
-    audit = audit_sessions(bars)
-    assert audit.exchanges.to_dicts() == [
-        # 9 expected of Apple and 4 of IBM; 9 + 4 stored
-        {
-            "calendar": "XNYS", "symbols": 2, "newest": date(2024, 7, 12), "expected": 13, "stored": 13,
-            "missing": 1, "extra": 1, "before_trading": 0, "stale_runs": 0,
-        },
-        {
-            "calendar": "XPAR", "symbols": 1, "newest": date(2024, 7, 7), "expected": 0, "stored": 2,
-            "missing": 0, "extra": 2, "before_trading": 0, "stale_runs": 0,
-        },
-    ]  # fmt: skip
-    assert audit.missing.rows() == [("XNYS", "AAPL", date(2024, 7, 8))]
-    assert audit.extra.rows() == [
-        ("XNYS", "AAPL", date(2024, 7, 7), 100.0),
-        ("XPAR", "MC.PA", date(2024, 7, 6), 5.0),
-        ("XPAR", "MC.PA", date(2024, 7, 7), 5.0),
-    ]
-    assert audit.stale.is_empty()
-
-
-def test_sessions_before_the_first_and_after_the_last_bar_are_not_missed() -> None:
-    bars = pl.concat(
-        [
-            bars_on("IBM", "XNYS", sessions_of("XNYS", date(2024, 7, 1), date(2024, 7, 31))),
-            bars_on("NEW", "XNYS", sessions_of("XNYS", date(2024, 7, 15), date(2024, 7, 16))),
-        ]
-    )
-    assert audit_sessions(bars).missing.is_empty()
-    # 22 weekdays of July 2024 but the 4th, and 2
-    assert audit_sessions(bars).exchanges["expected"].to_list() == [22 + 2]
-
-
-def idle_bars(symbol: str, closes: list[float], volumes: list[float]) -> pl.DataFrame:
-    sessions = sessions_of("XPAR", date(2024, 9, 2), date(2024, 12, 20))[: len(closes)]
-    return bars_on(symbol, "XPAR", sessions).with_columns(
-        close=pl.Series(closes, dtype=pl.Float64), volume=pl.Series(volumes, dtype=pl.Float64)
-    )
-
-
-def test_ten_equal_closes_in_a_row_without_volume_are_stale_and_nine_are_not() -> None:
-    bars = pl.concat(
-        [
-            idle_bars("A.PA", [5.0] * 10, [0.0] * 10),
-            # begins like the one before ended, and is not its continuation
-            idle_bars("B.PA", [5.0] * 9, [0.0] * 9),
-            idle_bars("C.PA", [5.0] * 12, [100.0] + [0.0] * 10 + [100.0]),
-            idle_bars("D.PA", [5.0] * 20, [0.0] * 9 + [1.0] + [0.0] * 9 + [1.0]),
-            idle_bars("E.PA", [5.0] * 9 + [6.0] * 9, [0.0] * 18),
-            idle_bars("F.PA", [5.0] * 11 + [6.0] * 10, [0.0] * 21),
-            idle_bars("G.PA", [5.0] * 15, [100.0] * 15),
-        ]
-    )
-    audit = audit_sessions(bars)
-    # the 1st, 2nd, 10th, 11th, 12th and 21st weekday from Monday 2 September on
-    first, second, tenth, eleventh, twelfth, last = (date(2024, 9, day) for day in (2, 3, 13, 16, 17, 30))
-    assert audit.stale.rows() == [
-        ("XPAR", "A.PA", first, tenth, 10),
-        ("XPAR", "C.PA", second, eleventh, 10),
-        ("XPAR", "F.PA", first, eleventh, 11),
-        ("XPAR", "F.PA", twelfth, last, 10),
-    ]
-    assert audit.exchanges["stale_runs"].to_list() == [4]
-
-
-def test_an_audit_of_nothing_that_is_known_is_empty() -> None:
-    audit = audit_sessions(bars_on("SHEL.L", "XLON", [date(2024, 7, 7)]))
-    for table in (audit.exchanges, audit.missing, audit.extra, audit.stale):
-        assert table.is_empty()
-
-
-def test_an_audit_wants_a_panel() -> None:
-    bars = bars_on("AAPL", "XNAS", [date(2024, 7, 2), date(2024, 7, 1)])
-    with pytest.raises(PanelContractError, match="sorted"):
-        audit_sessions(bars)
-    with pytest.raises(PanelContractError, match="volume"):
-        audit_sessions(bars.drop("volume"))
-
-
-@given(data=st.data())
-def test_an_audit_finds_each_session_that_was_taken_out_and_each_weekend_that_was_put_in(
-    data: st.DataObject,
-) -> None:
-    pieces, missing, extra = [], [], []
-    for symbol, exchange in (("A", "XNYS"), ("B", "XPAR"), ("C", "XNAS")):
-        sessions = sessions_of(calendar_of(exchange) or "", date(2024, 4, 20), date(2024, 5, 20))
-        inner = data.draw(st.sets(st.sampled_from(sessions[1:-1]), max_size=5))
-        # any Saturday between the first and the last session
-        saturdays = data.draw(st.sets(st.sampled_from([date(2024, 4, 27), date(2024, 5, 4), date(2024, 5, 11)])))
-        pieces.append(bars_on(symbol, exchange, sorted({*sessions, *saturdays} - inner)))
-        missing += [(calendar_of(exchange), symbol, session) for session in sorted(inner)]
-        extra += [(calendar_of(exchange), symbol, session) for session in sorted(saturdays)]
-    audit = audit_sessions(pl.concat(pieces))
-    assert sorted(audit.missing.rows()) == sorted(missing)
-    assert sorted(audit.extra.drop("volume").rows()) == sorted(extra)
-    counted = audit.exchanges
-    assert counted.select(pl.col("stored") + pl.col("missing") - pl.col("extra")).to_series().to_list() == (
-        counted["expected"].to_list()
-    )

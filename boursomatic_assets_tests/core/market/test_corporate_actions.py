@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from itertools import pairwise
 
 import numpy as np
@@ -39,7 +39,7 @@ def opened_and_closed(*prices: tuple[float, float], symbol: str = "AAA") -> pl.D
     return pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row")
 
 
-def test_bars_before_a_two_for_one_split_have_half_the_price_and_twice_the_volume() -> None:
+def test_apply_adjustments_halves_prices_before_a_two_for_one_split() -> None:
     bars = flat_bars({"AAA": [100.0, 102.0, 51.0, 52.0]}, volume=1000.0)
     # 100 * 0.5 = 50, 102 * 0.5 = 51, from the session on nothing; 1000 / 0.5 = 2000
     adjusted = apply_adjustments(bars, entered(("AAA", THIRD, 0.5)))
@@ -49,7 +49,7 @@ def test_bars_before_a_two_for_one_split_have_half_the_price_and_twice_the_volum
     assert adjusted.select(PANEL_KEY).equals(bars.select(PANEL_KEY))
 
 
-def test_ratios_of_several_sessions_multiply_up_to_each() -> None:
+def test_apply_adjustments_multiplies_later_ratios() -> None:
     bars = flat_bars({"AAA": [80.0, 40.0, 400.0, 100.0]}, volume=100.0)
     # before the second session 0.5 * 10 * 0.25 = 1.25, before the third 2.5, before the fourth 0.25
     adjusted = apply_adjustments(bars, entered(("AAA", FOURTH, 0.25), ("AAA", SECOND, 0.5), ("AAA", THIRD, 10.0)))
@@ -57,26 +57,13 @@ def test_ratios_of_several_sessions_multiply_up_to_each() -> None:
     assert adjusted["volume"].to_list() == [100 / 1.25, 100 / 2.5, 100 / 0.25, 100.0]
 
 
-def test_an_adjustment_between_two_bars_or_after_the_last_one_counts_for_the_bars_before_it() -> None:
-    bars = flat_bars({"AAA": [100.0, None, 50.0]})
-    assert apply_adjustments(bars, entered(("AAA", SECOND, 0.5)))["close"].to_list() == [50.0, 50.0]
-    after = weekdays(3)[-1] + timedelta(days=1)
-    assert apply_adjustments(bars, entered(("AAA", after, 0.5)))["close"].to_list() == [50.0, 25.0]
-    before = weekdays(1)[0]
-    assert apply_adjustments(bars, entered(("AAA", before, 0.5))).equals(bars)
-
-
-def test_a_ratio_of_one_and_other_symbols_change_nothing() -> None:
+def test_apply_adjustments_ignores_a_ratio_of_one_and_unknown_symbols() -> None:
     bars = flat_bars({"AAA": [100.0, 50.0], "BBB": [100.0, 50.0]})
-    real = entered(("AAA", SECOND, 1.0), ("CCC", SECOND, 0.5))
-    assert apply_adjustments(bars, real).equals(bars)
+    assert apply_adjustments(bars, entered(("AAA", SECOND, 1.0), ("CCC", SECOND, 0.5))).equals(bars)
     assert apply_adjustments(bars, NONE_ENTERED).equals(bars)
-    adjusted = apply_adjustments(bars, pl.concat([real, entered(("BBB", SECOND, 0.5))]))
-    assert adjusted.filter(pl.col("symbol") == "AAA").equals(bars.head(2))
-    assert adjusted["close"].to_list() == [100.0, 50.0, 50.0, 50.0]
 
 
-def test_only_the_columns_that_are_there_are_scaled_and_the_others_stay_in_their_places() -> None:
+def test_apply_adjustments_keeps_columns_in_their_places() -> None:
     bars = flat_bars({"AAA": [100.0, 50.0]}).select("symbol", "close", "session", pl.lit("XNYS").alias("exchange"))
     adjusted = apply_adjustments(bars, entered(("AAA", SECOND, 0.5)))
     assert adjusted.rows() == [("AAA", 50.0, bars["session"][0], "XNYS"), ("AAA", 50.0, SECOND, "XNYS")]
@@ -94,9 +81,7 @@ def panels_with_adjustments(draw: st.DrawFn) -> tuple[pl.DataFrame, pl.DataFrame
 
 
 @given(panels_with_adjustments(), st.integers(0, 2**32 - 1))
-def test_each_bar_is_scaled_by_the_product_of_the_ratios_after_it(
-    case: tuple[pl.DataFrame, pl.DataFrame], seed: int
-) -> None:
+def test_apply_adjustments_agrees_with_a_loop(case: tuple[pl.DataFrame, pl.DataFrame], seed: int) -> None:
     bars, adjustments = case
     expected = []
     for row in bars.iter_rows(named=True):
@@ -112,9 +97,7 @@ def test_each_bar_is_scaled_by_the_product_of_the_ratios_after_it(
 
 
 @given(bar_panels(symbols=1, min_sessions=4, max_sessions=20), st.data())
-def test_with_the_ratio_of_the_closes_as_it_was_the_adjusted_price_is_continuous(
-    bars: pl.DataFrame, data: st.DataObject
-) -> None:
+def test_apply_adjustments_by_the_ratio_of_closes_is_continuous(bars: pl.DataFrame, data: st.DataObject) -> None:
     places = data.draw(st.sets(st.integers(1, bars.height - 1), min_size=1), label="adjusted")
     closes, sessions = bars["close"].to_list(), bars["session"].to_list()
     ratios = [("AAA", sessions[at], closes[at] / closes[at - 1]) for at in sorted(places)]
@@ -146,7 +129,7 @@ def test_with_the_ratio_of_the_closes_as_it_was_the_adjusted_price_is_continuous
         (130.0, 10.0, 1 / 13),
     ],
 )
-def test_a_jump_that_looks_like_a_split_is_found(before: float, after: float, ratio: float) -> None:
+def test_split_like_jumps_finds_any_ratio(before: float, after: float, ratio: float) -> None:
     found = split_like_jumps(opened_and_closed((before, before), (after, after), (after, after)))
     assert dict(found.schema) == JUMP_SCHEMA
     ((symbol, session, moved, near),) = found.rows()
@@ -155,7 +138,7 @@ def test_a_jump_that_looks_like_a_split_is_found(before: float, after: float, ra
     assert near == pytest.approx(ratio, rel=1e-12)
 
 
-def test_the_day_s_own_move_hides_no_split() -> None:
+def test_split_like_jumps_finds_a_split_under_the_day_s_own_move() -> None:
     # TSLA on 2020-08-31: five for one, and the stock rose by 12.6 %; the open told the ratio
     calm = [(2200.0, 2210.0), (2210.0, 2190.0), (2190.0, 2213.4)]
     ((_, _, moved, near),) = split_like_jumps(opened_and_closed(*calm, (444.6, 498.3))).rows()
@@ -164,7 +147,7 @@ def test_the_day_s_own_move_hides_no_split() -> None:
     assert near == pytest.approx(0.2, rel=1e-12)
 
 
-def test_a_step_that_is_no_ratio_is_found_too() -> None:
+def test_split_like_jumps_finds_a_spin_off() -> None:
     # EBAY's spin-off of PayPal on 2015-07-20, on a volume of 1.5 times the usual
     calm = [(65.0, 65.5), (65.5, 66.0), (66.0, 66.3)]
     bars = opened_and_closed(*calm, (26.9, 28.6)).with_columns(volume=pl.Series([1000.0, 1000.0, 1000.0, 1500.0]))
@@ -172,53 +155,44 @@ def test_a_step_that_is_no_ratio_is_found_too() -> None:
 
 
 @pytest.mark.parametrize("opened", [100.0, 90.0])
-def test_a_fall_during_the_session_is_a_fall(opened: float) -> None:
+def test_split_like_jumps_ignores_a_fall_during_the_session(opened: float) -> None:
     bars = opened_and_closed((100.0, 100.0), (opened, 50.0))
     assert split_like_jumps(bars).is_empty()
 
 
-@pytest.mark.parametrize(("times", "is_found"), [(1.0, True), (3.0, True), (8.0, False), (20.0, False)])
-def test_an_earnings_fall_of_30_percent_comes_with_volume(times: float, *, is_found: bool) -> None:
-    # ln 0.7 = -0.357 after 60 calm sessions, whose usual move is sqrt(2 * 0.05^2 / 61) = 0.009: more than twelve of
-    # them. It bears -0.9 + 1.5 ln 12 + 1.25 ln 0.357 = 1.54 of log volume beyond 0.357, six and a half times the
-    # usual one. 0.7 lies off any split. Without volume it is a spin-off or a special dividend.
-    bars = flat_bars({"AAA": [100.0] * 60 + [70.0] * 3})
+def stepped(after: float, times: float, before: float = 100.0) -> pl.DataFrame:
+    """Sixty calm sessions, then a step on `times` the usual volume."""
     traded = pl.when(pl.int_range(pl.len()) == 60).then(1000.0 * times).otherwise(1000.0)
-    assert split_like_jumps(bars.with_columns(volume=traded)).height == int(is_found)
+    return flat_bars({"AAA": [before] * 60 + [after] * 3}).with_columns(volume=traded)
 
 
-def test_a_squeeze_that_doubles_a_stock_comes_with_volume() -> None:
-    bars = flat_bars({"AAA": [20.0] * 60 + [40.0] * 3})
-    for times, found in ((5.0, 0), (0.5, 1)):
-        traded = pl.when(pl.int_range(pl.len()) == 60).then(1000.0 * times).otherwise(1000.0)
-        assert split_like_jumps(bars.with_columns(volume=traded)).height == found
+@pytest.mark.parametrize(("times", "jumps", "doubtful"), [(1, 1, 0), (3, 1, 0), (8, 0, 1), (17, 0, 1), (20, 0, 0)])
+def test_a_fall_of_30_percent_is_believed_by_its_volume(times: float, jumps: int, doubtful: int) -> None:
+    # ln 0.7 = -0.357 after 60 calm sessions, whose usual move is sqrt(2 * 0.05^2 / 61) = 0.009: more than twelve of
+    # them. It bears -0.9 + 1.5 ln 12 + 1.25 ln 0.357 = 1.54 of log volume beyond 0.357: 1.90 is ln 6.7. 0.7 lies
+    # off any split. Without volume it is a spin-off or a special dividend; up to ln 6.7 + 1, which is 18 times the
+    # usual volume, it is doubtful.
+    bars = stepped(70.0, times)
+    assert (split_like_jumps(bars).height, doubtful_steps(bars).height) == (jumps, doubtful)
+    assert dict(doubtful_steps(bars).schema) == JUMP_SCHEMA
 
 
-def test_what_is_believed_by_a_little_is_listed_as_doubtful() -> None:
-    # As above: 1.54 + 0.357 = 1.90 is ln 6.7; up to ln 6.7 + 1, which is 18 times the usual volume, it is doubtful.
-    bars = flat_bars({"AAA": [100.0] * 60 + [70.0] * 3})
-    for times, doubtful in ((1.0, 0), (8.0, 1), (17.0, 1), (20.0, 0)):
-        traded = pl.when(pl.int_range(pl.len()) == 60).then(1000.0 * times).otherwise(1000.0)
-        found = doubtful_steps(bars.with_columns(volume=traded))
-        assert dict(found.schema) == JUMP_SCHEMA
-        assert found.height == doubtful
-    # A step of ln(100 / 87) = 0.139 is too small to be listed, doubtful or not.
-    small = flat_bars({"AAA": [100.0] * 60 + [87.0] * 3})
-    traded = pl.when(pl.int_range(pl.len()) == 60).then(3000.0).otherwise(1000.0)
-    assert doubtful_steps(small.with_columns(volume=traded)).is_empty()
+@pytest.mark.parametrize(("times", "jumps"), [(5.0, 0), (0.5, 1)])
+def test_a_doubled_price_is_believed_by_its_volume(times: float, jumps: int) -> None:
+    assert split_like_jumps(stepped(40.0, times, before=20.0)).height == jumps
 
 
-def test_the_first_bar_of_a_symbol_jumps_from_nothing() -> None:
-    bars = flat_bars({"AAA": [100.0, 100.0], "BBB": [50.0, 50.0], "CCC": [25.0]})
-    assert split_like_jumps(bars).is_empty()
+def test_doubtful_steps_leave_out_small_steps() -> None:
+    # ln(100 / 87) = 0.139
+    assert doubtful_steps(stepped(87.0, 3.0)).is_empty()
 
 
-def test_a_jump_across_missing_bars_is_found_at_the_bar_after_them() -> None:
-    bars = flat_bars({"AAA": [100.0, None, None, 50.0]})
-    assert split_like_jumps(bars)["session"].to_list() == [FOURTH]
+def test_split_like_jumps_at_a_first_bar_and_across_missing_bars() -> None:
+    assert split_like_jumps(flat_bars({"AAA": [100.0, 100.0], "BBB": [50.0, 50.0], "CCC": [25.0]})).is_empty()
+    assert split_like_jumps(flat_bars({"AAA": [100.0, None, None, 50.0]}))["session"].to_list() == [FOURTH]
 
 
-def test_jumps_and_moves_want_a_panel() -> None:
+def test_jumps_and_moves_need_a_panel() -> None:
     bars = flat_bars({"AAA": [100.0, 50.0]})
     with pytest.raises(PanelContractError, match="sorted"):
         split_like_jumps(bars.reverse())
@@ -228,7 +202,7 @@ def test_jumps_and_moves_want_a_panel() -> None:
         large_moves(bars.drop("close"))
 
 
-def test_moves_of_more_than_two_fifths_are_listed_and_smaller_ones_are_not() -> None:
+def test_large_moves_exceed_40_percent() -> None:
     # 60 / 100 = 0.6 is exactly 40 % less, 100 / 60 the like above: neither is more than that
     bars = flat_bars(
         {"AAA": [100.0, 60.0, 100.0], "BBB": [100.0, 59.0, 100.0], "CCC": [1.0, 1.6], "DDD": [1.0, 1.7, 1.7]}
@@ -241,7 +215,7 @@ def test_moves_of_more_than_two_fifths_are_listed_and_smaller_ones_are_not() -> 
 
 
 @given(bar_panels(min_sessions=2, max_sessions=15))
-def test_large_moves_are_those_that_a_loop_finds(bars: pl.DataFrame) -> None:
+def test_large_moves_agree_with_a_loop(bars: pl.DataFrame) -> None:
     expected = []
     for (symbol,), rows in bars.group_by("symbol", maintain_order=True):
         for before, now in pairwise(rows.iter_rows(named=True)):

@@ -1,4 +1,4 @@
-"""Rows whose instrument ends, or is halted, within the horizon: closed at the last price, and judged."""
+"""Rows whose instrument ends or is halted within the horizon."""
 
 from __future__ import annotations
 
@@ -59,12 +59,17 @@ def realised(closes: pl.DataFrame, horizon: int = 3, symbol: str = "AAA") -> lis
     return [(session.day, round(100 * gain, 9), end.day) for session, gain, end in own.rows()]
 
 
-def steady(until: int = 31) -> dict[int, float]:
-    return dict.fromkeys([day for day in JULY if day <= until], 50.0)
+def steady(until: int = 31, since: int = 1, price: float = 50.0) -> dict[int, float]:
+    return dict.fromkeys([day for day in JULY if since <= day <= until], price)
+
+
+def halted(exchange: str, again: int) -> pl.DataFrame:
+    """AAA closes at 10 on the 1st and at 5 from a later day on; BBB trades all the time."""
+    return closes_of(exchange, AAA={1: 10.0} | steady(since=again, price=5.0), BBB=steady())
 
 
 @pytest.mark.parametrize("exchange", MARKETS)
-def test_an_instrument_that_ends_within_the_horizon_is_closed_at_its_last_price(exchange: str | None) -> None:
+def test_realised_rows_close_an_ended_instrument_at_its_last_price(exchange: str | None) -> None:
     closes = closes_of(exchange, AAA={1: 10.0, 2: 8.0, 3: 4.0}, BBB=steady())
     # three sessions after the 1st, 2nd and 3rd are the 4th, the 5th and Monday the 8th; the last close is 4
     assert realised(closes) == [(1, -60.0, 4), (2, -50.0, 5), (3, 0.0, 8)]
@@ -75,7 +80,7 @@ def test_an_instrument_that_ends_within_the_horizon_is_closed_at_its_last_price(
 
 
 @pytest.mark.parametrize("exchange", MARKETS)
-def test_a_judged_row_has_the_label_that_its_realised_return_deserves(exchange: str | None) -> None:
+def test_realised_rows_are_labelled_by_their_realised_return(exchange: str | None) -> None:
     closes = closes_of(exchange, AAA={1: 10.0, 2: 8.0, 3: 4.0}, BBB=steady(), CCC={1: 10.0, 2: 10.4, 3: 10.5})
     rows = realised_rows(panel_of(closes), Experiment(horizon=3, features=("ret_1d",)))
     early = rows.filter("ended_early").select("symbol", pl.col("session").dt.day(), pl.col("label").cast(pl.String))
@@ -93,7 +98,7 @@ def test_a_judged_row_has_the_label_that_its_realised_return_deserves(exchange: 
 
 @pytest.mark.parametrize("exchange", MARKETS)
 @pytest.mark.parametrize(("newest", "known"), [(9, False), (10, True)])
-def test_an_instrument_has_ended_once_its_exchange_had_five_sessions_without_it(
+def test_an_instrument_ends_after_five_sessions_without_a_bar(
     exchange: str | None,
     newest: int,
     known: bool,  # noqa: FBT001
@@ -104,7 +109,7 @@ def test_an_instrument_has_ended_once_its_exchange_had_five_sessions_without_it(
 
 
 @pytest.mark.parametrize("exchange", MARKETS)
-def test_rows_whose_horizon_has_not_passed_are_not_judged(exchange: str | None) -> None:
+def test_realised_rows_leave_out_open_horizons(exchange: str | None) -> None:
     # it ends on Wednesday the 24th; 25th, 26th, 29th, 30th, 31st are five sessions: it has ended
     closes = closes_of(exchange, AAA=steady(23) | {24: 25.0}, BBB=steady())
     judged = realised(closes, horizon=6)
@@ -113,31 +118,27 @@ def test_rows_whose_horizon_has_not_passed_are_not_judged(exchange: str | None) 
     assert [day for day, _, _ in realised(closes, 6, "BBB")][-1] == 23
 
 
-def test_a_halt_longer_than_the_horizon_closes_at_the_last_price_though_it_trades_again() -> None:
-    closes = closes_of("XPAR", AAA={1: 10.0, **dict.fromkeys([day for day in JULY if day >= 8], 5.0)}, BBB=steady())
+def test_a_halt_longer_than_the_horizon_closes_at_the_last_price() -> None:
     # no bar from the 2nd to the 5th: three sessions after the 1st, on the 4th, the last close is still 10
-    assert realised(closes)[0] == (1, 0.0, 4)
-    assert realised(closes)[1] == (8, 0.0, 11)
+    closes = halted("XPAR", 8)
+    assert realised(closes)[:2] == [(1, 0.0, 4), (8, 0.0, 11)]
     first = panel_of(closes).filter(symbol="AAA").row(0, named=True)
     assert (first["label"], first["realised_return"], first["realised_on"]) == (None, 0.0, july(4))
 
 
-def test_a_halt_that_ends_within_the_horizon_is_none() -> None:
-    closes = closes_of("XPAR", AAA={1: 10.0, **dict.fromkeys([day for day in JULY if day >= 4], 5.0)}, BBB=steady())
+def test_a_halt_within_the_horizon_does_not_count() -> None:
+    closes = halted("XPAR", 4)
     rows = realised_rows(panel_of(closes), Experiment(horizon=3, features=("ret_1d",))).filter(symbol="AAA")
     assert realised(closes)[0] == (1, -50.0, 4)
     assert not rows["ended_early"].any()
 
 
-def test_without_a_calendar_a_halt_makes_the_horizon_longer_as_it_does_for_labels() -> None:
-    closes = closes_of(
-        "unknown", AAA={1: 10.0, **dict.fromkeys([day for day in JULY if day >= 8], 5.0)}, BBB=steady()
-    )
+def test_a_halt_without_a_calendar_makes_the_horizon_longer() -> None:
     # the third own bar after the 1st is Wednesday the 10th
-    assert realised(closes)[0] == (1, -50.0, 10)
+    assert realised(halted("unknown", 8))[0] == (1, -50.0, 10)
 
 
-def test_an_exchange_without_a_calendar_counts_its_own_sessions_and_no_others() -> None:
+def test_an_exchange_without_a_calendar_counts_its_own_sessions() -> None:
     closes = pl.concat([
         closes_of("unknown", AAA={1: 10.0, 2: 8.0, 3: 4.0}, CCC=steady(4)), closes_of("XPAR", BBB=steady()),
     ]).sort(PANEL_KEY)  # fmt: skip
@@ -145,14 +146,14 @@ def test_an_exchange_without_a_calendar_counts_its_own_sessions_and_no_others() 
     assert realised(closes) == []
 
 
-def test_without_a_calendar_a_horizon_never_ends_before_the_last_price_that_closes_it() -> None:
+def test_a_horizon_without_a_calendar_ends_no_earlier_than_its_exit() -> None:
     # five own bars, the last on the 22nd; five sessions of its exchange after the 1st is the 8th
     own = {1: 10.0, 8: 10.0, 15: 10.0, 16: 10.0, 22: 20.0}
     closes = closes_of("unknown", AAA=own, BBB=steady(), CCC=steady())
     assert realised(closes, horizon=5)[0] == (1, 100.0, 22)
 
 
-def test_before_the_calendars_begin_an_instrument_ends_by_the_sessions_of_its_exchange() -> None:
+def test_an_instrument_before_1960_ends_by_the_sessions_of_its_exchange() -> None:
     days = [date(1955, 3, day) for day in range(1, 31) if date(1955, 3, day).weekday() < 5]
     rows = [("AAA", day, price, "XNYS") for day, price in zip(days, [10.0, 5.0], strict=False)]
     rows += [("BBB", day, 1.0, "XNYS") for day in days]
@@ -162,7 +163,7 @@ def test_before_the_calendars_begin_an_instrument_ends_by_the_sessions_of_its_ex
     assert (first["realised_return"], first["realised_on"]) == (-0.5, days[3])
 
 
-def test_a_panel_of_before_has_labels_only() -> None:
+def test_realised_rows_of_an_older_panel_are_the_labelled_ones() -> None:
     closes = closes_of("XPAR", AAA={1: 10.0, 2: 8.0, 3: 4.0}, BBB=steady())
     old = panel_of(closes).drop(REALISED)
     settings = Experiment(horizon=3, features=("ret_1d",))
@@ -172,7 +173,7 @@ def test_a_panel_of_before_has_labels_only() -> None:
 
 
 @given(placed_panels(), st.integers(1, 6))
-def test_a_row_is_closed_as_an_outcome_would_be(bars: pl.DataFrame, horizon: int) -> None:
+def test_realised_rows_agree_with_outcomes(bars: pl.DataFrame, horizon: int) -> None:
     placed = bars.filter(pl.col("exchange").is_in(["XNYS", "XPAR"]))
     try:
         panel = panel_of(placed, horizon)
@@ -193,7 +194,7 @@ def test_a_row_is_closed_as_an_outcome_would_be(bars: pl.DataFrame, horizon: int
     assert found == dict(zip(calls["id"], early["forward_return"], strict=True))
 
 
-def test_equal_weight_shows_what_instruments_lose_on_their_last_bar() -> None:
+def test_equal_weight_includes_losses_of_ended_instruments() -> None:
     # B falls by 60 % on its last bar, within three sessions of its first
     bars = flat_bars({"A": [10.0] * 14, "B": [10.0, 10.0, 4.0]})
     settings = Experiment(horizon=3, features=("ret_1d",), cost_bps=0.0)
@@ -213,9 +214,6 @@ def test_equal_weight_shows_what_instruments_lose_on_their_last_bar() -> None:
     assert total_return(judged_books(known, bars, 3, 0.0)["equal_weight"].gross) == 0.0
 
 
-# Sets.
-
-
 def long_panel() -> tuple[pl.DataFrame, Experiment]:
     """Ten instruments over 60 sessions: two end within the validation span, one within the test span."""
     paths: dict[str, list[float | None]] = {f"S{number}": [10.0 + number] * 60 for number in range(7)}
@@ -226,7 +224,7 @@ def long_panel() -> tuple[pl.DataFrame, Experiment]:
     return label_panel(bars.select(*PANEL_KEY, ret_1d=pl.lit(0.0)), bars, settings), settings
 
 
-def test_the_sets_hold_labels_and_what_is_judged_holds_every_row_whose_horizon_passed() -> None:
+def test_judged_sets_add_rows_that_ended_early() -> None:
     labels, settings = long_panel()
     split, days = split_panel(labels, settings), weekdays(60)
     sets = {"validation": split.validation, "test": split.test}
@@ -248,7 +246,7 @@ def test_the_sets_hold_labels_and_what_is_judged_holds_every_row_whose_horizon_p
     assert split.train["label"].null_count() == 0
 
 
-def test_an_embargo_purges_what_is_judged_as_it_purges_the_set() -> None:
+def test_judged_sets_are_purged_by_the_embargo() -> None:
     labels, settings = long_panel()
     settings = settings.model_copy(update={"embargo": 2})
     split = split_panel(labels, settings)
@@ -257,7 +255,7 @@ def test_an_embargo_purges_what_is_judged_as_it_purges_the_set() -> None:
     assert judged["validation"].filter("ended_early")["symbol"].to_list() == ["V0", "V0"]
 
 
-def test_a_row_on_a_stray_day_is_neither_learned_from_nor_judged() -> None:
+def test_a_row_on_a_stray_day_is_in_no_set() -> None:
     days = weekdays(40)
     saturday = date(2018, 1, 20)
     closes = flat_bars({f"S{number:02d}": [10.0] * 40 for number in range(40)}).select(*PANEL_KEY, "close")

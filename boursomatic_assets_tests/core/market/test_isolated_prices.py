@@ -38,48 +38,48 @@ def bars_like(*rows: tuple[float, float, float, float, float], symbol: str = "AA
 
 
 @pytest.mark.parametrize("tick", [50.0, 10.0, 75.0, 400 / 3, 1000.0, 51.0, 45.0, 80.0, 125.0, 10_000.0, 0.4])
-def test_a_price_far_off_that_comes_back_is_set_aside_whatever_its_ratio(tick: float) -> None:
-    # 80 is off by ln 1.25 = 0.223, six usual moves of a calm price are 0.16 or so
+def test_set_aside_isolated_rejects_a_tick_of_any_ratio(tick: float) -> None:
+    # 80 is off by ln 1.25 = 0.223, six usual moves of a calm price are about 0.16
     assert closes_kept_and_aside(*CALM, tick, 101.0) == ([*CALM, 101.0], [tick])
 
 
 @pytest.mark.parametrize("tick", [90.0, 100.0, 110.0])
-def test_a_price_a_little_off_stays(tick: float) -> None:
+def test_set_aside_isolated_keeps_a_price_a_little_off(tick: float) -> None:
     assert closes_kept_and_aside(*CALM, tick, 101.0) == ([*CALM, tick, 101.0], [])
 
 
 @pytest.mark.parametrize(("after", "aside"), [(104.0, [50.0]), (109.0, []), (96.0, [50.0]), (91.0, [])])
-def test_it_has_come_back_to_where_it_was(after: float, aside: list[float]) -> None:
+def test_set_aside_isolated_needs_the_price_to_return(after: float, aside: list[float]) -> None:
     # within 0.05, or two usual moves: sqrt((4 * shown^2 + 2 * 0.05^2) / 6) with shown near 0.015 gives 0.031
     assert closes_kept_and_aside(*CALM, 50.0, after)[1] == aside
 
 
-def test_it_may_stay_away_for_three_sessions_and_not_for_four() -> None:
-    for length in (1, 2, 3):
-        assert closes_kept_and_aside(*CALM, *[50.0] * length, 100.0)[1] == [50.0] * length
-    assert closes_kept_and_aside(*CALM, *[50.0] * 4, 100.0)[1] == []
-    assert closes_kept_and_aside(*CALM, 50.0, 50.0)[1] == []
+@pytest.mark.parametrize(
+    ("path", "rejected"), [([50.0] * n + [100.0], n if n < 4 else 0) for n in (1, 2, 3, 4)] + [([50.0, 50.0], 0)]
+)
+def test_set_aside_isolated_rejects_up_to_three_sessions(path: list[float], rejected: int) -> None:
+    assert closes_kept_and_aside(*CALM, *path)[1] == [50.0] * rejected
 
 
-def test_the_first_and_the_last_bar_of_a_symbol_stay_since_nothing_lies_on_their_other_side() -> None:
+def test_set_aside_isolated_keeps_first_and_last_bars() -> None:
     bars = flat_bars({"AAA": [50.0, 100.0, 50.0], "BBB": [100.0, 50.0], "CCC": [100.0]})
     checked = set_aside_isolated(sound(bars))
     assert checked.rejected.select(PANEL_KEY).rows() == [("AAA", SECOND)]
     assert checked.accepted.height == 5
 
 
-def test_a_fall_and_a_recovery_on_heavy_volume_stay() -> None:
+def test_set_aside_isolated_keeps_a_recovery_on_heavy_volume() -> None:
     # As OKE in March 2020, PCG in November 2018 and GME in March 2021: the bar still touches the old price.
     fallen = (99.0, 99.0, 68.0, 70.0, 3000.0)
     quiet = [(100.0, 101.0, 99.0, 100.0, 1000.0)] * 5
     assert set_aside_isolated(sound(bars_like(*quiet, fallen, *quiet))).rejected.is_empty()
-    # A whole bar 30 % below on thirty times the volume is news that was denied; on the usual one a wrong price.
+    # A whole bar 30 % below on thirty times the volume is denied news; on the usual volume it is a wrong price.
     for volume, aside in ((30_000.0, 0), (1000.0, 1)):
         below = (70.0, 71.0, 69.0, 70.0, volume)
         assert set_aside_isolated(sound(bars_like(*quiet, below, *quiet))).rejected.height == aside
 
 
-def test_beyond_a_factor_of_two_and_a_half_no_volume_and_no_range_makes_it_a_price() -> None:
+def test_set_aside_isolated_rejects_a_factor_of_2_5_at_any_volume() -> None:
     # TCO on 2015-04-06: the bar of another company, on 150 times the volume; and a close that is wrong alone
     quiet = [(25.0, 25.3, 24.9, 25.2, 4000.0)] * 5
     for wrong in ((77.25, 77.85, 76.99, 77.25, 599_100.0), (25.0, 77.25, 24.9, 77.25, 4000.0)):
@@ -87,13 +87,13 @@ def test_beyond_a_factor_of_two_and_a_half_no_volume_and_no_range_makes_it_a_pri
         assert checked.rejected["close"].to_list() == [77.25]
 
 
-def test_a_stock_that_doubles_and_falls_back_within_a_wild_month_stays() -> None:
+def test_set_aside_isolated_keeps_moves_of_a_wild_month() -> None:
     # As GME in January 2021: by then the usual move is 0.2 times 1.5 or so, and six of them are 1.8
     wild = [20.0, 24.0, 20.0, 25.0, 21.0, 26.0, 22.0, 27.0, 22.0, 50.0, 22.0]
     assert closes_kept_and_aside(*wild)[1] == []
 
 
-def test_a_last_bar_that_nobody_traded_at_is_set_aside_until_another_confirms_it() -> None:
+def test_set_aside_isolated_rejects_untraded_last_bars() -> None:
     traded = [(38.0, 38.5, 37.5, 38.0, 1000.0)] * 4
     idle = (0.02, 0.02, 0.02, 0.02, 0.0)
     checked = set_aside_isolated(sound(bars_like(*traded, idle)))
@@ -109,7 +109,7 @@ def test_a_last_bar_that_nobody_traded_at_is_set_aside_until_another_confirms_it
     assert set_aside_isolated(sound(bars_like(*silent, idle))).rejected.is_empty()
 
 
-def test_wrong_prices_one_after_the_other_are_all_found_and_the_traded_ones_between_them_stay() -> None:
+def test_set_aside_isolated_keeps_traded_bars_between_wrong_ones() -> None:
     # CJ in March 2017: two idle sessions at 0.022, one at 0.02 four sessions on, and the last one
     traded = (37.0, 37.5, 36.5, 37.0, 1000.0)
     idle = (0.022, 0.022, 0.022, 0.022, 0.0)
@@ -119,23 +119,20 @@ def test_wrong_prices_one_after_the_other_are_all_found_and_the_traded_ones_betw
     assert checked.rejected["reason"].to_list() == [ISOLATED] * 3 + [NO_TRADE]
 
 
-def test_stored_bars_beside_them_show_what_a_delivery_alone_does_not() -> None:
+def test_set_aside_isolated_compares_with_stored_bars() -> None:
     whole = flat_bars({"AAA": [*CALM, 50.0, 100.0], "BBB": [10.0] * 7})
-    stored, new = (
-        whole.filter(pl.col("session") < weekdays(7)[6]),
-        whole.filter(pl.col("session") >= weekdays(7)[6]),
-    )
+    last = pl.col("session") == weekdays(7)[6]
+    stored, new = whole.filter(~last), whole.filter(last)
     checked = set_aside_isolated(sound(new), stored)
     # The stored wrong bar is among the rejected, and the accepted are those of the delivery alone.
     assert checked.rejected.select("symbol", "close", "reason").rows() == [("AAA", 50.0, ISOLATED)]
     assert checked.accepted.equals(new)
     assert set_aside_isolated(sound(new)).rejected.is_empty()
-    # And a wrong bar at either end of the delivery is told from the stored one next to it.
-    at_the_end, after = whole.filter(pl.col("session") < weekdays(7)[6]), new
-    assert set_aside_isolated(sound(at_the_end), after).rejected["close"].to_list() == [50.0]
+    # A wrong bar at the end of the delivery is found by the stored bar after it.
+    assert set_aside_isolated(sound(stored), new).rejected["close"].to_list() == [50.0]
 
 
-def test_what_was_rejected_before_stays_so_beside_what_is_set_aside() -> None:
+def test_set_aside_isolated_keeps_earlier_rejections() -> None:
     bars = flat_bars({"AAA": [100.0, 50.0, 100.0], "BBB": [100.0, 100.0]})
     broken = bars.with_columns(volume=pl.when(pl.col("symbol") == "BBB").then(-1.0).otherwise("volume"))
     checked = set_aside_isolated(check_bars(broken, today=date(2030, 1, 1)))
@@ -147,7 +144,7 @@ def test_what_was_rejected_before_stays_so_beside_what_is_set_aside() -> None:
     ]
 
 
-def test_no_bars_at_all_are_fine() -> None:
+def test_set_aside_isolated_of_no_bars() -> None:
     nothing = sound(flat_bars({"AAA": [1.0]}).clear())
     assert set_aside_isolated(nothing) is nothing
 
@@ -156,7 +153,7 @@ PATHS = st.lists(st.sampled_from([100.0, 103.0, 97.0, 50.0, 51.0, 75.0, 10.0, 88
 
 
 @given(st.lists(PATHS, min_size=1, max_size=3))
-def test_no_bar_is_lost_and_what_is_set_aside_lies_between_two_that_agree(paths: list[list[float]]) -> None:
+def test_set_aside_isolated_loses_no_bar(paths: list[list[float]]) -> None:
     bars = flat_bars(dict(zip(SYMBOLS, paths, strict=False)))
     checked = set_aside_isolated(sound(bars))
     together = pl.concat([checked.accepted, checked.rejected.drop("reason")]).sort(PANEL_KEY)
@@ -168,9 +165,7 @@ def test_no_bar_is_lost_and_what_is_set_aside_lies_between_two_that_agree(paths:
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(1, 28), max_size=4, unique=True), st.floats(3, 1000))
-def test_wrong_ticks_planted_in_a_walk_are_the_ones_that_are_found(
-    seed: int, places: Sequence[int], factor: float
-) -> None:
+def test_set_aside_isolated_finds_ticks_planted_in_a_walk(seed: int, places: Sequence[int], factor: float) -> None:
     # One in each thirty sessions at most, from the thirtieth on: the walk moves by up to 4 % a day.
     bars = random_walk_bars(symbols=1, sessions=160, seed=seed)
     rows = [30 * (number + 1) + place for number, place in enumerate(places)]
@@ -187,6 +182,6 @@ def test_wrong_ticks_planted_in_a_walk_are_the_ones_that_are_found(
 
 
 @given(bar_panels(min_sessions=20, max_sessions=40))
-def test_judging_again_what_was_accepted_finds_nothing_more(bars: pl.DataFrame) -> None:
+def test_set_aside_isolated_accepts_its_own_result(bars: pl.DataFrame) -> None:
     accepted = set_aside_isolated(sound(bars)).accepted
     assert set_aside_isolated(sound(accepted)).rejected.is_empty()

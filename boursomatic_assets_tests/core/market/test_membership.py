@@ -30,34 +30,30 @@ def panel(*symbols: str, days: list[date] = DAYS) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["symbol", "session", "number"], orient="row")
 
 
-def kept(one: pl.DataFrame) -> list[tuple[str, int]]:
-    return one.select("symbol", "number").rows()
+@pytest.mark.parametrize(
+    ("known", "rows"),
+    [
+        # AAA: the 2nd and 3rd day; BBB: from the 3rd on; CCC was never a member.
+        ([("AAA", 1, 3), ("BBB", 2, None)], [("AAA", 1), ("AAA", 2), ("BBB", 2), ("BBB", 3), ("BBB", 4)]),
+        # left and came back
+        ([("AAA", 0, 1), ("AAA", 3, 4)], [("AAA", 0), ("AAA", 3)]),
+        # overlapping rows give each session once
+        ([("AAA", 0, 3), ("AAA", 1, None)], [("AAA", number) for number in range(5)]),
+    ],
+)
+def test_within_membership_by_hand(known: list[tuple[str, int, int | None]], rows: list[tuple[str, int]]) -> None:
+    spans = ((symbol, DAYS[first], None if until is None else DAYS[until]) for symbol, first, until in known)
+    found = within_membership(panel("AAA", "BBB", "CCC"), members(*spans))
+    assert found.select("symbol", "number").rows() == rows
 
 
-def test_a_member_has_its_rows_from_joining_up_to_the_session_before_it_leaves() -> None:
-    known = members(("AAA", DAYS[1], DAYS[3]), ("BBB", DAYS[2], None))
-    found = within_membership(panel("AAA", "BBB", "CCC"), known)
-    # AAA: the 2nd and 3rd day; BBB: from the 3rd on; CCC was never a member.
-    assert kept(found) == [("AAA", 1), ("AAA", 2), ("BBB", 2), ("BBB", 3), ("BBB", 4)]
-
-
-def test_one_that_left_and_came_back_has_both_its_times() -> None:
-    known = members(("AAA", DAYS[0], DAYS[1]), ("AAA", DAYS[3], DAYS[4]))
-    assert kept(within_membership(panel("AAA"), known)) == [("AAA", 0), ("AAA", 3)]
-
-
-def test_two_rows_that_cover_the_same_session_give_it_once() -> None:
-    known = members(("AAA", DAYS[0], DAYS[3]), ("AAA", DAYS[1], None))
-    assert kept(within_membership(panel("AAA"), known)) == [("AAA", number) for number in range(5)]
-
-
-def test_where_nothing_is_known_nothing_is_left_out() -> None:
+def test_within_membership_without_a_list_keeps_everything() -> None:
     everything = panel("AAA", "BBB")
     assert within_membership(everything, NOBODY).equals(everything)
     assert within_membership(everything.clear(), members(("AAA", DAYS[0], None))).is_empty()
 
 
-def test_a_list_that_leaves_nothing_says_what_it_was_compared_with() -> None:
+def test_within_membership_without_a_match_says_what_it_compared() -> None:
     with pytest.raises(NotEnoughHistoryError, match="2018-01-01 to 2018-01-05") as caught:
         within_membership(panel("AAA"), members(("aaa", DAYS[0], None), ("BBB", DAYS[0], None)))
     assert "names 2 symbols, and none of the 1 symbols" in str(caught.value)
@@ -83,7 +79,7 @@ def memberships(draw: st.DrawFn) -> pl.DataFrame:
 
 
 @given(memberships())
-def test_rows_are_kept_exactly_where_some_membership_covers_them(known: pl.DataFrame) -> None:
+def test_within_membership_agrees_with_a_loop(known: pl.DataFrame) -> None:
     everything = panel(*SYMBOLS, days=weekdays(10))
     inside = [
         row
@@ -100,13 +96,13 @@ def test_rows_are_kept_exactly_where_some_membership_covers_them(known: pl.DataF
     assert non_members(everything, known).rows() == outside
 
 
-def test_without_memberships_nobody_is_a_stranger_and_nobody_forgotten() -> None:
+def test_membership_audits_without_a_list_find_nothing() -> None:
     assert non_members(panel("AAA"), NOBODY).is_empty()
     spans = pl.DataFrame({"symbol": ["AAA"], "first": [DAYS[0]], "last": [DAYS[4]]})
     assert forgotten_members(panel("BBB"), NOBODY, spans) == []
 
 
-def test_a_member_that_had_prices_in_its_time_and_has_no_row_is_forgotten() -> None:
+def test_forgotten_members_had_prices_in_their_time() -> None:
     known = members(
         ("AAA", DAYS[0], DAYS[2]),
         # Its prices begin on the day on which it left.
@@ -131,7 +127,7 @@ def numbered(*rows: tuple[str | None, date | None, date | None]) -> pl.DataFrame
     return members(*rows).with_row_index("line", offset=2).with_columns(pl.col("line").cast(pl.Int64))
 
 
-def test_each_row_that_can_be_no_membership_is_named_with_its_line() -> None:
+def test_check_members_names_each_invalid_row_and_its_line() -> None:
     problems = check_members(
         numbered(
             (None, DAYS[0], None),
@@ -154,7 +150,7 @@ def test_each_row_that_can_be_no_membership_is_named_with_its_line() -> None:
     ]
 
 
-def test_a_sound_list_passes_and_a_broken_or_empty_one_stops_with_every_problem() -> None:
+def test_require_members_stops_at_an_invalid_or_empty_list() -> None:
     require_members(numbered(("AAA", DAYS[0], DAYS[2]), ("AAA", DAYS[2], None)), "sound.csv")
     with pytest.raises(PanelContractError, match=r"mine\.csv cannot be used") as caught:
         require_members(numbered((None, DAYS[0], None), ("AAA", None, None)), "mine.csv")

@@ -14,7 +14,7 @@ from boursomatic_assets_tests.support.strategies import bar_panels, flat_bars, w
 COLUMNS = ["symbol", "sessions", "price_gap", "close_gap", "session", "stored_close", "delivered_close"]
 
 
-def test_the_largest_differences_and_the_close_that_differs_most_are_told_by_symbol() -> None:
+def test_compare_overlap_by_hand() -> None:
     stored = flat_bars({"AAA": [100.0, 100.0, 100.0], "BBB": [50.0, 50.0]})
     delivered = flat_bars({"AAA": [100.0, 98.0, 101.0], "BBB": [50.0, 50.0]})
     # 98 / 100 - 1 = -2 % on the second weekday is further off than 101 / 100 - 1 = 1 % on the third
@@ -24,22 +24,16 @@ def test_the_largest_differences_and_the_close_that_differs_most_are_told_by_sym
     assert compare_overlap(stored, delivered).columns == COLUMNS
 
 
-@pytest.mark.parametrize("name", ["open", "high", "low"])
-def test_a_difference_of_another_price_than_the_close_is_a_price_gap_only(name: str) -> None:
+# 103 / 100 - 1 = 3 %; a volume is no price
+@pytest.mark.parametrize(("name", "gap"), [("open", 0.03), ("high", 0.03), ("low", 0.03), ("volume", 0.0)])
+def test_compare_overlap_price_gap_covers_all_prices(name: str, gap: float) -> None:
     stored = flat_bars({"AAA": [100.0, 100.0]})
-    # 103 / 100 - 1 = 3 %
     found = compare_overlap(stored, stored.with_columns(pl.lit(103.0).alias(name)))
-    assert found["price_gap"].to_list() == [pytest.approx(0.03)]
+    assert found["price_gap"].to_list() == [pytest.approx(gap)]
     assert found["close_gap"].to_list() == [0.0]
 
 
-def test_a_volume_is_no_price() -> None:
-    stored = flat_bars({"AAA": [100.0]})
-    found = compare_overlap(stored, stored.with_columns(volume=pl.lit(7.0)))
-    assert found.select("price_gap", "close_gap").row(0) == (0.0, 0.0)
-
-
-def test_only_what_both_have_is_compared() -> None:
+def test_compare_overlap_of_common_sessions_only() -> None:
     stored = flat_bars({"AAA": [100.0, 100.0], "BBB": [1.0]})
     delivered = flat_bars({"AAA": [None, 100.0, 500.0], "CCC": [1.0]})
     assert compare_overlap(stored, delivered).select("symbol", "sessions", "close_gap").rows() == [("AAA", 1, 0.0)]
@@ -49,7 +43,7 @@ def test_only_what_both_have_is_compared() -> None:
     assert compare_overlap(stored.clear(), delivered).is_empty()
 
 
-def test_the_last_digits_of_a_source_are_the_same_price_and_a_dividend_is_not() -> None:
+def test_compare_overlap_tells_rounding_from_a_dividend() -> None:
     stored = flat_bars({"AAA": [100.0], "BBB": [100.0], "CCC": [100.0]})
     # a ten-millionth off; 25 cents of 100 paid out; half the price
     delivered = flat_bars({"AAA": [100.00001], "BBB": [99.75], "CCC": [50.0]})
@@ -59,7 +53,7 @@ def test_the_last_digits_of_a_source_are_the_same_price_and_a_dividend_is_not() 
 
 
 @given(bar_panels(min_sessions=2, max_sessions=12), st.integers(0, 2**32 - 1))
-def test_differences_are_those_that_pandas_finds(bars: pl.DataFrame, seed: int) -> None:
+def test_compare_overlap_agrees_with_pandas(bars: pl.DataFrame, seed: int) -> None:
     rng = np.random.default_rng(seed)
     noise = [pl.col(name) * pl.Series(rng.choice([1.0, 0.99, 1.02, 0.5], bars.height)) for name in PRICE_COLUMNS]
     delivered = bars.with_columns(noise).filter(pl.Series(rng.random(bars.height) < 0.8, dtype=pl.Boolean))

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from boursomatic_assets.core.market import price_steps
 from boursomatic_assets.core.market.price_steps import (
     STEP_SCHEMA,
-    Past,
-    bearable,
+    PriceHistory,
     nearest_split,
+    news_surprise,
     overnight_steps,
 )
 from boursomatic_assets.errors import PanelContractError
@@ -47,7 +47,7 @@ def unadjusted(bars: pl.DataFrame, symbol: str, at: int, ratio: float, volume: f
     return bars.with_columns(*prices, volume=traded)
 
 
-def test_a_step_is_judged_as_the_formula_says() -> None:
+def test_overnight_steps_score_of_a_fall_by_hand() -> None:
     # Two flat returns before: usual = sqrt((2 * 0 + 2 * 0.05^2) / (2 + 2)) = 0.0354. The step is ln 2 = 0.6931,
     # which is 19.6 of them, capped at 12. The volume is the usual one; a fall of ln 2 explains ln 2 more: -0.6931.
     (step,) = overnight_steps(flat_bars({"AAA": [100.0, 100.0, 100.0, 50.0]})).to_dicts()
@@ -65,7 +65,7 @@ def test_a_step_is_judged_as_the_formula_says() -> None:
     assert step["score"] == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_rise_needs_more_since_shares_are_seldom_merged_and_its_volume_is_taken_as_it_is() -> None:
+def test_overnight_steps_score_of_a_rise_by_hand() -> None:
     bars = flat_bars({"AAA": [100.0, 100.0, 100.0, 200.0]}).with_columns(
         volume=pl.Series([1000.0, 1000.0, 1000.0, 4000.0])
     )
@@ -76,7 +76,7 @@ def test_a_rise_needs_more_since_shares_are_seldom_merged_and_its_volume_is_take
     assert step["score"] == pytest.approx(expected, rel=1e-9)
 
 
-def test_what_the_price_does_after_the_open_speaks_for_news() -> None:
+def test_overnight_steps_score_falls_with_the_move_after_the_open() -> None:
     bars = flat_bars({"AAA": [100.0, 100.0, 100.0, 50.0]})
     later = bars.with_columns(
         open=pl.Series([100.0, 100.0, 100.0, 70.0]), high=pl.Series([100.0, 100.0, 100.0, 70.0])
@@ -96,9 +96,7 @@ def test_what_the_price_does_after_the_open_speaks_for_news() -> None:
     ("opened", "closed", "is_looked_at"),
     [(92.0, 92.0, True), (93.0, 80.0, False), (80.0, 93.0, False), (110.0, 80.0, False), (100.0, 50.0, False)],
 )
-def test_only_a_whole_bar_that_moved_by_more_than_8_hundredths_is_looked_at(
-    opened: float, closed: float, *, is_looked_at: bool
-) -> None:
+def test_overnight_steps_need_a_whole_bar_to_move(opened: float, closed: float, *, is_looked_at: bool) -> None:
     # ln 0.92 = -0.0834 and ln 0.93 = -0.0726; after 40 flat sessions usual = sqrt(2 * 0.05^2 / 41) = 0.011
     bars = flat_bars({"AAA": [100.0] * 40 + [closed]})
     moved = bars.with_columns(
@@ -109,14 +107,14 @@ def test_only_a_whole_bar_that_moved_by_more_than_8_hundredths_is_looked_at(
     assert overnight_steps(moved).height == int(is_looked_at)
 
 
-def test_a_step_of_fewer_than_five_usual_moves_is_none() -> None:
+def test_overnight_steps_exceed_five_usual_moves() -> None:
     # Alternating moves of 5 %: the median is 0.0488 or so, times 1.4826 = 0.072; five of them are 0.36.
     wild = [100.0, 105.0] * 20
     assert overnight_steps(flat_bars({"AAA": [*wild, 105.0 / 1.4]})).is_empty()
     assert overnight_steps(flat_bars({"AAA": [*wild, 105.0 / 1.5]})).height == 1
 
 
-def test_a_second_jump_is_found_behind_the_first_which_is_no_usual_move() -> None:
+def test_overnight_steps_leave_jumps_out_of_the_usual_move() -> None:
     # One flat return counts before the second step once the first is no move: sqrt(2 * 0.05^2 / 3) = 0.041
     steps = overnight_steps(flat_bars({"AAA": [100.0, 50.0, 25.0]}))
     assert steps["session"].to_list() == weekdays(3)[1:]
@@ -124,7 +122,7 @@ def test_a_second_jump_is_found_behind_the_first_which_is_no_usual_move() -> Non
     assert (steps["score"] > 0).all()
 
 
-def test_what_the_whole_market_does_is_no_step() -> None:
+def test_overnight_steps_are_measured_beyond_the_market() -> None:
     rng = np.random.default_rng(5)
     falls = {f"W{number:02d}": 0.8 + 0.01 * rng.normal() for number in range(12)}
     crash = flat_bars({symbol: [100.0] * 30 + [100.0 * fall] for symbol, fall in falls.items()})
@@ -141,20 +139,20 @@ def test_what_the_whole_market_does_is_no_step() -> None:
     assert step["size"] == pytest.approx(middle - log(0.4), rel=1e-9)
 
 
-def test_of_very_many_symbols_some_are_asked_for_the_market(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overnight_steps_sample_the_market_of_a_large_panel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(price_steps, "MOST_SYMBOLS", 20)
     crash = flat_bars({f"W{number:02d}": [100.0] * 30 + [79.0 + number / 50] for number in range(60)})
     assert overnight_steps(crash).is_empty()
 
 
-def test_a_halt_makes_larger_moves_usual() -> None:
+def test_overnight_steps_allow_for_a_halt() -> None:
     # 61 weekdays on are 85 days: 85 * 5 / 7 = 61 sessions, sqrt(61) = 7.8 times the usual move of 0.0154.
     halted = [100.0] * 20 + [None] * 60 + [70.0]
     assert overnight_steps(flat_bars({"AAA": halted})).is_empty()
     assert overnight_steps(flat_bars({"AAA": [100.0] * 20 + [70.0]})).height == 1
 
 
-def test_a_price_in_hundredths_cannot_move_by_less() -> None:
+def test_overnight_steps_allow_for_a_tick() -> None:
     # From 0.02 to 0.03 is one tick of 33 %; at 20 and 30 it is a step.
     assert overnight_steps(flat_bars({"AAA": [0.02] * 30 + [0.03]})).is_empty()
     assert overnight_steps(flat_bars({"AAA": [20.0] * 30 + [30.0]})).height == 1
@@ -162,17 +160,13 @@ def test_a_price_in_hundredths_cannot_move_by_less() -> None:
     assert overnight_steps(flat_bars({"AAA": [0.0217] * 30 + [0.0325]})).height == 1
 
 
-def test_without_a_volume_nothing_is_surprising() -> None:
+def test_overnight_steps_without_volume() -> None:
     bars = flat_bars({"AAA": [100.0, 100.0, 50.0]}).select("symbol", "session", "open", "close")
     assert overnight_steps(bars)["volume_surprise"].to_list() == pytest.approx([-log(2)])
 
 
-def test_prices_that_cannot_be_are_no_steps() -> None:
-    broken = flat_bars({"AAA": [100.0, 0.0, 100.0, -5.0, 100.0, float("nan"), 100.0]})
-    assert overnight_steps(broken).is_empty()
-
-
-def test_a_panel_without_rows_has_no_steps() -> None:
+def test_overnight_steps_of_impossible_prices_or_no_rows_are_none() -> None:
+    assert overnight_steps(flat_bars({"AAA": [100.0, 0.0, 100.0, -5.0, 100.0, float("nan"), 100.0]})).is_empty()
     empty = overnight_steps(flat_bars({"AAA": [1.0]}).clear())
     assert dict(empty.schema) == STEP_SCHEMA
     assert empty.is_empty()
@@ -189,14 +183,12 @@ def test_a_panel_without_rows_has_no_steps() -> None:
         (14.1, 15.0), (248.05, 250.0), (59.2, 60.0), (4.73, 5.0), (1.45, 1.5), (1.0, 1.25),
     ],
 )  # fmt: skip
-def test_the_nearest_split_is_a_hint(ratio: float, split: float) -> None:
+def test_nearest_split_by_hand(ratio: float, split: float) -> None:
     assert nearest_split(np.array([ratio]))[0] == pytest.approx(split, rel=1e-12)
 
 
 @given(st.sampled_from(SPLITS), st.integers(0, 2**32 - 1), st.floats(-0.6, 0.6))
-def test_a_split_of_any_ratio_left_in_a_walk_is_found_on_its_very_session(
-    ratio: float, seed: int, busy: float
-) -> None:
+def test_overnight_steps_find_a_planted_split(ratio: float, seed: int, busy: float) -> None:
     # A walk of up to 4 % a day, and volume of a deviation of a half; busy is what the split adds to its session.
     bars = random_walk_bars(symbols=1, sessions=120, seed=seed)
     found = overnight_steps(unadjusted(bars, "W000", 80, ratio, volume=exp(busy)))
@@ -204,13 +196,13 @@ def test_a_split_of_any_ratio_left_in_a_walk_is_found_on_its_very_session(
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_nothing_is_found_in_a_walk_without_one(seed: int) -> None:
+def test_overnight_steps_find_nothing_in_a_walk(seed: int) -> None:
     bars = random_walk_bars(symbols=3, sessions=250, seed=seed)
     assert overnight_steps(bars).filter(pl.col("score") > 0).is_empty()
 
 
 @given(bar_panels(min_sessions=30, max_sessions=60), st.floats(0.01, 100), st.floats(0.01, 100))
-def test_a_scale_of_prices_or_of_volume_changes_no_judgement(bars: pl.DataFrame, times: float, lots: float) -> None:
+def test_overnight_steps_do_not_depend_on_scale(bars: pl.DataFrame, times: float, lots: float) -> None:
     # A tick counts where all prices so far are whole hundredths: here the first of each symbol is none.
     odd = bars.with_columns(pl.col(name) * 1.0012345 for name in ("open", "high", "low", "close"))
     scaled = odd.with_columns(
@@ -225,7 +217,7 @@ def test_a_scale_of_prices_or_of_volume_changes_no_judgement(bars: pl.DataFrame,
 
 
 @given(bar_panels(min_sessions=20, max_sessions=60), st.integers(1, 59))
-def test_later_bars_do_not_change_a_judgement(bars: pl.DataFrame, kept: int) -> None:
+def test_overnight_steps_do_not_depend_on_later_bars(bars: pl.DataFrame, kept: int) -> None:
     earlier = bars.filter(
         pl.col("session") <= bars["session"].unique().sort()[min(kept, bars["session"].n_unique() - 1)]
     )
@@ -243,15 +235,15 @@ def usual_by_a_loop(closes: Sequence[float]) -> float:
 
 
 @given(st.lists(st.floats(10.00123, 20.0), min_size=2, max_size=40))
-def test_the_usual_move_is_that_of_a_loop(closes: list[float]) -> None:
+def test_usual_moves_agree_with_a_loop(closes: list[float]) -> None:
     closes = [close + 0.000777 for close in closes]
     bars = flat_bars({"AAA": closes})
-    found = Past(bars).usual_moves(np.array([len(closes) - 1]))[0]
+    found = PriceHistory(bars).usual_moves(np.array([len(closes) - 1]))[0]
     assert found == pytest.approx(usual_by_a_loop(closes), rel=1e-9)
 
 
-def test_a_larger_step_bears_more_volume() -> None:
+def test_news_surprise_grows_with_the_step() -> None:
     sizes = np.array([0.1, 0.2, 0.4, 0.8])
-    assert np.all(np.diff(bearable(sizes / 0.02, sizes)) > 0)
-    # -0.9 + 1.5 ln 10 + 1.25 ln 0.2
-    assert bearable(np.array([10.0]), np.array([0.2]))[0] == pytest.approx(-0.9 + 1.5 * log(10) + 1.25 * log(0.2))
+    assert np.all(np.diff(news_surprise(sizes / 0.02, sizes)) > 0)
+    expected = -0.9 + 1.5 * log(10) + 1.25 * log(0.2)
+    assert news_surprise(np.array([10.0]), np.array([0.2]))[0] == pytest.approx(expected)

@@ -1,8 +1,8 @@
-"""Bars beside the sessions of their exchanges, against plain loops over a summer whose holidays are known."""
+"""Audits of bars, compared with plain loops over a summer whose holidays are known."""
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from itertools import groupby, takewhile
 from typing import Any
 
@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.core.market.calendars import (
     before_first_trade,
-    calendar_column,
-    last_complete_session,
     outside_sessions,
-    sessions_ahead,
 )
 from boursomatic_assets.core.market.session_audit import SessionAudit, audit_sessions, traded_on_weekends
+from boursomatic_assets.errors import PanelContractError
 
 # From 3 June to 10 September 2024 New York was closed on three weekdays, Euronext on none.
 SUMMER = [date(2024, 6, 3) + timedelta(days) for days in range(100)]
@@ -117,12 +115,12 @@ def tables_of(audit: SessionAudit) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @given(panels())
-def test_an_audit_holds_what_a_loop_over_symbols_and_days_finds(bars: pl.DataFrame) -> None:
+def test_audit_sessions_agrees_with_a_loop(bars: pl.DataFrame) -> None:
     assert tables_of(audit_sessions(bars)) == slow_audit(bars)
 
 
 @given(panels(), st.integers(1, 3))
-def test_audits_of_some_symbols_each_add_up_to_the_audit_of_all(bars: pl.DataFrame, size: int) -> None:
+def test_session_audit_sum_of_groups_is_the_audit_of_all(bars: pl.DataFrame, size: int) -> None:
     symbols = bars["symbol"].unique().sort().to_list()
     groups = [symbols[at : at + size] for at in range(0, len(symbols), size)] or [[]]
     parts = [audit_sessions(bars.filter(pl.col("symbol").is_in(group))) for group in groups]
@@ -132,23 +130,17 @@ def test_audits_of_some_symbols_each_add_up_to_the_audit_of_all(bars: pl.DataFra
         assert getattr(summed, name).schema == getattr(whole, name).schema
 
 
-def test_a_sum_counts_each_exchange_once_and_its_newest_session() -> None:
+def test_session_audit_sum_by_hand() -> None:
     def two_bars(symbol: str, exchange: str, first: int) -> SessionAudit:
         rows = [(symbol, date(2024, 7, day), 1.0, 5.0, exchange) for day in (first, first + 2)]
         return audit_sessions(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
 
     # each lacks the day between its two bars, of 3 that were expected
     audits = [two_bars("AAA", "XPAR", 8), two_bars("BBB", "XNYS", 8), two_bars("CCC", "XPAR", 1)]
-    assert SessionAudit.sum(audits).exchanges.to_dicts() == [
-        {
-            "calendar": "XNYS", "symbols": 1, "newest": date(2024, 7, 10), "expected": 3, "stored": 2,
-            "missing": 1, "extra": 0, "before_trading": 0, "stale_runs": 0,
-        },
-        {
-            "calendar": "XPAR", "symbols": 2, "newest": date(2024, 7, 10), "expected": 6, "stored": 4,
-            "missing": 2, "extra": 0, "before_trading": 0, "stale_runs": 0,
-        },
-    ]  # fmt: skip
+    assert SessionAudit.sum(audits).exchanges.rows() == [
+        ("XNYS", 1, date(2024, 7, 10), 3, 2, 1, 0, 0, 0),
+        ("XPAR", 2, date(2024, 7, 10), 6, 4, 2, 0, 0, 0),
+    ]
     assert SessionAudit.sum(audits).missing.rows() == [
         ("XPAR", "AAA", date(2024, 7, 9)),
         ("XNYS", "BBB", date(2024, 7, 9)),
@@ -174,26 +166,14 @@ def idle_bars(*rows: tuple[float, float], symbol: str = "AAA") -> pl.DataFrame:
         ([(5.0, 0.0), (5.0, 0.0), (5.0, 0.0)], 0),
     ],
 )
-def test_before_its_first_trade_an_instrument_is_idle_at_the_price_it_begins_with(
-    rows: list[tuple[float, float]], early: int
-) -> None:
-    bars = idle_bars(*rows)
-    assert before_first_trade(bars).equals(bars.head(early))
-
-
-def test_the_first_trade_of_each_instrument_is_its_own() -> None:
-    bars = pl.concat(
-        [idle_bars((5.0, 0.0), (5.0, 7.0)), idle_bars((5.0, 0.0), (5.0, 0.0), (5.0, 7.0), symbol="BBB")]
-    )
-    assert before_first_trade(bars).select("symbol", "session").rows() == [
-        ("AAA", SUMMER[0]),
-        ("BBB", SUMMER[0]),
-        ("BBB", SUMMER[1]),
-    ]
+def test_before_first_trade_by_hand(rows: list[tuple[float, float]], early: int) -> None:
+    # The second symbol has its own first trade.
+    bars, other = idle_bars(*rows), idle_bars((5.0, 0.0), (5.0, 0.0), (5.0, 7.0), symbol="BBB")
+    assert before_first_trade(pl.concat([bars, other])).equals(pl.concat([bars.head(early), other.head(2)]))
 
 
 @given(panels())
-def test_what_lies_before_the_first_trade_is_what_a_loop_finds(bars: pl.DataFrame) -> None:
+def test_before_first_trade_agrees_with_a_loop(bars: pl.DataFrame) -> None:
     expected = [
         (symbol, day)
         for (symbol,), own in bars.group_by("symbol", maintain_order=True)
@@ -203,7 +183,7 @@ def test_what_lies_before_the_first_trade_is_what_a_loop_finds(bars: pl.DataFram
 
 
 @given(panels())
-def test_rows_outside_sessions_are_those_on_a_day_that_their_exchange_was_closed(bars: pl.DataFrame) -> None:
+def test_outside_sessions_agrees_with_a_loop(bars: pl.DataFrame) -> None:
     expected = [
         row
         for row in bars.iter_rows()
@@ -212,30 +192,86 @@ def test_rows_outside_sessions_are_those_on_a_day_that_their_exchange_was_closed
     assert outside_sessions(bars).rows() == expected
 
 
-@given(
-    st.lists(st.sampled_from(SUMMER[:40]), max_size=6),
-    st.sampled_from(["XNYS", "XPAR", "XAMS", "XBRU"]),
-    st.integers(1, 35),
-)
-def test_sessions_ahead_are_found_by_counting_them_off(days: list[date], calendar: str, count: int) -> None:
-    expected = [[session for session in sessions_of(calendar) if session > day][count - 1] for day in days]
-    assert sessions_ahead(pl.Series("session", days, dtype=pl.Date), calendar, count).to_list() == expected
-
-
-@pytest.mark.parametrize("column", ["exchange", "market"])
-def test_the_calendar_of_each_row_follows_from_its_exchange(column: str) -> None:
-    panel = pl.DataFrame({column: list(CALENDAR_OF)}, schema={column: pl.String})
-    found = panel.select(calendar_column(column) if column != "exchange" else calendar_column()).to_series()
-    assert found.to_list() == list(CALENDAR_OF.values())
-
-
-def test_a_moment_without_a_time_zone_is_refused_rather_than_guessed() -> None:
-    with pytest.raises(ValueError, match="needs a time zone"):
-        last_complete_session("XNYS", datetime(2024, 7, 15, 20, 30))  # noqa: DTZ001 (that is the point)
-
-
-def test_a_weekend_with_a_volume_is_told_from_one_that_was_filled_in() -> None:
+def test_traded_on_weekends_needs_a_volume_and_a_weekend() -> None:
     # Friday 5 July, Saturday with and Sunday without a volume, Independence Day with one
     days = {date(2024, 7, 4): 5.0, date(2024, 7, 5): 5.0, date(2024, 7, 6): 5.0, date(2024, 7, 7): 0.0}
     extra = pl.DataFrame({"symbol": "AAA", "session": list(days), "volume": list(days.values())})
     assert traded_on_weekends(extra)["session"].to_list() == [date(2024, 7, 6)]
+
+
+def bars_on(symbol: str, exchange: str | None, sessions: list[date], volume: float = 100.0) -> pl.DataFrame:
+    """Bars whose closes all differ."""
+    rows = [(symbol, session, 10.0 + i, volume, exchange) for i, session in enumerate(sessions)]
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def test_audit_sessions_by_hand() -> None:
+    def july(*days: int) -> list[date]:
+        return [date(2024, 7, day) for day in days]
+
+    # New York: 1 to 12 July 2024 without the 4th are nine sessions; the 8th is lacking, Sunday the 7th is too much
+    bars = pl.concat(
+        [
+            bars_on("AAPL", "XNAS", july(1, 2, 3, 5, 7, 9, 10, 11, 12)),
+            bars_on("IBM", "XNYS", july(3, 5, 8, 9)),
+            # the exchange was closed on both
+            bars_on("MC.PA", "XPAR", july(6, 7), volume=5.0),
+            bars_on("SHEL.L", "XLON", july(7)),
+        ]
+    )
+    audit = audit_sessions(bars)
+    assert audit.exchanges.columns == [
+        "calendar", "symbols", "newest", "expected", "stored", "missing", "extra", "before_trading", "stale_runs",
+    ]  # fmt: skip
+    assert audit.exchanges.rows() == [
+        # 9 expected of Apple and 4 of IBM; 9 + 4 stored
+        ("XNYS", 2, date(2024, 7, 12), 13, 13, 1, 1, 0, 0),
+        ("XPAR", 1, date(2024, 7, 7), 0, 2, 0, 2, 0, 0),
+    ]
+    assert audit.missing.rows() == [("XNYS", "AAPL", date(2024, 7, 8))]
+    assert audit.extra.rows() == [
+        ("XNYS", "AAPL", date(2024, 7, 7), 100.0),
+        ("XPAR", "MC.PA", date(2024, 7, 6), 5.0),
+        ("XPAR", "MC.PA", date(2024, 7, 7), 5.0),
+    ]
+    assert audit.stale.is_empty()
+
+
+def test_audit_sessions_calls_ten_equal_closes_without_volume_stale() -> None:
+    def idle(symbol: str, closes: list[float], volumes: list[float]) -> pl.DataFrame:
+        bars = bars_on(symbol, "XPAR", sessions_of("XPAR")[: len(closes)])
+        return bars.with_columns(close=pl.Series(closes), volume=pl.Series(volumes))
+
+    bars = pl.concat(
+        [
+            idle("A.PA", [5.0] * 10, [0.0] * 10),
+            # begins like the one before ended, and is not its continuation
+            idle("B.PA", [5.0] * 9, [0.0] * 9),
+            idle("C.PA", [5.0] * 12, [100.0] + [0.0] * 10 + [100.0]),
+            idle("D.PA", [5.0] * 20, [0.0] * 9 + [1.0] + [0.0] * 9 + [1.0]),
+            idle("E.PA", [5.0] * 9 + [6.0] * 9, [0.0] * 18),
+            idle("F.PA", [5.0] * 11 + [6.0] * 10, [0.0] * 21),
+            idle("G.PA", [5.0] * 15, [100.0] * 15),
+        ]
+    )
+    audit = audit_sessions(bars)
+    # the 1st, 2nd, 10th, 11th, 12th and 21st weekday from Monday 3 June on
+    days = [date(2024, 6, day) for day in (3, 4, 14, 17, 18)]
+    first, second, tenth, eleventh, twelfth, last = (*days, date(2024, 7, 1))
+    assert audit.stale.rows() == [
+        ("XPAR", "A.PA", first, tenth, 10),
+        ("XPAR", "C.PA", second, eleventh, 10),
+        ("XPAR", "F.PA", first, eleventh, 11),
+        ("XPAR", "F.PA", twelfth, last, 10),
+    ]
+    assert audit.exchanges["stale_runs"].to_list() == [4]
+
+
+def test_audit_sessions_needs_a_panel_and_may_know_no_exchange() -> None:
+    audit = audit_sessions(bars_on("SHEL.L", "XLON", [date(2024, 7, 7)]))
+    assert all(table.is_empty() for table in (audit.exchanges, audit.missing, audit.extra, audit.stale))
+    bars = bars_on("AAPL", "XNAS", [date(2024, 7, 2), date(2024, 7, 1)])
+    with pytest.raises(PanelContractError, match="sorted"):
+        audit_sessions(bars)
+    with pytest.raises(PanelContractError, match="volume"):
+        audit_sessions(bars.drop("volume"))

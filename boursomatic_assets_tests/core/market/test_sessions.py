@@ -35,7 +35,7 @@ def stray(panel: pl.DataFrame) -> list[tuple[str, date]]:
 
 
 @pytest.mark.parametrize("exchange", ["unknown", None, "XLON"])
-def test_a_saturday_bar_of_one_of_forty_symbols_is_no_session(exchange: str | None) -> None:
+def test_a_stray_saturday_bar_is_no_session(exchange: str | None) -> None:
     panel = pl.concat([market(exchange, 40), traded(exchange, {"S07": [SATURDAY]})]).sort("symbol", "session")
     # 1 of 40 is 2.5 %, less than a quarter
     assert stray(panel) == [("S07", SATURDAY)]
@@ -43,7 +43,7 @@ def test_a_saturday_bar_of_one_of_forty_symbols_is_no_session(exchange: str | No
     assert on_sessions(panel).equals(market(exchange, 40))
 
 
-def test_on_a_calendar_its_sessions_count_however_many_traded() -> None:
+def test_calendar_sessions_count_at_any_attendance() -> None:
     # Friday the 5th is a session for one of two symbols; Saturday is none, though half of them traded
     panel = traded("XNYS", {"A": [D[1], D[4], SATURDAY, D[5]], "B": [D[1], D[5]]})
     assert stray(panel) == [("A", SATURDAY)]
@@ -51,18 +51,16 @@ def test_on_a_calendar_its_sessions_count_however_many_traded() -> None:
     assert stray(market("NASDAQ", 3)) == [(f"S0{number}", D[0]) for number in range(3)]
 
 
-@pytest.mark.parametrize(("trading", "counts"), [(1, False), (2, True)])
-def test_of_five_symbols_two_make_a_session_and_one_does_not(trading: int, counts: bool) -> None:  # noqa: FBT001
-    # 1 of 5 is 20 %, 2 of 5 are 40 %
+@pytest.mark.parametrize(
+    ("symbols", "trading", "counts"),
+    [(5, 1, False), (5, 2, True), (4, 1, True)],
+    ids=["1 of 5 is 20 %", "2 of 5 are 40 %", "1 of 4 is exactly a quarter"],
+)
+def test_a_quarter_of_the_symbols_makes_a_session(symbols: int, trading: int, *, counts: bool) -> None:
     extra = market("unknown", trading, [SATURDAY])
-    panel = pl.concat([market("unknown", 5), extra]).sort("symbol", "session")
+    panel = pl.concat([market("unknown", symbols), extra]).sort("symbol", "session")
     assert (SATURDAY in panel_sessions(panel)["session"]) == counts
-
-
-def test_exactly_a_quarter_is_enough() -> None:
-    extra = traded("unknown", {"S00": [SATURDAY]})
-    assert stray(pl.concat([market("unknown", 4), extra]).sort("symbol", "session")) == []
-    assert stray(pl.concat([market("unknown", 5), extra]).sort("symbol", "session")) == [("S00", SATURDAY)]
+    assert stray(panel) == ([] if counts else [("S00", SATURDAY)])
 
 
 @pytest.mark.parametrize("exchange", ["XPAR", "XLON"])
@@ -88,7 +86,7 @@ def test_only_living_symbols_count() -> None:
     assert stray(pl.concat([market("unknown", 30, D[7:]), market("unknown", 1, D, "Z")])) == []
 
 
-def test_a_stray_bar_after_the_last_session_is_alone_and_yet_no_session() -> None:
+def test_a_stray_bar_after_the_last_session_is_no_session() -> None:
     # on Saturday all others ended yesterday, and so does this one today: 1 of 40 that lived until lately
     panel = pl.concat([market("unknown", 40, D[:5]), traded("unknown", {"S03": [SATURDAY]})])
     assert stray(panel.sort("symbol", "session")) == [("S03", SATURDAY)]
@@ -104,7 +102,7 @@ def test_without_an_exchange_all_are_of_one_market() -> None:
     assert on_sessions(panel.drop("exchange")).columns == ["symbol", "session"]
 
 
-def test_before_the_calendars_begin_attendance_counts() -> None:
+def test_attendance_counts_before_1960() -> None:
     # the calendars begin in 1960: the last day of 1959 is judged by who traded, a Saturday in 1960 by the calendar
     days = [date(1959, 12, 31), date(1960, 1, 4)]
     panel = pl.concat([market("XNYS", 8, days), traded("XNYS", {"S01": [date(1959, 12, 26), date(1960, 1, 2)]})])
@@ -117,7 +115,7 @@ def test_before_the_calendars_begin_attendance_counts() -> None:
     assert stray(mixed) == [("S01", date(1959, 12, 24))]
 
 
-def test_nothing_has_no_sessions() -> None:
+def test_an_empty_panel_has_no_sessions() -> None:
     empty = market("unknown", 0)
     assert panel_sessions(empty).height == on_sessions(empty).height == off_sessions(empty).height == 0
 
@@ -126,9 +124,7 @@ def test_nothing_has_no_sessions() -> None:
     st.lists(st.sets(st.sampled_from([*D, SATURDAY, SUNDAY]), min_size=1), min_size=1, max_size=9),
     st.sampled_from(["XNYS", "unknown", None]),
 )
-def test_each_row_is_on_a_session_or_off_and_a_day_is_one_for_all_of_a_market(
-    days: list[set[date]], exchange: str | None
-) -> None:
+def test_on_sessions_and_off_sessions_split_a_panel(days: list[set[date]], exchange: str | None) -> None:
     panel = traded(exchange, {f"S{number}": own for number, own in enumerate(days)})
     on, off = on_sessions(panel), off_sessions(panel)
     assert_frame_equal(pl.concat([on, off]).sort("symbol", "session"), panel)

@@ -9,20 +9,20 @@ from polars.testing import assert_frame_equal
 from scipy.stats import rankdata
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, check_bars
-from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.market.simulation import SimulatedMarket, simulate_bars
 from boursomatic_assets_tests.support.strategies import weekdays
 
-WALK, PLANTED = Market(symbols=100, sessions=600), Market(symbols=100, sessions=600, signal=0.1)
+WALK, PLANTED = SimulatedMarket(symbols=100, sessions=600), SimulatedMarket(symbols=100, sessions=600, signal=0.1)
 SEED = 5
 
 
-def panel_of(column: str, market: Market, seed: int = SEED) -> np.ndarray:
+def panel_of(column: str, market: SimulatedMarket, seed: int = SEED) -> np.ndarray:
     """A column as an array, shape (sessions, symbols)."""
     values = simulate_bars(market, seed)[column].to_numpy()
     return np.asarray(values.reshape(market.symbols, market.sessions).T)
 
 
-def returns_of(market: Market, seed: int = SEED) -> np.ndarray:
+def returns_of(market: SimulatedMarket, seed: int = SEED) -> np.ndarray:
     """Returns of each session after the first, shape (sessions - 1, symbols)."""
     close = panel_of("close", market, seed)
     return np.asarray(close[1:] / close[:-1] - 1)
@@ -40,8 +40,10 @@ def deviations_from_zero(values: np.ndarray) -> float:
     return float(values.mean() / values.std(ddof=1) * np.sqrt(len(values)))
 
 
-@pytest.mark.parametrize(("market", "seed"), [(WALK, 1), (PLANTED, 2), (Market(3, 3000), 3), (Market(1, 1), 4)])
-def test_simulated_bars_keep_the_contract(market: Market, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("market", "seed"), [(WALK, 1), (PLANTED, 2), (SimulatedMarket(3, 3000), 3), (SimulatedMarket(1, 1), 4)]
+)
+def test_simulate_bars_keeps_the_bar_contract(market: SimulatedMarket, seed: int) -> None:
     bars = simulate_bars(market, seed)
     checked = check_bars(bars, today=date(2100, 1, 1))
     assert checked.rejected.height == 0
@@ -51,19 +53,16 @@ def test_simulated_bars_keep_the_contract(market: Market, seed: int) -> None:
     assert bars.height == market.symbols * market.sessions
 
 
-def test_symbols_are_numbered_and_sessions_are_weekdays() -> None:
-    bars = simulate_bars(Market(symbols=2, sessions=7), seed=6)
+def test_simulate_bars_keys_and_seed() -> None:
+    market = SimulatedMarket(symbols=2, sessions=7, signal=0.1)
+    bars = simulate_bars(market, seed=7)
     assert bars["symbol"].to_list() == ["W000"] * 7 + ["W001"] * 7
     assert bars["session"].to_list() == weekdays(7) * 2
-
-
-def test_equal_seeds_draw_equal_panels_and_others_do_not() -> None:
-    market = Market(symbols=3, sessions=20, signal=0.1)
-    assert_frame_equal(simulate_bars(market, 7), simulate_bars(market, 7))
+    assert_frame_equal(bars, simulate_bars(market, 7))
     assert (panel_of("close", market, 7) != panel_of("close", market, 8)).all()
 
 
-def test_without_a_signal_its_size_is_all_that_changes() -> None:
+def test_a_signal_changes_only_later_prices() -> None:
     # The same draws: volumes show a signal that moves prices in the one panel and nothing in the other.
     np.testing.assert_array_equal(panel_of("volume", WALK), panel_of("volume", PLANTED))
     walk, planted = panel_of("close", WALK), panel_of("close", PLANTED)
@@ -73,7 +72,7 @@ def test_without_a_signal_its_size_is_all_that_changes() -> None:
     assert (walk[2:] != planted[2:]).all()
 
 
-def test_returns_of_a_walk_know_nothing_of_those_before() -> None:
+def test_returns_of_a_walk_are_uncorrelated() -> None:
     returns = returns_of(WALK)
     # The market's part makes names move together: each session is one observation. Deviations from zero of the
     # mean product over sessions are normal: within 3.5 in 99.95 of 100 cases, for each of four lags.
@@ -82,7 +81,7 @@ def test_returns_of_a_walk_know_nothing_of_those_before() -> None:
         assert abs(deviations_from_zero(products)) < 3.5
 
 
-def test_nothing_of_today_ranks_the_returns_of_tomorrow_on_a_walk() -> None:
+def test_nothing_ranks_tomorrows_returns_of_a_walk() -> None:
     returns = returns_of(WALK)
     shown = {
         "return": returns[:-1],
@@ -95,7 +94,7 @@ def test_nothing_of_today_ranks_the_returns_of_tomorrow_on_a_walk() -> None:
         assert abs(deviations_from_zero(coefficients(score, returns[1:]))) < 3.5
 
 
-def test_volatility_can_be_foretold() -> None:
+def test_volatility_is_predictable() -> None:
     distances = np.abs(returns_of(WALK))
     # Instruments differ (their level spreads by a factor of e^0.35, a third), and calm and wild times last. A
     # coefficient of 100 independent pairs varies by 0.1; the mean of nearly 600 of them by 0.004.
@@ -114,13 +113,13 @@ def test_prices_move_together() -> None:
     assert np.mean(correlations[np.triu_indices(WALK.symbols, 1)]) == pytest.approx(0.16, abs=0.05)
 
 
-def innovations(market: Market) -> np.ndarray:
+def innovations(market: SimulatedMarket) -> np.ndarray:
     """What is new in each session's signal, as the volume shows it: shape (sessions - 1, symbols)."""
     shown = np.log(panel_of("volume", market))
     return np.asarray(shown[1:] - 0.8 * shown[:-1])
 
 
-def test_the_volume_shows_the_planted_signal_one_session_ahead() -> None:
+def test_volume_shows_the_planted_signal_one_session_ahead() -> None:
     new, returns = innovations(PLANTED), returns_of(PLANTED)
     # A positive innovation is followed by higher returns. Half of the signal's innovation, 0.5 x sqrt(1 - 0.8^2) =
     # 0.3, is seen beside noise of 0.1 x sqrt(1 + 0.8^2) = 0.13: its correlation with the signal is 0.6 x 0.3 /
@@ -132,7 +131,7 @@ def test_the_volume_shows_the_planted_signal_one_session_ahead() -> None:
 
 
 @pytest.mark.parametrize("earlier", [0, 1, 2, 5])
-def test_what_is_new_in_the_signal_did_nothing_before(earlier: int) -> None:
+def test_new_signal_is_unrelated_to_earlier_returns(earlier: int) -> None:
     new, returns = innovations(PLANTED), returns_of(PLANTED)
     past = coefficients(new[earlier:], returns[: len(returns) - earlier])
     # The innovation of a session, also where it is seen, is of no return up to that session's own.
@@ -140,7 +139,7 @@ def test_what_is_new_in_the_signal_did_nothing_before(earlier: int) -> None:
 
 
 def test_a_negative_signal_turns_around() -> None:
-    turned = Market(symbols=100, sessions=600, signal=-0.1)
+    turned = SimulatedMarket(symbols=100, sessions=600, signal=-0.1)
     assert coefficients(innovations(turned)[:-1], returns_of(turned)[1:]).mean() < -0.03
 
 

@@ -42,26 +42,21 @@ def bar(
         (SUNDAY, None, 0.0, True),
     ],
 )
-def test_a_row_filled_in_on_a_day_without_a_session_is_left_out(
+def test_usable_bars_leave_out_rows_filled_in_without_a_session(
     session: date, exchange: str | None, volume: float, *, is_usable: bool
 ) -> None:
     panel = pl.concat([bar("AAA", date(2024, 1, 3), exchange), bar("AAA", session, exchange, volume)])
     assert usable_bars(panel, NONE_ENTERED, []).equals(panel.head(1 + is_usable))
 
 
-def test_a_holiday_of_one_exchange_is_a_session_of_another() -> None:
-    panel = pl.concat([bar("AAA", INDEPENDENCE_DAY, "XNAS", 0.0), bar("MC.PA", INDEPENDENCE_DAY, "XPAR", 0.0)])
-    assert usable_bars(panel, NONE_ENTERED, [])["symbol"].to_list() == ["MC.PA"]
-
-
-def test_a_quarantined_symbol_is_left_out_whole_and_no_other() -> None:
+def test_usable_bars_leave_out_quarantined_symbols() -> None:
     panel = pl.concat([bar(symbol, day, "XNYS") for symbol in ("AAA", "BBB") for day in (MONDAY, TUESDAY)])
     assert usable_bars(panel, NONE_ENTERED, ["AAA", "ZZZ"]).equals(panel[2:])
     assert usable_bars(panel, NONE_ENTERED, ["AAA", "BBB"]).equals(panel.clear())
     assert usable_bars(panel.clear(), NONE_ENTERED, ["AAA"]).equals(panel.clear())
 
 
-def test_what_is_left_is_adjusted() -> None:
+def test_usable_bars_are_adjusted() -> None:
     panel = pl.concat(
         [bar("AAA", date(2024, 7, 5), "XNYS"), bar("AAA", SUNDAY, "XNYS", 0.0), bar("AAA", TUESDAY, "XNYS")]
     )
@@ -75,7 +70,7 @@ def test_what_is_left_is_adjusted() -> None:
     assert found.columns == panel.columns
 
 
-def test_rows_before_an_instruments_first_trade_are_left_out() -> None:
+def test_usable_bars_begin_with_the_first_trade() -> None:
     volumes = {8: 0.0, 9: 0.0, 10: 3.0, 11: 0.0}
     panel = pl.concat(bar("AAA", date(2024, 7, day), "XPAR", volume) for day, volume in volumes.items())
     assert usable_bars(panel, NONE_ENTERED, []).equals(panel[2:])
@@ -101,9 +96,7 @@ CLOSED = {"XNYS": {date(2024, 6, 19), INDEPENDENCE_DAY}, "XBRU": set[date](), "X
     ),
     st.sets(st.sampled_from(["AAA", "BBB", "CCC"]), max_size=2),
 )
-def test_exactly_the_filled_in_rows_and_the_quarantined_symbols_are_missing(
-    rows: list[tuple[str, date, float]], quarantined: set[str]
-) -> None:
+def test_usable_bars_agree_with_a_loop(rows: list[tuple[str, date, float]], quarantined: set[str]) -> None:
     exchange_of = dict(zip(["AAA", "BBB", "CCC"], CLOSED, strict=True))
     panel = pl.concat(
         [

@@ -30,38 +30,40 @@ def labels(buy: int, hold: int, sell: int) -> pl.Series:
     return pl.Series(["BUY"] * buy + ["HOLD"] * hold + ["SELL"] * sell, dtype=LABEL_TYPE)
 
 
-def test_a_temperature_of_two_takes_square_roots() -> None:
-    # roots of 0.64, 0.32, 0.04 are 0.8, 0.5657, 0.2; their sum is 1.5657
-    found = calibrate(np.array([[0.64, 0.32, 0.04]]), 2.0)
-    np.testing.assert_allclose(found, [[0.8 / 1.5657, 0.5657 / 1.5657, 0.2 / 1.5657]], atol=1e-4)
+@pytest.mark.parametrize(
+    ("given", "temperature", "powers"),
+    [
+        ([0.64, 0.32, 0.04], 2.0, [0.8, 0.5657, 0.2]),  # square roots
+        ([0.5, 0.3, 0.2], 0.5, [0.25, 0.09, 0.04]),  # squares
+    ],
+)
+def test_calibrate_raises_to_the_inverse_temperature(
+    given: list[float], temperature: float, powers: list[float]
+) -> None:
+    expected = np.array(powers) / sum(powers)
+    np.testing.assert_allclose(calibrate(np.array([given]), temperature), [expected], atol=1e-4, rtol=1e-7)
 
 
-def test_a_temperature_of_a_half_squares() -> None:
-    # squares of 0.5, 0.3, 0.2 are 0.25, 0.09, 0.04; their sum is 0.38
-    found = calibrate(np.array([[0.5, 0.3, 0.2]]), 0.5)
-    np.testing.assert_allclose(found, [[0.25 / 0.38, 0.09 / 0.38, 0.04 / 0.38]])
-
-
-def test_a_temperature_of_one_changes_not_a_bit() -> None:
+def test_calibrate_at_temperature_one_changes_nothing() -> None:
     given_ones = np.random.default_rng(0).dirichlet([1.0, 1.0, 1.0], 100)
     assert (calibrate(given_ones, UNCALIBRATED) == given_ones).all()
 
 
-def test_what_is_certain_stays_finite() -> None:
+def test_calibrate_of_certainty_is_finite() -> None:
     found = calibrate(np.array([[1.0, 0.0, 0.0]]), COLDEST)
     assert np.isfinite(found).all()
     assert found[0, 0] == 1.0
 
 
 @given(probabilities(), temperatures)
-def test_rows_are_probabilities_that_sum_to_one(table: np.ndarray, temperature: float) -> None:
+def test_calibrate_returns_probabilities_that_sum_to_one(table: np.ndarray, temperature: float) -> None:
     found = calibrate(table, temperature)
     assert ((found >= 0) & (found <= 1)).all()
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-12)
 
 
 @given(probabilities(), temperatures)
-def test_the_order_within_a_row_is_kept(table: np.ndarray, temperature: float) -> None:
+def test_calibrate_keeps_the_order_within_a_row(table: np.ndarray, temperature: float) -> None:
     found = calibrate(table, temperature)
     for before, after in zip(table, found, strict=True):
         # sorted by what they were, they never fall
@@ -69,7 +71,7 @@ def test_the_order_within_a_row_is_kept(table: np.ndarray, temperature: float) -
 
 
 @given(probabilities(), temperatures)
-def test_a_row_alone_is_calibrated_as_among_others_to_the_last_bit(table: np.ndarray, temperature: float) -> None:
+def test_calibrate_of_a_row_is_independent_of_other_rows(table: np.ndarray, temperature: float) -> None:
     among = calibrate(table, temperature)
     turned = calibrate(np.asfortranarray(table), temperature)
     assert (turned == among).all()
@@ -78,7 +80,7 @@ def test_a_row_alone_is_calibrated_as_among_others_to_the_last_bit(table: np.nda
 
 
 @given(probabilities(), temperatures, st.floats(0.0, 1.0))
-def test_more_of_a_class_gives_more_of_it(table: np.ndarray, temperature: float, part: float) -> None:
+def test_calibrate_rises_with_a_class_probability(table: np.ndarray, temperature: float, part: float) -> None:
     # the other two keep their ratio
     more = table * (1 - part)
     more[:, 0] += part
@@ -86,27 +88,25 @@ def test_more_of_a_class_gives_more_of_it(table: np.ndarray, temperature: float,
     assert (after[:, 0] >= before[:, 0] - 1e-12).all()
 
 
-def test_the_temperature_that_made_the_labels_is_found() -> None:
-    # roots of 0.5, 0.25, 0.25 are 0.7071, 0.5, 0.5: shares of 0.4142, 0.2929, 0.2929, which are those of T = 2
-    stated = np.tile([0.5, 0.25, 0.25], (10_000, 1))
-    assert fit_temperature(stated, labels(4142, 2929, 2929)) == pytest.approx(2.0, abs=5e-3)
+@pytest.mark.parametrize(
+    ("stated", "counts", "temperature"),
+    [
+        # roots of 0.5, 0.25, 0.25 are 0.7071, 0.5, 0.5: shares of 0.4142, 0.2929, 0.2929, which are those of T = 2
+        ([0.5, 0.25, 0.25], (4142, 2929, 2929), 2.0),
+        # as stated
+        ([0.5, 0.3, 0.2], (50, 30, 20), 1.0),
+        ([0.8, 0.1, 0.1], (10, 0, 0), COLDEST),
+        ([0.8, 0.1, 0.1], (0, 5, 5), HOTTEST),
+    ],
+)
+def test_fit_temperature_finds_the_one_behind_the_labels(
+    stated: list[float], counts: tuple[int, int, int], temperature: float
+) -> None:
+    fitted = fit_temperature(np.tile(stated, (sum(counts), 1)), labels(*counts))
+    # The search ends within 1e-4 of a bound.
+    assert fitted == pytest.approx(temperature, abs=1e-3 if temperature in {COLDEST, HOTTEST} else 5e-3)
+    assert fitted == round(fitted, 4)
 
 
-def test_what_comes_as_stated_is_left_as_it_is() -> None:
-    stated = np.tile([0.5, 0.3, 0.2], (100, 1))
-    assert fit_temperature(stated, labels(50, 30, 20)) == pytest.approx(1.0, abs=5e-3)
-
-
-def test_the_temperature_stays_within_its_bounds() -> None:
-    stated = np.tile([0.8, 0.1, 0.1], (10, 1))
-    assert fit_temperature(stated, labels(10, 0, 0)) == pytest.approx(COLDEST, abs=1e-3)
-    assert fit_temperature(stated, labels(0, 5, 5)) == pytest.approx(HOTTEST, abs=1e-3)
-
-
-def test_without_rows_nothing_is_calibrated() -> None:
-    assert fit_temperature(np.empty((0, 3)), labels(0, 0, 0)) == UNCALIBRATED
-
-
-def test_the_temperature_is_kept_to_four_digits() -> None:
-    found = fit_temperature(np.tile([0.7, 0.2, 0.1], (30, 1)), labels(15, 10, 5))
-    assert found == round(found, 4)
+def test_fit_temperature_without_rows_is_one() -> None:
+    assert fit_temperature(np.empty((0, 3)), labels(0, 0, 0)) == UNCALIBRATED == 1.0

@@ -97,31 +97,26 @@ LABELS = ["BUY", "BUY", "HOLD", "SELL", "HOLD", "SELL"]
 CALLS = ["BUY", "BUY", "BUY", "BUY", "HOLD", "HOLD"]
 
 
-def test_accuracy_and_precision_of_hand_counted_calls() -> None:
+def test_accuracy_precision_lift_and_shares_by_hand() -> None:
     panel = judged(LABELS, CALLS)
     # right: rows 0, 1 and 4 of 6; of the 4 BUY calls rows 0 and 1
     assert accuracy(panel) == 0.5
     assert buy_precision(panel) == 0.5
+    # 2 of 4 calls are right, 2 of 6 labels are BUY: (1/2) / (1/3)
+    assert buy_lift(panel) == pytest.approx(1.5, rel=1e-12)
     # two rows of each class: the first in order counts as the most frequent
     assert majority_class(panel) == "BUY"
     assert constant_accuracy(panel, "SELL") == 2 / 6
     assert list(class_shares(panel).values()) == [2 / 6, 2 / 6, 2 / 6]
 
 
-def test_the_lift_is_precision_over_the_base_rate() -> None:
-    # 2 of 4 calls are right, 2 of 6 labels are BUY: (1/2) / (1/3)
-    assert buy_lift(judged(LABELS, CALLS)) == pytest.approx(1.5, rel=1e-12)
-    assert math.isnan(buy_lift(judged(["BUY"], ["HOLD"])))
-    assert math.isnan(buy_lift(judged(["HOLD"], ["BUY"])))
-
-
-def test_the_most_probable_class_is_the_first_of_equally_probable_ones() -> None:
+def test_most_probable_is_the_first_of_equally_probable_classes() -> None:
     panel = judged(["BUY", "SELL"], probabilities=[(0.4, 0.4, 0.2), (0.2, 0.3, 0.5)])
     assert panel.select(most_probable()).to_series().to_list() == ["BUY", "SELL"]
     assert accuracy(panel, most_probable()) == 1.0
 
 
-def test_another_column_of_calls_can_be_judged() -> None:
+def test_measures_take_another_column_of_calls() -> None:
     panel = judged(LABELS, CALLS).with_columns(predicted_label="label")
     assert accuracy(panel, "predicted_label") == 1.0
     assert buy_precision(panel, "predicted_label") == 1.0
@@ -129,7 +124,7 @@ def test_another_column_of_calls_can_be_judged() -> None:
     assert classification_report(panel, "predicted_label")["SELL"]["recall"] == 1.0
 
 
-def test_the_report_has_precision_recall_and_f1_of_each_class() -> None:
+def test_classification_report_by_hand() -> None:
     report = classification_report(judged(LABELS, CALLS))
     # BUY: 2 of 4 calls, 2 of 2 labels: F1 = 2 x 1/2 x 1 / (3/2) = 2/3. HOLD: 1 of 2 and 1 of 2. SELL never called.
     assert report["BUY"] == pytest.approx({"precision": 0.5, "recall": 1.0, "f1-score": 2 / 3, "support": 2})
@@ -140,15 +135,15 @@ def test_the_report_has_precision_recall_and_f1_of_each_class() -> None:
     assert confusion_counts(judged(LABELS, CALLS)) == [[2, 0, 0], [1, 1, 0], [1, 1, 0]]
 
 
-def test_figures_of_no_call_are_undefined() -> None:
+def test_figures_without_a_call_or_a_buy_label_are_undefined() -> None:
     panel = judged(["BUY", "HOLD"], ["HOLD", "HOLD"])
-    assert math.isnan(buy_precision(panel))
-    assert math.isnan(matched_lift(panel))
-    assert math.isnan(matched_base_rate(panel))
+    for undefined in (buy_precision, buy_lift, matched_lift, matched_base_rate):
+        assert math.isnan(undefined(panel))
+    assert math.isnan(buy_lift(judged(["HOLD"], ["BUY"])))
     assert math.isnan(accuracy(panel.clear()))
 
 
-def test_log_loss_of_hand_counted_rows() -> None:
+def test_log_loss_by_hand() -> None:
     panel = judged(["BUY", "SELL"], probabilities=[(0.5, 0.25, 0.25), (0.5, 0.25, 0.25)])
     # -(ln 1/2 + ln 1/4) / 2 = (3/2) ln 2
     assert log_loss(panel) == pytest.approx(1.5 * math.log(2), rel=1e-12)
@@ -156,7 +151,7 @@ def test_log_loss_of_hand_counted_rows() -> None:
     assert log_loss(with_prior(panel, UNIFORM), PRIOR) == pytest.approx(math.log(3), rel=1e-12)
 
 
-def test_brier_score_of_hand_counted_rows() -> None:
+def test_brier_score_by_hand() -> None:
     panel = judged(["BUY", "SELL"], probabilities=[(0.5, 0.25, 0.25), (1.0, 0.0, 0.0)])
     # (1/4 + 1/16 + 1/16) = 3/8, and as wrong as can be: 1 + 0 + 1 = 2
     assert brier_score(panel) == pytest.approx((3 / 8 + 2) / 2, rel=1e-12)
@@ -164,7 +159,7 @@ def test_brier_score_of_hand_counted_rows() -> None:
     assert brier_skill(with_prior(panel, [0.5, 0.0, 0.5])) == pytest.approx(1 - (19 / 16) / (1 / 2), rel=1e-12)
 
 
-def test_brier_skill_of_the_prior_itself_is_zero_and_of_certainty_one() -> None:
+def test_brier_skill_of_the_prior_is_zero_and_of_certainty_one() -> None:
     shares = list(class_shares(judged(LABELS)).values())
     panel = judged(LABELS, probabilities=[shares] * 6)
     assert brier_skill(with_prior(panel, shares)) == pytest.approx(0, abs=1e-12)
@@ -192,30 +187,40 @@ def buys(probabilities: Sequence[float], bought: Sequence[bool]) -> pl.DataFrame
     return judged(labels, probabilities=[(chance, 1 - chance, 0.0) for chance in probabilities])
 
 
-def test_the_reliability_curve_has_bins_of_equally_many_rows() -> None:
-    # sorted 0.1, 0.2 | 0.5, 0.7: BUY of none of the first two, of both of the others
-    curve = reliability_curve(buys([0.7, 0.1, 0.5, 0.2], [True, False, True, False]), bins=2)
+# Sorted 0.1, 0.2 | 0.5, 0.7: BUY of none of the first two, of both of the others.
+FOUR = buys([0.7, 0.1, 0.5, 0.2], [True, False, True, False])
+
+
+def test_reliability_curve_by_hand() -> None:
+    curve = reliability_curve(FOUR, bins=2)
     assert curve.columns == ["probability", "frequency", "rows"]
     assert curve["probability"].to_list() == pytest.approx([0.15, 0.6])
     assert curve["frequency"].to_list() == [0.0, 1.0]
     assert curve["rows"].to_list() == [2, 2]
-
-
-def test_the_calibration_error_is_the_mean_distance_over_the_bins() -> None:
-    panel = buys([0.7, 0.1, 0.5, 0.2], [True, False, True, False])
-    # |0.15 - 0| and |0.6 - 1|, two rows each
-    assert expected_calibration_error(panel, bins=2) == pytest.approx((0.15 + 0.4) / 2, rel=1e-12)
-    # one row a bin: 0.1, 0.2, 0.5, 0.3
-    assert expected_calibration_error(panel, bins=4) == pytest.approx(1.1 / 4, rel=1e-12)
-    assert math.isnan(expected_calibration_error(panel.clear()))
-
-
-def test_fewer_rows_than_bins_make_a_bin_of_each() -> None:
+    # fewer rows than bins: a bin of each
     curve = reliability_curve(buys([0.25, 0.75], [False, True]), bins=10)
     assert curve.rows() == [(0.25, 0.0, 1), (0.75, 1.0, 1)]
 
 
-def test_the_reliability_curve_agrees_with_scikit_learn() -> None:
+def test_expected_calibration_error_by_hand() -> None:
+    # |0.15 - 0| and |0.6 - 1|, two rows each
+    assert expected_calibration_error(FOUR, bins=2) == pytest.approx((0.15 + 0.4) / 2, rel=1e-12)
+    # one row a bin: 0.1, 0.2, 0.5, 0.3
+    assert expected_calibration_error(FOUR, bins=4) == pytest.approx(1.1 / 4, rel=1e-12)
+    assert math.isnan(expected_calibration_error(FOUR.clear()))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1])
+def test_expected_calibration_error_is_the_shift_of_the_probabilities(shift: float) -> None:
+    rng = np.random.default_rng(9)
+    chances = rng.uniform(0.2, 0.6, 20_000)
+    bought = rng.uniform(size=20_000) < chances
+    # 2,000 rows a bin: noise of sqrt(2 x 0.24 / (pi x 2,000)) = 0.009
+    error = expected_calibration_error(buys((chances + shift).tolist(), bought.tolist()))
+    assert error == pytest.approx(shift, abs=0.02)
+
+
+def test_reliability_curve_agrees_with_scikit_learn() -> None:
     rng = np.random.default_rng(8)
     chances = rng.uniform(size=500)
     bought = rng.uniform(size=500) < chances**2
@@ -224,18 +229,6 @@ def test_the_reliability_curve_agrees_with_scikit_learn() -> None:
     # 500 different values in tens: their quantiles fall between the same rows
     np.testing.assert_allclose(curve["probability"], probability, rtol=1e-9)
     np.testing.assert_allclose(curve["frequency"], frequency, rtol=1e-9)
-
-
-def test_probabilities_that_keep_their_word_have_a_small_calibration_error() -> None:
-    rng = np.random.default_rng(9)
-    chances = rng.uniform(0.2, 0.6, 20_000)
-    bought = rng.uniform(size=20_000) < chances
-    # 2,000 rows a bin: noise of sqrt(2 x 0.24 / (pi x 2,000)) = 0.009
-    assert expected_calibration_error(buys(chances.tolist(), bought.tolist())) < 0.02
-    # the same outcomes, each probability ten points too high
-    assert expected_calibration_error(buys((chances + 0.1).tolist(), bought.tolist())) == pytest.approx(
-        0.1, abs=0.02
-    )
 
 
 def twenty(called: set[int], bought: set[int], sessions: int = 1) -> pl.DataFrame:
@@ -248,20 +241,20 @@ def twenty(called: set[int], bought: set[int], sessions: int = 1) -> pl.DataFram
     )
 
 
-def test_deciles_hold_equally_many_rows_the_calmest_first() -> None:
+def test_volatility_deciles_by_hand() -> None:
     deciles = volatility_deciles(twenty({0}, {0, 18, 19}))
     assert deciles["decile"].to_list() == [number // 2 + 1 for number in range(20)]
     # one of two is BUY in the first, both in the last
     assert deciles["base_rate"].to_list() == [0.5] * 2 + [0.0] * 16 + [1.0] * 2
 
 
-def test_equally_volatile_rows_are_told_apart_by_symbol_and_session() -> None:
+def test_volatility_deciles_order_equally_volatile_rows_by_symbol() -> None:
     panel = judged(["BUY"] * 20)
     shuffled = volatility_deciles(panel.sample(fraction=1.0, shuffle=True, seed=1))
     assert shuffled["decile"].to_list() == [number // 2 + 1 for number in range(20)]
 
 
-def test_rows_without_volatility_belong_to_no_decile() -> None:
+def test_volatility_deciles_leave_out_unknown_volatility() -> None:
     panel = judged(["BUY"] * 3, volatility=[None, 0.1, 0.2])
     assert volatility_deciles(panel)["symbol"].to_list() == ["S0001", "S0002"]
     unknown = judged(["BUY"] * 3, volatility=[None] * 3)
@@ -269,7 +262,7 @@ def test_rows_without_volatility_belong_to_no_decile() -> None:
     assert matched_hits(unknown).rows() == [(weekdays(1)[0], None, None)]
 
 
-def test_precision_by_decile_of_hand_counted_calls() -> None:
+def test_precision_by_decile_by_hand() -> None:
     # Called: both rows of decile 1 (row 0 right) and row 19 of decile 10 (right, as the whole decile is).
     table = precision_by_decile(twenty({0, 1, 19}, {0, 18, 19}))
     assert table.columns == ["decile", "volatility", "calls", "hits", "precision", "base_rate"]
@@ -282,27 +275,24 @@ def test_precision_by_decile_of_hand_counted_calls() -> None:
     assert table["base_rate"].to_list() == [0.5] + [0.0] * 8 + [1.0]
 
 
-def test_the_matched_base_rate_is_weighted_as_the_calls_are() -> None:
+def test_matched_lift_by_hand() -> None:
     panel = twenty({0, 1, 19}, {0, 18, 19})
-    # two calls at 1/2, one at 1: (1 + 1) / 3; precision 2/3: no lift
+    # two calls at a base rate of 1/2, one at 1: (1 + 1) / 3; precision 2/3: no lift
     assert matched_base_rate(panel) == pytest.approx(2 / 3, rel=1e-12)
     assert matched_lift(panel) == pytest.approx(1, rel=1e-12)
     # called rows 0 and 18, both right: (1/2 + 1) / 2 = 3/4, lift 4/3
     assert matched_lift(twenty({0, 18}, {0, 18, 19})) == pytest.approx(4 / 3, rel=1e-12)
 
 
-def test_matched_hits_add_up_to_the_matched_lift_session_by_session() -> None:
-    # rows dealt to four sessions: row 0 and 4 ... in the first, 1 in the second, 18 in the third, 19 in the fourth
-    panel = twenty({0, 1, 19}, {0, 18, 19}, sessions=4)
-    sums = matched_hits(panel)
-    assert sums["session"].to_list() == weekdays(4)
-    assert sums["hits"].to_list() == [1, 0, 0, 1]
+def test_matched_hits_by_hand() -> None:
+    # rows dealt to four sessions: row 0 and 4 ... in the first, 1 in the second, 18 in the third, 19 in the fourth;
     # calls 0 and 1 expect 1/2 each, call 19 expects 1
-    assert sums["expected"].to_list() == [0.5, 0.5, 0.0, 1.0]
+    sums = matched_hits(twenty({0, 1, 19}, {0, 18, 19}, sessions=4))
+    assert sums.rows() == list(zip(weekdays(4), [1, 0, 0, 1], [0.5, 0.5, 0.0, 1.0], strict=True))
 
 
 @given(judged_panels())
-def test_matched_figures_belong_together(panel: pl.DataFrame) -> None:
+def test_matched_figures_agree_with_each_other(panel: pl.DataFrame) -> None:
     sums, table = matched_hits(panel), precision_by_decile(panel)
     expected = sums["expected"].sum()
     assert table["calls"].sum() == (panel["call"] == "BUY").sum()
@@ -318,7 +308,7 @@ def test_matched_figures_belong_together(panel: pl.DataFrame) -> None:
 
 
 @given(judged_panels(), st.integers(0, 1000))
-def test_the_order_of_the_rows_changes_nothing(panel: pl.DataFrame, seed: int) -> None:
+def test_figures_do_not_depend_on_row_order(panel: pl.DataFrame, seed: int) -> None:
     other = panel.sample(fraction=1.0, shuffle=True, seed=seed)
     for table in (volatility_deciles, precision_by_decile, matched_hits, reliability_curve):
         assert_frame_equal(table(other), table(panel), rel_tol=1e-12)

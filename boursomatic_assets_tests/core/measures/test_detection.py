@@ -16,28 +16,22 @@ from boursomatic_assets.core.measures.ranking import matched_rank_ic, rank_ic, r
 from boursomatic_assets_tests.support.judged import judged_panel
 
 
-def test_the_smallest_is_two_standard_errors_and_the_years_follow_from_it() -> None:
+def test_detection_is_two_standard_errors_and_the_years_follow() -> None:
     # 504 sessions are two years. Smallest: 2 * 0.02 = 0.04, four times 0.01: 2 * 4^2 = 32 years.
-    found = Detection("Rank IC", 504, 0.02)
-    assert found.smallest == pytest.approx(0.04)
-    assert found.years == 2.0
-    assert found.years_needed == pytest.approx(32.0)
-    assert found.sentence == (
+    power = Detection("Rank IC", 504, 0.02)
+    sentence = (
         "Rank IC: the smallest that 2.0 years could have shown is 0.0400 (two standard errors); 0.01 would need "
         "32.0 years."
     )
-    assert found.to_json() == {
+    assert power.to_json() == {
         "title": "Rank IC", "sessions": 504, "years": 2.0, "standard_error": 0.02, "smallest": 0.04,
-        "wanted": 0.01, "years_for_wanted": pytest.approx(32.0), "why_undefined": None, "sentence": found.sentence,
+        "wanted": 0.01, "years_for_wanted": pytest.approx(32.0), "why_undefined": None, "sentence": sentence,
     }  # fmt: skip
-
-
-def test_a_sample_as_long_as_needed_shows_just_that() -> None:
-    # 2 * 0.005 = 0.01: the three years are enough, and no more than that.
+    # 2 * 0.005 = 0.01: three years are just enough.
     assert Detection("Rank IC", 756, 0.005).years_needed == pytest.approx(3.0)
 
 
-def test_the_error_is_that_of_the_overlapping_figure() -> None:
+def test_detection_error_is_robust_to_overlap() -> None:
     values = np.array([1.0, -1.0] * 10) * 0.1 + 0.01
     # Without overlap: deviation 0.1, over the root of 20.
     assert detection("Rank IC", values, 1).error == pytest.approx(0.1 / math.sqrt(20))
@@ -54,7 +48,7 @@ def test_the_error_is_that_of_the_overlapping_figure() -> None:
         ([0.3] * 10, "it does not vary between sessions"),
     ],
 )
-def test_what_has_no_error_is_not_available_and_never_zero(values: list[float], why: str) -> None:
+def test_detection_without_an_error_is_null_with_a_reason(values: list[float], why: str) -> None:
     found = detection("Rank IC", np.array(values), 5)
     written = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert [written[name] for name in ("standard_error", "smallest", "years_for_wanted")] == [None] * 3
@@ -63,7 +57,7 @@ def test_what_has_no_error_is_not_available_and_never_zero(values: list[float], 
 
 
 @given(st.lists(st.floats(-1, 1), min_size=7, max_size=60), st.integers(1, 5))
-def test_so_many_years_make_the_wanted_figure_two_errors(values: list[float], horizon: int) -> None:
+def test_detection_years_needed_make_the_wanted_figure_two_errors(values: list[float], horizon: int) -> None:
     found = detection("Rank IC", np.array(values), horizon)
     if found.why_undefined:
         assert math.isnan(found.smallest)
@@ -77,7 +71,7 @@ def test_so_many_years_make_the_wanted_figure_two_errors(values: list[float], ho
     assert float(said[2]) == pytest.approx(found.years_needed, abs=0.051)
 
 
-def test_both_rank_ics_of_judged_rows_have_one() -> None:
+def test_detections_cover_both_rank_ics() -> None:
     judged = judged_panel(20, 40, seed=1)
     found = detections(rank_ics(judged), 5)
     expected = {"rank_ic": rank_ic(judged), "matched_rank_ic": matched_rank_ic(judged)}

@@ -11,7 +11,6 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import ttest_1samp
 
 from boursomatic_assets.core.measures.inference import (
-    UNDEFINED,
     MeanTest,
     clark_west_terms,
     diebold_mariano,
@@ -50,42 +49,39 @@ def hac_regression(values: np.ndarray, lag: int) -> sm.regression.linear_model.R
     return sm.OLS(values, np.ones(len(values))).fit(cov_type="HAC", cov_kwds=options)
 
 
-def test_newey_west_error_without_lag_is_that_of_independent_values() -> None:
-    # mean 2, deviations -1, 0, 1: g_0 = 2/3, error sqrt(2/3 / 3)
-    assert newey_west_error(np.array([1.0, 2.0, 3.0]), 0) == pytest.approx(math.sqrt(2) / 3, rel=1e-12)
-
-
-def test_newey_west_error_weighs_autocovariances_down() -> None:
-    # deviations -3, -1, 1, 3: g_0 = 20/4 = 5, g_1 = (3 - 1 + 3)/4 = 5/4, g_2 = (-3 - 3)/4 = -3/2
-    values = np.array([0.0, 2.0, 4.0, 6.0])
-    # lag 1: 5 + 2 x 1/2 x 5/4 = 25/4, over 4 = 25/16
-    assert newey_west_error(values, 1) == pytest.approx(5 / 4, rel=1e-12)
-    # lag 2: 5 + 2 (2/3 x 5/4 - 1/3 x 3/2) = 5 + 2/3 = 17/3, over 4 = 17/12
-    assert newey_west_error(values, 2) == pytest.approx(math.sqrt(17 / 12), rel=1e-12)
-
-
-def test_newey_west_error_may_look_further_back_than_there_are_values() -> None:
-    # deviations -1, 1: g_0 = 1, g_1 = -1/2; lag 3 weighs g_1 by 3/4: 1 - 3/4 = 1/4, over 2 = 1/8
-    assert newey_west_error(np.array([1.0, 3.0]), 3) == pytest.approx(math.sqrt(1 / 8), rel=1e-12)
+@pytest.mark.parametrize(
+    ("values", "lag", "squared_error"),
+    [
+        # mean 2, deviations -1, 0, 1: g_0 = 2/3, over 3
+        ([1, 2, 3], 0, 2 / 9),
+        # deviations -3, -1, 1, 3: g_0 = 20/4 = 5, g_1 = (3 - 1 + 3)/4 = 5/4, g_2 = (-3 - 3)/4 = -3/2
+        # lag 1: 5 + 2 x 1/2 x 5/4 = 25/4, over 4
+        ([0, 2, 4, 6], 1, 25 / 16),
+        # lag 2: 5 + 2 (2/3 x 5/4 - 1/3 x 3/2) = 5 + 2/3 = 17/3, over 4
+        ([0, 2, 4, 6], 2, 17 / 12),
+        # more lags than values: deviations -1, 1: g_0 = 1, g_1 = -1/2; lag 3 weighs g_1 by 3/4: 1 - 3/4, over 2
+        ([1, 3], 3, 1 / 8),
+    ],
+)
+def test_newey_west_error_by_hand(values: list[float], lag: int, squared_error: float) -> None:
+    assert newey_west_error(np.array(values), lag) == pytest.approx(math.sqrt(squared_error), rel=1e-12)
 
 
 @given(SERIES, st.integers(0, COUNT - 1))
-def test_newey_west_error_is_the_one_of_statsmodels(values: np.ndarray, lag: int) -> None:
+def test_newey_west_error_agrees_with_statsmodels(values: np.ndarray, lag: int) -> None:
     theirs = hac_regression(values, lag).bse[0]
     # Near zero the square root magnifies what sums in another order round differently: 1e-9 of a range of 2.
     assert newey_west_error(values, lag) == pytest.approx(theirs, rel=1e-9, abs=2e-9)
 
 
 @given(SERIES, st.sampled_from([-3.0, 0.25, 8.0]), st.integers(0, 10))
-def test_newey_west_error_scales_with_the_values_and_not_with_their_level(
-    values: np.ndarray, factor: float, lag: int
-) -> None:
+def test_newey_west_error_follows_scale_and_not_level(values: np.ndarray, factor: float, lag: int) -> None:
     expected = abs(factor) * newey_west_error(values, lag)
     assert newey_west_error(values * factor, lag) == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert newey_west_error(values + factor, lag) == pytest.approx(expected / abs(factor), rel=1e-9, abs=1e-7)
 
 
-def test_overlap_test_gives_mean_error_and_their_ratio() -> None:
+def test_overlap_test_statistic_is_the_distance_in_errors() -> None:
     values = moving_sums(COUNT, OVERLAP, 1, seed=1)[0]
     test = overlap_test(values, OVERLAP, LAG, null=0.5)
     assert test.value == pytest.approx(values.sum() / COUNT, rel=1e-12)
@@ -93,15 +89,13 @@ def test_overlap_test_gives_mean_error_and_their_ratio() -> None:
     assert test.statistic == pytest.approx((values.mean() - 0.5) / test.error, rel=1e-12)
 
 
-def test_overlap_test_of_a_mean_at_the_null_says_one_half() -> None:
+def test_overlap_test_of_a_mean_at_the_null_has_p_value_one_half() -> None:
     # Mean exactly zero: as often above as below.
     assert overlap_test(np.array([-1.0, 1.0] * 20), 1, 0).p_value == 0.5
 
 
-def test_the_p_value_is_the_share_of_such_statistics_without_anything_there() -> None:
-    # 4000 series without anything there, of which a statistic of its own rank is exceeded by its own share:
-    # p-values are uniform. The largest gap to it is below 1.63 / sqrt(4000) = 0.026 in 99 of 100 samples
-    # (Kolmogorov).
+def test_overlap_test_p_values_are_uniform_under_the_null() -> None:
+    # Kolmogorov: in 99 of 100 samples the largest gap to uniform is below 1.63 / sqrt(4000) = 0.026.
     p_values = np.sort([overlap_test(row, OVERLAP, LAG).p_value for row in moving_sums(COUNT, OVERLAP, 4000, 2)])
     assert np.abs(p_values - (np.arange(4000) + 0.5) / 4000).max() < 0.026
 
@@ -118,19 +112,18 @@ def test_overlap_test_follows_scale_and_sign(values: np.ndarray, factor: float) 
 
 
 @given(SERIES)
-def test_overlap_test_keeps_its_bounds(values: np.ndarray) -> None:
+def test_overlap_test_interval_agrees_with_p_value(values: np.ndarray) -> None:
     test = overlap_test(values, OVERLAP, LAG)
     if is_undefined(test):
         assert np.ptp(values) < 1e-100
         return
     assert 0 < test.p_value < 1
     assert test.low <= test.value <= test.high
-    # One test, said twice: an interval that leaves zero below itself has a one-sided p-value below 2.5 %; at its
-    # very edge rounding decides.
+    # An interval above zero has a one-sided p-value below 2.5 %; at its very edge rounding decides.
     assert (test.low > 0) == (test.p_value < 0.025) or abs(test.low) < 1e-9 * test.error
 
 
-def test_the_interval_holds_the_truth_in_95_of_100_cases() -> None:
+def test_overlap_test_interval_covers_the_truth_in_95_of_100_cases() -> None:
     rows = moving_sums(COUNT, OVERLAP, 2000, seed=3) + 0.7
     tests = [overlap_test(row, OVERLAP, LAG) for row in rows]
     held = np.mean([test.low <= 0.7 <= test.high for test in tests])
@@ -143,9 +136,7 @@ SHAPES = [(60, 5, 4), (120, 20, 19), (250, 20, 19), (120, 20, 30), (250, 1, 19),
 
 @pytest.mark.parametrize(("count", "overlap", "lag"), SHAPES)
 @pytest.mark.parametrize("freedom", [None, 4.0])
-def test_nothing_there_is_rejected_as_rarely_as_it_should_be(
-    count: int, overlap: int, lag: int, freedom: float | None
-) -> None:
+def test_overlap_test_has_its_nominal_size(count: int, overlap: int, lag: int, freedom: float | None) -> None:
     rows = moving_sums(count, overlap, 1500, seed=count + lag, freedom=freedom)
     rejected = np.mean([overlap_test(row, overlap, lag).p_value < 0.05 for row in rows])
     # Binomial: sqrt(0.05 x 0.95 / 1500) = 0.0056; three of them are 0.017. With heavy tails, whose sums are normal
@@ -153,7 +144,7 @@ def test_nothing_there_is_rejected_as_rarely_as_it_should_be(
     assert abs(rejected - 0.05) < 0.017
 
 
-def test_a_naive_test_rejects_nothing_there_about_half_of_the_time() -> None:
+def test_overlap_test_holds_where_a_naive_test_rejects_every_other_null() -> None:
     # Why this module exists. 250 sessions of a horizon of 20: neighbours share 19 of 20 shocks, so that the mean
     # varies about sqrt(20) = 4.5 times as much as the naive error says: |Z| > 1.96 / 4.5 has a chance of 0.66 for
     # two-sided, Z > 1.65 / 4.5 one of 0.36 for one-sided tests.
@@ -164,7 +155,7 @@ def test_a_naive_test_rejects_nothing_there_about_half_of_the_time() -> None:
     assert np.mean(np.minimum(honest, 1 - honest) < 0.025) < 0.07
 
 
-def test_something_there_is_found() -> None:
+def test_overlap_test_detects_a_mean_four_deviations_away() -> None:
     # 250 sessions hold 12.5 horizons: the mean of sums of 20 varies by about sqrt(20 x 20 / 250) = 1.26; one of
     # 5 is four deviations away.
     rows = moving_sums(250, 20, 200, seed=4) + 5.0
@@ -172,33 +163,28 @@ def test_something_there_is_found() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 6])
-def test_fewer_values_than_two_beyond_the_overlap_test_nothing(count: int) -> None:
+def test_overlap_test_of_too_few_values_is_undefined(count: int) -> None:
     assert is_undefined(overlap_test(np.arange(float(count)), 5, 4))
     # seven = 5 + 2 are enough
     assert not is_undefined(overlap_test(np.arange(7.0), 5, 4))
 
 
-def test_values_that_do_not_vary_test_nothing() -> None:
+def test_overlap_test_of_constant_values_is_undefined() -> None:
     assert is_undefined(overlap_test(np.full(30, 0.1), 5, 4))
     # The square of 1e-200 is 0 as a float: no error can be told.
     assert is_undefined(overlap_test(np.array([0.0, 1e-200] * 15), 5, 4))
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
-def test_values_that_are_not_finite_are_named(broken: float) -> None:
+def test_overlap_test_names_values_that_are_not_finite(broken: float) -> None:
     values = np.zeros(30)
     values[7] = broken
     with pytest.raises(NonFiniteReturnsError, match=f"found {broken} at position 7 of 30"):
         overlap_test(values, 5, 4)
 
 
-def test_the_reference_cannot_be_changed_by_who_uses_it() -> None:
-    first = overlap_test(np.arange(30.0), 5, 4)
-    assert overlap_test(np.arange(30.0), 5, 4) == first
-
-
 @given(SERIES)
-def test_a_mean_at_the_upper_bound_would_just_be_rejected_at_one_in_twenty(values: np.ndarray) -> None:
+def test_upper_bound_is_where_a_test_just_rejects_at_5_percent(values: np.ndarray) -> None:
     assume(np.ptp(values) > 1e-6)
     bound = upper_bound(values, OVERLAP, LAG)
     tested = overlap_test(values, OVERLAP, LAG)
@@ -211,13 +197,13 @@ def test_a_mean_at_the_upper_bound_would_just_be_rejected_at_one_in_twenty(value
     assert beyond < 0.05 < within
 
 
-def test_the_upper_bound_lies_above_the_truth_in_95_of_100_cases() -> None:
+def test_upper_bound_covers_the_truth_in_95_of_100_cases() -> None:
     # 2,000 histories around zero: 5 % of them fall short, give or take 3.5 x sqrt(0.05 x 0.95 / 2000) = 0.017.
     short = np.mean([upper_bound(row, OVERLAP, LAG) < 0 for row in moving_sums(COUNT, OVERLAP, 2000, seed=9)])
     assert short == pytest.approx(0.05, abs=0.017)
 
 
-def test_values_that_do_not_vary_are_their_own_upper_bound_and_too_few_have_none() -> None:
+def test_upper_bound_of_constant_or_too_few_values() -> None:
     assert upper_bound(np.full(7, 0.25), OVERLAP, LAG) == 0.25
     assert math.isnan(upper_bound(np.arange(6.0), OVERLAP, LAG))
     with pytest.raises(NonFiniteReturnsError):
@@ -239,25 +225,25 @@ def test_ratio_test_is_of_sums_and_not_a_mean_of_ratios() -> None:
 
 
 @given(SERIES, st.floats(-2, 2))
-def test_a_ratio_to_ones_is_a_mean(values: np.ndarray, null: float) -> None:
+def test_ratio_test_over_ones_is_overlap_test(values: np.ndarray, null: float) -> None:
     assume(np.ptp(values) > 1e-6)
     ours, mean = ratio_test(values, np.ones(COUNT), OVERLAP, LAG, null), overlap_test(values, OVERLAP, LAG, null)
     assert numbers_of(ours) == pytest.approx(numbers_of(mean), rel=1e-6, abs=1e-9)
 
 
 @given(SERIES, st.sampled_from([0.5, 16.0]))
-def test_a_ratio_does_not_change_when_both_sides_are_scaled(values: np.ndarray, factor: float) -> None:
+def test_ratio_test_does_not_depend_on_a_common_scale(values: np.ndarray, factor: float) -> None:
     weights = 1.5 + np.sin(np.arange(COUNT))
     scaled = ratio_test(values * factor, weights * factor, OVERLAP, LAG)
     np.testing.assert_array_equal(numbers_of(scaled), numbers_of(ratio_test(values, weights, OVERLAP, LAG)))
 
 
-def test_a_ratio_over_nothing_is_undefined() -> None:
+def test_ratio_test_over_zero_is_undefined() -> None:
     assert is_undefined(ratio_test(np.ones(30), np.zeros(30), 5, 4))
     assert is_undefined(ratio_test(np.array([]), np.array([]), 5, 4))
 
 
-def test_a_ratio_that_is_the_same_in_each_session_has_no_interval() -> None:
+def test_ratio_test_of_a_constant_ratio_has_no_interval() -> None:
     calls = np.arange(1.0, 31)
     test = ratio_test(calls / 2, calls, 5, 4, null=1.0)
     assert test.value == 0.5
@@ -276,7 +262,7 @@ def test_diebold_mariano_is_positive_where_the_model_loses_less() -> None:
 
 
 @given(SERIES, SERIES)
-def test_diebold_mariano_statistic_is_that_of_a_robust_regression(model: np.ndarray, baseline: np.ndarray) -> None:
+def test_diebold_mariano_agrees_with_a_robust_regression(model: np.ndarray, baseline: np.ndarray) -> None:
     test = diebold_mariano(model, baseline, OVERLAP, LAG)
     assume(test.error > 1e-3)
     theirs = hac_regression(baseline - model, LAG)
@@ -284,7 +270,7 @@ def test_diebold_mariano_statistic_is_that_of_a_robust_regression(model: np.ndar
     assert test.statistic == pytest.approx(theirs.tvalues[0], rel=1e-9, abs=1e-9)
 
 
-def test_clark_west_terms_of_hand_made_forecasts() -> None:
+def test_clark_west_terms_by_hand() -> None:
     # baseline 0: 2 x 3 x 1 = 6 (9 - 4 + 1); 2 x -1 x 2 = -4 (1 - 9 + 4); as the baseline: 0.
     # baseline 1: 2 x (2 - 1) x (3 - 1) = 4 (1 - 1 + 4)
     terms = clark_west_terms(
@@ -297,7 +283,3 @@ def test_clark_west_terms_of_hand_made_forecasts() -> None:
 def test_clark_west_terms_are_the_adjusted_difference(y: np.ndarray, model: np.ndarray, base: np.ndarray) -> None:
     adjusted = (y - base) ** 2 - (y - model) ** 2 + (model - base) ** 2
     np.testing.assert_allclose(clark_west_terms(y, model, base), adjusted, rtol=0, atol=1e-12)
-
-
-def test_what_is_undefined_is_so_throughout() -> None:
-    assert is_undefined(UNDEFINED)

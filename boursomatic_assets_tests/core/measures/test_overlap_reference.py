@@ -46,9 +46,7 @@ CASES = [(7, 5, 4), (8, 5, 30), (12, 1, 0), (40, 5, 4), (60, 20, 19), (120, 20, 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("share", SHARES)
-def test_quantiles_are_those_of_an_inverted_characteristic_function(
-    case: tuple[int, int, int], share: float
-) -> None:
+def test_quantile_agrees_with_inverted_characteristic_function(case: tuple[int, int, int], share: float) -> None:
     # Imhof (1961), Biometrika 48. A chance that is off by a share d moves the quantile by less than that share.
     found = inverted(*case, overlap_reference(*case).quantile(share))
     assert found == pytest.approx(1 - share, rel=1e-4)
@@ -56,14 +54,14 @@ def test_quantiles_are_those_of_an_inverted_characteristic_function(
 
 @pytest.mark.parametrize("count", [3, 8, 30, 250, 3000])
 @pytest.mark.parametrize("share", SHARES)
-def test_independent_values_without_lag_have_students_distribution(count: int, share: float) -> None:
+def test_quantile_of_independent_values_is_students(count: int, share: float) -> None:
     # The error divides by n and not by n - 1: the statistic is Student's times sqrt(n / (n - 1)).
     expected = t.ppf((1 + share) / 2, count - 1) * math.sqrt(count / (count - 1))
     assert overlap_reference(count, 1, 0).quantile(share) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("statistic", [1e-9, 1e-3, 0.1, 1.0, 3.0, 8.0])
-def test_chances_of_independent_values_are_students(statistic: float) -> None:
+def test_exceeded_of_independent_values_is_students(statistic: float) -> None:
     expected = 2 * t.sf(statistic * math.sqrt(29 / 30), 29)
     assert overlap_reference(30, 1, 0).exceeded(statistic) == pytest.approx(expected, rel=1e-4)
     assert overlap_reference(30, 1, 0).exceeded(-statistic) == overlap_reference(30, 1, 0).exceeded(statistic)
@@ -77,7 +75,7 @@ def drawn(count: int, overlap: int, lag: int, draws: int, seed: int) -> np.ndarr
 
 
 @pytest.mark.parametrize("case", [(30, 5, 4), (45, 20, 19), (60, 5, 9), (700, 60, 59)])
-def test_chances_are_the_shares_of_drawn_histories(case: tuple[int, int, int]) -> None:
+def test_quantile_agrees_with_simulated_histories(case: tuple[int, int, int]) -> None:
     # 20,000 histories: shares of 10 % and 5 % are off by sqrt(p (1 - p) / 20000) = 0.0021 and 0.0015; four of them.
     statistics = drawn(*case, draws=20_000, seed=sum(case))
     for share in (0.9, 0.95):
@@ -85,13 +83,13 @@ def test_chances_are_the_shares_of_drawn_histories(case: tuple[int, int, int]) -
         assert abs(above - (1 - share)) < 4 * math.sqrt(share * (1 - share) / 20_000)
 
 
-def test_many_sessions_of_a_short_lag_are_nearly_normal() -> None:
+def test_quantile_of_many_sessions_is_nearly_normal() -> None:
     # The Newey-West error of independent values without bias, some 2,000 sessions a lag: a t of that many degrees.
     assert overlap_reference(4000, 1, 1).quantile(0.95) == pytest.approx(norm.ppf(0.975), rel=2e-3)
 
 
 @pytest.mark.parametrize(("count", "overlap", "lag"), [(2000, 20, 19), (2000, 5, 40)])
-def test_a_long_sample_is_put_together_from_its_ends_and_its_middle(count: int, overlap: int, lag: int) -> None:
+def test_overlap_reference_of_a_long_sample_agrees_with_the_full_matrix(count: int, overlap: int, lag: int) -> None:
     # The same forms without the structure: determinant and quadratic form of a matrix of all shocks.
     reference = overlap_reference(count, overlap, lag)
     mean, error = quadratic_forms(count, overlap, lag)
@@ -104,7 +102,7 @@ def test_a_long_sample_is_put_together_from_its_ends_and_its_middle(count: int, 
 
 
 @given(st.integers(1, 8), st.integers(2, 30), st.integers(0, 60))
-def test_chances_fall_from_one_and_quantiles_are_their_inverse(overlap: int, beyond: int, lag: int) -> None:
+def test_exceeded_falls_from_one_and_quantile_is_its_inverse(overlap: int, beyond: int, lag: int) -> None:
     reference = overlap_reference(overlap + beyond, overlap, lag)
     assert reference.exceeded(0.0) == 1.0
     chances = [reference.exceeded(statistic) for statistic in (1e-6, 0.1, 0.7, 2.0, 6.0, 30.0)]
@@ -113,12 +111,12 @@ def test_chances_fall_from_one_and_quantiles_are_their_inverse(overlap: int, bey
         assert reference.exceeded(reference.quantile(share)) == pytest.approx(1 - share, rel=1e-9)
 
 
-def test_a_lag_beyond_the_sample_only_scales_the_error() -> None:
+def test_quantile_of_a_lag_beyond_the_sample_only_scales() -> None:
     # Deviations sum to zero: with weights 1 - j / (lag + 1) over all pairs the squared error is
     # sum_jk (-|j - k|) e_j e_k / ((lag + 1) n^2): twice the lag + 1 makes the statistic sqrt(2) times as large.
     near, far = overlap_reference(10, 3, 19), overlap_reference(10, 3, 39)
     assert far.quantile(0.9) == pytest.approx(math.sqrt(2) * near.quantile(0.9), rel=1e-6)
 
 
-def test_quantiles_are_found_once() -> None:
+def test_overlap_quantile_is_the_quantile_of_the_reference() -> None:
     assert overlap_quantile(33, 5, 4, 0.95) == OverlapReference.quantile(overlap_reference(33, 5, 4), 0.95)

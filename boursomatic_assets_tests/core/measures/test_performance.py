@@ -32,23 +32,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def assert_close(values: np.ndarray, expected: list[float]) -> None:
-    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-15)
-
-
-def test_sharpe_ratio_is_annualised_from_daily_returns() -> None:
-    # mean 0.02, deviation sqrt((0.01^2 + 0.01^2) / 1) = 0.01 sqrt(2); ratio sqrt(2), times sqrt(252)
-    assert sharpe_ratio(np.array([0.01, 0.03])) == pytest.approx(math.sqrt(2 * 252), rel=1e-12)
+@pytest.mark.parametrize(
+    ("returns", "daily"),
+    [
+        # mean 0.02, deviation sqrt((0.01^2 + 0.01^2) / 1) = 0.01 sqrt(2): ratio sqrt(2)
+        ([0.01, 0.03], math.sqrt(2)),
+        ([-0.01, -0.03], -math.sqrt(2)),
+        # mean 0.01; squares 0.02^2 + 0 + 0.02^2 = 0.0008, over 2 = 0.0004, deviation 0.02: ratio one half
+        ([-0.01, 0.01, 0.03], 0.5),
+    ],
+)
+def test_sharpe_ratio_by_hand(returns: list[float], daily: float) -> None:
+    assert sharpe_ratio(np.array(returns)) == pytest.approx(daily * math.sqrt(252), rel=1e-12)
     assert SESSIONS_PER_YEAR == 252
-
-
-def test_sharpe_ratio_divides_by_the_sample_deviation() -> None:
-    # mean 0.01; squares 0.02^2 + 0 + 0.02^2 = 0.0008, over 2 = 0.0004, deviation 0.02: ratio one half
-    assert sharpe_ratio(np.array([-0.01, 0.01, 0.03])) == pytest.approx(0.5 * math.sqrt(252), rel=1e-12)
-
-
-def test_sharpe_ratio_of_losses_is_negative() -> None:
-    assert sharpe_ratio(np.array([-0.01, -0.03])) == pytest.approx(-math.sqrt(2 * 252), rel=1e-12)
 
 
 @pytest.mark.parametrize("returns", [[], [0.01], [0.01, 0.01], [0.1] * 10, [0.0] * 3])
@@ -56,42 +52,30 @@ def test_sharpe_ratio_is_undefined_for_constant_returns_or_fewer_than_two(return
     assert math.isnan(sharpe_ratio(np.array(returns)))
 
 
-def test_wealth_starts_with_the_capital_and_compounds() -> None:
-    # 1; x 1.5; x 0.5; x 2
-    assert_close(wealth(np.array([0.5, -0.5, 1.0])), [1, 1.5, 0.75, 1.5])
+def test_wealth_and_drawdown_by_hand() -> None:
+    # 1; x 1.5; x 0.5; x 2; x 2: half of the peak once, otherwise at it
+    returns = np.array([0.5, -0.5, 1.0, 1.0])
+    np.testing.assert_allclose(wealth(returns), [1, 1.5, 0.75, 1.5, 3], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(drawdown(returns), [0, 0, -0.5, 0, 0], rtol=0, atol=1e-15)
 
 
-def test_drawdown_is_the_distance_from_the_running_peak() -> None:
-    # wealth 1, 1.5, 0.75, 1.5, 3: half of the peak once, otherwise at it
-    assert_close(drawdown(np.array([0.5, -0.5, 1.0, 1.0])), [0, 0, -0.5, 0, 0])
-
-
-def test_max_drawdown_counts_the_starting_capital() -> None:
-    # wealth 1.0 -> 0.5 -> 0.5: the peak is the start, the fall is half
-    assert max_drawdown(np.array([-0.5, 0.0])) == -0.5
-
-
-def test_max_drawdown_is_the_deepest_and_not_the_last() -> None:
-    # wealth 1, 2, 1, 1.5, 3, 2.25: the falls are 1 -> -0.5 and -0.25
-    assert max_drawdown(np.array([1.0, -0.5, 0.5, 1.0, -0.25])) == -0.5
-
-
-def test_max_drawdown_runs_over_several_sessions() -> None:
-    # 0.5 x 0.5 = 0.25 of the peak: -0.75, although no session lost more than a half
-    assert max_drawdown(np.array([-0.5, -0.5])) == -0.75
-
-
-@pytest.mark.parametrize("returns", [[0.0], [0.1, 0.2]])
-def test_max_drawdown_is_zero_when_wealth_never_falls(returns: list[float]) -> None:
-    assert max_drawdown(np.array(returns)) == 0.0
-
-
-def test_max_drawdown_of_a_total_loss_is_minus_one() -> None:
-    assert max_drawdown(np.array([0.5, -1.0, 0.5])) == -1.0
+@pytest.mark.parametrize(
+    ("returns", "expected"),
+    [
+        ([-0.5, 0.0], -0.5),  # wealth 1.0 -> 0.5 -> 0.5: the start is the peak
+        ([1.0, -0.5, 0.5, 1.0, -0.25], -0.5),  # wealth 1, 2, 1, 1.5, 3, 2.25: -0.5 and -0.25
+        ([-0.5, -0.5], -0.75),  # 0.5 x 0.5 = 0.25 of the peak
+        ([0.5, -1.0, 0.5], -1.0),
+        ([0.0], 0.0),
+        ([0.1, 0.2], 0.0),
+    ],
+)
+def test_max_drawdown_by_hand(returns: list[float], expected: float) -> None:
+    assert max_drawdown(np.array(returns)) == expected
 
 
 @given(arrays(np.float64, st.integers(0, 300), elements=st.floats(-1, 10)))
-def test_drawdown_always_lies_between_minus_one_and_zero(returns: np.ndarray) -> None:
+def test_drawdown_lies_between_minus_one_and_zero(returns: np.ndarray) -> None:
     path = drawdown(returns)
     assert path.shape == (len(returns) + 1,)
     assert ((path >= -1) & (path <= 0)).all()
@@ -107,33 +91,28 @@ def test_max_drawdown_is_the_worst_fall_between_any_two_points(returns: np.ndarr
     assert max_drawdown(returns) == pytest.approx(worst, abs=1e-12)
 
 
-def test_total_return_compounds() -> None:
+@pytest.mark.parametrize("measure", [total_return, annual_return, max_drawdown, hit_rate])
+def test_measures_of_no_sessions_are_undefined(measure: Callable[[np.ndarray], float]) -> None:
+    assert math.isnan(measure(np.array([])))
+
+
+@pytest.mark.parametrize(
+    ("sessions", "total", "annual"),
+    [(252, 0.21, 0.21), (126, 0.10, 0.21), (504, 0.21, 0.10)],
+    ids=["a year", "half a year: 1.1^2", "two years: sqrt(1.21)"],
+)
+def test_annual_return_by_hand(sessions: int, total: float, annual: float) -> None:
+    returns = np.zeros(sessions)
+    returns[100] = total
+    assert annual_return(returns) == pytest.approx(annual, rel=1e-12)
+
+
+def test_total_and_annual_return_compound() -> None:
     # 1.1 x 0.9 x 1.5 = 1.485
     assert total_return(np.array([0.1, -0.1, 0.5])) == pytest.approx(0.485, rel=1e-12)
-
-
-def test_no_sessions_have_neither_a_return_nor_a_drawdown() -> None:
-    assert math.isnan(total_return(np.array([])))
-    assert math.isnan(max_drawdown(np.array([])))
-
-
-def test_annual_return_of_a_year_is_the_total_and_of_half_a_year_its_square() -> None:
-    # 252 sessions of 0 % and one of them +21 %: 21 %; over 126 sessions +10 %: 1.1^2 - 1 = 21 %
-    year, half = np.zeros(252), np.zeros(126)
-    year[100], half[100] = 0.21, 0.10
-    assert annual_return(year) == pytest.approx(0.21, rel=1e-12)
-    assert annual_return(half) == pytest.approx(0.21, rel=1e-12)
-
-
-def test_annual_return_of_two_years_is_the_root_and_of_a_total_loss_minus_one() -> None:
-    two_years = np.zeros(504)
-    two_years[0] = 0.21
-    assert annual_return(two_years) == pytest.approx(0.10, rel=1e-12)
-    assert annual_return(np.array([0.5, -1.0])) == -1.0
-
-
-def test_annual_return_of_no_sessions_is_undefined() -> None:
-    assert math.isnan(annual_return(np.array([])))
+    # A total loss is a valid return.
+    assert total_return(np.array([0.5, -1.0])) == annual_return(np.array([0.5, -1.0])) == -1.0
+    assert math.isfinite(sharpe_ratio(np.array([0.1, -1.0])))
 
 
 @pytest.mark.parametrize(
@@ -154,17 +133,12 @@ def test_annual_return_of_no_sessions_is_undefined() -> None:
     ids=lambda f: f.__name__,
 )
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, -1.0000001])
-def test_returns_that_cannot_be_are_refused_with_their_position(
+def test_measures_reject_impossible_returns_with_their_position(
     measure: Callable[[np.ndarray], object], broken: float
 ) -> None:
     with pytest.raises(NonFiniteReturnsError) as caught:
         measure(np.array([0.1, 0.0, broken, math.nan]))
     assert f"found {broken} at position 2" in str(caught.value)
-
-
-@pytest.mark.parametrize("measure", [sharpe_ratio, max_drawdown, total_return], ids=lambda f: f.__name__)
-def test_a_total_loss_is_a_return_that_can_be(measure: Callable[[np.ndarray], float]) -> None:
-    assert math.isfinite(measure(np.array([0.1, -1.0])))
 
 
 DAILY = arrays(np.float64, st.integers(3, 120), elements=st.floats(-0.2, 0.2).map(lambda value: round(value, 4)))
@@ -178,9 +152,6 @@ def has_spread(returns: np.ndarray) -> bool:
 def test_annual_volatility_scales_the_sample_deviation() -> None:
     # deviation of (-0.01, 0.01, 0.03) is 0.02, as above; times sqrt(252)
     assert annual_volatility(np.array([-0.01, 0.01, 0.03])) == pytest.approx(0.02 * math.sqrt(252), rel=1e-12)
-
-
-def test_annual_volatility_of_equal_returns_is_zero_and_of_one_undefined() -> None:
     assert annual_volatility(np.array([0.1] * 10)) == 0.0
     assert math.isnan(annual_volatility(np.array([0.1])))
 
@@ -190,11 +161,7 @@ def test_hit_rate_is_the_share_of_invested_sessions_with_a_gain() -> None:
     # two gains in five sessions; the first was not invested: two in four
     assert hit_rate(returns) == 0.4
     assert hit_rate(returns, np.array([0.0, 0.5, 1.0, 1.0, 0.1])) == 0.5
-
-
-def test_hit_rate_without_an_invested_session_is_undefined() -> None:
-    assert math.isnan(hit_rate(np.array([])))
-    assert math.isnan(hit_rate(np.array([0.0, 0.0]), np.array([0.0, 0.0])))
+    assert math.isnan(hit_rate(returns, np.zeros(5)))
 
 
 def test_lo_sharpe_ratio_corrects_for_the_first_autocorrelation() -> None:
@@ -221,7 +188,7 @@ def test_lo_sharpe_ratio_without_lags_is_the_plain_one(returns: np.ndarray) -> N
     assert lo_sharpe_ratio(returns, 0) == pytest.approx(sharpe_ratio(returns), rel=1e-9)
 
 
-def test_lo_sharpe_ratio_is_undefined_for_equal_returns_and_for_more_lags_than_sessions() -> None:
+def test_lo_sharpe_ratio_is_undefined_for_equal_returns_or_too_few() -> None:
     assert math.isnan(lo_sharpe_ratio(np.full(30, 0.01), 2))
     assert math.isnan(lo_sharpe_ratio(np.array([0.01, 0.02, 0.03]), 3))
 
@@ -237,7 +204,7 @@ def test_sharpe_interval_agrees_with_the_stationary_bootstrap_of_arch() -> None:
     np.testing.assert_allclose([low, high], np.quantile(drawn, [0.025, 0.975]), rtol=0, atol=0.24 * drawn.std())
 
 
-def test_sharpe_interval_is_made_of_the_ratios_of_the_resampled_histories() -> None:
+def test_sharpe_interval_is_that_of_the_resampled_histories() -> None:
     returns = WALK[:60]
     histories = [np.repeat(returns, count) for count in bootstrap_weights(60, 5, 200, 9)]
     ratios = [sharpe_ratio(history) for history in histories]
@@ -320,12 +287,12 @@ def test_deflated_sharpe_ratio_of_one_trial_is_the_probabilistic_one() -> None:
 
 
 @given(st.integers(1, 1000), st.integers(1, 1000), st.floats(1e-6, 1e-2))
-def test_more_trials_never_make_a_sharpe_ratio_more_credible(few: int, more: int, variance: float) -> None:
+def test_deflated_sharpe_ratio_never_rises_with_trials(few: int, more: int, variance: float) -> None:
     few, more = sorted((few, more))
     assert deflated_sharpe_ratio(WALK, more, variance) <= deflated_sharpe_ratio(WALK, few, variance) + 1e-12
 
 
-def test_sharpe_probabilities_are_undefined_where_nothing_can_be_said() -> None:
+def test_sharpe_probabilities_are_undefined_without_spread_or_trials() -> None:
     assert math.isnan(probabilistic_sharpe_ratio(np.array([0.01, 0.02])))
     assert math.isnan(probabilistic_sharpe_ratio(np.full(30, 0.01)))
     assert math.isnan(deflated_sharpe_ratio(WALK, 0, 0.01))

@@ -45,33 +45,29 @@ def panels(draw: st.DrawFn) -> pl.DataFrame:
     return forecasts(*draw(st.lists(session, min_size=1, max_size=6)))
 
 
-def test_names_in_order_and_upside_down() -> None:
-    found = rank_ic(forecasts([(1, 10), (2, 20), (3, 30)], [(1, 30), (2, 20), (3, 10)]))
-    assert found.rows() == [
-        (weekdays(2)[0], pytest.approx(1.0), 3),
-        (weekdays(2)[1], pytest.approx(-1.0), 3),
-    ]
+def test_rank_ic_by_hand() -> None:
+    table = rank_ic(
+        forecasts(
+            [(1, 10), (2, 20), (3, 30)],
+            [(1, 30), (2, 20), (3, 10)],
+            # only order counts: 1 2 3 4 against 1 3 2 4: 1 - 6 (0 + 1 + 1 + 0) / (4 x 15) = 0.8
+            [(-5, 0.1), (0, 0.3), (0.001, 0.2), (900, 70)],
+            # ranks 1.5 1.5 3 against 1 2 3: deviations -1/2 -1/2 1 and -1 0 1; (1/2 + 1) / sqrt(3/2 x 2)
+            [(7, 1), (7, 2), (9, 3)],
+        )
+    )
+    assert table["session"].to_list() == weekdays(4)
+    assert table["rank_ic"].to_list() == pytest.approx([1.0, -1.0, 0.8, 3**0.5 / 2], abs=1e-12)
+    assert table["names"].to_list() == [3, 3, 4, 3]
 
 
-def test_distance_does_not_count_only_order_does() -> None:
-    # ranks 1 2 3 4 against 1 3 2 4: 1 - 6 (0 + 1 + 1 + 0) / (4 x 15) = 0.8
-    found = rank_ic(forecasts([(-5, 0.1), (0, 0.3), (0.001, 0.2), (900, 70)]))
-    assert found["rank_ic"].to_list() == pytest.approx([0.8], abs=1e-12)
-
-
-def test_equal_values_share_their_ranks() -> None:
-    # ranks 1.5 1.5 3 against 1 2 3: deviations -1/2 -1/2 1 and -1 0 1; (1/2 + 1) / sqrt(3/2 x 2) = sqrt(3)/2
-    found = rank_ic(forecasts([(7, 1), (7, 2), (9, 3)]))
-    assert found["rank_ic"].to_list() == pytest.approx([3**0.5 / 2], abs=1e-12)
-
-
-def test_sessions_that_cannot_be_ranked_are_left_out() -> None:
+def test_rank_ic_leaves_out_sessions_without_a_ranking() -> None:
     found = rank_ic(
         forecasts(
             [(1, 1), (2, 2)],  # two names
             [(1, 1), (2, 2), (None, 3), (4, None)],  # two with both values
-            [(5, 1), (5, 2), (5, 3)],  # nothing said apart
-            [(1, 4), (2, 4), (3, 4)],  # nothing happened apart
+            [(5, 1), (5, 2), (5, 3)],  # equal forecasts
+            [(1, 4), (2, 4), (3, 4)],  # equal outcomes
             [],
             [(1, 1)],
             [(1, 1), (2, 2), (3, 3)],
@@ -81,19 +77,19 @@ def test_sessions_that_cannot_be_ranked_are_left_out() -> None:
     assert found["names"].to_list() == [FEWEST_NAMES]
 
 
-def test_other_columns_can_be_ranked() -> None:
+def test_rank_ic_takes_other_columns() -> None:
     panel = forecasts([(1, 3), (2, 2), (3, 1)]).with_columns(momentum=-pl.col("predicted_return"))
     assert rank_ic(panel, "momentum")["rank_ic"].to_list() == pytest.approx([1.0])
     assert rank_ic(panel, "momentum", "predicted_return")["rank_ic"].to_list() == pytest.approx([-1.0])
 
 
-def test_no_rows_have_no_coefficients() -> None:
+def test_rank_ic_of_no_rows_is_empty() -> None:
     assert rank_ic(forecasts()).height == 0
     assert rank_ic_by_year(rank_ic(forecasts())).height == 0
 
 
 @given(panels())
-def test_coefficients_are_those_of_scipy(panel: pl.DataFrame) -> None:
+def test_rank_ic_agrees_with_scipy(panel: pl.DataFrame) -> None:
     found = {session: (coefficient, names) for session, coefficient, names in rank_ic(panel).rows()}
     for (session,), rows in panel.drop_nulls().partition_by("session", as_dict=True).items():
         score, outcome = rows["predicted_return"].to_numpy(), rows["forward_return"].to_numpy()
@@ -104,7 +100,7 @@ def test_coefficients_are_those_of_scipy(panel: pl.DataFrame) -> None:
 
 
 @given(panels(), st.randoms(use_true_random=False))
-def test_the_order_of_rows_and_rising_functions_do_not_matter(
+def test_rank_ic_does_not_depend_on_row_order_or_rising_functions(
     panel: pl.DataFrame, random: st.random.Random
 ) -> None:
     order = list(range(panel.height))
@@ -118,7 +114,7 @@ def test_the_order_of_rows_and_rising_functions_do_not_matter(
 
 
 @given(panels(), panels())
-def test_coefficients_are_bounded_and_of_their_own_session(panel: pl.DataFrame, other: pl.DataFrame) -> None:
+def test_rank_ic_is_bounded_and_of_its_own_session(panel: pl.DataFrame, other: pl.DataFrame) -> None:
     expected = rank_ic(panel)
     assert expected["rank_ic"].is_between(-1 - 1e-12, 1 + 1e-12).all()
     elsewhere = other.with_columns(pl.col("session").dt.offset_by("1y"))
@@ -126,7 +122,7 @@ def test_coefficients_are_bounded_and_of_their_own_session(panel: pl.DataFrame, 
     assert_frame_equal(beside.filter(pl.col("session") < date(2019, 1, 1)), expected, abs_tol=1e-12)
 
 
-def test_years_have_their_own_means() -> None:
+def test_rank_ic_by_year_is_the_mean_of_each_year() -> None:
     days = [date(2018, 1, 1), date(2018, 12, 31), date(2019, 1, 1)]
     table = rank_ic_by_year(pl.DataFrame({"session": days[::-1], "rank_ic": [0.5, 0.3, -0.1], "names": [9, 9, 9]}))
     # 2018: (0.3 - 0.1) / 2 = 0.1; 2019: 0.5
@@ -152,19 +148,19 @@ def held(hold: Sequence[float], score: Sequence[float], outcome: Sequence[float]
         (95, [10, 9, 10, 9, 10, 9, 10, 9, 10, 9]),  # n x 10 // 95: a group begins at each 9.5, rounded up
     ],
 )
-def test_names_are_grouped_by_what_the_model_believes_of_them(names: int, sizes: list[int]) -> None:
+def test_volatility_groups_have_similar_sizes(names: int, sizes: list[int]) -> None:
     grouped = volatility_groups(held(np.linspace(0.2, 0.6, names), [0.0] * names, [0.0] * names))
     # In order of p(HOLD): the least probable, which is the most volatile, is in group 0.
     assert grouped["group"].to_list() == [group for group, size in enumerate(sizes) for _ in range(size)]
     assert (GROUP_NAMES, MOST_GROUPS) == (8, 10)
 
 
-def test_equally_probable_names_are_told_apart_by_symbol() -> None:
+def test_volatility_groups_order_equally_probable_names_by_symbol() -> None:
     grouped = volatility_groups(held([0.5] * 16, [0.0] * 16, [0.0] * 16))
     assert grouped.filter(pl.col("group") == 0)["symbol"].to_list() == [f"S{number:03d}" for number in range(8)]
 
 
-def test_groups_as_a_whole_count_for_nothing() -> None:
+def test_matched_rank_ic_ignores_differences_between_groups() -> None:
     # Eight volatile names fell, eight calm ones rose, and the forecasts knew it. Within the first group ranks 1 to
     # 8 stand against 8 to 1, within the second against 1 to 8: -42 + 42 over 84.
     hold = [0.2] * 8 + [0.6] * 8
@@ -175,7 +171,7 @@ def test_groups_as_a_whole_count_for_nothing() -> None:
     assert rank_ic(held(hold, score, outcome))["rank_ic"].to_list() == pytest.approx([1 - 1008 / 4080])
 
 
-def test_a_right_order_within_each_group_is_a_coefficient_of_one() -> None:
+def test_matched_rank_ic_of_the_right_order_in_each_group_is_one() -> None:
     # The groups themselves are upside down.
     panel = held([0.2] * 8 + [0.6] * 8, [*range(100, 108), *range(8)], [*range(8), *range(100, 108)])
     assert matched_rank_ic(panel)["rank_ic"].to_list() == pytest.approx([1.0])
@@ -183,7 +179,7 @@ def test_a_right_order_within_each_group_is_a_coefficient_of_one() -> None:
     assert matched_rank_ic(turned)["rank_ic"].to_list() == pytest.approx([-1.0])
 
 
-def test_sessions_without_two_groups_or_a_difference_have_no_matched_coefficient() -> None:
+def test_matched_rank_ic_needs_two_groups_and_a_difference() -> None:
     assert matched_rank_ic(held([0.5] * 15, range(15), range(15))).height == 0
     assert matched_rank_ic(held([0.5] * 16, [1.0] * 16, range(16))).height == 0
     # One of 16 has no outcome: 15 are left.
@@ -194,7 +190,7 @@ def test_sessions_without_two_groups_or_a_difference_have_no_matched_coefficient
 
 
 @given(st.integers(16, 60), st.integers(0, 2**32 - 1))
-def test_matched_coefficients_are_correlations_of_centred_ranks(names: int, seed: int) -> None:
+def test_matched_rank_ic_is_the_correlation_of_centred_ranks(names: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     hold = random.permutation(names) / 100
     score, outcome = random.integers(0, 9, (2, names)).astype(float)

@@ -9,32 +9,29 @@ from arch.bootstrap import SPA, StationaryBootstrap
 from boursomatic_assets.core.measures.resampling import bootstrap_weights, superior_predictive_ability
 
 
-def test_every_resampled_history_is_as_long_as_the_real_one() -> None:
+def test_bootstrap_weights_sum_to_the_sessions() -> None:
     weights = bootstrap_weights(37, 5, 200, seed=6)
     assert weights.shape == (200, 37)
     assert (weights >= 0).all()
     assert (weights.sum(axis=1) == 37).all()
     assert (bootstrap_weights(37, 5, 200, seed=6) == weights).all()
     assert (bootstrap_weights(37, 5, 200, seed=7) != weights).any()
-
-
-def test_one_session_is_drawn_each_time() -> None:
     assert bootstrap_weights(1, 20, 3, seed=8).tolist() == [[1], [1], [1]]
 
 
-def test_an_endless_block_is_the_whole_history_wrapped_around() -> None:
+def test_bootstrap_weights_of_an_endless_block_are_ones() -> None:
     # A chance of 1e-9 to jump: each draw is one block from anywhere on, around the end: every session once.
     assert (bootstrap_weights(50, 10**9, 100, seed=9) == 1).all()
 
 
-def test_sessions_at_both_ends_are_drawn_as_often_as_those_between() -> None:
+def test_bootstrap_weights_wrap_around_the_ends() -> None:
     weights = bootstrap_weights(30, 6, 20_000, seed=10)
     # Without wrapping the first session would be in fewer blocks. A count's variance is about 2 x 6 - 1 = 11
     # (a block counts whole or not at all), its mean over 20000 off by sqrt(11 / 20000) = 0.023; four of them.
     assert np.abs(weights.mean(axis=0) - 1).max() < 0.094
 
 
-def test_blocks_are_as_long_as_asked_on_average() -> None:
+def test_bootstrap_weights_have_the_block_length_on_average() -> None:
     # The variance of a resampled mean tells the length of the blocks: of alternating +1, -1 a block of odd length
     # leaves +-1 and one of even length 0. For the stationary bootstrap it is known: with q = 1 - 1/block,
     # n var(mean) = c_0 + 2 sum_k (1 - k/n) q^k c_k over the circular autocovariances (Politis and Romano 1994,
@@ -49,7 +46,7 @@ def test_blocks_are_as_long_as_asked_on_average() -> None:
     assert means.mean() == pytest.approx(0, abs=4 * math.sqrt(expected / draws))
 
 
-def test_resampled_means_spread_like_those_of_arch() -> None:
+def test_bootstrap_weights_agree_with_arch() -> None:
     # Sums of eight neighbouring shocks.
     values = np.convolve(np.random.default_rng(12).standard_normal(87), np.ones(8), "valid")
     draws, block = 4000, 10
@@ -68,7 +65,7 @@ def daily_returns(count: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("count", "block"), [(120, 10), (121, 1), (40, 20), (500, 7)])
 @pytest.mark.parametrize("worse", [0.0, 0.0005, 0.01])
-def test_superior_predictive_ability_is_that_of_arch(count: int, block: int, worse: float) -> None:
+def test_superior_predictive_ability_agrees_with_arch(count: int, block: int, worse: float) -> None:
     own, one, two = (daily_returns(count, seed) for seed in (15, 16, 17))
     two -= worse
     p_value = superior_predictive_ability(own, {"one": one, "two": two}, block, draws=300, seed=18)
@@ -77,7 +74,7 @@ def test_superior_predictive_ability_is_that_of_arch(count: int, block: int, wor
     assert p_value == pytest.approx(theirs.pvalues["consistent"], abs=1e-9)
 
 
-def test_a_book_far_below_keeps_its_mean_under_the_null_as_in_arch() -> None:
+def test_superior_predictive_ability_is_the_consistent_p_value() -> None:
     own, one, two = (daily_returns(120, seed) for seed in (15, 16, 17))
     theirs = SPA(-own, np.column_stack([-one, -two]), block_size=10, reps=300, seed=18)
     theirs.compute()
@@ -87,7 +84,7 @@ def test_a_book_far_below_keeps_its_mean_under_the_null_as_in_arch() -> None:
     assert theirs.pvalues["lower"] < p_value < theirs.pvalues["upper"]
 
 
-def test_a_better_book_is_found_and_a_worse_one_is_none() -> None:
+def test_superior_predictive_ability_finds_a_better_book_only() -> None:
     own = daily_returns(250, 19)
     # The other earns 0.005 a session more, with noise of 0.01 / sqrt(250) = 0.0006 in its mean.
     other = own + daily_returns(250, 20)
@@ -95,7 +92,7 @@ def test_a_better_book_is_found_and_a_worse_one_is_none() -> None:
     assert superior_predictive_ability(own, {"worse": other - 0.005}, 20, 300, 21) > 0.5
 
 
-def test_books_that_do_not_differ_are_left_out() -> None:
+def test_superior_predictive_ability_leaves_out_equal_books() -> None:
     own, other = daily_returns(120, 22), daily_returns(120, 23)
     alone = superior_predictive_ability(own, {"other": other}, 10, 300, 24)
     assert superior_predictive_ability(own, {"same": own, "other": other}, 10, 300, 24) == alone

@@ -15,7 +15,7 @@ from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experi
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, compute_features
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE, label_panel
 from boursomatic_assets.core.dataset.splits import Split, split_panel
-from boursomatic_assets.core.market.simulation import Market, simulate_bars
+from boursomatic_assets.core.market.simulation import SimulatedMarket, simulate_bars
 from boursomatic_assets.core.models.predictions import predict_sets
 from boursomatic_assets.core.models.threshold import threshold_of
 from boursomatic_assets.core.models.training import fit_classifier, fit_regressor
@@ -34,7 +34,7 @@ FIRST_DAY = date(2018, 1, 1)
 @cache
 def labels(signal: float = 0.0, experiment: Experiment = EXPERIMENT) -> pl.DataFrame:
     """Thirty instruments of 900 sessions in which volatility can be foretold, and direction by a signal."""
-    bars = simulate_bars(Market(symbols=30, sessions=900, signal=signal), seed=3)
+    bars = simulate_bars(SimulatedMarket(symbols=30, sessions=900, signal=signal), seed=3)
     return label_panel(compute_features(bars), bars, experiment)
 
 
