@@ -11,8 +11,7 @@ from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import books_of
 from boursomatic_assets.core.registry.bundle import sha256, strict_json
-from boursomatic_assets.display.ui.evaluation import evaluation_metadata
-from boursomatic_assets.display.ui.suspects import suspects_metadata
+from boursomatic_assets.display.ui.evaluation import evaluation_metadata, suspects_metadata
 from boursomatic_assets.services.judging import evaluate_stored
 from boursomatic_assets.services.reference_prices import read_benchmark
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource

@@ -12,12 +12,7 @@ from boursomatic_assets.core.dataset.leaks import (
     rows_that_read_the_future,
     rows_that_touch_others,
 )
-from boursomatic_assets.display.ui.metadata import (
-    column_lineage,
-    content_metadata,
-    markdown_table,
-    written_metadata,
-)
+from boursomatic_assets.display.ui.metadata import column_lineage, content_metadata, table, written_metadata
 from boursomatic_assets.services.feature_audit import bars_looked_at, stored_beside
 from boursomatic_assets.services.features import update_features
 from boursomatic_assets.storage.dagster.resources import PlatformResource
@@ -98,11 +93,6 @@ def compute_inputs(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def _result(wrong: pl.DataFrame, bars: pl.DataFrame) -> dg.AssetCheckResult:
-    metadata: dict[str, dg.RawMetadataValue] = {
-        "changed_rows": wrong.height,
-        "rows": bars.height,
-        "symbols": bars["symbol"].n_unique(),
-    }
-    if wrong.height:
-        metadata["first_changed_rows"] = dg.MetadataValue.md(markdown_table(wrong.head(EXAMPLES)))
-    return dg.AssetCheckResult(passed=wrong.is_empty(), metadata=metadata)
+    counts = {"changed_rows": wrong.height, "rows": bars.height, "symbols": bars["symbol"].n_unique()}
+    examples = {"first_changed_rows": table(wrong.head(EXAMPLES))} if wrong.height else {}
+    return dg.AssetCheckResult(passed=wrong.is_empty(), metadata={**counts, **examples})

@@ -9,7 +9,7 @@ from boursomatic_assets.core.dataset.label_audit import inconsistent_rows
 from boursomatic_assets.core.dataset.labels import label_mix, label_panel
 from boursomatic_assets.core.market.membership import within_membership
 from boursomatic_assets.display.ui.labels import labels_metadata
-from boursomatic_assets.display.ui.metadata import data_version, markdown_table
+from boursomatic_assets.display.ui.metadata import data_version, table
 from boursomatic_assets.services import label_audit
 from boursomatic_assets.services.reference_prices import read_benchmark
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
@@ -108,7 +108,7 @@ def inputs_do_not_depend_on_price_level(
         description=found.why,
         metadata={
             "inputs_that_follow_levels": found.guilty,
-            "changed_rows": dg.MetadataValue.md(markdown_table(found.changed)),
+            "changed_rows": table(found.changed),
             "rows": found.rows,
             "symbols": found.symbols,
         },

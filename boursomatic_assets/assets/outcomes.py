@@ -1,11 +1,10 @@
 """What became of recommendations: judged once their horizon has passed, beside what was expected of them."""
 
 import dagster as dg
-import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.recommendations.outcomes import buy_record, summarise_outcomes, surprises
-from boursomatic_assets.display.ui.metadata import data_version, markdown_table
+from boursomatic_assets.display.ui.metadata import data_version, table
 from boursomatic_assets.display.ui.outcomes import buy_metadata, outcome_metadata, record_table
 from boursomatic_assets.services.recommending.outcome_audit import audit_outcomes
 from boursomatic_assets.services.recommending.outcomes import judge_open
@@ -56,7 +55,7 @@ def outcomes_follow_from_their_bars(platform: PlatformResource) -> dg.AssetCheck
     """
     found = audit_outcomes(platform.database())
     wrong = found.wrong
-    listed = {"wrong": dg.MetadataValue.md(markdown_table(pl.DataFrame(wrong)))} if wrong else {}
+    listed = {"wrong": table(wrong)} if wrong else {}
     counts = {"rows": found.rows, "rewritten_since": found.rewritten_since, "without_bars": found.without_bars}
     return dg.AssetCheckResult(passed=not wrong, metadata={**counts, "wrong_rows": len(wrong), **listed})
 

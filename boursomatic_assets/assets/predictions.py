@@ -16,9 +16,9 @@ from boursomatic_assets.core.registry.bundle import sha256, strict_json
 from boursomatic_assets.display.ui.metadata import (
     column_lineage,
     data_version,
-    markdown_table,
     numeric_metadata,
     panel_metadata,
+    table,
 )
 from boursomatic_assets.storage.dagster.resources import ExperimentResource
 
@@ -48,14 +48,15 @@ def predictions(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage
     sets = judged_sets({"validation": validation_set, "test": test_set}, labels, experiment.value())
     panel = predict_sets(sets, classifier, regressor)
     mix = label_mix(panel.with_columns(label="predicted_label"))
+    outputs = panel.select(*PROBABILITIES, "predicted_return")
     metadata = {
         **panel_metadata(panel),
         **column_lineage("predictions", experiment.value().features),
         **{f"rows_{name.lower()}": count for name, count in mix.items()},
         **{f"rows_of_{name}": int(count) for name, count in panel["set"].value_counts().rows()},
         **_closed_early(sets),
-        "probabilities": dg.MetadataValue.md(_spread_table(panel)),
-        **numeric_metadata(_means(panel)),
+        "probabilities": table(outputs.describe().filter(pl.col("statistic") != "null_count")),
+        **numeric_metadata({f"mean_{column.name}": column.mean() for column in outputs}),  # type: ignore[misc]
     }
     return dg.Output(panel, metadata=metadata, data_version=data_version(panel))
 
@@ -69,17 +70,6 @@ def _closed_early(sets: dict[str, pl.DataFrame]) -> dict[str, Any]:
         "symbols_closed_at_their_last_price": len(symbols),
         **({"closed_at_their_last_price": ", ".join(symbols[:SYMBOLS_SHOWN])} if symbols else {}),
     }
-
-
-def _spread_table(panel: pl.DataFrame) -> str:
-    """Spread of the probabilities and the forecast."""
-    columns = [*PROBABILITIES, "predicted_return"]
-    return markdown_table(panel.select(columns).describe().filter(pl.col("statistic") != "null_count"))
-
-
-def _means(panel: pl.DataFrame) -> dict[str, float]:
-    means = panel.select(pl.col(*PROBABILITIES, "predicted_return").mean().name.prefix("mean_"))
-    return {name: float(value) for name, value in means.row(0, named=True).items()}
 
 
 @dg.asset(
@@ -103,7 +93,7 @@ def threshold(predictions: pl.DataFrame, experiment: ExperimentResource) -> dg.O
         "reason": chosen.reason,
         "temperature": float(chosen.temperature),
         "candidate_values": chosen.candidates.height,
-        "preview": dg.MetadataValue.md(markdown_table(chosen.candidates)),
+        "preview": table(chosen.candidates),
     }
     return dg.Output(value, metadata=metadata, data_version=dg.DataVersion(sha256(strict_json(value))))
 

@@ -10,9 +10,8 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.dataset.labels import label_mix
 from boursomatic_assets.core.dataset.leaks import foreign_rows, knowledge_of_the_label
 from boursomatic_assets.core.dataset.splits import Split, overlaps, split_panel
-from boursomatic_assets.display.ui.canvas import embedded
 from boursomatic_assets.display.ui.data_pictures import label_mix_picture, split_picture
-from boursomatic_assets.display.ui.metadata import column_lineage, data_version, markdown_table, panel_metadata
+from boursomatic_assets.display.ui.metadata import column_lineage, data_version, panel_metadata, picture, table
 from boursomatic_assets.storage.dagster.resources import ExperimentResource
 
 _DESCRIPTIONS = {
@@ -49,7 +48,7 @@ def splits(
     }
     shared = {
         "purged_rows": split.purged,
-        "timeline": dg.MetadataValue.md(embedded(split_picture(spans), "The three sets in time")),
+        "timeline": picture(split_picture(spans), "The three sets in time"),
     }
     for name, panel in split.sets().items():
         if dg.AssetKey(name) in context.selected_asset_keys:
@@ -58,7 +57,7 @@ def splits(
                 **panel_metadata(panel),
                 **column_lineage(name, settings.features),
                 **{f"rows_{label.lower()}": count for label, count in mix.items()},
-                "label_mix": dg.MetadataValue.md(embedded(label_mix_picture({name: mix}), "Label mix")),
+                "label_mix": picture(label_mix_picture({name: mix}), "Label mix"),
                 **shared,
                 "content_sha256": version.value,
             }
@@ -108,6 +107,6 @@ def no_feature_knows_the_label(train_set: pl.DataFrame, experiment: ExperimentRe
         metadata={
             "features_that_know": guilty["feature"].unique().sort().to_list(),
             "largest_correlation": float(found["correlation"].abs().max()),  # type: ignore[arg-type]
-            "correlations": dg.MetadataValue.md(markdown_table(found)),
+            "correlations": table(found),
         },
     )

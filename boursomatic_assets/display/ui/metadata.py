@@ -1,7 +1,8 @@
-"""Metadata that people read in the UI: schemas with descriptions, column lineage, previews, spans."""
+"""Metadata that several assets share: schemas with descriptions, column lineage, previews, spans."""
 
 from __future__ import annotations
 
+import base64
 import math
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -90,9 +91,21 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
 }
 
 
-def bullets(lines: Sequence[str]) -> str:
-    """Sentences as a Markdown list."""
-    return "\n".join(f"- {line}" for line in lines) or "none"
+def bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """Sentences as a list."""
+    return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "none")
+
+
+def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
+    """A picture as Markdown with a data URI, so that no file is needed beside it. `alt` says what it shows."""
+    words = " ".join(alt.split()).replace("[", "(").replace("]", ")")
+    return dg.MetadataValue.md(f"![{words}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def table(rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
+    """Rows as a table."""
+    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, infer_schema_length=None)
+    return dg.MetadataValue.md(markdown_table(frame))
 
 
 def data_version(frame: pl.DataFrame) -> dg.DataVersion:
@@ -105,17 +118,17 @@ def table_metadata(frame: pl.DataFrame) -> dict[str, Any]:
     return {
         "dagster/row_count": frame.height,
         "dagster/column_schema": column_schema(frame.schema),
-        "preview": dg.MetadataValue.md(markdown_table(frame.head(PREVIEW_ROWS))),
+        "preview": table(frame.head(PREVIEW_ROWS)),
     }
 
 
 def panel_metadata(panel: pl.DataFrame) -> dict[str, Any]:
-    """What `table_metadata` says, with the newest row of some symbols, and the span of instruments and sessions."""
+    """As `table_metadata`, with the newest row of some symbols, the symbols, and the span of sessions."""
     first, last = panel["session"].min(), panel["session"].max()
     newest = panel.group_by("symbol", maintain_order=True).last().head(PREVIEW_ROWS)
     return {
         **table_metadata(panel),
-        "preview": dg.MetadataValue.md(markdown_table(newest.select(panel.columns))),
+        "preview": table(newest.select(panel.columns)),
         "symbols": panel["symbol"].n_unique(),
         "sessions": panel["session"].n_unique(),
         "first_session": str(first),
@@ -124,35 +137,34 @@ def panel_metadata(panel: pl.DataFrame) -> dict[str, Any]:
 
 
 def content_metadata(content: pl.DataFrame, newest: pl.DataFrame) -> dict[str, Any]:
-    """What a table of bars or features holds, from what `read_content` says, with some of its newest rows."""
+    """Summary of a stored table: `content` from `read_content`, and some of its newest rows."""
     return {
         "dagster/row_count": int(content["rows"].sum()),
         "dagster/column_schema": column_schema(newest.schema),
-        "preview": dg.MetadataValue.md(markdown_table(newest)),
+        "preview": table(newest),
         "symbols": content.height,
         "first_session": str(content["first"].min()),
         "last_session": str(content["last"].max()),
-        "newest_session_by_exchange": {name: str(last) for name, last in _newest_by_exchange(content)},
+        "newest_session_by_exchange": {
+            name: str(last)
+            for name, last in content.group_by("exchange").agg(pl.col("last").max()).sort("exchange").rows()
+        },
     }
 
 
-def _newest_by_exchange(content: pl.DataFrame) -> list[tuple[str, date]]:
-    return content.group_by("exchange").agg(pl.col("last").max()).sort("exchange").rows()
-
-
-def written_metadata(counts: UpsertCounts, url: str, table: str) -> dict[str, Any]:
-    """What an update wrote, and where."""
+def written_metadata(counts: UpsertCounts, url: str, name: str) -> dict[str, Any]:
+    """Rows that an update wrote, and the table's name."""
     return {
         "rows_inserted": counts.inserted,
         "rows_updated": counts.updated,
         "rows_unchanged": counts.unchanged,
         "dagster/uri": url,
-        "dagster/table_name": f"public.{table}",
+        "dagster/table_name": f"public.{name}",
     }
 
 
 def column_schema(schema: Mapping[str, pl.DataType]) -> dg.TableSchema:
-    """Columns for the UI, each with its type and what it means."""
+    """Columns for the UI, each with its type and description."""
     return dg.TableSchema(
         [
             dg.TableColumn(name, type=_type_name(dtype), description=COLUMN_DESCRIPTIONS.get(name))
@@ -168,7 +180,7 @@ def _type_name(dtype: pl.DataType) -> str:
 
 
 def column_lineage(asset: str, features: Sequence[str] = DEFAULT_INPUTS) -> dict[str, dg.TableColumnLineage]:
-    """Which upstream columns each column of an asset comes from."""
+    """The upstream columns of each column of an asset."""
     dependencies = {
         column: [dg.TableColumnDep(dg.AssetKey(upstream), name) for upstream, name in sources]
         for column, sources in column_dependencies(asset, features).items()
@@ -177,7 +189,7 @@ def column_lineage(asset: str, features: Sequence[str] = DEFAULT_INPUTS) -> dict
 
 
 def markdown_table(frame: pl.DataFrame) -> str:
-    """Format a small frame as a Markdown table; numbers with six significant digits."""
+    """A small frame as a Markdown table; numbers have six significant digits."""
     head = "| " + " | ".join(frame.columns) + " |"
     rule = "|" + "---|" * frame.width
     rows = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.iter_rows()]
@@ -185,7 +197,7 @@ def markdown_table(frame: pl.DataFrame) -> str:
 
 
 def numeric_metadata(figures: Mapping[str, float]) -> dict[str, Any]:
-    """Figures as plain numbers, which the UI plots over runs; those that are undefined are left out."""
+    """Figures as plain numbers, which the UI plots over runs. Undefined ones are left out."""
     return {
         name: float(f"{value:.{SIGNIFICANT_DIGITS}g}") for name, value in figures.items() if math.isfinite(value)
     }
