@@ -29,7 +29,7 @@ ROWS_CHECKED = 1000
 def classifier(
     train_set: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.Output[FittedModel]:
-    """LightGBM classifier that gives each session its probabilities of BUY, HOLD and SELL."""
+    """LightGBM classifier of the probabilities of BUY, HOLD and SELL."""
     return _trained("classifier", fit_classifier, train_set, experiment.value(), platform.settings().threads)
 
 
@@ -74,7 +74,7 @@ def _trained(
 
 
 def _head(text: str) -> str:
-    """First lines of the model's text, without the two that run over several screens."""
+    """First lines of the model's text, without two very long ones."""
     lines = [line for line in text.splitlines()[:12] if not line.startswith(("feature_infos", "tree_sizes"))]
     return "```\n" + "\n".join(lines) + "\n```"
 

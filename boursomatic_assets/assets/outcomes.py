@@ -1,4 +1,4 @@
-"""What became of recommendations: judged once their horizon has passed, beside what was expected of them."""
+"""Outcomes of recommendations, judged when their horizon has passed."""
 
 import dagster as dg
 
@@ -26,11 +26,11 @@ _VERSIONED = ["recommendation_id", "exit_session", "realised_return", "hit", "fi
 )
 @retried
 def outcomes(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """What became of each recommendation whose horizon has passed: return, hit or miss, stop or target.
+    """The outcome of each recommendation whose horizon has passed: return, hit or miss, stop or target.
 
-    A recommendation is judged once, and what was judged stays; running twice adds nothing. The record sets how
-    often calls came true beside the confidence that they were given with; `falls_short` says whether the active
-    version's BUY calls came true less often than chance explains.
+    Each recommendation is judged once, and its outcome stays. The record compares how often calls came true with
+    their confidence. `falls_short` says whether the active version's BUY calls came true less often than chance
+    explains.
     """
     database = platform.database()
     added = judge_open(database)
@@ -48,10 +48,10 @@ def outcomes(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignor
 
 @dg.asset_check(asset=outcomes, blocking=True, additional_deps=["price_bars"])
 def outcomes_follow_from_their_bars(platform: PlatformResource) -> dg.AssetCheckResult:
-    """The newest outcomes of some symbols are those that their bars give, judged a second time, bar by bar.
+    """The newest outcomes of some symbols follow from their bars, judged a second time, bar by bar.
 
-    An outcome whose bars were rewritten since says what was true when it was judged: it is only counted, as is one
-    whose instrument has no bar there any more, or is quarantined.
+    Outcomes whose bars were rewritten since are only counted, and so are those of instruments without bars or in
+    quarantine.
     """
     found = audit_outcomes(platform.database())
     wrong = found.wrong

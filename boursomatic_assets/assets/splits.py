@@ -15,9 +15,9 @@ from boursomatic_assets.display.ui.metadata import column_lineage, data_version,
 from boursomatic_assets.storage.dagster.resources import ExperimentResource
 
 _DESCRIPTIONS = {
-    "train_set": "The oldest sessions, which the models learn from.",
-    "validation_set": "The sessions after them, on which choices are made.",
-    "test_set": "The newest labelled sessions, read once, for the final figures.",
+    "train_set": "The oldest sessions. The models learn from them.",
+    "validation_set": "The sessions after the training set. Choices, such as the threshold, are made on them.",
+    "test_set": "The newest labelled sessions, used only for the final figures.",
 }
 
 
@@ -25,7 +25,7 @@ _DESCRIPTIONS = {
     specs=[
         dg.AssetSpec(
             name,
-            description=f"{text} A row whose label reaches into a later set is left out of it.",
+            description=f"{text} Rows whose label reaches into a later set are left out.",
             group_name="splits",
             kinds={"polars", "parquet"},
             owners=OWNERS,
@@ -91,14 +91,14 @@ def sets_do_not_touch(
 def sets_are_rows_of_the_labels(
     train_set: pl.DataFrame, validation_set: pl.DataFrame, test_set: pl.DataFrame, labels: pl.DataFrame
 ) -> dg.AssetCheckResult:
-    """Every row of a set is, value for value, a row of the labels: nothing was scaled, filled or dated anew."""
+    """Every row of a set is, value for value, a row of the labels: nothing was scaled, filled or redated."""
     foreign = foreign_rows([train_set, validation_set, test_set], labels)
     return dg.AssetCheckResult(passed=foreign == 0, metadata={"foreign_rows": foreign})
 
 
 @dg.asset_check(asset="train_set", blocking=True)
 def no_feature_knows_the_label(train_set: pl.DataFrame, experiment: ExperimentResource) -> dg.AssetCheckResult:
-    """No feature's changes foretell the returns that enter the label, within sessions or between them."""
+    """No feature's changes predict the returns that enter the label, within sessions or between them."""
     settings = experiment.value()
     found = knowledge_of_the_label(train_set, settings.features, settings.horizon)
     guilty = found.filter("knows")

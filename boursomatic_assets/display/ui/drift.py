@@ -39,9 +39,9 @@ def drift_metadata(newest: pl.DataFrame, scan: pl.DataFrame, version: str) -> di
     }
 
 
-def no_drift_metadata(nothing: pl.DataFrame, version: str, reason: str) -> dict[str, Any]:
+def no_drift_metadata(empty: pl.DataFrame, version: str, reason: str) -> dict[str, Any]:
     """Metadata without a comparison: the reason, and no alarm."""
-    return {**table_metadata(nothing), "alarmed": False, "cause": reason, "version": version, "windows": 0}
+    return {**table_metadata(empty), "alarmed": False, "cause": reason, "version": version, "windows": 0}
 
 
 def _sentence(episode: Episode) -> str:
