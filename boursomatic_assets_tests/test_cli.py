@@ -197,7 +197,7 @@ def test_an_unknown_asset_is_wrong_usage_and_the_known_ones_are_listed(
     ("arguments", "words"),
     [
         ("--to nosuch", "there is no asset 'nosuch'; there are: "),
-        ("--select labels --to price_bars", "price_bars needs nothing of what is selected: labels"),
+        ("--select labels --to price_bars", "price_bars needs none of the selected assets: labels"),
         ("--folds 0", "--folds"),
         ("--window sliding", "'sliding' is not one of 'expanding', 'rolling'"),
     ],

@@ -1,4 +1,4 @@
-"""What needs no model, or next to none, says of the same rows."""
+"""Predictions of simple baselines for the same rows."""
 
 from typing import Any
 
@@ -32,8 +32,8 @@ def baselines(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
 ) -> dg.Output[pl.DataFrame]:
     """Volatility-only classifier, 12-1 momentum and the training set's averages, for each predicted row.
 
-    The volatility-only classifier has the same parameters and one feature, `vol_20d`: what it reaches needs no
-    skill in telling a direction.
+    The volatility-only classifier has the same parameters as the model and one feature, `vol_20d`: its figures need
+    no skill in predicting a direction.
     """
     volatility = fit_volatility_classifier(train_set, experiment.value(), platform.settings().threads)
     sets = judged_sets({"validation": validation_set, "test": test_set}, labels, experiment.value())

@@ -1,4 +1,4 @@
-"""Whether the newest sessions still look like those before them, by the reference that the active model brought."""
+"""Drift: whether the newest sessions still look like those before them, by the active model's reference."""
 
 import json
 
@@ -27,11 +27,11 @@ from boursomatic_assets.storage.dagster.retries import retried
 )
 @retried
 def drift(platform: PlatformResource) -> dg.Output[pl.DataFrame]:
-    """Each feature and the active model's predictions: the newest five sessions against those before them.
+    """Each feature and the active model's predictions: the newest five sessions compared with those before them.
 
-    An alarm is a difference that two windows of the training panel hardly ever show. A market crash is one, and so
-    is a column in other units. Every window since the training panel ended is looked at, so that nothing is missed
-    while nobody watched. Where it cannot be told yet, `cause` says why, and there is no alarm.
+    An alarm is a difference that two windows of the training panel hardly ever show, such as a market crash, or a
+    column in other units. Every window since the end of the training panel is compared. Without enough sessions
+    there is no alarm, and `cause` says why.
     """
     active = require_active(platform.database())
     bundle = open_active(active)
@@ -49,8 +49,6 @@ def drift(platform: PlatformResource) -> dg.Output[pl.DataFrame]:
 
 
 def _untold(version: str, reason: str) -> dg.Output[pl.DataFrame]:
-    """What there is to say where nothing can be compared: no fault of this run, and no alarm."""
-    nothing = pl.DataFrame(schema=DRIFT_SCHEMA)
-    return dg.Output(
-        nothing, metadata=no_drift_metadata(nothing, version, reason), data_version=data_version(nothing)
-    )
+    """Empty drift with a reason, where nothing can be compared."""
+    empty = pl.DataFrame(schema=DRIFT_SCHEMA)
+    return dg.Output(empty, metadata=no_drift_metadata(empty, version, reason), data_version=data_version(empty))

@@ -1,4 +1,4 @@
-"""Every figure of the test set with its interval, its baseline and its chance without skill; and the conclusion."""
+"""The evaluation: every figure of the test set with interval, baseline and p-value, and the verdict."""
 
 from typing import Any
 
@@ -10,9 +10,8 @@ from boursomatic_assets.core.evaluation.plausibility import impossible_figures, 
 from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import books_of
-from boursomatic_assets.display.ui.evaluation import evaluation_metadata
+from boursomatic_assets.display.ui.evaluation import evaluation_metadata, suspects_metadata
 from boursomatic_assets.display.ui.metadata import data_version
-from boursomatic_assets.display.ui.suspects import suspects_metadata
 from boursomatic_assets.services.judging import evaluate_stored
 from boursomatic_assets.services.reference_prices import read_benchmark
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
@@ -25,7 +24,7 @@ from boursomatic_assets.storage.dagster.resources import ExperimentResource, Pla
     code_version=code_version(__name__, "evaluation"),
     io_manager_key="figures",
     ins={"labels": dg.AssetIn(metadata={"columns": ["symbol", "session"]})},
-    # The closes are looked through for moves that cannot be; the benchmark's say which sessions it covers.
+    # Closes are searched for impossible moves; the benchmark's closes give its sessions.
     deps=["price_bars"],
 )
 def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
@@ -37,11 +36,11 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.Output[dict[str, Any]]:
-    """What the newest model is worth on the test set, and what a careful reader may conclude from it.
+    """The figures of the newest model on the test set, and a verdict on its skill.
 
-    Each figure has a 95 % interval, a p-value where there is a test, and beside it what no skill or a simple
-    baseline would give. Labels of neighbouring sessions overlap, and the tests allow for it. The record of skill
-    over more sessions is `walk_forward_summary`.
+    Each figure has a 95 % interval, a p-value if there is a test, and the value without skill or of a simple
+    baseline. Labels of neighbouring sessions overlap, and the tests allow for it. The record of skill over more
+    sessions is `walk_forward_summary`.
     """
     settings, database = experiment.value(), platform.database()
     judged = judged_rows(predictions, baselines, threshold["tau"])
@@ -54,14 +53,14 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
 
 @dg.asset_check(asset=evaluation, blocking=True)
 def evaluated_figures_are_possible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """No figure is outside what arithmetic allows, and no interval leaves out its own figure."""
+    """Every figure is within its arithmetic bounds, and every interval contains its figure."""
     impossible = impossible_figures(values_of(evaluation))
     outside = [
         figure["name"]
         for figure in evaluation["figures"]
         if figure["low"] is not None
         and not figure["low"] <= figure["value"] <= figure["high"]
-        # A percentile interval of what noise always raises lies above it.
+        # Noise always raises this error: its percentile interval lies above the value.
         and figure["name"] != "ece_buy"
     ]
     return dg.AssetCheckResult(
@@ -71,7 +70,7 @@ def evaluated_figures_are_possible(evaluation: dict[str, Any]) -> dg.AssetCheckR
 
 @dg.asset_check(asset=evaluation)
 def evaluated_figures_are_plausible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """No figure is better than such features can be: a warning to look for a leak before being glad."""
+    """No figure is better than such features can achieve. A failure is a warning: look for a leak."""
     found = too_good(values_of(evaluation))
     return dg.AssetCheckResult(
         passed=not found,
@@ -83,12 +82,12 @@ def evaluated_figures_are_plausible(evaluation: dict[str, Any]) -> dg.AssetCheck
 
 @dg.asset_check(asset=evaluation)
 def evaluated_figures_rest_on_plausible_prices(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """No price, book or error moved beyond what markets do: a warning that names symbol and session behind."""
+    """No price, book or error moved more than markets do. A warning names symbol and session."""
     return price_check(evaluation)
 
 
 def price_check(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
-    """Warn of the suspects of an evaluation, by symbol and session."""
+    """Warn of suspect prices, by symbol and session."""
     found = evaluation["suspects"]
     return dg.AssetCheckResult(
         passed=found["sentence"] is None,

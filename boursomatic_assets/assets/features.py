@@ -12,12 +12,7 @@ from boursomatic_assets.core.dataset.leaks import (
     rows_that_read_the_future,
     rows_that_touch_others,
 )
-from boursomatic_assets.display.ui.metadata import (
-    column_lineage,
-    content_metadata,
-    markdown_table,
-    written_metadata,
-)
+from boursomatic_assets.display.ui.metadata import column_lineage, content_metadata, table, written_metadata
 from boursomatic_assets.services.feature_audit import sampled_bars, stored_features_of
 from boursomatic_assets.services.features import update_features
 from boursomatic_assets.storage.dagster.resources import PlatformResource
@@ -43,7 +38,7 @@ def features(context: dg.AssetExecutionContext, platform: PlatformResource) -> d
     """Returns, momentum, relative strength, volatility, true range and volume score of each symbol and session.
 
     Each value is computed from that symbol's bars up to and including its session, and from nothing else. Only
-    symbols whose bars have changed are computed again; the result is that of computing all.
+    symbols whose bars have changed are computed again; the result equals that of computing all.
     """
     database = platform.database()
     update = update_features(database, CODE, context.log.info)
@@ -70,7 +65,7 @@ def values_are_possible(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
 def the_future_is_not_read(platform: PlatformResource) -> dg.AssetCheckResult:
-    """Taking away the bars after a session, or putting wild ones there, changes no feature up to it."""
+    """Removing the bars after a session, or replacing them by wild ones, changes no feature up to it."""
     bars = sampled_bars(platform.database())
     changed = rows_that_read_the_future(bars, compute_features, FEATURE_NAMES)
     return _result(changed, bars)
@@ -78,14 +73,14 @@ def the_future_is_not_read(platform: PlatformResource) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
 def instruments_do_not_touch(platform: PlatformResource) -> dg.AssetCheckResult:
-    """The features of a symbol are the same when no other symbol's bars are there."""
+    """The features of a symbol are the same without the bars of any other symbol."""
     bars = sampled_bars(platform.database())
     return _result(rows_that_touch_others(bars, compute_features, FEATURE_NAMES), bars)
 
 
 @dg.asset_check(asset=features, blocking=True, additional_deps=["price_bars"])
 def features_follow_from_their_own_bars(platform: PlatformResource) -> dg.AssetCheckResult:
-    """The table holds what a symbol's own bars give, a row for each of them and no other row."""
+    """The table holds exactly the features of each symbol's own bars, a row for each."""
     database = platform.database()
     bars = sampled_bars(database)
     stored = stored_features_of(database, bars)
@@ -93,16 +88,11 @@ def features_follow_from_their_own_bars(platform: PlatformResource) -> dg.AssetC
 
 
 def compute_inputs(bars: pl.DataFrame) -> pl.DataFrame:
-    """Everything that an experiment may name as a model input, computed from bars."""
+    """All possible model inputs, computed from bars."""
     return with_derived_inputs(compute_features(bars).with_columns(bars["close"]))
 
 
 def _result(wrong: pl.DataFrame, bars: pl.DataFrame) -> dg.AssetCheckResult:
-    metadata: dict[str, dg.RawMetadataValue] = {
-        "changed_rows": wrong.height,
-        "rows": bars.height,
-        "symbols": bars["symbol"].n_unique(),
-    }
-    if wrong.height:
-        metadata["first_changed_rows"] = dg.MetadataValue.md(markdown_table(wrong.head(EXAMPLES)))
-    return dg.AssetCheckResult(passed=wrong.is_empty(), metadata=metadata)
+    counts = {"changed_rows": wrong.height, "rows": bars.height, "symbols": bars["symbol"].n_unique()}
+    examples = {"first_changed_rows": table(wrong.head(EXAMPLES))} if wrong.height else {}
+    return dg.AssetCheckResult(passed=wrong.is_empty(), metadata={**counts, **examples})

@@ -1,4 +1,4 @@
-"""BUY, HOLD and SELL labels of past sessions, beside the features they will be learned from."""
+"""BUY, HOLD and SELL labels of past sessions, beside their features."""
 
 import dagster as dg
 import polars as pl
@@ -9,7 +9,7 @@ from boursomatic_assets.core.dataset.label_audit import inconsistent_rows
 from boursomatic_assets.core.dataset.labels import label_mix, label_panel
 from boursomatic_assets.core.market.membership import within_membership
 from boursomatic_assets.display.ui.labels import labels_metadata
-from boursomatic_assets.display.ui.metadata import data_version, markdown_table
+from boursomatic_assets.display.ui.metadata import data_version, table
 from boursomatic_assets.services import label_audit
 from boursomatic_assets.services.reference_prices import read_benchmark
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
@@ -34,13 +34,13 @@ def labels(
 ) -> dg.Output[pl.DataFrame]:
     """BUY, HOLD or SELL per symbol and session, from the return over the next `horizon` sessions of its exchange.
 
-    The newest rows of each symbol, whose horizon has not passed, stay without a label: they are to be predicted.
-    So do rows whose instrument stopped trading within the horizon: nothing is learned from them, but their realised
-    return, at the last price, is judged.
-    Where it is known who belonged to the universe when, only sessions of members have rows; the benchmark has none.
+    The newest rows of each symbol, whose horizon has not passed, have no label: they are to be predicted. Rows
+    whose instrument stopped trading within the horizon have none either: models do not learn from them, but their
+    return at the last price is judged. If memberships are known, only sessions of members have rows. The benchmark
+    has no rows.
     """
     settings, members = experiment.value(), read_members(platform.database())
-    # The first asset that reads the benchmark: an unknown one stops here, before anything is trained.
+    # Stop here if the benchmark is unknown, before anything is trained.
     read_benchmark(platform.database(), platform.settings(), settings.benchmark)
     every = label_panel(features, price_bars, settings)
     labelled = within_membership(every, members)
@@ -50,9 +50,9 @@ def labels(
 
 @dg.asset_check(asset=labels, blocking=True)
 def labels_end_after_their_session(labels: pl.DataFrame, experiment: ExperimentResource) -> dg.AssetCheckResult:
-    """Every label became known after its session, and says what its forward return says."""
-    found = inconsistent_rows(labels, experiment.value())
-    return dg.AssetCheckResult(passed=not any(found.values()), metadata={**found})
+    """Every label became known after its session and agrees with its forward return."""
+    inconsistent = inconsistent_rows(labels, experiment.value())
+    return dg.AssetCheckResult(passed=not any(inconsistent.values()), metadata={**inconsistent})
 
 
 @dg.asset_check(asset=labels, blocking=True, additional_deps=["price_bars"])
@@ -68,14 +68,14 @@ def labels_follow_their_own_instrument(
 def labels_end_a_horizon_later(
     labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.AssetCheckResult:
-    """Each label ends at the session that lies the experiment's horizon ahead, counted a second time."""
+    """Each label ends one horizon after its session, counted a second time."""
     _, ends = label_audit.audit_label_values(platform.database(), labels, experiment.value())
     return _result(ends)
 
 
 @dg.asset_check(asset=labels, blocking=True, additional_deps=["price_bars"])
 def no_label_outlives_its_instrument(labels: pl.DataFrame, platform: PlatformResource) -> dg.AssetCheckResult:
-    """No label ends after the last bar of its symbol: a price that is carried on past it was paid to nobody."""
+    """No label ends after the last bar of its symbol: later prices do not exist."""
     outlived = label_audit.labels_without_a_bar(platform.database(), labels)
     metadata = {"outlived_labels": outlived.height, "symbols": outlived["symbol"].n_unique()}
     return dg.AssetCheckResult(passed=outlived.is_empty(), metadata=metadata)
@@ -85,19 +85,18 @@ def no_label_outlives_its_instrument(labels: pl.DataFrame, platform: PlatformRes
 def labels_carry_the_stored_features(
     labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.AssetCheckResult:
-    """The inputs beside the labels are the values of the table, neither scaled nor filled nor moved.
+    """The inputs beside the labels are the values in the table: not scaled, filled or shifted.
 
-    An input that is not in the table follows from the table's values and the close.
+    Inputs that are not in the table follow from its values and the close.
     """
-    names = experiment.value().features
-    return _result(label_audit.audit_inputs(platform.database(), labels, names))
+    return _result(label_audit.audit_inputs(platform.database(), labels, experiment.value().features))
 
 
 @dg.asset_check(asset=labels, blocking=True, additional_deps=["features", "price_bars"])
 def inputs_do_not_depend_on_price_level(
     labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.AssetCheckResult:
-    """No model input changes when whole histories of prices and volumes are multiplied by constants.
+    """No model input changes when a symbol's prices and volumes are multiplied by constants.
 
     The level of back-adjusted prices knows the future: they are divided by every later split and dividend.
     """
@@ -108,7 +107,7 @@ def inputs_do_not_depend_on_price_level(
         description=found.why,
         metadata={
             "inputs_that_follow_levels": found.guilty,
-            "changed_rows": dg.MetadataValue.md(markdown_table(found.changed)),
+            "changed_rows": table(found.changed),
             "rows": found.rows,
             "symbols": found.symbols,
         },
@@ -119,7 +118,7 @@ def inputs_do_not_depend_on_price_level(
 def only_members_of_the_time(
     labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.AssetCheckResult:
-    """Where it is known who belonged to the universe when, rows are of members of their session, and none lacks."""
+    """If memberships are known, every row is of a member in its session, and no member is missing."""
     found = label_audit.audit_members(platform.database(), labels, experiment.value().benchmark)
     return dg.AssetCheckResult(
         passed=found.strangers == 0 and not found.forgotten,
@@ -139,6 +138,6 @@ def _result(found: label_audit.LabelAudit) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=labels)
 def every_class_occurs(labels: pl.DataFrame) -> dg.AssetCheckResult:
-    """BUY, HOLD and SELL all occur; a class that never does cannot be learned."""
+    """BUY, HOLD and SELL all occur; a model cannot learn a class that never does."""
     mix = label_mix(labels)
     return dg.AssetCheckResult(passed=all(mix.values()), severity=dg.AssetCheckSeverity.WARN, metadata={**mix})

@@ -18,7 +18,7 @@ from boursomatic_assets.storage.dagster.resources import PlatformResource
 from boursomatic_assets.storage.dagster.retries import retried
 from boursomatic_assets.storage.postgres.market_tables import count_broken_bars
 
-# A long weekend passes without a new session on either continent.
+# Long enough for a long weekend.
 FRESH_FOR = timedelta(days=5)
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=FRESH_FOR, warn_window=FRESH_FOR - timedelta(days=1))
 
@@ -34,9 +34,9 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=FRESH_FOR, warn_window=FR
 def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Companies to follow, kept in the table `instruments`.
 
-    From the universe, for a source that is asked over a network: what the list says holds, and an instrument that
-    left it becomes inactive, never deleted. From the prices themselves for a source at hand: what the table says
-    stays, only blanks are filled.
+    With a network source they come from the universe: its values replace those of the table, and an instrument that
+    left it becomes inactive, never deleted. With a local source they come from the prices: values in the table
+    stay, and only blanks are filled.
     """
     settings, database = platform.settings(), platform.database()
     update = update_instruments(database, provider_for(settings), settings, datetime.now(UTC))
@@ -57,9 +57,8 @@ def instruments(platform: PlatformResource) -> dg.MaterializeResult:  # type: ig
 def price_bars(context: dg.AssetExecutionContext, platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Daily bars per symbol and session, kept in the table `price_bars`.
 
-    Only what the table does not have is fetched and written. Rows that break the bar contract are set aside in the
-    table `rejected_bars` with the reason, never dropped or repaired. Above the configured share of them, a source
-    at hand is refused whole.
+    Only missing bars are fetched and written. Rows that break the bar contract go into the table `rejected_bars`
+    with the reason; they are never dropped or repaired. A local source with too many of them is refused whole.
     """
     settings, database = platform.settings(), platform.database()
     provider = provider_for(settings)
@@ -71,14 +70,14 @@ def price_bars(context: dg.AssetExecutionContext, platform: PlatformResource) ->
 
 @dg.asset_check(asset=price_bars, blocking=True)
 def stored_bars_keep_the_contract(platform: PlatformResource) -> dg.AssetCheckResult:
-    """No daily bar in the table, whoever wrote it, has a price or volume that cannot be."""
+    """No daily bar in the table has an impossible price or volume, whichever program wrote it."""
     broken = count_broken_bars(platform.database())
     return dg.AssetCheckResult(passed=broken == 0, metadata={"broken_rows": broken})
 
 
 @dg.asset_check(asset=price_bars, blocking=True)
 def the_universe_has_arrived(platform: PlatformResource) -> dg.AssetCheckResult:
-    """The configured share of the symbols that a network source was asked for arrived; the others are explained."""
+    """The required share of the requested symbols arrived. The others are listed with the reason."""
     settings = platform.settings()
     reports = audit.newest_reports(platform.database(), settings)
     if reports is None:
@@ -107,7 +106,7 @@ def the_universe_has_arrived(platform: PlatformResource) -> dg.AssetCheckResult:
 def sessions_of_exchanges(
     context: dg.AssetCheckExecutionContext, platform: PlatformResource
 ) -> Iterator[dg.AssetCheckResult]:
-    """Compare the sessions of each exchange with the bars that are stored."""
+    """Compare the sessions of each exchange with the stored bars."""
     settings, database = platform.settings(), platform.database()
     for key in sorted(context.selected_asset_check_keys, key=str):
         calendar = key.name.removeprefix("sessions_of_").upper()
@@ -124,7 +123,7 @@ def sessions_of_exchanges(
 
 @dg.asset_check(asset=price_bars)
 def sessions_have_no_long_gaps(platform: PlatformResource) -> dg.AssetCheckResult:
-    """No symbol misses more than ten calendar days between two bars; longer gaps are listed, not filled."""
+    """No symbol has more than ten calendar days between two bars. Longer gaps are listed, not filled."""
     gaps = audit.long_gaps(platform.database())
     return dg.AssetCheckResult(
         passed=gaps.is_empty(),
@@ -135,10 +134,10 @@ def sessions_have_no_long_gaps(platform: PlatformResource) -> dg.AssetCheckResul
 
 @dg.asset_check(asset=price_bars)
 def jumps_are_explained(platform: PlatformResource) -> dg.AssetCheckResult:
-    """No symbol is quarantined for a jump, and none is left once adjustments are applied; doubtful ones are listed.
+    """No symbol is quarantined for a jump, and no jump is left after adjustments. Doubtful jumps are listed.
 
     A jump is an overnight step that the instrument, the market and the volume do not explain. Other moves of more
-    than 40 % are listed beside.
+    than 40 % are listed as well.
     """
     found = audit_jumps(platform.database())
     return dg.AssetCheckResult(

@@ -1,4 +1,4 @@
-"""What the two models are worth on sessions they have not seen, each figure beside its baseline."""
+"""The figures of both models on the validation and test sets, each beside its baseline; feature importance."""
 
 from typing import Any
 
@@ -42,11 +42,11 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.Output[dict[str, Any]]:
-    """Accuracy, BUY precision, forecast errors and the daily book's figures, net of cost, on each set.
+    """Accuracy, BUY precision, forecast errors and figures of the daily book, net of cost, on each set.
 
     `sharpe_ratio`, `max_drawdown`, `mean_return` and `total_return` are the validation set's; those of the test
-    set begin with `test_`. Who has seen them has had a trial, which the ledger counts.
-    Calls are those that the threshold makes; `most_probable_accuracy` is the classifier's own, without it.
+    set begin with `test_`. Each run on another experiment or data counts as one trial in the ledger.
+    The threshold makes the calls; `most_probable_accuracy` is the accuracy of the most probable class.
     """
     closes = closes_of_books(price_bars, labels, predictions["session"].min())  # type: ignore[arg-type]
     settings = experiment.value()
@@ -68,14 +68,14 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     io_manager_key="panels",
 )
 def feature_importance(classifier: FittedModel, regressor: FittedModel) -> dg.Output[pl.DataFrame]:
-    """Which features the trees of both models split on, and how much each split gained."""
+    """How often the trees of both models split on each feature, and the gain of these splits."""
     ranked = rank_features(classifier, regressor)
     return dg.Output(ranked, metadata=importance_metadata(ranked), data_version=data_version(ranked))
 
 
 @dg.asset_check(asset=metrics, blocking=True)
 def figures_are_possible(metrics: dict[str, Any]) -> dg.AssetCheckResult:
-    """No figure is outside what arithmetic allows: drawdown in [-1, 0], accuracy in [0, 1], and so on."""
+    """Every figure is within its arithmetic bounds: drawdown in [-1, 0], accuracy in [0, 1], and so on."""
     impossible = impossible_figures(_figures(metrics))
     return dg.AssetCheckResult(passed=not impossible, metadata={"impossible": impossible})
 
@@ -89,8 +89,9 @@ def figures_are_possible(metrics: dict[str, Any]) -> dg.AssetCheckResult:
 def prices_behind_the_figures_can_be(labels: pl.DataFrame, platform: PlatformResource) -> dg.AssetCheckResult:
     """No close of a learned or judged instrument moved as no listed company can; named by symbol and session.
 
-    A move beyond ten times or one fiftieth of the close before, or one beyond four times or a quarter that another
-    undoes within five bars. Real moves pass once they are explained: boursomatic adjustments add SYMBOL SESSION 1
+    Impossible are moves above ten times or below one fiftieth of the close before, and moves above four times or
+    below a quarter that are reversed within five bars. Accept a real move: boursomatic adjustments add SYMBOL
+    SESSION 1
     """
     moves = suspect_prices(platform.database(), labels)
     impossible = [move for move in moves if not move.possible]
@@ -107,7 +108,7 @@ def prices_behind_the_figures_can_be(labels: pl.DataFrame, platform: PlatformRes
 
 @dg.asset_check(asset=metrics)
 def figures_are_plausible(metrics: dict[str, Any]) -> dg.AssetCheckResult:
-    """No figure is better than such features can be: a warning to look for a leak before being glad."""
+    """No figure is better than such features can achieve. A failure is a warning: look for a leak."""
     too_good = implausible_figures(_figures(metrics), threshold_chosen=metrics["threshold"] is not None)
     return dg.AssetCheckResult(
         passed=not too_good, severity=dg.AssetCheckSeverity.WARN, metadata={"too_good": too_good}

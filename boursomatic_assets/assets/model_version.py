@@ -1,4 +1,4 @@
-"""The record of a training: a bundle that anyone can verify, and a row that becomes the active one or not."""
+"""The record of a training: a verified bundle, and a row that the gate may make the active one."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ from boursomatic_assets.storage.postgres.model_table import active_version, acti
     owners=OWNERS,
     code_version=code_version(__name__, "model_version"),
     ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]})},
-    # Runs that train take turns, so that they leave room for those that bring bars.
+    # One training at a time, so that runs that fetch bars have room.
     pool="training",
 )
 @retried
@@ -42,11 +42,11 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.MaterializeResult[None]:
-    """A verified bundle of both models with everything known about them: the active version, unless it is worse.
+    """A verified bundle of both models with all their figures. It becomes the active version unless it is worse.
 
-    Both the new version and the active one are scored on the sessions that neither has learned from; `gate` says
-    what was decided and why. One that is refused is recorded and kept, and the active one stays.
-    Refuses to record anything while a check that must hold does not.
+    The new version and the active one are scored on sessions that neither has learned from; `gate` gives the
+    decision and its reason. A refused version is recorded and kept, and the active one stays. Nothing is recorded
+    while a required check fails.
     """
     instance, run_id = context.instance, context.run.run_id
     models = {"classifier": classifier, "regressor": regressor}
@@ -64,7 +64,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
 
 @dg.asset_check(asset=model_version, blocking=True)
 def exactly_one_version_is_active(platform: PlatformResource) -> dg.AssetCheckResult:
-    """One row of `model_versions` is active: the model that recommendations are made with."""
+    """One row of `model_versions` is active: recommendations are made with it."""
     active = active_versions(platform.database())
     return dg.AssetCheckResult(
         passed=len(active) == 1, metadata={"active": ", ".join(active) or "none", "active_versions": len(active)}
@@ -73,7 +73,7 @@ def exactly_one_version_is_active(platform: PlatformResource) -> dg.AssetCheckRe
 
 @dg.asset_check(asset=model_version, blocking=True)
 def the_bundle_is_what_was_recorded(platform: PlatformResource) -> dg.AssetCheckResult:
-    """Every file of the active bundle has the digest that its manifest says, and the manifest the row's."""
+    """The active bundle's files match the digests in its manifest, and the manifest matches that in its row."""
     active = active_version(platform.database())
     if active is None:
         return dg.AssetCheckResult(passed=False, description="No version is active.")

@@ -12,9 +12,8 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
 from boursomatic_assets.core.registry.bundle import sha256
-from boursomatic_assets.display.ui.canvas import embedded
 from boursomatic_assets.display.ui.lineage_picture import lineage_picture
-from boursomatic_assets.display.ui.metadata import column_lineage
+from boursomatic_assets.display.ui.metadata import column_lineage, picture
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
 ROWS_CHECKED = 1000
@@ -30,7 +29,7 @@ ROWS_CHECKED = 1000
 def classifier(
     train_set: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.Output[FittedModel]:
-    """LightGBM classifier that gives each session its probabilities of BUY, HOLD and SELL."""
+    """LightGBM classifier of the probabilities of BUY, HOLD and SELL."""
     return _trained("classifier", fit_classifier, train_set, experiment.value(), platform.settings().threads)
 
 
@@ -59,8 +58,8 @@ def _trained(
     model = fit(train_set, experiment, threads)
     parameters = experiment.part_for(asset)[asset]
     metadata: dict[str, Any] = {
-        "where_each_input_comes_from": dg.MetadataValue.md(
-            embedded(lineage_picture(experiment.features), "From price bars to the models, column by column")
+        "where_each_input_comes_from": picture(
+            lineage_picture(experiment.features), "From price bars to the models, column by column"
         ),
         "training_rows": train_set.height,
         "training_seconds": round(time.perf_counter() - started, 3),
@@ -75,7 +74,7 @@ def _trained(
 
 
 def _head(text: str) -> str:
-    """First lines of the model's text, without the two that run over several screens."""
+    """First lines of the model's text, without two very long ones."""
     lines = [line for line in text.splitlines()[:12] if not line.startswith(("feature_infos", "tree_sizes"))]
     return "```\n" + "\n".join(lines) + "\n```"
 

@@ -1,11 +1,10 @@
-"""What became of recommendations: judged once their horizon has passed, beside what was expected of them."""
+"""Outcomes of recommendations, judged when their horizon has passed."""
 
 import dagster as dg
-import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.recommendations.outcomes import buy_record, summarise_outcomes, surprises
-from boursomatic_assets.display.ui.metadata import data_version, markdown_table
+from boursomatic_assets.display.ui.metadata import data_version, table
 from boursomatic_assets.display.ui.outcomes import buy_metadata, outcome_metadata, record_table
 from boursomatic_assets.services.recommending.outcome_audit import audit_outcomes
 from boursomatic_assets.services.recommending.outcomes import judge_open
@@ -27,11 +26,11 @@ _VERSIONED = ["recommendation_id", "exit_session", "realised_return", "hit", "fi
 )
 @retried
 def outcomes(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """What became of each recommendation whose horizon has passed: return, hit or miss, stop or target.
+    """The outcome of each recommendation whose horizon has passed: return, hit or miss, stop or target.
 
-    A recommendation is judged once, and what was judged stays; running twice adds nothing. The record sets how
-    often calls came true beside the confidence that they were given with; `falls_short` says whether the active
-    version's BUY calls came true less often than chance explains.
+    Each recommendation is judged once, and its outcome stays. The record compares how often calls came true with
+    their confidence. `falls_short` says whether the active version's BUY calls came true less often than chance
+    explains.
     """
     database = platform.database()
     added = judge_open(database)
@@ -49,14 +48,14 @@ def outcomes(platform: PlatformResource) -> dg.MaterializeResult:  # type: ignor
 
 @dg.asset_check(asset=outcomes, blocking=True, additional_deps=["price_bars"])
 def outcomes_follow_from_their_bars(platform: PlatformResource) -> dg.AssetCheckResult:
-    """The newest outcomes of some symbols are those that their bars give, judged a second time, bar by bar.
+    """The newest outcomes of some symbols follow from their bars, judged a second time, bar by bar.
 
-    An outcome whose bars were rewritten since says what was true when it was judged: it is only counted, as is one
-    whose instrument has no bar there any more, or is quarantined.
+    Outcomes whose bars were rewritten since are only counted, and so are those of instruments without bars or in
+    quarantine.
     """
     found = audit_outcomes(platform.database())
     wrong = found.wrong
-    listed = {"wrong": dg.MetadataValue.md(markdown_table(pl.DataFrame(wrong)))} if wrong else {}
+    listed = {"wrong": table(wrong)} if wrong else {}
     counts = {"rows": found.rows, "rewritten_since": found.rewritten_since, "without_bars": found.without_bars}
     return dg.AssetCheckResult(passed=not wrong, metadata={**counts, "wrong_rows": len(wrong), **listed})
 

@@ -1,4 +1,4 @@
-"""What following the calls would have earned on the test set, beside books that need no model."""
+"""Books that follow the calls of the test set, beside books that need no model."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,8 +19,8 @@ from boursomatic_assets.storage.dagster.resources import ExperimentResource, Pla
 _DESCRIPTIONS = {
     "portfolio": "Daily return, equity and drawdown on the test set: of the model's books, of equal weight, of "
     "books chosen by volatility or momentum alone, and of the benchmark.",
-    "positions": "What the BUY book and the long-short book hold after each session's close.",
-    "trades": "What the BUY book and the long-short book buy and sell, and at which close.",
+    "positions": "Positions of the BUY book and the long-short book after each session's close.",
+    "trades": "Purchases and sales of the BUY book and the long-short book, with the close that they are made at.",
 }
 _TABLES: dict[str, Callable[[dict[str, TrancheBook]], pl.DataFrame]] = {
     "portfolio": portfolio_table,
@@ -76,6 +76,6 @@ def portfolios(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
 
 @dg.asset_check(asset="portfolio", blocking=True, additional_ins={"trades": dg.AssetIn("trades")})
 def books_add_up(portfolio: pl.DataFrame, trades: pl.DataFrame) -> dg.AssetCheckResult:
-    """Equity of a book is always a number, drawdown lies in [-1, 0], a session's trades sum to its turnover."""
+    """Equity is always a number, drawdown lies in [-1, 0], and a session's trades sum to its turnover."""
     faults = portfolio_faults(portfolio, trades)
     return dg.AssetCheckResult(passed=not faults, metadata={"faults": faults})

@@ -1,4 +1,4 @@
-"""What both models say about the sessions they have not seen, and from which probability on that means BUY."""
+"""Predictions of both models on the validation and test sets, and the threshold of BUY."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.display.ui.metadata import (
     column_lineage,
     data_version,
-    markdown_table,
     numeric_metadata,
     panel_metadata,
+    table,
 )
 from boursomatic_assets.storage.dagster.resources import ExperimentResource
 
@@ -41,26 +41,27 @@ def predictions(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage
 ) -> dg.Output[pl.DataFrame]:
     """Probabilities and expected return of every row that the models have not learned from, beside its outcome.
 
-    These are the rows of the two sets, and from the labels those of the same sessions whose instrument stopped
-    trading, or was halted, over the whole horizon: they are closed at the last price.
+    Rows are those of both sets, and rows of the same sessions whose instrument stopped trading or was halted over
+    the whole horizon. The latter are closed at their last price.
     """
     sets = judged_sets({"validation": validation_set, "test": test_set}, labels, experiment.value())
     panel = predict_sets(sets, classifier, regressor)
     mix = label_mix(panel.with_columns(label="predicted_label"))
+    outputs = panel.select(*PROBABILITIES, "predicted_return")
     metadata = {
         **panel_metadata(panel),
         **column_lineage("predictions", experiment.value().features),
         **{f"rows_{name.lower()}": count for name, count in mix.items()},
         **{f"rows_of_{name}": int(count) for name, count in panel["set"].value_counts().rows()},
         **_closed_early(sets),
-        "probabilities": dg.MetadataValue.md(_spread_table(panel)),
-        **numeric_metadata(_means(panel)),
+        "probabilities": table(outputs.describe().filter(pl.col("statistic") != "null_count")),
+        **numeric_metadata({f"mean_{column.name}": column.mean() for column in outputs}),  # type: ignore[misc]
     }
     return dg.Output(panel, metadata=metadata, data_version=data_version(panel))
 
 
 def _closed_early(sets: dict[str, pl.DataFrame]) -> dict[str, Any]:
-    """Per set, how many rows were closed at their last price, and of which symbols."""
+    """Rows closed at their last price, per set, and their symbols."""
     found = {name: closed_early(rows) for name, rows in sets.items()}
     symbols = sorted({symbol for each in found.values() for symbol in each["symbols"]})
     return {
@@ -68,17 +69,6 @@ def _closed_early(sets: dict[str, pl.DataFrame]) -> dict[str, Any]:
         "symbols_closed_at_their_last_price": len(symbols),
         **({"closed_at_their_last_price": ", ".join(symbols[:SYMBOLS_SHOWN])} if symbols else {}),
     }
-
-
-def _spread_table(panel: pl.DataFrame) -> str:
-    """Spread of the probabilities and the forecast."""
-    columns = [*PROBABILITIES, "predicted_return"]
-    return markdown_table(panel.select(columns).describe().filter(pl.col("statistic") != "null_count"))
-
-
-def _means(panel: pl.DataFrame) -> dict[str, float]:
-    means = panel.select(pl.col(*PROBABILITIES, "predicted_return").mean().name.prefix("mean_"))
-    return {name: float(value) for name, value in means.row(0, named=True).items()}
 
 
 @dg.asset(
@@ -91,9 +81,9 @@ def _means(panel: pl.DataFrame) -> dict[str, float]:
 def threshold(predictions: pl.DataFrame, experiment: ExperimentResource) -> dg.Output[dict[str, Any]]:
     """The probability from which on a row is called BUY, chosen on the validation set alone.
 
-    It is the smallest whose precision lies above the base rate of rows as volatile by more than luck explains.
-    Where there is none, it is null, and the most probable class is called. Beside it stands the temperature that
-    calibrates the probabilities which people are shown.
+    It is the smallest whose precision is above the base rate of equally volatile rows, by more than chance
+    explains. Without such a value it is null, and the most probable class is called. `temperature` calibrates the
+    probabilities that people are shown.
     """
     chosen = threshold_of(predictions, experiment.value())
     value = chosen.to_json()
@@ -102,7 +92,7 @@ def threshold(predictions: pl.DataFrame, experiment: ExperimentResource) -> dg.O
         "reason": chosen.reason,
         "temperature": float(chosen.temperature),
         "candidate_values": chosen.candidates.height,
-        "preview": dg.MetadataValue.md(markdown_table(chosen.candidates)),
+        "preview": table(chosen.candidates),
     }
     return dg.Output(value, metadata=metadata, data_version=data_version(value))
 
@@ -123,10 +113,10 @@ def predictions_are_out_of_sample(  # noqa: PLR0913, PLR0917 (what is predicted,
     labels: pl.DataFrame,
     experiment: ExperimentResource,
 ) -> dg.AssetCheckResult:
-    """Each row to judge is predicted once, and none from before the training labels ended.
+    """Every row of the validation and test sets is predicted once, and all training labels ended before.
 
-    To judge are the validation and test sets, and the rows beside them whose instrument ended within the horizon.
-    Probabilities lie within 0 and 1 and sum to 1.
+    The same holds for rows whose instrument ended within the horizon. Probabilities lie within 0 and 1 and sum to
+    1.
     """
     sets = judged_sets({"validation": validation_set, "test": test_set}, labels, experiment.value())
     faults = prediction_faults(predictions, train_set, sets)
@@ -137,6 +127,6 @@ def predictions_are_out_of_sample(  # noqa: PLR0913, PLR0917 (what is predicted,
 def the_test_set_is_not_read(
     threshold: dict[str, Any], predictions: pl.DataFrame, experiment: ExperimentResource
 ) -> dg.AssetCheckResult:
-    """The threshold is the same without the test rows, and with their outcomes turned around."""
+    """The threshold is the same without the test rows, and with their outcomes reversed."""
     differences = differences_without_test_set(threshold, predictions, experiment.value())
     return dg.AssetCheckResult(passed=not differences, metadata={"differences": differences})

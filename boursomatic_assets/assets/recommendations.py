@@ -1,4 +1,4 @@
-"""What the active model says about today, for each risk profile, with its reasons and its evidence."""
+"""Recommendations of the active model for each risk profile, with reasons and evidence."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ from boursomatic_assets.storage.postgres.recommendation_faults import (
 
 TRACES = "traces"
 EXAMPLES = 10
-# More than this share left out is no longer the odd instrument that stopped trading.
+# A larger share is more than a few instruments that stopped trading.
 MOST_LEFT_OUT = 0.10
 
 
@@ -37,7 +37,7 @@ MOST_LEFT_OUT = 0.10
     kinds={"postgres", "lightgbm"},
     owners=OWNERS,
     code_version=code_version(__name__, "recommendations"),
-    # The model is the one that the database calls active, whoever made it active.
+    # The model is the version that the database calls active.
     deps=["model_version", "features", "price_bars", "instruments"],
 )
 @retried
@@ -46,8 +46,8 @@ def recommendations(
 ) -> dg.MaterializeResult[None]:
     """BUY, HOLD or SELL on every active instrument for each risk profile, from its newest features.
 
-    Served by the active model version, whose every digest is compared first. New rows archive those before them in
-    one transaction; rows that would say the same add nothing.
+    The active model version makes them, after all its digests were verified. New rows archive those before them in
+    one transaction; unchanged rows are not written again.
     """
     database = platform.database()
     run = {"run_id": context.run.run_id, "code": code_revision()}
@@ -63,7 +63,7 @@ def recommendations(
 def _trace_link(
     context: dg.AssetExecutionContext, platform: PlatformResource, update: RecommendationUpdate
 ) -> dict[str, Any]:
-    """Follow the strongest call back to its bars, on a page beside the artifacts that the UI links."""
+    """Trace the strongest call back to its bars, on a page that the UI links."""
     strongest = strongest_row(update.rows)
     database = platform.database()
     row = choose_recommendation(database, strongest["symbol"], profile=str(strongest["profile"]))
@@ -80,7 +80,7 @@ def _trace_link(
 
 @dg.asset_check(asset=recommendations, blocking=True)
 def rows_follow_from_the_model(platform: PlatformResource) -> dg.AssetCheckResult:
-    """Some rows, made again from the bundle and the features kept with them, come out the same to the last bit."""
+    """Some rows, computed again from the bundle and the features stored with them, are the same to the last bit."""
     rows, faults = audit.rows_made_again(platform.database())
     return dg.AssetCheckResult(passed=not faults, metadata=faults_metadata(rows, faults))
 
@@ -100,32 +100,29 @@ def every_active_instrument_is_recommended_or_listed(
 
 @dg.asset_check(asset=recommendations, blocking=True)
 def profiles_nest(platform: PlatformResource) -> dg.AssetCheckResult:
-    """What a cautious profile calls, every bolder one calls too."""
+    """Every call of a cautious profile is also a call of each bolder one."""
     return _no_rows(audit.unnested_calls(platform.database()))
 
 
 @dg.asset_check(asset=recommendations, blocking=True)
 def one_row_is_active_per_instrument_and_profile(platform: PlatformResource) -> dg.AssetCheckResult:
-    """No instrument has two active recommendations for one profile, whoever wrote them."""
+    """No instrument has two active recommendations for one profile, whichever program wrote them."""
     return _no_rows(repeated_recommendations(platform.database()))
 
 
 @dg.asset_check(asset=recommendations, blocking=True)
 def probabilities_are_possible(platform: PlatformResource) -> dg.AssetCheckResult:
-    """Of every active row the raw and the calibrated probabilities sum to 1, and the confidence is one of them."""
+    """The raw and the calibrated probabilities of every active row sum to 1, and the confidence is one of them."""
     return _no_rows(unlawful_probabilities(platform.database()))
 
 
 @dg.asset_check(asset=recommendations)
-def few_instruments_are_left_out(
-    context: dg.AssetCheckExecutionContext,
-) -> dg.AssetCheckResult:
-    """At most a tenth of those that ought to be recommended on is left out: more hints at missing prices.
+def few_instruments_are_left_out(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    """At most a tenth of the instruments is left out; more is a sign of missing prices.
 
-    The benchmark, and what is no member of the universe now, are left out on purpose and do not count.
+    The benchmark and instruments that are no members now are left out on purpose, and do not count.
     """
-    made = recorded_metadata(context.instance, context.run.run_id, "recommendations")
-    share = made["share_left_out"]
+    share = recorded_metadata(context.instance, context.run.run_id, "recommendations")["share_left_out"]
     return dg.AssetCheckResult(
         passed=share <= MOST_LEFT_OUT,
         severity=dg.AssetCheckSeverity.WARN,

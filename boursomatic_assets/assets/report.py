@@ -1,4 +1,4 @@
-"""The report: one page that opens anywhere, without a network, and says what may be concluded of the models."""
+"""The report: one HTML page with the verdict on the models, readable offline."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -31,7 +31,7 @@ WALK_FORWARD = "walk_forward_summary"
     kinds={"plotly", "html"},
     owners=OWNERS,
     code_version=code_version(__name__, "report", shows=True),
-    # Neither has to be there: the report says so where one is missing.
+    # Both are optional: the report says which one is missing.
     deps=[WALK_FORWARD, "model_version"],
 )
 def report(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
@@ -43,9 +43,9 @@ def report(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.MaterializeResult[None]:
-    """One HTML page with every figure, chart, proof and definition, and in words what may be concluded of them.
+    """One HTML page with the verdict on the models, every figure, chart, proof and definition.
 
-    It opens from a file, offline. Each version keeps its own; the newest also lies where it always lies.
+    It opens from a file, offline. Each version keeps its report; `reports/report.html` is always the newest.
     """
     settings, root = experiment.value(), platform.artifacts()
     walk_forward, missing = read_if_current(
@@ -73,7 +73,7 @@ def report(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
 
 
 def _write(folder: UPath, version: str | None, page: bytes) -> UPath:
-    """Write the page where the newest always lies, and once more under its version, where it stays."""
+    """Write the page as the newest, and once more under its version, where it stays."""
     path = folder / FILE
     if version:
         write_whole(folder / version / FILE, page)
@@ -87,7 +87,7 @@ def _link(path: UPath) -> dict[str, dg.MetadataValue[Any]]:
 
 
 def _checks(instance: dg.DagsterInstance) -> list[CheckResult]:
-    """Every check of every asset: a run knows those of what it makes only."""
+    """The results of all checks: a run knows only those of its own assets."""
     modules = [import_module(found.name) for found in iter_modules(assets.__path__, f"{assets.__name__}.")]
     checks = dg.load_asset_checks_from_modules(modules)
     return latest_results(instance, [spec for check in checks for spec in check.check_specs])

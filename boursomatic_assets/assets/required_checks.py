@@ -1,8 +1,7 @@
-"""The checks that must hold before a version is recorded."""
+"""The checks that must hold before a version is recorded, in any run: a blocking check stops only its own run."""
 
 from boursomatic_assets.assets import features, labels, market_data, metrics, models, predictions, splits
 
-# A blocking check stops what follows in its own run only; these must have passed whatever the run.
 REQUIRED_CHECKS = {
     key: tuple(check.keys_by_input_name.values())
     for check in (

@@ -10,15 +10,14 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.dataset.labels import label_mix
 from boursomatic_assets.core.dataset.leaks import foreign_rows, knowledge_of_the_label
 from boursomatic_assets.core.dataset.splits import Split, overlaps, split_panel
-from boursomatic_assets.display.ui.canvas import embedded
 from boursomatic_assets.display.ui.data_pictures import label_mix_picture, split_picture
-from boursomatic_assets.display.ui.metadata import column_lineage, data_version, markdown_table, panel_metadata
+from boursomatic_assets.display.ui.metadata import column_lineage, data_version, panel_metadata, picture, table
 from boursomatic_assets.storage.dagster.resources import ExperimentResource
 
 _DESCRIPTIONS = {
-    "train_set": "The oldest sessions, which the models learn from.",
-    "validation_set": "The sessions after them, on which choices are made.",
-    "test_set": "The newest labelled sessions, read once, for the final figures.",
+    "train_set": "The oldest sessions. The models learn from them.",
+    "validation_set": "The sessions after the training set. Choices, such as the threshold, are made on them.",
+    "test_set": "The newest labelled sessions, used only for the final figures.",
 }
 
 
@@ -26,7 +25,7 @@ _DESCRIPTIONS = {
     specs=[
         dg.AssetSpec(
             name,
-            description=f"{text} A row whose label reaches into a later set is left out of it.",
+            description=f"{text} Rows whose label reaches into a later set are left out.",
             group_name="splits",
             kinds={"polars", "parquet"},
             owners=OWNERS,
@@ -49,7 +48,7 @@ def splits(
     }
     shared = {
         "purged_rows": split.purged,
-        "timeline": dg.MetadataValue.md(embedded(split_picture(spans), "The three sets in time")),
+        "timeline": picture(split_picture(spans), "The three sets in time"),
     }
     for name, panel in split.sets().items():
         if dg.AssetKey(name) in context.selected_asset_keys:
@@ -58,7 +57,7 @@ def splits(
                 **panel_metadata(panel),
                 **column_lineage(name, settings.features),
                 **{f"rows_{label.lower()}": count for label, count in mix.items()},
-                "label_mix": dg.MetadataValue.md(embedded(label_mix_picture({name: mix}), "Label mix")),
+                "label_mix": picture(label_mix_picture({name: mix}), "Label mix"),
                 **shared,
                 "content_sha256": version.value,
             }
@@ -92,14 +91,14 @@ def sets_do_not_touch(
 def sets_are_rows_of_the_labels(
     train_set: pl.DataFrame, validation_set: pl.DataFrame, test_set: pl.DataFrame, labels: pl.DataFrame
 ) -> dg.AssetCheckResult:
-    """Every row of a set is, value for value, a row of the labels: nothing was scaled, filled or dated anew."""
+    """Every row of a set is, value for value, a row of the labels: nothing was scaled, filled or redated."""
     foreign = foreign_rows([train_set, validation_set, test_set], labels)
     return dg.AssetCheckResult(passed=foreign == 0, metadata={"foreign_rows": foreign})
 
 
 @dg.asset_check(asset="train_set", blocking=True)
 def no_feature_knows_the_label(train_set: pl.DataFrame, experiment: ExperimentResource) -> dg.AssetCheckResult:
-    """No feature's changes foretell the returns that enter the label, within sessions or between them."""
+    """No feature's changes predict the returns that enter the label, within sessions or between them."""
     settings = experiment.value()
     found = knowledge_of_the_label(train_set, settings.features, settings.horizon)
     guilty = found.filter("knows")
@@ -108,6 +107,6 @@ def no_feature_knows_the_label(train_set: pl.DataFrame, experiment: ExperimentRe
         metadata={
             "features_that_know": guilty["feature"].unique().sort().to_list(),
             "largest_correlation": float(found["correlation"].abs().max()),  # type: ignore[arg-type]
-            "correlations": dg.MetadataValue.md(markdown_table(found)),
+            "correlations": table(found),
         },
     )

@@ -1,4 +1,4 @@
-"""The experiment trained again and again through time: a partition per fold, and the record of skill over all."""
+"""The walk-forward: the experiment trained once per fold, and the record of skill over all folds."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ from boursomatic_assets.storage.artifacts.folds import StoredFolds, fold_key, fo
 from boursomatic_assets.storage.dagster.instance import FOLD_PARTITIONS
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
-# A fold that is trained differently, or judged from other columns, is another fold.
+# A fold of other code is another fold.
 CODE = code_version(__name__, "walk_forward")
 
 
@@ -31,9 +31,9 @@ CODE = code_version(__name__, "walk_forward")
     io_manager_key="folds",
     ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close"]})},
     partitions_def=dg.DynamicPartitionsDefinition(name=FOLD_PARTITIONS),
-    # One run a fold: each shows, fails, reruns and runs beside others on its own.
+    # One run per fold, so that each can fail, be run again, and run beside others.
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
-    # It takes longest: in a run of the whole graph what does not wait for it comes before it.
+    # It takes longest: other steps come first.
     op_tags={"dagster/priority": "-1"},
 )
 def walk_forward(
@@ -43,10 +43,10 @@ def walk_forward(
     experiment: ExperimentResource,
     platform: PlatformResource,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Predictions of one span of sessions (a fold) by models that were trained on what was known before it.
+    """Predictions of one span of sessions (a fold) by models trained only on what was known before it.
 
-    Each partition is a fold; none predicts what another does. What the volatility-only classifier, momentum and the
-    averages of the training rows say of the same rows stands beside. Once all folds are there, materialize
+    Each partition is a fold; folds do not overlap. Each row also has the predictions of the volatility-only
+    classifier, of momentum, and of the averages of the training rows. When all folds are there, materialize
     `walk_forward_summary`.
     """
     settings, version, threads = experiment.value(), fingerprint(labels), platform.settings().threads
@@ -88,7 +88,7 @@ def walk_forward_summary(
 ) -> dg.Output[dict[str, Any]]:
     """The record of skill: every figure over the predictions of all folds, with interval, baseline and p-value.
 
-    A fold's calls are made by a threshold that was chosen on what earlier folds had predicted.
+    The threshold of a fold's calls is chosen on the predictions of earlier folds.
     """
     walk_forward.require_labels(labels)
     settings = experiment.value()
@@ -110,12 +110,12 @@ def walk_forward_summary(
     },
 )
 def folds_train_on_the_past(walk_forward: StoredFolds) -> dg.AssetCheckResult:
-    """Labels that a fold was trained on were all known before its first session; no two folds predict the same."""
+    """All training labels of a fold were known before its first session, and no two folds predict the same row."""
     found = folds_overlap(walk_forward.facts, walk_forward.panels)
     return dg.AssetCheckResult(passed=not found, metadata={"overlaps": found})
 
 
 @dg.asset_check(asset=walk_forward_summary)
 def judged_figures_rest_on_plausible_prices(walk_forward_summary: dict[str, Any]) -> dg.AssetCheckResult:
-    """No price, book or error moved beyond what markets do: a warning that names symbol and session behind."""
+    """No price, book or error moved more than markets do. A warning names symbol and session."""
     return price_check(walk_forward_summary)

@@ -1,5 +1,5 @@
-"""What starts runs without a person: jobs, schedules and sensors.
+"""Jobs, schedules and sensors: what starts runs without a person.
 
-Sensors read what is recorded (`observing`, `training`), decide by a pure function (`decisions`), and ask for a
-run or say why not. Nothing is computed here, and no message is sent: that is `alerts`.
+Sensors read recorded facts (`observing`, `training`), decide by a pure function (`decisions`,
+`training_decisions`), and request a run or give the reason why not. Messages are sent by `alerts`.
 """

@@ -1,7 +1,7 @@
-"""What to start, and why: from what was materialized and what has been started, to at most one request.
+"""What to start, and why: pure decisions from materializations and earlier runs to at most one request.
 
-Every decision is made from what is recorded (materializations, runs, model versions); a cursor only spares looking
-at the same things twice. So a cursor that is lost or set back makes no event missed and no run asked for twice.
+Every decision rests on recorded facts (materializations, runs, model versions). A cursor only avoids repeated
+work: if it is lost or set back, no event is missed and no run is requested twice.
 """
 
 from __future__ import annotations
@@ -17,17 +17,11 @@ KEY_DIGITS = 16
 
 
 @dataclass(frozen=True)
-class Decision:
+class RunDecision:
     """Whether to start a run, and why or why not.
 
-    Attributes
-    ----------
-    reason : str
-        For people: why the run is started, or why none is.
-    key : str or None
-        Names the run to start, the same for the same cause; None where none is.
-    settled : bool
-        Whether what was looked at is dealt with; if not, it must be looked at again.
+    `key` names the run, the same for the same cause; None starts none. If `settled` is False, the same events must
+    be looked at again.
     """
 
     reason: str
@@ -39,13 +33,7 @@ class Decision:
 class BarEvent:
     """One materialization of `price_bars`.
 
-    Attributes
-    ----------
-    number : int
-        Its place among all events: a later event has a higher one.
-    data_version : str or None
-    changed_rows : int
-        Rows that it inserted, updated or found rewritten.
+    Later events have a higher `number`. `changed_rows` were inserted, updated or found rewritten.
     """
 
     number: int
@@ -53,21 +41,14 @@ class BarEvent:
     changed_rows: int
 
 
-def events_that_brought_something(events: Sequence[BarEvent], version_before: str | None) -> list[BarEvent]:
-    """Keep the events after which the bars were no longer what they had been before.
+def changing_events(events: Sequence[BarEvent], version_before: str | None) -> list[BarEvent]:
+    """Keep the events after which the bars differ from the bars before.
 
-    Parameters
-    ----------
-    events : sequence of BarEvent
-        In their order, without gaps.
-    version_before : str or None
-        Data version of the event before the first of them.
+    `events` are in order, without gaps. `version_before` is the data version before the first of them.
 
-    Notes
-    -----
-    Rows alone do not tell: a table that another program fills is only looked through, an adjustment changes what is
-    read from rows that stay, and a run that died after writing leaves its rows to the next one. Versions alone do
-    not tell either: bars may have been changed and changed back by somebody else between two events.
+    Changed rows alone do not show this: another program may fill the table, an adjustment changes how unchanged
+    rows are read, and a run may have died after writing. Data versions alone do not show it either: bars may have
+    been changed and changed back between two events.
     """
     versions = [version_before, *(event.data_version for event in events)]
     return [
@@ -79,33 +60,25 @@ def events_that_brought_something(events: Sequence[BarEvent], version_before: st
 
 def decide_features(
     events: Sequence[BarEvent], version_before: str | None, computed_from: int | None, obstacle: str | None
-) -> Decision:
-    """Ask for features of bars that no features were computed from yet.
+) -> RunDecision:
+    """Request features of bars that no features were computed from.
 
-    Parameters
-    ----------
-    events : sequence of BarEvent
-        All that no run was asked for yet, in their order.
-    version_before : str or None
-        Data version of the event before the first of them.
-    computed_from : int or None
-        Number of the newest bars that the stored features were computed from.
-    obstacle : str or None
-        Why they should wait.
+    `events` are those after the last request, in order. `computed_from` is the number of the newest bars behind the
+    stored features. `obstacle` says why to wait.
     """
     if not events:
-        return Decision("No materialization of price_bars since the last look.")
-    brought = events_that_brought_something(events, version_before)
+        return RunDecision("No materialization of price_bars since the last look.")
+    brought = changing_events(events, version_before)
     if not brought:
-        return Decision(f"{_times(len(events))}, and nothing in them had changed.")
+        return RunDecision(f"{_times(len(events))}, and nothing in them had changed.")
     waiting = [event for event in brought if computed_from is None or event.number > computed_from]
     if not waiting:
-        return Decision(f"{_times(len(brought))}; features were computed from them already.")
+        return RunDecision(f"{_times(len(brought))}; features were computed from them already.")
     if obstacle:
-        return Decision(f"New bars wait: {obstacle}.", settled=False)
+        return RunDecision(f"New bars wait: {obstacle}.", settled=False)
     rows = sum(event.changed_rows for event in waiting)
     new = f"{rows:,} rows" if rows else "other bars, or another adjustment"
-    return Decision(f"{_times(len(waiting))} with something new: {new}.", key=f"bars-{events[-1].number}")
+    return RunDecision(f"{_times(len(waiting))} with something new: {new}.", key=f"bars-{events[-1].number}")
 
 
 def _times(count: int) -> str:
@@ -114,26 +87,18 @@ def _times(count: int) -> str:
 
 def decide_recommendations(
     wanted: tuple[str | None, str], made: tuple[str | None, str | None] | None, number: int, obstacle: str | None
-) -> Decision:
-    """Ask for recommendations where another model is active, or features have changed, since they were made.
+) -> RunDecision:
+    """Request recommendations if the active model or the features have changed since the newest ones.
 
-    Parameters
-    ----------
-    wanted : tuple of str or None, and str
-        The active version, and the data version of the features.
-    made : tuple of two str or None, or None
-        The same of the newest recommendations; None where there are none.
-    number : int
-        Number of the newest recommendations, 0 where there are none: a version that is active again after another
-        one must be served again.
-    obstacle : str or None
-        Why they should wait.
+    `wanted` is the active version and the data version of the features; `made` is the same of the newest
+    recommendations. `number` is the number of the newest recommendations, 0 without any: a version that is active
+    again needs new ones. `obstacle` says why to wait.
     """
     active, features = wanted
     if active is None:
-        return Decision("No model version is active.")
+        return RunDecision("No model version is active.")
     if made == wanted:
-        return Decision(f"The newest features are recommended on with version {active} already.")
+        return RunDecision(f"Version {active} has already recommended on the newest features.")
     if made is None:
         cause = "There are no recommendations yet."
     elif made[0] != active:
@@ -141,5 +106,5 @@ def decide_recommendations(
     else:
         cause = "Features have changed since the recommendations were made."
     if obstacle:
-        return Decision(f"{cause} They wait: {obstacle}.", settled=False)
-    return Decision(cause, key=f"{active}-{features[:KEY_DIGITS]}-{number}")
+        return RunDecision(f"{cause} They wait: {obstacle}.", settled=False)
+    return RunDecision(cause, key=f"{active}-{features[:KEY_DIGITS]}-{number}")

@@ -4,21 +4,21 @@ import dagster as dg
 
 HEAVY_MODULES = ["boursomatic_assets.definitions", "polars", "pandas", "lightgbm", "sklearn.metrics"]
 
-# Each step in a process of its own, forked from one that has imported everything and started no thread.
+# Each step in its own process, forked from one that has imported everything and started no thread.
 isolated_executor = dg.multiprocess_executor.configured(
     {"start_method": {"forkserver": {"preload_modules": HEAVY_MODULES}}, "max_concurrent": 2}
 )
 
-# A run trains one fold, or a range of them: what has partitions has a job of its own.
+# Partitioned assets need their own job: a run trains one fold, or a range of them.
 walk_forward_assets = dg.AssetSelection.assets("walk_forward", "walk_forward_summary")
 without_folds = dg.AssetSelection.all() - walk_forward_assets
 
 whole_graph = dg.define_asset_job(
     "whole_graph",
     selection=without_folds,
-    description="From the price source to a new model version, active unless the gate refuses it, its report and "
-    "its recommendations, without the walk-forward. Before the first walk-forward Dagster asks about "
-    "walk_forward_summary: confirm; the report says that it is missing.",
+    description="From the price source to a new model version, active unless the gate refuses it, with its report "
+    "and its recommendations, without the walk-forward. Before the first walk-forward Dagster asks about "
+    "walk_forward_summary: confirm. The report then says that it is missing.",
     executor_def=dg.in_process_executor,
 )
 
@@ -26,20 +26,20 @@ retrain = dg.define_asset_job(
     "retrain",
     selection=dg.AssetSelection.assets("features").downstream()
     & dg.AssetSelection.assets("model_version").upstream(),
-    description="A new model version from the bars already stored, active unless the gate refuses it, by the "
-    "shortest way: nothing is fetched, and nothing is judged beyond what a version records.",
+    description="A new model version from the stored bars, active unless the gate refuses it. Nothing is fetched, "
+    "and only the figures that a version records are computed.",
     executor_def=dg.in_process_executor,
 )
 
 whole_graph_isolated = dg.define_asset_job(
     "whole_graph_isolated",
     selection=without_folds,
-    description="The whole graph, without the walk-forward, each step in a process of its own: where a crash must "
-    "not spread.",
+    description="The whole graph, without the walk-forward, each step in its own process, so that a crash does not "
+    "spread.",
     executor_def=isolated_executor,
 )
 
-# Not the asset's own name: Dagster wants the names of jobs and of assets apart.
+# Job and asset names must differ in Dagster.
 walk_forward_folds = dg.define_asset_job(
     "walk_forward_folds",
     selection=dg.AssetSelection.assets("walk_forward"),
@@ -48,7 +48,6 @@ walk_forward_folds = dg.define_asset_job(
     executor_def=dg.in_process_executor,
 )
 
-# Not the asset's own name here either.
 recommend = dg.define_asset_job(
     "recommend",
     selection=dg.AssetSelection.assets("recommendations"),
@@ -59,16 +58,15 @@ recommend = dg.define_asset_job(
 features_of_new_bars = dg.define_asset_job(
     "features_of_new_bars",
     selection=dg.AssetSelection.assets("features"),
-    description="Features of the bars already stored: only symbols whose bars have changed are computed again.",
+    description="Features of the stored bars: only symbols whose bars have changed are computed again.",
     executor_def=dg.in_process_executor,
 )
 
 recommend_and_judge = dg.define_asset_job(
     "recommend_and_judge",
     selection=dg.AssetSelection.assets("recommendations", "outcomes", "drift"),
-    description="Recommendations of the active model on the newest features, what became of those whose horizon "
-    "has passed, and whether the newest sessions still look like those before them: nothing is fetched, nothing "
-    "trained.",
+    description="Recommendations of the active model on the newest features, outcomes of those whose horizon has "
+    "passed, and drift of the newest sessions: nothing is fetched, nothing trained.",
     executor_def=dg.in_process_executor,
 )
 

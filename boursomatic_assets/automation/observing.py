@@ -1,4 +1,4 @@
-"""What sensors and schedules look at: materializations, what they were made from, checks, and runs in flight."""
+"""What sensors and schedules read: materializations, their inputs, checks, and runs in flight."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from dagster import DagsterRun, EventLogRecord
 
-# Why a run was started, for people, and by which sensor or schedule, for finding it again.
+# Why a run was started, for people; and by which sensor or schedule, to find it again.
 WHY_TAG, CAUSE_TAG = "boursomatic/why", "boursomatic/cause"
 INPUT_EVENT_POINTER_TAG_PREFIX = "dagster/input_event_pointer"
-# By which Dagster says that it will start a run again, and that it has.
+# Dagster's tags for a run that it will start again, and for one that it has started again.
 WILL_RETRY_TAG, RETRIED_BY_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
 RETRIED_WITHIN = timedelta(minutes=10)
 WRITTEN = ("rows_inserted", "rows_updated", "rewritten_rows")
@@ -36,24 +36,17 @@ IN_FLIGHT = [
     DagsterRunStatus.CANCELING,
 ]
 WAITING = {DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED}
-# In place of a run whose own checks would count whatever came after it.
+# Stands for no run: checks of a given run would count for later values, too.
 NO_RUN = "none"
 _AT_ONCE, _RECENT = 500, 50
 
 
 @dataclass(frozen=True)
-class Made:
+class Materialization:
     """The newest materialization of an asset.
 
-    Attributes
-    ----------
-    number : int
-        Its place among all events.
-    run_id : str
-    tags : mapping of str to str
-        Among them its data version and those of its inputs.
-    values : mapping of str to object
-        Its metadata as plain values.
+    Later events have a higher `number`. `tags` hold its data version and those of its inputs, `values` its metadata
+    as plain values.
     """
 
     number: int
@@ -62,8 +55,8 @@ class Made:
     values: Mapping[str, object]
 
     @classmethod
-    def of(cls, record: EventLogRecord) -> Made:
-        """Read what an event recorded."""
+    def of(cls, record: EventLogRecord) -> Materialization:
+        """Read an event."""
         made = record.asset_materialization
         values = {} if made is None else {name: entry.value for name, entry in made.metadata.items()}
         tags = {} if made is None else made.tags or {}
@@ -75,25 +68,25 @@ class Made:
         return self.tags.get(DATA_VERSION_TAG)
 
     def version_of(self, asset: str) -> str | None:
-        """Data version of the input that it was made from."""
+        """Data version of an input."""
         return self.tags.get(f"{INPUT_DATA_VERSION_TAG_PREFIX}/{asset}")
 
     def number_of(self, asset: str) -> int | None:
-        """Number of the newest materialization of an input when it was made."""
+        """Number of the newest materialization of an input at that time."""
         number = self.tags.get(f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{asset}", "")
         return int(number) if number.isdecimal() else None
 
 
 def date_of(value: object) -> date | None:
-    """A date that was recorded as text; None where none was."""
+    """A date recorded as text; None without one."""
     return date.fromisoformat(value) if isinstance(value, str) and value else None
 
 
-def newest(instance: DagsterInstance, asset: str, before: int | None = None) -> Made | None:
-    """The newest materialization of an asset, or the newest one before an event."""
+def newest(instance: DagsterInstance, asset: str, before: int | None = None) -> Materialization | None:
+    """The newest materialization of an asset, or the newest before an event."""
     records = AssetRecordsFilter(asset_key=AssetKey(asset), before_storage_id=before)
     found = instance.fetch_materializations(records, limit=1).records
-    return Made.of(found[0]) if found else None
+    return Materialization.of(found[0]) if found else None
 
 
 def bar_events(instance: DagsterInstance, after: int) -> list[BarEvent]:
@@ -103,30 +96,30 @@ def bar_events(instance: DagsterInstance, after: int) -> list[BarEvent]:
     cursor, more = None, True
     while more:
         page = instance.fetch_materializations(records, limit=_AT_ONCE, cursor=cursor, ascending=True)
-        events.extend(_bar_event(Made.of(record)) for record in page.records)
+        events.extend(_bar_event(Materialization.of(record)) for record in page.records)
         cursor, more = page.cursor, page.has_more
     return events
 
 
-def _bar_event(made: Made) -> BarEvent:
+def _bar_event(made: Materialization) -> BarEvent:
     counts = [made.values.get(name) for name in WRITTEN]
     return BarEvent(made.number, made.data_version, sum(count for count in counts if isinstance(count, int)))
 
 
-def features_are_behind(bars: Made | None, features: Made | None) -> bool:
-    """Whether the bars are no longer those that the features were computed from."""
+def features_are_behind(bars: Materialization | None, features: Materialization | None) -> bool:
+    """Whether the bars differ from those that the features were computed from."""
     if bars is None or features is None or features.number_of("price_bars") == bars.number:
         return False
     return features.version_of("price_bars") != bars.data_version
 
 
 def failed_check(instance: DagsterInstance, *assets: str) -> str | None:
-    """Say which blocking check of these assets failed last; one that was never evaluated says nothing."""
+    """The blocking check of these assets that failed last, in words. Checks that never ran do not count."""
     return next((reason for reason, failed in _unmet(instance, assets) if failed), None)
 
 
 def unmet_check(instance: DagsterInstance, *assets: str) -> str | None:
-    """Say which blocking check does not vouch for what is stored of these assets now."""
+    """The blocking check that does not hold for the stored values of these assets, in words."""
     return next((reason for reason, _ in _unmet(instance, assets)), None)
 
 
@@ -139,7 +132,7 @@ def _unmet(instance: DagsterInstance, assets: tuple[str, ...]) -> Iterator[tuple
 
 
 def in_flight(instance: DagsterInstance, asset: str) -> list[DagsterRun]:
-    """Runs, queued or running or about to be started again, that will materialize an asset and have not yet."""
+    """Runs that are queued, running or about to be retried, and have yet to materialize an asset."""
     found = []
     for run in [*instance.get_runs(filters=RunsFilter(statuses=IN_FLIGHT)), *_about_to_be_retried(instance)]:
         planned = _assets(instance, run, DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
@@ -149,7 +142,7 @@ def in_flight(instance: DagsterInstance, asset: str) -> list[DagsterRun]:
 
 
 def _about_to_be_retried(instance: DagsterInstance) -> list[DagsterRun]:
-    """Runs whose process died a moment ago: Dagster starts them again, but not those that a command executed."""
+    """Runs whose process died recently and that Dagster will start again; it never restarts those of a command."""
     died = RunsFilter(
         statuses=[DagsterRunStatus.FAILURE],
         tags={WILL_RETRY_TAG: "true"},
@@ -171,5 +164,5 @@ def described(run: DagsterRun) -> str:
 
 
 def started_for(instance: DagsterInstance, cause: str) -> list[DagsterRun]:
-    """The newest runs that were started for a cause."""
+    """The newest runs started for a cause."""
     return list(instance.get_runs(filters=RunsFilter(tags={CAUSE_TAG: cause}), limit=_RECENT))

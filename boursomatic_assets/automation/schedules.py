@@ -1,4 +1,4 @@
-"""Schedules: each group of exchanges is updated after its close; once a week a training is due at the latest."""
+"""Schedules: bars of each group of exchanges after the close, and a training once a week."""
 
 from datetime import date
 
@@ -14,7 +14,7 @@ from boursomatic_assets.settings import DEFAULT_PROVIDER, Settings
 # Closes settle half an hour after the bell: 16:00 in New York, 17:30 in Paris, Amsterdam and Brussels.
 US_CRON, US_ZONE = "35 16 * * 1-5", "America/New_York"
 EURONEXT_CRON, EURONEXT_ZONE = "5 18 * * 1-5", "Europe/Paris"
-# When no exchange is open, and the bars of Friday have long arrived.
+# No exchange is open, and the bars of Friday have arrived.
 WEEKLY_CRON, WEEKLY_ZONE = "0 6 * * 6", "UTC"
 
 
@@ -26,7 +26,7 @@ WEEKLY_CRON, WEEKLY_ZONE = "0 6 * * 6", "UTC"
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def us_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """New bars and features of US instruments, 35 minutes after the close; not on exchange holidays."""
+    """Request an update of US instruments, except on exchange holidays."""
     return _after_close("us", ("XNYS",), context.scheduled_execution_time.date())
 
 
@@ -38,7 +38,7 @@ def us_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def euronext_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """New bars and features of Euronext instruments, 35 minutes after the close; not on exchange holidays."""
+    """Request an update of Euronext instruments, except on exchange holidays."""
     return _after_close("euronext", ("XPAR", "XAMS", "XBRU"), context.scheduled_execution_time.date())
 
 
@@ -46,12 +46,12 @@ def euronext_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest
     job=retrain,
     cron_schedule=WEEKLY_CRON,
     execution_timezone=WEEKLY_ZONE,
-    description="Trains again every Saturday, even where fewer sessions have matured than the sensor "
-    "retrain_when_due waits for; not where nothing has matured, and never twice for the same data and experiment.",
+    description="Trains again every Saturday if at least one session has matured, even if these are fewer than the "
+    "sensor retrain_when_due requires. Never twice for the same data and experiment.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def weekly_retrain(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Ask for a training where at least one session has matured since the last one."""
+    """Request a training if at least one session has matured since the last one."""
     features = newest(context.instance, "features")
     if features is None:
         return dg.SkipReason("There are no features yet.")
@@ -66,7 +66,7 @@ def _after_close(group: str, calendars: tuple[str, ...], today: date) -> dg.RunR
     if all(sessions_between(calendar, today, today).is_empty() for calendar in calendars):
         return dg.SkipReason(f"{today} was no session of {', '.join(calendars)}.")
     return dg.RunRequest(
-        # One run a session, however often the daemon is restarted.
+        # One run per session, even if the daemon is restarted.
         run_key=f"{group}-{today}",
         run_config={"resources": {"platform": {"config": {"exchanges": ",".join(calendars)}}}},
         tags={"boursomatic/session": str(today)},

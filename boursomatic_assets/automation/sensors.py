@@ -1,13 +1,12 @@
-"""Sensors: what follows from new bars, new features, another active model and from drift, without a person.
+"""Sensors: react to new bars, new features, another active model, drift, and calls that fall short.
 
-They decide by what is recorded, so that a cursor that is lost or set back neither misses an event nor starts a run
-twice; a cursor only spares them looking at the same things again. At its first tick a sensor takes note of what is
-there and starts nothing for it.
+They decide by recorded facts, so that a lost cursor neither misses an event nor starts a run twice. At its first
+tick a sensor records the present state and starts nothing.
 
-Why no declarative automation conditions: `AutomationCondition.eager()` starts nothing at its first evaluation, also
-for what changed while the daemon was down before it, and has stopped after code was loaded anew (dagster issues
-33656, 25721). It goes by "materialized again", where most of these materializations bring nothing; a model version
-that is made active by a command is no materialization at all; and why a run was started would stand in no tag.
+Why not declarative automation: `AutomationCondition.eager()` starts nothing at its first evaluation, not even for
+changes while the daemon was down, and stops after the code was reloaded (dagster issues 33656, 25721). It reacts to
+every materialization, and most of these bring nothing new. A model version activated by a command is no
+materialization. The reason for a run would be in no tag.
 """
 
 import json
@@ -15,7 +14,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from boursomatic_assets.automation.decisions import Decision, decide_features, decide_recommendations
+from boursomatic_assets.automation.decisions import RunDecision, decide_features, decide_recommendations
 from boursomatic_assets.automation.jobs import features_of_new_bars, recommend_and_judge, retrain
 from boursomatic_assets.automation.observing import (
     CAUSE_TAG,
@@ -33,11 +32,11 @@ from boursomatic_assets.automation.training import (
     DRIFT,
     RETRAIN,
     SHORTFALL,
-    calls_told,
-    drift_told,
     observe_training,
+    reported_calls,
+    reported_drift,
     training_request,
-    tried_for,
+    training_started_for,
 )
 from boursomatic_assets.automation.training_decisions import decide_on_calls, decide_on_drift, decide_training
 from boursomatic_assets.core.dataset.experiment import Experiment
@@ -47,21 +46,20 @@ from boursomatic_assets.storage.postgres.model_table import active_version
 
 SECONDS = sensor_seconds()
 NEW_BARS, RECOMMEND = "new bars", "recommend"
-# The newest event that a run was started for: where to go on, should the cursor be lost.
+# The newest event that a run was started for, in case the cursor is lost.
 BARS_UNTIL_TAG = "boursomatic/bars_until"
-FIRST_LOOK = "First look: what is there is noted, and from now on whatever comes."
+FIRST_LOOK = "First look: the present state is recorded, and later changes start runs."
 
 
 @dg.sensor(
     job=features_of_new_bars,
     minimum_interval_seconds=SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="When price_bars has really brought something (new sessions, corrected history, an adjustment), "
-    "computes the features that follow from it. The same bars again start nothing. Several updates that came "
-    "meanwhile share one run.",
+    description="When price_bars has changed (new sessions, corrected history, an adjustment), computes the "
+    "features. The same bars again start nothing. Several updates since the last look share one run.",
 )
 def features_after_new_bars(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Ask for features once for whatever materializations of `price_bars` brought since the last look."""
+    """Request features once for all changes of `price_bars` since the last look."""
     instance = context.instance
     asked = [int(run.tags[BARS_UNTIL_TAG]) for run in started_for(instance, NEW_BARS)]
     noted = [*asked, *([int(context.cursor)] if context.cursor else [])]
@@ -82,7 +80,7 @@ def features_after_new_bars(context: dg.SensorEvaluationContext) -> dg.SensorRes
 
 
 def _features_obstacle(instance: dg.DagsterInstance) -> str | None:
-    # One that also trains may wait long for its turn.
+    # A run that also trains may be queued for long.
     trains = {run.run_id for run in in_flight(instance, "model_version") if run.status in WAITING}
     for run in in_flight(instance, "features"):
         if run.run_id not in trains:
@@ -94,12 +92,12 @@ def _features_obstacle(instance: dg.DagsterInstance) -> str | None:
     job=retrain,
     minimum_interval_seconds=SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="When features are new, trains again once enough labels have matured since the last training "
-    "(BOURSOMATIC_RETRAIN_AFTER, 20 sessions), when the experiment has changed, or when no model is active. One "
+    description="When features are new, trains again if enough labels have matured since the last training "
+    "(BOURSOMATIC_RETRAIN_AFTER, 20 sessions), if the experiment has changed, or if no model is active. One "
     "training at a time, one for the same data and experiment, none while features are behind the bars.",
 )
 def retrain_when_due(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Ask for a training where the newest features, or another experiment, are a cause."""
+    """Request a training if the newest features or another experiment are a cause."""
     instance = context.instance
     features = newest(instance, "features")
     look = {"features": features.number if features else 0, "experiment": Experiment().params_hash}
@@ -123,14 +121,13 @@ def retrain_when_due(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     job=retrain,
     minimum_interval_seconds=SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="When the active model should be trusted less, trains again: where the newest sessions no longer "
-    "look like those before them (drift is beyond its alarm level), or where its BUY calls come true less often "
-    "than chance explains (outcomes). Once for each such event, which the run's tags name; otherwise as "
-    "retrain_when_due: one training at a time, one for the same data and experiment, none while features are "
-    "behind the bars.",
+    description="Trains again if the newest sessions no longer look like those before them (drift is beyond its "
+    "alarm level), or if the active model's BUY calls come true less often than chance explains (outcomes). Once "
+    "for each such event, which the run's tags name. Otherwise as retrain_when_due: one training at a time, one "
+    "for the same data and experiment, none while features are behind the bars.",
 )
 def retrain_when_drifted(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Ask for a training where drift, or calls that fall short, are a cause that no training has seen."""
+    """Request a training for drift, or for calls that fall short, that no training has seen."""
     instance = context.instance
     drift, outcomes = newest(instance, "drift"), newest(instance, "outcomes")
     look = {"drift": drift.number if drift else 0, "outcomes": outcomes.number if outcomes else 0}
@@ -141,10 +138,10 @@ def retrain_when_drifted(context: dg.SensorEvaluationContext) -> dg.SensorResult
         return dg.SensorResult(skip_reason="There are neither drift nor outcomes yet.", cursor=json.dumps(look))
     if _same(context.cursor, look):
         return dg.SensorResult(skip_reason="Neither drift nor outcomes are new.")
-    state, calls = observe_training(instance, features), calls_told(outcomes)
+    state, calls = observe_training(instance, features), reported_calls(outcomes)
     decisions = {
-        DRIFT: decide_on_drift(drift_told(drift), state),
-        SHORTFALL: decide_on_calls(calls, state, tried_for(instance, calls.version) if calls else None),
+        DRIFT: decide_on_drift(reported_drift(drift), state),
+        SHORTFALL: decide_on_calls(calls, state, training_started_for(instance, calls.version) if calls else None),
     }
     due = {cause: decision for cause, decision in decisions.items() if decision.key}
     both = " ".join(decision.reason for decision in (due or decisions).values())
@@ -152,7 +149,7 @@ def retrain_when_drifted(context: dg.SensorEvaluationContext) -> dg.SensorResult
     if not due:
         return dg.SensorResult(skip_reason=both, cursor=json.dumps(look) if settled else context.cursor)
     fell_short = calls.version if calls and SHORTFALL in due else None
-    request = training_request(Decision(both, state.key), next(iter(due)), fell_short)
+    request = training_request(RunDecision(both, state.key), next(iter(due)), fell_short)
     return dg.SensorResult(run_requests=[request], cursor=json.dumps(look))
 
 
@@ -161,11 +158,11 @@ def retrain_when_drifted(context: dg.SensorEvaluationContext) -> dg.SensorResult
     minimum_interval_seconds=SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="When another model version has become active, by a training or by a command, or when features are "
-    "new, makes recommendations with the active version, judges those whose horizon has passed, and looks for "
+    "new, makes recommendations with the active version, judges those whose horizon has passed, and computes "
     "drift.",
 )
 def recommend_when_new(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Ask for recommendations of the active version on the newest features, where these were not made yet."""
+    """Request recommendations of the active version on the newest features, unless they were made."""
     instance = context.instance
     features = newest(instance, "features")
     if features is None:
@@ -199,7 +196,7 @@ def _same(cursor: str | None, look: Mapping[str, object]) -> bool:
     return cursor is not None and cursor == json.dumps(look)
 
 
-def _result(decision: Decision, cursor: str | None, tags: dict[str, str]) -> dg.SensorResult:
+def _result(decision: RunDecision, cursor: str | None, tags: dict[str, str]) -> dg.SensorResult:
     if decision.key is None:
         return dg.SensorResult(skip_reason=decision.reason, cursor=cursor)
     request = dg.RunRequest(run_key=decision.key, tags={**tags, WHY_TAG: decision.reason})

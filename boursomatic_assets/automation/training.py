@@ -1,4 +1,4 @@
-"""Whether to train again: asked by the sensors on features and on drift, and once a week by a schedule."""
+"""What decides on a training, read from the instance and the database; and the request for one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dagster import DagsterRunStatus, RunRequest, RunsFilter
 
-from boursomatic_assets.automation.decisions import Decision
+from boursomatic_assets.automation.decisions import RunDecision
 from boursomatic_assets.automation.observing import (
     CAUSE_TAG,
     WHY_TAG,
@@ -20,7 +20,7 @@ from boursomatic_assets.automation.observing import (
 from boursomatic_assets.automation.training_decisions import (
     Calls,
     Drift,
-    Training,
+    RecordedTraining,
     TrainingState,
     matured_since,
     training_key,
@@ -36,18 +36,18 @@ from boursomatic_assets.storage.postgres.model_table import active_version, newe
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-    from boursomatic_assets.automation.observing import Made
+    from boursomatic_assets.automation.observing import Materialization
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 RETRAIN, DRIFT, SHORTFALL = "retrain", "drift", "shortfall"
-# Names the data and the experiment that a run was started for, whoever started it.
+# Names the data and the experiment that a run was started for, by any sensor or schedule.
 TRAINED_ON_TAG = "boursomatic/trained_on"
-# Names the version whose calls fell short: one training is started for that.
+# Names the version whose calls fell short; it causes at most one training.
 FELL_SHORT_TAG = "boursomatic/fell_short"
 
 
-def observe_training(instance: DagsterInstance, features: Made) -> TrainingState:
-    """Look at all that decides whether to train on the newest features."""
+def observe_training(instance: DagsterInstance, features: Materialization) -> TrainingState:
+    """All facts that decide whether to train on the newest features."""
     experiment, database = Experiment(), Database.open(Settings.from_environment())
     active, last = active_version(database), newest_version(database, experiment.params_hash)
     training = None if last is None else _training(last)
@@ -66,8 +66,8 @@ def observe_training(instance: DagsterInstance, features: Made) -> TrainingState
     )
 
 
-def training_request(decision: Decision, cause: str = RETRAIN, fell_short: str | None = None) -> RunRequest:
-    """The run that a decision asks for."""
+def training_request(decision: RunDecision, cause: str = RETRAIN, fell_short: str | None = None) -> RunRequest:
+    """The run that a decision requests."""
     assert decision.key is not None  # noqa: S101 (only asked where there is one)
     about = {FELL_SHORT_TAG: fell_short} if fell_short else {}
     return RunRequest(
@@ -76,8 +76,8 @@ def training_request(decision: Decision, cause: str = RETRAIN, fell_short: str |
     )
 
 
-def drift_told(made: Made | None) -> Drift | None:
-    """What a materialization of `drift` says."""
+def reported_drift(made: Materialization | None) -> Drift | None:
+    """The result of a materialization of `drift`."""
     if made is None:
         return None
     since = date_of(made.values.get("alarmed_since"))
@@ -85,30 +85,30 @@ def drift_told(made: Made | None) -> Drift | None:
     return Drift(str(made.values.get("version")), since, str(words))
 
 
-def calls_told(made: Made | None) -> Calls | None:
-    """What a materialization of `outcomes` says of the version that was active."""
+def reported_calls(made: Materialization | None) -> Calls | None:
+    """The result of a materialization of `outcomes` on the version that was active."""
     if made is None or "falls_short" not in made.values:
         return None
     values = made.values
     return Calls(str(values["version"]), values["falls_short"] is True, str(values["buy_record"]))
 
 
-def tried_for(instance: DagsterInstance, version: str) -> str | None:
-    """The training that was started because a version's calls fell short; one that failed does not count."""
+def training_started_for(instance: DagsterInstance, version: str) -> str | None:
+    """The training started because a version's calls fell short. A failed one does not count."""
     for run in instance.get_runs(filters=RunsFilter(tags={FELL_SHORT_TAG: version})):
         if run.status is not DagsterRunStatus.FAILURE:
             return described(run)
     return None
 
 
-def _training(row: ModelRow) -> Training:
-    """What a version knew; nothing is known of that where its bundle cannot be read."""
+def _training(row: ModelRow) -> RecordedTraining:
+    """What a version knew; unknown if its bundle cannot be read."""
     try:
         manifest = open_bundle(row.model_path, row.manifest_sha256).manifest
     except (MissingArtifactError, TamperedArtifactError):
-        return Training(row.version, None)
+        return RecordedTraining(row.version, None)
     labelled_until = manifest.get("training_data", {}).get("test_set", {}).get("last_session")
-    return Training(row.version, date_of(labelled_until), date_of(manifest.get("known_until")))
+    return RecordedTraining(row.version, date_of(labelled_until), date_of(manifest.get("known_until")))
 
 
 def _started(instance: DagsterInstance, key: str) -> str | None:
@@ -116,8 +116,8 @@ def _started(instance: DagsterInstance, key: str) -> str | None:
     return described(runs[0]) if runs else None
 
 
-def _obstacle(instance: DagsterInstance, features: Made) -> str | None:
-    """Why a training should wait: one at a time, and only on features that follow from the bars stored now."""
+def _obstacle(instance: DagsterInstance, features: Materialization) -> str | None:
+    """Why a training should wait: one at a time, and only on features of the stored bars."""
     for run in in_flight(instance, "model_version"):
         return f"{described(run)} trains"
     for run in in_flight(instance, "price_bars"):

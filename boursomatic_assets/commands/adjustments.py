@@ -1,4 +1,4 @@
-"""The commands `boursomatic adjustments`: explain a jump of a price, see which ones wait for it."""
+"""The commands `boursomatic adjustments`: list adjustments and unexplained jumps, add and remove adjustments."""
 
 from datetime import datetime
 from typing import Annotated
@@ -9,7 +9,7 @@ from rich.markup import escape
 from boursomatic_assets.commands.opening import console, open_database
 
 adjustments = typer.Typer(
-    help="Splits that a source did not take out of its prices: enter them, see what waits for an entry.",
+    help="Splits that a price source has not adjusted for: enter them, list unexplained jumps.",
     no_args_is_help=True,
 )
 
@@ -17,12 +17,12 @@ Symbol = Annotated[str, typer.Argument(help="As `boursomatic universe` or the pr
 Session = Annotated[
     datetime, typer.Argument(formats=["%Y-%m-%d"], help="The first session at the new price, such as 2024-06-10.")
 ]
-NEXT = "Compute what follows from it: [bold]boursomatic materialize --select features+[/bold]"
+NEXT = "Compute everything downstream: [bold]boursomatic materialize --select features+[/bold]"
 
 
 @adjustments.command("list")
 def list_entries() -> None:
-    """Show the adjustments, and the jumps that quarantine their symbol until there is one."""
+    """Show the adjustments, and the jumps that quarantine their symbol."""
     from boursomatic_assets.display.terminal.closing import adjustments_table
     from boursomatic_assets.storage.postgres.adjustments_table import list_adjustments, read_corrections
 
@@ -31,7 +31,7 @@ def list_entries() -> None:
     with database.bulk() as cursor:
         moved = {(symbol, session): ratio for symbol, session, ratio, _ in read_corrections(cursor).jumps.rows()}
     if entries.is_empty():
-        console.print("No adjustments, and no jump that waits for one.")
+        console.print("No adjustments, and no unexplained jump.")
         return
     console.print(adjustments_table(entries.rows(), moved))
     if entries["ratio"].null_count():
@@ -44,15 +44,13 @@ def add(
     session: Session,
     ratio: Annotated[
         float,
-        typer.Argument(
-            help="Price after over price before: 0.5 for a two-for-one split, 1 for a move that was real."
-        ),
+        typer.Argument(help="Price after over price before: 0.5 for a two-for-one split, 1 for a real move."),
     ],
-    note: Annotated[str | None, typer.Option(help="Why, for whoever reads it later.")] = None,
+    note: Annotated[str | None, typer.Option(help="The reason, for later readers.")] = None,
 ) -> None:
-    """Enter an adjustment: bars before the session are scaled by the ratio whenever they are read.
+    """Enter an adjustment: bars before the session are multiplied by the ratio whenever they are read.
 
-    One that does not close a jump on that very session is refused.
+    The adjustment must close a jump at exactly this session, else it is refused.
 
     For example:
 
@@ -69,7 +67,7 @@ def add(
 
 @adjustments.command()
 def remove(symbol: Symbol, session: Session) -> None:
-    """Take an adjustment back."""
+    """Remove an adjustment."""
     from boursomatic_assets.storage.postgres.adjustments_table import remove_adjustment
 
     _, database = open_database()
@@ -78,5 +76,5 @@ def remove(symbol: Symbol, session: Session) -> None:
             f"There is no adjustment of {escape(symbol)} on {session:%Y-%m-%d}: boursomatic adjustments list"
         )
         raise typer.Exit(1)
-    console.print(f"{escape(symbol)}: the adjustment of {session:%Y-%m-%d} is taken back.")
+    console.print(f"{escape(symbol)}: the adjustment of {session:%Y-%m-%d} is removed.")
     console.print(NEXT)

@@ -1,4 +1,4 @@
-"""`boursomatic bench`: measurements that lie beside the package in a clone of its repository."""
+"""The command `boursomatic bench`: measurements in the folder `benchmarks` of a clone."""
 
 import sys
 from pathlib import Path as FilePath
@@ -11,8 +11,6 @@ from boursomatic_assets.commands.opening import console
 from boursomatic_assets.commands.options import Path, Provider, require_files
 from boursomatic_assets.errors import NotInstalledError
 
-FAILED = 1
-
 
 def bench(  # noqa: PLR0913 (each is an option)
     *,
@@ -22,15 +20,15 @@ def bench(  # noqa: PLR0913 (each is an option)
         bool,
         typer.Option(
             "--proofs",
-            help="Instead: judge simulated prices with nothing to find, and with a planted signal, and keep what "
-            "was reported of them for the report. Takes an hour or so.",
+            help="Instead: evaluate simulated prices without a signal and with a planted one. The report shows the "
+            "stored results. Takes about an hour.",
         ),
     ] = False,
-    null_panels: Annotated[int, typer.Option(min=0, help="Panels with nothing to find, for --proofs.")] = 200,
+    null_panels: Annotated[int, typer.Option(min=0, help="Panels without a signal, for --proofs.")] = 200,
     instruments: Annotated[
         list[int],
         typer.Option(
-            "--instruments", min=1, help="How many simulated instruments to recommend on; may come twice."
+            "--instruments", min=1, help="How many simulated instruments to recommend on; may be repeated."
         ),
     ] = [505, 10_000],  # noqa: B006 (typer copies it)
     signal_panels: Annotated[int, typer.Option(min=0, help="Panels with a signal, for --proofs.")] = 20,
@@ -38,17 +36,17 @@ def bench(  # noqa: PLR0913 (each is an option)
         bool,
         typer.Option(
             "--faults",
-            help="Instead: kill daemons and trainings while bars go on coming, with the real daemon, webserver and "
-            "PostgreSQL, and see what holds. Ends with 1 where something does not. Takes half an hour or so.",
+            help="Instead: kill daemons and trainings while bars arrive, with the real daemon, webserver and "
+            "PostgreSQL. Ends with 1 if a guarantee is broken. Takes about half an hour.",
         ),
     ] = False,
     events: Annotated[
-        int, typer.Option(min=0, help="Bar events for --faults; 0 leaves them out, and the restarts.")
+        int, typer.Option(min=0, help="Bar events for --faults; 0 skips them and the restarts.")
     ] = 100,
     restarts: Annotated[int, typer.Option(min=0, help="Daemons killed meanwhile, for --faults.")] = 10,
-    kills: Annotated[int, typer.Option(min=0, help="Trainings killed, for --faults; 0 leaves them out.")] = 50,
+    kills: Annotated[int, typer.Option(min=0, help="Trainings killed, for --faults; 0 skips them.")] = 50,
 ) -> None:
-    """Measure each stage (seconds, rows a second, peak memory) and LightGBM alone, in a home of its own."""
+    """Measure each stage (seconds, rows per second, peak memory) and LightGBM alone, in a temporary home."""
     require_files(provider, path)
     from boursomatic_assets.settings import Settings
 
@@ -58,7 +56,7 @@ def bench(  # noqa: PLR0913 (each is an option)
         from benchmarks.faults import run_faults
 
         if not run_faults(console, events, restarts, kills):
-            raise typer.Exit(FAILED)
+            raise typer.Exit(1)
     elif proofs:
         from benchmarks.proofs import run_proofs
 
@@ -70,12 +68,12 @@ def bench(  # noqa: PLR0913 (each is an option)
 
 
 def _find_benchmarks() -> None:
-    """Make the folder `benchmarks` of a clone importable, also in the processes that it starts."""
+    """Make the folder `benchmarks` of a clone importable, also in child processes."""
     clone = FilePath(boursomatic_assets.__file__).resolve().parents[1]
     if not (clone / "benchmarks").is_dir():
         message = (
             "benchmarks are not part of the installed package. They are in the folder benchmarks/ of its "
-            "repository: clone that, and run there: make bench"
+            "repository: clone it and run there: make bench"
         )
         raise NotInstalledError(message)
     sys.path.insert(0, str(clone))

@@ -11,7 +11,7 @@ db = typer.Typer(
 
 @db.command()
 def upgrade() -> None:
-    """Create what the platform needs and is missing. Existing tables and rows stay as they are."""
+    """Create missing tables, columns and roles. Existing tables and rows stay as they are."""
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.postgres import schema
     from boursomatic_assets.storage.postgres.database import Database
@@ -26,8 +26,8 @@ def upgrade() -> None:
         missing = missing_grants(connection)
     if missing:
         errors.print(
-            f"Programs that only read may use the role {READER}. This login cannot set it up; an administrator of "
-            f"the server does it in this database with the statements below, then again: boursomatic db upgrade\n"
+            f"Programs that only read may use the role {READER}. This login cannot create it. An administrator "
+            "must run the statements below in this database; then run again: boursomatic db upgrade\n"
             + "".join(f"  {statement};\n" for statement in missing),
             soft_wrap=True,
         )

@@ -1,4 +1,4 @@
-"""The command `boursomatic dev`: the Dagster UI and its daemon, started and stopped as one, and kept up."""
+"""The command `boursomatic dev`: start the Dagster UI and its daemon together, restart and stop them."""
 
 import os
 import signal
@@ -30,9 +30,9 @@ LOOKING_SECONDS = 0.5
 RENEWING_SECONDS = 5.0
 ANSWER_SECONDS = 60
 FAILED = 1
-# Without the packages of this installation, which it does not need: it starts at once.
+# Without this installation's packages, so that it starts at once.
 WATCH = [sys.executable, "-I", "-S", str(Path(dev_watch.__file__))]
-# Of what `dagster dev` starts, these hold the port and the daemon's place; a code server may still execute runs.
+# Children of `dagster dev` that hold the port or the daemon's lock. A code server may still execute runs.
 REPLACED = (webserver.MODULE, "dagster._daemon")
 
 
@@ -69,8 +69,8 @@ def dev(
 ) -> None:
     """Open the Dagster UI with its daemon, on the same database and artifacts. Stop it with Ctrl-C.
 
-    Should the UI or the daemon end by itself, both are started again; runs that go on meanwhile are not disturbed.
-    Other web pages cannot use the UI.
+    If the UI or the daemon ends by itself, both are started again. Runs in progress continue. Other web pages
+    cannot use the UI.
     """
     from boursomatic_assets.commands.web_guard import access_to
     from boursomatic_assets.storage.dagster.instance import open_instance
@@ -79,7 +79,7 @@ def dev(
     home, address = Settings.from_environment().home, Address(host, port)
     access_to(host)
     if (home / LOCK).exists():
-        # Before the port: another one is no remedy where a first one runs.
+        # Before the port is checked: if another one runs, another port does not help.
         with only_one(home, address.url):
             pass
     _require_free(address)
@@ -92,15 +92,15 @@ def dev(
 
 def _run(address: Address, held: int, lock: "DaemonLock") -> None:
     console.print(f"Dagster UI: [bold]{address.url}[/bold]  (stop with Ctrl-C)")
-    # A handler of our own, so that the child does not inherit an ignored SIGINT from a script's background.
+    # A background job of a script would pass an ignored SIGINT on to its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A start and a run would print some thirty warnings about interfaces that Dagster may change.
+    # Dagster would print some thirty warnings about its own interfaces.
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore:Function `,ignore:Class `,ignore:Parameter `"}
-    # Links in notices lead here, unless readers reach the UI by another address.
+    # Links in notices lead here, unless the user has set another address.
     quiet.setdefault("BOURSOMATIC_UI_URL", address.url)
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     started: list[subprocess.Popen[bytes]] = []
-    # Should this process be killed, the watch ends what it started; until then it holds this home's lock as well.
+    # If this process is killed, the watch ends the children; until then it holds the home's lock as well.
     with subprocess.Popen(WATCH, stdin=subprocess.PIPE, start_new_session=True, pass_fds=(held,)) as watch:
         try:
             _keep_up(address, quiet, started, watch, lock)
@@ -115,7 +115,7 @@ def _run(address: Address, held: int, lock: "DaemonLock") -> None:
 
 def _end(started: list["subprocess.Popen[bytes]"], watch: "subprocess.Popen[bytes]") -> None:
     for child in started:
-        # To the whole group, as a terminal would: a code server with a run in flight outlives its parent.
+        # To the whole group, as a terminal does: a code server that executes a run outlives its parent.
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGINT)
     _wait_for_all(started)
@@ -137,18 +137,18 @@ def _keep_up(
     watch: "subprocess.Popen[bytes]",
     lock: "DaemonLock",
 ) -> None:
-    """Start `dagster dev`, and again whenever it has ended; returns when a start comes to nothing."""
+    """Start `dagster dev` again whenever it ends; returns if a start never served."""
     command = [*WATCH, sys.executable, "-m", webserver.MODULE, "dev", "-m", "boursomatic_assets.definitions"]
     command += ["--host", address.host, "--port", str(address.port)]
     has_served = True
     while has_served:
-        # It begins when the watch knows of it: no kill comes between.
+        # The child begins only after the watch knows its group.
         child = subprocess.Popen(command, start_new_session=True, env=environment, stdin=subprocess.PIPE)
         _tell(watch, "+", child)
         assert child.stdin is not None  # noqa: S101 (it was started with a pipe)
         child.stdin.write(b"\n")
         child.stdin.close()
-        # Those of which nothing is left need no signal at the end, and their number may be somebody else's by then.
+        # Groups that have ended must get no signal: their number may be reused.
         for ended in [one for one in started if not _is_left(one)]:
             started.remove(ended)
             _tell(watch, "-", ended)
@@ -168,7 +168,7 @@ def _keep_up(
 
 
 def _clear(group: int) -> None:
-    """End what is left of a `dagster dev` that was killed itself, but for what executes runs."""
+    """Kill the UI and the daemon of a `dagster dev` that has ended, but no process that executes runs."""
     for process in _members(group):
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
@@ -184,8 +184,8 @@ def _members(group: int) -> Iterator[int]:
 
 
 def _is_left(child: "subprocess.Popen[bytes]") -> bool:
-    """Whether a child or any process that it started is there."""
-    # A child that ended but was not asked for still counts as there.
+    """Whether a child or any process of its group exists."""
+    # Reap the child: until then it counts as a process.
     child.poll()
     try:
         os.killpg(child.pid, 0)
@@ -195,7 +195,7 @@ def _is_left(child: "subprocess.Popen[bytes]") -> bool:
 
 
 def _wait_for_all(started: list["subprocess.Popen[bytes]"]) -> None:
-    """Wait for the end of the children and of every process they started; what is left after a while is killed."""
+    """Wait for the end of the children and their processes; kill those left after a while."""
     latest = time.monotonic() + STOPPING_SECONDS
     while left := [child for child in started if _is_left(child)]:
         if time.monotonic() > latest:

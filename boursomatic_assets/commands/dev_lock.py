@@ -1,4 +1,4 @@
-"""The lock of a home's only `boursomatic dev`, which also says which process holds it."""
+"""The lock that allows one `boursomatic dev` per home, and names the process that holds it."""
 
 import fcntl
 import os
@@ -16,12 +16,12 @@ ENDING_SECONDS, LOOKING_SECONDS = 30.0, 0.2
 
 @contextmanager
 def only_one(home: Path, address: str) -> Iterator[int]:
-    """Hold the lock of a home's only `boursomatic dev`; yields its descriptor, which its watch holds as well.
+    """Hold the home's lock; yields its descriptor, which the watch holds as well.
 
     Raises
     ------
     ConfigurationError
-        If another one runs (the message says which), or the home cannot be written.
+        If another process holds it (the message says which), or the home cannot be written.
     """
     from boursomatic_assets.storage.private import make_home, open_file
 
@@ -41,7 +41,7 @@ def only_one(home: Path, address: str) -> Iterator[int]:
 
 
 def _await_turn(held: int, home: Path) -> None:
-    """Take the lock; wait while the watch of one that was killed ends what that one left."""
+    """Take the lock; wait while the watch of a killed process ends its children."""
     latest, has_said = time.monotonic() + ENDING_SECONDS, False
     while True:
         try:
@@ -61,7 +61,7 @@ def _await_turn(held: int, home: Path) -> None:
 
 
 def identity_of(process: int) -> str:
-    """Number of a process and when it began: the number alone may be somebody else's later."""
+    """A process's number and start time: the number alone may be reused."""
     import psutil
 
     try:

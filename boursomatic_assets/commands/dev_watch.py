@@ -1,11 +1,9 @@
-"""Ends the processes that `boursomatic dev` started once that one is gone, also after a kill -9.
+"""Ends the processes that `boursomatic dev` started once that process is gone, even after kill -9.
 
-A program of its own, which imports nothing of the platform. Its standard input is a pipe that only
-`boursomatic dev` holds at the other end: when that process ends, however it does, the pipe ends. Lines name process
-groups: `+123` one that was started, `-123` one of which nothing is left.
+This program imports nothing of the platform. Its standard input is a pipe whose other end only `boursomatic dev`
+holds, so that the pipe ends with that process. Lines name process groups: `+123` was started, `-123` has ended.
 
-With arguments it is instead what a started process begins as: it waits for one line, which says that its group was
-named here, and then becomes the program that the arguments name.
+With arguments it waits for one line, which says that its group is registered, and then becomes the given program.
 """
 
 import os
@@ -19,10 +17,10 @@ ENDING_SECONDS, KILLED_SECONDS = 10.0, 5.0
 
 
 def groups_left(lines: TextIO) -> set[int]:
-    """Read until the pipe ends; returns the groups that are to be ended."""
+    """Process groups still registered when the pipe ends."""
     groups: set[int] = set()
     for line in lines:
-        # A line that was cut off names another number.
+        # A line without its end may lack digits.
         if line.endswith("\n"):
             number = int(line[1:])
             (groups.add if line.startswith("+") else groups.discard)(number)
@@ -30,7 +28,7 @@ def groups_left(lines: TextIO) -> set[int]:
 
 
 def end(groups: set[int]) -> None:
-    """Ask all processes of the groups to end, as Ctrl-C does, and kill what is left after a while."""
+    """Ask all processes of the groups to end, as Ctrl-C does, and kill those left after a while."""
     for number, seconds in ((signal.SIGINT, ENDING_SECONDS), (signal.SIGKILL, KILLED_SECONDS)):
         latest = time.monotonic() + seconds
         for group in groups:
@@ -41,19 +39,19 @@ def end(groups: set[int]) -> None:
 
 
 def is_left(group: int) -> bool:
-    """Whether a process of the group is there."""
+    """Whether a process of the group exists."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        # Its number is somebody else's by now.
+        # The number now belongs to another user's process.
         return False
     return True
 
 
 def main(command: list[str]) -> None:
-    """Become the command after a line was read, or watch."""
+    """Become the command after a line was read; without a command, watch."""
     if command:
         if not os.read(0, 1):
             sys.exit(1)

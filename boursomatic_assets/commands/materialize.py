@@ -1,7 +1,8 @@
-"""`boursomatic materialize`: run the graph, and say what came of it."""
+"""The command `boursomatic materialize`: run the graph and print the results."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -12,7 +13,7 @@ from boursomatic_assets.commands.recommend import reading_line
 from boursomatic_assets.commands.running import require_benchmark, run_assets
 
 if TYPE_CHECKING:
-    from dagster import AssetSelection
+    from dagster import AssetKey, AssetsDefinition, AssetSelection
 
 MOST_DAYS = 100_000
 MOST_FOLDS = 99
@@ -23,11 +24,11 @@ def materialize(  # noqa: PLR0913 (each is an option)
     select: Annotated[
         str | None,
         typer.Option(
-            help="Only these assets: names, comma-separated; a + after a name adds all that follows from it."
+            help="Only these assets: names, comma-separated; a + after a name adds everything downstream."
         ),
     ] = None,
     to: Annotated[
-        str | None, typer.Option(help="Stop at this asset: of what is selected, only what it needs.")
+        str | None, typer.Option(help="Stop at this asset: of the selected ones, only those that it needs.")
     ] = None,
     provider: Provider = None,
     path: Path = None,
@@ -44,13 +45,13 @@ def materialize(  # noqa: PLR0913 (each is an option)
     window: Annotated[
         Literal["expanding", "rolling"] | None,
         typer.Option(
-            help="Train each fold on all sessions before it, or on as many as before the first.",
+            help="Train each fold on all earlier sessions, or on as many as the first fold.",
             show_default="expanding",
         ),
     ] = None,
     benchmark: Annotated[
         str | None,
-        typer.Option(help="Symbol of an index or fund whose own return stands beside; never trained on."),
+        typer.Option(help="Symbol of an index or fund to compare with; models never learn from it."),
     ] = None,
     artifacts_dir: Annotated[
         str | None,
@@ -58,7 +59,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Run the graph: prices to an active model version and its record of skill, with a closing table.
+    """Run the graph: from prices to an active model version and its record of skill, with a closing table.
 
     For example:
 
@@ -77,10 +78,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
     platform = {"provider": provider, "provider_path": path, "artifacts_dir": artifacts_dir}
     walk_forward = _given({"folds": folds, "window": window})
     experiment = {"lookback_days": lookback_days, "benchmark": benchmark, "walk_forward": walk_forward or None}
-    configuration = {
-        "platform": {"config": _given(platform)},
-        "experiment": {"config": _given(experiment)},
-    }
+    configuration = {"platform": {"config": _given(platform)}, "experiment": {"config": _given(experiment)}}
     keys = _selected(select, to)
     if benchmark is not None:
         require_benchmark(benchmark, keys, configuration["platform"]["config"])
@@ -125,7 +123,7 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _selected(select: str | None, to: str | None) -> "list[Any] | None":
-    """Resolve `a,b+`, of it only what one asset needs, to asset keys; None for everything."""
+    """Resolve `a,b+`, limited to what one asset needs, to asset keys; None for everything."""
     if select is None and to is None:
         return None
     import dagster as dg
@@ -137,11 +135,27 @@ def _selected(select: str | None, to: str | None) -> "list[Any] | None":
     if to is not None:
         _require_asset(to, "--to")
         selection &= dg.AssetSelection.assets(to).upstream()
-    keys = sorted(selection.resolve(graph))
+    keys = selection.resolve(graph)
     if not keys:
-        message = f"{to} needs nothing of what is selected: {select}"
+        message = f"{to} needs none of the selected assets: {select}"
         raise typer.BadParameter(message, param_hint="--to")
-    return keys
+    return sorted(_with_siblings(keys, graph.assets_defs))
+
+
+def _with_siblings(keys: "AbstractSet[AssetKey]", definitions: "Collection[AssetsDefinition]") -> "set[AssetKey]":
+    """Add assets that a check of a selected asset reads, if the same function makes both.
+
+    What a check reads from upstream is stored already, or selected.
+    """
+    siblings = {key: definition.keys for definition in definitions for key in definition.keys}
+    read = {
+        key
+        for check in definitions
+        for checked in check.check_keys
+        if checked.asset_key in keys
+        for key in siblings[checked.asset_key] & set(check.keys_by_input_name.values())
+    }
+    return {*keys, *read}
 
 
 def _parsed(select: str) -> "AssetSelection":

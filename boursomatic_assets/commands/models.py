@@ -1,25 +1,22 @@
-"""The commands `boursomatic models`: which versions there are, which one is active, and what may go."""
+"""The commands `boursomatic models`: list versions, activate one, remove unused bundles."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boursomatic_assets.commands.opening import console, open_database
+from boursomatic_assets.commands.opening import console, counted, open_database, print_json
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
-models = typer.Typer(
-    help="Model versions: which there are, which one is active, and which bundles may go.", no_args_is_help=True
-)
+models = typer.Typer(help="Model versions: list them, activate one, remove unused bundles.", no_args_is_help=True)
 Version = Annotated[str, typer.Argument(help="As `boursomatic models list` shows it.", show_default=False)]
 Shown = Annotated[
     str | None,
     typer.Argument(help="As `boursomatic models list` shows it.", show_default="the active one"),
 ]
-Why = Annotated[str, typer.Option("--why", help="For the log: why it is done.", show_default=False)]
+Why = Annotated[str, typer.Option("--why", help="The reason, for the log.", show_default=False)]
 NOT_SAID = "not said"
 
 
@@ -51,7 +48,7 @@ def show(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
-    """Show a version: what the gate decided on it and why, and what was done with it since."""
+    """Show a version: the gate's decision and its reason, and its events."""
     from boursomatic_assets.display.terminal.closing import version_report
     from boursomatic_assets.errors import MissingArtifactError
     from boursomatic_assets.storage.postgres.model_events import list_events
@@ -64,12 +61,10 @@ def show(
         missing = "no version is active" if version is None else f"there is no version {version!r}"
         message = f"{missing}; see what there is: boursomatic models list"
         raise MissingArtifactError(message)
-    events, price_levels = list_events(database, row.version), price_levels_read(database, [row])
-    levels = price_levels.get(row.version, [])
+    events = list_events(database, row.version)
+    levels = price_levels_read(database, [row]).get(row.version, [])
     if as_json:
-        found = {**asdict(row), "price_levels": levels, "events": [asdict(event) for event in events]}
-        # Unwrapped and without colours, for a program to read.
-        typer.echo(json.dumps(found, indent=2, default=str, allow_nan=False))
+        print_json({**asdict(row), "price_levels": levels, "events": [asdict(event) for event in events]})
         return
     for shown in version_report(row, events, levels):
         console.print(shown, soft_wrap=True)
@@ -77,9 +72,9 @@ def show(
 
 @models.command()
 def activate(version: Version, *, why: Why = NOT_SAID) -> None:
-    """Make a recorded version the active one, whatever the gate said of it.
+    """Make a recorded version the active one, whatever the gate decided.
 
-    Its bundle is verified before; recommendations are made by it from the next time on. For example:
+    Its bundle is verified first. The next recommendations use it. For example:
 
       boursomatic models activate 20260102_030405_abcdef --why "the newest one knows nothing of the crash"
     """
@@ -95,7 +90,7 @@ def activate(version: Version, *, why: Why = NOT_SAID) -> None:
 
 @models.command()
 def rollback(*, why: Why = NOT_SAID) -> None:
-    """Go back to the version that was active before the active one; twice goes back two versions."""
+    """Activate the version that was active before. Twice goes back two versions."""
     from boursomatic_assets.storage.postgres.model_table import rollback as go_back
 
     _, database = open_database()
@@ -107,11 +102,11 @@ def rollback(*, why: Why = NOT_SAID) -> None:
 def prune(
     *,
     keep: Annotated[int, typer.Option(min=0, help="How many of the newest bundles stay.")] = 10,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, it is only said what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it, only list them.")] = False,
 ) -> None:
-    """Remove bundles of versions that were never active, and training panels that only they name.
+    """Remove bundles of versions that were never active, and snapshots that no remaining bundle references.
 
-    The newest bundles stay, and those of all versions that were ever active. Rows of the database always stay.
+    The newest bundles stay, and those of all versions that were ever active. Database rows always stay.
     """
     from upath import UPath
 
@@ -123,18 +118,16 @@ def prune(
         console.print(f"bundle    {version}", highlight=False)
     for name in pruned.snapshots:
         console.print(f"snapshot  {name}", highlight=False, soft_wrap=True)
-    counted = (
-        f"{_counted(len(pruned.versions), 'bundle')} and {_counted(len(pruned.snapshots), 'snapshot')}, "
+    what = (
+        f"{counted(len(pruned.versions), 'bundle')} and {counted(len(pruned.snapshots), 'snapshot')}, "
         f"{pruned.bytes / 1e6:,.1f} MB"
     )
     if not (pruned.versions or pruned.snapshots):
         console.print("Nothing to remove.")
     elif yes:
-        console.print(f"Removed {counted}.")
+        console.print(f"Removed {what}.")
     else:
-        console.print(
-            f"Would remove {counted}. To do it: [bold]boursomatic models prune --keep {keep} --yes[/bold]"
-        )
+        console.print(f"Would remove {what}. To do it: [bold]boursomatic models prune --keep {keep} --yes[/bold]")
 
 
 def _require_servable(row: "ModelRow") -> None:
@@ -150,28 +143,24 @@ def _require_servable(row: "ModelRow") -> None:
         bundle = open_bundle(row.model_path, row.manifest_sha256)
     except MissingArtifactError as error:
         message = (
-            f"the bundle of version {row.version} is not in its place, {row.model_path}: it was pruned, or moved. "
-            f"Nothing was changed. What was done with it: boursomatic models show {row.version}"
+            f"the bundle of version {row.version} is not at {row.model_path}: it was pruned or moved. "
+            f"Nothing was changed. Its events: boursomatic models show {row.version}"
         )
         raise MissingArtifactError(message) from error
     Serving.of(bundle)
 
 
 def _login() -> str:
-    """Who is asking, by the name that the machine knows."""
+    """User and host, for the log."""
     import getpass
     import socket
 
     try:
         login = getpass.getuser()
     except (OSError, KeyError):
-        # In a container there may be a number without a name.
+        # A container's user may have no name.
         login = "somebody"
     return f"{login}@{socket.gethostname()}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _say_active(version: str, before: str | None) -> None:

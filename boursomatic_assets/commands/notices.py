@@ -1,4 +1,4 @@
-"""The commands `boursomatic notices`: what people were told of failures, what waits, whether messages arrive."""
+"""The commands `boursomatic notices`: list messages about failures, and deliver them."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ SHOWN = 50
 SENDING_SECONDS = 300.0
 
 notices = typer.Typer(
-    help="Messages about failed runs and blocking checks: what was told, what waits, whether it arrives.\n\n"
+    help="Messages about failed runs and failed blocking checks: list and deliver them.\n\n"
     "They go to the log, to BOURSOMATIC_NOTICE_WEBHOOK, and by e-mail to BOURSOMATIC_NOTICE_TO, if these are set. "
     "All variables: boursomatic settings",
     no_args_is_help=True,
@@ -28,7 +28,7 @@ notices = typer.Typer(
 @notices.command("list")
 def list_messages(
     *,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Only what some channel has not taken yet.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only messages that a channel has not taken.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, a list of objects.")] = False,
 ) -> None:
     """Show the messages, the newest first."""
@@ -50,12 +50,12 @@ def list_messages(
 def send(
     *,
     test: Annotated[
-        bool, typer.Option("--test", help="Instead: send a test message by every channel, and keep nothing.")
+        bool, typer.Option("--test", help="Only send a test message by every channel; it is not stored.")
     ] = False,
 ) -> None:
-    """Deliver what waits now, without waiting for its next attempt. The daemon does this by itself.
+    """Deliver waiting messages now. The daemon does this by itself.
 
-    Ends with 1 where a channel did not take a message.
+    Ends with 1 if a channel does not take a message.
 
     For example:
 
@@ -103,7 +103,7 @@ def _send_waiting(channels: "list[Channel]") -> list[str]:
 
 
 def _console_logger() -> logging.Logger:
-    """A log that is this console."""
+    """A log on this console."""
     logger = logging.Logger("boursomatic.notices", logging.INFO)  # noqa: LOG001 (of this command alone)
     handler = logging.StreamHandler(errors.file)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -1,9 +1,11 @@
-"""The settings and the database that a command works on."""
+"""What all commands share: the consoles, the settings with the database, and ways to print."""
 
+import json
 import shutil
 import sys
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ errors = Console(stderr=True)
 
 
 def program() -> str:
-    """Name the program as a person would type it: by name where the shell finds it, else by its path."""
+    """The program as a person would type it: its name if the shell finds it, else its path."""
     return "boursomatic" if shutil.which("boursomatic") == sys.argv[0] else sys.argv[0]
 
 
@@ -28,3 +30,13 @@ def open_database() -> "tuple[Settings, Database]":
 
     settings = Settings.from_environment()
     return settings, Database.open(settings)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, such as `1 bundle` or `2 bundles`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def print_json(value: object) -> None:
+    """Print JSON for a program: without line breaks of the terminal, without colours."""
+    typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))

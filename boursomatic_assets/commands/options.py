@@ -1,8 +1,10 @@
 """Options that several commands take."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+ProfileName = Literal["conservative", "moderate", "aggressive"]
 
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Dagster's log, and the traceback of an error.")]
 Provider = Annotated[
@@ -18,7 +20,7 @@ Path = Annotated[
 
 
 def require_files(provider: str | None, path: str | None) -> None:
-    """Refuse a path that the provider would ignore: prices were named, and others would be used."""
+    """Refuse a path that the provider in use would ignore."""
     from boursomatic_assets.settings import Settings
 
     if path is not None and (provider or Settings.from_environment().provider) != "files":

@@ -1,10 +1,11 @@
-"""The command `boursomatic recommend`: recommendations from what is stored, without training anything."""
+"""The command `boursomatic recommend`: recommendations from stored data, without training."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from boursomatic_assets.commands.opening import console, program
+from boursomatic_assets.commands.options import Verbose
 from boursomatic_assets.commands.running import run_assets
 
 
@@ -13,9 +14,7 @@ def recommend(
     language: Annotated[
         Literal["en", "fr"] | None, typer.Option(help="Language of the reasons.", show_default="en")
     ] = None,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", help="Show Dagster's log, and the traceback of an error.")
-    ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Recommend with the active model on the newest features of every active instrument; train nothing.
 
@@ -23,13 +22,6 @@ def recommend(
     """
     import dagster as dg
 
-    configuration = {"experiment": {"config": {"language": language}}} if language else {}
-    made = run_assets([dg.AssetKey("recommendations")], configuration, verbose=verbose)
-    show_recommendations(made["recommendations"])
-
-
-def show_recommendations(metadata: dict[str, Any]) -> None:
-    """Print what a run recommended: calls of each profile, the strongest with their reasons, who was left out."""
     from boursomatic_assets.display.terminal.recommendation_tables import (
         calls_table,
         exclusions_table,
@@ -39,6 +31,9 @@ def show_recommendations(metadata: dict[str, Any]) -> None:
         written_line,
     )
 
+    configuration = {"experiment": {"config": {"language": language}}} if language else {}
+    metadata = run_assets([dg.AssetKey("recommendations")], configuration, verbose=verbose)["recommendations"]
+
     console.print(made_line(metadata), soft_wrap=True)
     console.print(mix_table(metadata))
     if metadata["strongest"]:
@@ -46,14 +41,14 @@ def show_recommendations(metadata: dict[str, Any]) -> None:
         for line in reason_lines(metadata["strongest"]):
             console.print(line, soft_wrap=False, highlight=False)
     else:
-        console.print("No profile calls BUY or SELL on any instrument: nothing is as likely as it asks for.")
+        console.print("No profile calls BUY or SELL: no probability reaches its threshold.")
     if metadata["excluded"]:
         console.print(exclusions_table(metadata["excluded"]))
     console.print(written_line(metadata), soft_wrap=True)
-    console.print(f"The strongest, followed back to its bars: {metadata['trace']}", soft_wrap=True, highlight=False)
+    console.print(f"Trace of the strongest call: {metadata['trace']}", soft_wrap=True, highlight=False)
     console.print(reading_line(), soft_wrap=True)
 
 
 def reading_line() -> str:
-    """Say how to read what was recommended."""
+    """Which commands show recommendations and their reasons."""
     return f"Read them: [bold]{program()} recommendations[/bold]; why: [bold]{program()} explain SYMBOL[/bold]"

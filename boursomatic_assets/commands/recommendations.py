@@ -1,4 +1,4 @@
-"""The command `boursomatic recommendations`: what is recommended now, for people and for other programs."""
+"""The command `boursomatic recommendations`: the active recommendations, for people and for programs."""
 
 import json
 import sys
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from boursomatic_assets.commands.opening import console, open_database, program
+from boursomatic_assets.commands.options import ProfileName
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -16,9 +17,7 @@ SHOWN = 60
 
 def recommendations(
     *,
-    profile: Annotated[
-        Literal["conservative", "moderate", "aggressive"] | None, typer.Option(help="Only for this profile.")
-    ] = None,
+    profile: Annotated[ProfileName | None, typer.Option(help="Only for this profile.")] = None,
     label: Annotated[
         Literal["BUY", "HOLD", "SELL"] | None, typer.Option(help="Only these calls.", case_sensitive=False)
     ] = None,
@@ -26,7 +25,7 @@ def recommendations(
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, a list of objects.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Everything as CSV.")] = False,
 ) -> None:
-    """Read the recommendations that are active now.
+    """Show the active recommendations.
 
     For example:
 
@@ -42,7 +41,7 @@ def recommendations(
     _, database = open_database()
     rows = read_recommendations(database, profile=profile, label=label, symbols=symbol and [symbol])
     if as_json:
-        # One line an object: a shell can filter it, and a person can read it.
+        # One object per line, for shells and people.
         lines = [json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) for row in rows.to_dicts()]
         sys.stdout.write("[" + ",\n ".join(lines) + "]\n")
     elif as_csv:
@@ -60,7 +59,7 @@ def _show(rows: "DataFrame", *, filtered: bool) -> None:
 
     if rows.is_empty():
         console.print(
-            "No active recommendation is like that: [bold]boursomatic recommendations[/bold] shows all"
+            "No active recommendation matches: [bold]boursomatic recommendations[/bold] shows all"
             if filtered
             else "No recommendations yet: [bold]boursomatic recommend[/bold]",
             soft_wrap=True,
@@ -69,8 +68,8 @@ def _show(rows: "DataFrame", *, filtered: bool) -> None:
     console.print(recommendations_table(rows.head(SHOWN)))
     if rows.height > SHOWN:
         console.print(
-            f"{rows.height - SHOWN:,} more of {rows.height:,}: narrow it with --profile, --label or --symbol, or "
-            "take all with --csv or --json",
+            f"{rows.height - SHOWN:,} more of {rows.height:,}: filter with --profile, --label or --symbol, or "
+            "print all with --csv or --json",
             soft_wrap=True,
         )
     console.print(f"Why: [bold]{program()} explain SYMBOL[/bold]", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The command `boursomatic report`: where the report lies, and opening it."""
+"""The command `boursomatic report`: show where the report is, and open it."""
 
 import webbrowser
 from typing import Annotated
@@ -15,7 +15,7 @@ def report(
     *,
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Show where the report lies: one page that needs no network."""
+    """Show where the report is: one page that needs no network."""
     from upath import UPath
 
     from boursomatic_assets.errors import MissingArtifactError

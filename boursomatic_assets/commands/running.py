@@ -1,4 +1,4 @@
-"""Running a part of the graph in this process, and what was recorded of it as plain values."""
+"""Run a part of the graph in this process, and return the recorded metadata as plain values."""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -6,13 +6,11 @@ from typing import Any
 
 from boursomatic_assets.commands.opening import console, open_database
 
-# Dagster, polars and LightGBM are imported by the commands that need them: --help answers at once.
-
 
 def run_assets(
     keys: list[Any] | None, configuration: Mapping[str, Any], folds: int | None = None, *, verbose: bool
 ) -> dict[str, dict[str, Any]]:
-    """Run some assets, or all of them, in this process; returns each asset's metadata as plain values."""
+    """Run these assets, or all, in this process; returns each asset's metadata as plain values."""
     import dagster as dg
 
     from boursomatic_assets.core.dataset.experiment import WalkForward
@@ -26,7 +24,7 @@ def run_assets(
     run_id, level = str(uuid.uuid4()), "INFO" if verbose else "CRITICAL"
     with open_instance(settings, database) as instance:
         trains_folds = keys is None or dg.AssetKey("walk_forward") in keys
-        # One run trains all folds, one after the other: labels are read once.
+        # One run trains all folds in turn, so that labels are read once.
         tags = register_folds(instance, folds or WalkForward().folds) if trains_folds or folds else {}
         steps = len(job.get_subset(asset_selection=set(keys)).nodes) if keys else len(job.nodes)
         with run_progress(console, instance, run_id, steps):
@@ -35,7 +33,7 @@ def run_assets(
                 instance=instance,
                 asset_selection=keys,
                 run_id=run_id,
-                # Should this process be killed, the daemon can tell, and waits no longer for the run's end.
+                # If this process is killed, the daemon sees that and no longer waits for the run.
                 tags={PROCESS_TAG: own_process(), **(tags if trains_folds else {})},
             )
     return _metadata_by_asset(
@@ -44,7 +42,7 @@ def run_assets(
 
 
 def require_benchmark(symbol: str, keys: list[Any] | None, platform: Mapping[str, Any]) -> None:
-    """Stop before a run whose benchmark neither the database nor the source of prices has."""
+    """Stop before a run if neither the database nor the price source has the benchmark."""
     import dagster as dg
 
     from boursomatic_assets.services.reference_prices import require_known_benchmark
@@ -56,7 +54,7 @@ def require_benchmark(symbol: str, keys: list[Any] | None, platform: Mapping[str
 
 
 def _metadata_by_asset(materializations: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Metadata of each asset as plain values; of one with partitions, the rows of all and the span over all."""
+    """Metadata of each asset as plain values; for partitions, the sum of rows and the whole span."""
     import dagster as dg
 
     found: dict[str, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""The command `boursomatic settings`: every environment variable with its value, and the page that documents it."""
+"""The command `boursomatic settings`: every environment variable with its value, and their documentation."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def settings(
                 _print(entry)
     if any(entry["error"] for entry in every):
         raise typer.Exit(1)
-    # What one variable needs of another.
+    # Some variables need another one.
     NoticeSettings.from_environment()
 
 

@@ -1,10 +1,11 @@
-"""The commands `boursomatic universe`: show the list of instruments, check it, start one of your own."""
+"""The commands `boursomatic universe`: show the list of instruments, check it, start a list of your own."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from boursomatic_assets.commands.opening import console, counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -12,25 +13,20 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.providers.universe_check import Listing, UniverseCheck
 
-# polars is imported by the commands that need it: --help answers at once.
-
-FAILED = 1
-
 universe = typer.Typer(
     help="The instruments to follow: show them, check a list, start a list of your own.\n\n"
-    "Alone it says where the list in use comes from, what is in it, and what is wrong with it.",
+    "Without a subcommand it shows where the list in use comes from, its contents, and its problems.",
 )
 members = typer.Typer(
-    help="Who belonged to the universe when: where that is known, nothing is learned from other sessions.",
+    help="Past members of the universe. If any are known, models learn only from sessions of members.",
     no_args_is_help=True,
 )
 universe.add_typer(members, name="members")
-console = Console()
 
 
 @universe.callback(invoke_without_command=True)
 def overview(context: typer.Context) -> None:
-    """Say where the list in use comes from, what is in it, and what is wrong with it."""
+    """Show where the list in use comes from, its contents, and its problems."""
     if context.invoked_subcommand is not None:
         return
     from boursomatic_assets.providers.universe import SHIPPED, read_listing, universe_place
@@ -79,7 +75,7 @@ def show(
 
 
 def _on(instruments: "pl.DataFrame", exchange: str | None) -> "pl.DataFrame":
-    """Keep the instruments of an exchange; all of them where none is named."""
+    """Keep the instruments of an exchange; all if none is named."""
     if exchange is None:
         return instruments
     chosen = instruments.filter(exchange=exchange.strip().upper())
@@ -96,7 +92,7 @@ def check(
         str | None, typer.Argument(help="A list to check.", show_default="the list in use", metavar="[FILE]")
     ] = None,
 ) -> None:
-    """Check a list: every problem with its line, and exit code 1 where it cannot be used."""
+    """Check a list: every problem with its line. Ends with 1 if the list cannot be used."""
     from pathlib import Path
 
     from boursomatic_assets.providers.universe import read_listing, universe_place
@@ -110,7 +106,7 @@ def check(
 
 
 def _conclude(listing: "Listing", found: "UniverseCheck") -> None:
-    """Print what was found; end with exit code 1 if the list cannot be used."""
+    """Print the problems; end with exit code 1 if the list cannot be used."""
     from boursomatic_assets.providers.universe_check import instruments_of
 
     for error in found.errors:
@@ -118,19 +114,17 @@ def _conclude(listing: "Listing", found: "UniverseCheck") -> None:
     for warning in found.warnings:
         _print(f"warning  {warning}", style="yellow")
     if found.errors:
-        _print(f"The list cannot be used: {_counted(len(found.errors), 'error')}.", style="bold red")
-        raise typer.Exit(FAILED)
+        _print(f"The list cannot be used: {counted(len(found.errors), 'error')}.", style="bold red")
+        raise typer.Exit(1)
     exchanges = instruments_of(listing)["exchange"].n_unique()
-    said = f"OK: {_counted(len(listing.rows), 'instrument')} on {_counted(exchanges, 'exchange')}"
-    _print(f"{said}, {_counted(len(found.warnings), 'warning')}.", style="green")
+    size = f"{counted(len(listing.rows), 'instrument')} on {counted(exchanges, 'exchange')}"
+    _print(f"OK: {size}, {counted(len(found.warnings), 'warning')}.", style="green")
 
 
 @universe.command()
 def init(
     *,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a list that is there; its edits are lost.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing list; its edits are lost.")] = False,
 ) -> None:
     """Copy the shipped list to $BOURSOMATIC_HOME/universe.csv, to edit."""
     from boursomatic_assets.providers.universe import copy_shipped
@@ -144,12 +138,12 @@ def init(
     console.print("Edit it, then: [bold]boursomatic universe check[/bold]")
 
 
-RELABEL = "Label the sessions anew: [bold]boursomatic materialize --select labels+[/bold]"
+RELABEL = "Label the sessions again: [bold]boursomatic materialize --select labels+[/bold]"
 
 
 @members.command("list")
 def list_members() -> None:
-    """Show every membership that is known."""
+    """Show all memberships."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -160,24 +154,24 @@ def list_members() -> None:
     known = read_members(database)
     if known.is_empty():
         console.print("No membership is known: every instrument counts as a member at every session.")
-        console.print("Say who belonged when: [bold]boursomatic universe members import FILE.csv[/bold]")
+        console.print("Enter memberships: [bold]boursomatic universe members import FILE.csv[/bold]")
         return
     table = Table("Symbol", "From", "Until")
     for symbol, first, until in known.iter_rows():
         table.add_row(escape(symbol), str(first), str(until or ""))
     console.print(table)
-    _print(f"{_counted(known.height, 'membership')} of {_counted(known['symbol'].n_unique(), 'symbol')}.")
+    _print(f"{counted(known.height, 'membership')} of {counted(known['symbol'].n_unique(), 'symbol')}.")
 
 
 @members.command("import")
 def import_members(
     file: Annotated[str, typer.Argument(help="CSV: symbol,member_from,member_until.", metavar="FILE.csv")],
 ) -> None:
-    """Make a list the known memberships, in place of those before.
+    """Replace the memberships by those of a file.
 
-    The file has a header and the columns symbol, member_from and member_until: the first date on which a symbol
-    belongs, and the first on which it no longer does, empty while it does. A symbol that left and came back has two
-    rows. Once there is one membership, a symbol without any was never a member.
+    The file has a header and the columns symbol, member_from and member_until: the first date on which a symbol is
+    a member, and the first on which it no longer is. member_until is empty for current members. A symbol that left
+    and came back has two rows. If there is any membership, a symbol without one was never a member.
 
     For example:
 
@@ -192,14 +186,14 @@ def import_members(
     listed = read_member_file(Path(file).expanduser())
     _, database = open_database()
     added, removed = replace_members(database, listed)
-    _print(f"{_counted(listed.height, 'membership')} known: {added} added, {removed} removed.")
+    _print(f"{counted(listed.height, 'membership')} known: {added} added, {removed} removed.")
     if added or removed:
         console.print(RELABEL)
 
 
 @members.command("clear")
 def clear_members() -> None:
-    """Forget every membership: all instruments count as members at every session again."""
+    """Remove all memberships: every instrument counts as a member at every session again."""
     import polars as pl
 
     from boursomatic_assets.commands.opening import open_database
@@ -208,7 +202,7 @@ def clear_members() -> None:
 
     _, database = open_database()
     _, removed = replace_members(database, pl.DataFrame(schema=MEMBER_SCHEMA))
-    _print(f"{_counted(removed, 'membership')} forgotten.")
+    _print(f"{counted(removed, 'membership')} removed.")
     if removed:
         console.print(RELABEL)
 
@@ -246,9 +240,5 @@ def _instruments_table(instruments: "pl.DataFrame") -> "Table":
 
 
 def _print(text: str, style: str | None = None) -> None:
-    """Print a text as it is: what a file holds is not markup, and a path stays on one line."""
+    """Print a text without markup, highlighting and line breaks."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,12 +1,11 @@
-"""The command `boursomatic verify`: make a recorded version again and compare, byte for byte."""
+"""The command `boursomatic verify`: train a recorded version again and compare, byte for byte."""
 
-import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boursomatic_assets.commands.opening import console, errors, open_database
+from boursomatic_assets.commands.opening import console, errors, open_database, print_json
 from boursomatic_assets.settings import wait_briefly
 
 if TYPE_CHECKING:
@@ -24,14 +23,14 @@ def verify(
         bool,
         typer.Option(
             "--against-database",
-            help="Train nothing: say which bars have changed in the database since the version was trained.",
+            help="Train nothing: show which bars have changed in the database since the training.",
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything that was found, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="All results as JSON.")] = False,
 ) -> None:
     """Retrain a version from its snapshot and compare models and figures with the recorded ones, byte for byte.
 
-    Ends with 0 where nothing differs, else with 1.
+    Ends with 0 if nothing differs, else with 1.
 
     For example:
 
@@ -80,7 +79,7 @@ def _show_parts(  # noqa: PLR0913 (a version, its two snapshots, and how to show
             "parts": [{**asdict(part), "identical": part.is_identical} for part in parts],
             "changed_since": [asdict(change) for change in changed],
         }
-        _print_json(found)
+        print_json(found)
     else:
         for shown in parts_report(row.version, parts, changed):
             console.print(shown, soft_wrap=True)
@@ -103,22 +102,11 @@ def _show_changes(
             "version": row.version,
             "rows": labels.height,
             "changed_rows": changes.height,
-            "symbols": _rows(by_symbol),
-            "bars": _rows(changes),
+            "symbols": by_symbol.to_dicts(),
+            "bars": changes.to_dicts(),
         }
-        _print_json(found)
+        print_json(found)
     else:
         for shown in changes_report(row.version, labels, by_symbol):
             console.print(shown, soft_wrap=True)
     return changes.is_empty()
-
-
-def _rows(frame: "pl.DataFrame") -> list[dict[str, Any]]:
-    import polars as pl
-
-    return frame.with_columns(pl.col(pl.Date).cast(pl.String)).rows(named=True)
-
-
-def _print_json(found: dict[str, Any]) -> None:
-    # Unwrapped and without colours, for a program to read.
-    typer.echo(json.dumps(found, indent=2, allow_nan=False))

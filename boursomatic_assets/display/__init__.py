@@ -1,5 +1,4 @@
-"""What people look at.
+"""Text and pictures for people: `ui` for Dagster's pages, `terminal` for the command line, `report` for HTML pages.
 
-`ui` for Dagster's pages, `terminal` for the command line, `report` for the pages that are files. Values come in,
-text and pictures go out. No figure is computed here.
+No figure is computed here.
 """

@@ -1,4 +1,4 @@
-"""What is started and why: by hand, and over storms in which cursors are set back and runs end when they like."""
+"""What is started and why: by hand, and over random sequences of events, lost cursors and ended runs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.automation.decisions import (
     BarEvent,
-    Decision,
+    RunDecision,
+    changing_events,
     decide_features,
     decide_recommendations,
-    events_that_brought_something,
 )
 from boursomatic_assets.automation.training_decisions import (
     Calls,
     Drift,
-    Training,
+    RecordedTraining,
     TrainingState,
     decide_on_calls,
     decide_on_drift,
@@ -39,49 +39,44 @@ def event(number: int, version: str, rows: int = 0) -> BarEvent:
     return BarEvent(number, version, rows)
 
 
-def test_what_was_there_before_brings_nothing_and_what_comes_back_does() -> None:
-    # A, A again, B, A: the second says nothing new; the last is not what came just before it.
+def test_changing_events_are_those_with_another_version_or_with_rows() -> None:
+    # A, A again, B, A: the second changes nothing; the last differs from the one before it.
     events = [event(1, "A"), event(2, "A"), event(3, "B"), event(4, "A")]
-    assert [one.number for one in events_that_brought_something(events, "A")] == [3, 4]
-    assert [one.number for one in events_that_brought_something(events, None)] == [1, 3, 4]
-    assert events_that_brought_something([], "A") == []
+    assert [one.number for one in changing_events(events, "A")] == [3, 4]
+    assert [one.number for one in changing_events(events, None)] == [1, 3, 4]
+    assert changing_events([], "A") == []
+    assert changing_events([event(1, "A", rows=1)], "A") == [event(1, "A", rows=1)]
 
 
-def test_rows_that_were_written_bring_something_even_where_the_version_is_as_before() -> None:
-    assert events_that_brought_something([event(1, "A", rows=1)], "A") == [event(1, "A", rows=1)]
+ADJUSTED = "price_bars was materialized once with something new: other bars, or another adjustment."
 
 
-def test_features_are_asked_for_once_for_all_that_came() -> None:
-    decision = decide_features([event(4, "B", 3), event(5, "B"), event(7, "C", 2)], "A", 3, None)
-    # 3 + 2 rows; the event in between brought nothing, and is covered too: the key is that of the last.
-    assert decision == Decision("price_bars was materialized 2 times with something new: 5 rows.", "bars-7")
-
-
-@pytest.mark.parametrize("computed_from", [None, 3])
-def test_an_adjustment_changes_no_row_and_counts(computed_from: int | None) -> None:
-    decision = decide_features([event(4, "B")], "A", computed_from, None)
-    expected = "price_bars was materialized once with something new: other bars, or another adjustment."
-    assert (decision.reason, decision.key) == (expected, "bars-4")
-
-
-def test_the_same_bars_again_start_nothing() -> None:
-    assert decide_features([], "A", 3, "never asked").key is None
-    again = decide_features([event(4, "A"), event(5, "A")], "A", None, "never asked")
-    assert again == Decision("price_bars was materialized 2 times, and nothing in them had changed.")
-
-
-def test_bars_whose_features_are_there_start_nothing() -> None:
-    decision = decide_features([event(4, "B", 3)], "A", 4, "never asked")
-    assert decision == Decision("price_bars was materialized once; features were computed from them already.")
-
-
-def test_bars_that_must_wait_are_looked_at_again() -> None:
-    decision = decide_features([event(4, "B", 3)], "A", None, "run 1 brings them")
-    assert decision == Decision("New bars wait: run 1 brings them.", settled=False)
+@pytest.mark.parametrize(
+    ("events", "computed_from", "obstacle", "expected"),
+    [
+        # 3 + 2 rows; the event in between changes nothing, and is covered too: the key is that of the last.
+        ([event(4, "B", 3), event(5, "B"), event(7, "C", 2)], 3, None,
+         RunDecision("price_bars was materialized 2 times with something new: 5 rows.", "bars-7")),
+        ([event(4, "B")], None, None, RunDecision(ADJUSTED, "bars-4")),
+        ([event(4, "B")], 3, None, RunDecision(ADJUSTED, "bars-4")),
+        ([], 3, "never asked", RunDecision("No materialization of price_bars since the last look.")),
+        ([event(4, "A"), event(5, "A")], None, "never asked",
+         RunDecision("price_bars was materialized 2 times, and nothing in them had changed.")),
+        ([event(4, "B", 3)], 4, "never asked",
+         RunDecision("price_bars was materialized once; features were computed from them already.")),
+        ([event(4, "B", 3)], None, "run 1 brings them",
+         RunDecision("New bars wait: run 1 brings them.", settled=False)),
+    ],
+    ids=["several", "adjustment, no features", "adjustment", "none", "the same bars", "computed", "obstacle"],
+)  # fmt: skip
+def test_decide_features(
+    events: list[BarEvent], computed_from: int | None, obstacle: str | None, expected: RunDecision
+) -> None:
+    assert decide_features(events, "A", computed_from, obstacle) == expected
 
 
 @given(st.data())
-def test_every_event_is_covered_once_however_the_cursor_is_set_back(data: st.DataObject) -> None:
+def test_decide_features_covers_every_event_once_with_any_cursor(data: st.DataObject) -> None:
     events: list[BarEvent] = []
     asked: list[tuple[int, int]] = []
     computed_from, cursor, running, cursors = 0, 0, None, [0]
@@ -108,7 +103,7 @@ def test_every_event_is_covered_once_however_the_cursor_is_set_back(data: st.Dat
             if decision.settled and new:
                 cursor = new[-1].number
                 cursors.append(cursor)
-    brought = [one.number for one in events_that_brought_something(events, None)]
+    brought = [one.number for one in changing_events(events, None)]
     times = {number: sum(after < number <= until for after, until in asked) for number in brought}
     # Once by a run of its own, or not at all where one that was started for an earlier event had read it too.
     assert set(times.values()) <= {0, 1}
@@ -118,23 +113,19 @@ def test_every_event_is_covered_once_however_the_cursor_is_set_back(data: st.Dat
     assert all(until <= after for (_, until), (after, _) in pairwise(asked))
 
 
-def test_labels_mature_a_horizon_later() -> None:
+def test_matured_since_lists_sessions_with_a_horizon_after_them() -> None:
     # Of 10 sessions with a horizon of 4 the first 6 have four after them; those up to the second were known.
     sessions = days(10)
     assert matured_since({"US": sessions}, sessions[1], 4) == sessions[2:6]
     assert matured_since({"US": sessions}, None, 4) == sessions[:6]
     assert matured_since({"US": sessions[:4]}, None, 4) == []
     assert matured_since({}, None, 4) == []
-
-
-def test_a_session_counts_once_and_as_soon_as_one_exchange_has_its_label() -> None:
-    # Paris has traded on two more days: 3 - 2 = 1 session of New York has matured, 5 - 2 = 3 of Paris.
-    sessions = days(5)
-    assert matured_since({"US": sessions[:3], "XPAR": sessions}, None, 2) == sessions[:3]
+    # Horizon 2, and Paris has two more sessions: 3 - 2 = 1 of New York has matured, 5 - 2 = 3 of Paris; each once.
+    assert matured_since({"US": sessions[:3], "XPAR": sessions[:5]}, None, 2) == sessions[:3]
 
 
 @given(st.integers(0, 60), st.integers(1, 30), st.integers(0, 60))
-def test_as_many_mature_as_there_are_sessions_beyond_the_horizon(count: int, horizon: int, known: int) -> None:
+def test_matured_since_counts_sessions_beyond_the_horizon(count: int, horizon: int, known: int) -> None:
     sessions = days(count)
     since = MONDAY + timedelta(days=known - 1)
     assert len(matured_since({"US": sessions}, since, horizon)) == max(count - horizon - known, 0)
@@ -143,7 +134,7 @@ def test_as_many_mature_as_there_are_sessions_beyond_the_horizon(count: int, hor
 def state(
     *,
     active: str | None = "v1",
-    newest: Training | None = Training("v1", MONDAY),  # noqa: B008 (frozen)
+    newest: RecordedTraining | None = RecordedTraining("v1", MONDAY),  # noqa: B008 (frozen)
     matured: int = 0,
     started: str | None = None,
     obstacle: str | None = None,
@@ -151,47 +142,47 @@ def state(
     return TrainingState(active, newest, matured, "key", started, obstacle)
 
 
-@pytest.mark.parametrize(("matured", "key"), [(0, None), (19, None), (20, "key"), (21, "key")])
-def test_a_training_is_due_once_enough_sessions_have_matured(matured: int, key: str | None) -> None:
-    decision = decide_training(state(matured=matured), 20)
-    assert (decision.key, decision.settled) == (key, True)
-    assert decision.reason.endswith(f": {matured}; enough: 20.")
+NONE_ACTIVE = "No model version is active."
 
 
-def test_a_training_is_due_where_there_is_none_to_go_by() -> None:
-    reasons = {
-        state(active=None, newest=None): "No model version is active.",
-        state(active=None): "No model version is active.",
-        state(newest=None): "The experiment has changed since version v1 was trained.",
-        state(newest=Training("v2", None)): "Version v2 does not say which sessions it knew.",
-    }
-    for found, reason in reasons.items():
-        assert decide_training(found, 20) == Decision(reason, "key")
-
-
-def test_a_challenger_that_was_refused_is_not_trained_again_each_day() -> None:
-    # v1, of another experiment, is still active; v2 was trained under this one and knew all but three sessions.
-    assert decide_training(state(newest=Training("v2", MONDAY), matured=3), 20) == Decision(
-        "Sessions whose labels have matured since version v2 was trained: 3; enough: 20."
-    )
-
-
-def test_the_same_data_and_experiment_are_not_trained_twice() -> None:
-    decision = decide_training(state(active=None, started="run 1 failure", obstacle="never asked"), 20)
-    expected = "No model version is active. Trained for this data and experiment already: run 1 failure."
-    assert decision == Decision(expected)
-
-
-def test_a_training_that_must_wait_is_looked_at_again() -> None:
-    decision = decide_training(state(active=None, obstacle="run 1 trains"), 20)
-    assert decision == Decision("No model version is active. It waits: run 1 trains.", settled=False)
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (state(active=None, newest=None), RunDecision(NONE_ACTIVE, "key")),
+        (state(active=None), RunDecision(NONE_ACTIVE, "key")),
+        (state(newest=None), RunDecision("The experiment has changed since version v1 was trained.", "key")),
+        (state(newest=RecordedTraining("v2", None)),
+         RunDecision("Version v2 does not say which sessions it knew.", "key")),
+        # v1, of another experiment, is active; v2 was refused under this one and knew all but three sessions.
+        (state(newest=RecordedTraining("v2", MONDAY), matured=3),
+         RunDecision("Sessions whose labels have matured since version v2 was trained: 3; enough: 20.")),
+        *(
+            (state(matured=matured),
+             RunDecision("Sessions whose labels have matured since version v1 was trained: "
+                         f"{matured}; enough: 20."))
+            for matured in (0, 19)
+        ),
+        *(
+            (state(matured=matured),
+             RunDecision("Sessions whose labels have matured since version v1, which knew those up to 2024-06-03: "
+                         f"{matured}; enough: 20.", "key"))
+            for matured in (20, 21)
+        ),
+        (state(active=None, started="run 1 failure", obstacle="never asked"),
+         RunDecision(f"{NONE_ACTIVE} Trained for this data and experiment already: run 1 failure.")),
+        (state(active=None, obstacle="run 1 trains"),
+         RunDecision(f"{NONE_ACTIVE} It waits: run 1 trains.", settled=False)),
+    ],
+)  # fmt: skip
+def test_decide_training(found: TrainingState, expected: RunDecision) -> None:
+    assert decide_training(found, 20) == expected
 
 
 @given(
     st.builds(
         TrainingState,
         active=st.sampled_from([None, "v1"]),
-        newest=st.sampled_from([None, Training("v1", MONDAY), Training("v1", None)]),
+        newest=st.sampled_from([None, RecordedTraining("v1", MONDAY), RecordedTraining("v1", None)]),
         matured=st.integers(0, 60),
         key=st.just("key"),
         started=st.sampled_from([None, "run 1"]),
@@ -199,7 +190,7 @@ def test_a_training_that_must_wait_is_looked_at_again() -> None:
     ),
     st.integers(1, 40),
 )
-def test_nothing_is_ever_trained_twice_or_in_spite_of_an_obstacle(found: TrainingState, enough: int) -> None:
+def test_decide_training_never_trains_twice_or_despite_an_obstacle(found: TrainingState, enough: int) -> None:
     decision = decide_training(found, enough)
     assert decision.reason
     if decision.key:
@@ -209,57 +200,57 @@ def test_nothing_is_ever_trained_twice_or_in_spite_of_an_obstacle(found: Trainin
         assert found.obstacle is not None
 
 
-KNEW = Training("v1", MONDAY, days(30)[-1])
+KNEW = RecordedTraining("v1", MONDAY, days(30)[-1])
 LATER = days(31)[-1]
 
 
 @pytest.mark.parametrize(
     ("drift", "reason"),
     [
-        (None, "Nobody has looked for drift yet."),
+        (None, "Drift has not been computed yet."),
         (Drift("v1", None, "No alarm: calm."), "No alarm: calm."),
-        (Drift("v0", LATER, "wild."), "Drift was told of version v0, which is not the active one."),
+        (Drift("v0", LATER, "wild."), "Drift was computed for version v0, which is not the active one."),
         (
             Drift("v1", KNEW.known_until, "wild."),
             "Drift since 2024-07-02: version v1 was trained since then, on sessions up to 2024-07-02.",
         ),
     ],
 )
-def test_drift_that_a_training_has_seen_is_no_cause(drift: Drift | None, reason: str) -> None:
-    assert decide_on_drift(drift, state(newest=KNEW)) == Decision(reason)
+def test_decide_on_drift_without_a_cause(drift: Drift | None, reason: str) -> None:
+    assert decide_on_drift(drift, state(newest=KNEW)) == RunDecision(reason)
 
 
-@pytest.mark.parametrize("newest", [KNEW, Training("v1", MONDAY), None])
-def test_drift_that_no_training_has_seen_is_a_cause(newest: Training | None) -> None:
+@pytest.mark.parametrize("newest", [KNEW, RecordedTraining("v1", MONDAY), None])
+def test_decide_on_drift_trains_for_an_alarm_that_no_training_has_seen(newest: RecordedTraining | None) -> None:
     told = Drift("v1", LATER, "ret_1d is not what it was.")
     expected = "Drift since 2024-07-03: ret_1d is not what it was."
-    assert decide_on_drift(told, state(newest=newest)) == Decision(expected, "key")
+    assert decide_on_drift(told, state(newest=newest)) == RunDecision(expected, "key")
     waiting = decide_on_drift(told, state(newest=newest, obstacle="run 1 trains"))
-    assert waiting == Decision(f"{expected} It waits: run 1 trains.", settled=False)
+    assert waiting == RunDecision(f"{expected} It waits: run 1 trains.", settled=False)
     done = decide_on_drift(told, state(newest=newest, started="run 1 success", obstacle="never asked"))
-    assert done == Decision(f"{expected} Trained for this data and experiment already: run 1 success.")
+    assert done == RunDecision(f"{expected} Trained for this data and experiment already: run 1 success.")
 
 
 @pytest.mark.parametrize(
     ("calls", "tried", "expected"),
     [
-        (None, None, Decision("Nothing is known yet of how the active version's calls came true.")),
-        (Calls("v1", falls_short=False, words="As expected."), None, Decision("As expected.")),
+        (None, None, RunDecision("Nothing is known yet of how the active version's calls came true.")),
+        (Calls("v1", falls_short=False, words="As expected."), None, RunDecision("As expected.")),
         (
             Calls("v0", falls_short=True, words="Too few."),
             None,
-            Decision("Calls of version v0 fell short, which is not the active one."),
+            RunDecision("Calls of version v0 fell short, which is not the active one."),
         ),
         (
             Calls("v1", falls_short=True, words="Too few."),
             "run 1 success",
-            Decision("Too few. A training was started for that: run 1 success."),
+            RunDecision("Too few. A training was started for that: run 1 success."),
         ),
-        (Calls("v1", falls_short=True, words="Too few."), None, Decision("Too few.", "key")),
+        (Calls("v1", falls_short=True, words="Too few."), None, RunDecision("Too few.", "key")),
     ],
 )
-def test_calls_that_fall_short_are_a_cause_once_for_a_version(
-    calls: Calls | None, tried: str | None, expected: Decision
+def test_decide_on_calls_trains_once_per_version(
+    calls: Calls | None, tried: str | None, expected: RunDecision
 ) -> None:
     assert decide_on_calls(calls, state(), tried) == expected
     waiting = decide_on_calls(calls, state(obstacle="run 1 trains"), tried)
@@ -268,7 +259,7 @@ def test_calls_that_fall_short_are_a_cause_once_for_a_version(
 
 
 @given(st.data())
-def test_every_event_of_drift_is_trained_on_once_however_long_it_goes_on(data: st.DataObject) -> None:
+def test_decide_on_drift_trains_once_per_alarm_however_long_it_lasts(data: st.DataObject) -> None:
     """Sessions come with and without drift, trainings end when they like, and ticks are repeated or missed."""
     sessions, newest, since, calm = days(200), KNEW, None, 5
     asked: list[date] = []
@@ -281,7 +272,7 @@ def test_every_event_of_drift_is_trained_on_once_however_long_it_goes_on(data: s
         calm = 0 if alarmed else calm + 1
         for step in steps:
             if step == "end" and running is not None:
-                newest, running = Training("v2", MONDAY, running), None
+                newest, running = RecordedTraining("v2", MONDAY, running), None
             found = state(active="v1", newest=newest, obstacle="run 1 trains" if running else None)
             if step == "tick" and decide_on_drift(Drift("v1", since, "wild."), found).key:
                 assert since is not None
@@ -301,7 +292,7 @@ def test_every_event_of_drift_is_trained_on_once_however_long_it_goes_on(data: s
     st.builds(
         TrainingState,
         active=st.sampled_from([None, "v1"]),
-        newest=st.sampled_from([None, KNEW, Training("v1", None)]),
+        newest=st.sampled_from([None, KNEW, RecordedTraining("v1", None)]),
         matured=st.just(0),
         key=st.just("key"),
         started=st.sampled_from([None, "run 1"]),
@@ -309,7 +300,7 @@ def test_every_event_of_drift_is_trained_on_once_however_long_it_goes_on(data: s
     ),
     st.sampled_from([None, "run 2"]),
 )
-def test_distrust_trains_nothing_twice_and_nothing_in_spite_of_an_obstacle(
+def test_decide_on_drift_and_calls_never_train_twice_or_despite_an_obstacle(
     drift: Drift, calls: Calls, found: TrainingState, tried: str | None
 ) -> None:
     for decision in (decide_on_drift(drift, found), decide_on_calls(calls, found, tried)):
@@ -324,7 +315,7 @@ def test_distrust_trains_nothing_twice_and_nothing_in_spite_of_an_obstacle(
             assert found.obstacle is not None
 
 
-def test_a_training_is_named_by_data_and_experiment_alone() -> None:
+def test_training_key_depends_on_data_and_experiment_alone() -> None:
     keys = {training_key(data * 64, experiment * 64) for data in "ab" for experiment in "cd"}
     assert keys == {f"{data * 16}-{experiment * 16}" for data in "ab" for experiment in "cd"}
 
@@ -334,21 +325,21 @@ def test_a_training_is_named_by_data_and_experiment_alone() -> None:
     [
         ((None, "f1"), None, "No model version is active.", None),
         (("v1", "f1"), None, "There are no recommendations yet.", "v1-f1-9"),
-        (("v1", "f1"), ("v1", "f1"), "The newest features are recommended on with version v1 already.", None),
+        (("v1", "f1"), ("v1", "f1"), "Version v1 has already recommended on the newest features.", None),
         (("v2", "f1"), ("v1", "f1"), "Version v2 is active now; the recommendations are of v1.", "v2-f1-9"),
         (("v1", "f2"), ("v1", "f1"), "Features have changed since the recommendations were made.", "v1-f2-9"),
     ],
 )
-def test_recommendations_follow_the_active_version_and_the_features(
+def test_decide_recommendations_follows_the_active_version_and_the_features(
     wanted: tuple[str | None, str], made: tuple[str | None, str | None] | None, reason: str, key: str | None
 ) -> None:
-    assert decide_recommendations(wanted, made, 9, None) == Decision(reason, key)
+    assert decide_recommendations(wanted, made, 9, None) == RunDecision(reason, key)
     waiting = decide_recommendations(wanted, made, 9, "a run goes on")
     assert waiting.key is None
     assert waiting.settled == (key is None)
 
 
-def test_a_version_that_is_active_again_is_served_again() -> None:
+def test_decide_recommendations_for_a_version_that_is_active_again() -> None:
     first = decide_recommendations(("v1", "f1"), ("v0", "f1"), 3, None)
     again = decide_recommendations(("v1", "f1"), ("v2", "f1"), 8, None)
     assert (first.key, again.key) == ("v1-f1-3", "v1-f1-8")

@@ -25,7 +25,7 @@ from boursomatic_assets.storage.postgres.model_table import active_version
 if TYPE_CHECKING:
     from boursomatic_assets_tests.automation.conftest import Bench
 
-FIRST = "First look: what is there is noted, and from now on whatever comes."
+FIRST = "First look: the present state is recorded, and later changes start runs."
 MONDAY = date(2024, 1, 1)
 HORIZON = Experiment().horizon
 
@@ -393,7 +393,7 @@ def test_no_training_of_drift_on_features_that_are_behind_or_not_vouched_for(ben
 def test_calls_that_fall_short_train_once_for_a_version(bench: Bench) -> None:
     version = trusted(bench)
     judged(bench, version, falls_short=False)
-    assert bench.skipped(retrain_when_drifted) == "Nobody has looked for drift yet. As expected."
+    assert bench.skipped(retrain_when_drifted) == "Drift has not been computed yet. As expected."
     judged(bench, version, falls_short=True)
     request = bench.requested(retrain_when_drifted)
     assert own_tags(request) == {
@@ -499,7 +499,7 @@ def test_recommendations_follow_promotions_sessions_and_rollbacks(bench: Bench) 
     # Nobody asks again, with whatever cursor.
     for cursor in (None, "{}"):
         bench.cursors["recommend_when_new"] = cursor
-        assert f"recommended on with version {second} already" in bench.skipped(recommend_when_new)
+        assert f"Version {second} has already recommended on" in bench.skipped(recommend_when_new)
 
 
 def test_recommendations_wait_for_what_would_make_them_old_at_once(bench: Bench) -> None:

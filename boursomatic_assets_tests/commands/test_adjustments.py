@@ -24,7 +24,7 @@ def installed() -> Iterator[Installation]:
 
 def test_an_empty_list_says_so(installed: Installation) -> None:
     ended = installed.run("adjustments", "list")
-    assert (ended.code, ended.said) == (0, "No adjustments, and no jump that waits for one.")
+    assert (ended.code, ended.said) == (0, "No adjustments, and no unexplained jump.")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,6 @@ def test_bench_of_an_installed_package_says_where_the_benchmarks_are(tmp_path: P
         [sys.executable, "-P", "-c", start, str(tmp_path), "bench"], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 1
-    assert "They are in the folder benchmarks/ of its repository: clone that, and run there: make bench" in (
+    assert "They are in the folder benchmarks/ of its repository: clone it and run there: make bench" in (
         " ".join(ended.stderr.split())
     )

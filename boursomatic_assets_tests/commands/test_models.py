@@ -168,7 +168,7 @@ def test_a_version_whose_bundle_was_pruned_is_not_activated_and_it_says_where_it
     assert installed.run("models", "prune", "--keep", "1", "--yes").code == 0
     refused = installed.run("models", "activate", third)
     assert (refused.code, installed.active()) == (1, [second])
-    assert f"the bundle of version {third} is not in its place" in refused.said
+    assert f"the bundle of version {third} is not at" in refused.said
     assert f"boursomatic models show {third}" in refused.said
     assert f"{third} pruned: its bundle was removed, by " in installed.run("models", "show", third).said
 

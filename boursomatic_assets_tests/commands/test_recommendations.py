@@ -135,7 +135,7 @@ def test_json_and_csv_hold_what_is_asked_for_and_all_of_it(
 def test_what_matches_nothing_says_so(installation: Installation) -> None:
     ended = installation.run("recommendations", "--symbol", "NONE")
     assert (ended.code, ended.errors) == (0, "")
-    assert "No active recommendation is like that" in ended.said
+    assert "No active recommendation matches" in ended.said
 
 
 @pytest.mark.parametrize(

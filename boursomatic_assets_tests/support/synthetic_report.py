@@ -1,7 +1,8 @@
-"""What the report is written from, made up: of the shape that the assets have, as long as one asks for."""
+"""Made-up inputs of the report, in the shape of the assets' values, and the report written from them."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -15,8 +16,9 @@ from boursomatic_assets.core.evaluation.survivors import PanelYear, Survivors
 from boursomatic_assets.core.measures.detection import Detection
 from boursomatic_assets.core.models.contributions import Contributions
 from boursomatic_assets.display.report.importance import ReportImportance
-from boursomatic_assets.display.report.writing import ReportModel, ReportProofs
+from boursomatic_assets.display.report.writing import ReportModel, ReportProofs, report_page
 from boursomatic_assets.storage.dagster.check_results import CheckResult
+from boursomatic_assets_tests.support.pages import HOSTILE
 
 HORIZON = 20
 BOOKS = ("buy", "long_short", "equal_weight", "volatility", "momentum", "benchmark")
@@ -238,3 +240,39 @@ def model_of(**changes: Any) -> ReportModel:  # noqa: ANN401
         "packages": {"lightgbm": "4.7.0", "numpy": "2.4.6"},
     }
     return ReportModel(**{**values, **changes})
+
+
+def report_of(evaluation: Any = None, walk_forward: Any = None, **parts: Any) -> str:  # noqa: ANN401
+    return report_page(
+        evaluation_of() if evaluation is None else evaluation,
+        walk_forward,
+        parts.get("importance") or importance_of(),
+        parts.get("proofs") or PROOFS,
+        parts.get("model") or model_of(),
+    )
+
+
+def poisoned(value: Any, text: str = HOSTILE) -> Any:  # noqa: ANN401
+    """Every text replaced, dates but in curves too: what a symbol, a reason or an exchange could be called."""
+    if isinstance(value, dict):
+        return {name: poisoned(item, text) for name, item in value.items()}
+    if isinstance(value, list):
+        return [poisoned(item, text) for item in value]
+    return text if isinstance(value, str) else value
+
+
+def poisoned_report(text: str) -> str:
+    """The report with a text wherever a name, a reason or a version stands."""
+    evaluation, walk_forward = poisoned(evaluation_of(), text), poisoned(walk_forward_of(60, 2), text)
+    evaluation["curves"]["books"] = {text: evaluation["curves"]["books"]["buy"]}
+    # Ids of two chapters differ.
+    walk_forward["scope"] = f"{text}-2"
+    proofs = ReportProofs(
+        [dataclasses.replace(check, asset=text, name=text, description=text) for check in PROOFS.checks],
+        {text: {text: text}, "leaks": [{text: text}], "notes": [text]},
+    )
+    model = model_of(
+        version=text, run_id=text, params_hash=text, first_session=text, last_session=text, experiment={text: text},
+        packages={text: text}, code={"package": text, "source_sha256": text, "git": text}, no_walk_forward=text,
+    )  # fmt: skip
+    return report_of(evaluation, walk_forward, importance=importance_of((text,)), proofs=proofs, model=model)

@@ -1,8 +1,7 @@
-"""What the charts of the report share: how plotly is told of them, quiet axes, colours that follow the scheme.
+"""What the charts of the report share: plotly's traces and axes, and colours from the page's style sheet.
 
-Plotly itself is not imported: what is drawn is drawn by the page. A colour is named as `var:--buy` and looked up by
-the page in its style sheet, so that charts follow the reader's light or dark scheme. Titles, keys and captions are
-the page's own text, which wraps where the window is narrow.
+The page draws the charts; plotly is not imported. A colour such as `var:--buy` names a variable of the style sheet,
+so that charts follow the light or dark scheme.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ CHARACTERS_OF_A_NAME = 40
 
 @dataclass(frozen=True)
 class Line:
-    """How one series looks everywhere, and whether it is there before the reader asks for it."""
+    """The look of a series in every chart, and whether it is drawn at first."""
 
     group: str
     label: str
@@ -32,20 +31,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart of the page: what plotly draws, and the words around it.
+    """One chart of the page: plotly's traces and layout, title, caption and key.
 
-    Attributes
-    ----------
-    name : str
-        Unique in the page; its element's id.
-    title, caption : str
-        Plain text.
-    data : list of dict
-        Plotly's traces; each names its line as `legendgroup`.
-    layout : dict
-        Plotly's layout.
-    lines : tuple of Line
-        The key.
+    `name` is unique in the page: it is the element's id. Each trace names its line as `legendgroup`.
     """
 
     name: str
@@ -57,17 +45,17 @@ class Chart:
 
 
 def shortened(name: str, most: int = CHARACTERS_OF_A_NAME) -> str:
-    """Cut a name that would leave no room for anything else."""
+    """Cut a long name with an ellipsis."""
     return name if len(name) <= most else f"{name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def rounded(values: Iterable[float | None]) -> list[float | None]:
-    """Five significant digits are more than a chart shows; the page stays small."""
+    """Round to five significant digits: the page stays small."""
     return [None if value is None else float(f"{value:.{DIGITS}g}") for value in values]
 
 
 def axis(**settings: Any) -> dict[str, Any]:  # noqa: ANN401 (plotly's own settings)
-    """A quiet axis; settings are plotly's."""
+    """Plotly's axis with quiet colours."""
     return {
         "gridcolor": GRID,
         "linecolor": GRID,
@@ -80,7 +68,7 @@ def axis(**settings: Any) -> dict[str, Any]:  # noqa: ANN401 (plotly's own setti
 
 
 def layout(height: int, **settings: Any) -> dict[str, Any]:  # noqa: ANN401
-    """What all charts share."""
+    """Plotly's layout, as all charts share it."""
     return {
         "height": height,
         "autosize": True,
@@ -102,7 +90,7 @@ def titled(text: str, standoff: int = 8) -> dict[str, Any]:
 
 
 def level(value: float, *, vertical: bool = False) -> dict[str, Any]:
-    """A line across a chart at a value that means something."""
+    """A line across a chart at a value."""
     across, along = ("y", "x") if vertical else ("x", "y")
     place = {f"{across}0": 0, f"{across}1": 1, f"{along}0": value, f"{along}1": value, f"{across}ref": "paper"}
     return {"type": "line", **place, "line": {"color": FAINT, "width": 1}, "layer": "below"}

@@ -1,4 +1,4 @@
-"""One chapter of the report: what was found out on one stretch of sessions, and the charts of it."""
+"""One chapter of the report: an evaluation of one span of sessions, and its charts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.display.report.canvas import Chart
 
-# The window that smooths rank IC, in horizons: a shorter one would show the overlap of the returns, not the model.
+# Window that smooths rank IC, in horizons. A shorter one would show mostly the overlap of the returns.
 HORIZONS_SMOOTHED = 3
 _SCOPES = {
     "walk-forward": ("walk_forward", "Walk-forward: the record of skill"),
@@ -31,13 +31,7 @@ _SCOPES = {
 
 @dataclass(frozen=True)
 class Chapter:
-    """What the template `chapter.html` shows.
-
-    Attributes
-    ----------
-    judged : mapping
-        The asset `evaluation` or `walk_forward_summary`; any key may be missing.
-    """
+    """Values for the template `chapter.html`. Any key of the evaluation may be missing."""
 
     judged: Mapping[str, Any]
 

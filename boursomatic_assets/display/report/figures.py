@@ -1,4 +1,4 @@
-"""Charts of the report: books, rank IC, calibration, precision by volatility and costs."""
+"""Charts of the report: books, rank IC, calibration, precision by volatility, and costs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Curves = Mapping[str, Any]
     Numbers = Sequence[float | None]
 
-# Neither colour alone nor dashes alone tell two books apart.
+# Two books differ in colour and in dashes.
 BOOKS = (
     Line("buy", "BUY calls", "var:--buy"),
     Line("long_short", "BUY less SELL calls", "var:--long-short"),
@@ -36,13 +36,13 @@ BOOKS = (
 
 
 def book_line(name: str) -> Line:
-    """How a book looks; one that is not known looks like any other that is not known."""
+    """The look of a book. All unknown books look the same."""
     known = {line.group: line for line in BOOKS}
     return known.get(name, Line(name, shortened(name.replace("_", " ")), "var:--other", "longdashdot"))
 
 
 def wealth(returns: Numbers) -> list[float]:
-    """Compound returns from 1; a session without a return leaves the wealth as it is."""
+    """Compound returns from 1. A session without a return leaves the wealth unchanged."""
     path, held = [], 1.0
     for change in returns:
         held *= 1 + (change or 0.0)
@@ -51,7 +51,7 @@ def wealth(returns: Numbers) -> list[float]:
 
 
 def drawdown(path: Sequence[float]) -> list[float]:
-    """Fall below the running peak, the starting capital included: 0 or less."""
+    """Fall below the running peak, 0 or less. The starting capital counts as a peak."""
     falls, peak = [], 1.0
     for held in path:
         peak = max(peak, held)
@@ -60,7 +60,7 @@ def drawdown(path: Sequence[float]) -> list[float]:
 
 
 def rolling_mean(values: Numbers, window: int) -> list[float | None]:
-    """Mean of the known values among the last `window` places; none until as many places have gone by."""
+    """Mean of the known values among the last `window`; None at the first `window - 1` places."""
     means: list[float | None] = []
     for end in range(1, len(values) + 1):
         known = [value for value in values[max(end - window, 0) : end] if value is not None]
@@ -69,7 +69,7 @@ def rolling_mean(values: Numbers, window: int) -> list[float | None]:
 
 
 def books_chart(name: str, books: Curves) -> Chart | None:
-    """Wealth of each book above its drawdown; None where no book has a session."""
+    """Wealth of each book above its drawdown; None if no book has a session."""
     known = [line.group for line in BOOKS]
     order = sorted(books, key=lambda book: known.index(book) if book in known else len(known))
     lines = tuple(book_line(book) for book in order if (books[book] or {}).get("returns"))
@@ -86,7 +86,7 @@ def books_chart(name: str, books: Curves) -> Chart | None:
     )
     caption = (
         "Above: wealth from 1, daily returns net of cost. Below: fall from the running peak, the starting capital "
-        "included. A book in the key comes and goes with a click."
+        "included. Click a book in the key to show or hide it."
     )
     return Chart(name, "Equity and drawdown", caption, traces, shape, lines)
 
@@ -108,7 +108,7 @@ def _book_traces(line: Line, book: Curves) -> list[dict[str, Any]]:
 
 
 def rank_ic_chart(name: str, curve: Curves, window: int) -> Chart | None:
-    """Rank IC of each session, faint, and its rolling mean."""
+    """Rank IC of each session, and its rolling mean."""
     sessions, values = list(curve.get("sessions") or ()), list(curve.get("values") or ())
     if not any(value is not None for value in values):
         return None
@@ -126,7 +126,7 @@ def rank_ic_chart(name: str, curve: Curves, window: int) -> Chart | None:
     shape = layout(
         320, xaxis=axis(type="date", showgrid=False, nticks=8), yaxis=axis(nticks=6), shapes=[level(0.0)]
     )
-    caption = "Agreement of the ranking by expected return with the ranking by what came; 0 is no skill."
+    caption = "Correlation of the ranks of expected and realised returns within a session; 0 is no skill."
     return Chart(name, "Rank IC over time", caption, traces, shape, lines)
 
 
@@ -137,7 +137,7 @@ def rank_ic_by_year_chart(name: str, years: Sequence[Curves]) -> Chart | None:
         return None
     bars = {
         "type": "bar",
-        # A year of which only some sessions were judged has a bar like any other: it says how many.
+        # A year may have few sessions: the label says how many.
         "x": [f"{year['year']}<br>{year.get('sessions', 0)} sessions" for year in known],
         "y": rounded(year["mean"] for year in known),
         "marker": {"color": "var:--buy"},
@@ -150,21 +150,21 @@ def rank_ic_by_year_chart(name: str, years: Sequence[Curves]) -> Chart | None:
 
 
 def reliability_chart(name: str, bins: Sequence[Curves]) -> Chart | None:
-    """How often BUY came where it was given a probability, above the rows of each bin."""
+    """Frequency of BUY against its predicted probability, above the rows of each bin."""
     known = [part for part in bins if part.get("probability") is not None and part.get("frequency") is not None]
     if not known:
         return None
     chances, happened = (rounded(part[key] for part in known) for key in ("probability", "frequency"))
     top = max(value for value in (*chances, *happened, 0.05) if value is not None) * 1.08
     common = {"x": chances, "customdata": [part.get("rows") for part in known]}
-    hover = "said %{x:.1%}, came %{y:.1%}, %{customdata:,} rows<extra></extra>"
+    hover = "predicted %{x:.1%}, observed %{y:.1%}, %{customdata:,} rows<extra></extra>"
     calibrated = {"type": "scatter", "mode": "lines", "x": [0, top], "y": [0, top], "hoverinfo": "skip"}
     spread = top / (4 * len(known))
     gaps = [after - before for before, after in pairwise(sorted(value or 0.0 for value in chances))]
     counts = {"type": "bar", "y": common["customdata"], "yaxis": "y2", "marker": {"color": "var:--middle"}}
     lines = (
-        Line("calibrated", "As said", "var:--faint", "dash"),
-        Line("buy", "As it came", "var:--buy"),
+        Line("calibrated", "Perfect calibration", "var:--faint", "dash"),
+        Line("buy", "Observed", "var:--buy"),
         Line("rows", "Rows of the bin", "var:--middle"),
     )
     traces: list[dict[str, Any]] = [
@@ -182,12 +182,12 @@ def reliability_chart(name: str, bins: Sequence[Curves]) -> Chart | None:
     shape = layout(
         380,
         xaxis=axis(
-            range=[0, top], tickformat=".0%", anchor="y2", nticks=6, title=titled("probability of BUY, as said")
+            range=[0, top], tickformat=".0%", anchor="y2", nticks=6, title=titled("predicted probability of BUY")
         ),
         yaxis=axis(domain=[0.32, 1.0], range=[0, top], tickformat=".0%", nticks=6, title=titled("share BUY")),
         yaxis2=axis(domain=[0.0, 0.22], nticks=3, rangemode="tozero", title=titled("rows")),
     )
-    caption = "On the dashed line, BUY comes as often as the model says; below it, the model says too much."
+    caption = "On the dashed line BUY occurs as often as predicted. Below it the predicted probability is too high."
     return Chart(name, "Calibration", caption, traces, shape, lines)
 
 
@@ -215,7 +215,9 @@ def decile_chart(name: str, deciles: Sequence[Curves]) -> Chart | None:
         xaxis=axis(type="category", showgrid=False, title=titled("decile of volatility, 10 the most volatile")),
         yaxis=axis(tickformat=".0%", rangemode="tozero", nticks=6),
     )  # fmt: skip
-    caption = "Skill is a bar above its base rate within a decile; more BUY calls among volatile stocks are none."
+    caption = (
+        "Skill is a precision above the base rate in the same decile. More calls of volatile stocks are no skill."
+    )
     return Chart(name, "Precision at equal volatility", caption, traces, shape, lines)
 
 

@@ -1,4 +1,4 @@
-"""How the pages write figures and words; the templates' filters."""
+"""Write figures and words for the pages; the templates' filters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PERCENT = f"{SPACE}%"
 
 
 def decimals_for(values: Iterable[float | None], unit: str = "number") -> int:
-    """Decimals that show about three digits of the largest of some figures that stand side by side."""
+    """Decimals that show about three digits of the largest of some figures."""
     known = [value for value in values if value is not None]
     if unit != "percent" and all(float(value).is_integer() for value in known):
         return 0
@@ -29,7 +29,7 @@ def decimals_of_differences(values: Iterable[float | None]) -> int:
 
 
 def number(value: float | None, unit: str = "number", decimals: int | None = None) -> str:
-    """Write a figure for people: a fraction as percent where that is its unit, a dash where there is none."""
+    """A figure for people: percent if that is its unit, a dash if there is none."""
     if value is None:
         return DASH
     places = decimals_for([value], unit) if decimals is None else decimals
@@ -39,12 +39,12 @@ def number(value: float | None, unit: str = "number", decimals: int | None = Non
 
 
 def whole_number(value: float | None) -> str:
-    """A number of things."""
+    """A count."""
     return DASH if value is None else f"{value:,.0f}"
 
 
 def interval(low: float | None, high: float | None, unit: str = "number", places: int | None = None) -> str:
-    """Two bounds; a dash where one is not known."""
+    """Two bounds; a dash if one is unknown."""
     if low is None or high is None:
         return DASH
     places = decimals_for([low, high], unit) if places is None else places
@@ -52,14 +52,14 @@ def interval(low: float | None, high: float | None, unit: str = "number", places
 
 
 def p_value(value: float | None) -> str:
-    """A p-value; below a thousandth its digits say nothing."""
+    """A p-value; below 0.001 no digits."""
     if value is None:
         return DASH
     return f"<{SPACE}0.001" if value < 0.001 else f"{value:.3f}"  # noqa: PLR2004
 
 
 def sentence(text: str) -> str:
-    """A remark as a sentence: with a capital, and an end."""
+    """A remark as a sentence, with a capital and a full stop."""
     said = text.strip()
     return f"{said[:1].upper()}{said[1:]}{'' if said.endswith(('.', '!', '?')) else '.'}" if said else ""
 

@@ -1,4 +1,4 @@
-"""Charts of what the models look at: gain of the splits, and SHAP contributions to the predictions."""
+"""Charts of feature importance: gain of the splits, and SHAP contributions to the predictions."""
 
 from __future__ import annotations
 
@@ -25,15 +25,7 @@ _CLASS_LINES = {
 
 @dataclass(frozen=True)
 class ReportImportance:
-    """What the models look at.
-
-    Attributes
-    ----------
-    gains : DataFrame
-        The asset `feature_importance`: `feature`, `classifier_gain`, `regressor_gain` as shares.
-    classifier : Contributions or None
-        SHAP values of a fixed sample of test rows.
-    """
+    """Shares of gain from the asset `feature_importance`, and SHAP values of a fixed sample of test rows."""
 
     gains: pl.DataFrame
     classifier: Contributions | None = None
@@ -60,12 +52,12 @@ def gain_chart(gains: pl.DataFrame) -> Chart:
         for line in lines
         if line.group in gains.columns
     ]
-    caption = "Share of what all splits of a model gained in training: where the trees look, not whether it helps."
+    caption = "Share of the gain of all splits in training: what the trees use, not whether it helps."
     return Chart("importance_gain", "Gain", caption, traces, _by_feature(gains.height, ".0%"), lines)
 
 
 def contribution_chart(found: Contributions) -> Chart:
-    """Mean size of each feature's contribution to the score of each class."""
+    """Mean absolute contribution of each feature to the score of each class."""
     ranked = found.mean_absolute()
     lines = tuple(_CLASS_LINES.get(name, Line(name, f"to {name}", "var:--other")) for name in found.output_names)
     traces = [
@@ -73,13 +65,13 @@ def contribution_chart(found: Contributions) -> Chart:
         for line in lines
     ]
     rows = f"over {len(found.values):,} rows of the test set"
-    caption = f"SHAP: mean size of what a feature adds to the log-odds of a class, {rows}."
+    caption = f"SHAP: mean absolute contribution of a feature to the log-odds of a class, {rows}."
     shape = {**_by_feature(ranked.height, ""), "barmode": "stack"}
     return Chart("importance_shap", "Contribution to the predictions", caption, traces, shape, lines)
 
 
 def swarm_chart(found: Contributions) -> Chart:
-    """A dot for each row and feature: what it adds to the first class, in the colour of the feature's value."""
+    """A dot per row and feature: its contribution to the first class, coloured by the feature's value."""
     output = found.output_names[0]
     names = found.mean_absolute()["feature"].to_list()
     chosen = np.unique(np.linspace(0, len(found.values) - 1, SWARM_ROWS).round().astype(np.int64))
@@ -103,8 +95,8 @@ def swarm_chart(found: Contributions) -> Chart:
         "shapes": [level(0.0, vertical=True)],
     }
     caption = (
-        f"A dot is a row of the test set: what the feature adds to the log-odds of {output}, in blue where the "
-        "feature is low among these rows, in orange where it is high."
+        f"A dot is a row of the test set: what the feature adds to the log-odds of {output}. Blue dots have low "
+        "values of the feature among these rows, orange ones high values."
     )
     return Chart("importance_swarm", f"Which way each feature pulls: {output}", caption, [trace], shape)
 
@@ -123,7 +115,7 @@ def _bars(line: Line, names: list[str], values: list[float], form: str, label: s
 
 
 def _by_feature(features: int, form: str) -> dict[str, Any]:
-    """Features from top to bottom."""
+    """Layout with the features from top to bottom."""
     return layout(
         _AROUND + _ROW_HEIGHT * max(features, 1),
         barmode="group",
@@ -134,7 +126,7 @@ def _by_feature(features: int, form: str) -> dict[str, Any]:
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Place of each value among all, 0 the lowest and 1 the highest; the middle where there is none."""
+    """Rank of each value, from 0 (lowest) to 1 (highest); 0.5 for missing values."""
     known = np.isfinite(values)
     places = np.full(len(values), 0.5)
     order = np.sort(values[known])
@@ -144,7 +136,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _heights(values: np.ndarray, bins: int = 60) -> np.ndarray:
-    """Lay dots that would cover each other beside each other: up to 0.38 above and below their line."""
+    """Vertical offsets that keep dots from covering each other: up to 0.38 above and below their line."""
     width = (values.max() - values.min()) / bins or 1.0
     cells = np.floor((values - values.min()) / width).astype(np.int64)
     counts = np.bincount(cells)

@@ -18,16 +18,9 @@ if TYPE_CHECKING:
 
 
 def judged_model(instance: DagsterInstance, run_id: str, experiment: Experiment, missing: str) -> ReportModel:
-    """Describe the models that the report judges: version, if one is recorded of these very models, data, code.
+    """Describe the judged models: data, code, and the version if these very models are recorded as one.
 
-    Parameters
-    ----------
-    instance : DagsterInstance
-    run_id : str
-        The run that writes the report.
-    experiment : Experiment
-    missing : str
-        Why there is no walk-forward.
+    `missing` says why there is no walk-forward.
     """
     version, span = None, {}
     with suppress(MissingArtifactError):
@@ -47,7 +40,7 @@ def judged_model(instance: DagsterInstance, run_id: str, experiment: Experiment,
         code=code_revision(),
         packages=package_versions(),
         no_walk_forward=(
-            f"The walk-forward {missing}: what follows rests on one short test set. "
+            f"The walk-forward {missing}: the figures below rest on one short test set. "
             "Make it: boursomatic materialize --select walk_forward+"
         ),
     )

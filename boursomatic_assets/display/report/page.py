@@ -1,6 +1,6 @@
-"""Templates rendered as pages: HTML documents that hold all they need and load nothing.
+"""Render templates as HTML documents that load nothing.
 
-Templates escape every value. Only `base.html` inserts text as it is: this package's style sheet and scripts.
+Templates escape every value. Only `base.html` inserts text unescaped: this package's style sheet and scripts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.display.report.canvas import Chart
 
-# A list of at least 20 texts is written once and shared by all lines of all charts.
+# Lists of at least 20 texts, such as dates, are written once for all charts.
 SHARED_FROM = 20
 
 
 def render(template: str, charts: Sequence[Chart] = (), **values: object) -> str:
-    """Render a page. The style sheet, the charts and the scripts that draw them are part of it."""
+    """Render a page with its style sheet, its charts and the scripts that draw them."""
     scripts = [_own("plotly-basic.min.js"), _own("report.js")] if charts else []
     page = environment().get_template(template)
     return page.render(style=_own("report.css"), scripts=scripts, figures=_figures(charts), **values)
@@ -34,7 +34,7 @@ def render(template: str, charts: Sequence[Chart] = (), **values: object) -> str
 
 @cache
 def environment() -> Environment:
-    """Environment of the templates: escaping on, missing values are errors."""
+    """Environment of the templates: escaping is on, missing values are errors."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     templates = Environment(
@@ -79,7 +79,7 @@ def _figures(charts: Sequence[Chart]) -> dict[str, Any]:
 
 
 def _sharing(value: Any, lists: dict[tuple[str, ...], int]) -> Any:  # noqa: ANN401 (any JSON)
-    """Replace each long list of texts by its place among the lists."""
+    """Replace each long list of texts by its index among the shared lists."""
     if isinstance(value, dict):
         return {name: _sharing(item, lists) for name, item in value.items()}
     if not isinstance(value, list):

@@ -1,4 +1,4 @@
-"""How figures are arranged in the tables of the report; the templates' filters. Any key may be missing."""
+"""Arrange figures for the tables of the report; the templates' filters. Any key may be missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROUPS = {
     "portfolio": "Portfolio",
     "regression": "Forecast of the return",
 }
-# Figures whose names end so explain a main figure; an unknown name is a main figure.
+# Endings of names of details. Any other figure is a main one.
 _DETAILS = (
     "icir", "_hold", "_sell", "recall_buy", "f1_buy", "brier", "rmse", "mae", "_newey_west_t",
     "_probabilistic_sharpe", "_lo_sharpe_ratio", "_total_return", "_annual_volatility", "_hit_rate", "_turnover",
@@ -28,12 +28,12 @@ _DETAILS = (
 
 
 def is_detail(figure: Row) -> bool:
-    """Whether a figure explains a main one, and is folded."""
+    """Whether a figure explains a main one and is folded."""
     return str(figure.get("name")).endswith(_DETAILS)
 
 
 def grouped(figures: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Titles of the groups that have a figure, with their figures; unknown groups last."""
+    """Titles of the groups that have figures, with these figures; unknown groups last."""
     groups: dict[str, list[Row]] = {group: [] for group in _GROUPS}
     for figure in figures:
         groups.setdefault(str(figure.get("group")), []).append(figure)
@@ -41,12 +41,12 @@ def grouped(figures: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 
 
 def value_of(figures: Sequence[Row], name: str) -> float | None:
-    """Value of the figure of a name, if there is one."""
+    """Value of the figure of this name, if there is one."""
     return next((figure.get("value") for figure in figures if figure.get("name") == name), None)
 
 
 def by_cost(sweep: Sequence[Row]) -> tuple[list[str], list[tuple[float, list[Row]]]]:
-    """Labels of the books, and for each cost what was found of each book."""
+    """Labels of the books, and for each cost the entry of each book."""
     books = list(dict.fromkeys(str(part.get("book")) for part in sweep))
     found = {(part.get("cost_bps"), str(part.get("book"))): part for part in sweep}
     costs = sorted({cost for cost, _ in found if cost is not None})
@@ -55,5 +55,5 @@ def by_cost(sweep: Sequence[Row]) -> tuple[list[str], list[tuple[float, list[Row
 
 
 def notes(comparisons: Sequence[Row]) -> list[str]:
-    """What is remarked of comparisons, as sentences, each once."""
+    """Notes of comparisons as sentences, without repetitions."""
     return list(dict.fromkeys(sentence(str(found["note"])) for found in comparisons if found.get("note")))

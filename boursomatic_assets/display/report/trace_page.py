@@ -1,4 +1,4 @@
-"""What `boursomatic trace` shows: the way from a recommendation to its bars, as a tree and as a page."""
+"""What `boursomatic trace` shows: the steps from a recommendation to its bars, as a tree and as a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.trace.tree import Trace, TraceStep
 
-# A split rewrites a whole history; JSON has all of it.
+# A split rewrites a whole history; --json lists all of it.
 MOST_CHILDREN = 20
 MOST_SOURCES = 10
 _COLOURS = {MATCHES: "green", CHANGED: "cyan", NOT_RECORDED: "yellow", GONE: "red", DIFFERS: "red"}
@@ -25,7 +25,7 @@ _BEGINNING = 12
 
 
 def trace_report(trace: Trace) -> list[Tree | str]:
-    """The tree with what differs written out, and the conclusion."""
+    """The tree with differences written out, and the conclusion."""
     facts = trace.facts
     tree = Tree(
         f"[bold]{escape(facts['symbol'])}[/bold] {facts['session']} {facts['profile']}: "
@@ -90,7 +90,7 @@ def _difference(step: TraceStep) -> str:
 
 
 def trace_page(trace: Trace) -> bytes:
-    """The same as one HTML page that loads nothing."""
+    """The same as an HTML page that loads nothing."""
     return render(
         "trace.html",
         facts=trace.facts,

@@ -1,4 +1,4 @@
-"""The report: one page that says what a careful reader may conclude of the models, and on what grounds."""
+"""The report: one page with the verdict on the models and the figures behind it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportProofs:
-    """What vouches for the figures.
-
-    Attributes
-    ----------
-    checks : sequence of CheckResult
-        Checks of this installation with their last results.
-    runs : mapping or None
-        What the proof runs of the product measured: `null`, `power`, `leaks`, `measured`.
-    """
+    """Evidence for the figures: checks with their last results, and measurements of the proof runs."""
 
     checks: Sequence[CheckResult] = ()
     runs: Mapping[str, Any] | None = None
@@ -36,23 +28,10 @@ class ReportProofs:
 
 @dataclass(frozen=True)
 class ReportModel:
-    """What was judged and how the page came about.
+    """The judged models. `version` is None if no version of these models is recorded.
 
-    Attributes
-    ----------
-    version : str or None
-        None where no version is recorded of these models.
-    params_hash : str
-        SHA-256 of the experiment.
-    experiment : mapping
-    first_session, last_session : str or None
-        Span of the labelled prices.
-    run_id : str
-    made_at : datetime
-        UTC.
-    code, packages : mapping of str to str
-    no_walk_forward : str
-        Why the walk-forward is not in the report, and what to do.
+    `first_session` and `last_session` span the labelled prices. `no_walk_forward` says why the page has no
+    walk-forward, and what to do.
     """
 
     version: str | None
@@ -74,22 +53,10 @@ def report_page(
     proofs: ReportProofs,
     model: ReportModel,
 ) -> str:
-    """Write the report.
+    """The report as an HTML document that loads nothing.
 
-    Parameters
-    ----------
-    evaluation : mapping
-        The asset `evaluation`: figures, comparisons, curves and verdict of the test set.
-    walk_forward : mapping or None
-        The asset `walk_forward_summary`, of the same shape with `folds`; shown first where it is there.
-    importance : ReportImportance
-    proofs : ReportProofs
-    model : ReportModel
-
-    Returns
-    -------
-    str
-        A whole HTML document that loads nothing and works from a file.
+    `evaluation` and `walk_forward` are the values of the assets `evaluation` and `walk_forward_summary`. The
+    walk-forward comes first if it is given.
     """
     chapters = [Chapter(scope) for scope in (walk_forward, evaluation) if scope]
     looked_at = importance_charts(importance)

@@ -1,4 +1,1 @@
-"""Tables and closing words of the command line.
-
-They fit a terminal of 80 columns. Which command prints what is decided in `commands`.
-"""
+"""Tables and closing words of the command line, for a terminal of 80 columns."""

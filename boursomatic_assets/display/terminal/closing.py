@@ -1,4 +1,4 @@
-"""What the command line shows once a run has ended: the closing tables."""
+"""Closing tables and sentences of a run, and tables of versions and adjustments."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.portfolio.benchmark import NO_BENCHMARK
+from boursomatic_assets.display.ui.evaluation import NONE_FOUND
 from boursomatic_assets.display.ui.jumps import jump_words
 from boursomatic_assets.display.ui.promotion import activation, comparison_table
-from boursomatic_assets.display.ui.suspects import NONE_FOUND
 from boursomatic_assets.storage.postgres.model_events import ACTIVATED, PRUNED, REFUSED, ROLLED_BACK
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.model_events import ModelEvent
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
-# Figure, what it is read beside, and how the pair is called.
+# Figure, its baseline, title, and what the baseline is.
 _PAIRS = (
     ("val_accuracy", "val_majority_accuracy", "Accuracy, validation", "most frequent class"),
     ("test_accuracy", "test_majority_accuracy", "Accuracy, test", "most frequent class"),
@@ -36,12 +37,12 @@ _PAIRS = (
     ("test_total_return", "test_equal_weight_total_return", "Total return net of cost, test", "equal weight"),
 )
 
-# Assets that conclude something, the record of skill first.
+# Assets with a verdict, the record of skill first.
 _JUDGED = (("walk_forward_summary", "Walk-forward"), ("evaluation", "Test set"))
 
 
 def assets_table(materialized: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Rows, sessions and labels of each asset that a run materialized; values are plain metadata."""
+    """Rows, sessions and labels of each materialized asset; values are plain metadata."""
     table = Table("Asset", title="Materialized", title_justify="left")
     table.add_column("Rows", justify="right")
     table.add_column("Sessions")
@@ -49,12 +50,13 @@ def assets_table(materialized: Mapping[str, Mapping[str, Any]]) -> Table:
     for name, metadata in materialized.items():
         rows = metadata.get("dagster/row_count")
         span = f"{metadata['first_session']} .. {metadata['last_session']}" if "first_session" in metadata else ""
-        table.add_row(name, f"{rows:,}" if rows is not None else "", span, _mix(metadata))
+        mix = "rows_buy" in metadata and " / ".join(f"{metadata[f'rows_{name.lower()}']:,}" for name in CLASS_NAMES)
+        table.add_row(name, f"{rows:,}" if rows is not None else "", span, mix or "")
     return table
 
 
 def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
-    """What an update of the bars did that a person should know, a line each."""
+    """Results of an update of the bars, as lines."""
     outcomes, sources = metadata["outcomes"], metadata["sources"]
     lines = []
     if outcomes:
@@ -75,20 +77,13 @@ def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in metadata["rejected_reasons"].items())
         lines.append(f"Set aside in rejected_bars: {reasons}")
     if metadata.get("left_out"):
-        left_out = "; ".join(f"{count:,} {reason}" for reason, count in metadata["left_out"].items())
-        lines.append(f"Left out: {left_out}")
+        lines.append(f"Left out: {'; '.join(f'{count:,} {why}' for why, count in metadata['left_out'].items())}")
     if metadata["quarantined"]:
         lines.append(
-            "[yellow]Quarantined[/yellow] for a jump that nothing explains: "
+            "[yellow]Quarantined[/yellow] for an unexplained jump: "
             f"{escape(', '.join(metadata['quarantined']))}. See: [bold]boursomatic adjustments list[/bold]"
         )
     return lines
-
-
-def _mix(metadata: Mapping[str, Any]) -> str:
-    if "rows_buy" not in metadata:
-        return ""
-    return " / ".join(f"{metadata[f'rows_{name}']:,}" for name in ("buy", "hold", "sell"))
 
 
 def metrics_table(figures: Mapping[str, Any]) -> Table:
@@ -105,28 +100,21 @@ def metrics_table(figures: Mapping[str, Any]) -> Table:
 
 
 def conclusion_lines(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What may be concluded of a run, in words: verdicts, what could have been seen, and survivors, a line each.
+    """Verdicts, the smallest effect that could be seen, and survivors, as lines.
 
-    Parameters
-    ----------
-    made : mapping of str to mapping
-        Metadata by asset, as plain values; of assets without a verdict nothing is said.
+    `made` holds metadata by asset as plain values. Assets without a verdict are skipped.
     """
     judged = {title: made[name] for name, title in _JUDGED if name in made}
     lines = []
     for title, found in judged.items():
         lines += [f"[bold]{title}[/bold]: {escape(found['verdict'])}", f"  {escape(found['could_have_been_seen'])}"]
-    # Both are of one panel.
+    # Both assets report on one panel.
     return [*lines, *dict.fromkeys(escape(found["survivors"]) for found in judged.values())]
 
 
 def rests_on_lines(materialized: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What the figures rest on, a line each: suspect prices, and the sessions that the benchmark covers."""
-    judged = {
-        scope: materialized[name]
-        for name, scope in (("walk_forward_summary", "walk-forward"), ("evaluation", "test set"))
-        if name in materialized
-    }
+    """Suspect prices behind the figures, and the sessions that the benchmark covers, as lines."""
+    judged = {title.lower(): materialized[name] for name, title in _JUDGED if name in materialized}
     suspects = {scope: found["suspect_prices"] for scope, found in judged.items()}
     covered = {scope: found["benchmark"] for scope, found in judged.items()}
     return [
@@ -136,10 +124,10 @@ def rests_on_lines(materialized: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence[str]]) -> Table:
-    """Model versions, the newest first; those that read `price_levels` are coloured."""
+    """Model versions, the newest first. Those in `price_levels` are coloured."""
     title = "Model versions (named by their training time, UTC; figures of the test set)"
     table = Table(title=title, title_justify="left")
-    # In a narrow window the title may wrap, never a name that other commands ask for.
+    # Version names never wrap: other commands need them whole.
     table.add_column("Version", no_wrap=True)
     for heading in ("Active", "Gate", "Experiment"):
         table.add_column(heading)
@@ -156,7 +144,7 @@ def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence
 
 
 def price_level_note(version: str, inputs: Sequence[str]) -> str:
-    """Say that a version reads price levels, and what that does to its figures."""
+    """A warning that a version reads price levels."""
     return (
         f"[yellow]{version}[/yellow] reads price levels ({', '.join(inputs)}). They know the future, "
         "so its figures may show skill that is not there. New versions do not read them."
@@ -172,7 +160,7 @@ def _decided(row: ModelRow) -> str:
 def version_report(
     row: ModelRow, events: Sequence[ModelEvent], price_levels: Sequence[str]
 ) -> list[RenderableType]:
-    """A version: what it is, what the gate decided on it and what it compared, and what was done with it since."""
+    """A version: facts, the gate's decision and comparison, and its events."""
     refused = row.gate is not None and not row.gate["promoted"]
     facts = {
         "Version": row.version,
@@ -184,7 +172,7 @@ def version_report(
         "Gate": row.gate["reason"] if row.gate else "no decision is recorded",
         **({"To activate": activation(row.version)} if refused and not row.is_active else {}),
     }
-    # Lines and no grid: a window that is too narrow breaks them, and cuts nothing off.
+    # Lines, not a grid: a narrow window wraps them and cuts nothing off.
     shown: list[RenderableType] = [f"{name:<12}{escape(value)}" for name, value in facts.items()]
     if price_levels:
         shown.append(price_level_note(row.version, price_levels))
@@ -217,22 +205,21 @@ def _event_line(event: ModelEvent) -> str:
 
 
 def adjustments_table(entries: Sequence[tuple[Any, ...]], moved: Mapping[tuple[str, date], float]) -> Table:
-    """Adjustments, and jumps without one: symbol, session, ratio, the split ratio that a jump is near, note.
+    """Adjustments, and jumps without one: symbol, session, ratio, nearest split ratio, note.
 
-    `moved` holds, by symbol and session, what a price went to, as a multiple of the close before.
+    `moved` gives the price after a jump as a multiple of the close before, by symbol and session.
     """
     table = Table("Symbol", "Session", title="Adjustments", title_justify="left")
     table.add_column("Ratio", justify="right")
     table.add_column("")
     table.add_column("Price went to", justify="right")
     for symbol, session, ratio, split_ratio, note in entries:
-        # Symbols and notes are written as they are, whatever brackets they hold.
         if ratio:
             table.add_row(escape(symbol), str(session), f"{ratio:.6g}", escape(note or ""))
             continue
-        went = moved[symbol, session]
-        said = f"[yellow]quarantined: {jump_words(went, split_ratio)}[/yellow]"
-        table.add_row(escape(symbol), str(session), "", said, f"{went:.4g}")
+        price_ratio = moved[symbol, session]
+        jump = f"[yellow]quarantined: {jump_words(price_ratio, split_ratio)}[/yellow]"
+        table.add_row(escape(symbol), str(session), "", jump, f"{price_ratio:.4g}")
     return table
 
 

@@ -23,7 +23,7 @@ POLL_SECONDS = 0.3
 
 @contextmanager
 def run_progress(console: Console, instance: DagsterInstance, run_id: str, total: int) -> Iterator[None]:
-    """Show a run's assets and checks as they finish, by following its event log from another thread."""
+    """Show a run's assets and checks as they finish: a thread follows its event log."""
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
@@ -53,7 +53,7 @@ def _follow(progress: Progress, instance: DagsterInstance, run_id: str, total: i
 def _show_event(progress: Progress, task: Any, entry: EventLogEntry) -> None:  # noqa: ANN401 (rich's TaskID)
     event = entry.dagster_event
     if event is None:
-        # What a step says about how far it is.
+        # A step's message on its progress.
         if entry.step_key and entry.level == logging.INFO:
             progress.update(task, description=f"{entry.step_key}: {entry.user_message}")
         return
@@ -66,7 +66,7 @@ def _show_event(progress: Progress, task: Any, entry: EventLogEntry) -> None:  #
         progress.console.print(f"[green]materialized[/green] {name}{count}")
     elif event.event_type_value == "ASSET_CHECK_EVALUATION":
         found = event.asset_check_evaluation_data
-        # A check may pass and yet have something for people to look at.
+        # A passed check may still have something to look at.
         if not found.passed or TO_LOOK_AT in found.metadata:
             colour = "red" if found.severity.value == "ERROR" else "yellow"
             verdict = "check passed, to look at" if found.passed else "check failed"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STRONGEST = 5
 HALF_A_BAR = 16
 COLOURS = {"BUY": "green", "HOLD": "dim", "SELL": "red"}
-# Features that are fractions, and that people read in percent.
+# Features that are fractions, shown in percent.
 _FRACTIONS = ("ret_", "momentum_", "vol_", "natr_")
 
 
@@ -34,7 +34,7 @@ def mix_table(metadata: Mapping[str, Any]) -> Table:
 
 
 def made_line(metadata: Mapping[str, Any]) -> str:
-    """Say in one line what was recommended on, and who was left out."""
+    """Number of recommendations, their session, and the instruments left out."""
     first, last, left_out = (metadata[name] for name in ("first_session", "last_session", "excluded_instruments"))
     span = last if first == last else f"{first} .. {last}"
     return (
@@ -45,7 +45,7 @@ def made_line(metadata: Mapping[str, Any]) -> str:
 
 
 def written_line(metadata: Mapping[str, Any]) -> str:
-    """Say in one line what was written, and with which model."""
+    """Rows written, and the model version."""
     return (
         f"Rows: {metadata['rows_added']:,} new, {metadata['rows_archived']:,} archived, "
         f"{metadata['rows_unchanged']:,} as they were; model version {metadata['version']}"
@@ -53,7 +53,7 @@ def written_line(metadata: Mapping[str, Any]) -> str:
 
 
 def calls_table(calls: Sequence[Mapping[str, Any]], count: int = STRONGEST) -> Table:
-    """The likeliest calls; `calls` as `strongest_calls` gives them."""
+    """The most probable calls; `calls` is from `strongest_calls`."""
     table = Table("Symbol", "Call", "Profiles", title="Strongest calls", title_justify="left")
     for heading in ("Confidence", "Expected", "Stop", "Target"):
         table.add_column(heading, justify="right")
@@ -64,7 +64,7 @@ def calls_table(calls: Sequence[Mapping[str, Any]], count: int = STRONGEST) -> T
 
 
 def reason_lines(calls: Sequence[Mapping[str, Any]], count: int = STRONGEST) -> list[str]:
-    """Why each of the likeliest calls was made, a line for each: sentences need a terminal's whole width."""
+    """The reason of each call, one line each: sentences need a terminal's whole width."""
     return [f"[bold]{escape(call['symbol'])}[/bold] {escape(call['justification'])}" for call in calls[:count]]
 
 
@@ -82,7 +82,7 @@ def _figures(row: Mapping[str, Any]) -> list[str]:
 
 
 def exclusions_table(excluded: Mapping[str, str]) -> Table:
-    """Every instrument that was left out, with the reason."""
+    """Every instrument left out, with the reason."""
     table = Table("Symbol", "Why", title=f"Left out: {len(excluded):,}", title_justify="left")
     for symbol, reason in sorted(excluded.items()):
         table.add_row(escape(symbol), escape(reason))
@@ -90,9 +90,9 @@ def exclusions_table(excluded: Mapping[str, str]) -> Table:
 
 
 def recommendations_table(rows: pl.DataFrame) -> Table:
-    """Stored recommendations, as `read_recommendations` gives them.
+    """Stored recommendations, from `read_recommendations`.
 
-    What all of them share, session and model version, stands in the title: a narrow terminal has no room for it.
+    Session and model version stand in the title if all rows share them: a narrow terminal has no room for a column.
     """
     shared = {name for name in ("session", "version") if rows[name].n_unique() == 1}
     title = _shared_title(rows.row(0, named=True), shared)
@@ -125,13 +125,7 @@ def _version(row: Mapping[str, Any]) -> str:
 
 
 def explanation(found: Mapping[str, Any]) -> list[Any]:
-    """What a terminal shows of one recommendation: the call, its probabilities, contributions as bars, the reason.
-
-    Parameters
-    ----------
-    found : mapping
-        As `find_recommendation` gives it.
-    """
+    """One recommendation: the call, its probabilities, contributions as bars, the reason."""
     evidence, label = found["snapshot"], found["label"]
     raw, calibrated = evidence["probabilities"], evidence["calibrated"]
     close, session = evidence["close"], evidence["session"]
@@ -152,7 +146,7 @@ def _shares(probabilities: Mapping[str, float]) -> str:
 
 
 def contribution_table(evidence: Mapping[str, Any], label: str) -> Table:
-    """What each feature adds to the score of a label, as bars around a middle line; the largest first."""
+    """The contribution of each feature to the score of a label, as bars, the largest first."""
     contributions: Mapping[str, float] = evidence["contributions"][label]
     expected = evidence["expected_scores"][label]
     largest = max((abs(value) for value in contributions.values()), default=0.0) or 1.0
@@ -175,7 +169,7 @@ def _value(name: str, value: float | None) -> str:
 
 
 def bar(share: float) -> Text:
-    """Draw a bar of a share in [-1, 1], to the left or the right of a middle line.
+    """A bar of a share in [-1, 1], left or right of a middle line.
 
     Examples
     --------

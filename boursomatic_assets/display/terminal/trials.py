@@ -1,4 +1,4 @@
-"""What `boursomatic experiments list` shows: experiments side by side, by what sets them apart."""
+"""What `boursomatic experiments list` shows: experiments and how they differ from the default."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def trials_report(trials: Sequence[Trial], distinct: int) -> list[Table | str]:
-    """A table of the trials and what their number means.
+    """A table of the trials, and a sentence on their number.
 
     `distinct` counts the experiments whose test sessions overlap those of the first trial.
     """
@@ -55,9 +55,9 @@ def _a_year(sharpe: float | None) -> float | None:
 
 
 def other_than_default(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """Name each value of an experiment that is not the default: `classifier.n_estimators` and so on.
+    """Values of an experiment that are not the default, by name, such as `classifier.n_estimators`.
 
-    A field that has come or gone since is no difference: nobody chose it.
+    Fields that this version does not have are ignored: nobody chose their value.
     """
     return _differences(experiment, Experiment().model_dump(mode="json"), "")
 

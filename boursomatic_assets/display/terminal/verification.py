@@ -1,4 +1,4 @@
-"""What `boursomatic verify` shows: each part of a version made again, and the bars that have changed since."""
+"""What `boursomatic verify` shows: each part of a version computed again, and the bars that have changed since."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _DIGITS_SHOWN = 12
 def parts_report(
     version: str, parts: Sequence[ComparedPart], changed: Sequence[EnvironmentChange]
 ) -> list[Table | str]:
-    """A table of the parts, what code and packages have become since, and the conclusion."""
-    table = Table("Part", "Made again", title=f"Version {version}", title_justify="left")
+    """A table of the parts, changes of code and packages since the training, and the conclusion."""
+    table = Table("Part", "Computed again", title=f"Version {version}", title_justify="left")
     table.add_column("Where it differs", overflow="fold")
     for part in parts:
         outcome = "[green]identical[/green]" if part.is_identical else "[red]differs[/red]"
@@ -53,7 +53,7 @@ def _conclusion(version: str, parts: Sequence[ComparedPart], changed: Sequence[E
     if not different:
         return f"[bold green]Identical[/bold green]: {version} was made again from its snapshot, byte for byte."
     kinds = sorted({change.kind for change in changed})
-    # The snapshot's digest was compared before: whatever differs, it is not the data.
+    # The snapshot's digest was compared before: the data are the same.
     cause = (
         f"The data are the same; what has changed since: {' and '.join(kinds)}."
         if kinds

@@ -1,4 +1,4 @@
-"""What an update of the bars did, and what the stored ones lack, as metadata that people read."""
+"""Metadata of an update of the bars, and of the checks on stored bars."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.core.market.fetch_report import Outcome
-from boursomatic_assets.display.ui.canvas import embedded
 from boursomatic_assets.display.ui.data_pictures import coverage_picture
 from boursomatic_assets.display.ui.jumps import TO_LOOK_AT, jumps_in_words
 from boursomatic_assets.display.ui.metadata import (
     column_lineage,
     content_metadata,
     markdown_table,
+    picture,
     table_metadata,
     written_metadata,
 )
@@ -36,7 +36,7 @@ ROWS_SHOWN = 20
 
 
 def instruments_metadata(update: InstrumentUpdate, url: str) -> dict[str, Any]:
-    """Metadata of the asset `instruments`; `url` is that of the database, without its password."""
+    """Metadata of the asset `instruments`. `url` is the database's address without its password."""
     return {
         **table_metadata(update.listed),
         **written_metadata(update.counts, url, "instruments"),
@@ -47,35 +47,23 @@ def instruments_metadata(update: InstrumentUpdate, url: str) -> dict[str, Any]:
 
 
 def price_bars_metadata(update: BarUpdate, stored: StoredBars, url: str, source: str) -> dict[str, Any]:
-    """Metadata of the asset `price_bars`.
-
-    Parameters
-    ----------
-    update : BarUpdate
-    stored : StoredBars
-    url : str
-        Of the database, without its password.
-    source : str
-        What the provider is.
-    """
+    """Metadata of the asset `price_bars`. `source` describes the provider."""
     return {
         **content_metadata(stored.content, stored.newest),
         **column_lineage("price_bars"),
         **written_metadata(update.counts, url, "price_bars"),
         "source": source,
-        **_coverage(stored.content),
+        **(
+            {}
+            if stored.content.is_empty()
+            else {"coverage": picture(coverage_picture(stored.content), "Symbols with bars")}
+        ),
         **update_metadata(update, stored.corrections),
     }
 
 
-def _coverage(content: pl.DataFrame) -> dict[str, Any]:
-    if content.is_empty():
-        return {}
-    return {"coverage": dg.MetadataValue.md(embedded(coverage_picture(content), "Symbols with bars"))}
-
-
 def jumps_sentence(found: JumpAudit) -> str | None:
-    """The jumps that a person should look at, in words; None without any."""
+    """The jumps to look at, in words; None without any."""
     said = {
         "Quarantined until explained (boursomatic adjustments add SYMBOL SESSION RATIO): ": found.waiting,
         "Left once adjustments are applied (boursomatic adjustments list): ": found.left,
@@ -87,11 +75,9 @@ def jumps_sentence(found: JumpAudit) -> str | None:
 def jumps_metadata(found: JumpAudit) -> dict[str, Any]:
     """The jumps as counts and tables."""
     tables = {
-        "quarantined": found.waiting,
-        "left": found.left,
-        "doubtful": found.doubtful,
+        "quarantined": found.waiting, "left": found.left, "doubtful": found.doubtful,
         "large_moves": found.large_moves,
-    }
+    }  # fmt: skip
     return {
         **({TO_LOOK_AT: found.doubtful.height} if found.doubtful.height else {}),
         "large_moves_count": found.large_moves.height,
@@ -100,10 +86,10 @@ def jumps_metadata(found: JumpAudit) -> dict[str, Any]:
 
 
 def update_metadata(update: BarUpdate, corrections: Corrections) -> dict[str, Any]:
-    """What came from where, what was set aside and why, which history was rewritten, what waits for a person."""
+    """Sources, rejected rows, rewritten history, quarantined symbols, and what is missing."""
     fetched = [report for report in update.reports if report.outcome is Outcome.FETCHED]
     rewritten = update.rewritten.sort("rows", descending=True)
-    counts = {
+    return {
         "outcomes": dict(Counter(report.outcome.value for report in update.reports)),
         "sources": dict(Counter(str(report.source) for report in fetched)),
         "not_arrived": _why_not(update.reports),
@@ -115,18 +101,19 @@ def update_metadata(update: BarUpdate, corrections: Corrections) -> dict[str, An
         "rewritten_since": str(rewritten["since"].min()) if rewritten.height else "never",
         "adjustments_applied": corrections.adjustments.height,
         "quarantined": corrections.quarantined,
+        **tables_metadata(
+            {
+                "symbol_reports": _reports(update.reports),
+                "rejected_preview": update.tally.examples,
+                "rewritten_symbols": rewritten,
+                "disagreements": update.disagreements,
+            }
+        ),
     }
-    tables = {
-        "symbol_reports": _reports(update.reports),
-        "rejected_preview": update.tally.examples,
-        "rewritten_symbols": rewritten,
-        "disagreements": update.disagreements,
-    }
-    return {**counts, **tables_metadata(tables)}
 
 
 def _why_not(reports: Sequence[SymbolReport]) -> dict[str, str]:
-    """Why the first symbols that did not arrive did not."""
+    """Reasons for the first symbols that did not arrive."""
     missing = [report for report in reports if report.outcome is not Outcome.FETCHED]
     return {
         report.symbol: ": ".join(filter(None, [report.outcome.value, report.detail]))
@@ -135,7 +122,7 @@ def _why_not(reports: Sequence[SymbolReport]) -> dict[str, str]:
 
 
 def _reports(reports: Sequence[SymbolReport]) -> pl.DataFrame:
-    """A row per symbol, those that brought nothing first."""
+    """A row per symbol, those that did not arrive first."""
     rows = [
         (report.symbol, report.outcome.value, report.source, report.rows, report.first, report.last, report.detail)
         for report in sorted(reports, key=lambda report: (report.outcome is Outcome.FETCHED, report.symbol))
@@ -159,21 +146,21 @@ def arrival_metadata(reports: Sequence[SymbolReport]) -> dict[str, Any]:
 
 
 def first_reasons(reports: Sequence[SymbolReport], shown: int = 3) -> str:
-    """Why the first few symbols did not arrive, in a sentence; nothing where all of them did."""
+    """Why the first few symbols did not arrive, as a sentence; empty if all did."""
     missing = _why_not(reports)
     reasons = [f"{symbol}: {why}" for symbol, why in list(missing.items())[:shown]]
     return f"Among others {'; '.join(reasons)}" if len(missing) > shown else "; ".join(reasons)
 
 
 def audit_metadata(audit: SessionAudit, newest: date | None) -> dict[str, Any]:
-    """Counts of one exchange, and the first rows of what is amiss."""
+    """Counts of one exchange, and the first faulty rows."""
     if audit.exchanges.is_empty():
         return {"symbols": 0}
     row = audit.exchanges.row(0, named=True)
     return {
         **{name: value for name, value in row.items() if name not in {"calendar", "newest"}},
         "newest_session": str(row["newest"]),
-        "newest_complete_session": str(newest) if newest else "not asked: the source is as new as it is",
+        "newest_complete_session": str(newest) if newest else "not compared: the source itself sets it",
         **tables_metadata(
             {
                 "missing_sessions": audit.missing.sort("session", descending=True),
@@ -185,14 +172,9 @@ def audit_metadata(audit: SessionAudit, newest: date | None) -> dict[str, Any]:
 
 
 def audit_sentence(audit: SessionAudit, newest: date | None) -> str:
-    """What is amiss with the bars of one exchange, each kind with its newest example.
+    """Faults in the bars of one exchange, each kind with its newest example.
 
-    Parameters
-    ----------
-    audit : SessionAudit
-        With at least one symbol.
-    newest : date or None
-        Newest session, where the bars are behind it.
+    `audit` has at least one symbol. `newest` is the newest session if the bars are behind it, else None.
     """
     row = audit.exchanges.row(0, named=True)
     said = [] if newest is None else [f"The newest bar is of {row['newest']}, the newest session {newest}"]
@@ -209,10 +191,12 @@ def audit_sentence(audit: SessionAudit, newest: date | None) -> str:
 
 
 def tables_metadata(frames: Mapping[str, pl.DataFrame]) -> dict[str, dg.MarkdownMetadataValue]:
-    """The first rows of each frame that has any."""
-    return {name: _table(frame) for name, frame in frames.items() if frame.height}
-
-
-def _table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    more = f"\n\nand {frame.height - ROWS_SHOWN:,} more" if frame.height > ROWS_SHOWN else ""
-    return dg.MetadataValue.md(markdown_table(frame.head(ROWS_SHOWN)) + more)
+    """The first rows of each frame that is not empty."""
+    return {
+        name: dg.MetadataValue.md(
+            markdown_table(frame.head(ROWS_SHOWN))
+            + (f"\n\nand {frame.height - ROWS_SHOWN:,} more" if frame.height > ROWS_SHOWN else "")
+        )
+        for name, frame in frames.items()
+        if frame.height
+    }

@@ -1,13 +1,11 @@
-"""What all pictures share: colours, sizes, a figure without global state, a small PNG.
+"""What all pictures share: colours, sizes, and small PNG files of 700 pixels width.
 
-matplotlib is imported where a picture is drawn, and only its object-oriented part: no window, no global figure.
-The pictures are stored with every run, so that each is written with a small palette: about 20 kB, that of the
-lineage about 40.
+matplotlib is imported only where a picture is drawn, and without its global state. Every run stores its pictures:
+a small palette keeps each at about 20 kB.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 from typing import TYPE_CHECKING
 
@@ -29,31 +27,8 @@ SMALL, TEXT, LARGE = 8.0, 9.0, 11.0
 MINUS = "\N{MINUS SIGN}"
 
 
-def embedded(png: bytes, alt: str) -> str:
-    r"""Write a picture as Markdown that needs no file beside it.
-
-    Parameters
-    ----------
-    png : bytes
-    alt : str
-        What the picture shows, for those who cannot see it.
-
-    Returns
-    -------
-    str
-        Image with a data URI.
-
-    Examples
-    --------
-    >>> embedded(b"\x89PNG", "Label mix")
-    '![Label mix](data:image/png;base64,iVBORw==)'
-    """
-    words = " ".join(alt.split()).replace("[", "(").replace("]", ")")
-    return f"![{words}](data:image/png;base64,{base64.b64encode(png).decode()})"
-
-
 def blank_figure(width: int, height: int) -> Figure:
-    """Start a white figure of so many pixels."""
+    """Start a white figure; width and height are in pixels."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -77,7 +52,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def use_date_axis(axes: Axes, most_ticks: int) -> None:
-    """Label the horizontal axis with dates, each tick naming its year."""
+    """Label the horizontal axis with dates. Each tick names its year."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(minticks=3, maxticks=most_ticks)  # type: ignore[no-untyped-call]
@@ -101,16 +76,23 @@ def draw_legend(figure: Figure, entries: int) -> None:
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the rows of a chart of horizontal bars, the first on top."""
+    """Name the rows of a horizontal bar chart, the first on top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0, labelsize=TEXT, labelcolor=INK)
 
 
 def strip_axes(axes: Axes) -> None:
-    """Leave out the frame and the tick marks."""
+    """Remove the frame and the tick marks."""
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+
+
+def write_instead(axes: Axes, sentence: str) -> None:
+    """Write a sentence where there is nothing to draw."""
+    strip_axes(axes)
+    axes.set(xticks=[], yticks=[])
+    axes.text(0.5, 0.5, sentence, ha="center", va="center", color=FAINT, fontsize=10, transform=axes.transAxes)
 
 
 def frame_axes(axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of the data: the label mix of each set, and the sets in time."""
+"""Pictures of the data: label mix, coverage, and the sets in time."""
 
 from __future__ import annotations
 
@@ -37,24 +37,13 @@ if TYPE_CHECKING:
 CLASS_COLOURS = {"BUY": "#008866", "HOLD": "#b4b8bd", "SELL": "#cc3311"}
 EXCHANGE_COLOURS = ("#3b6ea5", "#f0b94a", "#008866", "#cc3311", "#7d6ba8", "#b4b8bd")
 SET_COLOUR, PURGE_COLOUR = "#3b6ea5", "#f0b94a"
-# Below this share of a bar there is no room for its percentage.
+# A narrower part has no room for its percentage.
 NARROWEST_WITH_TEXT = 0.05
 BAR_HEIGHT = 0.66
 
 
 def label_mix_picture(mixes: Mapping[str, Mapping[str, int]]) -> bytes:
-    """Draw the shares of BUY, HOLD and SELL in each set as stacked bars.
-
-    Parameters
-    ----------
-    mixes : mapping of str to mapping of str to int
-        Set name to rows per class.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide.
-    """
+    """Draw the shares of BUY, HOLD and SELL in each set as stacked bars, from rows per class."""
     figure = blank_figure(WIDTH, 70 + 46 * len(mixes))
     axes = figure.add_subplot()
     strip_axes(axes)
@@ -87,17 +76,9 @@ def _stack(axes: Axes, row: int, mix: Mapping[str, int]) -> None:
 
 
 def coverage_picture(content: pl.DataFrame) -> bytes:
-    """Draw how many symbols have bars over time, exchange upon exchange.
+    """Draw the number of symbols with bars over time, stacked by exchange.
 
-    Parameters
-    ----------
-    content : DataFrame
-        `exchange`, `first` and `last` session of each symbol; at least one row.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide.
+    `content` has at least one row: `exchange`, `first` and `last` session of each symbol.
     """
     figure = blank_figure(WIDTH, 240)
     axes = figure.add_subplot()
@@ -122,18 +103,7 @@ def _symbols_at(content: pl.DataFrame, moments: pl.Series) -> list[int]:
 
 
 def split_picture(spans: Mapping[str, tuple[date, date, int]]) -> bytes:
-    """Draw the sets on one time line, with the purged gaps between them.
-
-    Parameters
-    ----------
-    spans : mapping of str to tuple of (date, date, int)
-        One set or more: name to first session, last session and number of rows, in time order.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide.
-    """
+    """Draw the sets on one time line, with the purged gaps between them. `spans` is in time order."""
     figure = blank_figure(WIDTH, 90 + 44 * len(spans))
     axes = figure.add_subplot()
     frame_axes(axes)
@@ -151,7 +121,7 @@ def split_picture(spans: Mapping[str, tuple[date, date, int]]) -> bytes:
 
 
 def _draw_gap(axes: Axes, row: int, earlier: tuple[str, Span], later: tuple[str, Span]) -> str:
-    """Shade what lies between the last session of one set and the first of the next; say how long it is."""
+    """Shade the gap between two sets and return its length in words."""
     (_, last, _), (first, _, _) = earlier[1], later[1]
     days = (first - last).days
     names = f"between {earlier[0]} and {later[0]}"
@@ -163,14 +133,14 @@ def _draw_gap(axes: Axes, row: int, earlier: tuple[str, Span], later: tuple[str,
 
 
 def _draw_span(axes: Axes, row: int, span: Span, free: tuple[date, date, date, date]) -> None:
-    """Draw a set's bar and write its dates where most room is: in it, or in what is free left or right of it.
+    """Draw a set's bar and write its dates where there is most room: inside, or left or right of it.
 
-    `free` is where the room on the left begins and ends, and where the room on the right begins and ends.
+    `free` holds the ends of the free space on the left and on the right.
     """
     first, last, rows = span
     start: Any = first
     stop: Any = last + timedelta(days=1)
-    # Sets that overlap leave less room than their neighbours' dates say.
+    # Overlapping sets leave less room than their neighbours' dates say.
     left, right = min(free[1], first), max(free[2], stop)
     axes.barh(row, stop - start, left=start, height=BAR_HEIGHT, color=SET_COLOUR)
     places = {"center": last - first, "right": left - free[0], "left": free[3] - right}

@@ -1,4 +1,4 @@
-"""Picture of drift: how unusual each window was, and what of the newest comes closest to an alarm."""
+"""Picture of drift: the p-value of each window, and the newest statistics that are closest to an alarm."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from boursomatic_assets.display.ui.canvas import (
     strip_axes,
     to_png,
     use_date_axis,
+    write_instead,
 )
 
 if TYPE_CHECKING:
@@ -31,25 +32,15 @@ if TYPE_CHECKING:
 
 ALARM_COLOUR = "#cc3311"
 ROWS_SHOWN = 12
-# Far beyond its level is far enough: a unit error would shrink all other bars to nothing.
+# Longer bars are cut: a unit error would shrink all others to nothing.
 LONGEST_BAR = 3.0
 SMALLEST_P_VALUE = 1e-6
 
 
 def drift_picture(scan: pl.DataFrame, newest: pl.DataFrame) -> bytes:
-    """Draw the p-value of each window over time, and the newest window's statistics against their levels.
+    """Draw the p-value of each window over time, and the newest window's statistics against their alarm levels.
 
-    Parameters
-    ----------
-    scan : DataFrame
-        As `scan_drift` gives it.
-    newest : DataFrame
-        As `detect_drift` gives it; the first twelve rows with a level are drawn.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide. Alarms are red.
+    `scan` is from `scan_drift`, `newest` from `detect_drift`. Only the first twelve rows with a level are drawn.
     """
     shown = newest.drop_nulls("level").head(ROWS_SHOWN)
     height = 90 + 26 * max(shown.height, 1)
@@ -67,7 +58,7 @@ def _draw_windows(axes: Axes, scan: pl.DataFrame) -> None:
     count = f"{len(found)} alarm" if len(found) == 1 else f"{len(found)} alarms"
     set_title(axes, f"p-value of each window of {WINDOW} sessions: {known.height} windows, {count}")
     if known.is_empty():
-        _say(axes, "The training panel had too few windows\nto know what is usual.")
+        write_instead(axes, "The training panel has too few windows\nto tell what is usual.")
         return
     chance = np.maximum(known["p_value"].to_numpy(), SMALLEST_P_VALUE)
     days: Any = known["session"].to_numpy()
@@ -86,7 +77,7 @@ def _draw_newest(axes: Axes, shown: pl.DataFrame) -> None:
     strip_axes(axes)
     set_title(axes, "newest window: value over its alarm level")
     if shown.is_empty():
-        _say(axes, "no level to compare with")
+        write_instead(axes, "no level to compare with")
         return
     rows = np.arange(shown.height)
     ratio = (shown["value"] / shown["level"]).to_numpy()
@@ -99,9 +90,3 @@ def _draw_newest(axes: Axes, shown: pl.DataFrame) -> None:
     axes.set_xticks([])
     axes.set_xlim(0, LONGEST_BAR * 1.1 if ratio.max() > 1 else 1.2)
     axes.set_ylim(shown.height - 0.5, -0.5)
-
-
-def _say(axes: Axes, sentence: str) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.text(0.5, 0.5, sentence, ha="center", va="center", color=FAINT, fontsize=TEXT, transform=axes.transAxes)

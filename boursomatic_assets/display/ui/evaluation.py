@@ -1,21 +1,21 @@
-"""What the UI shows of an evaluation: the conclusion, the figures as a table, numbers that plot."""
+"""Metadata of an evaluation: the conclusion, the figures as a table, numbers that plot, suspect prices."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import polars as pl
 
 from boursomatic_assets.core.evaluation.judging import p_values
 from boursomatic_assets.core.measures.figures import values_of
-from boursomatic_assets.display.ui.metadata import bullets, markdown_table, numeric_metadata
-from boursomatic_assets.display.ui.suspects import rests_on
+from boursomatic_assets.display.ui.metadata import bullets, numeric_metadata, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+NONE_FOUND = "none found"
 REACH, SURVIVORS = "could_have_been_seen", "survivors"
+_SUSPECTS = ("moves", "instruments_grown", "book_sessions", "figures")
 
 
 def evaluation_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,20 +28,12 @@ def evaluation_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def conclusion_metadata(value: Mapping[str, Any], table: str) -> dict[str, Any]:
-    """What may be concluded, from which figures and how many rows, and on which prices it rests.
-
-    Parameters
-    ----------
-    value : mapping
-        An evaluation.
-    table : str
-        Name of the entry that holds the figures as a table.
-    """
+def conclusion_metadata(value: Mapping[str, Any], figures: str) -> dict[str, Any]:
+    """Verdict, figures, rows, and what the figures rest on. `figures` names the entry with their table."""
     return {
         "verdict": value["verdict"]["sentence"],
-        "remarks": dg.MetadataValue.md(bullets(value["verdict"]["remarks"])),
-        table: dg.MetadataValue.md(figures_table(value)),
+        "remarks": bullets(value["verdict"]["remarks"]),
+        figures: dg.MetadataValue.md(figures_table(value)),
         **reach_metadata(value),
         **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
         "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
@@ -50,8 +42,27 @@ def conclusion_metadata(value: Mapping[str, Any], table: str) -> dict[str, Any]:
     }
 
 
+def rests_on(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """The sessions that the benchmark covers, and the suspect prices behind the figures, a sentence each."""
+    return {
+        "benchmark": evaluation["benchmark"]["sentence"],
+        "suspect_prices": evaluation["suspects"]["sentence"] or NONE_FOUND,
+    }
+
+
+def suspects_metadata(suspects: Mapping[str, Any]) -> dict[str, Any]:
+    """Suspect prices as counts and tables; empty tables are left out."""
+    instruments = suspects["instruments"]
+    return {
+        "suspect_moves": suspects["moves_found"],
+        "possible": suspects["possible"],
+        **({} if instruments is None else {"instruments": instruments}),
+        **{name: table(suspects[name]) for name in _SUSPECTS if suspects[name]},
+    }
+
+
 def figures_table(evaluation: Mapping[str, Any]) -> str:
-    """Figures with interval, p-value, value without skill and baseline, as a Markdown table."""
+    """Figures as a Markdown table: value, interval, p-value, value without skill, baseline."""
     head = "| figure | value | 95 % interval | p | without skill | baseline | |\n|---|---|---|---|---|---|---|"
     rows = [
         f"| {figure['title']} | {shown(figure, 'value')} | {_interval(figure)} | {_p_value(figure['p_value'])} "
@@ -62,7 +73,7 @@ def figures_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def shown(figure: Mapping[str, Any], field: str) -> str:
-    """One of a figure's numbers in its unit; empty where it has none, and why where its value is not defined."""
+    """One number of a figure in its unit. Empty where there is none; an undefined value gives its reason."""
     number = figure[field]
     if number is None:
         return str(figure["why_undefined"]) if field == "value" else ""
@@ -78,20 +89,17 @@ def _p_value(p_value: float | None) -> str:
 
 
 def reach_metadata(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What the sample could have shown, and of which survivors it is: sentences, numbers that plot, and tables."""
+    """The smallest effect that the sample could show, and its survivors: sentences, numbers that plot, tables."""
     reach, survivors = evaluation[REACH], evaluation[SURVIVORS]
-    plotted = {
-        f"{name}_{part}": float(found[part])
-        for name, found in reach.items()
-        for part in ("smallest", "years_for_wanted")
-        if found[part] is not None
-    }
     return {
         SURVIVORS: survivors["sentence"],
-        "survivors_by_year": dg.MetadataValue.md(
-            markdown_table(pl.DataFrame(survivors["by_year"], infer_schema_length=None))
-        ),
+        "survivors_by_year": table(survivors["by_year"]),
         "symbols_ended": survivors["ended"],
         REACH: " ".join(found["sentence"] for found in reach.values()),
-        **plotted,
+        **{
+            f"{name}_{part}": float(found[part])
+            for name, found in reach.items()
+            for part in ("smallest", "years_for_wanted")
+            if found[part] is not None
+        },
     }

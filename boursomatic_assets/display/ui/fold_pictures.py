@@ -1,4 +1,4 @@
-"""Pictures of the walk-forward: what each fold learned from and predicted, and how it fared."""
+"""Pictures of the walk-forward: the sessions of each fold, and its figures."""
 
 from __future__ import annotations
 
@@ -25,24 +25,15 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-TRAIN_COLOUR, TEST_COLOUR = CLASSIFIER_COLOUR, REGRESSOR_COLOUR
-_PARTS = (("train", TRAIN_COLOUR, "trained on"), ("test", TEST_COLOUR, "predicted; before it purged"))
+_PARTS = (("train", CLASSIFIER_COLOUR, "trained on"), ("test", REGRESSOR_COLOUR, "predicted; before it purged"))
 BAR_HEIGHT = 0.66
 MOST_TICKS = 5
 
 
 def folds_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw each fold on one time line: what it was trained on, the purged gap, and what it predicts.
+    """Draw each fold on one time line: its training sessions, the purged gap, and the sessions that it predicts.
 
-    Parameters
-    ----------
-    folds : sequence of mapping
-        One fold or more, with `fold` and the ISO dates `train_first`, `train_last`, `test_first`, `test_last`.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide.
+    Each fold has `fold` and the ISO dates `train_first`, `train_last`, `test_first`, `test_last`.
     """
     figure = blank_figure(WIDTH, 90 + 26 * len(folds))
     axes = figure.add_subplot()
@@ -60,18 +51,7 @@ def folds_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def fold_figures_picture(folds: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw each fold's mean rank IC and matched BUY lift beside what no skill would give.
-
-    Parameters
-    ----------
-    folds : sequence of mapping
-        One fold or more, with `fold`, `rank_ic` and `matched_lift_buy`; None where one is not defined.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide.
-    """
+    """Draw each fold's mean rank IC and matched BUY lift beside their values without skill. None is undefined."""
     figure = blank_figure(WIDTH, 90 + 26 * len(folds))
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_bars(left, folds, ("rank_ic", 0.0), "mean rank IC (0 is no skill)")
@@ -88,7 +68,7 @@ def _draw_bars(axes: Axes, folds: Sequence[Mapping[str, Any]], figure: tuple[str
         if value is None:
             axes.text(no_skill, row, "undefined", va="center", color=FAINT, fontsize=TEXT)
         else:
-            axes.barh(row, value - no_skill, left=no_skill, height=BAR_HEIGHT, color=TRAIN_COLOUR)
+            axes.barh(row, value - no_skill, left=no_skill, height=BAR_HEIGHT, color=CLASSIFIER_COLOUR)
     axes.locator_params(axis="x", nbins=MOST_TICKS)
     axes.axvline(no_skill, color=FAINT, linewidth=1)
     set_title(axes, title)

@@ -1,16 +1,13 @@
-"""What the UI shows of the labels: the panel, the mix of classes, rows without a label, stray rows."""
+"""Metadata of the labels: the panel, the mix of classes, rows without a label, rows outside of sessions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 from boursomatic_assets.core.dataset.labels import closed_early, label_mix, realised_rows, unlabelled_rows
 from boursomatic_assets.core.market.sessions import off_sessions
-from boursomatic_assets.display.ui.canvas import embedded
 from boursomatic_assets.display.ui.data_pictures import label_mix_picture
-from boursomatic_assets.display.ui.metadata import column_lineage, panel_metadata
+from boursomatic_assets.display.ui.metadata import column_lineage, panel_metadata, picture
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,16 +22,7 @@ def labels_metadata(
 ) -> dict[str, Any]:
     """Metadata of the asset `labels`.
 
-    Parameters
-    ----------
-    labelled : DataFrame
-        The label panel.
-    every : DataFrame
-        The same before rows of instruments that were no members were left out.
-    closes : DataFrame
-        Bars that the labels were made of.
-    memberships : int
-    experiment : Experiment
+    `every` is the panel before rows outside of memberships were left out; `closes` are the bars behind the labels.
     """
     mix = label_mix(labelled)
     return {
@@ -48,12 +36,12 @@ def labels_metadata(
         "horizon": experiment.horizon,
         "rows_closed_at_their_last_price": closed_early(realised_rows(labelled, experiment))["rows"],
         **_stray_metadata(labelled, closes),
-        "label_mix": dg.MetadataValue.md(embedded(label_mix_picture({"labels": mix}), "Label mix")),
+        "label_mix": picture(label_mix_picture({"labels": mix}), "Label mix"),
     }
 
 
 def _stray_metadata(labelled: pl.DataFrame, closes: pl.DataFrame) -> dict[str, Any]:
-    """Count and name rows on days that are no sessions: nothing is learned from them, and none is judged."""
+    """Rows on days without a session; they are neither learned from nor judged."""
     stray = off_sessions(closes).join(labelled, on=["symbol", "session"], how="semi").sort("session", "symbol")
     named = ", ".join(
         f"{symbol} {day}" for symbol, day in stray.head(STRAY_ROWS_SHOWN).select("symbol", "session").rows()

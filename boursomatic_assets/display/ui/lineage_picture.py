@@ -1,4 +1,4 @@
-"""One picture in which a person follows both models back, column by column, to the price bars."""
+"""Column lineage from the price bars to both models, as one picture."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ from boursomatic_assets.core.trace.lineage import (
     column_dependencies,
     lineage_edges,
 )
-from boursomatic_assets.display.ui.canvas import (
-    FAINT,
-    INK,
-    LARGE,
-    TEXT,
-    blank_figure,
-    to_png,
-)
+from boursomatic_assets.display.ui.canvas import FAINT, INK, LARGE, TEXT, blank_figure, to_png
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINEAGE_WIDTH = 1100
-# The stages of the lineage picture, left to right. The sets hold the columns of the labels, unchanged.
+# From left to right. The sets hold the columns of the labels, unchanged.
 STAGES = (("price_bars",), ("features",), ("labels", "train_set"), ("classifier", "regressor"))
 MODELS = STAGES[-1]
 TARGETS = (CLASS_TARGET, RETURN_TARGET)
@@ -42,26 +35,17 @@ LINE_COLOURS = (
     *("#555555", "#111111", "#6a51a3", "#1b7837"),
 )
 LINEAGE_CAPTION = (
-    "A line has the colour of the column it leaves; dashed: what a model learns to predict. "
+    "A line has the colour of its source column; dashed: what a model learns to predict. "
     "Columns that no model reads are left out."
 )
-# Stage and name: of a column, or of a model.
+# Stage, and name of a column or a model.
 Box = tuple[int, str]
 
 
 def lineage_picture(features: Sequence[str] = DEFAULT_INPUTS) -> bytes:
-    """Draw how each column of the bars becomes features, labels and at last predictions.
+    """Draw how columns of the bars become features, labels and predictions. `features` are the experiment's inputs.
 
-    Parameters
-    ----------
-    features : sequence of str
-        The experiment's inputs.
-
-    Returns
-    -------
-    bytes
-        PNG, 1,100 pixels wide. A line has the colour of the column it leaves; columns that no model reads are
-        left out.
+    A line has the colour of its source column. Columns that no model reads are left out.
     """
     edges = _stage_edges(lineage_edges(MODELS, features))
     middles, height = _place_boxes(edges, features)
@@ -96,7 +80,7 @@ def _box(column: Column) -> Box:
 def _place_boxes(edges: Iterable[tuple[Box, Box]], features: Sequence[str]) -> tuple[dict[Box, float], int]:
     """Vertical middle of each box, and the height of the picture, in pixels.
 
-    The two inner stages share their rows, so that a feature's line runs level; the outer two are spread.
+    The two inner stages share their rows, so that a feature's line is level. The outer two are spread.
     """
     margin = PITCH - BOX_HEIGHT
     # A feature stands in the row of the input that is derived from it.
@@ -135,8 +119,7 @@ def _draw_lines(
             leave, arrive = _left(parent[0]) + BOX_WIDTH, _left(parent[0] + 1)
             bend = (leave + arrive) / 2
             begin = middles[parent]
-            # A line that skips a stage passes it level: in a row that the stage leaves free, or behind the feature
-            # that an input is derived from.
+            # A line that skips a stage crosses it horizontally, in a free row or behind a derived input's feature.
             points = [(leave, begin), (bend, begin), (bend, end), (arrive, end), (_left(child[0]), end)]
             path = Path(points, [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO])
             learned = child[1] in MODELS and parent[1] in TARGETS

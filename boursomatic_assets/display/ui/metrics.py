@@ -1,4 +1,4 @@
-"""What the UI shows of the metrics and of the feature importance: numbers that plot, and pictures."""
+"""Metadata of the metrics and of the feature importance: numbers that plot, and pictures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import dagster as dg
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.market.fingerprints import fingerprint
-from boursomatic_assets.display.ui.canvas import embedded
-from boursomatic_assets.display.ui.metadata import numeric_metadata, table_metadata
+from boursomatic_assets.display.ui.metadata import numeric_metadata, picture, table_metadata
 from boursomatic_assets.display.ui.model_pictures import confusion_picture, equity_picture, importance_picture
 from boursomatic_assets.storage.dagster.instance import CLOSES_VERSION
 
@@ -18,27 +17,16 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.evaluation.metrics import Metrics
 
-# In the value and its preview, but not worth a plot of their own.
+# In the value and its preview, but not plotted.
 _DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "prior_accuracy", "prior_log_loss")
 
 
 def metrics_metadata(found: Metrics, value: dict[str, Any], closes: pl.DataFrame) -> dict[str, Any]:
-    """Metadata of the asset `metrics`.
-
-    Parameters
-    ----------
-    found : Metrics
-    value : dict
-        The same as strict JSON.
-    closes : DataFrame
-        Closes that the books were marked by. A version keeps them, so that its figures can be made again.
-    """
+    """Metadata of the asset `metrics`. `value` is `found` as strict JSON; `closes` marked the books to market."""
     shown = {name: figure for name, figure in found.figures.items() if not name.endswith(_DETAILS)}
-    equity = embedded(equity_picture(found.books), "Equity and drawdown of the BUY calls")
-    confusion = embedded(confusion_picture(found.confusions, CLASS_NAMES), "Confusion matrices")
     return {
-        "equity_and_drawdown": dg.MetadataValue.md(equity),
-        "confusion_matrices": dg.MetadataValue.md(confusion),
+        "equity_and_drawdown": picture(equity_picture(found.books), "Equity and drawdown of the BUY calls"),
+        "confusion_matrices": picture(confusion_picture(found.confusions, CLASS_NAMES), "Confusion matrices"),
         **numeric_metadata(shown),
         **({"undefined": value["undefined"]} if value["undefined"] else {}),
         CLOSES_VERSION: fingerprint(closes),
@@ -52,5 +40,5 @@ def importance_metadata(ranked: pl.DataFrame) -> dict[str, Any]:
     return {
         **table_metadata(ranked),
         **{f"gain_{name}": float(gain) for name, gain in gains.items()},
-        "importance": dg.MetadataValue.md(embedded(importance_picture(ranked), "Feature importance")),
+        "importance": picture(importance_picture(ranked), "Feature importance"),
     }

@@ -1,4 +1,4 @@
-"""Pictures of the models: confusion matrices, the book's equity and drawdown, feature importance."""
+"""Pictures of the models: confusion matrices, equity and drawdown of books, feature importance."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from boursomatic_assets.display.ui.canvas import (
     strip_axes,
     to_png,
     use_date_axis,
+    write_instead,
 )
 
 if TYPE_CHECKING:
@@ -37,27 +38,17 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.portfolio.book import TrancheBook
 
 WEALTH_COLOUR, DRAWDOWN_COLOUR = "#0f5fa6", "#cc3311"
-# Lower end of the drawdown's axis for books that never fall.
+# Lower end of the drawdown axis for books that never fall.
 SHALLOWEST = -0.01
 BAR_HEIGHT = 0.66
-# From this share on a heat map's cell is so dark that its text is white.
+# From this share on, a cell is so dark that its text is white.
 DARK_CELL = 0.72
 
 
 def confusion_picture(matrices: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> bytes:
-    """Draw one confusion matrix per set: the count of each cell and its share of the true class.
+    """Draw one confusion matrix per set: each cell's count and its share of the true class.
 
-    Parameters
-    ----------
-    matrices : mapping of str to sequence of sequence of int
-        Set name to counts, rows the true class, columns the predicted one.
-    classes : sequence of str
-        Names of the rows and columns, in order.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide, up to three sets to a row. Darker cells hold more of their true class.
+    Rows are true classes, columns predicted ones. Darker cells hold more of their true class.
     """
     across = min(len(matrices), 3)
     down = -(-len(matrices) // 3)
@@ -84,7 +75,7 @@ def _heat_map(axes: Axes, counts: np.ndarray) -> None:
     strip_axes(axes)
     rows = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, rows, out=np.zeros(counts.shape), where=rows > 0)
-    # Short of the map's darkest end, so that text stands out on every cell.
+    # Not up to the darkest colour, so that text is readable on every cell.
     axes.imshow(shares, cmap=colormaps["Blues"], vmin=0.0, vmax=1.1)
     for (row, column), count in np.ndenumerate(counts):
         ink = "white" if shares[row, column] >= DARK_CELL else INK
@@ -95,23 +86,15 @@ def _heat_map(axes: Axes, counts: np.ndarray) -> None:
 
 
 def equity_picture(books: Mapping[str, TrancheBook]) -> bytes:
-    """Draw the wealth of each book, and below it its distance from the running peak.
+    """Draw the wealth of each book, and below it its drawdown; two books to a row.
 
-    Parameters
-    ----------
-    books : mapping of str to TrancheBook
-        Name to book.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide, two books to a row. A book that never held anything is a sentence.
+    A book that never held anything is a sentence.
     """
     across = min(len(books), 2)
     down = -(-len(books) // 2)
     figure = blank_figure(WIDTH, 320 * down)
     grid = figure.add_gridspec(2 * down, across, height_ratios=[3, 1.3] * down)
-    # One scale for all: a tame book should not look as wild as another.
+    # One scale for all, so that books can be compared.
     held = [book.returns for book in books.values() if len(book.returns)]
     deepest = min(map(max_drawdown, held), default=0.0)
     first: Axes | None = None
@@ -124,14 +107,16 @@ def equity_picture(books: Mapping[str, TrancheBook]) -> bytes:
             lower.set_ylim(min(1.1 * deepest, SHALLOWEST), 0.0)
             first = first or upper
         else:
-            _draw_empty_book(figure.add_subplot(grid[2 * row : 2 * row + 2, column]), name)
+            whole = figure.add_subplot(grid[2 * row : 2 * row + 2, column])
+            set_title(whole, f"{name}: net of cost\nno position")
+            write_instead(whole, "No BUY call in this set:\nthe book never held anything.")
     return to_png(figure)
 
 
 def _draw_book(upper: Axes, lower: Axes, name: str, book: TrancheBook) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    # The starting capital stands one day before the first session, so that the first return is seen.
+    # The starting capital is drawn one day before the first session, so that the first return is visible.
     days: Any = [book.sessions[0] - timedelta(days=1), *book.sessions]
     upper.axhline(1.0, color=RULE, linewidth=0.8)
     upper.plot(days, wealth(book.returns), color=WEALTH_COLOUR, linewidth=1.4)
@@ -147,29 +132,8 @@ def _draw_book(upper: Axes, lower: Axes, name: str, book: TrancheBook) -> None:
     lower.yaxis.set_major_formatter(lambda share, _: f"{100 * share + 0.0:g}%".replace("-", MINUS))
 
 
-def _draw_empty_book(axes: Axes, name: str) -> None:
-    strip_axes(axes)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    set_title(axes, f"{name}: net of cost\nno position")
-    sentence = "No BUY call in this set:\nthe book never held anything."
-    axes.text(0.5, 0.5, sentence, ha="center", va="center", color=FAINT, fontsize=10, transform=axes.transAxes)
-
-
 def importance_picture(importance: pl.DataFrame) -> bytes:
-    """Draw each feature's share of the total gain in both models.
-
-    Parameters
-    ----------
-    importance : DataFrame
-        `feature`, `classifier_gain` and `regressor_gain` (0 to 1), as `core.models.feature_importance` gives
-        them; drawn in their order, the first on top.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide.
-    """
+    """Draw each feature's share of the total gain in both models, in the order of the rows."""
     figure = blank_figure(WIDTH, 70 + 40 * importance.height)
     axes = figure.add_subplot()
     strip_axes(axes)
@@ -181,7 +145,7 @@ def importance_picture(importance: pl.DataFrame) -> bytes:
         axes.bar_label(bars, [f"{gain:.1%}" for gain in gains], padding=4, color=INK, fontsize=SMALL)
     axes.set_yticks(rows, importance["feature"].to_list(), color=INK, fontsize=TEXT)
     axes.set_xticks([])
-    # Room for the figure that stands at the end of the longest bar.
+    # Room for the number at the end of the longest bar.
     axes.margins(x=0.08)
     axes.set_ylim(importance.height - 0.5, -0.5)
     axes.set_xlabel("share of the model's total gain", loc="left", color=FAINT, fontsize=SMALL)

@@ -1,18 +1,15 @@
-"""What the UI shows of a recorded version: the gate's decision, the bundle's files, the code behind it."""
+"""Metadata of a recorded version: the gate's decision, the bundle's files, the code."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import polars as pl
 
-from boursomatic_assets.display.ui.metadata import markdown_table
+from boursomatic_assets.display.ui.metadata import table
 from boursomatic_assets.display.ui.promotion import activation, comparison_table, plotted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from boursomatic_assets.core.registry.gate import GateDecision
     from boursomatic_assets.services.training.version import RecordedVersion
 
@@ -31,7 +28,12 @@ def version_metadata(recorded: RecordedVersion) -> dict[str, Any]:
         "horizon": manifest["experiment"]["horizon"],
         "decision_rule": manifest["threshold"]["reason"],
         **{name: row.metrics[name] for name in _SHOWN if row.metrics[name] is not None},
-        "preview": dg.MetadataValue.md(_files_table(manifest["files"])),
+        "preview": table(
+            [
+                {"file": name, "bytes": file["bytes"], "sha256 begins": file["sha256"][:12]}
+                for name, file in manifest["files"].items()
+            ]
+        ),
         "experiment": dg.MetadataValue.json(manifest["experiment"]),
         "code": dg.MetadataValue.json({**manifest["code"], **manifest["packages"]}),
     }
@@ -48,7 +50,7 @@ def _gate(version: str, decision: GateDecision) -> dict[str, Any]:
     if not decision.promoted:
         shown["to_activate_it"] = activation(version)
     if decision.sessions:
-        shown["gate_figures"] = dg.MetadataValue.md(markdown_table(comparison_table(decision.figures)))
+        shown["gate_figures"] = table(comparison_table(decision.figures))
     return shown
 
 
@@ -56,10 +58,3 @@ def _replaced(decision: GateDecision) -> str:
     if not decision.promoted:
         return f"nothing: {decision.champion} stays the active one"
     return decision.champion or "nothing: it is the first"
-
-
-def _files_table(files: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [
-        {"file": name, "bytes": file["bytes"], "sha256 begins": file["sha256"][:12]} for name, file in files.items()
-    ]
-    return markdown_table(pl.DataFrame(rows))

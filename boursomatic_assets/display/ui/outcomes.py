@@ -1,4 +1,4 @@
-"""Outcomes as people read them: a record per profile and label, and precision as expected beside as it came."""
+"""Outcomes of recommendations: a record per profile and label, and expected beside realised precision."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from boursomatic_assets.display.ui.canvas import (
     WIDTH,
     blank_figure,
     draw_legend,
-    embedded,
     frame_axes,
     set_title,
-    strip_axes,
     to_png,
+    write_instead,
 )
 from boursomatic_assets.display.ui.data_pictures import CLASS_COLOURS
 from boursomatic_assets.display.ui.metadata import (
     COLUMN_DESCRIPTIONS,
     PREVIEW_ROWS,
-    markdown_table,
     numeric_metadata,
+    picture,
+    table,
 )
 
 if TYPE_CHECKING:
@@ -45,57 +45,47 @@ _DESCRIPTIONS = {
     **COLUMN_DESCRIPTIONS,
     "recommendation_id": "The recommendation's id.",
     "entry_session": "Session whose close the recommendation was made on.",
-    "entry_close": "That close, adjusted as bars were when the outcome was judged.",
-    "exit_session": "Session of the bar whose close counts: the last up to the end of the horizon.",
-    "exit_close": "That close, adjusted alike.",
+    "entry_close": "Close of the entry session, with the adjustments known when the outcome was judged.",
+    "exit_session": "Session of the last bar within the horizon.",
+    "exit_close": "Close of the exit session, with the same adjustments.",
     "realised_return": "Return from entry to exit, a fraction.",
-    "realised_label": "The label that the return deserves, by the thresholds of the model's experiment.",
-    "hit": "Whether the label given is the one deserved.",
+    "realised_label": "Label of the realised return, by the thresholds of the model's experiment.",
+    "hit": "Whether the label given equals the realised label.",
     "first_touch": "stop or target, whichever was reached first; both in one bar count as the stop.",
-    "touched_session": "Session in which that was.",
+    "touched_session": "Session of the first touch.",
     "ended": "horizon, or stopped trading for an instrument closed at its last price.",
     "judged_at": "When it was judged, UTC.",
     "profile": "conservative, moderate or aggressive.",
-    "label": "BUY, HOLD or SELL, as it was given.",
-    "confidence": "Calibrated probability of the label, as it was given.",
-    "horizon_days": "Sessions that it looked ahead.",
+    "label": "BUY, HOLD or SELL, as given.",
+    "confidence": "Calibrated probability of the label, as given.",
+    "horizon_days": "Horizon, in sessions.",
     "version": "Version of the model that gave it.",
 }
 
 
 def outcome_metadata(outcomes: pl.DataFrame, summary: pl.DataFrame) -> dict[str, Any]:
-    """What is stored, and how often calls came true beside how often they were expected to.
-
-    Parameters
-    ----------
-    outcomes : DataFrame
-        Stored outcomes.
-    summary : DataFrame
-        As `core.outcomes.summarise_outcomes` makes it of them.
-    """
+    """What is stored, and how often calls came true beside how often that was expected."""
     columns = [
         dg.TableColumn(name, type=str(dtype), description=_DESCRIPTIONS.get(name))
         for name, dtype in outcomes.schema.items()
     ]
-    picture = embedded(precision_picture(summary), "Expected and realised precision per profile and label")
     return {
         "dagster/row_count": outcomes.height,
         "dagster/column_schema": dg.TableSchema(columns),
-        "preview": dg.MetadataValue.md(markdown_table(outcomes.tail(PREVIEW_ROWS))),
+        "preview": table(outcomes.tail(PREVIEW_ROWS)),
         "record": dg.MetadataValue.md(record_table(summary)),
-        "expected_and_realised": dg.MetadataValue.md(picture),
-        **_plotted(summary),
+        "expected_and_realised": picture(
+            precision_picture(summary), "Expected and realised precision per profile and label"
+        ),
+        # Plain numbers, which the UI plots over runs.
+        **numeric_metadata(
+            {f"precision_{row['profile']}_{row['label'].lower()}": row["realised"] for row in summary.to_dicts()}
+        ),
     }
 
 
 def buy_metadata(record: BuyRecord) -> dict[str, Any]:
-    """The active version's BUY calls as plain values: what a sensor and the plots of the UI read.
-
-    Parameters
-    ----------
-    record : BuyRecord
-        As `core.outcomes.buy_record` gives it.
-    """
+    """The active version's BUY calls as plain values, for a sensor and for plots."""
     figures = {"expected": record.expected, "realised": record.realised, "bound": record.bound}
     return {
         "version": record.version,
@@ -106,15 +96,8 @@ def buy_metadata(record: BuyRecord) -> dict[str, Any]:
     }
 
 
-def _plotted(summary: pl.DataFrame) -> dict[str, Any]:
-    """Realised precisions as plain numbers, which the UI plots over runs."""
-    return numeric_metadata(
-        {f"precision_{row['profile']}_{row['label'].lower()}": row["realised"] for row in summary.to_dicts()}
-    )
-
-
 def record_table(summary: pl.DataFrame) -> str:
-    """The record as a Markdown table; a sentence where there is none yet."""
+    """The record as a Markdown table, or a sentence if there is none yet."""
     if summary.is_empty():
         return NOTHING_YET
     head = (
@@ -140,7 +123,7 @@ def _signed(fraction: float) -> str:
 
 
 def _points(difference: float | None) -> str:
-    """A difference of shares, in percentage points."""
+    """A difference of shares in percentage points."""
     return "" if difference is None else f"{100 * difference:+.1f}".replace("-", MINUS)
 
 
@@ -149,25 +132,13 @@ def _interval(row: Mapping[str, Any]) -> str:
 
 
 def precision_picture(summary: pl.DataFrame) -> bytes:
-    """Draw how often calls came true, with intervals, beside how often they were expected to.
+    """Draw how often calls came true, with 95 % intervals, beside how often that was expected.
 
-    Parameters
-    ----------
-    summary : DataFrame
-        As `core.outcomes.summarise_outcomes` gives it.
-
-    Returns
-    -------
-    bytes
-        PNG, 700 pixels wide, a profile to a panel and a label to a row. Whiskers are 95 % intervals; without one,
-        there were too few sessions. A sentence where nothing has been judged.
+    One panel per profile, one row per label. Too few sessions have no interval; an empty record is a sentence.
     """
     figure = blank_figure(WIDTH, 240)
     if summary.is_empty():
-        axes = figure.add_subplot()
-        strip_axes(axes)
-        axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, NOTHING_YET, ha="center", va="center", color=FAINT, fontsize=10)
+        write_instead(figure.add_subplot(), NOTHING_YET)
         return to_png(figure)
     first: Axes | None = None
     for position, profile in enumerate(PROFILE_NAMES):
@@ -192,17 +163,17 @@ def _draw_profile(axes: Axes, profile: str, rows: list[dict[str, Any]], *, is_fi
     for row in rows:
         _draw_call(axes, row)
     if is_first:
-        # Entries of the legend, drawn once and outside of the axes.
+        # Entries of the legend, drawn once.
         axes.plot([], [], "D", mfc="white", mec=INK, ms=4.5, label="expected (mean confidence)")
         axes.plot([], [], "o-", color=FAINT, ms=8.5, label="realised, with 95 % interval")
     set_title(axes, profile)
 
 
 def _draw_call(axes: Axes, row: Mapping[str, Any]) -> None:
-    """One label: whiskers around the realised precision, and where it was expected."""
+    """One label: the realised precision with its interval, and the expected one."""
     height, colour = CLASS_NAMES.index(row["label"]), CLASS_COLOURS[row["label"]]
     if row["low"] is not None:
-        # The interval is that of the difference; what was expected is known.
+        # The interval is that of the difference; the expected value is known exactly.
         ends = [min(max(row["expected"] + row[side], 0.0), 1.0) for side in ("low", "high")]
         axes.plot(ends, [height, height], color=colour, linewidth=2.4, solid_capstyle="butt")
     axes.plot(row["realised"], height, "o", color=colour, ms=8.5, clip_on=False)

@@ -1,16 +1,14 @@
-"""What the UI shows of the books: equity and drawdown, the newest rows, early exits."""
+"""Metadata of the books: equity and drawdown, the newest rows, early exits."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import polars as pl
 
 from boursomatic_assets.core.measures import performance
 from boursomatic_assets.core.portfolio.books import MODEL_BOOKS
-from boursomatic_assets.display.ui.canvas import embedded
-from boursomatic_assets.display.ui.metadata import markdown_table, numeric_metadata, table_metadata
+from boursomatic_assets.display.ui.metadata import numeric_metadata, picture, table, table_metadata
 from boursomatic_assets.display.ui.model_pictures import equity_picture
 
 if TYPE_CHECKING:
@@ -28,35 +26,19 @@ EXITS_SHOWN = 20
 
 
 def book_metadata(
-    asset: str, table: pl.DataFrame, books: Mapping[str, TrancheBook], benchmark: str
+    asset: str, value: pl.DataFrame, books: Mapping[str, TrancheBook], benchmark: str
 ) -> dict[str, Any]:
-    """Metadata of `portfolio`, `positions` or `trades`.
-
-    Parameters
-    ----------
-    asset : str
-    table : DataFrame
-        Its value.
-    books : mapping of str to TrancheBook
-    benchmark : str
-        What the benchmark covers, a sentence.
-    """
+    """Metadata of `portfolio`, `positions` or `trades`. `benchmark` says in a sentence what it covers."""
+    # The first rows would all be of one book that holds nothing yet.
+    newest = value.group_by("book", maintain_order=True).last().select(value.columns)
     own = _performance(books, benchmark) if asset == "portfolio" else {}
-    return {**table_metadata(table), "preview": _last_of_each_book(table), **own, **_exits(books)}
-
-
-def _last_of_each_book(table: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """The first rows would be of one book, which holds nothing yet."""
-    newest = table.group_by("book", maintain_order=True).last()
-    return dg.MetadataValue.md(markdown_table(newest.select(table.columns)))
+    return {**table_metadata(value), "preview": table(newest), **own, **_exits(books)}
 
 
 def _performance(books: Mapping[str, TrancheBook], benchmark: str) -> dict[str, Any]:
     pictured = {title: books[name] for name, title in _PICTURED.items() if name in books}
     return {
-        "equity_and_drawdown": dg.MetadataValue.md(
-            embedded(equity_picture(pictured), "Equity and drawdown of the books, test set")
-        ),
+        "equity_and_drawdown": picture(equity_picture(pictured), "Equity and drawdown of the books, test set"),
         **numeric_metadata(
             {f"{name}_total_return": performance.total_return(book.returns) for name, book in books.items()}
         ),
@@ -66,9 +48,8 @@ def _performance(books: Mapping[str, TrancheBook], benchmark: str) -> dict[str, 
 
 def _exits(books: Mapping[str, TrancheBook]) -> dict[str, Any]:
     exits = pl.concat(books[name].exits.select(pl.lit(name).alias("book"), pl.all()) for name in MODEL_BOOKS)
-    listed = {"early_exits_listed": dg.MetadataValue.md(markdown_table(exits.head(EXITS_SHOWN)))}
     return {
         "early_exits": exits.height,
-        **(listed if exits.height else {}),
+        **({"early_exits_listed": table(exits.head(EXITS_SHOWN))} if exits.height else {}),
         "ruined_tranches": sum(book.ruined for book in books.values()),
     }

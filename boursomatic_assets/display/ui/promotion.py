@@ -1,4 +1,4 @@
-"""What the promotion gate compared, as tables and plots show it."""
+"""What the promotion gate compared, as tables, lines and numbers that plot."""
 
 from __future__ import annotations
 
@@ -20,20 +20,12 @@ _SHOWN = ("challenger", "champion", "difference", "low", "high", "upper_bound")
 
 
 def activation(version: str, program: str = "boursomatic") -> str:
-    """The command that makes a version the active one, whatever the gate said of it."""
+    """The command that activates a version, whether or not the gate accepted it."""
     return ACTIVATE.format(program=program, version=version)
 
 
 def outcome_lines(made: Mapping[str, Any], program: str) -> list[str]:
-    """Say which version is active after a training, for the command line, a line each.
-
-    Parameters
-    ----------
-    made : mapping
-        Metadata of `model_version`, as plain values.
-    program : str
-        How the command line is called.
-    """
+    """Which version is active after a training, as lines; `made` is metadata of `model_version` as plain values."""
     version, bundle = made["version"], f"Bundle: {escape(str(made['path']))}"
     if made["promoted"]:
         return [f"Active model version: [bold green]{version}[/bold green] (before: {made['replaces']})", bundle]
@@ -46,13 +38,7 @@ def outcome_lines(made: Mapping[str, Any], program: str) -> list[str]:
 
 
 def comparison_table(figures: Mapping[str, Any]) -> pl.DataFrame:
-    """A row per figure of both versions: `figure`, the two, their difference, its 95 % interval and upper bound.
-
-    Parameters
-    ----------
-    figures : mapping
-        Of a decision; the table is empty where nothing was compared.
-    """
+    """A row per figure: both versions, their difference, its 95 % interval and upper bound."""
     rows = [
         {"figure": title, **{part: figures[name][part] for part in _SHOWN}}
         for name, title in TITLES.items()
@@ -62,7 +48,7 @@ def comparison_table(figures: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def plotted(figures: Mapping[str, Any]) -> dict[str, float | int]:
-    """Differences by name, for metadata that is plotted over versions; what is undefined is left out."""
+    """Differences by name, for plots over versions. Undefined ones are left out."""
     if "sessions" not in figures:
         return {}
     differences = {f"{name}_difference": figures[name]["difference"] for name in TITLES}

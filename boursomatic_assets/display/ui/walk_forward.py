@@ -1,19 +1,15 @@
-"""What the UI shows of the walk-forward: each fold, and the record of skill over all of them."""
+"""Metadata of the walk-forward: each fold, and the summary over all of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-import polars as pl
-
 from boursomatic_assets.core.dataset.labels import closed_early
 from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.models.walk_forward import fold_figures
-from boursomatic_assets.display.ui.canvas import embedded
 from boursomatic_assets.display.ui.evaluation import conclusion_metadata
 from boursomatic_assets.display.ui.fold_pictures import fold_figures_picture, folds_picture
-from boursomatic_assets.display.ui.metadata import column_lineage, markdown_table, numeric_metadata, panel_metadata
+from boursomatic_assets.display.ui.metadata import column_lineage, numeric_metadata, panel_metadata, picture, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +27,7 @@ def fold_metadata(result: FoldResult, experiment: Experiment) -> dict[str, Any]:
         **{name: facts[name] for name in ("train_first", "train_last", "train_last_label_end", "train_rows")},
         "rows_closed_at_their_last_price": closed_early(result.panel)["rows"],
         **numeric_metadata(fold_figures(result.panel, "predicted_label")),
-        "fold_in_time": dg.MetadataValue.md(embedded(folds_picture([facts]), "Trained on and predicted")),
+        "fold_in_time": picture(folds_picture([facts]), "Trained on and predicted"),
     }
 
 
@@ -40,8 +36,8 @@ def summary_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
     folds = value["folds"]
     return {
         **conclusion_metadata(value, "figures_with_intervals"),
-        "folds_in_time": dg.MetadataValue.md(embedded(folds_picture(folds), "Folds: trained on and predicted")),
-        "figures_per_fold": dg.MetadataValue.md(embedded(fold_figures_picture(folds), "Rank IC and lift per fold")),
-        "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),
+        "folds_in_time": picture(folds_picture(folds), "Folds: trained on and predicted"),
+        "figures_per_fold": picture(fold_figures_picture(folds), "Rank IC and lift per fold"),
+        "folds": table(folds),
         **numeric_metadata(values_of(value)),
     }

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import html
 import json
 import re
 import tomllib
 from datetime import date
-from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +27,23 @@ from boursomatic_assets.display.report.figures import books_chart, drawdown, rol
 from boursomatic_assets.display.report.formats import decimals_for, interval, number, p_value, sentence
 from boursomatic_assets.display.report.importance import ReportImportance, importance_charts
 from boursomatic_assets.display.report.page import environment
-from boursomatic_assets.display.report.writing import ReportProofs, report_page
+from boursomatic_assets.display.report.writing import ReportProofs
+from boursomatic_assets_tests.support.pages import (
+    HOSTILE,
+    HOSTILE_TEXTS,
+    occurrences,
+    parsed,
+    structure,
+    words_of,
+)
 from boursomatic_assets_tests.support.synthetic_report import (
     PROOFS,
     SURVIVORS,
     contributions_of,
     evaluation_of,
-    importance_of,
     model_of,
+    poisoned_report,
+    report_of,
     walk_forward_of,
 )
 
@@ -48,67 +55,10 @@ ONE_BAR = pl.DataFrame({"symbol": ["AAA"], "session": [date(2018, 1, 2)]})
 SECTIONS = ("conclusions", "walk_forward", "test_set", "importance", "proofs", "definitions", "made")
 CHARTS = ("books", "ic", "years", "reliability", "deciles", "costs")
 MOST_BYTES = 6_000_000
-VOID = {"meta", "link", "br", "hr", "img", "input"}
-RAW = re.compile(r"<(script|style)[^>]*>.*?</\1>", re.DOTALL)
-Node = tuple[str, dict[str, str | None]]
-
-
-class StrictParser(HTMLParser):
-    """Every element that is opened is closed, in turn; no attribute comes twice; no id comes twice."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.nodes: list[Node] = []
-        self.texts: list[tuple[str, str]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), (tag, names)
-        self.nodes.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert "svg" in self.open, f"<{tag}/> outside a drawing"
-        self.nodes.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            self.texts.append((self.open[-1], data))
-
-
-def parsed(page: str) -> StrictParser:
-    parser = StrictParser()
-    parser.feed(page)
-    parser.close()
-    assert parser.open == []
-    ids = [attributes["id"] for _, attributes in parser.nodes if "id" in attributes]
-    assert len(ids) == len(set(ids))
-    return parser
-
-
-def written(evaluation: Any = None, walk_forward: Any = None, **parts: Any) -> str:  # noqa: ANN401
-    return report_page(
-        evaluation_of() if evaluation is None else evaluation,
-        walk_forward,
-        parts.get("importance") or importance_of(),
-        parts.get("proofs") or PROOFS,
-        parts.get("model") or model_of(),
-    )
 
 
 def macro(template: str, name: str) -> Callable[..., str]:
     return getattr(environment().get_template(template).module, name)
-
-
-def words_of(page: str) -> str:
-    """What is to be read, without scripts and styles."""
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", RAW.sub("", page))).split())
 
 
 def charts_in(page: str) -> dict[str, Any]:
@@ -118,24 +68,24 @@ def charts_in(page: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return written(walk_forward=walk_forward_of())
+    return report_of(walk_forward=walk_forward_of())
 
 
-def test_the_page_is_well_formed_and_small_enough(page: str) -> None:
+def test_report_is_well_formed_and_small(page: str) -> None:
     assert page.startswith("<!DOCTYPE html>")
     tags = [tag for tag, _ in parsed(page).nodes]
     assert tags.count("h1") == 1
     assert len(page.encode()) < MOST_BYTES
 
 
-def test_every_section_is_there_in_order_and_is_linked_to(page: str) -> None:
+def test_report_has_every_section_in_order_with_a_link(page: str) -> None:
     nodes = parsed(page).nodes
     assert [attributes["id"] for tag, attributes in nodes if tag == "h2"] == list(SECTIONS)
     links = [attributes["href"] for tag, attributes in nodes if tag == "a"]
     assert links == [f"#{name}" for name in SECTIONS]
 
 
-def test_every_chart_has_its_place_and_its_words(page: str) -> None:
+def test_report_has_a_place_and_a_caption_for_every_chart(page: str) -> None:
     nodes = parsed(page).nodes
     places = {attributes["id"] for _, attributes in nodes if attributes.get("class") == "plot"}
     chapters = {f"{scope}_{chart}" for scope in ("walk_forward", "test_set") for chart in CHARTS}
@@ -145,7 +95,7 @@ def test_every_chart_has_its_place_and_its_words(page: str) -> None:
     assert tags.count("figure") == tags.count("figcaption") == len(places)
 
 
-def test_every_table_has_a_caption_and_every_heading_a_scope(page: str) -> None:
+def test_report_has_a_caption_per_table_and_a_scope_per_heading(page: str) -> None:
     nodes = parsed(page).nodes
     tags = [tag for tag, _ in nodes]
     assert tags.count("table") == tags.count("caption") > 10
@@ -153,7 +103,7 @@ def test_every_table_has_a_caption_and_every_heading_a_scope(page: str) -> None:
     assert set(scopes) == {"row", "col", "rowgroup"}
 
 
-def test_nothing_is_loaded_and_only_its_own_scripts_may_run(page: str) -> None:
+def test_report_loads_nothing_and_runs_only_its_own_scripts(page: str) -> None:
     nodes = parsed(page).nodes
     loading = {"src", "srcset", "poster", "background", "action", "data", "ping"}
     assert not [attributes for _, attributes in nodes if loading & set(attributes)]
@@ -170,125 +120,78 @@ def test_nothing_is_loaded_and_only_its_own_scripts_may_run(page: str) -> None:
     assert "https:" not in policy
 
 
-def test_the_walk_forward_comes_first_in_words_too(page: str) -> None:
+def test_report_begins_with_the_walk_forward(page: str) -> None:
     words = words_of(page)
     assert words.index("Walk-forward, 2017-05-01") < words.index("Test set, 2017-05-01")
 
 
-def test_what_the_verdict_says_is_said_word_for_word() -> None:
+def test_report_repeats_the_verdict_word_for_word() -> None:
     evaluation = evaluation_of()
     evaluation["verdict"] = {"skill": True, "sentence": "Skill, it seems.", "remarks": ["First.", "Second."]}
-    page = written(evaluation)
+    page = report_of(evaluation)
     assert "Skill, it seems. First. Second." in words_of(page)
     assert 'class="said skill"' in page
-    assert 'class="said skill"' not in written()
+    assert 'class="said skill"' not in report_of()
 
 
-def test_beside_each_rank_ic_stands_what_could_have_been_seen() -> None:
+def test_report_shows_the_smallest_rank_ic_beside_each() -> None:
     # 190 sessions are 0.75 years; two errors are 0.023, and (0.023 / 0.01)^2 = 5.29 times 0.754 years 3.99.
-    assert "Rank IC 0.0123 0.0230 0.8 4.0" in words_of(written())
-    assert f"Rank IC at equal volatility {DASH} 1 sessions have one, and 22 are needed" in words_of(written())
+    assert "Rank IC 0.0123 0.0230 0.8 4.0" in words_of(report_of())
+    assert f"Rank IC at equal volatility {DASH} 1 sessions have one, and 22 are needed" in words_of(report_of())
 
 
-def test_survivors_are_told_by_year() -> None:
-    words = words_of(written())
+def test_report_shows_survivors_by_year() -> None:
+    words = words_of(report_of())
     assert SURVIVORS.sentence in words
     # 480 / 504 = 95.2 %, 503 / 505 = 99.6 %
     assert "2016 505 2 504 480 95.2 % 2016-06-30" in words
     assert "2017 503 0 505 503 99.6 % 2017-06-30" in words
     assert "traded for more than 20 sessions after its last bar" in words
     unknown = evaluation_of() | {"survivors": find_survivors(panel_spans(ONE_BAR)).to_json()}
-    words = words_of(written(unknown))
+    words = words_of(report_of(unknown))
     assert "no symbol of this panel stops trading before the panel ends." in words
     assert "Year Symbols Ended 2018 1 0 The books" in words
-    assert "A symbol has ended" not in words_of(written(unknown | {"survivors": None}))
+    assert "A symbol has ended" not in words_of(report_of(unknown | {"survivors": None}))
 
 
-def test_without_a_walk_forward_the_page_says_so_and_how_to_make_one() -> None:
-    page = written(model=model_of(no_walk_forward="There is none. Make it: boursomatic x"))
+def test_report_without_a_walk_forward_says_how_to_make_one() -> None:
+    page = report_of(model=model_of(no_walk_forward="There is none. Make it: boursomatic x"))
     assert "There is none. Make it: boursomatic x" in words_of(page)
     assert "walk_forward" not in {attributes.get("id") for _, attributes in parsed(page).nodes}
 
 
-def test_without_proof_runs_their_command_is_named() -> None:
-    assert "boursomatic bench --proofs" in words_of(written(proofs=ReportProofs(PROOFS.checks)))
-    assert "boursomatic bench --proofs" not in words_of(written())
+def test_report_without_proof_runs_names_their_command() -> None:
+    assert "boursomatic bench --proofs" in words_of(report_of(proofs=ReportProofs(PROOFS.checks)))
+    assert "boursomatic bench --proofs" not in words_of(report_of())
 
 
-def test_proof_runs_show_whatever_they_hold() -> None:
+def test_report_shows_proof_runs_of_any_shape() -> None:
     runs = {
         "null": {"runs": 3, "passed": True, "nothing": None},
         "leaks": ["one bar ahead", "no purge"],
         "extra": 1.5,
     }
-    words = words_of(written(proofs=ReportProofs((), runs)))
+    words = words_of(report_of(proofs=ReportProofs((), runs)))
     assert "runs 3 passed yes nothing \N{EN DASH}" in words
     assert "one bar ahead no purge" in words
     assert "extra 1.500" in words
     assert "measured on an unknown day" in words
-    assert "No check is known of here." in words
+    assert "No check has been recorded." in words
 
 
-def test_each_check_says_how_it_ended_and_when() -> None:
-    words = words_of(written())
+def test_report_shows_the_last_result_of_each_check() -> None:
+    words = words_of(report_of())
     assert "features the future is not read passed 2024-03-01 18:30" in words
     assert "train_set sets do not touch failed" in words
     assert "metrics figures are plausible never evaluated" in words
 
 
-def test_where_it_comes_from_is_said() -> None:
+def test_report_names_version_run_code_and_packages() -> None:
     model = model_of(version=None)
-    words = words_of(written(model=model))
+    words = words_of(report_of(model=model))
     assert "none recorded of these models" in words
     for said in (model.params_hash, model.run_id, "ab" * 32, "lightgbm 4.7.0", "not from a checkout", "horizon 20"):
         assert said in words
-
-
-HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&amp;\'"'
-# Without blanks, which become underscores in an id.
-HOSTILE_TEXTS = (
-    "<script>alert(1)</script>", "</script><svg/onload=alert(1)>", '"onmouseover="alert(1)', "'onclick='alert(1)",
-    "a&amp;b&lt;c", "<!--<script>", "</style></title>", "{{7*7}}{%raw%}",
-)  # fmt: skip
-
-
-def poisoned(value: Any, text: str = HOSTILE) -> Any:  # noqa: ANN401
-    """Every text replaced, dates but in curves too: what a symbol, a reason or an exchange could be called."""
-    if isinstance(value, dict):
-        return {name: poisoned(item, text) for name, item in value.items()}
-    if isinstance(value, list):
-        return [poisoned(item, text) for item in value]
-    return text if isinstance(value, str) else value
-
-
-def poisoned_page(text: str) -> str:
-    """The report with a text wherever a name, a reason or a version stands."""
-    evaluation, walk_forward = poisoned(evaluation_of(), text), poisoned(walk_forward_of(60, 2), text)
-    evaluation["curves"]["books"] = {text: evaluation["curves"]["books"]["buy"]}
-    # Ids of two chapters differ.
-    walk_forward["scope"] = f"{text}-2"
-    proofs = ReportProofs(
-        [dataclasses.replace(check, asset=text, name=text, description=text) for check in PROOFS.checks],
-        {text: {text: text}, "leaks": [{text: text}], "notes": [text]},
-    )
-    model = model_of(
-        version=text, run_id=text, params_hash=text, first_session=text, last_session=text, experiment={text: text},
-        packages={text: text}, code={"package": text, "source_sha256": text, "git": text}, no_walk_forward=text,
-    )  # fmt: skip
-    return written(evaluation, walk_forward, importance=importance_of((text,)), proofs=proofs, model=model)
-
-
-def structure(page: str) -> list[tuple[str, list[str]]]:
-    """Every element with the names of its attributes."""
-    return [(tag, list(attributes)) for tag, attributes in parsed(page).nodes]
-
-
-def occurrences(page: str, text: str) -> int:
-    """Texts and attributes that hold a text."""
-    found = parsed(page)
-    values = [value for _, attributes in found.nodes for value in attributes.values()]
-    texts = [said for tag, said in found.texts if tag not in {"script", "style"}]
-    return sum(text.lower() in str(value).lower() for value in (*values, *texts))
 
 
 def leaves(value: Any) -> list[Any]:  # noqa: ANN401
@@ -298,9 +201,9 @@ def leaves(value: Any) -> list[Any]:  # noqa: ANN401
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS)
-def test_a_text_is_only_ever_text(text: str) -> None:
+def test_report_keeps_hostile_texts_as_text(text: str) -> None:
     harmless = "x" * len(text)
-    page, expected = poisoned_page(text), poisoned_page(harmless)
+    page, expected = poisoned_report(text), poisoned_report(harmless)
     assert structure(page) == structure(expected)
     assert occurrences(page, text) == occurrences(expected, harmless) > 100
     (embedded,) = re.findall(r'<script type="application/json" id="figures">(.*?)</script>', page, re.DOTALL)
@@ -310,8 +213,8 @@ def test_a_text_is_only_ever_text(text: str) -> None:
     assert text in told
 
 
-def test_no_text_becomes_markup() -> None:
-    page = poisoned_page(HOSTILE)
+def test_report_turns_no_text_into_markup() -> None:
+    page = poisoned_report(HOSTILE)
     nodes = parsed(page).nodes
     assert [tag for tag, _ in nodes].count("script") == 3
     assert "img" not in [tag for tag, _ in nodes]
@@ -319,7 +222,7 @@ def test_no_text_becomes_markup() -> None:
     assert HOSTILE.replace("&amp;", "&") in html.unescape(html.unescape(page))
 
 
-def test_only_files_of_the_package_are_inserted_as_they_are() -> None:
+def test_templates_insert_only_files_of_the_package_unescaped() -> None:
     folder = resources.files("boursomatic_assets.display.report") / "templates"
     sources = {found.name: found.read_text(encoding="utf-8") for found in folder.iterdir()}
     assert sorted(sources) == environment().list_templates()
@@ -329,7 +232,7 @@ def test_only_files_of_the_package_are_inserted_as_they_are() -> None:
     }
 
 
-def test_every_file_of_the_pages_is_shipped() -> None:
+def test_package_data_hold_every_file_of_the_pages() -> None:
     package = Path(str(resources.files("boursomatic_assets")))
     project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["boursomatic_assets"]
@@ -338,14 +241,14 @@ def test_every_file_of_the_pages_is_shipped() -> None:
     assert files <= {path for pattern in patterns for path in package.glob(pattern)}
 
 
-def test_a_value_that_a_template_misses_is_an_error_and_no_blank() -> None:
+def test_templates_refuse_a_missing_value() -> None:
     with pytest.raises(UndefinedError, match="no attribute 'symbol'"):
         environment().from_string("Of {{ facts.symbol }}").render(facts={})
 
 
-def test_equal_input_gives_equal_bytes(page: str) -> None:
+def test_report_of_equal_input_has_equal_bytes(page: str) -> None:
     environment.cache_clear()
-    assert written(walk_forward=walk_forward_of()) == page
+    assert report_of(walk_forward=walk_forward_of()) == page
 
 
 def emptied(value: Any) -> Any:  # noqa: ANN401
@@ -369,36 +272,36 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_gaps_anywhere_leave_a_whole_page(name: str) -> None:
-    page = written(SHAPES[name], walk_forward={**SHAPES[name], "scope": "walk-forward", "folds": [{}]})
+def test_report_is_whole_with_gaps_anywhere(name: str) -> None:
+    page = report_of(SHAPES[name], walk_forward={**SHAPES[name], "scope": "walk-forward", "folds": [{}]})
     ids = {attributes.get("id") for _, attributes in parsed(page).nodes}
     assert set(SECTIONS) - {"test_set"} <= ids
     charts_in(page)
 
 
-def test_models_that_never_split_leave_a_whole_page() -> None:
+def test_report_of_models_without_splits_is_whole() -> None:
     empty = ReportImportance(pl.DataFrame({"feature": [], "classifier_gain": [], "regressor_gain": []}))
-    page = written(importance=empty)
+    page = report_of(importance=empty)
     assert "No split was made." in words_of(page)
     assert importance_charts(ReportImportance(empty.gains, contributions_of(rows=0))) == []
 
 
-def test_an_undefined_figure_says_why() -> None:
-    assert "SELL lift at equal volatility undefined SELL was never called" in words_of(written())
+def test_report_says_why_a_figure_is_undefined() -> None:
+    assert "SELL lift at equal volatility undefined SELL was never called" in words_of(report_of())
 
 
-def test_hundreds_of_long_names_are_shown_whole_in_tables_and_cut_in_charts() -> None:
+def test_report_shows_long_names_whole_in_tables_and_cut_in_charts() -> None:
     evaluation = evaluation_of()
     name = "A" * 300
     evaluation["comparisons"] = [{**evaluation["comparisons"][0], "baseline": f"{name}{row}"} for row in range(400)]
     evaluation["curves"]["books"][name] = evaluation["curves"]["books"]["buy"]
-    words = words_of(written(evaluation))
+    words = words_of(report_of(evaluation))
     assert f"{name}399" in words
     assert shortened(name) in words
     assert len(shortened(name)) == 40
 
 
-def test_each_chart_is_one_that_plotly_knows(page: str) -> None:
+def test_charts_are_valid_for_plotly(page: str) -> None:
     found = charts_in(page)
 
     def whole(value: Any) -> Any:  # noqa: ANN401
@@ -417,7 +320,7 @@ def test_each_chart_is_one_that_plotly_knows(page: str) -> None:
         Figure(data=whole(chart["data"]), layout=whole(chart["layout"]))
 
 
-def test_every_colour_of_a_chart_is_one_of_the_style_sheet(page: str) -> None:
+def test_charts_use_only_colours_of_the_style_sheet(page: str) -> None:
     style = page.partition("</style>")[0]
     parts = style.partition("* {")[0].split("@media (prefers-color-scheme: dark)")
     light, dark = (set(re.findall(r"(--[a-z-]+):", part)) for part in parts)
@@ -426,7 +329,7 @@ def test_every_colour_of_a_chart_is_one_of_the_style_sheet(page: str) -> None:
     assert light == dark
 
 
-def test_books_that_wait_for_a_click_are_drawn_only_then(page: str) -> None:
+def test_books_chart_hides_some_books_at_first(page: str) -> None:
     assert charts_in(page)["figures"]["test_set_books"]["hidden"] == ["volatility", "momentum"]
     pressed = [
         (attributes["data-group"], attributes["aria-pressed"])
@@ -437,22 +340,22 @@ def test_books_that_wait_for_a_click_are_drawn_only_then(page: str) -> None:
     assert dict(pressed)["buy"] == "true"
 
 
-def test_wealth_compounds_and_a_gap_leaves_it_as_it_is() -> None:
+def test_wealth_compounds_and_skips_gaps() -> None:
     # 1 * 1.1 = 1.1; no return; 1.1 * 0.5 = 0.55
     assert wealth([0.1, None, -0.5]) == pytest.approx([1.1, 1.1, 0.55])
 
 
-def test_the_fall_is_from_the_peak_with_the_starting_capital() -> None:
+def test_drawdown_counts_the_starting_capital_as_a_peak() -> None:
     # 0.5 of 1; 1.2 is a peak; 0.9 / 1.2 - 1 = -0.25
     assert drawdown([0.5, 1.2, 0.9]) == pytest.approx([-0.5, 0.0, -0.25])
 
 
 @given(st.lists(st.floats(-0.99, 1.0), max_size=50))
-def test_a_drawdown_lies_between_all_and_nothing(returns: list[float]) -> None:
+def test_drawdown_lies_in_minus_1_to_0(returns: list[float]) -> None:
     assert all(-1 <= fall <= 0 for fall in drawdown(wealth(returns)))
 
 
-def test_a_rolling_mean_begins_when_its_window_is_full_and_skips_gaps() -> None:
+def test_rolling_mean_begins_with_a_full_window_and_skips_gaps() -> None:
     # of 2: none yet; (1 + 3) / 2 = 2; 3 alone; 5 alone; and none of two gaps
     assert rolling_mean([1.0, 3.0, None, 5.0], 2) == [None, 2.0, 3.0, 5.0]
     assert rolling_mean([1.0, None, None], 2) == [None, 1.0, None]
@@ -460,17 +363,17 @@ def test_a_rolling_mean_begins_when_its_window_is_full_and_skips_gaps() -> None:
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(-1, 1) | st.none(), max_size=40), st.integers(1, 10))
-def test_a_rolling_mean_is_that_of_numpy(values: list[float | None], window: int) -> None:
+def test_rolling_mean_equals_numpy(values: list[float | None], window: int) -> None:
     for place, found in enumerate(rolling_mean(values, window)):
         known = [value for value in values[max(place - window + 1, 0) : place + 1] if value is not None]
         assert found == (pytest.approx(np.mean(known), abs=1e-12) if known and place + 1 >= window else None)
 
 
-def test_five_digits_are_kept() -> None:
+def test_rounded_keeps_five_digits() -> None:
     assert rounded([0.123456789, None, 12345.678]) == [0.12346, None, 12346.0]
 
 
-def test_figures_are_written_for_people() -> None:
+def test_number_and_p_value_are_written_for_people() -> None:
     assert number(0.1234, "percent") == f"12.3{SPACE}%"
     assert number(-0.0042, "percent") == f"{MINUS}0.42{SPACE}%"
     assert number(-1234.5) == f"{MINUS}1,234"
@@ -483,13 +386,13 @@ def test_figures_are_written_for_people() -> None:
     assert p_value(0.0416) == "0.042"
 
 
-def test_remarks_become_sentences() -> None:
+def test_sentence_has_a_capital_and_a_full_stop() -> None:
     assert sentence("none of 40 values stands") == "None of 40 values stands."
     assert sentence(" It stands. ") == "It stands."
     assert sentence("") == ""
 
 
-def test_figures_that_explain_others_are_folded_and_unknown_ones_are_not() -> None:
+def test_figures_table_folds_details_and_no_unknown_figure() -> None:
     names = ("rank_ic", "icir", "buy_turnover", "something_new")
     figures = [{"name": name, "value": 0.5, "group": "new"} for name in names]
     table = macro("tables.html", "figures_table")(figures)
@@ -498,14 +401,14 @@ def test_figures_that_explain_others_are_folded_and_unknown_ones_are_not() -> No
     assert ("icir" in folded, "buy_turnover" in folded) == (True, True)
 
 
-def test_an_interval_has_the_decimals_of_its_figure_and_needs_both_ends() -> None:
+def test_interval_has_the_decimals_of_its_figure_and_needs_both_ends() -> None:
     places = decimals_for([0.0123, None])
     assert interval(-0.011, 0.036, places=places) == f"{MINUS}0.0110 to 0.0360"
     assert interval(None, 0.036) == "\N{EN DASH}"
     assert interval(0.1, 0.25, "percent") == f"10.0{SPACE}% to 25.0{SPACE}%"
 
 
-def test_the_drawing_of_an_interval_keeps_its_order() -> None:
+def test_strip_draws_marks_in_proportion() -> None:
     # from -1 to 3 over 108 of 120 px, 6 px free at each end: 0 lies at 6 + 27 = 33, 1 at 6 + 54 = 60
     strip = macro("parts.html", "strip")
     drawn = strip(1.0, -1.0, 3.0, 0.0)
@@ -515,23 +418,23 @@ def test_the_drawing_of_an_interval_keeps_its_order() -> None:
     assert 'class="none"' not in strip(1.0, 1.0, 1.0, None)
 
 
-def test_a_page_without_charts_runs_nothing() -> None:
+def test_report_without_charts_has_no_script() -> None:
     empty = pl.DataFrame({"feature": [], "classifier_gain": [], "regressor_gain": []})
-    page = written({}, importance=ReportImportance(empty))
+    page = report_of({}, importance=ReportImportance(empty))
     assert "script-src 'none'" in page
     assert "<script>" not in page
 
 
-def test_no_book_no_chart() -> None:
+def test_books_chart_is_none_without_a_session() -> None:
     assert books_chart("books", {"buy": {"sessions": [], "returns": []}}) is None
 
 
-def test_each_term_has_its_meaning() -> None:
-    texts = [text for text in parsed(written()).texts if text[0] in {"dt", "dd"}]
+def test_report_defines_each_term() -> None:
+    texts = [text for text in parsed(report_of()).texts if text[0] in {"dt", "dd"}]
     found = texts[[text for _, text in texts].index("Forward return") :]
     assert [tag for tag, _ in found] == ["dt", "dd"] * (len(found) // 2)
     told = [" ".join(text.split()) for _, text in found]
     terms = list(zip(told[::2], told[1::2], strict=True))
     assert len(terms) > 15
     assert all(term and len(meaning) > 20 for term, meaning in terms)
-    assert ("Independent periods", "Sessions / H: about how many observations there really are.") in terms
+    assert ("Independent periods", "Sessions / H: about the number of observations that do not overlap.") in terms

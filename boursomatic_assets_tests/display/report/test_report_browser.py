@@ -3,78 +3,33 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from boursomatic_assets.display.report.writing import report_page
-from boursomatic_assets_tests.display.report.test_report import HOSTILE, poisoned_page
-from boursomatic_assets_tests.support.browser import Window, in_chromium, open_window
+from boursomatic_assets_tests.support.browser import Window, in_chromium
+from boursomatic_assets_tests.support.opened_pages import TEXT_BOXES, Opened, check_that_no_text_runs, overlapping
+from boursomatic_assets_tests.support.pages import HOSTILE
 from boursomatic_assets_tests.support.synthetic_report import (
     PROOFS,
     evaluation_of,
     importance_of,
     model_of,
+    poisoned_report,
     walk_forward_of,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+CHARTS = 15
 SCREENS = {"laptop": (1366, 768), "phone": (390, 844)}
 SCHEMES = ("light", "dark")
-# Boxes of text have some space above and below their letters: so much of it may be shared, in px.
-LEADING = 3
-CHARTS = 15
-
-# Boxes of all texts that can be seen: lines of text as they are broken, labels of charts, buttons.
-# What lies outside a table's box has scrolled away, and is not seen.
-TEXT_BOXES = """() => {
-  const boxes = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const node = walker.currentNode, holder = node.parentElement;
-    if (!node.data.trim()) continue;
-    if (holder.closest('script, style, noscript, details:not([open]) > :not(summary)')) continue;
-    if (!holder.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true })) continue;
-    const scroll = holder.closest('.scroll')?.getBoundingClientRect();
-    const range = document.createRange();
-    range.selectNodeContents(node);
-    for (const box of range.getClientRects()) {
-      const left = Math.max(box.left, scroll?.left ?? -Infinity);
-      const right = Math.min(box.right, scroll?.right ?? Infinity);
-      if (right - left < 1 || box.height < 1) continue;
-      const text = node.data.trim().slice(0, 40);
-      boxes.push({ text, left, right, top: box.top + scrollY, bottom: box.bottom + scrollY });
-    }
-  }
-  return boxes;
-}"""
-
 PLOTS = """() => [...document.querySelectorAll('.plot')].map((plot) => ({
   name: plot.id,
   shapes: plot.querySelectorAll('.scatterlayer path, .barlayer path').length,
   inside: plot.querySelector('.main-svg').getBoundingClientRect().right <= plot.getBoundingClientRect().right + 1,
   ink: getComputedStyle(plot.querySelector('.xtick text')).fill,
 }))"""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """The page on one screen."""
-
-    window: Window
-    width: int
-    scheme: str
-    messages: list[str]
-
-    def ask(self, expression: str) -> Any:  # noqa: ANN401
-        return self.window.page.evaluate(expression)
-
-    def wait_until_drawn(self) -> None:
-        self.window.page.wait_for_selector("html[data-drawn]", state="attached")
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +41,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = report_page(evaluation_of(), walk_forward, importance_of(), PROOFS, model_of())
     path.write_text(page, encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def window() -> Iterator[Window]:
-    with open_window() as opened:
-        yield opened
 
 
 @pytest.fixture(
@@ -119,19 +68,19 @@ def opened(window: Window, file: Path, request: pytest.FixtureRequest) -> Opened
 
 
 @in_chromium
-def test_the_page_asks_for_nothing_and_breaks_on_nothing(opened: Opened, file: Path) -> None:
+def test_report_requests_nothing_and_has_no_error(opened: Opened, file: Path) -> None:
     assert opened.window.addresses <= {file.as_uri(), "data:,"}
     assert opened.window.errors == []
     assert opened.messages == []
 
 
 @in_chromium
-def test_the_page_never_scrolls_sideways(opened: Opened) -> None:
+def test_report_never_scrolls_sideways(opened: Opened) -> None:
     assert opened.ask("document.documentElement.scrollWidth") == opened.width
 
 
 @in_chromium
-def test_every_chart_is_drawn_within_its_place_in_the_colours_of_the_scheme(opened: Opened) -> None:
+def test_report_draws_every_chart_in_place_and_in_the_scheme(opened: Opened) -> None:
     plots = opened.ask(PLOTS)
     assert len(plots) == CHARTS
     assert [plot["name"] for plot in plots if not plot["shapes"] or not plot["inside"]] == []
@@ -140,39 +89,27 @@ def test_every_chart_is_drawn_within_its_place_in_the_colours_of_the_scheme(open
 
 
 @in_chromium
-def test_no_text_lies_over_another(opened: Opened) -> None:
+def test_report_has_no_overlapping_texts(opened: Opened) -> None:
     opened.ask("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     boxes = opened.ask(TEXT_BOXES)
     assert len(boxes) > 700
-    assert _overlapping(boxes) == []
+    assert overlapping(boxes) == []
     # Wide enough for a word: letters do not stand one beneath the other.
     headings = "[...document.querySelectorAll('tbody th[scope=row]')].map((heading) => heading.offsetWidth)"
     assert min(opened.ask(headings)) > 40
 
 
-def _overlapping(boxes: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    found, ordered = [], sorted(boxes, key=lambda box: box["top"])
-    for place, upper in enumerate(ordered):
-        for lower in ordered[place + 1 :]:
-            if lower["top"] >= upper["bottom"] - LEADING:
-                break
-            shared = min(upper["right"], lower["right"]) - max(upper["left"], lower["left"])
-            if shared > 1:
-                found.append((upper["text"], lower["text"]))
-    return found
-
-
-def test_boxes_that_share_more_than_their_leading_overlap() -> None:
+def test_overlapping_allows_shared_leading() -> None:
     def box(text: str, left: int, top: int) -> dict[str, Any]:
         return {"text": text, "left": left, "right": left + 20, "top": top, "bottom": top + 10}
 
     # b begins 5 px before a ends, and beneath it; c is beside a; d is below a, by its leading
     boxes = [box("a", 0, 0), box("b", 5, 5), box("c", 20, 0), box("d", 40, 8)]
-    assert _overlapping(boxes) == [("a", "b"), ("c", "b")]
+    assert overlapping(boxes) == [("a", "b"), ("c", "b")]
 
 
 @in_chromium
-def test_charts_follow_when_the_reader_changes_the_scheme(window: Window, file: Path) -> None:
+def test_charts_follow_a_change_of_scheme(window: Window, file: Path) -> None:
     window.page.emulate_media(color_scheme="light")
     window.page.goto(file.as_uri())
     page = Opened(window, 0, "light", [])
@@ -185,7 +122,7 @@ def test_charts_follow_when_the_reader_changes_the_scheme(window: Window, file: 
 
 
 @in_chromium
-def test_a_click_in_the_key_brings_a_book_and_takes_it_away(window: Window, file: Path) -> None:
+def test_books_chart_shows_and_hides_a_book_on_click(window: Window, file: Path) -> None:
     window.page.goto(file.as_uri())
     page = Opened(window, 0, "light", [])
     page.wait_until_drawn()
@@ -201,7 +138,7 @@ def test_a_click_in_the_key_brings_a_book_and_takes_it_away(window: Window, file
 
 
 @in_chromium
-def test_on_paper_it_is_light_and_no_chart_is_cut_off(window: Window, file: Path) -> None:
+def test_report_prints_light_and_whole(window: Window, file: Path) -> None:
     window.page.set_viewport_size({"width": 1366, "height": 768})
     window.page.emulate_media(color_scheme="dark")
     window.page.goto(file.as_uri())
@@ -216,23 +153,6 @@ def test_on_paper_it_is_light_and_no_chart_is_cut_off(window: Window, file: Path
     window.page.wait_for_function(f"Math.max(...{widths}) > 900")
 
 
-def check_that_no_text_runs(window: Window, path: Path, page: str) -> None:
-    """Open a page with hostile texts: a script that runs opens a dialog, one that is blocked is a message."""
-    messages: list[str] = []
-    path.write_text(page, encoding="utf-8")
-    window.errors.clear()
-    window.addresses.clear()
-    window.page.on("console", lambda message: messages.append(message.text))
-    window.page.on("dialog", lambda dialog: messages.append(dialog.message))
-    window.page.goto(path.as_uri())
-    if "data-figure" in page:
-        Opened(window, 0, "light", []).wait_until_drawn()
-    assert (window.errors, messages) == ([], [])
-    assert window.addresses <= {path.as_uri(), "data:,"}
-    assert window.page.locator("img, iframe, object, [onerror]").count() == 0
-    assert HOSTILE in window.page.locator("body").inner_text()
-
-
 @in_chromium
-def test_no_text_runs_as_a_script(window: Window, tmp_path: Path) -> None:
-    check_that_no_text_runs(window, tmp_path / "report.html", poisoned_page(HOSTILE))
+def test_report_runs_no_text_as_a_script(window: Window, tmp_path: Path) -> None:
+    check_that_no_text_runs(window, tmp_path / "report.html", poisoned_report(HOSTILE))

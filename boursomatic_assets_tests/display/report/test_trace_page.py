@@ -1,4 +1,4 @@
-"""A trace in the terminal and as a page: what differs is said first, and the page stands alone in any window."""
+"""A trace in the terminal and as a page."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ from rich.console import Console
 
 from boursomatic_assets.core.trace.tree import CHANGED, DIFFERS, GONE, MATCHES, NOT_RECORDED, Trace, TraceStep
 from boursomatic_assets.display.report.trace_page import MOST_CHILDREN, trace_page, trace_report
-from boursomatic_assets_tests.display.report.test_report import HOSTILE, HOSTILE_TEXTS, occurrences, structure
-from boursomatic_assets_tests.display.report.test_report_browser import (
-    TEXT_BOXES,
-    _overlapping,
-    check_that_no_text_runs,
-)
-from boursomatic_assets_tests.support.browser import Window, in_chromium, open_window
+from boursomatic_assets_tests.support.browser import Window, in_chromium
+from boursomatic_assets_tests.support.opened_pages import TEXT_BOXES, check_that_no_text_runs, overlapping
+from boursomatic_assets_tests.support.pages import HOSTILE, HOSTILE_TEXTS, occurrences, structure, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 DIGEST, OTHER = "1cda924a3e267802" * 4, "ac818eba0eefec3a" * 4
@@ -61,13 +56,7 @@ def printed(trace: Trace) -> str:
     return console.file.getvalue()
 
 
-def text_of(trace: Trace) -> str:
-    """Words of the page without its tags and styles."""
-    body = trace_page(trace).decode().split("<body>")[1]
-    return " ".join(re.sub("<[^>]*>", " ", body).split())
-
-
-def test_a_trace_that_matches_says_so_with_the_number_of_its_steps() -> None:
+def test_trace_report_of_a_match_counts_its_steps() -> None:
     said = printed(trace_of(SNAPSHOT))
     # the recommendation and its snapshot
     assert "Matches: all 2 steps are as they were, to the last bit.\n" in said
@@ -75,13 +64,13 @@ def test_a_trace_that_matches_says_so_with_the_number_of_its_steps() -> None:
     assert "<strong>Matches.</strong> All 2 steps are as they were" in trace_page(trace_of(SNAPSHOT)).decode()
 
 
-def test_code_that_has_changed_since_is_told_and_held_against_nothing() -> None:
+def test_trace_report_accepts_changed_code() -> None:
     said = printed(trace_of(SNAPSHOT, CODE))
     assert "Matches: all 3 steps are as they were, to the last bit; code or packages have changed since" in said
     assert "changed since code revision polars 1.0 -> polars 1.1" in said
 
 
-def test_what_differs_is_written_out_with_both_values_and_named_at_the_end() -> None:
+def test_trace_report_writes_out_differences_and_names_them_at_the_end() -> None:
     said = printed(trace_of(SNAPSHOT, BUNDLE, RUN, EXCHANGE))
     assert f"recorded {DIGEST}" in said
     assert f"found    {OTHER}" in said
@@ -90,9 +79,9 @@ def test_what_differs_is_written_out_with_both_values_and_named_at_the_end() -> 
     assert "exchange: not recorded: nothing -> XNAS" in said
 
 
-def test_of_a_rewritten_history_the_first_bars_are_listed() -> None:
+def test_trace_report_and_page_list_the_first_of_many_bars() -> None:
     trace = trace_of(bars(MOST_CHILDREN + 5))
-    for said in (printed(trace), text_of(trace)):
+    for said in (printed(trace), words_of(trace_page(trace).decode())):
         assert f"bar {MOST_CHILDREN - 1}" in said
         assert f"bar {MOST_CHILDREN}" not in said
         assert "and 5 more" in said
@@ -100,15 +89,15 @@ def test_of_a_rewritten_history_the_first_bars_are_listed() -> None:
         assert "and 15 more" in said
 
 
-def test_a_recommendation_that_cannot_be_traced_says_why() -> None:
+def test_trace_report_and_page_say_why_a_trace_is_impossible() -> None:
     trace = Trace(FACTS, TraceStep("recommendation", NOT_RECORDED, detail="another program wrote [it]"))
-    for said in (printed(trace), text_of(trace)):
+    for said in (printed(trace), words_of(trace_page(trace).decode())):
         assert "recommendation: not recorded; another program wrote [it]" in " ".join(
             said.replace(" :", ":").split()
         )
 
 
-def test_the_page_holds_every_text_as_text_and_loads_nothing() -> None:
+def test_trace_page_escapes_every_text_and_loads_nothing() -> None:
     page = trace_page(trace_of(SNAPSHOT, BUNDLE, RUN)).decode()
     assert "A&amp;B 2013-03-01" in page
     assert "&lt;over&gt;" in page
@@ -126,7 +115,7 @@ def poisoned_page(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS)
-def test_a_text_is_only_ever_text(text: str) -> None:
+def test_trace_page_keeps_hostile_texts_as_text(text: str) -> None:
     harmless = "x" * len(text)
     page, expected = poisoned_page(text), poisoned_page(harmless)
     assert structure(page) == structure(expected)
@@ -140,16 +129,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def window() -> Iterator[Window]:
-    with open_window() as opened:
-        yield opened
-
-
 @in_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844), (320, 600)])
-def test_the_page_is_readable_in_any_window(
+def test_trace_page_is_readable_in_any_window(
     window: Window, file: Path, width: int, height: int, scheme: str
 ) -> None:
     messages: list[str] = []
@@ -162,11 +145,11 @@ def test_the_page_is_readable_in_any_window(
     assert window.page.evaluate("document.documentElement.scrollWidth") == width
     boxes = window.page.evaluate(TEXT_BOXES)
     assert len(boxes) > 100
-    assert _overlapping(boxes) == []
+    assert overlapping(boxes) == []
     paper = {"light": "rgb(253, 252, 250)", "dark": "rgb(21, 23, 26)"}[scheme]
     assert window.page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
 
 
 @in_chromium
-def test_no_text_runs_as_a_script(window: Window, tmp_path: Path) -> None:
+def test_trace_page_runs_no_text_as_a_script(window: Window, tmp_path: Path) -> None:
     check_that_no_text_runs(window, tmp_path / "trace.html", poisoned_page(HOSTILE))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -8,15 +7,14 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-from PIL import Image
 
 from boursomatic_assets.core.recommendations.outcomes import summarise_outcomes
 from boursomatic_assets.display.ui.canvas import INK
 from boursomatic_assets.display.ui.data_pictures import CLASS_COLOURS
 from boursomatic_assets.display.ui.outcomes import NOTHING_YET, outcome_metadata, precision_picture, record_table
 from boursomatic_assets.storage.postgres.outcomes_table import JUDGED_SCHEMA
+from boursomatic_assets_tests.support.pictures import check_picture, coloured, pixels
 
-LARGEST = 25_000
 JUDGED_AT = datetime(2024, 7, 5, tzinfo=UTC).replace(tzinfo=None)
 LABELS = ("BUY", "HOLD", "SELL")
 NO_RECORD = summarise_outcomes(pl.DataFrame(schema=JUDGED_SCHEMA))
@@ -30,16 +28,6 @@ def record(*rows: dict[str, Any]) -> pl.DataFrame:
         "target_first": 0.125, "mean_return": -0.0123, "stopped_trading": 1,
     }  # fmt: skip
     return pl.DataFrame([usual | row for row in rows], schema=NO_RECORD.schema)
-
-
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-
-
-def coloured(png: bytes, colour: str) -> np.ndarray:
-    """Which pixels have about this colour; the palette is small."""
-    wanted = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)])
-    return np.asarray(np.abs(pixels(png) - wanted).max(axis=2) < 12)
 
 
 def columns_of(png: bytes, colour: str) -> np.ndarray:
@@ -63,16 +51,11 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_the_picture_is_wide_small_and_cut_off_nowhere(name: str) -> None:
-    png = precision_picture(PICTURES[name])
-    assert png == precision_picture(PICTURES[name])
-    assert len(png) <= LARGEST
-    shown = pixels(png)
-    assert shown.shape[:2] == (240, 700)
-    assert (np.concatenate([shown[0], shown[-1], shown[:, 0], shown[:, -1]]) == 255).all()
+def test_precision_picture_is_small_of_its_size_and_whole(name: str) -> None:
+    check_picture(lambda: precision_picture(PICTURES[name]), (700, 240), 25_000)
 
 
-def test_each_label_has_its_colour_and_an_empty_record_none() -> None:
+def test_precision_picture_has_a_colour_per_label_and_none_if_empty() -> None:
     whole, nothing = precision_picture(WHOLE), precision_picture(NO_RECORD)
     for label in LABELS:
         assert coloured(whole, CLASS_COLOURS[label]).sum() > 200
@@ -82,7 +65,7 @@ def test_each_label_has_its_colour_and_an_empty_record_none() -> None:
     assert (pixels(nothing) < 200).any()
 
 
-def test_a_wider_interval_is_drawn_wider_and_never_beyond_0_and_1() -> None:
+def test_precision_picture_draws_wider_intervals_wider_and_within_0_and_1() -> None:
     narrow, wide, widest = (
         np.ptp(columns_of(precision_picture(record({"low": -far, "high": far})), CLASS_COLOURS["BUY"]))
         for far in (0.1, 0.3, 5.0)
@@ -93,12 +76,12 @@ def test_a_wider_interval_is_drawn_wider_and_never_beyond_0_and_1() -> None:
     assert wide < widest < 230
 
 
-def test_a_record_without_interval_is_a_point() -> None:
+def test_precision_picture_draws_a_point_without_an_interval() -> None:
     png = precision_picture(record({"low": None, "high": None}))
     assert np.ptp(columns_of(png, CLASS_COLOURS["BUY"])) < 20
 
 
-def test_a_call_of_another_profile_stands_in_another_panel() -> None:
+def test_precision_picture_has_a_panel_per_profile() -> None:
     left, right = (
         columns_of(precision_picture(record({"profile": profile})), CLASS_COLOURS["BUY"]).mean()
         for profile in ("conservative", "aggressive")
@@ -107,12 +90,12 @@ def test_a_call_of_another_profile_stands_in_another_panel() -> None:
     assert right > 450
 
 
-def test_what_was_expected_is_marked_wherever_it_lies() -> None:
+def test_precision_picture_marks_the_expected_value() -> None:
     low, high = (coloured(precision_picture(record({"expected": share})), INK) for share in (0.1, 0.9))
     assert (low != high).any()
 
 
-def test_the_table_says_each_figure_in_its_unit() -> None:
+def test_record_table_has_each_figure_in_its_unit() -> None:
     head, _, buy, hold = record_table(
         record(
             {},
@@ -128,10 +111,6 @@ def test_the_table_says_each_figure_in_its_unit() -> None:
     assert hold.endswith("| \N{MINUS SIGN}5.0 | too few sessions |  |  | \N{MINUS SIGN}1.23 % |")
 
 
-def test_without_a_record_a_sentence_says_so() -> None:
-    assert record_table(NO_RECORD) == NOTHING_YET
-
-
 def outcomes(count: int) -> pl.DataFrame:
     row = {
         "recommendation_id": "1", "entry_session": date(2024, 7, 1), "entry_close": 100.0,
@@ -143,7 +122,7 @@ def outcomes(count: int) -> pl.DataFrame:
     return pl.DataFrame([row | {"recommendation_id": str(number)} for number in range(count)], schema=JUDGED_SCHEMA)
 
 
-def test_the_metadata_describe_every_column_and_plot_precision_over_runs() -> None:
+def test_outcome_metadata_describes_every_column_and_plots_precision() -> None:
     stored = outcomes(8)
     found = outcome_metadata(stored, summarise_outcomes(stored))
     assert found["dagster/row_count"] == 8
@@ -158,7 +137,7 @@ def test_the_metadata_describe_every_column_and_plot_precision_over_runs() -> No
     assert all(column.description for column in schema.columns)
 
 
-def test_nothing_judged_is_described_all_the_same() -> None:
+def test_outcome_metadata_of_no_outcomes() -> None:
     found = outcome_metadata(outcomes(0), NO_RECORD)
     assert found["dagster/row_count"] == 0
     assert found["record"].value == NOTHING_YET
