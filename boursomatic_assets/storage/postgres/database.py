@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -102,7 +103,7 @@ class Database:
         from adbc_driver_postgresql import dbapi
 
         try:
-            connection = dbapi.connect(self.url)
+            connection = _arrow_server(self.url, threading.get_ident()).connect()
         except dbapi.Error as error:
             raise self._unreachable(error) from None
         try:
@@ -180,6 +181,29 @@ def _error_of_rows(cursor: Any, said: str) -> Exception:  # noqa: ANN401
     except dbapi.Error:
         pass
     return error
+
+
+class _ArrowServer:
+    """ADBC's handle of a server. Making one reads all types of the server, which costs more than a connection."""
+
+    def __init__(self, url: str) -> None:
+        import adbc_driver_postgresql
+
+        self._handle = adbc_driver_postgresql.connect(url)
+
+    def connect(self) -> Any:  # noqa: ANN401
+        from adbc_driver_manager import AdbcConnection, dbapi
+
+        return dbapi.Connection(self, AdbcConnection(self._handle))
+
+    def close(self) -> None:
+        """Each connection closes its handle; this one is kept for the next connection."""
+
+
+@lru_cache(maxsize=16)
+def _arrow_server(url: str, _thread: int) -> _ArrowServer:
+    """One handle for each thread: it counts its connections without a lock."""
+    return _ArrowServer(url)
 
 
 def stage(cursor: Any, frame: pl.DataFrame) -> None:  # noqa: ANN401
