@@ -6,6 +6,7 @@ import warnings
 import typer
 
 from boursomatic_assets.commands.adjustments import adjustments
+from boursomatic_assets.commands.backup import backup, restore
 from boursomatic_assets.commands.bench import bench
 from boursomatic_assets.commands.database import db
 from boursomatic_assets.commands.dev import dev
@@ -47,6 +48,8 @@ app.command()(explain)
 app.command()(trace)
 app.command()(report)
 app.command()(verify)
+app.command()(backup)
+app.command()(restore)
 app.command()(bench)
 app.command()(settings)
 app.add_typer(universe, name="universe")

@@ -154,3 +154,7 @@ class MissingArtifactError(StorageError, LookupError):
 
 class TamperedArtifactError(StorageError, ValueError):
     """Stored bytes differ from the digest recorded for them."""
+
+
+class BackupError(StorageError, ValueError):
+    """A backup cannot be made, read or restored."""

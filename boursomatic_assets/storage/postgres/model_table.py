@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from upath import UPath
 
 from boursomatic_assets.errors import ActiveModelChangedError, MissingArtifactError
+from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres.model_events import (
     ACTIVATED,
     REFUSED,
@@ -36,6 +38,7 @@ _INSERT = sa.text(
     "VALUES (gen_random_uuid(), :version, :trained_at, :params_hash, CAST(:metrics AS json), :model_path, "
     ":is_active, :manifest_sha256, CAST(:gate AS json), timezone('utc', now()))"
 )
+BUNDLES = "models"
 _NEWEST_FIRST = "ORDER BY trained_at DESC, created_at DESC, version DESC"
 _DEACTIVATE = sa.text("UPDATE model_versions SET is_active = false WHERE is_active")
 
@@ -233,7 +236,21 @@ def _rows(database: Database, condition: str, **parameters: str) -> list[ModelRo
 
 
 def _select(connection: sa.Connection, condition: str, **parameters: str) -> list[ModelRow]:
-    return [ModelRow(**row) for row in connection.execute(sa.text(f"{_SELECT} {condition}"), parameters).mappings()]
+    rows = connection.execute(sa.text(f"{_SELECT} {condition}"), parameters).mappings()
+    return [ModelRow(**{**row, "model_path": bundle_place(row["model_path"])}) for row in rows]
+
+
+def bundle_place(stored: str) -> str:
+    """Place of a bundle: below the artifacts folder in use if it is there, else where it was stored.
+
+    So a home that was moved or restored serves its own bundles, never those of the old place.
+    """
+    root = Settings.from_environment().artifacts_dir.rstrip("/")
+    folder, _, version = stored.rstrip("/").rpartition("/")
+    if stored.startswith(f"{root}/") or not folder.endswith(f"/{BUNDLES}"):
+        return stored
+    here = UPath(root) / BUNDLES / version
+    return str(here) if here.exists() else stored
 
 
 def all_versions(connection: sa.Connection) -> list[ModelRow]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
+from boursomatic_assets.storage.postgres.model_table import bundle_place
 from boursomatic_assets.storage.postgres.panels import SEPARATOR, among
 from boursomatic_assets.storage.postgres.tables import KEYS
 
@@ -124,7 +125,10 @@ def find_recommendation(database: Database, wanted: str, session: date | None = 
         f"WHERE {condition} ORDER BY {_NEWEST_OF_EACH}",
         parameters,
     )
-    return [{**row, "snapshot": json.loads(row["snapshot"])} for row in found.iter_rows(named=True)]
+    return [
+        {**row, "model_path": bundle_place(row["model_path"] or ""), "snapshot": json.loads(row["snapshot"])}
+        for row in found.iter_rows(named=True)
+    ]
 
 
 def _is_uuid(wanted: str) -> bool:

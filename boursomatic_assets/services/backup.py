@@ -1,0 +1,293 @@
+"""Backup of the database and the artifacts in one file, and its restoration."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import tempfile
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, ValidationError
+from upath import UPath
+
+from boursomatic_assets.errors import ArtifactWriteError, BackupError
+from boursomatic_assets.storage.artifacts.files import new_file, write_whole
+from boursomatic_assets.storage.dagster.instance import SCHEMA
+from boursomatic_assets.storage.postgres import schema
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.model_table import lock_versions
+from boursomatic_assets.storage.server.dumping import dump_database, restore_database
+from boursomatic_assets.storage.server.embedded import database_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from boursomatic_assets.settings import Settings
+
+CONTENTS, DUMP, ARTIFACTS = "backup.json", "database.dump", "artifacts/"
+FORMAT = 1
+ATTEMPTS = 5
+CHUNK = 1 << 20
+MOST_CONTENTS = 1 << 28
+_TABLES = ("price_bars", "model_versions", "instruments")
+_NEWEST = (
+    f"SELECT coalesce(max(id), 0) FROM {SCHEMA}.event_logs "  # noqa: S608 (nothing of it comes from outside)
+    "WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
+)
+
+
+class Contents(BaseModel):
+    """The listing of a backup.
+
+    Attributes
+    ----------
+    format : int
+    created : str
+        UTC.
+    revision : str
+        Of the database.
+    bytes : int
+        Of all files.
+    sha256 : dict of str to str
+        Digest of each file.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int
+    created: str
+    revision: str
+    bytes: int
+    sha256: dict[str, str]
+
+    @property
+    def artifacts(self) -> int:
+        """Number of artifacts."""
+        return len(self.sha256) - 1
+
+
+def write_backup(settings: Settings, file: Path, tell: Callable[[str], object]) -> Contents:
+    """Write a backup of the database and the artifacts in use.
+
+    Versions are neither recorded nor removed meanwhile. If an asset was materialized meanwhile, the copy is made
+    again, so that files and tables belong together.
+
+    Raises
+    ------
+    BackupError
+        If the file exists, or assets are materialized again and again.
+    ArtifactWriteError
+        If the file cannot be written; nothing of it is left behind.
+    """
+    if file.exists():
+        message = f"{file} exists. Name another file, or remove it"
+        raise BackupError(message)
+    database, root = Database.open(settings), UPath(settings.artifacts_dir)
+    with new_file(file.absolute()) as beside:
+        for _ in range(ATTEMPTS):
+            with lock_versions(database):
+                before = _newest_materialization(database)
+                contents = _write(database, root, beside, tell)
+                if _newest_materialization(database) == before:
+                    return contents
+            tell("An asset was materialized meanwhile: copying again")
+        message = "assets are materialized all the time. Stop boursomatic dev, or try again later"
+        raise BackupError(message)
+
+
+def restore_backup(settings: Settings, file: Path, tell: Callable[[str], object]) -> Contents:
+    """Restore a backup into an empty database and artifacts folder; a restoration that was interrupted goes on.
+
+    Every digest is compared before anything is written.
+
+    Raises
+    ------
+    BackupError
+        If the file is damaged, or the database or the artifacts folder is in use.
+    """
+    tell("Comparing digests")
+    with _opened(file) as archive:
+        contents = _verified(archive)
+        root, digests = UPath(settings.artifacts_dir), contents.sha256
+        database = Database(database_url(settings))
+        _require_empty(database, root, digests)
+        tell("Restoring artifacts")
+        for member in archive:
+            if member.name.startswith(ARTIFACTS):
+                _extract(archive, member, root / member.name.removeprefix(ARTIFACTS), digests[member.name])
+        tell("Restoring the database")
+        with tempfile.TemporaryDirectory() as folder, (Path(folder) / DUMP).open("w+b") as dump:
+            _copy(_content(archive, archive.getmember(DUMP)), dump)
+            dump.flush()
+            restore_database(database.url, Path(dump.name))
+    schema.upgrade(database.engine)
+    return contents
+
+
+def _write(database: Database, root: UPath, file: Path, tell: Callable[[str], object]) -> Contents:
+    digests: dict[str, str] = {}
+    with tarfile.open(file, "w") as archive:
+        tell("Copying the database")
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as folder:
+            dump = Path(folder) / DUMP
+            dump_database(database.url, dump)
+            with dump.open("rb") as content:
+                digests[DUMP] = _add(archive, DUMP, content)
+        for place, path in enumerate(paths := _artifacts(root), 1):
+            if place % 50 == 1:
+                tell(f"Copying artifacts, {place} of {len(paths)}")
+            name = ARTIFACTS + str(PurePosixPath(str(path.relative_to(root))))
+            try:
+                with path.open("rb") as content:
+                    digests[name] = _add(archive, name, content)
+            except FileNotFoundError:
+                # Replaced or removed since it was listed: the copy is made again if an asset was materialized.
+                continue
+        with database.connection() as connection:
+            revision = schema.revision(connection)
+        contents = Contents(
+            format=FORMAT,
+            created=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+            revision=revision or "",
+            bytes=sum(member.size for member in archive.getmembers()),
+            sha256=digests,
+        )
+        _add(archive, CONTENTS, io.BytesIO(contents.model_dump_json(indent=1).encode()))
+    return contents
+
+
+def _artifacts(root: UPath) -> list[UPath]:
+    """Files below the root without those that are being written, which have hidden names."""
+    if not root.exists():
+        return []
+    files = (path for path in root.rglob("*") if path.is_file())
+    return sorted((path for path in files if not _is_hidden(path, root)), key=str)
+
+
+def _is_hidden(path: UPath, root: UPath) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(str(path.relative_to(root))).parts)
+
+
+def _newest_materialization(database: Database) -> int:
+    with database.connection() as connection:
+        if connection.execute(sa.text(f"SELECT to_regclass('{SCHEMA}.event_logs')")).scalar() is None:
+            return 0
+        return int(connection.execute(sa.text(_NEWEST)).scalar_one())
+
+
+class _Digesting:
+    """A file that is read once, and the digest of what was read."""
+
+    def __init__(self, content: IO[bytes]) -> None:
+        self._content, self.sha256 = content, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._content.read(size)
+        self.sha256.update(chunk)
+        return chunk
+
+
+def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> str:
+    member, source = tarfile.TarInfo(name), _Digesting(content)
+    member.size, member.mode = content.seek(0, io.SEEK_END), 0o600
+    content.seek(0)
+    archive.addfile(member, source)
+    return source.sha256.hexdigest()
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with closing(tarfile.open(file, "r:")) as archive:
+            yield archive
+    except FileNotFoundError:
+        message = f"there is no file {file}"
+        raise BackupError(message) from None
+    except (tarfile.TarError, EOFError) as error:
+        message = f"{file} is no backup, or is damaged: {error}"
+        raise BackupError(message) from error
+
+
+def _verified(archive: tarfile.TarFile) -> Contents:
+    """Contents of a backup, after every name, kind, and digest was compared."""
+    members = {member.name: member for member in archive}
+    listing = members.pop(CONTENTS, None)
+    try:
+        if listing is None or listing.size > MOST_CONTENTS:
+            contents = None
+        else:
+            contents = Contents.model_validate_json(_content(archive, listing).read())
+    except ValidationError:
+        contents = None
+    if contents is None:
+        message = f"the file holds no readable {CONTENTS}: it is no backup, or was cut off"
+        raise BackupError(message)
+    if contents.format != FORMAT:
+        message = (
+            f"this program reads backups of format {FORMAT}, found {contents.format}. Install a newer one"
+        )
+        raise BackupError(message)
+    digests = contents.sha256
+    if set(members) != set(digests) or DUMP not in members or len(archive.getmembers()) != len(members) + 1:
+        message = "the backup does not hold the files that it lists: it was changed"
+        raise BackupError(message)
+    for name, member in members.items():
+        parts = PurePosixPath(name).parts
+        is_place = name == DUMP or (name.startswith(ARTIFACTS) and len(parts) > 1 and ".." not in parts)
+        if not (member.isreg() and is_place and "\\" not in name):
+            message = f"the backup holds {name!r}, which is no artifact: it was changed"
+            raise BackupError(message)
+        if _copy(_content(archive, member), None) != digests[name]:
+            message = f"{name} differs from its recorded SHA-256: the backup is damaged. Nothing was restored"
+            raise BackupError(message)
+    return contents
+
+
+def _require_empty(database: Database, root: UPath, digests: dict[str, str]) -> None:
+    with database.connection() as connection:
+        known = sa.text("SELECT bool_or(to_regclass(name) IS NOT NULL) FROM unnest(CAST(:names AS text[])) AS name")
+        if connection.execute(known, {"names": list(_TABLES)}).scalar():
+            message = (
+                f"the database {database.shown_url} is not empty. Restore into an empty one: name another home by "
+                "BOURSOMATIC_HOME, or another database by DATABASE_URL"
+            )
+            raise BackupError(message)
+    for path in _artifacts(root):
+        expected = digests.get(ARTIFACTS + str(PurePosixPath(str(path.relative_to(root)))))
+        with path.open("rb") as content:
+            if expected is None or _copy(content, None) != expected:
+                message = (
+                    f"{root} holds {path.name}, which is not of this backup. Restore into an empty folder: "
+                    "name another home by BOURSOMATIC_HOME, or another folder by ARTIFACTS_DIR"
+                )
+                raise BackupError(message)
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: UPath, expected: str) -> None:
+    content = _content(archive, member).read()
+    if hashlib.sha256(content).hexdigest() != expected:
+        message = f"{member.name} has changed since its digest was compared"
+        raise ArtifactWriteError(message)
+    write_whole(target, content)
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(member)
+    if content is None:
+        message = f"the backup holds {member.name!r}, which is no file: it was changed"
+        raise BackupError(message)
+    return content
+
+
+def _copy(source: IO[bytes], target: IO[bytes] | None) -> str:
+    """Read to the end, write it to the target if there is one; the digest of what was read."""
+    digesting = _Digesting(source)
+    while chunk := digesting.read(CHUNK):
+        if target is not None:
+            target.write(chunk)
+    return digesting.sha256.hexdigest()
