@@ -228,9 +228,7 @@ def _verified(archive: tarfile.TarFile) -> Contents:
         message = f"the file holds no readable {CONTENTS}: it is no backup, or was cut off"
         raise BackupError(message)
     if contents.format != FORMAT:
-        message = (
-            f"this program reads backups of format {FORMAT}, found {contents.format}. Install a newer one"
-        )
+        message = f"this program reads backups of format {FORMAT}, found {contents.format}. Install a newer one"
         raise BackupError(message)
     digests = contents.sha256
     if set(members) != set(digests) or DUMP not in members or len(archive.getmembers()) != len(members) + 1:
