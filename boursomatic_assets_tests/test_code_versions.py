@@ -478,10 +478,7 @@ def test_strings_and_number_signs_are_told_apart() -> None:
     assert without_prose("if a:\n    b()\nc()\n") != without_prose("if a:\n    b()\n    c()\n")
 
 
-@pytest.mark.parametrize(
-    "module",
-    sorted(MODULE_NAMES),
-)
+@pytest.mark.parametrize("module", sorted(MODULE_NAMES))
 def test_imports_are_those_that_import_linter_sees(module: str) -> None:
     path = Path(str(importlib.util.find_spec(module).origin))  # type: ignore[union-attr]
     found = {name.module for name in imports_of(without_prose(path.read_text("utf-8")).code)}

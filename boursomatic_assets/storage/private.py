@@ -37,14 +37,9 @@ def make_folders(folder: Path) -> None:
 def make_home(home: Path) -> None:
     """Create the home, or make sure that no other user can change its content.
 
-    A folder that is a home, or empty, is closed to others. A folder with other content keeps its mode.
-
-    Raises
-    ------
-    ConfigurationError
-        If it belongs to another user, or others may replace its content.
-    OSError
-        If it cannot be created.
+    A folder that is a home, or empty, is closed to others; one with other content keeps its mode. Raises
+    ConfigurationError if it belongs to another user or others may replace its content, OSError if it cannot be
+    created.
     """
     make_folders(home)
     home = home.resolve()
@@ -68,15 +63,7 @@ def make_home(home: Path) -> None:
 
 
 def make_own_folder(folder: Path) -> None:
-    """Create a folder for the owner alone, or close an existing one.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is a link, or another user's.
-    OSError
-        If it cannot be created.
-    """
+    """Create or close a folder for the owner alone; ConfigurationError for a link or another user's folder."""
     try:
         folder.mkdir(mode=FOLDER_MODE)
     except FileExistsError:

@@ -43,18 +43,8 @@ DISAGREEMENT_SCHEMA = {
 class BarUpdate:
     """Running result of an update.
 
-    Attributes
-    ----------
-    reports : list of SymbolReport
-    tally : BarTally
-        Bars that kept and broke the contract.
-    counts : UpsertCounts
-    rewritten : DataFrame
-        `symbol`, `rows` and `since` of stored bars that the source changed.
-    disagreements : DataFrame
-        Closes on which two sources differ by more than 1 %: `symbol`, `session`, the second `source`, and both.
-    left_out : Counter
-        Rows of the source without trading, by reason.
+    `rewritten` has `symbol`, `rows` and `since` of stored bars that the source changed. `disagreements` has closes
+    on which two sources differ by more than 1 %. `left_out` counts rows without trading, by reason.
     """
 
     reports: list[SymbolReport] = field(default_factory=list)
@@ -100,13 +90,7 @@ def without_stored(checked: CheckedBars, beside: pl.DataFrame) -> CheckedBars:
 def store_all(
     database: Database, provider: Provider, settings: Settings, today: date, note: Callable[[str], None]
 ) -> BarUpdate:
-    """Store everything that a local source holds, in one transaction.
-
-    Raises
-    ------
-    BarContractError
-        As `require_usable`; nothing is stored.
-    """
+    """Store all that a local source holds in one transaction; raises BarContractError as `require_usable`."""
     update, source = BarUpdate(), ":".join(filter(None, [settings.provider, settings.provider_path]))
     with database.bulk() as cursor:
         for delivery in provider.deliveries():

@@ -41,21 +41,8 @@ TRAIN_ANEW = "Restore it from a backup, or train anew: boursomatic materialize -
 class RecommendationUpdate:
     """Result of an update of the recommendations.
 
-    Attributes
-    ----------
-    version : str
-        The model version that was served.
-    features : tuple of str
-        Its inputs.
-    rows : DataFrame
-        Of `RECOMMENDATION_SCHEMA`, with `justification` in the experiment's language.
-    predictions : DataFrame
-        As in `Recommended`.
-    excluded : DataFrame
-        `symbol` and `reason` of the active instruments left out.
-    written : WrittenRows
-    content : str
-        SHA-256 over the digests of all rows.
+    `rows` are of `RECOMMENDATION_SCHEMA`, `predictions` as in `Recommended`, `excluded` has `symbol` and `reason`
+    of the instruments left out. `content` is a SHA-256 over the digests of all rows.
     """
 
     version: str
@@ -72,32 +59,15 @@ def update_recommendations(
 ) -> RecommendationUpdate:
     """Recommend on every active instrument with the active model, in one transaction.
 
-    Parameters
-    ----------
-    database : Database
-    experiment : Experiment
-        Its profiles and language are used; everything else is the model's.
-    run : mapping
-        Run and code, kept in the evidence of new rows.
-    note : callable
-        Receives progress messages.
+    Profiles and language are the experiment's, all else the model's. `run` is kept in the evidence of new rows. On
+    any error the earlier recommendations stay active.
 
     Raises
     ------
-    MissingArtifactError
-        If no model is active, or its bundle is missing.
-    RowsBreakRuleError
-        If several models are marked active.
-    TamperedArtifactError
-        If a file of the bundle differs from its recorded digest.
-    ModelMismatchError
-        If the models are not what their manifest says.
+    MissingArtifactError, TamperedArtifactError, ModelMismatchError, RowsBreakRuleError
+        If there is no single active model whose bundle is as recorded.
     NotEnoughHistoryError
         If no instrument can be recommended.
-
-    Notes
-    -----
-    On any error the earlier recommendations stay active.
     """
     active = require_active(database)
     serving = open_serving(active)
@@ -130,12 +100,7 @@ def update_recommendations(
 def require_active(database: Database) -> ModelRow:
     """The one active model version.
 
-    Raises
-    ------
-    MissingArtifactError
-        If there is none, or it has no recorded digest.
-    RowsBreakRuleError
-        If there are several.
+    Raises MissingArtifactError without one or without its digest, RowsBreakRuleError for several.
     """
     marked = active_versions(database)
     if len(marked) > 1:

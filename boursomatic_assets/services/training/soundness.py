@@ -46,24 +46,10 @@ def require_sound(
     models: Mapping[str, FittedModel],
     labels: pl.DataFrame,
 ) -> dict[str, Any]:
-    """Refuse to record a version whose parts do not belong together, or whose required checks do not pass.
+    """Content, rows and span of each set, as recorded; refuses parts that do not belong together.
 
-    Parameters
-    ----------
-    instance : DagsterInstance
-    run_id : str
-        The recording run.
-    checks : mapping
-        Required checks, as in `unmet_checks`.
-    models : mapping of str to FittedModel
-        By asset name.
-    labels : DataFrame
-        Label panel of the sets.
-
-    Returns
-    -------
-    dict
-        Content, rows and span of each set, as recorded by its materialization.
+    `checks` are the required ones, as in `unmet_checks`; `models` are by asset name; `labels` is the panel of the
+    sets.
 
     Raises
     ------

@@ -53,13 +53,7 @@ def pack_model(model: FittedModel, stamp: dict[str, Any]) -> bytes:
 
 
 def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any]]:
-    """Read a packed model and its stamp; nothing is unpickled.
-
-    Raises
-    ------
-    TamperedArtifactError
-        If the archive is damaged, or a part differs from its digest.
-    """
+    """Read a packed model and its stamp without unpickling; raises TamperedArtifactError."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
@@ -95,22 +89,7 @@ def _compare(what: str, expected: str, found: str, asset: str) -> None:
 def save_bundle(
     root: UPath, trained_at: datetime, build: Callable[[str], dict[str, bytes]]
 ) -> tuple[str, UPath, str]:
-    """Store a bundle under a new version.
-
-    Parameters
-    ----------
-    root : UPath
-        The artifacts folder.
-    trained_at : datetime
-        UTC.
-    build : callable
-        Returns the files of a version.
-
-    Returns
-    -------
-    tuple of (str, UPath, str)
-        Version, folder, SHA-256 of the manifest.
-    """
+    """Store the files that `build` returns under a new version; returns version, folder and manifest digest."""
     while True:
         version = version_name(trained_at, secrets.token_hex(3))
         files = build(version)
@@ -122,15 +101,7 @@ def save_bundle(
 
 
 def open_bundle(folder: str, manifest_sha256: str | None) -> Bundle:
-    """Read a bundle after comparing every digest.
-
-    Raises
-    ------
-    MissingArtifactError
-        If the folder or its manifest is missing.
-    TamperedArtifactError
-        If a file differs from its digest.
-    """
+    """Read a bundle after comparing every digest; raises MissingArtifactError or TamperedArtifactError."""
     files = read_folder(UPath(folder))
     if MANIFEST not in files:
         message = f"{folder} holds no {MANIFEST}: it is no bundle, or was never finished"

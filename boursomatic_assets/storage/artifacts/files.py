@@ -24,13 +24,7 @@ DISCARDED, PARTIAL = ".discarded", ".partial"
 
 
 def write_whole(path: UPath, content: bytes) -> None:
-    """Write a file atomically; a local one is private to its owner.
-
-    Raises
-    ------
-    ArtifactWriteError
-        If it cannot be written; nothing of it is left behind.
-    """
+    """Write a file atomically; a local one is private to its owner. Raises ArtifactWriteError, leaving nothing."""
     if not _is_local(path):
         # Object stores publish an object only when its upload is complete.
         try:
@@ -50,16 +44,9 @@ def write_whole(path: UPath, content: bytes) -> None:
 
 
 def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
-    """Write a new folder of files atomically.
+    """Write a new folder of files atomically; raises FileExistsError, or ArtifactWriteError and leaves nothing.
 
     At a URL that cannot rename, the last file is written last: the folder counts only with it.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder exists.
-    ArtifactWriteError
-        If it cannot be written; nothing of it is left behind.
     """
     if folder.exists():
         raise FileExistsError(str(folder))

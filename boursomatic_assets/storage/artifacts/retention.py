@@ -41,25 +41,9 @@ class Pruned:
 def prune(database: Database, root: UPath, keep: int, *, who: str, remove: bool) -> Pruned:
     """Remove bundles of versions that were never active, and snapshots that only they reference.
 
-    Parameters
-    ----------
-    database : Database
-    root : UPath
-        The artifacts folder.
-    keep : int
-        Number of newest bundles to keep. Bundles of versions that were ever active stay, so that their
-        recommendations remain traceable.
-    who : str
-        For the log.
-    remove : bool
-        False only reports what would be removed.
-
-    Raises
-    ------
-    TamperedArtifactError
-        If a remaining bundle has no readable manifest, so that its snapshots are unknown. Nothing is removed.
-    ArtifactWriteError
-        If something cannot be removed.
+    The `keep` newest bundles stay, and all that were ever active, so that their recommendations remain traceable.
+    Without `remove` it only reports. Raises TamperedArtifactError, before removing anything, if a remaining bundle
+    has no readable manifest; ArtifactWriteError if something cannot be removed.
     """
     with lock_versions(database) as connection:
         unused = never_active(events_of(connection))

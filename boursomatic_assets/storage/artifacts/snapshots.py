@@ -30,17 +30,7 @@ _ROWS_A_GROUP = 262_144
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A stored panel of labels or closes, as a bundle's manifest names it.
-
-    Attributes
-    ----------
-    fingerprint : str
-        SHA-256 of the panel's content, and the file's name.
-    rows, bytes : int
-        Of the file.
-    sha256 : str
-        Digest of the file.
-    """
+    """A stored panel, as a manifest names it: SHA-256 of its content (the file's name) and of the file."""
 
     fingerprint: str
     rows: int
@@ -92,15 +82,7 @@ def keep_snapshot(root: UPath, snapshot: Snapshot, labels: pl.DataFrame) -> None
 
 
 def read_snapshot(root: UPath, snapshot: Snapshot) -> pl.DataFrame:
-    """Read a stored label panel after comparing its digest.
-
-    Raises
-    ------
-    MissingArtifactError
-        If it is missing.
-    TamperedArtifactError
-        If its digest differs; names the file and both digests.
-    """
+    """Read a panel after comparing its digest; raises MissingArtifactError or TamperedArtifactError."""
     path = snapshot.path_in(root)
     try:
         content = path.read_bytes()

@@ -47,13 +47,7 @@ def read_corrections(cursor: Any) -> Corrections:  # noqa: ANN401 (an ADBC curso
 def replace_jumps(cursor: Any, spans: pl.DataFrame, jumps: pl.DataFrame) -> None:  # noqa: ANN401
     """Record the jumps found in some bars, and remove recorded ones that the bars no longer show.
 
-    Parameters
-    ----------
-    cursor : ADBC cursor
-    spans : DataFrame
-        `symbol`, `first`, `last`: the searched span of each symbol.
-    jumps : DataFrame
-        Of `JUMP_SCHEMA`, within these spans.
+    `spans` has `symbol`, `first` and `last` of the searched bars; `jumps` of `JUMP_SCHEMA` lie within.
     """
     advisory_lock(cursor, "unexplained_jumps")
     stage(cursor, spans)
@@ -90,13 +84,7 @@ def known_jumps(database: Database, symbol: str) -> tuple[pl.DataFrame, pl.DataF
 
 
 def require_entry(database: Database, symbol: str, ratio: float) -> None:
-    """Validate an adjustment.
-
-    Raises
-    ------
-    ConfigurationError
-        If the symbol is no instrument, or the ratio is not above 0.
-    """
+    """Raise ConfigurationError if the symbol is no instrument, or the ratio not above 0."""
     if not 0 < ratio < float("inf"):
         message = (
             f"a ratio is the price after over the price before and above 0; found {ratio}. "

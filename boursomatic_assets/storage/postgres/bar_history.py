@@ -72,13 +72,9 @@ def content_then(database: Database, symbol: str, until: date, moment: datetime)
 
 
 def changes_since(database: Database, symbol: str, until: date, moment: datetime) -> pl.DataFrame:
-    """Values of an instrument's daily bars up to a session that changed since a moment.
+    """Values of an instrument's daily bars up to a session that changed since a moment, of `CHANGE_SCHEMA`.
 
-    Returns
-    -------
-    DataFrame
-        `session`, `column` (open, high, low, close or volume), `then` and `now`, by session and column. `then` is
-        null for a bar that did not exist then, `now` for one that was removed.
+    `then` is null for a bar that did not exist then, `now` for one that was removed.
     """
     then, now = (
         bars.unpivot(list(BAR_COLUMNS), index="session", variable_name="column", value_name="value")

@@ -26,13 +26,9 @@ _SCHEMA = {
 
 
 def read_content(database: Database, table: str) -> pl.DataFrame:
-    """Describe the rows of each symbol in `price_bars` or `features`.
+    """`rows`, `first`, `last` and `content` of each symbol in `price_bars` or `features`, with its exchange.
 
-    Returns
-    -------
-    DataFrame
-        `symbol`, `exchange`, `rows`, `first`, `last` and `content`. `content` is a sum of 64-bit row hashes: it
-        depends on the values, not on order, ids or time of writing.
+    `content` is a sum of 64-bit row hashes: it depends on the values, not on order, ids or time of writing.
     """
     _, condition = _TABLES[table]
     found = database.read(

@@ -40,15 +40,7 @@ class DaemonLock:
         self.give_back()
 
     def take(self) -> None:
-        """Take the lock.
-
-        Raises
-        ------
-        ConfigurationError
-            If another process holds it; the message names it.
-        psycopg2.Error
-            If the database does not answer.
-        """
+        """Take the lock; raises ConfigurationError, which names the holder, or psycopg2.Error."""
         import psycopg2
 
         name = f"boursomatic dev, process {os.getpid()} on {socket.gethostname()}"
@@ -76,10 +68,7 @@ class DaemonLock:
     def renew(self) -> None:
         """Take the lock again if the connection was lost; do nothing while the server does not answer.
 
-        Raises
-        ------
-        ConfigurationError
-            If another process has taken it meanwhile.
+        Raises ConfigurationError if another process has taken it meanwhile.
         """
         import psycopg2
 

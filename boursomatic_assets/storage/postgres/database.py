@@ -50,12 +50,7 @@ class Database:
     def open(cls, settings: Settings) -> Database:
         """Open the database in use: upgrade the embedded one where needed, never the one that `DATABASE_URL` names.
 
-        Raises
-        ------
-        DatabaseUnreachableError
-            If no server answers.
-        SchemaVersionError
-            If the schema is not current.
+        Raises DatabaseUnreachableError if no server answers, SchemaVersionError if the schema is not current.
         """
         database = cls(database_url(settings))
         with database.connection() as connection:

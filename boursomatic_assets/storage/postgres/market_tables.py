@@ -45,13 +45,7 @@ class WrittenBars:
 
 
 def write_bars(database: Database, bars: CheckedBars, source: str) -> UpsertCounts:
-    """Store accepted and rejected bars, both or none.
-
-    Raises
-    ------
-    PanelContractError
-        If a symbol names no instrument of the database, or two.
-    """
+    """Store accepted and rejected bars, both or none; PanelContractError for an unknown or ambiguous symbol."""
     with database.bulk() as cursor:
         return upsert_bars(cursor, bars, source).counts
 

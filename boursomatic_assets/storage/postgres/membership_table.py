@@ -1,4 +1,4 @@
-"""The table `universe_members`: who belonged to the universe when, where somebody has said so."""
+"""The table `universe_members`: periods in which a symbol belonged to the universe."""
 
 from __future__ import annotations
 
@@ -16,25 +16,13 @@ _COLUMNS = ", ".join(MEMBER_SCHEMA)
 
 
 def read_members(database: Database) -> pl.DataFrame:
-    """Every membership, by symbol and start; a frame of `MEMBER_SCHEMA`."""
+    """Every membership, by symbol and start; of `MEMBER_SCHEMA`."""
     found = database.read(f"SELECT {_COLUMNS} FROM universe_members")  # noqa: S608
     return found.cast(MEMBER_SCHEMA).sort("symbol", "member_from")  # type: ignore[arg-type]
 
 
 def replace_members(database: Database, members: pl.DataFrame) -> tuple[int, int]:
-    """Make the table say what the list says, in one transaction; rows that agree are left untouched.
-
-    Parameters
-    ----------
-    database : Database
-    members : DataFrame
-        Of `MEMBER_SCHEMA`; may be empty.
-
-    Returns
-    -------
-    tuple of int
-        Rows that were added and removed; one whose end has changed counts as both.
-    """
+    """Replace the table by `MEMBER_SCHEMA` rows in one transaction; returns rows added and removed."""
     same = " AND ".join(f"m.{name} IS NOT DISTINCT FROM s.{name}" for name in MEMBER_SCHEMA)
     with database.bulk() as cursor:
         advisory_lock(cursor, "universe_members")

@@ -36,12 +36,7 @@ _INSERT = (
 def write_outcomes(database: Database, outcomes: pl.DataFrame) -> int:
     """Store outcomes (`OUTCOME_SCHEMA`) of recommendations without one; returns how many rows are new.
 
-    Raises
-    ------
-    PanelContractError
-        If a column is missing, or a recommendation occurs twice.
-    StorageError
-        If a row names a recommendation that is not stored.
+    Raises PanelContractError for a missing column or a repeated recommendation, StorageError for an unknown one.
     """
     missing = sorted(set(OUTCOME_SCHEMA) - set(outcomes.columns))
     if missing or outcomes["recommendation_id"].is_duplicated().any():

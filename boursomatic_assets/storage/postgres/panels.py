@@ -30,11 +30,7 @@ SEPARATOR = "\x1f"
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of a panel to read; None does not limit.
-
-    `lookback_days` counts calendar days before the newest bar; `first_symbols` takes symbols in alphabetical order;
-    `since` is the first session.
-    """
+    """Rows to read: `lookback_days` before the newest bar, `first_symbols` in the alphabet; None is no limit."""
 
     lookback_days: int | None = None
     first_symbols: int | None = None
@@ -52,11 +48,7 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True)
 class PanelTable:
-    """A table that holds a panel.
-
-    `columns` maps frame columns to table columns. `kind` is the interval of daily bars, for a table with other
-    intervals.
-    """
+    """A table that holds a panel; `columns` maps frame to table columns, `kind` is the interval of daily bars."""
 
     name: str
     columns: Mapping[str, str]

@@ -33,8 +33,8 @@ def repeated_recommendations(database: Database) -> pl.DataFrame:
 def unlawful_probabilities(database: Database) -> pl.DataFrame:
     """Active rows of the active model with impossible probabilities: `symbol`, `profile`, `raw`, `calibrated`.
 
-    Each of the six must lie within 0 and 1, both triples must sum to 1, and the confidence must be the calibrated
-    probability of the label.
+    Six probabilities in 0 to 1, two sums of 1, and as confidence the calibrated probability of the label are
+    lawful.
     """
     return database.read(_UNLAWFUL)
 

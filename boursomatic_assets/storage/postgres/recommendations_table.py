@@ -54,10 +54,7 @@ _INSERT = f"""
 
 @dataclass(frozen=True)
 class WrittenRows:
-    """Rows that a write of recommendations added and archived, and rows it skipped as unchanged.
-
-    Unchanged rows equal the active one, in its language too, or are of an older session than it.
-    """
+    """Rows added, archived, and skipped: equal to the active one, or of an older session."""
 
     added: int
     archived: int
@@ -65,22 +62,10 @@ class WrittenRows:
 
 
 def write_recommendations(database: Database, rows: pl.DataFrame, version: str) -> WrittenRows:
-    """Make these rows the active recommendations of their instruments and profiles, all or none.
+    """Make these rows (`GIVEN_SCHEMA`) the active ones of their instruments and profiles, all or none.
 
-    Parameters
-    ----------
-    database : Database
-    rows : DataFrame
-        Of `GIVEN_SCHEMA`: one per instrument and profile, all of one model version.
-    version : str
-        That version; it must stay active until the transaction ends.
-
-    Raises
-    ------
-    PanelContractError
-        If a column is missing, a row occurs twice or has no digest, or a symbol names no instrument.
-    StorageError
-        If the version is unknown or no longer active.
+    `version` made them and must stay active until the transaction ends, else StorageError. PanelContractError for a
+    missing column, a repeated row, a row without a digest, or an unknown symbol.
     """
     given = _checked(rows)
     with database.bulk() as cursor:

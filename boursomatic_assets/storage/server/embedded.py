@@ -16,8 +16,7 @@ import sqlalchemy as sa
 from boursomatic_assets.errors import ConfigurationError, DatabaseUnreachableError
 from boursomatic_assets.storage.private import locked, make_home, open_file
 from boursomatic_assets.storage.server import cluster
-from boursomatic_assets.storage.server.folders import data_folder, log_file
-from boursomatic_assets.storage.server.process import postmaster
+from boursomatic_assets.storage.server.process import data_folder, log_file, postmaster
 from boursomatic_assets.storage.server.socket import PORT
 
 if TYPE_CHECKING:
@@ -31,12 +30,8 @@ _LIBPQ_VARIABLE = re.compile(r"PG([A-Z]+|CONNECT_TIMEOUT)")
 def database_url(settings: Settings) -> str:
     """Address of the database as libpq reads it; starts the embedded server where no other is given.
 
-    The embedded server stops with the last process that called this, unless `keep_running` was called.
-
-    Raises
-    ------
-    DatabaseUnreachableError
-        If the embedded server cannot be set up or started.
+    That server stops with the last process that called this, unless `keep_running` was called. Raises
+    DatabaseUnreachableError if it cannot be started.
     """
     if settings.database_url:
         return _plain_url(settings.database_url)

@@ -110,9 +110,7 @@ def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
     process.communicate()
 
 
-def test_killed_at_fifty_random_moments_of_the_write_the_old_set_is_active_or_the_new_one(
-    database: Database, writers: Writers
-) -> None:
+def test_killed_write_leaves_the_old_or_the_new_recommendations(database: Database, writers: Writers) -> None:
     # The first only inserts; the second archives what is there, as those do that will be killed.
     writers.seconds_of_a_write(100)
     whole = writers.seconds_of_a_write(101)

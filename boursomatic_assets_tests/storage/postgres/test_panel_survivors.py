@@ -28,7 +28,7 @@ def fill(database: Database) -> None:
     write_bars(database, accepted(BARS.filter(pl.col("session") <= lasts)), "sample")
 
 
-def test_bars_say_how_long_a_symbol_trades_and_not_its_membership(database: Database) -> None:
+def test_panel_survivors_uses_bars_not_membership(database: Database) -> None:
     fill(database)
     left = [("W000", DAYS[0], None), ("W001", DAYS[0], DAYS[100]), ("W002", DAYS[0], None), ("GONE", DAYS[0], None)]
     replace_members(database, pl.DataFrame(left, schema=MEMBER_SCHEMA, orient="row"))
@@ -42,7 +42,7 @@ def test_bars_say_how_long_a_symbol_trades_and_not_its_membership(database: Data
     assert (year.members_on, year.members_held, year.members) == (date(2018, 6, 29), 2, 3)
 
 
-def test_bars_before_the_panel_do_not_count(database: Database) -> None:
+def test_panel_survivors_ignores_bars_before_the_panel(database: Database) -> None:
     fill(database)
     panel = BARS.filter(pl.col("session") >= DAYS[20]).select("symbol", "session")
     found = panel_survivors(database, panel)
