@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.market.fetch_report import SymbolReport
     from boursomatic_assets.providers.source import Delivery, Provider
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.postgres.database import Database
+    from boursomatic_assets.storage.postgres.database import Cursor, Database
 
 _REWRITTEN_SCHEMA = {"symbol": pl.String, "rows": pl.UInt32, "since": pl.Date}
 DISAGREEMENT_SCHEMA = {
@@ -75,7 +75,7 @@ def checked_delivery(delivery: Delivery, today: date, beside: pl.DataFrame | Non
     return set_aside_isolated(check_bars(delivery.bars, today), beside)
 
 
-def stored_beside(cursor: Any, delivery: Delivery) -> pl.DataFrame:  # noqa: ANN401 (an ADBC cursor)
+def stored_beside(cursor: Cursor, delivery: Delivery) -> pl.DataFrame:
     """Stored bars around a delivery: they show each symbol's usual moves, and whether its ends jump."""
     dated = delivery.bars.select(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).drop_nulls()
     return read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
@@ -118,7 +118,7 @@ def scan_stored(database: Database, note: Callable[[str], None]) -> BarUpdate:
     return BarUpdate(tally=BarTally(accepted=rows), counts=UpsertCounts(0, 0, rows))
 
 
-def record_jumps(cursor: Any, bars: CheckedBars, beside: pl.DataFrame) -> None:  # noqa: ANN401 (an ADBC cursor)
+def record_jumps(cursor: Cursor, bars: CheckedBars, beside: pl.DataFrame) -> None:
     """Record unexplained jumps of new bars; one without an adjustment quarantines its symbol.
 
     `beside` holds stored bars before and behind them: a split may lie between two deliveries.

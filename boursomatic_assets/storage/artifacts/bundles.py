@@ -9,10 +9,12 @@ import struct
 import subprocess
 import zipfile
 import zlib
+from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from upath import UPath
 
@@ -21,10 +23,6 @@ from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.registry.bundle import MANIFEST, Bundle, sha256, strict_json, version_name
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.files import read_folder, write_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
 
 _PACKAGES = ("dagster", "lightgbm", "numpy", "pandas", "polars", "scikit-learn", "boursomatic-assets")
 _OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)

@@ -8,17 +8,14 @@ import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError
 from boursomatic_assets.storage.private import FILE_MODE, FOLDER_MODE, make_folders, open_file
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 DISCARDED, PARTIAL = ".discarded", ".partial"
 

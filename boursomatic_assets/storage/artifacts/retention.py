@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
@@ -13,6 +12,7 @@ from boursomatic_assets.errors import TamperedArtifactError
 from boursomatic_assets.storage.artifacts.files import discard, folder_bytes, sweep
 from boursomatic_assets.storage.artifacts.snapshots import FOLDER as SNAPSHOTS
 from boursomatic_assets.storage.artifacts.snapshots import NAMED
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_events import (
     PRUNED,
     ModelEvent,
@@ -20,11 +20,7 @@ from boursomatic_assets.storage.postgres.model_events import (
     never_active,
     write_event,
 )
-from boursomatic_assets.storage.postgres.model_table import all_versions, lock_versions
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
-    from boursomatic_assets.storage.postgres.model_table import ModelRow
+from boursomatic_assets.storage.postgres.model_table import ModelRow, all_versions, lock_versions
 
 BUNDLES = "models"
 

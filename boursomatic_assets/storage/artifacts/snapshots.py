@@ -6,20 +6,17 @@ Histories are rewritten by splits and corrections, so the database alone cannot 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
+from upath import UPath
 
 from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.files import write_whole
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from upath import UPath
 
 FOLDER = "snapshots"
 # Manifest keys: the label panel, and the books' closes where the labels do not hold them.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from dagster import AssetCheckSpec, DagsterInstance
+from dagster import AssetCheckSpec, DagsterInstance
 
 RECENT_RESULTS = 50
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from collections.abc import Callable
+from types import CodeType
+from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
-from dagster import AssetExecutionContext, Backoff, Jitter, RetryPolicy, RetryRequested
+from dagster import AssetExecutionContext, Backoff, DagsterRun, Jitter, RetryPolicy, RetryRequested
 
 from boursomatic_assets.errors import DatabaseUnreachableError, SourceFailedError, StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import CodeType
-
-    from dagster import DagsterRun
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -10,14 +10,11 @@ from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 from boursomatic_assets.core.market.usable_bars import usable_bars
 from boursomatic_assets.core.registry.serving import CANDIDATE_SCHEMA
 from boursomatic_assets.storage.postgres.adjustments_table import Corrections, read_corrections
-from boursomatic_assets.storage.postgres.database import fetch
+from boursomatic_assets.storage.postgres.database import Database, fetch
 from boursomatic_assets.storage.postgres.features_table import read_state
 from boursomatic_assets.storage.postgres.market_tables import read_tails
 from boursomatic_assets.storage.postgres.membership_table import read_members
 from boursomatic_assets.storage.postgres.tables import EXCHANGES, FEATURE_COLUMNS, KEYS
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
 
 # Sources fill in holidays and weekends; this many bars always include real sessions.
 TAIL = 10

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import polars as pl
 
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS, DAILY, FEATURE_COLUMNS, KEYS
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
 
 _TABLES = {
     "price_bars": (tuple(BAR_COLUMNS.values()), f"t.interval = '{DAILY}'"),

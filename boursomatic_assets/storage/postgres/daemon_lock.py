@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from boursomatic_assets.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import Database
 
 # Two arbitrary numbers name the lock.
 _KEY = (0x626F7572, 1)

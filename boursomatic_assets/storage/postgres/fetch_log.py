@@ -5,18 +5,13 @@ An unfinished round was interrupted; the next update resumes it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from boursomatic_assets.core.market.fetch_report import Outcome, SymbolReport
-from boursomatic_assets.storage.postgres.database import STAGING, execute, fetch, stage
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import STAGING, Cursor, Database, execute, fetch, stage
 
 # An older interrupted round is not resumed: what it fetched is no longer the newest.
 STALE_AFTER_HOURS = 12
@@ -46,7 +41,7 @@ def begin_round(database: Database, provider: str, scope: str) -> tuple[int, set
         return int(started["id"].item()), set()
 
 
-def record_results(cursor: Any, number: int, reports: Sequence[SymbolReport]) -> None:  # noqa: ANN401
+def record_results(cursor: Cursor, number: int, reports: Sequence[SymbolReport]) -> None:
     """Record results in the transaction that stores their bars."""
     if not reports:
         return
@@ -78,7 +73,7 @@ def newest_round(database: Database, provider: str) -> int | None:
     return newest
 
 
-def sources_in_use(cursor: Any) -> dict[str, str]:  # noqa: ANN401
+def sources_in_use(cursor: Cursor) -> dict[str, str]:
     """The source that delivered each symbol's bars last."""
     found = fetch(
         cursor,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import polars as pl
 
-from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, advisory_lock, fetch, merge, stage
+from boursomatic_assets.storage.postgres.database import (
+    STAGING,
+    Database,
+    UpsertCounts,
+    advisory_lock,
+    fetch,
+    merge,
+    stage,
+)
 from boursomatic_assets.storage.postgres.tables import EXCHANGES, NOW
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 _DESCRIBED = ("name", "sector", "market_cap_bucket", "pe_bucket", "currency")
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import polars as pl
 
 from boursomatic_assets.core.market.membership import MEMBER_SCHEMA
-from boursomatic_assets.storage.postgres.database import STAGING, advisory_lock, fetch, stage
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import STAGING, Database, advisory_lock, fetch, stage
 
 _COLUMNS = ", ".join(MEMBER_SCHEMA)
 

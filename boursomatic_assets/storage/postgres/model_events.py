@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import Database
 
 ACTIVATED, REFUSED, ROLLED_BACK, PRUNED = "activated", "refused", "rolled back", "pruned"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from boursomatic_assets.errors import ActiveModelChangedError, MissingArtifactError
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_events import (
     ACTIVATED,
     REFUSED,
@@ -19,12 +22,6 @@ from boursomatic_assets.storage.postgres.model_events import (
     version_before,
     write_event,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from datetime import datetime
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 _SELECT = (
     "SELECT version, trained_at, params_hash, metrics_json AS metrics, coalesce(model_path, '') AS model_path, "

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError
-from boursomatic_assets.storage.postgres.database import STAGING, advisory_lock, merge, stage
+from boursomatic_assets.storage.postgres.database import STAGING, Database, advisory_lock, merge, stage
 from boursomatic_assets.storage.postgres.tables import KEYS, NOW
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
 
 OUTCOME_SCHEMA: dict[str, pl.DataType] = {
     "recommendation_id": pl.String(), "entry_session": pl.Date(), "entry_close": pl.Float64(),

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import polars as pl
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.models.predictions import SUM_TOLERANCE
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.tables import KEYS
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 
 def active_symbols(database: Database) -> pl.Series:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
 
 import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.panels import SEPARATOR, among
 from boursomatic_assets.storage.postgres.tables import KEYS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 STORED_SCHEMA: dict[str, pl.DataType] = {
     "id": pl.String(), "symbol": pl.String(), "name": pl.String(), "sector": pl.String(), "exchange": pl.String(),

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import date, datetime
+from typing import Any
 
+import polars as pl
 import sqlalchemy as sa
 
 from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.market.fingerprints import fingerprint
-
-if TYPE_CHECKING:
-    from datetime import date, datetime
-
-    import polars as pl
-
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import Database
 
 _GIVEN = (
     "params_hash", "experiment", "data_version", "symbols", "first_session", "last_session", "test_first",
