@@ -45,7 +45,7 @@ def make_home(home: Path) -> None:
     if found.st_uid not in {os.geteuid(), 0}:
         message = (
             f"{home} belongs to {user_name(found.st_uid)}, and this process runs as {user_name(os.geteuid())}: "
-            f"somebody else could change what is in it.\nRun as {user_name(found.st_uid)}, or: {remedy}"
+            f"that user could change its content.\nRun as {user_name(found.st_uid)}, or: {remedy}"
         )
         raise ConfigurationError(message)
     is_shared = bool(found.st_mode & stat.S_ISVTX) or home == home.parent

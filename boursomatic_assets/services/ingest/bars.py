@@ -114,7 +114,7 @@ def scan_stored(database: Database, note: Callable[[str], None]) -> BarUpdate:
         rows += bars.height
         with database.bulk() as cursor:
             record_jumps(cursor, CheckedBars(bars, bars.clear()), bars.clear())
-        note(f"{rows:,} bars looked through")
+        note(f"{rows:,} bars searched")
     return BarUpdate(tally=BarTally(accepted=rows), counts=UpsertCounts(0, 0, rows))
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 INSTRUMENTS_AT_ONCE = 1_000
 REASONS_IN_A_MESSAGE = 5
 TRAIN = "Train one: boursomatic materialize --to model_version"
-TRAIN_ANEW = "Restore it from a backup, or train anew: boursomatic materialize --to model_version"
+TRAIN_AGAIN = "Restore it from a backup, or train again: boursomatic materialize --to model_version"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def require_active(database: Database) -> ModelRow:
     if len(marked) > 1:
         message = (
             f"one model version can be active; the table model_versions marks {len(marked)}: {', '.join(marked)}. "
-            "Another program must have taken away the rule that forbids it. Nothing was recommended.\n"
+            "Another program must have dropped the rule that forbids it. Nothing was recommended.\n"
             'Unmark all but one in psql "$(boursomatic db url)", then: boursomatic recommend'
         )
         raise RowsBreakRuleError(message)
@@ -117,7 +117,7 @@ def require_active(database: Database) -> ModelRow:
     if active.manifest_sha256 is None:
         message = (
             f"the active model version {active.version} was recorded by another program, without a digest of its "
-            f"manifest: nothing vouches for its bundle, and it was not used.\n{TRAIN}"
+            f"manifest: its bundle cannot be verified, and it was not used.\n{TRAIN}"
         )
         raise MissingArtifactError(message)
     return active
@@ -128,7 +128,7 @@ def open_active(active: ModelRow) -> Bundle:
     try:
         return open_bundle(active.model_path, active.manifest_sha256)
     except MissingArtifactError as error:
-        message = f"the bundle of the active model version {active.version} is missing: {error}.\n{TRAIN_ANEW}"
+        message = f"the bundle of the active model version {active.version} is missing: {error}.\n{TRAIN_AGAIN}"
         raise MissingArtifactError(message) from error
 
 

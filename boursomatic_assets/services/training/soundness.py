@@ -61,10 +61,10 @@ def require_sound(
     if outdated := outdated_inputs(instance, run_id, _MADE_FROM):
         changed = {name: ", ".join(inputs) for name, inputs in outdated.items()}
         what = "from parts that do not belong together; inputs that changed"
-        raise _refusal(what, changed, "Make them anew: boursomatic materialize --select features+")
+        raise _refusal(what, changed, "Build them again: boursomatic materialize --select features+")
     if unmet := unmet_checks(instance, run_id, checks):
         what = "while these checks do not hold"
-        raise _refusal(what, unmet, "Look at them in the UI, mend the cause, then: boursomatic materialize")
+        raise _refusal(what, unmet, "See them in the UI, fix the cause, then: boursomatic materialize")
     for name, model in models.items():
         recorded = recorded_metadata(instance, run_id, name)
         require_digests(name, model, recorded["text_sha256"], recorded["pickle_sha256"])
@@ -87,7 +87,7 @@ def sound_closes(
     if found != expected:
         changed = {"price_bars": f"expected closes {expected or 'that none recorded'}, found {found}"}
         what = "with figures of other prices than those stored"
-        raise _refusal(what, changed, "Make them anew: boursomatic materialize --select features+")
+        raise _refusal(what, changed, "Build them again: boursomatic materialize --select features+")
     return closes
 
 
@@ -97,7 +97,7 @@ def _require_labels(instance: dg.DagsterInstance, run_id: str, labels: pl.DataFr
     if found != expected:
         message = (
             f"labels are not what was stored: expected content {expected}, found {found}. Nothing was recorded.\n"
-            "Make them anew: boursomatic materialize --select labels+"
+            "Build them again: boursomatic materialize --select labels+"
         )
         raise TamperedArtifactError(message)
 

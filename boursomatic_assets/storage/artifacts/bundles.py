@@ -61,7 +61,7 @@ def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any
     except _DAMAGE as error:
         message = (
             f"the stored asset {asset} is damaged: {error}.\n"
-            f"Train it anew: boursomatic materialize --select {asset}"
+            f"Train it again: boursomatic materialize --select {asset}"
         )
         raise TamperedArtifactError(message) from error
     for name, (expected, found) in digests.items():
@@ -79,7 +79,7 @@ def _compare(what: str, expected: str, found: str, asset: str) -> None:
     if expected != found:
         message = (
             f"{what} is not what was stored: expected SHA-256 {expected}, found {found}. It was not used.\n"
-            f"Train it anew: boursomatic materialize --select {asset}"
+            f"Train it again: boursomatic materialize --select {asset}"
         )
         raise TamperedArtifactError(message)
 

@@ -89,7 +89,7 @@ def _snapshots_of(manifest: UPath) -> list[str]:
         found = [part["fingerprint"] for part in map(stored.get, NAMED) if part]
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         message = (
-            f"{manifest} cannot be read ({error}), so that nobody knows which training panel it names. Nothing was "
+            f"{manifest} cannot be read ({error}), so its training panel is unknown. Nothing was "
             "removed. Restore it from a backup, or remove its folder"
         )
         raise TamperedArtifactError(message) from error

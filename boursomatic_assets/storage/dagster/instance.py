@@ -123,7 +123,7 @@ def register_folds(instance: DagsterInstance, count: int) -> dict[str, str]:
 def unmet_checks(
     instance: DagsterInstance, run_id: str, checks: Mapping[AssetCheckKey, Sequence[AssetKey]]
 ) -> dict[str, str]:
-    """Checks that do not vouch for the stored assets, each with the reason.
+    """Required checks that the stored assets do not meet, each with the reason.
 
     `checks` maps a check to the other assets that it reads. A result of this run counts; otherwise the newest
     completed one, if none of its assets was materialized since. A check of an asset never materialized here is

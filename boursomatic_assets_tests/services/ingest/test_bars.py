@@ -311,7 +311,7 @@ def test_scan_stored_writes_no_bar(store: Database, monkeypatch: pytest.MonkeyPa
     assert update.counts == UpsertCounts(0, 0, bars.height)
     assert (update.tally.accepted, update.tally.rejected) == (9, 0)
     assert update.reports == []
-    assert notes == ["6 bars looked through", "9 bars looked through"]
+    assert notes == ["6 bars searched", "9 bars searched"]
     assert {table: versions_of(store, table) for table in before} == before
     assert stored_rows(store) == [(9, 0, 2)]
     assert jumps(store) == [("AAA", SECOND, 0.5, 0.5), ("CCC", THIRD, 3.0, 3.0)]

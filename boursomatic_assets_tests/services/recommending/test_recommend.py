@@ -302,7 +302,7 @@ def test_update_recommendations_refuses_two_active_models(
 def test_update_recommendations_refuses_a_model_without_digest(ready: Database) -> None:
     recommended = Untouched(ready)
     run(ready, "UPDATE model_versions SET manifest_sha256 = NULL")
-    with pytest.raises(MissingArtifactError, match="nothing vouches for its bundle"):
+    with pytest.raises(MissingArtifactError, match="its bundle cannot be verified"):
         update(ready)
     assert recommended.stays()
 
@@ -313,7 +313,7 @@ def test_update_recommendations_names_a_missing_bundle(ready: Database, tmp_path
     active = require_active(ready)
     folder = tmp_path / "artifacts" / "models" / active.version
     (folder if gone == "the folder" else folder / gone).rename(tmp_path / "aside")
-    with pytest.raises(MissingArtifactError, match=f"{active.version} is missing.*\n.*train anew"):
+    with pytest.raises(MissingArtifactError, match=f"{active.version} is missing.*\n.*train again"):
         update(ready)
     assert recommended.stays()
 

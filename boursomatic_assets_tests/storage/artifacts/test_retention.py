@@ -162,7 +162,7 @@ def test_prune_reaches_bundles_in_an_earlier_artifacts_folder(six: Database, roo
 def test_prune_stops_at_an_unreadable_manifest(six: Database, root: UPath, content: bytes) -> None:
     (root / "models" / "v1" / MANIFEST).write_bytes(content)
     before = names(root, "models"), names(root, "snapshots"), list_events(six)
-    with pytest.raises(TamperedArtifactError, match="nobody knows which training panel it names"):
+    with pytest.raises(TamperedArtifactError, match="its training panel is unknown"):
         pruned(six, root, keep=0)
     assert (names(root, "models"), names(root, "snapshots"), list_events(six)) == before
 

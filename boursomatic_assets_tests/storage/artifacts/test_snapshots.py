@@ -133,9 +133,10 @@ for number, delay in enumerate(delays):
         for turn in itertools.count():
             sessions = pl.Series(range(40_000)).cast(pl.Date)
             panel = pl.DataFrame({"symbol": ["AAA"] * 40_000, "session": sessions, "close": noise + turn})
+            save_snapshot(UPath(str(root)), panel)
+            # After the first, so that a whole file is there however busy the machine is.
             if not turn:
                 os.write(wake, b"x")
-            save_snapshot(UPath(str(root)), panel)
     os.close(wake)
     os.read(ready, 1)
     os.close(ready)

@@ -99,28 +99,24 @@ def test_list_versions_includes_other_programs_rows(database: Database) -> None:
     assert (row.version, row.model_path, row.manifest_sha256, row.metrics) == ("theirs", "", None, {})
 
 
-def test_record_version_refuses_a_taken_name(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("row", "error", "match"),
+    [
+        (FIRST, StorageError, FIRST.version),  # a taken name
+        (replace(FIRST, version="nan", metrics={"test_accuracy": float("nan")}), ValueError, "JSON"),
+        (replace(FIRST, version="long", model_path="/" + "x" * 500), StorageError, "500"),
+    ],
+)
+def test_record_version_refuses_an_impossible_row_unchanged(
+    database: Database, row: ModelRow, error: type[Exception], match: str
+) -> None:
     record(database, FIRST, None)
     record(database, SECOND, FIRST.version)
     before = versions_of(database, "model_versions")
-    with pytest.raises(StorageError, match=FIRST.version):
-        record(database, FIRST, SECOND.version)
+    with pytest.raises(error, match=match):
+        record(database, row, SECOND.version)
     assert versions_of(database, "model_versions") == before
     assert active_versions(database) == [SECOND.version]
-
-
-def test_record_version_refuses_nan_metrics(database: Database) -> None:
-    record(database, FIRST, None)
-    with pytest.raises(ValueError, match="JSON"):
-        record(database, replace(SECOND, metrics={"test_accuracy": float("nan")}), FIRST.version)
-    assert active_versions(database) == [FIRST.version]
-
-
-def test_record_version_refuses_a_too_long_path(database: Database) -> None:
-    record(database, FIRST, None)
-    with pytest.raises(StorageError, match="500"):
-        record(database, replace(SECOND, model_path="/" + "x" * 500), FIRST.version)
-    assert active_versions(database) == [FIRST.version]
 
 
 def test_eight_concurrent_trainings_leave_one_active_version(database: Database, tmp_path: Path) -> None:

@@ -291,104 +291,88 @@ def everything_shown(error: BaseException) -> str:
     return repr(error) + "".join(traceback.format_exception(error))
 
 
+def refused_everywhere(url: str, error: type[BoursomaticError], match: str) -> list[str]:
+    """Messages of opening the database, and of a columnar read; neither shows the password."""
+    settings, messages = Settings.from_environment({"DATABASE_URL": url}), []
+    for attempt in (lambda: Database.open(settings), lambda: Database(database_url(settings)).read("SELECT 1")):
+        with pytest.raises(error, match=match) as caught:
+            attempt()
+        assert "hush" not in everything_shown(caught.value)
+        messages.append(str(caught.value))
+    return messages
+
+
 @pytest.mark.parametrize("url", UNREACHABLE)
 def test_unreachable_server_is_named_without_password(url: str) -> None:
-    with pytest.raises(DatabaseUnreachableError, match="DATABASE_URL") as caught:
-        Database.open(Settings.from_environment({"DATABASE_URL": url}))
-    assert "reader" in str(caught.value)
-    assert "/prices" in str(caught.value)
-    assert "hush" not in everything_shown(caught.value)
-
-
-@pytest.mark.parametrize("url", UNREACHABLE)
-def test_columnar_read_error_hides_the_password(url: str) -> None:
-    database = Database(database_url(Settings.from_environment({"DATABASE_URL": url})))
-    with pytest.raises(DatabaseUnreachableError, match="DATABASE_URL") as caught:
-        database.read("SELECT 1")
-    assert "hush" not in everything_shown(caught.value)
-
-
-@pytest.mark.parametrize("url", MISTYPED)
-def test_mistyped_password_is_hidden_in_every_error(url: str) -> None:
-    settings = Settings.from_environment({"DATABASE_URL": url})
-    for attempt in (lambda: Database.open(settings), lambda: Database(database_url(settings)).read("SELECT 1")):
-        with pytest.raises(BoursomaticError, match="DATABASE_URL") as caught:
-            attempt()
-        assert "hush" not in everything_shown(caught.value)
-
-
-def test_unknown_url_parameter_is_named() -> None:
-    settings = Settings.from_environment({"DATABASE_URL": f"{UNREACHABLE[0]}?nonsense=1"})
-    for attempt in (lambda: Database.open(settings), lambda: Database(database_url(settings)).read("SELECT 1")):
-        with pytest.raises(DatabaseUnreachableError, match="nonsense") as caught:
-            attempt()
-        assert "hush" not in everything_shown(caught.value)
-
-
-@pytest.mark.parametrize("url", UNREACHABLE)
-def test_shown_url_and_reprs_hide_the_password(url: str) -> None:
+    message, _ = refused_everywhere(url, DatabaseUnreachableError, "DATABASE_URL")
+    assert "reader" in message
+    assert "/prices" in message
     settings = Settings.from_environment({"DATABASE_URL": url})
     database = Database(database_url(settings))
     assert "hush" not in "".join([repr(settings), repr(database), str(database), database.shown_url])
     assert "reader" in database.shown_url
 
 
+@pytest.mark.parametrize("url", MISTYPED)
+def test_mistyped_password_is_hidden_in_every_error(url: str) -> None:
+    refused_everywhere(url, BoursomaticError, "DATABASE_URL")
+
+
+def test_unknown_url_parameter_is_named() -> None:
+    refused_everywhere(f"{UNREACHABLE[0]}?nonsense=1", DatabaseUnreachableError, "nonsense")
+
+
 @pytest.mark.parametrize(
     "url", ["prices", "postgresql://reader:hush-hush@host:port/prices", "mysql://reader:hush-hush@host/prices"]
 )
 def test_foreign_address_is_refused(url: str) -> None:
-    with pytest.raises(BoursomaticError, match="DATABASE_URL") as caught:
-        Database.open(Settings.from_environment({"DATABASE_URL": url}))
-    assert "postgresql://" in str(caught.value)
-    assert "hush" not in everything_shown(caught.value)
+    message, _ = refused_everywhere(url, BoursomaticError, "DATABASE_URL")
+    assert "postgresql://" in message
 
 
-def test_upgrade_stops_at_two_active_models(without_rules: Database) -> None:
-    run(without_rules, MODEL.format(ONE, "spring", "true") + MODEL.format(TWO, "summer", "true"))
-    run(without_rules, MODEL.format(THREE, "winter", "false"))
-    before = shape(without_rules)
-    with pytest.raises(RowsBreakRuleError, match="boursomatic db upgrade") as caught:
-        schema.upgrade(without_rules.engine)
-    assert "model_versions" in str(caught.value)
-    assert "2 rows, version spring, summer" in str(caught.value)
-    assert "winter" not in str(caught.value)
-    assert shape(without_rules) == before
-    assert schema.VERSION_TABLE not in tables(without_rules, "public")
-
-    run(without_rules, "UPDATE model_versions SET is_active = false WHERE version = 'spring'")
-    schema.upgrade(without_rules.engine)
-    assert refused(without_rules, "UPDATE model_versions SET is_active = true")
-
-
-def test_upgrade_stops_at_two_active_recommendations(without_rules: Database) -> None:
-    run(without_rules, MODEL.format(ONE, "v", "true"))
-    for call in (ONE, TWO):
-        run(without_rules, CALL.format(call, ONE, ONE, "moderate", "true"))
-    run(without_rules, CALL.format(THREE, ONE, ONE, "aggressive", "true"))
-    before = shape(without_rules)
-    with pytest.raises(RowsBreakRuleError, match="boursomatic db upgrade") as caught:
-        schema.upgrade(without_rules.engine)
-    assert "recommendations" in str(caught.value)
-    assert f"2 rows, id {ONE}, {TWO}" in str(caught.value)
-    assert THREE not in str(caught.value)
-    assert shape(without_rules) == before
+FEATURE = f"INSERT INTO features (id, instrument_id, ts) VALUES ('{{}}', '{ONE}', '2020-01-02');"
 
 
 @pytest.mark.parametrize(
-    ("table", "row"),
+    ("filling", "table", "listed", "lawful"),
     [
-        ("price_bars", BAR.format("{}", ONE, "2020-01-02", "daily")),
-        ("features", "INSERT INTO features (id, instrument_id, ts) VALUES ('{}', '" + ONE + "', '2020-01-02');"),
+        (
+            MODEL.format(ONE, "spring", "true") + MODEL.format(TWO, "summer", "true")
+            + MODEL.format(THREE, "winter", "false"),
+            "model_versions", "2 rows, version spring, summer", "winter",
+        ),
+        (
+            MODEL.format(ONE, "v", "true")
+            + "".join(CALL.format(call, ONE, ONE, "moderate", "true") for call in (ONE, TWO))
+            + CALL.format(THREE, ONE, ONE, "aggressive", "true"),
+            "recommendations", f"2 rows, id {ONE}, {TWO}", THREE,
+        ),
+        *(
+            (row.format(ONE) + row.format(TWO), table, f"2 rows, id {ONE}, {TWO}", THREE)
+            for table, row in (("price_bars", BAR.format("{}", ONE, "2020-01-02", "daily")), ("features", FEATURE))
+        ),
     ],
-)
-def test_upgrade_stops_at_repeated_bars_or_features(without_rules: Database, table: str, row: str) -> None:
-    run(without_rules, row.format(ONE) + row.format(TWO))
+)  # fmt: skip
+def test_upgrade_stops_at_rows_that_break_a_rule(
+    without_rules: Database, filling: str, table: str, listed: str, lawful: str
+) -> None:
+    run(without_rules, filling)
     before = shape(without_rules)
-    with pytest.raises(RowsBreakRuleError, match=table) as caught:
+    with pytest.raises(RowsBreakRuleError, match="boursomatic db upgrade") as caught:
         schema.upgrade(without_rules.engine)
-    assert "2020-01-02" in str(caught.value)
-    assert f"2 rows, id {ONE}, {TWO}" in str(caught.value)
+    message = str(caught.value)
+    assert table in message
+    assert listed in message
+    assert ("2020-01-02" in message) is (table in {"price_bars", "features"})
+    assert lawful not in message
     assert shape(without_rules) == before
+    assert schema.VERSION_TABLE not in tables(without_rules, "public")
+
+
+def test_upgrade_adds_the_rule_after_the_rows_are_corrected(without_rules: Database) -> None:
+    run(without_rules, MODEL.format(ONE, "spring", "false") + MODEL.format(TWO, "summer", "true"))
+    schema.upgrade(without_rules.engine)
+    assert refused(without_rules, "UPDATE model_versions SET is_active = true")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What price sources need: currencies, adjustments, unexplained jumps, a log of what was fetched, a view.
+"""Currencies, adjustments, unexplained jumps, the log of fetching, and a view of adjusted bars.
 
 Only adds: a nullable column, and tables and a view of the platform's own.
 """

@@ -1,4 +1,4 @@
-"""What recommendations need: outcomes, a record of rewritten bars, a view of what is recommended now.
+"""Outcomes, the record of rewritten bars, and a view of current recommendations.
 
 Adds two nullable columns and an index to `recommendations`, two tables and a view of the platform's own, and two
 triggers on `price_bars`. They write to `bar_changes` what an update or a delete replaces, whoever makes it; inserts

@@ -1,4 +1,4 @@
-"""What became of each model version and why: the gate's decision beside the row, and a log of what was done.
+"""The gate's decision on each model version, and the log of model events.
 
 Adds a nullable column to `model_versions` and a table of the platform's own. Versions from before have no decision
 and no events: each of them was made active when it was recorded.

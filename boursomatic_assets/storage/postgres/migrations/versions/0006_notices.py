@@ -1,4 +1,4 @@
-"""What notices need: an outbox of messages about failures, and which ended runs have been looked at.
+"""The outbox of failure notices, and the ended runs that were checked for them.
 
 Only adds tables of the platform's own.
 """
@@ -21,10 +21,10 @@ def upgrade() -> None:
     _create_notices()
     op.create_table(
         "noticed_runs",
-        # An instance that is created anew counts its events from one again.
+        # A new instance counts its events from one again.
         sa.Column("instance_id", sa.Text(), primary_key=True),
         sa.Column("event_id", sa.BigInteger(), primary_key=True),
-        # Empty for the event from which on runs are looked at.
+        # Empty for the event after which runs are checked.
         sa.Column("run_id", sa.Text()),
         moment("noticed_at"),
         if_not_exists=True,
