@@ -49,7 +49,8 @@ def make_home(home: Path) -> None:
         )
         raise ConfigurationError(message)
     is_shared = bool(found.st_mode & stat.S_ISVTX) or home == home.parent
-    if found.st_uid == os.geteuid() and found.st_mode & OTHERS and not is_shared and _is_a_home(home):
+    is_open = found.st_uid == os.geteuid() and found.st_mode & OTHERS and not is_shared
+    if is_open and (any((home / name).exists() for name in _OF_A_HOME) or not any(home.iterdir())):
         home.chmod(FOLDER_MODE)
     elif found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         message = (
@@ -144,7 +145,3 @@ def user_name(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
-
-
-def _is_a_home(folder: Path) -> bool:
-    return any((folder / name).exists() for name in _OF_A_HOME) or not any(folder.iterdir())

@@ -339,7 +339,7 @@ def test_update_features_finishes_an_interrupted_update(stocked: Database, monke
 
     with pytest.raises(KeyboardInterrupt):
         update_features(stocked, "1", interrupted)
-    # the first batch is there, and nobody vouches for it yet
+    # the first batch is stored, but not yet recorded as current
     assert rows(stocked, "SELECT count(*) FROM features") == [(120,)]
     assert update(stocked) == FeatureUpdate(4, 0, UpsertCounts(120, 0, 120), [])
     assert_as_computed_anew(stocked)
@@ -384,7 +384,7 @@ def test_update_features_removes_rows_without_a_usable_bar(current: Database) ->
     before = read_features(current)
     holiday = before["session"][30]
     moved = holiday.replace(year=2021, month=12, day=25)
-    # The bar turns out to be one of Christmas Day without a trade: no price at all.
+    # The bar moves to Christmas Day without a trade, so it is not usable.
     run(
         current,
         f"UPDATE price_bars b SET ts = '{moved}', v = 0 FROM instruments i "  # noqa: S608

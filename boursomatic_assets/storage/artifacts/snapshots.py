@@ -67,7 +67,11 @@ def save_snapshot(root: UPath, labels: pl.DataFrame) -> Snapshot:
     path = root / FOLDER / f"{name}.parquet"
     content = _read_if_whole(path, name)
     if content is None:
-        content = _encode(labels)
+        buffer = io.BytesIO()
+        labels.rechunk().write_parquet(
+            buffer, compression="zstd", compression_level=1, row_group_size=_ROWS_A_GROUP
+        )
+        content = buffer.getvalue()
         write_whole(path, content)
     return Snapshot(name, labels.height, len(content), sha256(content))
 
@@ -94,12 +98,6 @@ def read_snapshot(root: UPath, snapshot: Snapshot) -> pl.DataFrame:
         )
         raise TamperedArtifactError(message)
     return pl.read_parquet(io.BytesIO(content))
-
-
-def _encode(labels: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    labels.rechunk().write_parquet(buffer, compression="zstd", compression_level=1, row_group_size=_ROWS_A_GROUP)
-    return buffer.getvalue()
 
 
 def _read_if_whole(path: UPath, name: str) -> bytes | None:

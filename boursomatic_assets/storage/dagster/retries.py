@@ -21,16 +21,13 @@ POLICY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitte
 
 def is_passing(error: BaseException | None) -> bool:
     """Whether a fault is transient: a server that is down, or a broken connection."""
+    from adbc_driver_postgresql import dbapi
+
     if isinstance(error, DatabaseUnreachableError | SourceFailedError):
         return True
     # A refused statement would be refused again; a broken connection may recover.
-    return isinstance(error, StorageError) and _is_broken_connection(error.__cause__)
-
-
-def _is_broken_connection(cause: BaseException | None) -> bool:
-    from adbc_driver_postgresql import dbapi
-
-    return isinstance(cause, sa.exc.OperationalError | dbapi.OperationalError)
+    broken = sa.exc.OperationalError | dbapi.OperationalError
+    return isinstance(error, StorageError) and isinstance(error.__cause__, broken)
 
 
 def try_again(error: Exception, run: DagsterRun, attempts: int) -> None:

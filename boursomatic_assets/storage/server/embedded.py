@@ -88,7 +88,8 @@ def _embedded_url(home: Path) -> str:
 
     if not str(home).isprintable():
         raise _cannot_start(home, "the path holds a character that cannot be printed")
-    _ignore_libpq_variables()
+    for name in [name for name in os.environ if _LIBPQ_VARIABLE.fullmatch(name)]:
+        os.environ.pop(name, None)
     try:
         make_home(home)
         home = home.resolve()
@@ -113,12 +114,6 @@ def _embedded_url(home: Path) -> str:
 def _url(home: Path, database: str) -> str:
     # With password and port in the address, clients do not take them from PG* variables.
     return f"postgresql://{cluster.SUPERUSER}:@/{database}?host={cluster.socket_folder(home)}&port={PORT}"
-
-
-def _ignore_libpq_variables() -> None:
-    """Remove them from this process and its children."""
-    for name in [name for name in os.environ if _LIBPQ_VARIABLE.fullmatch(name)]:
-        os.environ.pop(name, None)
 
 
 def _cannot_start(home: Path, reason: object) -> DatabaseUnreachableError:

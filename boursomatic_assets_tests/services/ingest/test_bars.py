@@ -200,7 +200,7 @@ def test_jumps_of_unadjusted_prices_are_recorded(store: Database, from_file: Set
 
 
 def test_jumps_of_adjusted_prices_are_recorded(store: Database, from_file: Settings) -> None:
-    # Sources that take splits out forget one now and then: prices are looked at as they are stored.
+    # Adjusted sources miss a split now and then, so stored prices are searched too.
     take(store, from_file, flat_bars({"AAA": [100.0, 50.0]}), adjusted=True)
     assert jumps(store) == [("AAA", SECOND, 0.5, 0.5)]
 
@@ -241,7 +241,7 @@ def test_jumps_disappear_when_the_source_adjusts(store: Database, from_file: Set
 
 def test_jumps_outside_the_searched_span_stay(store: Database, from_file: Settings) -> None:
     take(store, from_file, flat_bars({"AAA": [100.0, 50.0, 50.0, 50.0]}), adjusted=False)
-    # the newest sessions only: what lies before the first of them, and into it, cannot be told
+    # only the newest sessions: jumps before or into the first of them cannot be seen
     take(store, from_file, flat_bars({"AAA": [None, 50.0, 50.0, 50.0]}), adjusted=False)
     assert jumps(store) == [("AAA", SECOND, 0.5, 0.5)]
 
@@ -290,7 +290,7 @@ def test_tally_source_judges_all_pieces_and_stores_nothing(store: Database, from
     with pytest.raises(BarContractError, match="3 of 8 do"):
         tally_source(Pieces((first, broken(second, 2))), from_file, TODAY)
     assert stored_rows(store) == [(0, 0, 0)]
-    # what the survey passes is what is taken: an isolated price counts too
+    # isolated prices count as rejected
     isolated = flat_bars({"AAA": [100.0, 50.0, 100.0]})
     with pytest.raises(BarContractError, match="1 of 3 do"):
         tally_source(Pieces((isolated,)), from_file, TODAY)

@@ -245,7 +245,7 @@ def test_instrument_with_a_non_finite_feature_is_excluded(ready: Database, value
         f"AND i.symbol = 'W002' AND f.ts = '{LAST}'",
     )
     assert "ret_5d is no finite number" in left_out(ready)["W002"]
-    # What was recommended on it before stays as it was.
+    # Its earlier recommendation is unchanged.
     assert {row["id"]: row for row in active_rows(ready).to_dicts() if row["symbol"] == "W002"} == before
 
 
@@ -284,7 +284,7 @@ def test_update_recommendations_refuses_two_active_models(
     recommended = Untouched(ready)
     first = require_active(ready).version
     second = record(ready, tmp_path / "artifacts", models).version
-    # A foreign program takes the rule away, and then breaks it.
+    # Another program drops the rule and breaks it.
     run(
         ready,
         "DO $$ DECLARE name text; BEGIN FOR name IN SELECT indexname FROM pg_indexes WHERE tablename = "
@@ -361,7 +361,7 @@ def test_update_recommendations_names_the_excluded_if_none_is_left(ready: Databa
 
 
 def test_predictions_of_all_rows_equal_those_one_at_a_time(ready: Database) -> None:
-    # The same function on rows of any session: here of all of them at once, against one at a time.
+    # The same function, on all rows at once and on one at a time.
     serving = open_serving(require_active(ready))
     made = update(ready)
     panel = read_inputs(ready, serving.classifier.feature_names).filter(pl.col("session") == LAST)

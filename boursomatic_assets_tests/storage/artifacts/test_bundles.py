@@ -129,7 +129,7 @@ def test_save_bundle_that_fails_leaves_nothing(build: Callable[[str], dict[str, 
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
-# Where the bundle's parent leads to a disk that is not there; without an end this would try names for ever.
+# The parent leads to a missing disk; an endless loop over names would run into this timeout.
 @pytest.mark.timeout(20)
 def test_save_bundle_stops_at_a_missing_disk(build: Callable[[str], dict[str, bytes]], tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to("/no-such-disk/models")
@@ -178,7 +178,7 @@ def test_open_bundle_refuses_a_changed_file_without_unpickling(
     assert str(caught.value).startswith(f"{name} ")
     assert DIGEST.findall(str(caught.value)) == [expected, sha256(changed)]
     assert not mark.exists()
-    # The mark would have been made.
+    # Unpickling it would have written the mark.
     pickle.loads(changed)  # noqa: S301 (our own)
     assert mark.exists()
 
@@ -259,7 +259,7 @@ def test_unpack_model_refuses_any_changed_byte(position: int, mask: int) -> None
         found = unpack_model(bytes(changed), "classifier")
     except TamperedArtifactError:
         return
-    # A byte of the archive's own (a date, say) that changes nothing of what is in it.
+    # A byte of the archive's own, such as a date, which changes no content.
     assert found == (SMALL, STAMP)
 
 

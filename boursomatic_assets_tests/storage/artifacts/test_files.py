@@ -111,8 +111,8 @@ def test_writes_below_a_file_are_refused(root: UPath) -> None:
 
 
 def test_write_folder_on_a_missing_disk_is_refused(tmp_path: Path) -> None:
-    # A folder moved to another disk, which is not mounted today. That is not "already there": who believes so
-    # tries the next name, for ever.
+    # A link to a disk that is not mounted. It must not count as an existing folder, or the caller tries new names
+    # for ever.
     (tmp_path / "models").symlink_to("/no-such-disk/models")
     with pytest.raises(ArtifactWriteError, match="--artifacts-dir") as caught:
         write_folder(UPath(str(tmp_path / "models" / "v1")), FILES)
@@ -203,7 +203,7 @@ def test_killed_writer_leaves_only_whole_files(tmp_path: Path) -> None:
         }, folder
     newest = read_whole(UPath(str(tmp_path / "newest.bin")), "newest")
     assert (len(newest), len(set(newest))) == (1_000_000, 1)
-    # The kills did fall into writes: what was cut off was there, under a name that nobody reads.
+    # Some kills fell into writes: partial files existed under hidden names.
     assert len(left := [int(count) for count in ended.stdout.split()]) == len(delays)
     assert any(left)
 

@@ -126,7 +126,7 @@ def test_prune_keeps_versions_older_than_the_log(six: Database, root: UPath) -> 
 
 
 def test_prune_keeps_folders_of_other_programs(six: Database, root: UPath) -> None:
-    # A row that names a place of other things, one without a digest, one without a bundle; none was ever active.
+    # Never active: a row with a foreign folder, one without a digest, one without a bundle.
     elsewhere = root / "snapshots"
     run(six, f"UPDATE model_versions SET model_path = '{elsewhere}' WHERE version = 'v2'")
     run(six, "UPDATE model_versions SET manifest_sha256 = NULL WHERE version = 'v3'")
@@ -194,7 +194,7 @@ def test_discard_reports_what_cannot_be_removed(tmp_path: Path) -> None:
 
 
 def test_keep_snapshot_restores_a_pruned_snapshot(database: Database, root: UPath) -> None:
-    # The panel of a refused version, whose bundle goes while the next training of the same panel is under way.
+    # The panel of a refused version, pruned while the next training uses the same panel.
     record(database, save_small(root, 1), None)
     panel = labelled()
     stored = save_snapshot(root, panel)
@@ -206,7 +206,7 @@ def test_keep_snapshot_restores_a_pruned_snapshot(database: Database, root: UPat
         database, row, who="run", why="", champion="v1", beforehand=lambda: keep_snapshot(root, again, panel)
     )
     assert read_snapshot(root, again).equals(panel)
-    # Once it is recorded, nothing of it goes.
+    # After recording, nothing of it is pruned.
     assert pruned(database, root, keep=0) == Pruned([], [], 0)
 
 

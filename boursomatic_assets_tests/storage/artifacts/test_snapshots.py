@@ -36,7 +36,7 @@ def test_snapshots_round_trip_exactly(root: UPath) -> None:
     assert back.schema == panel.schema
     assert_frame_equal(back, panel, check_exact=True)
     assert fingerprint(back) == stored.fingerprint
-    # What a manifest holds is enough to find it again.
+    # The manifest's entry is enough to find it again.
     assert Snapshot.named_by({"snapshot": stored.to_json()}) == stored
 
 
@@ -45,7 +45,7 @@ def test_save_snapshot_shares_one_file_between_equal_panels(tmp_path: Path) -> N
     first = save_snapshot(root, labelled())
     (path,) = (tmp_path / "snapshots").iterdir()
     written = path.stat()
-    # In two pieces in memory, and the same.
+    # Equal, but in two chunks.
     in_pieces = pl.concat([labelled().head(2), labelled().tail(4)], rechunk=False)
     assert save_snapshot(root, in_pieces) == first
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (written.st_mtime_ns, written.st_ino)
@@ -157,5 +157,5 @@ def test_killed_writer_leaves_no_partial_snapshot(tmp_path: Path) -> None:
     assert found
     for path in found:
         assert fingerprint(pl.read_parquet(path)) == path.name.removesuffix(".parquet")
-    # The kills did fall into writes: what was cut off is there, under a name that nobody reads.
+    # Some kills fell into writes: partial files exist under hidden names.
     assert any(path.name.startswith(".") for path in (tmp_path / "snapshots").iterdir())

@@ -140,14 +140,13 @@ def test_open_instance_without_the_right_to_create_a_schema(
     with pytest.raises(StorageError, match="CREATE SCHEMA dagster AUTHORIZATION") as caught:
         open_instance(settings, reader)
     assert "permission denied" in str(caught.value)
-    # As an administrator does what the message says:
+    # An administrator runs the statement of the message:
     run(database, "CREATE SCHEMA dagster AUTHORIZATION boursomatic_guest")
     with open_instance(settings, reader) as instance:
         assert instance.get_runs_count() == 0
 
 
-# What vouches for an asset: small graphs with one asset and one check, run as people run them. One instance
-# serves them all; each has an asset of its own.
+# Required checks: graphs with one asset and one check. They share one instance; each has its own asset.
 
 
 ANOTHER_RUN = "00000000-0000-0000-0000-000000000000"
@@ -222,7 +221,7 @@ def test_unmet_checks_reports_a_newer_other_asset(instance: dg.DagsterInstance, 
     other = Graph(instance)
     (check,) = graph.checks
     graph.checks[check] = [dg.AssetKey(other.name)]
-    # Never materialized, the other one has nothing that could be newer.
+    # The other asset was never materialized, so it cannot be newer.
     graph.run()
     assert graph.unmet() == []
     own = other.run()
@@ -279,7 +278,7 @@ def test_outdated_inputs_names_changed_inputs(instance: dg.DagsterInstance) -> N
     assert outdated_inputs(instance, ANOTHER_RUN, inputs) == {}
     dg.materialize(lineage("two"), instance=instance, selection=["bars"])
     assert outdated_inputs(instance, ANOTHER_RUN, inputs) == {"figures": ["bars"]}
-    # To that run itself they belonged together, and do.
+    # For that run its own inputs still match.
     assert outdated_inputs(instance, whole, inputs) == {}
     dg.materialize(lineage("two"), instance=instance, selection=["figures"])
     assert outdated_inputs(instance, ANOTHER_RUN, inputs) == {}

@@ -267,7 +267,7 @@ def test_stale_input_is_refused_with_its_differences(artifacts: Path) -> None:
     message = str(caught.value)
     assert "horizon: 10 -> 15" in message
     assert "sell_threshold: -0.03 -> -0.02" in message
-    # What is the same is not mentioned, and the command names the asset to begin with.
+    # Equal values are not listed, and the command names the first asset.
     assert "buy_threshold" not in message
     assert "boursomatic materialize --select 'labels+'" in message
     assert (artifacts / "labels.parquet").read_bytes() == before
@@ -275,7 +275,7 @@ def test_stale_input_is_refused_with_its_differences(artifacts: Path) -> None:
 
 def test_stale_input_depends_only_on_its_part_of_the_experiment(artifacts: Path) -> None:
     materialize(labels)
-    # Labels know neither of the split nor of the models; the sets know of the split.
+    # Labels depend neither on the split nor on the models; the sets depend on the split.
     result = materialize(labels, train_set, only="train_set", experiment={"train_fraction": 0.6, "seed": 7})
     assert result.success
 
@@ -314,7 +314,7 @@ def test_experiment_reaches_asset_and_io_manager(artifacts: Path) -> None:
     materialize(asks, experiment={"horizon": 7, "classifier": {"num_leaves": 5}})
     assert seen[0].horizon == 7
     assert seen[0].classifier.num_leaves == 5
-    # What is not mentioned keeps its default, within the nested settings too.
+    # Other fields keep their defaults, nested ones too.
     assert (seen[0].buy_threshold, seen[0].classifier.max_depth) == (0.05, 5)
     stamp = json.loads(pl.read_parquet_metadata(artifacts / "labels.parquet")["boursomatic"])
     assert stamp["asset"] == "labels"
@@ -355,7 +355,7 @@ def test_unwritable_artifacts_folder_is_named(tmp_path: Path, occupied: str) -> 
 
 
 def test_artifact_that_cannot_be_replaced_stays(artifacts: Path) -> None:
-    # A folder in the file's place; in it what was stored before.
+    # A folder with content in the file's place.
     (artifacts / "labels.parquet").mkdir(parents=True)
     (artifacts / "labels.parquet" / "previous").write_text("kept")
     with pytest.raises(ArtifactWriteError):

@@ -39,7 +39,7 @@ def test_health_of_a_run_without_a_process_tag(instance: dg.DagsterInstance) -> 
 def test_health_of_a_run_executed_by_a_command(instance: dg.DagsterInstance) -> None:
     pid, began, host = own_process().split(" ", 2)
     assert status(instance, f"{pid} {began} {host}") is WorkerStatus.RUNNING
-    # By then the number is another process's.
+    # The process number was reused.
     assert status(instance, f"{pid} {float(began) - 60} {host}") is WorkerStatus.NOT_FOUND
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         began = str(psutil.Process(child.pid).create_time())

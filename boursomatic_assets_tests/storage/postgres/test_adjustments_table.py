@@ -112,7 +112,7 @@ def test_symbol_on_two_exchanges_needs_its_exchange(store: Database) -> None:
 def test_jump_quarantines_its_symbol_until_it_is_adjusted(store: Database) -> None:
     found_jumps(store, ("AAPL", SPLIT, 0.26, 0.25), ("BRK.B", LATER, 0.02, 0.02))
     assert corrections(store).quarantined == ["AAPL", "BRK.B"]
-    # Beside adjustments the list shows what waits for one, without a ratio.
+    # The list also shows jumps without an adjustment, with no ratio.
     add_adjustment(store, "BRK.B", LATER, 1.0, "real")
     assert list_adjustments(store).rows() == [
         ("AAPL", SPLIT, None, 0.25, None),
@@ -146,7 +146,7 @@ def test_replace_jumps_keeps_known_rows(store: Database) -> None:
     [
         (FIRST, LATER, True),
         (FIRST, SPLIT, True),
-        # Into the first bar that was looked at nothing can be told, and after the last one nothing was looked at.
+        # A jump into the first searched bar, or after the last one, was not searched.
         (SPLIT, LATER, False),
         (FIRST, date(2020, 8, 28), False),
     ],

@@ -36,7 +36,7 @@ def test_bar_changes_keeps_rewrites_in_order(filled: Database) -> None:
         "UPDATE price_bars SET c = 7 WHERE ts = '2020-01-02'; UPDATE price_bars SET c = 8 WHERE ts = '2020-01-02'",
     )
     assert rows(filled, "SELECT c FROM bar_changes ORDER BY changed_at, id") == [(1.5,), (7.0,)]
-    # In one transaction, and yet one after the other.
+    # One transaction, but two times.
     assert rows(filled, "SELECT count(DISTINCT changed_at) FROM bar_changes") == [(2,)]
 
 
@@ -55,7 +55,7 @@ def test_bar_changes_keeps_deletes_and_upserts(filled: Database) -> None:
         "ON CONFLICT (instrument_id, ts, interval) DO UPDATE SET c = excluded.c",
     )
     assert rows(filled, CHANGES) == [(*SECOND, "delete"), (*FIRST, "update")]
-    # A row that takes the place of a deleted one is another one.
+    # Creation times are kept.
     assert rows(filled, "SELECT bar_created_at IS NOT NULL FROM bar_changes") == [(True,), (True,)]
 
 
@@ -76,7 +76,7 @@ def test_bar_changes_records_a_role_without_rights_on_it(filled: Database) -> No
     run(
         filled,
         "CREATE ROLE a_backend; GRANT SELECT, INSERT, UPDATE, DELETE ON price_bars TO a_backend;"
-        # With its own idea of where tables are.
+        # With another search path.
         "SET LOCAL ROLE a_backend; SET LOCAL search_path = pg_catalog;"
         "UPDATE public.price_bars SET c = 7 WHERE c = 1.5",
     )

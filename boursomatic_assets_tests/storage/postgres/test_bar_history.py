@@ -65,7 +65,7 @@ def test_bars_now_and_content_up_to_a_session(filled: Database) -> None:
     assert bars_now(filled, ONE, until).equals(mine(BARS, until=until))
     found = content_until(filled, ONE, until)
     assert found != before
-    # The same as of a table that holds no more than these.
+    # Equal to the content of a table with only these bars.
     run(filled, f"DELETE FROM price_bars WHERE ts > '{until}'")
     assert content_until(filled, ONE, LAST) == content_of(filled) == found
 
@@ -134,7 +134,7 @@ def test_bars_then_undoes_any_change(filled: Database, change: str) -> None:
 
 
 def test_bars_then_survives_a_rewritten_creation_time(filled: Database) -> None:
-    # As programs write that replace a whole row.
+    # As programs do that write every column of a row.
     moment = clock(filled)
     run(filled, "UPDATE price_bars SET created_at = timezone('utc', clock_timestamp())")
     assert bars_then(filled, ONE, LAST, moment).equals(mine(BARS))
@@ -156,7 +156,7 @@ def test_bars_then_at_each_moment(filled: Database) -> None:
     assert heights == [12, 12, 12, 12, 12]
     for moment, bars in states:
         assert bars_then(filled, ONE, LAST, moment).equals(bars)
-    # Before there were any.
+    # Before the first bar.
     assert bars_then(filled, ONE, LAST, states[0][0] - timedelta(days=1)).is_empty()
 
 
@@ -168,7 +168,7 @@ def test_bars_then_undoes_an_ingest(filled: Database) -> None:
     assert bars_now(filled, OTHER, later).height == 13
     assert bars_then(filled, OTHER, later, moment).equals(mine(BARS, OTHER))
     assert rows(filled, "SELECT count(*) FROM bar_changes") == [(24,)]
-    # Once more the same: nothing is written, and nothing is recorded.
+    # The same bars again are neither written nor recorded.
     write_bars(filled, accepted(revised), "sample")
     assert rows(filled, "SELECT count(*) FROM bar_changes") == [(24,)]
 
@@ -202,7 +202,7 @@ STATEMENTS = st.one_of(
     st.builds("UPDATE price_bars SET c = c + 1 WHERE ts = '{}'".format, SOME),
     st.builds("DELETE FROM price_bars WHERE ts = '{}'".format, SOME),
     st.builds(
-        # The session of a bar is moved to where there is none.
+        # A bar moves to a session without one.
         "UPDATE price_bars b SET ts = '{0}' WHERE ts = '{1}' AND NOT EXISTS (SELECT FROM price_bars o "
         "WHERE o.instrument_id = b.instrument_id AND o.ts = '{0}')".format,
         SOME,

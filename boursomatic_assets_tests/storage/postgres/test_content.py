@@ -75,7 +75,7 @@ def test_read_content_of_an_empty_table(database: Database) -> None:
 def test_content_is_equal_in_two_databases(filled: Database, postgres: sa.Engine, table: str) -> None:
     with fresh_database(postgres) as settings:
         other = upgraded(settings)
-        # Written by symbol and from the end on: other ids, other times, another order in the table.
+        # Written in another order: other ids, times and places in the table.
         write_instruments(other, listed(*reversed(NAMES)))
         for name in reversed(NAMES):
             own = BARS.filter(pl.col("symbol") == name)
@@ -96,7 +96,7 @@ def test_content_is_equal_in_two_databases(filled: Database, postgres: sa.Engine
 def test_content_changes_with_any_value_of_a_bar(filled: Database, column: str) -> None:
     before, features = content_of(filled, "price_bars"), content_of(filled, "features")
     one = "SELECT b.id FROM price_bars b JOIN instruments i ON i.id = instrument_id WHERE symbol = 'W001' LIMIT 1"
-    # By the least that a double can change, and by a second of a session's time.
+    # By the smallest step of a double, and by one second.
     more = f"{column} + interval '1 second'" if column == "ts" else f"{column} * (1 + 2.3e-16::float8)"
     run(filled, f"UPDATE price_bars SET {column} = {more} WHERE id = ({one})")
     after = content_of(filled, "price_bars")
@@ -127,7 +127,7 @@ def test_content_changes_when_values_swap_columns(filled: Database) -> None:
 
 
 def test_content_changes_when_values_swap_sessions(filled: Database) -> None:
-    # Sums forget which row a value belonged to: nothing of a row may enter them as it is.
+    # A plain sum of values would not notice values that swap rows.
     before = content_of(filled, "price_bars")
     days = BARS["session"].unique().sort()
     for one, other in pairwise(days):
@@ -188,5 +188,5 @@ def test_feature_state_is_stored_by_symbol(database: Database) -> None:
     with database.bulk() as cursor:
         write_state(cursor, pl.DataFrame({"symbol": ["BBB", "CCC"], "inputs": ["5", "6"], "outputs": ["7", "8"]}))
     assert sorted(read_state(database).rows()) == [("AAA", "1", "3"), ("BBB", "5", "7"), ("CCC", "6", "8")]
-    # What was computed again was so now.
+    # Only recomputed symbols get a new time.
     assert rows(database, "SELECT symbol FROM feature_state WHERE computed_at < '2002-01-01'") == [("AAA",)]

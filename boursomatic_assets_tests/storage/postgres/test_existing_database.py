@@ -37,7 +37,7 @@ SYMBOLS, SESSIONS = 4, 420
 # The other program's features end ten sessions before its bars.
 SESSIONS_WITHOUT_FEATURES = 10
 
-# As the web backend's migration makes it: no id and no time has a default on the server.
+# As the web backend creates it: ids and times have no defaults on the server.
 OTHER_PROGRAMS_SCHEMA = """
 CREATE TABLE alembic_version (
     version_num varchar(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num));
@@ -243,7 +243,7 @@ def test_retrain_leaves_other_programs_rows_unchanged(
     numbers = expected.columns[2:]
     np.testing.assert_allclose(found[numbers].to_numpy(float), expected[numbers].to_numpy(float), rtol=1e-9, atol=0)
 
-    # The old model is no longer active, and otherwise what it was; the new one is the only active one.
+    # The old model is inactive and otherwise unchanged; only the new one is active.
     ((new, new_path, digest),) = rows(
         existing, "SELECT version, model_path, manifest_sha256 FROM model_versions WHERE is_active"
     )
@@ -258,7 +258,7 @@ def test_retrain_leaves_other_programs_rows_unchanged(
     assert str(new_path).startswith(str(tmp_path))
     assert open_bundle(str(new_path), str(digest)).manifest["version"] == new
 
-    # Nobody else's bookkeeping was touched, and Dagster's is in a place of its own.
+    # Other programs' tables are unchanged; Dagster's are in their own schema.
     assert rows(existing, "SELECT version_num FROM alembic_version") == [("168e12fdbaea",)]
     assert tables(existing, "public") == public_before
     assert "alembic_version" in tables(existing, "dagster")

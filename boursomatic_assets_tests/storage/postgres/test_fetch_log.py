@@ -60,7 +60,7 @@ def test_begin_round_after_a_finished_round(database: Database) -> None:
     again, done = begin_round(database, "yahoo", "all")
     assert again > number
     assert done == set()
-    # And that it was not finished before a finished one makes no round worth taking up.
+    # An unfinished round before a finished one is not resumed.
     run(database, f"UPDATE fetch_rounds SET finished_at = NULL WHERE id = {number}")  # noqa: S608
     finish_round(database, again)
     assert begin_round(database, "yahoo", "all")[0] > again
@@ -116,7 +116,7 @@ def test_record_results_keeps_the_first_result_of_a_symbol(database: Database) -
 
 def test_record_results_rolls_back_with_its_transaction(database: Database) -> None:
     number, _ = begin_round(database, "yahoo", "all")
-    # The bars of the transaction turn out to be of a symbol that is no instrument.
+    # The bars of the transaction name an unknown symbol.
     with pytest.raises(PanelContractError), database.bulk() as cursor:
         _record_and_store(cursor, number)
     assert begin_round(database, "yahoo", "all") == (number, set())
@@ -144,7 +144,7 @@ def test_sources_in_use_is_the_last_that_delivered(database: Database) -> None:
     finish_round(database, first)
     assert in_use(database) == {"AAA": "yahoo", "BBB": "stooq"}
     second, _ = begin_round(database, "yahoo", "all")
-    # AAA came from the fallback this time; BBB from nobody, and what was refused is not in use.
+    # AAA came from the fallback now, BBB from no source; a refused source is not in use.
     refused = SymbolReport("BBB", Outcome.REFUSED, "yahoo", 5, DAY, DAY, "its close differs")
     record(database, second, fetched("AAA", "stooq"), refused, fetched("CCC", "yahoo"))
     assert in_use(database) == {"AAA": "stooq", "BBB": "stooq", "CCC": "yahoo"}

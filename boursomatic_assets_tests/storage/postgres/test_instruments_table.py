@@ -27,7 +27,7 @@ def test_write_instruments_adds_once_and_fills_blanks(database: Database) -> Non
     assert write_instruments(database, listed("AAA", "BBB", sector="Energy")) == UpsertCounts(0, 0, 2)
     assert versions_of(database, "instruments") == before
 
-    # AAA gets a name, keeps its sector and exchange; BBB brings nothing that is blank; CCC is new.
+    # AAA gets a name and keeps sector and exchange; BBB has no blank to fill; CCC is new.
     news = pl.concat(
         [
             listed("AAA", exchange="XPAR", name="Triple A", sector="Health"),
@@ -76,7 +76,7 @@ def test_write_universe_deactivates_symbols_that_left(database: Database) -> Non
         ("AAA",),
         ("CCC",),
     ]
-    # What is inactive is not named again.
+    # Inactive symbols are not reported again.
     assert write_universe(database, listed("BBB")) == (UpsertCounts(0, 0, 1), [])
 
 
@@ -117,7 +117,7 @@ def test_write_universe_twice_writes_nothing(database: Database) -> None:
 
 
 def test_write_universe_replaces_only_the_exchange_us(database: Database) -> None:
-    # A file of prices says no more than US of a symbol without a suffix.
+    # A price file gives only US for a symbol without a suffix.
     before = [listed("AAA", exchange="US"), listed("BBB", exchange="NASDAQ"), listed("CCC", exchange="US")]
     write_instruments(database, pl.concat(before))
     stated = pl.concat(

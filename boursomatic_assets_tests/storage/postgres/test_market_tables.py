@@ -74,7 +74,7 @@ def test_write_bars_inserts_then_updates_only_rows_that_differ(
     assert write_bars(database, accepted(three_sessions), SOURCE) == UpsertCounts(0, 0, 6)
     assert versions_of(database, "price_bars") == first
 
-    # One close is corrected by the least that a double can be, and one session is new: 6 + 1 bars.
+    # One close changes by the smallest step of a double, and one session is new: 6 + 1 bars.
     corrected = flat_bars({"AAA": [10.0, 11.0, 12.0, 13.0], "BBB": [20.0, 21.0000000000000036, 22.0]})
     assert corrected["close"][5] != 21.0
     assert write_bars(database, accepted(corrected), SOURCE) == UpsertCounts(1, 1, 5)
@@ -195,7 +195,7 @@ def test_rejected_bars_are_stored_once_with_their_copies(database: Database) -> 
     assert write_bars(database, bars, SOURCE) == UpsertCounts(1, 0, 0)
     assert repr(rows(database, seen)) == repr(expected)  # (a NaN is equal to itself in writing only)
 
-    # The same file again: nothing is doubled, and the copies are those of one file, not of both.
+    # The same file again adds no row, and does not add up the copies.
     write_bars(database, bars, SOURCE)
     assert repr(rows(database, seen)) == repr(expected)
     # Another source's rows are its own.
@@ -278,7 +278,7 @@ def test_bars_of_a_symbol_on_two_exchanges_use_symbol_at_exchange(database: Data
         "GROUP BY symbol, exchange ORDER BY symbol, exchange"
     )
     assert rows(database, by_exchange) == [("AAA", "XNYS", 3.0), ("AAA", "XPAR", 7.0), ("BBB", "XPAR", 11.0)]
-    # By its symbol alone nothing tells which of the two is meant.
+    # The symbol alone is ambiguous.
     with pytest.raises(PanelContractError, match=r"more than one: \['AAA'\]"):
         write_bars(database, accepted(flat_bars({"AAA": [1.0]})), SOURCE)
 
@@ -317,7 +317,7 @@ def test_first_symbols_are_in_alphabetical_order(database: Database) -> None:
         "BBB",
     ]
     assert read_bars(database, selection=Selection(first_symbols=4)).equals(bars)
-    # With the lookback too, which still counts from the newest bar of all: BBB's of Tuesday.
+    # With a lookback, which counts from the newest bar of all symbols: BBB's of Tuesday.
     assert read_bars(database, selection=Selection(lookback_days=0, first_symbols=2))["symbol"].to_list() == ["BBB"]
     assert read_bars(database, selection=Selection(lookback_days=0, first_symbols=1)).is_empty()
 
@@ -400,16 +400,14 @@ BROKEN = [
 ]
 
 
-def test_count_broken_bars_ignores_lawful_bars(database: Database, three_sessions: pl.DataFrame) -> None:
+def test_count_broken_bars_counts_every_kind_and_no_lawful_bar(
+    database: Database, three_sessions: pl.DataFrame
+) -> None:
     write_bars(database, accepted(three_sessions), SOURCE)
     write_bars(database, accepted(flat_bars({"AAA": [0.0001]}, volume=0.0)), SOURCE)
     assert count_broken_bars(database) == 0
-
-
-@pytest.mark.usefixtures("three_sessions")
-def test_count_broken_bars_finds_every_kind(database: Database) -> None:
     for number, values in enumerate(BROKEN):
-        # As a bar of 15 minutes it is nobody's concern here.
+        # Bars of 15 minutes do not count.
         for interval in ("15m", "daily"):
             run(
                 database,
@@ -420,7 +418,9 @@ def test_count_broken_bars_finds_every_kind(database: Database) -> None:
         assert count_broken_bars(database) == number + 1, values
 
 
-def test_count_broken_features_ignores_possible_values(database: Database, three_sessions: pl.DataFrame) -> None:
+def test_count_broken_features_counts_every_kind_and_no_possible_value(
+    database: Database, three_sessions: pl.DataFrame
+) -> None:
     ends = some_features(
         three_sessions,
         ret_1d=[-1.0, 1e300, None, 0.0, -0.5, 3.0],
@@ -430,16 +430,9 @@ def test_count_broken_features_ignores_possible_values(database: Database, three
     )
     write_features(database, ends)
     assert count_broken_features(database) == 0
-
-
-@pytest.mark.usefixtures("three_sessions")
-def test_count_broken_features_finds_every_kind(database: Database) -> None:
     planted = [
         *((name, value) for name in FEATURE_NAMES for value in ("Infinity", "-Infinity")),
-        ("rsi_14", "-1e-9"),
-        ("rsi_14", "100.00001"),
-        ("vol_20d", "-1e-9"),
-        ("atr_14", "-1e-9"),
+        *(("rsi_14", "-1e-9"), ("rsi_14", "100.00001"), ("vol_20d", "-1e-9"), ("atr_14", "-1e-9")),
     ]
     for number, (name, value) in enumerate(planted):
         run(
@@ -480,7 +473,7 @@ def test_read_tails_returns_the_newest_sessions_of_each_symbol(database: Databas
     bars = flat_bars({"AAA": [1.0, 2.0, None, 4.0, 5.0], "BBB": [6.0], "CCC": [7.0, 8.0]})
     write_bars(database, accepted(bars), SOURCE)
     add_bars(database, "2019-01-01")
-    # Three of AAA's four, BBB's only one; nobody asked for CCC, and of DDD there is none.
+    # Three of AAA's four and BBB's only one; CCC was not asked for, DDD has none.
     expected = bars.filter(pl.col("symbol").is_in(["AAA", "BBB"]))[1:]
     assert read_tails(database, ["DDD", "BBB", "AAA"], 3).equals(expected)
     assert read_tails(database, ["AAA"], 10).equals(bars.filter(pl.col("symbol") == "AAA"))
@@ -496,36 +489,26 @@ def test_first_sessions_ignore_other_intervals_and_symbols(database: Database) -
 
 
 @pytest.mark.parametrize(
-    ("rows_each", "batches"),
+    ("symbols", "rows_each", "batches"),
     [
-        # Bars before each symbol: 0, 4, 5, 8.
-        (100, [["AAA", "BBB", "CCC", "DDD"]]),
-        (5, [["AAA", "BBB"], ["CCC", "DDD"]]),
-        (4, [["AAA"], ["BBB", "CCC"], ["DDD"]]),
-        (1, [["AAA"], ["BBB"], ["CCC"], ["DDD"]]),
+        # Bars before each symbol: 0, 4, 5, 8; EEE has none.
+        (None, 100, [["AAA", "BBB", "CCC", "DDD"]]),
+        (None, 5, [["AAA", "BBB"], ["CCC", "DDD"]]),
+        (None, 4, [["AAA"], ["BBB", "CCC"], ["DDD"]]),
+        (None, 1, [["AAA"], ["BBB"], ["CCC"], ["DDD"]]),
+        (["DDD", "EEE", "BBB"], 100, [["BBB", "DDD"]]),
+        (["DDD", "EEE", "BBB"], 1, [["BBB"], ["DDD"]]),
+        ([], 100, []),
+        (["EEE"], 100, []),
     ],
 )
 def test_symbol_batches_hold_about_the_given_rows(
-    database: Database, rows_each: int, batches: list[list[str]]
+    database: Database, symbols: list[str] | None, rows_each: int, batches: list[list[str]]
 ) -> None:
     write_instruments(database, listed("DDD", "AAA", "CCC", "BBB", "EEE"))
-    write_bars(
-        database, accepted(flat_bars({"AAA": [1.0] * 4, "BBB": [1.0], "CCC": [1.0] * 3, "DDD": [1.0]})), SOURCE
-    )
-    assert symbol_batches(database, rows=rows_each) == batches
-
-
-def test_symbol_batches_of_some_symbols(database: Database) -> None:
-    write_instruments(database, listed("DDD", "AAA", "BBB", "EEE"))
-    write_bars(database, accepted(flat_bars({"AAA": [1.0] * 4, "BBB": [1.0], "DDD": [1.0]})), SOURCE)
-    assert symbol_batches(database, symbols=["DDD", "EEE", "BBB"]) == [["BBB", "DDD"]]
-    assert symbol_batches(database, symbols=["DDD", "EEE", "BBB"], rows=1) == [["BBB"], ["DDD"]]
-    assert symbol_batches(database, symbols=[]) == []
-
-
-def test_symbol_batches_of_an_empty_table(database: Database) -> None:
-    write_instruments(database, listed("AAA"))
-    assert symbol_batches(database) == []
+    bars = flat_bars({"AAA": [1.0] * 4, "BBB": [1.0], "CCC": [1.0] * 3, "DDD": [1.0]})
+    write_bars(database, accepted(bars), SOURCE)
+    assert symbol_batches(database, symbols, rows_each) == batches
 
 
 def test_newest_rows_of_the_first_symbols(database: Database) -> None:
@@ -570,7 +553,7 @@ def test_usable_bars_are_adjusted_without_quarantined_and_filled_in_rows(databas
         ("CCC", date(2018, 1, 2), 8.0, 1000.0, "XPAR"),
         ("CCC", date(2018, 1, 3), 8.0, 1000.0, "XPAR"),
     ]
-    # An adjustment counts for a part as for the whole, also where its own session is not in the part.
+    # An adjustment applies to a selection too, even without its own session.
     part = read_usable_bars(database, ["close"], Selection(symbols=["AAA", "BBB"]))
     assert part["close"].to_list() == [5.0, 5.0, 5.0]
     assert read_usable_bars(database, ["open"], Selection(symbols=["AAA"])).columns == ["symbol", "session", "open"]

@@ -24,7 +24,7 @@ from boursomatic_assets_tests.support.catalog import FILLED, database_at, rows, 
 if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
 
-# Tables that each revision adds, and the rows that people add before the upgrade beyond it.
+# Tables that each revision adds, and rows that people add at that revision.
 ADDED = {
     "0001": (),
     "0002": ("adjustments", "unexplained_jumps", "fetch_rounds", "fetch_results", "feature_state"),

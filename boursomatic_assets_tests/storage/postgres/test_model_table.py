@@ -51,7 +51,7 @@ def test_record_version_activates_the_first(database: Database) -> None:
     assert active_versions(database) == []
     record(database, FIRST, None)
     assert active_versions(database) == [FIRST.version]
-    # Every figure and digest comes back as it was, and the row can do without any default of the server.
+    # The row round-trips, and needs no default of the server.
     assert list_versions(database) == [FIRST] == [active_version(database)]
     assert rows(
         database, "SELECT created_at > '2026-01-01', metrics_json->>'test_accuracy' FROM model_versions"
@@ -76,7 +76,7 @@ def test_record_version_replaces_the_champion_and_logs_it(database: Database) ->
 def test_record_version_writes_one_transaction(database: Database) -> None:
     record(database, FIRST, None)
     record(database, SECOND, FIRST.version)
-    # The row that gave way, the one that came, and what the log says of it were written by the same transaction.
+    # The old row, the new row and the event were written by one transaction.
     written = "SELECT xmin::text FROM model_versions UNION ALL SELECT xmin::text FROM model_events WHERE id = 2"
     assert rows(database, f"SELECT count(*), count(DISTINCT xmin) FROM ({written}) w") == [(3, 1)]  # noqa: S608
 
@@ -135,7 +135,7 @@ def test_eight_concurrent_trainings_leave_one_active_version(database: Database,
     assert len(found) == 8
     assert len(active_versions(database)) == 1
     assert {row.version for row in list_versions(database)} == {*found, FIRST.version}
-    # Each took the place of another: a chain from the first to the one that is active now.
+    # Each replaced another: a chain from the first to the active one.
     assert sorted(map(str, found.values())) == sorted({*found, FIRST.version} - {*active_versions(database)})
 
 
@@ -300,7 +300,7 @@ def test_eight_concurrent_activations_leave_a_gapless_log(three: Database, tmp_p
         done = [*(pool.submit(choose, number) for number in range(8)), pool.submit(watch)]
     assert [future.result() for future in done] == [None] * 9
     assert set(seen) == {1}
-    # Each took the place of the one that the event before it had made active.
+    # Each replaced the version that the event before it activated.
     events = told(three)
     assert [event[1] for event in events[1:]] == [event[2] for event in events[:-1]]
     assert active_versions(three) == [events[-1][2]]
@@ -342,7 +342,7 @@ def event(what: str, before: str | None, after: str | None) -> ModelEvent:
 def test_version_before_includes_other_programs_activations() -> None:
     log = [event("activated", None, "a"), event("activated", "theirs", "b")]
     assert version_before(log, "b") == "theirs"
-    # It has made its own active once more since: what we had activated was before it.
+    # The other program activated its version again, after ours.
     assert version_before(log, "theirs") == "b"
     assert version_before([], "a") is None
     assert version_before([event("refused", "a", "b"), event("pruned", "b", None)], "a") is None
@@ -354,5 +354,5 @@ def test_never_active_lists_refused_versions_not_activated_since() -> None:
     assert never_active([*log, event("pruned", "c", None)]) == {"b", "c"}
     assert never_active([*log, event("activated", "a", "b")]) == {"c"}
     assert never_active([*log, event("rolled back", "a", "c")]) == {"b"}
-    # It was active when another was refused: somebody else had made it so.
+    # It was active when another was refused, so another program had activated it.
     assert never_active([*log, event("refused", "b", "d")]) == {"c", "d"}

@@ -35,7 +35,7 @@ def test_panel_survivors_uses_bars_not_membership(database: Database) -> None:
     # The panel's rows of W001 end with its membership, and W003 was never a member.
     panel = BARS.filter((pl.col("symbol") != "W003") & (pl.col("session") < DAYS[100])).select("symbol", "session")
     found = panel_survivors(database, panel)
-    # W002 is the only symbol of its exchange: nothing tells that it ended.
+    # W002 is the only symbol of its exchange, so its end cannot be seen.
     assert (found.symbols, found.ended) == (3, 1)
     (year,) = found.years
     # On Friday 2018-06-29 W001 has left: W000 and W002 of W000, W002 and GONE.

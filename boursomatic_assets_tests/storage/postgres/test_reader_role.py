@@ -126,7 +126,7 @@ def test_upgrade_without_the_right_to_create_roles(server: sa.Engine, home: Path
     with tenant.connection() as connection:
         assert missing_grants(connection) == []
 
-    # A table that is not the tenant's to share is named, and only that.
+    # Only the table that the tenant may not grant is named.
     run(boss, f"ALTER TABLE trials OWNER TO CURRENT_USER; REVOKE ALL ON trials FROM {READER}")
     run(boss, "GRANT SELECT ON trials TO tenant")
     left = CliRunner().invoke(app, ["db", "upgrade"], env=environment)

@@ -89,7 +89,7 @@ def test_write_recommendations_archives_the_replaced_row(ready: Database) -> Non
     write(ready, calls_of(["AAA", "BBB"]))
     kept = "SELECT id::text, (to_jsonb(r) - 'is_active' - 'archived_at')::text FROM recommendations r ORDER BY 1"
     before = rows(ready, kept)
-    # AAA says something else in one profile only; BBB says the same.
+    # AAA changes in one profile; BBB is the same.
     changed = calls(call("AAA", "aggressive", content="new"), call("AAA", "moderate"), call("BBB", "moderate"))
     assert write(ready, changed) == (1, 1, 2)
     assert [row for row in rows(ready, kept) if row in before] == before
@@ -98,7 +98,7 @@ def test_write_recommendations_archives_the_replaced_row(ready: Database) -> Non
         "SELECT o.archived_at, n.generated_at FROM recommendations o JOIN recommendations n "
         "USING (instrument_id, profile) WHERE NOT o.is_active AND n.is_active",
     )
-    # One moment: at no time was there none, and at no time two.
+    # One moment: there was always exactly one active row.
     assert archived == created
     assert len(rows(ready, ACTIVE)) == 6
 
@@ -108,7 +108,7 @@ def test_write_recommendations_replaces_for_new_session_or_model(ready: Database
     assert write(ready, calls_of(["AAA", "BBB"], TUESDAY)) == (6, 6, 0)
     assert {row[2] for row in rows(ready, ACTIVE)} == {str(TUESDAY)}
     activate(ready, LATER)
-    # A new model may be asked about an older session: its digest is another one.
+    # A new model may serve an older session: its digest differs.
     assert write(ready, calls_of(["AAA", "BBB"], MONDAY, LATER), LATER) == (6, 6, 0)
     assert {row[2] for row in rows(ready, ACTIVE)} == {str(MONDAY)}
     assert rows(ready, "SELECT count(*) FROM recommendations") == [(18,)]
@@ -184,7 +184,7 @@ def test_write_recommendations_requires_the_active_version(ready: Database) -> N
 
 
 def test_write_recommendations_notices_a_concurrent_training(ready: Database) -> None:
-    # A training has moved the mark and not yet committed when the write asks which version is active.
+    # A training has deactivated the version and not committed when the write reads it.
     moved, finish = threading.Event(), threading.Event()
 
     def train() -> None:
@@ -214,7 +214,7 @@ def test_write_recommendations_serialises_writers(ready: Database) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(write_mine, range(4)))
-    # The first finds nothing to archive, each after it the six rows of the one before.
+    # The first archives nothing, each later one the six rows before it.
     assert sorted(written.archived for written in done) == [0, 6, 6, 6]
     assert [written.added for written in done] == [6] * 4
     assert len(rows(ready, ACTIVE)) == 6

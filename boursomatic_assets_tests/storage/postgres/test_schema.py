@@ -206,7 +206,7 @@ def test_unique_rules_of_bars_features_and_versions(database: Database) -> None:
     assert not refused(database, BAR.format(TWO, ONE, "2020-01-02", "15m"))
     assert refused(database, feature.format(TWO, ONE))
     assert refused(database, MODEL.format(TWO, "v", "false"))
-    # And nothing refers to an instrument that is not there.
+    # Unknown instruments are refused.
     assert refused(database, BAR.format(THREE, TWO, "2020-01-02", "daily"))
     assert refused(database, feature.format(THREE, TWO))
 
@@ -241,7 +241,7 @@ def test_upgrade_runs_eight_times_at_once(fresh: Database) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(upgrade, range(8)))
-    # One found an empty database, the seven after it found its work.
+    # One found an empty database, seven an upgraded one.
     assert sorted(found, key=str) == [schema.HEAD_REVISION] * 7 + [None]
 
 
@@ -280,7 +280,7 @@ UNREACHABLE = [
 ]
 
 
-# Signs that ought to be written %40, %2F, %25, %20: whatever becomes of the address, its password is not shown.
+# Passwords with signs that should be escaped (%40, %2F, %25, %20) must not be shown either.
 MISTYPED = [
     f"postgresql://reader:{password}@127.0.0.1:1/prices"
     for password in ("p@hush-hush", "hush/hush", "hush%zz", "hush hush", "hush#hush", "hush?hush", "p:hush")

@@ -84,7 +84,7 @@ def test_count_trials_variance_uses_one_sharpe_per_experiment(database: Database
         record_trial(database, trial(name, sharpe))
     found = count_trials(database, FIRST, LAST)
     assert (found.count, found.sharpe_variance) == (3, pytest.approx(0.07, rel=1e-12))
-    # An experiment whose book held nothing was tried as well; it has no ratio that could vary.
+    # An experiment with an empty book counts, but has no ratio.
     record_trial(database, trial("d", sharpe=None))
     found = count_trials(database, FIRST, LAST)
     assert (found.count, found.sharpe_variance) == (4, pytest.approx(0.07, rel=1e-12))

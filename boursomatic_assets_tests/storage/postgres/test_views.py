@@ -79,6 +79,6 @@ def test_current_recommendations_shows_active_rows_with_their_instrument(databas
         ("BBB", None, None, "XPAR", "new", "HOLD", 0.6, True),
     ]
     assert rows(database, f"{shown} FROM current_recommendations ORDER BY symbol") == expected
-    # The archived one is not shown, nor those of an instrument that is no longer followed.
+    # Neither archived rows nor those of inactive instruments are shown.
     run(database, "UPDATE instruments SET is_active = false WHERE symbol = 'AAA'")
     assert rows(database, f"{shown} FROM current_recommendations ORDER BY symbol") == expected[1:]

