@@ -1,4 +1,4 @@
-"""The command line `boursomatic`: thin, it starts what Dagster offers and says what became of it."""
+"""The command line `boursomatic`: it registers the commands."""
 
 import sys
 import warnings
@@ -61,7 +61,7 @@ app.add_typer(db, name="db")
 
 
 def main() -> None:
-    """Run a command; one clear message and exit code 1 when it fails, 2 when it was called wrongly."""
+    """Run a command; on failure print one message and exit with 1, or 2 for wrong usage."""
     hide_from_others()
     # Warnings about Dagster's own internals, which users cannot fix.
     warnings.filterwarnings("ignore", message=r"(?s).*(currently in beta|is superseded|deprecated)")
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _explain(error: BaseException) -> str:
-    """One message for a person: what was raised on purpose as it is, anything else with its kind."""
+    """The message of our own errors; other errors with their type."""
     described = getattr(error, "description", None)
     if isinstance(error, BoursomaticError) or described:
         return described or str(error)

@@ -20,17 +20,15 @@ NAMED = re.compile(r"^(?:async )?(?:def|class) (\w+)", re.MULTILINE)
 
 
 class Code(NamedTuple):
-    """A source without what only people read: strings are cut out of the code, in their order."""
+    """Source without prose; its strings are cut out and kept in order."""
 
     code: str
     strings: tuple[str, ...]
 
 
 def without_prose(source: str) -> Code:
-    """Cut comments, docstrings, blank lines and blanks at the ends of lines out of a source.
+    """Cut comments, docstrings, blank lines and trailing blanks out of a source.
 
-    Notes
-    -----
     A docstring is a string in triple quotes alone on its lines, at the start of the source or after a colon.
     """
     strings: list[str] = []
@@ -57,13 +55,13 @@ def without_prose(source: str) -> Code:
 
 
 def _is_docstring(code: str, before: str) -> bool:
-    """Whether a string after this code begins its own line, after a colon; `before` ends what comes earlier."""
+    """Whether a string after this code is alone on its line, after a colon; `before` ends the earlier code."""
     earlier, _, line = code.rpartition("\n")
     return not line.strip(" \trRuU") and (earlier.rstrip()[-1:] or before) == ":"
 
 
 def statements_of(source: str) -> list[str]:
-    """Cut a source into its top-level statements, each with its decorators; parsing all would cost more."""
+    """Cut a source into its top-level statements with their decorators; faster than parsing it."""
     # Lines keep their numbers, and no string holds one that looks like code.
     code = _STRING_OR_COMMENT.sub(lambda found: '""' * (found[0][0] != "#") + "\n" * found[0].count("\n"), source)
     starts = [number for number, line in enumerate(code.split("\n")) if line and line[0] not in " \t)]}"]
@@ -88,7 +86,7 @@ def assigned_names(text: str) -> list[str]:
 
 
 def nodes_within(parts: Sequence[ast.AST]) -> list[ast.AST]:
-    """Every node of some pieces: `ast.walk`, in half its time."""
+    """Every node of some pieces: `ast.walk` in half its time."""
     found, waiting = [], list(parts)
     while waiting:
         node = waiting.pop()

@@ -1,20 +1,16 @@
-"""Versions of the assets' code, derived from the package's sources and the imports that they state.
+"""Versions of the assets' code, derived from the package's sources and imports.
 
-The version of an asset changes when, and only when, code changes that its value can depend on. Sources are read as
-text: no module is imported, so that deriving a version costs milliseconds and cannot fail for a missing dependency.
+An asset's version changes exactly when code changes that its value can depend on. Sources are read as text and not
+imported. Starting at the function that makes the asset, these count:
 
-What counts, starting at the function that makes the asset:
+1. In a module of independent definitions (`_BY_DEFINITION`), only the definitions that are used. Assets and checks
+that
+   a function names are left out: Dagster knows these edges.
+2. Every module imported from there, directly or not, as a whole. Imports under `TYPE_CHECKING` do not count.
+3. Data files in a module's folder or below that the module names, and those that these name in turn.
 
-1. In a module that holds independent definitions (`_BY_DEFINITION`: every asset module, and a few others), only the
-   definitions that are used, one by one. Assets and checks that a function only names are left out: they are nodes
-   of the graph, and Dagster knows the edges.
-2. From there every module that is imported, at the top or inside a function, and what that one imports, and so on.
-   A module counts whole. Imports under `TYPE_CHECKING` do not count: they do not exist at run time.
-3. Data files in a module's folder or below it that the module names, and those that these name in turn: the
-   report's style sheet and templates, the shipped universe, the bundled sample.
-
-What does not count: comments, docstrings and blank lines; `display`, which shows values, except for the report,
-whose value is a page; and `_CARRIERS`, which carry values without shaping them. A new module counts by itself.
+Not counted: comments, docstrings, blank lines; `display`, except for the report, whose value is a page;
+`_CARRIERS`, which carry values without changing them. A new module counts without being listed.
 """
 
 from __future__ import annotations
@@ -70,7 +66,7 @@ _IMPORT = re.compile(rf"import ({PACKAGE}[^\n]*)")
 
 
 class Name(NamedTuple):
-    """What a name stands for: a module, or something defined in one."""
+    """A module, or something defined in one."""
 
     module: str
     attribute: str | None = None
@@ -84,26 +80,9 @@ class Definitions(NamedTuple):
 
 
 def code_version(module: str, function: str, *, shows: bool = False) -> str:
-    """Version of the code that makes an asset.
+    """Version of the code of the asset made by `function` in `module`: 12 hexadecimal digits.
 
-    Parameters
-    ----------
-    module : str
-        The asset's module, `__name__` there.
-    function : str
-        The function that makes the asset.
-    shows : bool, optional
-        Whether the value itself is something to look at, so that `display` counts.
-
-    Returns
-    -------
-    str
-        12 hexadecimal digits; the same for equal sources, wherever they lie.
-
-    Raises
-    ------
-    LookupError
-        If the module has no such function.
+    `shows` includes `display`, for an asset that is a page. Raises LookupError if there is no such function.
     """
     pieces, modules = _traced(module, function, shows=shows)
     digest = hashlib.sha256()
@@ -115,13 +94,13 @@ def code_version(module: str, function: str, *, shows: bool = False) -> str:
 
 
 def modules_behind(module: str, function: str, *, shows: bool = False) -> frozenset[str]:
-    """Names of the modules that count for an asset, whole or by some of their definitions; as `code_version`."""
+    """Modules that count for an asset, whole or in part; arguments as for `code_version`."""
     pieces, modules = _traced(module, function, shows=shows)
     return modules | {name.partition(":")[0] for name in pieces}
 
 
 def imports_of(code: str) -> Iterator[Name]:
-    """Every import from the package that code without strings states, those for type checkers excepted."""
+    """Every import from the package in code without strings, except those for type checkers."""
     code = _FOR_TYPES.sub("\n", f"\n{code}")
     for found in _FROM.finditer(code):
         origin, bracketed, listed = found.groups()
@@ -132,14 +111,14 @@ def imports_of(code: str) -> Iterator[Name]:
 
 @cache
 def _meant(origin: str, name: str) -> Name:
-    """What `from origin import name` brings: a module where there is one of that name."""
+    """Meaning of `from origin import name`: a module if there is one of that name."""
     whole = f"{origin}.{name}"
     return Name(whole) if whole in _files() else Name(origin, name)
 
 
 @cache
 def _files() -> dict[str, Path]:
-    """Files of the package's modules by name."""
+    """Files of the package's modules, by module."""
     found = {}
     for path in ROOT.rglob("*.py"):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
@@ -163,7 +142,7 @@ def _module_code(module: str) -> Code:
 
 @cache
 def _module_digest(module: str) -> bytes:
-    """Digest of a whole module and of the data files that it names, directly or through another of them."""
+    """Digest of a whole module and of the data files that it names, directly or not."""
     code = _module_code(module)
     digest = hashlib.sha256("\0".join((module, code.code, *code.strings)).encode())
     for place, content in sorted(_files_named(module, "".join(code.strings)).items()):
@@ -172,7 +151,7 @@ def _module_digest(module: str) -> bytes:
 
 
 def _files_named(module: str, text: str) -> dict[Path, bytes]:
-    """Data files that a text of a module names, and those that they name in turn."""
+    """Data files named in a module's text, and those that these name in turn."""
     found: dict[Path, bytes] = {}
     path, waiting = _files().get(module), [text.encode()]
     while waiting and path is not None:
@@ -186,13 +165,13 @@ def _files_named(module: str, text: str) -> dict[Path, bytes]:
 
 @cache
 def _data_files(folder: Path) -> list[Path]:
-    """Places of the data files in a folder and below it."""
+    """Data files in a folder and below it, by relative path."""
     return [file.relative_to(folder) for file in folder.rglob("*") if file.suffix in _DATA_FILES]
 
 
 @cache
 def _imported_by(module: str) -> tuple[Name, ...]:
-    """What a module imports from the package."""
+    """Imports of a module from the package."""
     return tuple(imports_of(_module_code(module).code))
 
 
@@ -214,7 +193,7 @@ def _definitions(module: str) -> Definitions:
 
 
 def _names_brought(statement: ast.AST) -> dict[str, Name]:
-    """Names that an import from the package brings."""
+    """Names that an import from the package defines."""
     if isinstance(statement, ast.ImportFrom) and (statement.module or "").split(".")[0] == PACKAGE:
         origin = statement.module or ""
         return {each.asname or each.name: _meant(origin, each.name) for each in statement.names}
@@ -254,16 +233,13 @@ def _counts(module: str, *, shows: bool) -> bool:
 
 @cache
 def _piece(module: str, name: str) -> tuple[Code, frozenset[Name]]:
-    """Source of one definition, and what it uses; empty for an asset or a check."""
+    """Source of one definition and the names that it uses; empty for an asset or a check."""
     texts = [text for text in _definitions(module).own.get(name, ()) if not _NODE.match(text)]
     return _read(texts, [part for text in texts for part in ast.parse(text).body], module)
 
 
 def _asset_piece(module: str, function: str) -> tuple[Code, frozenset[Name]]:
-    """Source of the function that makes an asset, and what it uses.
-
-    Of its decorators only `ins` counts, which says what it reads.
-    """
+    """Source of the function that makes an asset and the names it uses; of its decorators only `ins` counts."""
     texts = _definitions(module).own.get(function, ())
     parsed = [(text, part) for text in texts for part in ast.parse(text).body if isinstance(part, ast.FunctionDef)]
     if not parsed:
@@ -282,7 +258,7 @@ def _asset_piece(module: str, function: str) -> tuple[Code, frozenset[Name]]:
 
 
 def _read(texts: Sequence[str], parts: Sequence[ast.AST], module: str) -> tuple[Code, frozenset[Name]]:
-    """Source of pieces of a module without prose, and what they use of that module and of others."""
+    """Source of pieces of a module without prose, and the names that they use."""
     definitions, nodes = _definitions(module), nodes_within(parts)
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     here = {name: meant for node in imports for name, meant in _names_brought(node).items()}

@@ -10,10 +10,7 @@ import dagster as dg
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Pause the garbage collector during the import, then exclude the imported objects from it (`gc.freeze`).
-
-    Modules and definitions live as long as the process: collections would find nothing, here and at exit.
-    """
+    """Pause the garbage collector during the import, then exclude the imported objects, which stay."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

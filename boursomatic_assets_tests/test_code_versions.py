@@ -32,7 +32,7 @@ SOURCES = sorted(ROOT.rglob("*.py"))
 MODULE_NAMES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES
 }
-# Written down a second time: the rule, not the code that follows it.
+# Stated a second time, as the rule.
 CARRIERS = {
     f"{PACKAGE}.{name}"
     for name in (
@@ -247,26 +247,26 @@ def recorded() -> dict[str, str]:
     return {asset: str(nodes.get(dg.AssetKey(asset)).code_version) for asset in ASSETS}
 
 
-def test_every_asset_has_the_version_of_the_function_that_makes_it() -> None:
+def test_assets_record_the_code_version_of_their_function() -> None:
     for asset, version in recorded().items():
         function = MADE_BY[asset]
         assert version == code_version(function.__module__, function.__name__, shows=asset == "report")
     assert len(set(recorded().values())) > 15
 
 
-def test_folds_and_stored_features_are_made_anew_when_their_version_changes() -> None:
+def test_features_and_folds_use_their_recorded_code_version() -> None:
     # The table knows it as what its rows were computed by, a fold's data version holds it.
     versions = recorded()
     assert versions["features"] == features.CODE
     assert versions["walk_forward"] == walk_forward.CODE
 
 
-def test_versions_do_not_depend_on_where_the_package_lies(package: Copy) -> None:
+def test_code_version_is_independent_of_the_folder(package: Copy) -> None:
     assert package.versions() == recorded()
 
 
 @pytest.mark.parametrize("asset", ASSETS)
-def test_exactly_the_modules_behind_an_asset_count(asset: str) -> None:
+def test_modules_behind_equals_the_modules_found_in_byte_code(asset: str) -> None:
     function = MADE_BY[asset]
     found = code_versions.modules_behind(function.__module__, function.__name__, shows=asset == "report")
     assert found - BY_DEFINITION == expected(asset)
@@ -280,7 +280,7 @@ DEEP = (
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_an_edit_of_a_deep_module_changes_exactly_the_assets_that_import_it(package: Copy, name: str) -> None:
+def test_edit_of_a_deep_module_changes_only_its_importers(package: Copy, name: str) -> None:
     module = f"{PACKAGE}.core.{name}"
     downstream = {asset for asset in ASSETS if module in expected(asset)}
     assert downstream
@@ -292,7 +292,7 @@ def test_an_edit_of_a_deep_module_changes_exactly_the_assets_that_import_it(pack
     assert downstream <= chains
 
 
-def test_the_book_engine_counts_for_every_figure_of_books(package: Copy) -> None:
+def test_edit_of_tranches_changes_every_asset_with_books(package: Copy) -> None:
     changed = package.changed_by_statement(f"{PACKAGE}.core.portfolio.tranches")
     assert {"metrics", "portfolio", "positions", "trades", "walk_forward_summary"} <= changed
     assert not changed & {
@@ -307,22 +307,22 @@ def test_the_book_engine_counts_for_every_figure_of_books(package: Copy) -> None
 
 
 @pytest.mark.parametrize("name", ["measures.classification", "measures.performance"])
-def test_evaluation_follows_its_measures(package: Copy, name: str) -> None:
+def test_edit_of_a_measure_changes_the_evaluation(package: Copy, name: str) -> None:
     assert {"evaluation", "metrics", "walk_forward_summary"} <= package.changed_by_statement(
         f"{PACKAGE}.core.{name}"
     )
 
 
-def test_recommendations_follow_the_sentences_and_nothing_else_does(package: Copy) -> None:
+def test_edit_of_sentences_changes_only_recommendations(package: Copy) -> None:
     assert package.changed_by_statement(f"{PACKAGE}.core.recommendations.sentences") == {"recommendations"}
 
 
-def test_calendars_count_wherever_sessions_are_counted(package: Copy) -> None:
+def test_edit_of_calendars_changes_assets_that_count_sessions(package: Copy) -> None:
     changed = package.changed_by_statement(f"{PACKAGE}.core.market.calendars")
     assert {"price_bars", "features", "labels", "outcomes", "recommendations"} <= changed
 
 
-def test_what_reads_tables_counts_for_what_is_made_of_them(package: Copy) -> None:
+def test_edit_of_a_table_reader_changes_assets_read_from_tables(package: Copy) -> None:
     # Labels are handed their bars by the IO manager: no import of their module says so.
     path = package.path(f"{PACKAGE}.storage.postgres.market_tables")
     text = path.read_text("utf-8")
@@ -333,7 +333,7 @@ def test_what_reads_tables_counts_for_what_is_made_of_them(package: Copy) -> Non
     assert not changed & {"classifier", "predictions", "threshold"}
 
 
-def test_display_counts_for_the_report_and_for_nothing_else(package: Copy) -> None:
+def test_edit_of_display_changes_only_the_report(package: Copy) -> None:
     assert package.changed_by_statement(f"{PACKAGE}.display.report.tables") == {"report"}
     assert package.changed_by_statement(f"{PACKAGE}.display.ui.metadata") <= {"report"}
     style = package.root / "display" / "report" / "report.css"
@@ -344,14 +344,14 @@ TEMPLATES = sorted(path.name for path in (ROOT / "display" / "report" / "templat
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_report_follows_its_templates_and_no_asset_follows_another_page(package: Copy, name: str) -> None:
+def test_edit_of_a_template_changes_only_the_report(package: Copy, name: str) -> None:
     # The report's template names the others; the trace page is no asset's value.
     template = package.root / "display" / "report" / "templates" / name
     changed = package.changed_by(template, template.read_text("utf-8") + "{# edited #}\n")
     assert changed == (set() if name == "trace.html" else {"report"})
 
 
-def test_a_template_of_any_suffix_counts_once_another_includes_it(package: Copy) -> None:
+def test_included_template_of_any_suffix_counts(package: Copy) -> None:
     folder = package.root / "display" / "report" / "templates"
     including, included = folder / "definitions.html", folder / "added.jinja"
     original = including.read_text("utf-8")
@@ -364,7 +364,7 @@ def test_a_template_of_any_suffix_counts_once_another_includes_it(package: Copy)
     included.unlink()
 
 
-def test_the_bundled_sample_counts_as_the_module_that_reads_it(package: Copy) -> None:
+def test_bundled_sample_counts_like_its_reader(package: Copy) -> None:
     sample = package.root / "providers" / "sample.parquet"
     changed = package.changed_by(sample, sample.read_bytes() + b"more")
     assert "price_bars" in changed
@@ -372,11 +372,11 @@ def test_the_bundled_sample_counts_as_the_module_that_reads_it(package: Copy) ->
 
 
 @pytest.mark.parametrize("name", sorted(each.removeprefix(f"{PACKAGE}.") for each in CARRIERS))
-def test_what_only_carries_values_changes_no_version(package: Copy, name: str) -> None:
+def test_edit_of_a_carrier_changes_no_version(package: Copy, name: str) -> None:
     assert package.changed_by_statement(f"{PACKAGE}.{name}") == set()
 
 
-def test_the_functions_of_a_module_count_one_by_one(package: Copy) -> None:
+def test_definitions_of_asset_modules_count_one_by_one(package: Copy) -> None:
     path = package.path(f"{PACKAGE}.assets.predictions")
     text = path.read_text("utf-8")
     # A helper of one of its two assets.
@@ -390,7 +390,7 @@ def test_the_functions_of_a_module_count_one_by_one(package: Copy) -> None:
     assert package.changed_by(path, text.replace('kinds={"scikitlearn", "json"}', "kinds=set()", 1)) == set()
 
 
-def test_a_module_that_is_imported_anew_counts_at_once(package: Copy) -> None:
+def test_newly_imported_module_counts(package: Copy) -> None:
     added = package.path(f"{PACKAGE}.core.portfolio.added")
     added.write_text('"""New."""\n\nVALUE = 1\n', "utf-8")
     tranches = package.path(f"{PACKAGE}.core.portfolio.tranches")
@@ -405,7 +405,7 @@ def test_a_module_that_is_imported_anew_counts_at_once(package: Copy) -> None:
     assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.portfolio.tranches" in expected(asset)}
 
 
-def test_prose_changes_no_version(package: Copy) -> None:
+def test_edit_of_prose_changes_no_version(package: Copy) -> None:
     before, originals = package.versions(), {}
     for path in sorted(package.root.rglob("*.py")):
         originals[path] = path.read_text("utf-8")
@@ -454,7 +454,7 @@ def without_blanks(text: str) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_prose_is_what_the_compiler_calls_so(path: Path) -> None:
+def test_without_prose_equals_tokenizer_and_parser(path: Path) -> None:
     source = path.read_text("utf-8")
     code, strings = without_prose(source)
     between = code.split('""')
@@ -463,7 +463,7 @@ def test_prose_is_what_the_compiler_calls_so(path: Path) -> None:
     assert without_blanks(put_back) == without_blanks(cut(source))
 
 
-def test_strings_and_number_signs_are_told_apart() -> None:
+def test_without_prose_separates_strings_and_comments() -> None:
     source = (
         'a = "# no comment"  # a comment\nb = \'it\\\'s "so"\'\n\n"""Prose?"""\nc = {\n    1:  # one\n    2,\n}\n'
     )
@@ -478,24 +478,21 @@ def test_strings_and_number_signs_are_told_apart() -> None:
     assert without_prose("if a:\n    b()\nc()\n") != without_prose("if a:\n    b()\n    c()\n")
 
 
-@pytest.mark.parametrize(
-    "module",
-    sorted(MODULE_NAMES),
-)
-def test_imports_are_those_that_import_linter_sees(module: str) -> None:
+@pytest.mark.parametrize("module", sorted(MODULE_NAMES))
+def test_imports_of_equals_the_import_graph(module: str) -> None:
     path = Path(str(importlib.util.find_spec(module).origin))  # type: ignore[union-attr]
     found = {name.module for name in imports_of(without_prose(path.read_text("utf-8")).code)}
     assert found == set(graph().find_modules_directly_imported_by(module))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_statements_are_those_of_the_parser(path: Path) -> None:
+def test_statements_of_equals_the_parser(path: Path) -> None:
     source = path.read_text("utf-8")
     cut_apart = [statement for text in statements_of(source) for statement in ast.parse(text).body]
     assert [ast.dump(each) for each in cut_apart] == [ast.dump(each) for each in ast.parse(source).body]
 
 
-def test_a_statement_holds_its_decorators_and_strings_that_look_like_code() -> None:
+def test_statements_of_keeps_decorators_and_strings_like_code() -> None:
     first = (
         '@dg.asset(\n    kinds={"a"},\n)\n@retried\n# why\n'
         'def one() -> str:\n    return """\ndef none():\n"""\n\n\n'
@@ -505,7 +502,7 @@ def test_a_statement_holds_its_decorators_and_strings_that_look_like_code() -> N
 
 
 @pytest.mark.parametrize("module", sorted(BY_DEFINITION))
-def test_modules_that_count_by_definition_hold_definitions_only(module: str) -> None:
+def test_modules_by_definition_hold_only_definitions(module: str) -> None:
     source = Path(str(sys.modules[module].__file__)).read_text("utf-8")
     for statement in ast.parse(source).body:
         kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
@@ -515,13 +512,13 @@ def test_modules_that_count_by_definition_hold_definitions_only(module: str) -> 
         assert isinstance(statement, kinds) or is_prose or text.startswith("if TYPE_CHECKING:"), text
 
 
-def test_no_module_that_counts_imports_another_by_a_text() -> None:
+def test_counting_modules_do_not_use_import_module() -> None:
     named = {path for path in SOURCES if "import_module(" in path.read_text("utf-8")}
     behind = {ROOT.parent / f"{each.replace('.', '/')}.py" for asset in ASSETS for each in expected(asset)}
     assert not named & behind
 
 
-def test_inputs_that_are_read_from_tables_are_named() -> None:
+def test_table_inputs_are_the_assets_kept_in_tables() -> None:
     by_tables = {
         asset
         for asset in ASSETS
@@ -533,14 +530,14 @@ def test_inputs_that_are_read_from_tables_are_named() -> None:
     assert by_tables == TABLE_INPUTS
 
 
-def test_a_function_that_is_not_there_has_no_version() -> None:
+def test_code_version_of_an_unknown_function_is_refused() -> None:
     with pytest.raises(LookupError, match=r"assets\.labels defines no function lables"):
         code_version("boursomatic_assets.assets.labels", "lables")
     with pytest.raises(LookupError, match=r"has no module boursomatic_assets\.assets\.lables"):
         code_version("boursomatic_assets.assets.lables", "labels")
 
 
-def test_the_code_location_of_an_edited_copy_shows_the_edit(package: Copy) -> None:
+def test_code_location_of_an_edited_copy_shows_new_versions(package: Copy) -> None:
     path = package.path(f"{PACKAGE}.core.portfolio.tranches")
     original = path.read_text("utf-8")
     path.write_text(original + STATEMENT, "utf-8")
@@ -561,5 +558,5 @@ def test_the_code_location_of_an_edited_copy_shows_the_edit(package: Copy) -> No
     assert changed == {asset for asset in ASSETS if f"{PACKAGE}.core.portfolio.tranches" in expected(asset)}
 
 
-def test_the_tests_see_the_package_that_they_copy() -> None:
+def test_copied_package_is_the_tested_one() -> None:
     assert Path(boursomatic_assets.__file__).parent == ROOT

@@ -88,19 +88,19 @@ def test_workspace_and_project_file_name_the_module_of_the_definitions() -> None
     assert found == ["defs"]
 
 
-def test_every_module_of_assets_is_part_of_the_definitions() -> None:
+def test_definitions_include_every_module_of_assets() -> None:
     # The list of required checks names checks, and makes none.
     files = {path.stem for path in (PACKAGE / "assets").glob("*.py")} - {"__init__", "required_checks"}
     assert {module.__name__ for module in MODULES} == {f"boursomatic_assets.assets.{name}" for name in files}
 
 
-def test_the_lineage_is_the_picture_of_the_design() -> None:
+def test_lineage_is_the_designed_one() -> None:
     graph = defs.resolve_asset_graph()
     found = {key.to_user_string(): names(graph.get(key).parent_keys) for key in graph.get_all_asset_keys()}
     assert found == PARENTS
 
 
-def test_groups_read_from_left_to_right_and_nothing_flows_back() -> None:
+def test_groups_follow_the_lineage() -> None:
     graph = defs.resolve_asset_graph()
     groups = {key: graph.get(key).group_name for key in graph.get_all_asset_keys()}
     assert set(groups.values()) == set(GROUPS)
@@ -110,7 +110,7 @@ def test_groups_read_from_left_to_right_and_nothing_flows_back() -> None:
 
 
 @pytest.mark.parametrize("asset", PARENTS)
-def test_every_asset_refers_to_the_source_of_its_definition(asset: str) -> None:
+def test_code_references_lead_to_each_asset(asset: str) -> None:
     node = defs.resolve_asset_graph().get(dg.AssetKey(asset))
     (reference,) = node.metadata["dagster/code_references"].code_references
     path = Path(reference.file_path)
@@ -123,7 +123,7 @@ def test_every_asset_refers_to_the_source_of_its_definition(asset: str) -> None:
     assert any(line.startswith(f"def {function}(") for line in block)
 
 
-def test_every_blocking_check_before_a_version_is_required_for_it_in_any_run() -> None:
+def test_required_checks_are_the_blocking_ones_before_a_version() -> None:
     graph = defs.resolve_asset_graph()
     upstream = graph.get_ancestor_asset_keys(dg.AssetKey("model_version"))
     assert names(upstream) == set(PARENTS) - BESIDE_THE_VERSION - {"model_version"}
@@ -132,7 +132,7 @@ def test_every_blocking_check_before_a_version_is_required_for_it_in_any_run() -
     assert len(REQUIRED_CHECKS) == len(blocking)
 
 
-def test_every_computed_asset_before_a_version_has_a_blocking_check() -> None:
+def test_blocking_checks_guard_every_asset_before_a_version() -> None:
     # The check of the sets belongs to the training set, and reads all three; a ranking corrupts nothing after it.
     graph = defs.resolve_asset_graph()
     guarded = {key.asset_key.to_user_string() for key in graph.asset_check_keys if graph.get(key).blocking}
@@ -143,17 +143,17 @@ def test_every_computed_asset_before_a_version_has_a_blocking_check() -> None:
     }  # fmt: skip
 
 
-def test_a_check_says_what_it_found_to_be_so() -> None:
+def test_checks_have_descriptions() -> None:
     graph = defs.resolve_asset_graph()
     for key in graph.asset_check_keys:
         assert graph.get(key).description, key.name
 
 
-def test_a_run_without_configuration_is_the_reference_experiment() -> None:
+def test_experiment_resource_defaults_to_the_reference() -> None:
     assert ExperimentResource().value() == Experiment()
 
 
-def test_the_launchpad_offers_every_number_of_the_experiment_with_a_description() -> None:
+def test_launchpad_offers_every_experiment_field_described() -> None:
     job = defs.resolve_implicit_global_asset_job_def()
     resources = job.run_config_schema.config_type.fields["resources"].config_type.fields
     fields = resources["experiment"].config_type.fields["config"].config_type.fields
@@ -164,7 +164,7 @@ def test_the_launchpad_offers_every_number_of_the_experiment_with_a_description(
         assert set(nested) == set(Experiment.model_fields[model].default.model_dump())
 
 
-def test_the_launchpad_offers_one_place_for_settings_and_none_beside_it() -> None:
+def test_launchpad_offers_only_experiment_and_platform() -> None:
     job = defs.resolve_implicit_global_asset_job_def()
     resources = job.run_config_schema.config_type.fields["resources"].config_type.fields
     # Dagster always adds an io_manager of its own, which no asset here uses.
@@ -185,7 +185,7 @@ HEAVY = (
 )  # fmt: skip
 
 
-def test_what_only_tests_install_is_hidden_from_the_commands_that_they_start() -> None:
+def test_test_only_packages_are_hidden_from_started_commands() -> None:
     code = "import importlib.util as u, sys; print(*[name for name in sys.argv[1:] if u.find_spec(name)])"
     names = ("arch", "bokeh_sampledata", "pyarrow", "skfolio", "statsmodels", "pandas")
     ended = subprocess.run(
@@ -197,7 +197,7 @@ def test_what_only_tests_install_is_hidden_from_the_commands_that_they_start() -
     assert ended.stdout.split() == [b"pandas"]
 
 
-def test_importing_the_code_location_loads_no_library_that_only_steps_use() -> None:
+def test_importing_the_code_location_loads_no_heavy_library() -> None:
     code = (
         "import sys, gc, boursomatic_assets.definitions\n"
         f"print(*[name for name in {HEAVY} if name in sys.modules])\n"

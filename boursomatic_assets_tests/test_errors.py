@@ -27,17 +27,17 @@ def drawn_bases() -> dict[str, set[str]]:
     return bases
 
 
-def test_the_drawing_lists_every_class_and_nothing_else() -> None:
+def test_errors_drawing_lists_every_class() -> None:
     assert set(drawn_bases()) == set(CLASSES)
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_each_class_derives_from_exactly_what_the_drawing_says(name: str) -> None:
+def test_errors_drawing_shows_the_bases_of_each_class(name: str) -> None:
     assert {base.__name__ for base in CLASSES[name].__bases__} == drawn_bases()[name]
 
 
 @pytest.mark.parametrize("name", sorted(set(CLASSES) - {"BoursomaticError", "ProviderError", "StorageError"}))
-def test_each_error_is_caught_as_ours_and_as_a_built_in(name: str) -> None:
+def test_errors_derive_from_ours_and_a_built_in(name: str) -> None:
     ancestors = inspect.getmro(CLASSES[name])
     fitting = [base for base in ancestors if base.__module__ == builtins.__name__]
     assert BoursomaticError in ancestors
@@ -46,5 +46,5 @@ def test_each_error_is_caught_as_ours_and_as_a_built_in(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_raised_error_shows_its_message(name: str) -> None:
+def test_errors_show_their_message(name: str) -> None:
     assert str(CLASSES[name]("expected 21 sessions")) == "expected 21 sessions"

@@ -38,7 +38,7 @@ def imported_by(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_imports_are_counted_by_module() -> None:
+def test_imported_by_counts_modules() -> None:
     # Two names of one module, a module of a package, the package itself, an import inside a function: four.
     source = (
         f"import polars\nfrom {PACKAGE}.errors import StorageError, ConfigurationError\n"
@@ -49,19 +49,19 @@ def test_imports_are_counted_by_module() -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_module_is_no_longer_than_can_be_read_at_once(name: str) -> None:
+def test_modules_have_at_most_300_lines(name: str) -> None:
     lines = len(MODULES[name].read_text("utf-8").splitlines())
     assert lines <= LONGEST
 
 
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - EXEMPT))
-def test_a_module_imports_few_others(name: str) -> None:
+def test_modules_import_few_others(name: str) -> None:
     imported = imported_by(ast.parse(MODULES[name].read_text("utf-8")))
     assert len(imported) <= MOST_IMPORTS, sorted(imported)
 
 
 @pytest.mark.parametrize("name", ROOMS)
-def test_a_room_says_what_is_in_it(name: str) -> None:
+def test_rooms_have_a_docstring(name: str) -> None:
     said = ast.get_docstring(ast.parse(ROOMS[name].read_text("utf-8")))
     assert said
     assert said.endswith(".")
@@ -70,7 +70,7 @@ def test_a_room_says_what_is_in_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [each for each in MODULES if each.startswith("assets.")])
-def test_an_asset_is_thin(name: str) -> None:
+def test_assets_have_at_most_ten_statements(name: str) -> None:
     for node in ast.parse(MODULES[name].read_text("utf-8")).body:
         if isinstance(node, ast.FunctionDef) and any("asset" in ast.unparse(each) for each in node.decorator_list):
             body = node.body[1:] if ast.get_docstring(node) else node.body

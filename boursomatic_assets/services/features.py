@@ -14,8 +14,12 @@ from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
 from boursomatic_assets.storage.postgres.content import read_content
 from boursomatic_assets.storage.postgres.database import UpsertCounts
-from boursomatic_assets.storage.postgres.feature_state import read_state, write_state
-from boursomatic_assets.storage.postgres.features_table import remove_other_features, upsert_features
+from boursomatic_assets.storage.postgres.features_table import (
+    read_state,
+    remove_other_features,
+    upsert_features,
+    write_state,
+)
 from boursomatic_assets.storage.postgres.market_tables import ROWS_AT_ONCE, read_usable_bars
 from boursomatic_assets.storage.postgres.panels import Selection
 
@@ -30,11 +34,7 @@ _SOURCES = sorted({source for feature in FEATURES for source in feature.sources}
 
 @dataclass(frozen=True)
 class FeatureUpdate:
-    """Result of an update of the features.
-
-    `recomputed` and `unchanged` count symbols, `counts` the rows of recomputed ones. `quarantined` symbols were
-    left out. `removed` counts rows of recomputed symbols whose bar is gone or no longer usable.
-    """
+    """Symbols recomputed, unchanged and quarantined; row counts and removed rows of the recomputed ones."""
 
     recomputed: int
     unchanged: int
@@ -44,23 +44,10 @@ class FeatureUpdate:
 
 
 def update_features(database: Database, code: str, note: Callable[[str], None]) -> FeatureUpdate:
-    """Compute the features of the symbols whose bars, adjustments or code changed.
+    """Compute the features of the symbols whose bars, adjustments or `code` version changed.
 
     A symbol is computed from its first bar on, because exponential means have no finite lookback. The result equals
-    a full recomputation.
-
-    Parameters
-    ----------
-    database : Database
-    code : str
-        Version of the code that computes features.
-    note : callable
-        Receives progress messages.
-
-    Raises
-    ------
-    NotEnoughHistoryError
-        If no symbol has more bars than the longest lookback.
+    a full recomputation. Raises NotEnoughHistoryError if no symbol has more bars than the longest lookback.
     """
     with database.bulk() as cursor:
         corrections = read_corrections(cursor)
@@ -85,9 +72,7 @@ def _wanted(database: Database, corrections: Corrections, code: str) -> pl.DataF
     entries = {str(symbol): fingerprint(rows) for (symbol,), rows in corrections.adjustments.group_by("symbol")}
     adjusted = pl.col("symbol").replace_strict(entries, default="", return_dtype=pl.String)
     rules = f"{code} {importlib.metadata.version('exchange_calendars')}"
-    return bars.with_columns(
-        inputs=pl.concat_str("content", "exchange", adjusted, pl.lit(rules), separator=" "),
-    )
+    return bars.with_columns(inputs=pl.concat_str("content", "exchange", adjusted, pl.lit(rules), separator=" "))
 
 
 def _due(database: Database, wanted: pl.DataFrame) -> pl.DataFrame:

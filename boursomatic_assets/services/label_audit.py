@@ -43,16 +43,7 @@ class LabelAudit:
 class LevelAudit:
     """Model inputs that change when whole histories of prices and volumes are scaled.
 
-    Attributes
-    ----------
-    guilty : list of str
-        Inputs that changed.
-    changed : DataFrame
-        Changed rows by `input` and `is_own`.
-    why : str or None
-        Why the guilty inputs are refused.
-    rows, symbols : int
-        Of the scaled bars.
+    `changed` counts rows by `input` and `is_own`; `rows` and `symbols` describe the scaled bars.
     """
 
     guilty: list[str]
@@ -64,11 +55,7 @@ class LevelAudit:
 
 @dataclass(frozen=True)
 class MembershipAudit:
-    """Label rows compared with the memberships.
-
-    `strangers` counts rows of instruments that were no members at the session; `forgotten` are members without a
-    row.
-    """
+    """Rows of non-members, members without a row, and number of memberships."""
 
     strangers: int
     forgotten: list[str]
@@ -78,13 +65,7 @@ class MembershipAudit:
 def audit_label_values(
     database: Database, labels: pl.DataFrame, experiment: Experiment
 ) -> tuple[LabelAudit, LabelAudit]:
-    """Compute closes, returns and label ends of sampled symbols a second time, bar by bar.
-
-    Returns
-    -------
-    tuple of (LabelAudit, LabelAudit)
-        Of closes and forward returns; of label ends.
-    """
+    """Compute closes with returns, and label ends, of sampled symbols a second time, bar by bar."""
     symbols = _symbols(labels)
     selection = Selection(lookback_days=experiment.lookback_days, symbols=symbols)
     closes = read_usable_bars(database, ["close", "exchange"], selection)
@@ -114,10 +95,7 @@ def audit_inputs(database: Database, labels: pl.DataFrame, names: Sequence[str])
 
 
 def audit_levels(
-    database: Database,
-    labels: pl.DataFrame,
-    compute: Callable[[pl.DataFrame], pl.DataFrame],
-    names: Sequence[str],
+    database: Database, labels: pl.DataFrame, compute: Callable[[pl.DataFrame], pl.DataFrame], names: Sequence[str]
 ) -> LevelAudit:
     """Scale the histories of sampled symbols by constants, and find the inputs that change."""
     bars = read_usable_bars(database, selection=Selection(symbols=_symbols(labels)))

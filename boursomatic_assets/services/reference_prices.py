@@ -31,16 +31,9 @@ _FETCHED = "add it to the list of instruments (boursomatic universe init)"
 
 
 def require_known_benchmark(database: Database, settings: Settings, symbol: str, *, ingests: bool) -> None:
-    """Check before a run that the database or the source of prices has the benchmark.
+    """Check before a run that the database has the benchmark, or the source if the run `ingests`.
 
-    The source lists its symbols only where the run `ingests`; nothing is fetched.
-
-    Raises
-    ------
-    UnknownBenchmarkError
-        If neither has it.
-    ProviderError
-        If the source cannot be read.
+    Nothing is fetched. Raises UnknownBenchmarkError if neither has it, ProviderError if the source cannot be read.
     """
     stored = symbols_with_bars(database)
     if symbol in stored:
@@ -53,10 +46,7 @@ def require_known_benchmark(database: Database, settings: Settings, symbol: str,
 def read_benchmark(database: Database, settings: Settings, symbol: str | None) -> pl.DataFrame | None:
     """Usable bars of the benchmark: `symbol`, `session`, `close`; None without a benchmark.
 
-    Raises
-    ------
-    UnknownBenchmarkError
-        If it has fewer than the two bars that a return needs.
+    Raises UnknownBenchmarkError if it has fewer than the two bars that a return needs.
     """
     if symbol is None:
         return None

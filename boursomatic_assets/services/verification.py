@@ -32,14 +32,9 @@ def recorded_version(database: Database, version: str) -> ModelRow:
 
 
 def open_recorded(row: ModelRow) -> tuple[Bundle, pl.DataFrame, pl.DataFrame | None]:
-    """The bundle with its snapshots of labels and, if any, of closes; every digest is compared.
+    """The bundle, its snapshot of labels and, if any, of closes, after comparing every digest.
 
-    Raises
-    ------
-    MissingArtifactError
-        If one of them is missing.
-    TamperedArtifactError
-        If a file differs from its recorded digest.
+    Raises MissingArtifactError or TamperedArtifactError.
     """
     bundle = open_bundle(row.model_path, row.manifest_sha256)
     # Beside the bundle, even where ARTIFACTS_DIR has changed since.

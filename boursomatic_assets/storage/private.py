@@ -6,14 +6,11 @@ import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from boursomatic_assets.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -37,14 +34,9 @@ def make_folders(folder: Path) -> None:
 def make_home(home: Path) -> None:
     """Create the home, or make sure that no other user can change its content.
 
-    A folder that is a home, or empty, is closed to others. A folder with other content keeps its mode.
-
-    Raises
-    ------
-    ConfigurationError
-        If it belongs to another user, or others may replace its content.
-    OSError
-        If it cannot be created.
+    A folder that is a home, or empty, is closed to others; one with other content keeps its mode. Raises
+    ConfigurationError if it belongs to another user or others may replace its content, OSError if it cannot be
+    created.
     """
     make_folders(home)
     home = home.resolve()
@@ -53,11 +45,12 @@ def make_home(home: Path) -> None:
     if found.st_uid not in {os.geteuid(), 0}:
         message = (
             f"{home} belongs to {user_name(found.st_uid)}, and this process runs as {user_name(os.geteuid())}: "
-            f"somebody else could change what is in it.\nRun as {user_name(found.st_uid)}, or: {remedy}"
+            f"that user could change its content.\nRun as {user_name(found.st_uid)}, or: {remedy}"
         )
         raise ConfigurationError(message)
     is_shared = bool(found.st_mode & stat.S_ISVTX) or home == home.parent
-    if found.st_uid == os.geteuid() and found.st_mode & OTHERS and not is_shared and _is_a_home(home):
+    is_open = found.st_uid == os.geteuid() and found.st_mode & OTHERS and not is_shared
+    if is_open and (any((home / name).exists() for name in _OF_A_HOME) or not any(home.iterdir())):
         home.chmod(FOLDER_MODE)
     elif found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         message = (
@@ -68,15 +61,7 @@ def make_home(home: Path) -> None:
 
 
 def make_own_folder(folder: Path) -> None:
-    """Create a folder for the owner alone, or close an existing one.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is a link, or another user's.
-    OSError
-        If it cannot be created.
-    """
+    """Create or close a folder for the owner alone; ConfigurationError for a link or another user's folder."""
     try:
         folder.mkdir(mode=FOLDER_MODE)
     except FileExistsError:
@@ -160,7 +145,3 @@ def user_name(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
-
-
-def _is_a_home(folder: Path) -> bool:
-    return any((folder / name).exists() for name in _OF_A_HOME) or not any(folder.iterdir())

@@ -25,7 +25,7 @@ from boursomatic_assets.storage.postgres.database import UpsertCounts
 from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
 from boursomatic_assets.storage.postgres.market_tables import read_bars, write_bars
-from boursomatic_assets_tests.support.catalog import rows, run, versions_of
+from boursomatic_assets_tests.support.catalog import add_bars, rows, run, versions_of
 from boursomatic_assets_tests.support.oracles import slow_features
 from boursomatic_assets_tests.support.panels import accepted, listed
 from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_bars, weekdays
@@ -97,7 +97,7 @@ def all_versions(database: Database) -> tuple[object, ...]:
     return versions_of(database, "features"), remembered
 
 
-def test_at_first_every_symbol_is_computed(stocked: Database) -> None:
+def test_update_features_computes_every_symbol_first(stocked: Database) -> None:
     notes: list[str] = []
     found = update_features(stocked, "1", notes.append)
     assert found == FeatureUpdate(4, 0, UpsertCounts(4 * 60, 0, 0), [])
@@ -105,16 +105,14 @@ def test_at_first_every_symbol_is_computed(stocked: Database) -> None:
     assert_as_computed_anew(stocked)
 
 
-def test_a_second_run_computes_nothing_and_writes_no_row(current: Database) -> None:
+def test_update_features_twice_writes_nothing(current: Database) -> None:
     before = all_versions(current)
     for _ in range(2):
         assert update(current) == FeatureUpdate(0, 4, UpsertCounts(0, 0, 0), [])
     assert all_versions(current) == before
 
 
-def test_a_new_session_of_one_symbol_adds_one_row_and_touches_no_other(
-    current: Database, bars: pl.DataFrame
-) -> None:
+def test_update_features_adds_one_row_for_a_new_session(current: Database, bars: pl.DataFrame) -> None:
     before = versions_of(current, "features")
     last = bars.filter(of("W002")).tail(1)
     write_bars(current, accepted(last.with_columns(session=pl.lit(NEXT), close=pl.col("high"))), "sample")
@@ -124,7 +122,7 @@ def test_a_new_session_of_one_symbol_adds_one_row_and_touches_no_other(
     assert_as_computed_anew(current)
 
 
-def test_a_rewritten_history_is_computed_from_its_first_bar_on(current: Database, bars: pl.DataFrame) -> None:
+def test_update_features_recomputes_a_rewritten_history(current: Database, bars: pl.DataFrame) -> None:
     # a dividend: every price before the split session is 2 % lower than it was stored
     lower = [pl.when(pl.col("session") < SPLIT).then(pl.col(name) * 0.98).otherwise(name) for name in PRICE_COLUMNS]
     write_bars(current, accepted(bars.filter(of("W001")).with_columns(lower)), "sample")
@@ -136,7 +134,7 @@ def test_a_rewritten_history_is_computed_from_its_first_bar_on(current: Database
     assert_as_computed_anew(current)
 
 
-def test_the_very_first_bar_reaches_the_newest_feature(current: Database, bars: pl.DataFrame) -> None:
+def test_update_features_carries_the_first_bar_to_the_newest_feature(current: Database, bars: pl.DataFrame) -> None:
     # an exponential mean forgets slowly: the range of the first bar still shows, two months later
     first = bars.filter(of("W003")).head(1)
     write_bars(current, accepted(first.with_columns(high=pl.col("high") * 3)), "sample")
@@ -146,7 +144,7 @@ def test_the_very_first_bar_reaches_the_newest_feature(current: Database, bars: 
     assert_as_computed_anew(current)
 
 
-def test_an_adjustment_counts_from_when_it_is_entered_until_it_is_taken_back(current: Database) -> None:
+def test_update_features_follows_an_adjustment_and_its_removal(current: Database) -> None:
     before = read_features(current)
     add_adjustment(current, "W000", SPLIT, 0.5, "two for one")
     assert update(current).recomputed == 1
@@ -166,7 +164,7 @@ def test_an_adjustment_counts_from_when_it_is_entered_until_it_is_taken_back(cur
         np.testing.assert_allclose(after[name], before[name], rtol=1e-9, atol=1e-12)
 
 
-def test_another_ratio_for_the_same_session_is_noticed(current: Database) -> None:
+def test_update_features_notices_another_ratio(current: Database) -> None:
     add_adjustment(current, "W000", SPLIT, 0.5, None)
     update(current)
     add_adjustment(current, "W000", SPLIT, 0.25, None)
@@ -187,9 +185,7 @@ def with_a_split(database: Database, bars: pl.DataFrame, symbol: str) -> None:
     scan_stored(database, lambda _: None)
 
 
-def test_a_quarantined_symbol_is_left_out_until_its_jump_is_explained(
-    current: Database, bars: pl.DataFrame
-) -> None:
+def test_update_features_leaves_out_quarantined_symbols(current: Database, bars: pl.DataFrame) -> None:
     before = versions_of(current, "features")
     with_a_split(current, bars, "W001")
     assert update(current) == FeatureUpdate(0, 3, UpsertCounts(0, 0, 0), ["W001"])
@@ -203,7 +199,7 @@ def test_a_quarantined_symbol_is_left_out_until_its_jump_is_explained(
     assert read_features(current).filter(at_split)["ret_1d"].item() == pytest.approx(0.0, abs=1e-12)
 
 
-def test_a_jump_that_was_real_is_computed_as_it_is(current: Database, bars: pl.DataFrame) -> None:
+def test_update_features_computes_a_real_jump_unadjusted(current: Database, bars: pl.DataFrame) -> None:
     with_a_split(current, bars, "W001")
     add_adjustment(current, "W001", SPLIT, 1.0, "the company's factory burnt down")
     assert update(current).recomputed == 1
@@ -212,7 +208,9 @@ def test_a_jump_that_was_real_is_computed_as_it_is(current: Database, bars: pl.D
     assert read_features(current).filter(at_split)["ret_1d"].item() == pytest.approx(-0.5, rel=1e-12)
 
 
-def test_a_quarantine_comes_back_when_its_explanation_is_taken_back(current: Database, bars: pl.DataFrame) -> None:
+def test_update_features_quarantines_again_after_a_removed_adjustment(
+    current: Database, bars: pl.DataFrame
+) -> None:
     with_a_split(current, bars, "W001")
     add_adjustment(current, "W001", SPLIT, 0.5, None)
     update(current)
@@ -237,7 +235,7 @@ def test_a_quarantine_comes_back_when_its_explanation_is_taken_back(current: Dat
     ],
     ids=["one value", "a column", "a session", "a row", "a symbol"],
 )
-def test_features_that_somebody_changed_or_took_away_are_healed(
+def test_update_features_repairs_changed_or_removed_rows(
     current: Database, tampering: str, counts: tuple[int, int, int]
 ) -> None:
     # the volume score needs 20 sessions: 60 - 19 = 41 rows have one
@@ -253,7 +251,7 @@ def test_features_that_somebody_changed_or_took_away_are_healed(
     assert sum(after.get(key) == version for key, version in untouched.items()) >= 3 * 60
 
 
-def test_a_value_changed_by_less_than_its_noise_is_left_alone_and_asked_about_once(current: Database) -> None:
+def test_update_features_ignores_changes_within_tolerance(current: Database) -> None:
     run(current, "UPDATE features SET rsi_14 = rsi_14 * (1 + 1e-13)")
     before = versions_of(current, "features")
     assert update(current) == FeatureUpdate(4, 0, UpsertCounts(0, 0, 240), [])
@@ -261,7 +259,7 @@ def test_a_value_changed_by_less_than_its_noise_is_left_alone_and_asked_about_on
     assert versions_of(current, "features") == before
 
 
-def test_other_code_computes_everything_again_and_writes_what_differs(current: Database) -> None:
+def test_update_features_recomputes_for_another_code_version(current: Database) -> None:
     before = versions_of(current, "features")
     assert update(current, code="2") == FeatureUpdate(4, 0, UpsertCounts(0, 0, 240), [])
     assert versions_of(current, "features") == before
@@ -269,13 +267,13 @@ def test_other_code_computes_everything_again_and_writes_what_differs(current: D
     assert update(current, code="1").recomputed == 4
 
 
-def test_another_exchange_is_noticed_since_its_holidays_are_others(current: Database) -> None:
+def test_update_features_notices_another_exchange(current: Database) -> None:
     run(current, "UPDATE instruments SET exchange = 'XPAR' WHERE symbol = 'W003'")
     assert update(current).recomputed == 1
     assert update(current).recomputed == 0
 
 
-def test_rows_filled_in_on_holidays_have_no_features(stocked: Database, bars: pl.DataFrame) -> None:
+def test_update_features_skips_filled_in_holidays(stocked: Database, bars: pl.DataFrame) -> None:
     # Saturday 2018-01-06, at the price of the Friday, when nothing was traded
     friday = bars.filter(of("W000") & (pl.col("session") == date(2018, 1, 5)))
     filled_in = friday.with_columns(session=pl.lit(date(2018, 1, 6)), volume=pl.lit(0.0))
@@ -287,16 +285,12 @@ def test_rows_filled_in_on_holidays_have_no_features(stocked: Database, bars: pl
     np.testing.assert_allclose(computed["ret_5d"].to_numpy(), expected["ret_5d"], rtol=1e-9)
 
 
-def test_bars_of_a_quarter_of_an_hour_are_nobodys_concern_here(current: Database) -> None:
-    run(
-        current,
-        "INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval) "
-        "SELECT gen_random_uuid(), id, '2018-01-02 09:15', 1, 1, 1, 1, 1, '15m' FROM instruments",
-    )
+def test_update_features_ignores_intraday_bars(current: Database) -> None:
+    add_bars(current, "2018-01-02 09:15")
     assert update(current).recomputed == 0
 
 
-def test_a_new_symbol_is_computed_however_little_there_is_of_it(current: Database) -> None:
+def test_update_features_computes_a_new_short_symbol(current: Database) -> None:
     write_instruments(current, listed("NEW"))
     write_bars(current, accepted(flat_bars({"NEW": [10.0, 11.0]})), "sample")
     assert update(current) == FeatureUpdate(1, 4, UpsertCounts(2, 0, 0), [])
@@ -307,7 +301,7 @@ def test_a_new_symbol_is_computed_however_little_there_is_of_it(current: Databas
     ]
 
 
-def test_too_little_history_of_every_symbol_is_refused_and_nothing_is_written(database: Database) -> None:
+def test_update_features_refuses_too_little_history(database: Database) -> None:
     write_instruments(database, listed("AAA"))
     with pytest.raises(NotEnoughHistoryError, match="there are no bars"):
         update(database)
@@ -318,7 +312,7 @@ def test_too_little_history_of_every_symbol_is_refused_and_nothing_is_written(da
     assert rows(database, "SELECT count(*) FROM feature_state") == [(0,)]
 
 
-def test_history_that_only_a_quarantined_symbol_has_is_too_little(database: Database) -> None:
+def test_update_features_refuses_only_quarantined_history(database: Database) -> None:
     bars = random_walk_bars(1, SESSIONS, seed=5)
     write_instruments(database, listed("W000"))
     with_a_split(database, bars, "W000")
@@ -326,9 +320,7 @@ def test_history_that_only_a_quarantined_symbol_has_is_too_little(database: Data
         update(database)
 
 
-def test_in_batches_it_comes_to_the_same(
-    stocked: Database, monkeypatch: pytest.MonkeyPatch, bars: pl.DataFrame
-) -> None:
+def test_update_features_in_batches(stocked: Database, monkeypatch: pytest.MonkeyPatch, bars: pl.DataFrame) -> None:
     monkeypatch.setattr(features, "ROWS_AT_ONCE", 100)
     notes: list[str] = []
     # symbols begin at rows 0, 60, 120 and 180: two fall into the first hundred and two into the second
@@ -339,9 +331,7 @@ def test_in_batches_it_comes_to_the_same(
     assert_as_computed_anew(stocked)
 
 
-def test_an_update_that_was_interrupted_is_finished_by_the_next(
-    stocked: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_update_features_finishes_an_interrupted_update(stocked: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "ROWS_AT_ONCE", 100)
 
     def interrupted(_note: str) -> None:
@@ -349,14 +339,14 @@ def test_an_update_that_was_interrupted_is_finished_by_the_next(
 
     with pytest.raises(KeyboardInterrupt):
         update_features(stocked, "1", interrupted)
-    # the first batch is there, and nobody vouches for it yet
+    # the first batch is stored, but not yet recorded as current
     assert rows(stocked, "SELECT count(*) FROM features") == [(120,)]
     assert update(stocked) == FeatureUpdate(4, 0, UpsertCounts(120, 0, 120), [])
     assert_as_computed_anew(stocked)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_after_whatever_happens_the_features_are_those_computed_anew(
+def test_update_features_equals_a_full_recomputation_after_any_changes(
     current: Database, bars: pl.DataFrame, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -390,11 +380,11 @@ def test_after_whatever_happens_the_features_are_those_computed_anew(
         assert update(current).recomputed == 0
 
 
-def test_features_go_when_their_bar_can_no_longer_be_used(current: Database) -> None:
+def test_update_features_removes_rows_without_a_usable_bar(current: Database) -> None:
     before = read_features(current)
     holiday = before["session"][30]
     moved = holiday.replace(year=2021, month=12, day=25)
-    # The bar turns out to be one of Christmas Day without a trade: no price at all.
+    # The bar moves to Christmas Day without a trade, so it is not usable.
     run(
         current,
         f"UPDATE price_bars b SET ts = '{moved}', v = 0 FROM instruments i "  # noqa: S608

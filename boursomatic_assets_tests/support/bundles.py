@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.core.registry.bundle import BUNDLE_FILES, MANIFEST, sha256, strict_json
+from boursomatic_assets.errors import ActiveModelChangedError
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
 from boursomatic_assets.storage.artifacts.files import write_folder
-from boursomatic_assets.storage.postgres.model_table import ModelRow, record_version
+from boursomatic_assets.storage.postgres.model_table import ModelRow, active_version, record_version
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -40,3 +41,15 @@ def whole(row: ModelRow) -> None:
 
 def record(database: Database, row: ModelRow, champion: str | None, why: str = "a test") -> None:
     record_version(database, row, who="tester", why=why, champion=champion)
+
+
+def replacing(database: Database, row: ModelRow) -> str | None:
+    """Record a version in the place of the active one, deciding again until no other version came between."""
+    while True:
+        active = active_version(database)
+        champion = None if active is None else active.version
+        try:
+            record(database, row, champion)
+        except ActiveModelChangedError:
+            continue
+        return champion

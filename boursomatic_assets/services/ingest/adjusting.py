@@ -27,21 +27,9 @@ MOST_LEFT = 0.5
 def enter_adjustment(database: Database, symbol: str, session: date, ratio: float, note: str | None) -> None:
     """Store an adjustment that closes a jump on its session; it replaces the one of that symbol and session.
 
-    Parameters
-    ----------
-    database : Database
-    symbol : str
-    session : date
-        The first session at the new price.
-    ratio : float
-        Price after over price before; 1 for a jump that was real.
-    note : str or None
-
-    Raises
-    ------
-    ConfigurationError
-        If the symbol is no instrument, the ratio is not above 0, or no jump on that session is closed by it. The
-        message names the inverse ratio where that one would, and the sessions with a jump.
+    `session` is the first one at the new price. `ratio` is price after over price before, 1 for a jump that was
+    real. Raises ConfigurationError for an unknown symbol, a ratio not above 0, or a ratio that closes no jump on
+    that session. The message names the inverse ratio where that one would, and the sessions with a jump.
     """
     require_entry(database, symbol, ratio)
     bars = read_bars(database, selection=Selection(symbols=[symbol]))

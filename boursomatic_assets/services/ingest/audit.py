@@ -50,14 +50,7 @@ def audit_calendar(database: Database, calendar: str) -> SessionAudit:
 class ExchangeAudit:
     """The bars of one exchange compared with its sessions.
 
-    Attributes
-    ----------
-    sessions : SessionAudit
-    newest : date or None
-        Session that a continuing source should have; None for a source that does not continue.
-    missed : date or None
-        `newest` where the stored bars end before it.
-    is_sound : bool
+    `newest` is the session that a continuing source should have; `missed` is the same where the bars end before it.
     """
 
     sessions: SessionAudit

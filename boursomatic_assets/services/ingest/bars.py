@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.market.fetch_report import SymbolReport
     from boursomatic_assets.providers.source import Delivery, Provider
     from boursomatic_assets.settings import Settings
-    from boursomatic_assets.storage.postgres.database import Database
+    from boursomatic_assets.storage.postgres.database import Cursor, Database
 
 _REWRITTEN_SCHEMA = {"symbol": pl.String, "rows": pl.UInt32, "since": pl.Date}
 DISAGREEMENT_SCHEMA = {
@@ -43,18 +43,8 @@ DISAGREEMENT_SCHEMA = {
 class BarUpdate:
     """Running result of an update.
 
-    Attributes
-    ----------
-    reports : list of SymbolReport
-    tally : BarTally
-        Bars that kept and broke the contract.
-    counts : UpsertCounts
-    rewritten : DataFrame
-        `symbol`, `rows` and `since` of stored bars that the source changed.
-    disagreements : DataFrame
-        Closes on which two sources differ by more than 1 %: `symbol`, `session`, the second `source`, and both.
-    left_out : Counter
-        Rows of the source without trading, by reason.
+    `rewritten` has `symbol`, `rows` and `since` of stored bars that the source changed. `disagreements` has closes
+    on which two sources differ by more than 1 %. `left_out` counts rows without trading, by reason.
     """
 
     reports: list[SymbolReport] = field(default_factory=list)
@@ -85,7 +75,7 @@ def checked_delivery(delivery: Delivery, today: date, beside: pl.DataFrame | Non
     return set_aside_isolated(check_bars(delivery.bars, today), beside)
 
 
-def stored_beside(cursor: Any, delivery: Delivery) -> pl.DataFrame:  # noqa: ANN401 (an ADBC cursor)
+def stored_beside(cursor: Cursor, delivery: Delivery) -> pl.DataFrame:
     """Stored bars around a delivery: they show each symbol's usual moves, and whether its ends jump."""
     dated = delivery.bars.select(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).drop_nulls()
     return read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
@@ -100,13 +90,7 @@ def without_stored(checked: CheckedBars, beside: pl.DataFrame) -> CheckedBars:
 def store_all(
     database: Database, provider: Provider, settings: Settings, today: date, note: Callable[[str], None]
 ) -> BarUpdate:
-    """Store everything that a local source holds, in one transaction.
-
-    Raises
-    ------
-    BarContractError
-        As `require_usable`; nothing is stored.
-    """
+    """Store all that a local source holds in one transaction; raises BarContractError as `require_usable`."""
     update, source = BarUpdate(), ":".join(filter(None, [settings.provider, settings.provider_path]))
     with database.bulk() as cursor:
         for delivery in provider.deliveries():
@@ -130,11 +114,11 @@ def scan_stored(database: Database, note: Callable[[str], None]) -> BarUpdate:
         rows += bars.height
         with database.bulk() as cursor:
             record_jumps(cursor, CheckedBars(bars, bars.clear()), bars.clear())
-        note(f"{rows:,} bars looked through")
+        note(f"{rows:,} bars searched")
     return BarUpdate(tally=BarTally(accepted=rows), counts=UpsertCounts(0, 0, rows))
 
 
-def record_jumps(cursor: Any, bars: CheckedBars, beside: pl.DataFrame) -> None:  # noqa: ANN401 (an ADBC cursor)
+def record_jumps(cursor: Cursor, bars: CheckedBars, beside: pl.DataFrame) -> None:
     """Record unexplained jumps of new bars; one without an adjustment quarantines its symbol.
 
     `beside` holds stored bars before and behind them: a split may lie between two deliveries.

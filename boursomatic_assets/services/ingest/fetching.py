@@ -43,26 +43,10 @@ if TYPE_CHECKING:
 def fetch_missing(
     database: Database, provider: Provider, settings: Settings, now: datetime, note: Callable[[str], None]
 ) -> BarUpdate:
-    """Fetch the sessions after the newest stored one of each symbol, and the last few again.
+    """Fetch the sessions after the newest stored one of each symbol that are over `now`, and the last few again.
 
     A symbol whose stored sessions the source changed is fetched whole. A killed run is resumed by the next one.
-    Updates exclude each other.
-
-    Parameters
-    ----------
-    database : Database
-    provider : Provider
-        One that asks for wishes.
-    settings : Settings
-    now : datetime
-        With a time zone; sessions that are not over by then are ignored.
-    note : callable
-        Receives progress messages.
-
-    Raises
-    ------
-    ConfigurationError
-        If the settings name an exchange without a calendar.
+    Updates exclude each other. Raises ConfigurationError if the settings name an exchange without a calendar.
     """
     if unknown := sorted(set(settings.exchanges) - set(CALENDARS)):
         message = f"BOURSOMATIC_EXCHANGES must name calendars out of {', '.join(CALENDARS)}; found {unknown}"
@@ -89,11 +73,7 @@ def fetch_missing(
 
 
 def wishes_for(listed: pl.DataFrame, tails: pl.DataFrame, now: datetime) -> list[Wish]:
-    """The bars that each symbol still needs.
-
-    `listed` has `symbol`, `exchange` and `currency` of the instruments to follow; `tails` the newest stored bars of
-    each.
-    """
+    """Bars that each listed symbol still needs, beyond the newest stored ones (`tails`)."""
     starts = dict(tails.group_by("symbol").agg(pl.col("session").min()).iter_rows())
     lasts = {
         exchange: last_complete_session(calendar, now) if calendar else now.date() - timedelta(days=1)

@@ -35,13 +35,7 @@ class InstrumentUpdate:
 def update_instruments(
     database: Database, provider: Provider, settings: Settings, now: datetime
 ) -> InstrumentUpdate:
-    """Write the instruments of a source; a local source only fills blanks.
-
-    Raises
-    ------
-    BarContractError
-        If the bars of a local source break the contract; then it brings no instruments either.
-    """
+    """Write the instruments of a source; a local one only fills blanks, or raises BarContractError."""
     left: list[str] = []
     if provider.asks_for_wishes:
         counts, left = write_universe(database, provider.instruments())

@@ -23,18 +23,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JumpAudit:
-    """Jumps of prices, each of `JUMP_SCHEMA`.
+    """Jumps of `JUMP_SCHEMA`: of quarantined symbols, left after adjustments, accepted but doubtful.
 
-    Attributes
-    ----------
-    waiting : DataFrame
-        Of quarantined symbols.
-    left : DataFrame
-        Left after adjustments are applied.
-    doubtful : DataFrame
-        Accepted, but doubtful.
-    large_moves : DataFrame
-        Other moves; without `split_ratio`.
+    `large_moves` are the other moves, without `split_ratio`.
     """
 
     waiting: pl.DataFrame

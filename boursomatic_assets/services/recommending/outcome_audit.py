@@ -28,16 +28,8 @@ _NAMED = ["symbol", "session", "profile", "label"]
 class OutcomeAudit:
     """Result of computing some outcomes again from their bars.
 
-    Attributes
-    ----------
-    rows : int
-        Outcomes computed again.
-    wrong : list of dict
-        Outcomes that differ: the recommendation, and in `differs_in` the columns.
-    rewritten_since : int
-        Outcomes that differ because bars changed after the outcome was stored.
-    without_bars : int
-        Outcomes whose instrument has no usable bars for these sessions any more.
+    `wrong` names each recommendation and in `differs_in` its columns. `rewritten_since` differ because bars changed
+    after the outcome was stored.
     """
 
     rows: int

@@ -34,28 +34,15 @@ if TYPE_CHECKING:
 INSTRUMENTS_AT_ONCE = 1_000
 REASONS_IN_A_MESSAGE = 5
 TRAIN = "Train one: boursomatic materialize --to model_version"
-TRAIN_ANEW = "Restore it from a backup, or train anew: boursomatic materialize --to model_version"
+TRAIN_AGAIN = "Restore it from a backup, or train again: boursomatic materialize --to model_version"
 
 
 @dataclass(frozen=True)
 class RecommendationUpdate:
     """Result of an update of the recommendations.
 
-    Attributes
-    ----------
-    version : str
-        The model version that was served.
-    features : tuple of str
-        Its inputs.
-    rows : DataFrame
-        Of `RECOMMENDATION_SCHEMA`, with `justification` in the experiment's language.
-    predictions : DataFrame
-        As in `Recommended`.
-    excluded : DataFrame
-        `symbol` and `reason` of the active instruments left out.
-    written : WrittenRows
-    content : str
-        SHA-256 over the digests of all rows.
+    `rows` are of `RECOMMENDATION_SCHEMA`, `predictions` as in `Recommended`, `excluded` has `symbol` and `reason`
+    of the instruments left out. `content` is a SHA-256 over the digests of all rows.
     """
 
     version: str
@@ -72,32 +59,15 @@ def update_recommendations(
 ) -> RecommendationUpdate:
     """Recommend on every active instrument with the active model, in one transaction.
 
-    Parameters
-    ----------
-    database : Database
-    experiment : Experiment
-        Its profiles and language are used; everything else is the model's.
-    run : mapping
-        Run and code, kept in the evidence of new rows.
-    note : callable
-        Receives progress messages.
+    Profiles and language are the experiment's, all else the model's. `run` is kept in the evidence of new rows. On
+    any error the earlier recommendations stay active.
 
     Raises
     ------
-    MissingArtifactError
-        If no model is active, or its bundle is missing.
-    RowsBreakRuleError
-        If several models are marked active.
-    TamperedArtifactError
-        If a file of the bundle differs from its recorded digest.
-    ModelMismatchError
-        If the models are not what their manifest says.
+    MissingArtifactError, TamperedArtifactError, ModelMismatchError, RowsBreakRuleError
+        If there is no single active model whose bundle is as recorded.
     NotEnoughHistoryError
         If no instrument can be recommended.
-
-    Notes
-    -----
-    On any error the earlier recommendations stay active.
     """
     active = require_active(database)
     serving = open_serving(active)
@@ -130,18 +100,13 @@ def update_recommendations(
 def require_active(database: Database) -> ModelRow:
     """The one active model version.
 
-    Raises
-    ------
-    MissingArtifactError
-        If there is none, or it has no recorded digest.
-    RowsBreakRuleError
-        If there are several.
+    Raises MissingArtifactError without one or without its digest, RowsBreakRuleError for several.
     """
     marked = active_versions(database)
     if len(marked) > 1:
         message = (
             f"one model version can be active; the table model_versions marks {len(marked)}: {', '.join(marked)}. "
-            "Another program must have taken away the rule that forbids it. Nothing was recommended.\n"
+            "Another program must have dropped the rule that forbids it. Nothing was recommended.\n"
             'Unmark all but one in psql "$(boursomatic db url)", then: boursomatic recommend'
         )
         raise RowsBreakRuleError(message)
@@ -152,7 +117,7 @@ def require_active(database: Database) -> ModelRow:
     if active.manifest_sha256 is None:
         message = (
             f"the active model version {active.version} was recorded by another program, without a digest of its "
-            f"manifest: nothing vouches for its bundle, and it was not used.\n{TRAIN}"
+            f"manifest: its bundle cannot be verified, and it was not used.\n{TRAIN}"
         )
         raise MissingArtifactError(message)
     return active
@@ -163,7 +128,7 @@ def open_active(active: ModelRow) -> Bundle:
     try:
         return open_bundle(active.model_path, active.manifest_sha256)
     except MissingArtifactError as error:
-        message = f"the bundle of the active model version {active.version} is missing: {error}.\n{TRAIN_ANEW}"
+        message = f"the bundle of the active model version {active.version} is missing: {error}.\n{TRAIN_AGAIN}"
         raise MissingArtifactError(message) from error
 
 

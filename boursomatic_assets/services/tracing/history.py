@@ -36,18 +36,9 @@ _FOR_EVER = date(9999, 12, 31)
 
 @dataclass(frozen=True)
 class _History:
-    """The bars behind a recommendation, then and now.
+    """The bars behind a recommendation: their content sum now, and `CHANGE_SCHEMA` changes since.
 
-    Attributes
-    ----------
-    content : str
-        Content sum of the bars up to the session, now.
-    changes : DataFrame
-        Of `CHANGE_SCHEMA`.
-    moment : datetime or None
-        When the bars equalled the recorded ones; None unless later changes were undone to find them.
-    is_same : bool
-        Whether the bars up to the session equal the recorded ones.
+    `moment` is when they equalled the recorded ones, None unless changes were undone; `is_same` if they still do.
     """
 
     content: str

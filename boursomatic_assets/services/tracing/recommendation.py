@@ -30,27 +30,9 @@ USUAL_PROFILE = "moderate"
 def choose_recommendation(
     database: Database, wanted: str, session: date | None = None, profile: str | None = None
 ) -> dict[str, Any]:
-    """Find one recommendation.
+    """The recommendation of an id, or of a symbol, session (by default the active one) and profile (`moderate`).
 
-    Parameters
-    ----------
-    database : Database
-    wanted : str
-        Id or symbol.
-    session : date, optional
-        With a symbol: its session; by default the active one.
-    profile : str, optional
-        With a symbol: by default moderate.
-
-    Returns
-    -------
-    dict
-        As `find_recommendation`; the newest where a session has several.
-
-    Raises
-    ------
-    UnknownRecommendationError
-        If there is none.
+    Returns a row of `find_recommendation`, the newest of several; raises UnknownRecommendationError without one.
     """
     found = find_recommendation(database, wanted, session)
     # An id names one row, whatever its profile.

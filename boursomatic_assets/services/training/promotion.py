@@ -40,22 +40,9 @@ def decide_and_record(  # noqa: PLR0913 (what is decided on, and how it is recor
     who: str,
     beforehand: Callable[[], object],
 ) -> GateDecision:
-    """Compare a stored version with the active one, and record it with the decision.
+    """Compare a stored version with the active one on its judged test rows, and record it with the decision.
 
-    Parameters
-    ----------
-    database : Database
-    row : ModelRow
-        The new version; its bundle is stored.
-    test_rows : DataFrame
-        Its judged test set.
-    labels : DataFrame
-        Label panel.
-    experiment : Experiment
-    who : str
-        For the log.
-    beforehand : callable
-        As in `record_version`.
+    `who` and `beforehand` are as in `record_version`.
     """
     # Read back from storage: the gate scores what will be served.
     challenger = Contender.of(open_bundle(row.model_path, row.manifest_sha256), labels)

@@ -46,24 +46,10 @@ def require_sound(
     models: Mapping[str, FittedModel],
     labels: pl.DataFrame,
 ) -> dict[str, Any]:
-    """Refuse to record a version whose parts do not belong together, or whose required checks do not pass.
+    """Content, rows and span of each set, as recorded; refuses parts that do not belong together.
 
-    Parameters
-    ----------
-    instance : DagsterInstance
-    run_id : str
-        The recording run.
-    checks : mapping
-        Required checks, as in `unmet_checks`.
-    models : mapping of str to FittedModel
-        By asset name.
-    labels : DataFrame
-        Label panel of the sets.
-
-    Returns
-    -------
-    dict
-        Content, rows and span of each set, as recorded by its materialization.
+    `checks` are the required ones, as in `unmet_checks`; `models` are by asset name; `labels` is the panel of the
+    sets.
 
     Raises
     ------
@@ -75,10 +61,10 @@ def require_sound(
     if outdated := outdated_inputs(instance, run_id, _MADE_FROM):
         changed = {name: ", ".join(inputs) for name, inputs in outdated.items()}
         what = "from parts that do not belong together; inputs that changed"
-        raise _refusal(what, changed, "Make them anew: boursomatic materialize --select features+")
+        raise _refusal(what, changed, "Build them again: boursomatic materialize --select features+")
     if unmet := unmet_checks(instance, run_id, checks):
         what = "while these checks do not hold"
-        raise _refusal(what, unmet, "Look at them in the UI, mend the cause, then: boursomatic materialize")
+        raise _refusal(what, unmet, "See them in the UI, fix the cause, then: boursomatic materialize")
     for name, model in models.items():
         recorded = recorded_metadata(instance, run_id, name)
         require_digests(name, model, recorded["text_sha256"], recorded["pickle_sha256"])
@@ -101,7 +87,7 @@ def sound_closes(
     if found != expected:
         changed = {"price_bars": f"expected closes {expected or 'that none recorded'}, found {found}"}
         what = "with figures of other prices than those stored"
-        raise _refusal(what, changed, "Make them anew: boursomatic materialize --select features+")
+        raise _refusal(what, changed, "Build them again: boursomatic materialize --select features+")
     return closes
 
 
@@ -111,7 +97,7 @@ def _require_labels(instance: dg.DagsterInstance, run_id: str, labels: pl.DataFr
     if found != expected:
         message = (
             f"labels are not what was stored: expected content {expected}, found {found}. Nothing was recorded.\n"
-            "Make them anew: boursomatic materialize --select labels+"
+            "Build them again: boursomatic materialize --select labels+"
         )
         raise TamperedArtifactError(message)
 

@@ -21,20 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Training:
-    """A finished training and its data.
-
-    Attributes
-    ----------
-    classifier, regressor : FittedModel
-    importance, predictions : DataFrame
-    threshold, metrics : mapping
-    labels : DataFrame
-        Label panel.
-    closes : DataFrame
-        Closes behind the books of `metrics`.
-    evidence : mapping
-        As `require_sound` returns it.
-    """
+    """A finished training; `closes` mark the books of `metrics`, `evidence` comes from `require_sound`."""
 
     classifier: FittedModel
     regressor: FittedModel

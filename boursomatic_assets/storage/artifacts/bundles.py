@@ -9,10 +9,12 @@ import struct
 import subprocess
 import zipfile
 import zlib
+from collections.abc import Callable
+from datetime import datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from upath import UPath
 
@@ -21,10 +23,6 @@ from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.registry.bundle import MANIFEST, Bundle, sha256, strict_json, version_name
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.files import read_folder, write_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
 
 _PACKAGES = ("dagster", "lightgbm", "numpy", "pandas", "polars", "scikit-learn", "boursomatic-assets")
 _OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -53,13 +51,7 @@ def pack_model(model: FittedModel, stamp: dict[str, Any]) -> bytes:
 
 
 def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any]]:
-    """Read a packed model and its stamp; nothing is unpickled.
-
-    Raises
-    ------
-    TamperedArtifactError
-        If the archive is damaged, or a part differs from its digest.
-    """
+    """Read a packed model and its stamp without unpickling; raises TamperedArtifactError."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
@@ -69,7 +61,7 @@ def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any
     except _DAMAGE as error:
         message = (
             f"the stored asset {asset} is damaged: {error}.\n"
-            f"Train it anew: boursomatic materialize --select {asset}"
+            f"Train it again: boursomatic materialize --select {asset}"
         )
         raise TamperedArtifactError(message) from error
     for name, (expected, found) in digests.items():
@@ -87,7 +79,7 @@ def _compare(what: str, expected: str, found: str, asset: str) -> None:
     if expected != found:
         message = (
             f"{what} is not what was stored: expected SHA-256 {expected}, found {found}. It was not used.\n"
-            f"Train it anew: boursomatic materialize --select {asset}"
+            f"Train it again: boursomatic materialize --select {asset}"
         )
         raise TamperedArtifactError(message)
 
@@ -95,22 +87,7 @@ def _compare(what: str, expected: str, found: str, asset: str) -> None:
 def save_bundle(
     root: UPath, trained_at: datetime, build: Callable[[str], dict[str, bytes]]
 ) -> tuple[str, UPath, str]:
-    """Store a bundle under a new version.
-
-    Parameters
-    ----------
-    root : UPath
-        The artifacts folder.
-    trained_at : datetime
-        UTC.
-    build : callable
-        Returns the files of a version.
-
-    Returns
-    -------
-    tuple of (str, UPath, str)
-        Version, folder, SHA-256 of the manifest.
-    """
+    """Store the files that `build` returns under a new version; returns version, folder and manifest digest."""
     while True:
         version = version_name(trained_at, secrets.token_hex(3))
         files = build(version)
@@ -122,15 +99,7 @@ def save_bundle(
 
 
 def open_bundle(folder: str, manifest_sha256: str | None) -> Bundle:
-    """Read a bundle after comparing every digest.
-
-    Raises
-    ------
-    MissingArtifactError
-        If the folder or its manifest is missing.
-    TamperedArtifactError
-        If a file differs from its digest.
-    """
+    """Read a bundle after comparing every digest; raises MissingArtifactError or TamperedArtifactError."""
     files = read_folder(UPath(folder))
     if MANIFEST not in files:
         message = f"{folder} holds no {MANIFEST}: it is no bundle, or was never finished"

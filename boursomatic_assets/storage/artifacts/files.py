@@ -8,29 +8,20 @@ import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError
 from boursomatic_assets.storage.private import FILE_MODE, FOLDER_MODE, make_folders, open_file
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
 DISCARDED, PARTIAL = ".discarded", ".partial"
 
 
 def write_whole(path: UPath, content: bytes) -> None:
-    """Write a file atomically; a local one is private to its owner.
-
-    Raises
-    ------
-    ArtifactWriteError
-        If it cannot be written; nothing of it is left behind.
-    """
+    """Write a file atomically; a local one is private to its owner. Raises ArtifactWriteError, leaving nothing."""
     if not _is_local(path):
         # Object stores publish an object only when its upload is complete.
         try:
@@ -50,16 +41,9 @@ def write_whole(path: UPath, content: bytes) -> None:
 
 
 def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
-    """Write a new folder of files atomically.
+    """Write a new folder of files atomically; raises FileExistsError, or ArtifactWriteError and leaves nothing.
 
     At a URL that cannot rename, the last file is written last: the folder counts only with it.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder exists.
-    ArtifactWriteError
-        If it cannot be written; nothing of it is left behind.
     """
     if folder.exists():
         raise FileExistsError(str(folder))

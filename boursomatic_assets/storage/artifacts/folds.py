@@ -57,11 +57,7 @@ def save_fold(
     artifacts: UPath, result: FoldResult, experiment: Experiment, labels_version: str
 ) -> tuple[UPath, int]:
     """Store a fold with experiment, version of the labels and training facts; returns path and bytes."""
-    stamp = {
-        **stamp_for(ASSET, experiment),
-        "labels": labels_version,
-        "fold": result.facts.to_json(),
-    }
+    stamp = {**stamp_for(ASSET, experiment), "labels": labels_version, "fold": result.facts.to_json()}
     path, content = fold_path(artifacts, result.facts.fold), to_parquet(result.panel, stamp)
     write_whole(path, content)
     return path, len(content)
@@ -90,17 +86,7 @@ class StoredFolds:
 
 
 def load_folds(artifacts: UPath, experiment: Experiment, columns: Sequence[str] | None = None) -> StoredFolds:
-    """Read every fold of an experiment.
-
-    Raises
-    ------
-    MissingArtifactError
-        Names the folds that were never stored.
-    StaleInputError
-        If one was made under another experiment.
-    TamperedArtifactError
-        If a file is damaged.
-    """
+    """Read every fold; raises MissingArtifactError, StaleInputError or TamperedArtifactError."""
     numbers = range(1, experiment.walk_forward.folds + 1)
     missing = [fold_key(number) for number in numbers if not fold_path(artifacts, number).exists()]
     if missing:

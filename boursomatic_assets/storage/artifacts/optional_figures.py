@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from upath import UPath
+from upath import UPath
 
 
 def read_if_current(path: UPath, experiment_part: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:

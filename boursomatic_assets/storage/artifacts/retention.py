@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from upath import UPath
 
@@ -13,6 +12,7 @@ from boursomatic_assets.errors import TamperedArtifactError
 from boursomatic_assets.storage.artifacts.files import discard, folder_bytes, sweep
 from boursomatic_assets.storage.artifacts.snapshots import FOLDER as SNAPSHOTS
 from boursomatic_assets.storage.artifacts.snapshots import NAMED
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_events import (
     PRUNED,
     ModelEvent,
@@ -20,11 +20,7 @@ from boursomatic_assets.storage.postgres.model_events import (
     never_active,
     write_event,
 )
-from boursomatic_assets.storage.postgres.model_table import all_versions, lock_versions
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
-    from boursomatic_assets.storage.postgres.model_table import ModelRow
+from boursomatic_assets.storage.postgres.model_table import ModelRow, all_versions, lock_versions
 
 BUNDLES = "models"
 
@@ -41,25 +37,9 @@ class Pruned:
 def prune(database: Database, root: UPath, keep: int, *, who: str, remove: bool) -> Pruned:
     """Remove bundles of versions that were never active, and snapshots that only they reference.
 
-    Parameters
-    ----------
-    database : Database
-    root : UPath
-        The artifacts folder.
-    keep : int
-        Number of newest bundles to keep. Bundles of versions that were ever active stay, so that their
-        recommendations remain traceable.
-    who : str
-        For the log.
-    remove : bool
-        False only reports what would be removed.
-
-    Raises
-    ------
-    TamperedArtifactError
-        If a remaining bundle has no readable manifest, so that its snapshots are unknown. Nothing is removed.
-    ArtifactWriteError
-        If something cannot be removed.
+    The `keep` newest bundles stay, and all that were ever active, so that their recommendations remain traceable.
+    Without `remove` it only reports. Raises TamperedArtifactError, before removing anything, if a remaining bundle
+    has no readable manifest; ArtifactWriteError if something cannot be removed.
     """
     with lock_versions(database) as connection:
         unused = never_active(events_of(connection))
@@ -109,7 +89,7 @@ def _snapshots_of(manifest: UPath) -> list[str]:
         found = [part["fingerprint"] for part in map(stored.get, NAMED) if part]
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         message = (
-            f"{manifest} cannot be read ({error}), so that nobody knows which training panel it names. Nothing was "
+            f"{manifest} cannot be read ({error}), so its training panel is unknown. Nothing was "
             "removed. Restore it from a backup, or remove its folder"
         )
         raise TamperedArtifactError(message) from error

@@ -6,20 +6,17 @@ Histories are rewritten by splits and corrections, so the database alone cannot 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
+from upath import UPath
 
 from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.files import write_whole
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from upath import UPath
 
 FOLDER = "snapshots"
 # Manifest keys: the label panel, and the books' closes where the labels do not hold them.
@@ -30,17 +27,7 @@ _ROWS_A_GROUP = 262_144
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A stored panel of labels or closes, as a bundle's manifest names it.
-
-    Attributes
-    ----------
-    fingerprint : str
-        SHA-256 of the panel's content, and the file's name.
-    rows, bytes : int
-        Of the file.
-    sha256 : str
-        Digest of the file.
-    """
+    """A stored panel, as a manifest names it: SHA-256 of its content (the file's name) and of the file."""
 
     fingerprint: str
     rows: int
@@ -80,7 +67,11 @@ def save_snapshot(root: UPath, labels: pl.DataFrame) -> Snapshot:
     path = root / FOLDER / f"{name}.parquet"
     content = _read_if_whole(path, name)
     if content is None:
-        content = _encode(labels)
+        buffer = io.BytesIO()
+        labels.rechunk().write_parquet(
+            buffer, compression="zstd", compression_level=1, row_group_size=_ROWS_A_GROUP
+        )
+        content = buffer.getvalue()
         write_whole(path, content)
     return Snapshot(name, labels.height, len(content), sha256(content))
 
@@ -92,15 +83,7 @@ def keep_snapshot(root: UPath, snapshot: Snapshot, labels: pl.DataFrame) -> None
 
 
 def read_snapshot(root: UPath, snapshot: Snapshot) -> pl.DataFrame:
-    """Read a stored label panel after comparing its digest.
-
-    Raises
-    ------
-    MissingArtifactError
-        If it is missing.
-    TamperedArtifactError
-        If its digest differs; names the file and both digests.
-    """
+    """Read a panel after comparing its digest; raises MissingArtifactError or TamperedArtifactError."""
     path = snapshot.path_in(root)
     try:
         content = path.read_bytes()
@@ -115,12 +98,6 @@ def read_snapshot(root: UPath, snapshot: Snapshot) -> pl.DataFrame:
         )
         raise TamperedArtifactError(message)
     return pl.read_parquet(io.BytesIO(content))
-
-
-def _encode(labels: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    labels.rechunk().write_parquet(buffer, compression="zstd", compression_level=1, row_group_size=_ROWS_A_GROUP)
-    return buffer.getvalue()
 
 
 def _read_if_whole(path: UPath, name: str) -> bytes | None:

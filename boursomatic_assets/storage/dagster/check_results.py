@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from dagster import AssetCheckSpec, DagsterInstance
+from dagster import AssetCheckSpec, DagsterInstance
 
 RECENT_RESULTS = 50
 
@@ -34,10 +31,10 @@ def latest_results(instance: DagsterInstance, checks: Iterable[AssetCheckSpec]) 
 
 def _latest(instance: DagsterInstance, check: AssetCheckSpec) -> CheckResult:
     history = instance.event_log_storage.get_asset_check_execution_history(check.key, limit=RECENT_RESULTS)
-    name, asset = check.name, check.asset_key.to_user_string()
+    result = CheckResult(check.asset_key.to_user_string(), check.name, check.description or "", check.blocking)
     for record in history:
-        evaluation = record.event.asset_check_evaluation if record.event else None
-        if record.event is not None and evaluation is not None:
-            moment = datetime.fromtimestamp(record.event.timestamp, UTC)
-            return CheckResult(asset, name, check.description or "", check.blocking, evaluation.passed, moment)
-    return CheckResult(asset, name, check.description or "", check.blocking)
+        if (event := record.event) and (evaluation := event.asset_check_evaluation):
+            return replace(
+                result, passed=evaluation.passed, evaluated_at=datetime.fromtimestamp(event.timestamp, UTC)
+            )
+    return result

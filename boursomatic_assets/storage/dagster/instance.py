@@ -123,7 +123,7 @@ def register_folds(instance: DagsterInstance, count: int) -> dict[str, str]:
 def unmet_checks(
     instance: DagsterInstance, run_id: str, checks: Mapping[AssetCheckKey, Sequence[AssetKey]]
 ) -> dict[str, str]:
-    """Checks that do not vouch for the stored assets, each with the reason.
+    """Required checks that the stored assets do not meet, each with the reason.
 
     `checks` maps a check to the other assets that it reads. A result of this run counts; otherwise the newest
     completed one, if none of its assets was materialized since. A check of an asset never materialized here is
@@ -137,21 +137,20 @@ def _unmet(instance: DagsterInstance, run_id: str, key: AssetCheckKey, others: S
     if instance.get_latest_materialization_event(key.asset_key) is None:
         return None
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=RECENT_EVALUATIONS)
-    completed = [record for record in history if record.event and record.event.asset_check_evaluation]
-    own = [record for record in completed if record.run_id == run_id]
+    completed = [
+        (record.run_id, event.timestamp, event.asset_check_evaluation.passed)
+        for record in history
+        if (event := record.event) and event.asset_check_evaluation
+    ]
     if not completed:
         return "never evaluated"
-    record = (own or completed)[0]
-    evaluation = record.event.asset_check_evaluation if record.event else None
-    if evaluation is None or not evaluation.passed:
-        return f"failed in run {record.run_id}"
+    own = [result for result in completed if result[0] == run_id]
+    evaluated_in, moment, passed = (own or completed)[0]
+    if not passed:
+        return f"failed in run {evaluated_in}"
     for asset in () if own else (key.asset_key, *others):
         materialized = instance.get_latest_materialization_event(asset)
-        if (
-            materialized is not None
-            and record.event is not None
-            and record.event.timestamp < materialized.timestamp
-        ):
+        if materialized is not None and moment < materialized.timestamp:
             return f"not evaluated since {asset.to_user_string()} was materialized last"
     return None
 

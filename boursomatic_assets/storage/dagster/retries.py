@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from collections.abc import Callable
+from types import CodeType
+from typing import ParamSpec, TypeVar
 
 import sqlalchemy as sa
-from dagster import AssetExecutionContext, Backoff, Jitter, RetryPolicy, RetryRequested
+from dagster import AssetExecutionContext, Backoff, DagsterRun, Jitter, RetryPolicy, RetryRequested
 
 from boursomatic_assets.errors import DatabaseUnreachableError, SourceFailedError, StorageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import CodeType
-
-    from dagster import DagsterRun
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,16 +21,13 @@ POLICY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitte
 
 def is_passing(error: BaseException | None) -> bool:
     """Whether a fault is transient: a server that is down, or a broken connection."""
+    from adbc_driver_postgresql import dbapi
+
     if isinstance(error, DatabaseUnreachableError | SourceFailedError):
         return True
     # A refused statement would be refused again; a broken connection may recover.
-    return isinstance(error, StorageError) and _is_broken_connection(error.__cause__)
-
-
-def _is_broken_connection(cause: BaseException | None) -> bool:
-    from adbc_driver_postgresql import dbapi
-
-    return isinstance(cause, sa.exc.OperationalError | dbapi.OperationalError)
+    broken = sa.exc.OperationalError | dbapi.OperationalError
+    return isinstance(error, StorageError) and isinstance(error.__cause__, broken)
 
 
 def try_again(error: Exception, run: DagsterRun, attempts: int) -> None:

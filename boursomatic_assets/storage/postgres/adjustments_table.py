@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import date
 
 import polars as pl
 import sqlalchemy as sa
 
 from boursomatic_assets.core.market.corporate_actions import ADJUSTMENT_SCHEMA, JUMP_SCHEMA
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.storage.postgres.database import STAGING, advisory_lock, fetch, stage
+from boursomatic_assets.storage.postgres.database import STAGING, Cursor, Database, advisory_lock, fetch, stage
 from boursomatic_assets.storage.postgres.tables import KEYS
-
-if TYPE_CHECKING:
-    from datetime import date
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 _UNEXPLAINED = """
     SELECT j.symbol, j.session, j.ratio, j.split_ratio FROM unexplained_jumps j
@@ -38,22 +33,16 @@ class Corrections:
         return self.jumps["symbol"].unique().sort().to_list()
 
 
-def read_corrections(cursor: Any) -> Corrections:  # noqa: ANN401 (an ADBC cursor)
+def read_corrections(cursor: Cursor) -> Corrections:
     """Read adjustments and unexplained jumps in the transaction of `cursor`."""
     entered = fetch(cursor, "SELECT symbol, session, ratio FROM adjustments ORDER BY symbol, session")
     return Corrections(entered.cast(ADJUSTMENT_SCHEMA), fetch(cursor, _UNEXPLAINED).cast(JUMP_SCHEMA))  # type: ignore[arg-type]
 
 
-def replace_jumps(cursor: Any, spans: pl.DataFrame, jumps: pl.DataFrame) -> None:  # noqa: ANN401
+def replace_jumps(cursor: Cursor, spans: pl.DataFrame, jumps: pl.DataFrame) -> None:
     """Record the jumps found in some bars, and remove recorded ones that the bars no longer show.
 
-    Parameters
-    ----------
-    cursor : ADBC cursor
-    spans : DataFrame
-        `symbol`, `first`, `last`: the searched span of each symbol.
-    jumps : DataFrame
-        Of `JUMP_SCHEMA`, within these spans.
+    `spans` has `symbol`, `first` and `last` of the searched bars; `jumps` of `JUMP_SCHEMA` lie within.
     """
     advisory_lock(cursor, "unexplained_jumps")
     stage(cursor, spans)
@@ -90,13 +79,7 @@ def known_jumps(database: Database, symbol: str) -> tuple[pl.DataFrame, pl.DataF
 
 
 def require_entry(database: Database, symbol: str, ratio: float) -> None:
-    """Validate an adjustment.
-
-    Raises
-    ------
-    ConfigurationError
-        If the symbol is no instrument, or the ratio is not above 0.
-    """
+    """Raise ConfigurationError if the symbol is no instrument, or the ratio not above 0."""
     if not 0 < ratio < float("inf"):
         message = (
             f"a ratio is the price after over the price before and above 0; found {ratio}. "

@@ -6,19 +6,15 @@ moment is the database's clock, UTC without a time zone; a transaction open at t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from datetime import date, datetime
 
 import polars as pl
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA
 from boursomatic_assets.storage.postgres.content import content_sum
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS, DAILY, KEYS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date, datetime
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 CHANGE_SCHEMA: dict[str, pl.DataType] = {
     "session": pl.Date(), "column": pl.String(), "then": pl.Float64(), "now": pl.Float64(),
@@ -72,13 +68,9 @@ def content_then(database: Database, symbol: str, until: date, moment: datetime)
 
 
 def changes_since(database: Database, symbol: str, until: date, moment: datetime) -> pl.DataFrame:
-    """Values of an instrument's daily bars up to a session that changed since a moment.
+    """Values of an instrument's daily bars up to a session that changed since a moment, of `CHANGE_SCHEMA`.
 
-    Returns
-    -------
-    DataFrame
-        `session`, `column` (open, high, low, close or volume), `then` and `now`, by session and column. `then` is
-        null for a bar that did not exist then, `now` for one that was removed.
+    `then` is null for a bar that did not exist then, `now` for one that was removed.
     """
     then, now = (
         bars.unpivot(list(BAR_COLUMNS), index="session", variable_name="column", value_name="value")

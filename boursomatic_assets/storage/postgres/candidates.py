@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
@@ -10,27 +10,20 @@ from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 from boursomatic_assets.core.market.usable_bars import usable_bars
 from boursomatic_assets.core.registry.serving import CANDIDATE_SCHEMA
 from boursomatic_assets.storage.postgres.adjustments_table import Corrections, read_corrections
-from boursomatic_assets.storage.postgres.database import fetch
-from boursomatic_assets.storage.postgres.feature_state import read_state
+from boursomatic_assets.storage.postgres.database import Database, fetch
+from boursomatic_assets.storage.postgres.features_table import read_state
 from boursomatic_assets.storage.postgres.market_tables import read_tails
 from boursomatic_assets.storage.postgres.membership_table import read_members
 from boursomatic_assets.storage.postgres.tables import EXCHANGES, FEATURE_COLUMNS, KEYS
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
 
 # Sources fill in holidays and weekends; this many bars always include real sessions.
 TAIL = 10
 
 
 def read_candidates(database: Database) -> pl.DataFrame:
-    """Describe every active instrument by its newest usable bar and its newest features.
+    """Every active instrument with its newest usable bar and features, of `CANDIDATE_SCHEMA`, by symbol.
 
-    Returns
-    -------
-    DataFrame
-        Of `CANDIDATE_SCHEMA`, by symbol. `close` is the usable close of the features' session, null if there is
-        none.
+    `close` is the usable close of the features' session, null if there is none.
     """
     with database.bulk() as cursor:
         newest = fetch(cursor, _NEWEST)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import polars as pl
 
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS, DAILY, FEATURE_COLUMNS, KEYS
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
 
 _TABLES = {
     "price_bars": (tuple(BAR_COLUMNS.values()), f"t.interval = '{DAILY}'"),
@@ -26,13 +23,9 @@ _SCHEMA = {
 
 
 def read_content(database: Database, table: str) -> pl.DataFrame:
-    """Describe the rows of each symbol in `price_bars` or `features`.
+    """`rows`, `first`, `last` and `content` of each symbol in `price_bars` or `features`, with its exchange.
 
-    Returns
-    -------
-    DataFrame
-        `symbol`, `exchange`, `rows`, `first`, `last` and `content`. `content` is a sum of 64-bit row hashes: it
-        depends on the values, not on order, ids or time of writing.
+    `content` is a sum of 64-bit row hashes: it depends on the values, not on order, ids or time of writing.
     """
     _, condition = _TABLES[table]
     found = database.read(

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from boursomatic_assets.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import Database
 
 # Two arbitrary numbers name the lock.
 _KEY = (0x626F7572, 1)
@@ -40,15 +38,7 @@ class DaemonLock:
         self.give_back()
 
     def take(self) -> None:
-        """Take the lock.
-
-        Raises
-        ------
-        ConfigurationError
-            If another process holds it; the message names it.
-        psycopg2.Error
-            If the database does not answer.
-        """
+        """Take the lock; raises ConfigurationError, which names the holder, or psycopg2.Error."""
         import psycopg2
 
         name = f"boursomatic dev, process {os.getpid()} on {socket.gethostname()}"
@@ -76,10 +66,7 @@ class DaemonLock:
     def renew(self) -> None:
         """Take the lock again if the connection was lost; do nothing while the server does not answer.
 
-        Raises
-        ------
-        ConfigurationError
-            If another process has taken it meanwhile.
+        Raises ConfigurationError if another process has taken it meanwhile.
         """
         import psycopg2
 

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 import sqlalchemy as sa
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
 
 STAGING = "boursomatic_staging"
+# Of ADBC, which has no public type for it.
+Cursor: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,7 @@ class Database:
     def open(cls, settings: Settings) -> Database:
         """Open the database in use: upgrade the embedded one where needed, never the one that `DATABASE_URL` names.
 
-        Raises
-        ------
-        DatabaseUnreachableError
-            If no server answers.
-        SchemaVersionError
-            If the schema is not current.
+        Raises DatabaseUnreachableError if no server answers, SchemaVersionError if the schema is not current.
         """
         database = cls(database_url(settings))
         with database.connection() as connection:
@@ -98,7 +95,7 @@ class Database:
             raise StorageError(message) from error
 
     @contextmanager
-    def bulk(self) -> Iterator[Any]:
+    def bulk(self) -> Iterator[Cursor]:
         """One ADBC transaction: a cursor that writes and reads whole columns."""
         from adbc_driver_postgresql import dbapi
 
@@ -135,21 +132,21 @@ class Database:
         return DatabaseUnreachableError(message)
 
 
-# Steps of one bulk transaction; `cursor` is an ADBC cursor, which has no public type.
+# Steps of one bulk transaction.
 
 
-def advisory_lock(cursor: Any, table: str) -> None:  # noqa: ANN401
+def advisory_lock(cursor: Cursor, table: str) -> None:
     """Lock a table for its writers until the transaction ends, so that two of them cannot deadlock."""
     fetch(cursor, "SELECT pg_advisory_xact_lock(hashtext($1))", [f"boursomatic:{table}"])
 
 
-def execute(cursor: Any, statement: str, parameters: Sequence[Any] = ()) -> None:  # noqa: ANN401
+def execute(cursor: Cursor, statement: str, parameters: Sequence[Any] = ()) -> None:
     """Run a statement; parameters are written `$1`, `$2` and so on."""
     bound = pl.DataFrame({str(place): [value] for place, value in enumerate(parameters)})
     cursor.execute(statement, bound if parameters else None)
 
 
-def fetch(cursor: Any, query: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:  # noqa: ANN401
+def fetch(cursor: Cursor, query: str, parameters: Sequence[Any] = ()) -> pl.DataFrame:
     """Fetch the rows of a query as columns."""
     execute(cursor, query, parameters)
     try:
@@ -165,7 +162,7 @@ def id_prefix() -> str:
     return f"{moment[:8]}-{moment[8:]}"
 
 
-def _error_of_rows(cursor: Any, said: str) -> Exception:  # noqa: ANN401
+def _error_of_rows(cursor: Cursor, said: str) -> Exception:
     """The error that ADBC would raise while rows arrive; polars passes on only its text.
 
     After it a working connection refuses statements until the rollback. A broken one cannot send them.
@@ -206,13 +203,13 @@ def _arrow_server(url: str, _thread: int) -> _ArrowServer:
     return _ArrowServer(url)
 
 
-def stage(cursor: Any, frame: pl.DataFrame) -> None:  # noqa: ANN401
+def stage(cursor: Cursor, frame: pl.DataFrame) -> None:
     """Copy a frame into a new temporary table, which lasts until the transaction ends."""
     cursor.execute(f"DROP TABLE IF EXISTS {STAGING}")
     ingest(cursor, frame, "create")
 
 
-def ingest(cursor: Any, frame: pl.DataFrame, mode: str) -> None:  # noqa: ANN401
+def ingest(cursor: Cursor, frame: pl.DataFrame, mode: str) -> None:
     """Copy a frame into the temporary table; `mode` is `create` or `append`."""
     # ADBC takes neither dictionaries nor columns without a type.
     texts = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Enum | pl.Categorical | pl.Null)]
@@ -220,7 +217,7 @@ def ingest(cursor: Any, frame: pl.DataFrame, mode: str) -> None:  # noqa: ANN401
     cursor.execute(f"ANALYZE {STAGING}")
 
 
-def merge(cursor: Any, statement: str) -> tuple[int, int]:  # noqa: ANN401
+def merge(cursor: Cursor, statement: str) -> tuple[int, int]:
     """Run `INSERT … SELECT … FROM boursomatic_staging … ON CONFLICT …`; returns rows inserted and updated."""
     # xmax is 0 only for a row version that this statement inserted.
     merged = fetch(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from datetime import date
 
 import polars as pl
 
@@ -13,7 +14,15 @@ from boursomatic_assets.core.dataset.features import (
     with_derived_inputs,
 )
 from boursomatic_assets.core.market.bars import PANEL_KEY
-from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, fetch, stage
+from boursomatic_assets.storage.postgres.database import (
+    STAGING,
+    Cursor,
+    Database,
+    UpsertCounts,
+    advisory_lock,
+    fetch,
+    stage,
+)
 from boursomatic_assets.storage.postgres.market_tables import read_usable_bars
 from boursomatic_assets.storage.postgres.panels import (
     EVERYTHING,
@@ -24,14 +33,10 @@ from boursomatic_assets.storage.postgres.panels import (
     read_panel,
     upsert_panel,
 )
-from boursomatic_assets.storage.postgres.tables import FEATURE_COLUMNS, KEYS
+from boursomatic_assets.storage.postgres.tables import FEATURE_COLUMNS, KEYS, NOW
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
-
-    from boursomatic_assets.storage.postgres.database import Database
-
+# Content of the bars that a symbol's features were computed from, and of the features stored.
+STATE_SCHEMA: dict[str, pl.DataType] = dict.fromkeys(("symbol", "inputs", "outputs"), pl.String())
 # Relative; a stored row within it is not rewritten.
 FEATURE_TOLERANCE = 1e-9
 _FEATURES = PanelTable("features", FEATURE_COLUMNS, tolerance=FEATURE_TOLERANCE)
@@ -49,16 +54,12 @@ def write_features(database: Database, features: pl.DataFrame) -> UpsertCounts:
         return upsert_features(cursor, features)
 
 
-def upsert_features(cursor: Any, features: pl.DataFrame) -> UpsertCounts:  # noqa: ANN401 (an ADBC cursor)
+def upsert_features(cursor: Cursor, features: pl.DataFrame) -> UpsertCounts:
     """`write_features` in the transaction of `cursor`."""
     return upsert_panel(cursor, _FEATURES, features)[0]
 
 
-def remove_other_features(
-    cursor: Any,  # noqa: ANN401 (an ADBC cursor)
-    symbols: Sequence[str],
-    features: pl.DataFrame,
-) -> int:
+def remove_other_features(cursor: Cursor, symbols: Sequence[str], features: pl.DataFrame) -> int:
     """Remove daily features of some symbols at sessions that `features` lacks; returns how many."""
     stage(cursor, features.select(PANEL_KEY))
     gone = fetch(
@@ -106,3 +107,19 @@ def count_broken_features(database: Database) -> int:
     infinite = " OR ".join(f"abs({name}) = 'Infinity'" for name in FEATURE_NAMES)
     beyond = "rsi_14 NOT BETWEEN 0 AND 100 OR vol_20d < 0 OR atr_14 < 0"
     return int(database.value(f"SELECT count(*) FROM features WHERE {infinite} OR {beyond}"))  # noqa: S608
+
+
+def read_state(database: Database) -> pl.DataFrame:
+    """`symbol`, `inputs` and `outputs`: content of the bars used, and of the features stored."""
+    return database.read("SELECT symbol, inputs, outputs FROM feature_state").cast(STATE_SCHEMA)  # type: ignore[arg-type]
+
+
+def write_state(cursor: Cursor, state: pl.DataFrame) -> None:
+    """Record the state of some symbols."""
+    advisory_lock(cursor, "feature_state")
+    stage(cursor, state)
+    cursor.execute(
+        f"INSERT INTO feature_state (symbol, inputs, outputs) SELECT symbol, inputs, outputs FROM {STAGING} "  # noqa: S608
+        "ON CONFLICT (symbol) DO UPDATE "
+        f"SET inputs = excluded.inputs, outputs = excluded.outputs, computed_at = {NOW}"
+    )

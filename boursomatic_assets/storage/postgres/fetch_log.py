@@ -1,22 +1,17 @@
-"""What network sources were asked and what they answered: rounds of fetching, a result per symbol and round.
+"""The log of network sources: rounds of fetching, and a result per symbol and round.
 
-A round that was not finished was interrupted; the next one goes on where it stopped.
+An unfinished round was interrupted; the next update resumes it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from boursomatic_assets.core.market.fetch_report import Outcome, SymbolReport
-from boursomatic_assets.storage.postgres.database import STAGING, execute, fetch, stage
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import STAGING, Cursor, Database, execute, fetch, stage
 
 # An older interrupted round is not resumed: what it fetched is no longer the newest.
 STALE_AFTER_HOURS = 12
@@ -27,13 +22,7 @@ _RESULT_SCHEMA = {
 
 
 def begin_round(database: Database, provider: str, scope: str) -> tuple[int, set[str]]:
-    """Take up the interrupted round of this provider and scope, or begin one.
-
-    Returns
-    -------
-    tuple of int and set of str
-        The round, and the symbols that it has already dealt with.
-    """
+    """Resume the interrupted round of this provider and scope, or begin one; returns it and its settled symbols."""
     with database.bulk() as cursor:
         found = fetch(
             cursor,
@@ -52,7 +41,7 @@ def begin_round(database: Database, provider: str, scope: str) -> tuple[int, set
         return int(started["id"].item()), set()
 
 
-def record_results(cursor: Any, number: int, reports: Sequence[SymbolReport]) -> None:  # noqa: ANN401
+def record_results(cursor: Cursor, number: int, reports: Sequence[SymbolReport]) -> None:
     """Record results in the transaction that stores their bars."""
     if not reports:
         return
@@ -79,13 +68,13 @@ def read_results(database: Database, number: int) -> list[SymbolReport]:
 
 
 def newest_round(database: Database, provider: str) -> int | None:
-    """The newest round of a provider, whatever its scope."""
+    """The newest round of a provider, of any scope."""
     newest: int | None = database.value("SELECT max(id) FROM fetch_rounds WHERE provider = $1", [provider])
     return newest
 
 
-def sources_in_use(cursor: Any) -> dict[str, str]:  # noqa: ANN401
-    """Which source delivered each symbol's bars last."""
+def sources_in_use(cursor: Cursor) -> dict[str, str]:
+    """The source that delivered each symbol's bars last."""
     found = fetch(
         cursor,
         "SELECT DISTINCT ON (symbol) symbol, source FROM fetch_results WHERE source IS NOT NULL "  # noqa: S608

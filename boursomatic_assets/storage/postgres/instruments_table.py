@@ -1,32 +1,27 @@
-"""Instruments: which there are, and what is said about them."""
+"""The table `instruments`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import polars as pl
 
-from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, advisory_lock, fetch, merge, stage
+from boursomatic_assets.storage.postgres.database import (
+    STAGING,
+    Database,
+    UpsertCounts,
+    advisory_lock,
+    fetch,
+    merge,
+    stage,
+)
 from boursomatic_assets.storage.postgres.tables import EXCHANGES, NOW
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 _DESCRIBED = ("name", "sector", "market_cap_bucket", "pe_bucket", "currency")
 
 
 def write_instruments(database: Database, instruments: pl.DataFrame) -> UpsertCounts:
-    """Add instruments that are missing and fill blanks of those that are there; overwrite nothing.
+    """Add missing instruments (`INSTRUMENT_SCHEMA`) and fill blanks of existing ones; overwrite nothing.
 
-    Parameters
-    ----------
-    database : Database
-    instruments : DataFrame
-        Columns of `INSTRUMENT_SCHEMA`.
-
-    Notes
-    -----
-    An existing instrument of that symbol counts as the same one, whatever its exchange is called there.
+    An existing instrument of that symbol counts as the same one, whatever its exchange.
     """
     filled = ", ".join(f"{name} = coalesce(i.{name}, s.{name})" for name in _DESCRIBED)
     blank = " OR ".join(f"(i.{name} IS NULL AND s.{name} IS NOT NULL)" for name in _DESCRIBED)
@@ -34,22 +29,10 @@ def write_instruments(database: Database, instruments: pl.DataFrame) -> UpsertCo
 
 
 def write_universe(database: Database, universe: pl.DataFrame) -> tuple[UpsertCounts, list[str]]:
-    """Make the instruments say what the universe says; one that has left it becomes inactive, never deleted.
+    """Update the instruments from a universe (`INSTRUMENT_SCHEMA`).
 
-    Parameters
-    ----------
-    database : Database
-    universe : DataFrame
-        Columns of `INSTRUMENT_SCHEMA`, all instruments to follow.
-
-    Returns
-    -------
-    tuple of UpsertCounts and list of str
-        The counts, and the symbols that became inactive.
-
-    Notes
-    -----
-    What the universe leaves blank stays. An exchange stays as the table calls it, unless that is only `US`.
+    Returns the counts, and the symbols that left it; those become inactive. Blanks of the universe change nothing,
+    and only the exchange `US` is replaced.
     """
     stated = ", ".join(f"{name} = coalesce(s.{name}, i.{name})" for name in _DESCRIBED)
     exchange = "exchange = CASE WHEN i.exchange = 'US' THEN s.exchange ELSE i.exchange END"
@@ -96,5 +79,5 @@ def read_instruments(database: Database) -> pl.DataFrame:
 
 
 def read_exchanges(database: Database) -> pl.DataFrame:
-    """`symbol` and `exchange` of every instrument, by the names that panels use."""
+    """`symbol` and `exchange` of every instrument, as panels name them."""
     return database.read(EXCHANGES)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import date
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import BAR_SCHEMA, PANEL_KEY, symbol_groups
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, PANEL_KEY, CheckedBars, symbol_groups
 from boursomatic_assets.core.market.isolated_prices import ISOLATED, NO_TRADE
 from boursomatic_assets.core.market.usable_bars import usable_bars
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
-from boursomatic_assets.storage.postgres.database import STAGING, UpsertCounts, execute, fetch, stage
+from boursomatic_assets.storage.postgres.database import (
+    STAGING,
+    Cursor,
+    Database,
+    UpsertCounts,
+    execute,
+    fetch,
+    stage,
+)
 from boursomatic_assets.storage.postgres.panels import (
     EVERYTHING,
     SEPARATOR,
@@ -22,13 +31,6 @@ from boursomatic_assets.storage.postgres.panels import (
     upsert_panel,
 )
 from boursomatic_assets.storage.postgres.tables import BAR_COLUMNS, DAILY, EXCHANGES, KEYS, NOW
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
-
-    from boursomatic_assets.core.market.bars import CheckedBars
-    from boursomatic_assets.storage.postgres.database import Database
 
 # Batch size, in rows, where a whole table is read.
 ROWS_AT_ONCE = 1_000_000
@@ -45,18 +47,12 @@ class WrittenBars:
 
 
 def write_bars(database: Database, bars: CheckedBars, source: str) -> UpsertCounts:
-    """Store accepted and rejected bars, both or none.
-
-    Raises
-    ------
-    PanelContractError
-        If a symbol names no instrument of the database, or two.
-    """
+    """Store accepted and rejected bars, both or none; PanelContractError for an unknown or ambiguous symbol."""
     with database.bulk() as cursor:
         return upsert_bars(cursor, bars, source).counts
 
 
-def upsert_bars(cursor: Any, bars: CheckedBars, source: str) -> WrittenBars:  # noqa: ANN401 (an ADBC cursor)
+def upsert_bars(cursor: Cursor, bars: CheckedBars, source: str) -> WrittenBars:
     """`write_bars` in the transaction of `cursor`."""
     counts, replaced = upsert_panel(cursor, _BARS, bars.accepted)
     if bars.rejected.height:
@@ -86,7 +82,7 @@ def read_tails(database: Database, symbols: Sequence[str], sessions: int) -> pl.
     return tails.cast(BAR_SCHEMA).sort(PANEL_KEY)  # type: ignore[arg-type]
 
 
-def read_beside(cursor: Any, bars: pl.DataFrame, before: int, after: int) -> pl.DataFrame:  # noqa: ANN401
+def read_beside(cursor: Cursor, bars: pl.DataFrame, before: int, after: int) -> pl.DataFrame:
     """Stored bars next to a panel: `before` sessions before a symbol's first one, `after` behind its last one."""
     if bars.is_empty():
         return pl.DataFrame(schema=BAR_SCHEMA)

@@ -1,40 +1,23 @@
-"""The table `universe_members`: who belonged to the universe when, where somebody has said so."""
+"""The table `universe_members`: periods in which a symbol belonged to the universe."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import polars as pl
 
 from boursomatic_assets.core.market.membership import MEMBER_SCHEMA
-from boursomatic_assets.storage.postgres.database import STAGING, advisory_lock, fetch, stage
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import STAGING, Database, advisory_lock, fetch, stage
 
 _COLUMNS = ", ".join(MEMBER_SCHEMA)
 
 
 def read_members(database: Database) -> pl.DataFrame:
-    """Every membership, by symbol and start; a frame of `MEMBER_SCHEMA`."""
+    """Every membership, by symbol and start; of `MEMBER_SCHEMA`."""
     found = database.read(f"SELECT {_COLUMNS} FROM universe_members")  # noqa: S608
     return found.cast(MEMBER_SCHEMA).sort("symbol", "member_from")  # type: ignore[arg-type]
 
 
 def replace_members(database: Database, members: pl.DataFrame) -> tuple[int, int]:
-    """Make the table say what the list says, in one transaction; rows that agree are left untouched.
-
-    Parameters
-    ----------
-    database : Database
-    members : DataFrame
-        Of `MEMBER_SCHEMA`; may be empty.
-
-    Returns
-    -------
-    tuple of int
-        Rows that were added and removed; one whose end has changed counts as both.
-    """
+    """Replace the table by `MEMBER_SCHEMA` rows in one transaction; returns rows added and removed."""
     same = " AND ".join(f"m.{name} IS NOT DISTINCT FROM s.{name}" for name in MEMBER_SCHEMA)
     with database.bulk() as cursor:
         advisory_lock(cursor, "universe_members")

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import Database
 
 ACTIVATED, REFUSED, ROLLED_BACK, PRUNED = "activated", "refused", "rolled back", "pruned"
 
 
 @dataclass(frozen=True)
 class ModelEvent:
-    """An event of a model version.
+    """An event of a model version: `activated`, `refused`, `rolled back` or `pruned` (bundle removed, row kept).
 
-    Attributes
-    ----------
-    event : str
-        `activated`, `refused` (recorded, but not activated), `rolled back` or `pruned` (bundle removed, row kept).
-    version_from : str or None
-        The version that was active before; for `refused` the one that stayed active; for `pruned` the one pruned.
-    version_to : str or None
-        The version activated, refused or returned to; None for `pruned`.
-    who : str
-        A login, or a run.
-    why : str
-    figures : dict or None
-        Strict JSON: the figures that the gate compared.
-    at : datetime or None
-        UTC; None before it is written.
+    `version_from` was active before (pruned: the one pruned). `version_to` is the one activated, refused or
+    returned to. `who` is a login or a run; `figures` what the gate compared, as strict JSON; `at` UTC, None before
+    it is written.
     """
 
     event: str
@@ -91,10 +77,8 @@ def never_active(events: list[ModelEvent]) -> set[str]:
 def version_before(events: list[ModelEvent], active: str) -> str | None:
     """The version that a rollback returns to; None if none is known.
 
-    Notes
-    -----
-    ----- Activations form a stack and a rollback removes its top: two rollbacks go back two versions. A version
-    that another program activated enters the stack when an event first names it.
+    Activations form a stack and a rollback removes its top: two rollbacks go back two versions. A version that
+    another program activated enters the stack when an event first names it.
     """
     pile: list[str] = []
     for event in events:

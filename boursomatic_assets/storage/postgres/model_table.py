@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from upath import UPath
 
 from boursomatic_assets.errors import ActiveModelChangedError, MissingArtifactError
 from boursomatic_assets.settings import Settings
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_events import (
     ACTIVATED,
     REFUSED,
@@ -21,12 +24,6 @@ from boursomatic_assets.storage.postgres.model_events import (
     version_before,
     write_event,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from datetime import datetime
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 _SELECT = (
     "SELECT version, trained_at, params_hash, metrics_json AS metrics, coalesce(model_path, '') AS model_path, "
@@ -47,23 +44,9 @@ _DEACTIVATE = sa.text("UPDATE model_versions SET is_active = false WHERE is_acti
 class ModelRow:
     """One row of `model_versions`.
 
-    Attributes
-    ----------
-    version : str
-        `YYYYMMDD_HHMMSS_<6 hex>`.
-    trained_at : datetime
-        UTC, without a time zone.
-    params_hash : str
-        Hash of the whole experiment.
-    metrics : dict
-        Strict JSON.
-    model_path : str
-        Folder or URL of the bundle.
-    manifest_sha256 : str or None
-        Digest of the bundle's manifest; None for rows of other programs.
-    is_active : bool
-    gate : dict or None
-        Strict JSON: the promotion gate's decision; None for rows without one.
+    `version` is `YYYYMMDD_HHMMSS_<6 hex>`, `trained_at` UTC without a time zone, `params_hash` of the whole
+    experiment, `model_path` a folder or URL. Rows of other programs have no `manifest_sha256`. `metrics` and `gate`
+    are strict JSON.
     """
 
     version: str
@@ -85,23 +68,10 @@ def record_version(  # noqa: PLR0913 (what is recorded, and what the log says of
     champion: str | None,
     beforehand: Callable[[], object] | None = None,
 ) -> None:
-    """Insert a version and log it, in one transaction. An active one replaces the champion.
+    """Insert a version and log `who` did it and `why`, in one transaction. An active one replaces the champion.
 
-    Parameters
-    ----------
-    database : Database
-    row : ModelRow
-    who, why : str
-        For the log.
-    champion : str or None
-        The version it was compared with, which must still be active; None without one.
-    beforehand : callable, optional
-        Called under the lock, before anything is written; pruning cannot run then.
-
-    Raises
-    ------
-    ActiveModelChangedError
-        If another version has become active since the decision.
+    `champion` is the version it was compared with; ActiveModelChangedError if another one is active now.
+    `beforehand` is called under the lock, before anything is written; pruning cannot run then.
     """
     with lock_versions(database) as connection:
         active = _active(connection)
@@ -124,26 +94,10 @@ def record_version(  # noqa: PLR0913 (what is recorded, and what the log says of
 def activate(
     database: Database, version: str, *, who: str, why: str, inspect: Callable[[ModelRow], object]
 ) -> str | None:
-    """Activate a recorded version and log it, in one transaction.
+    """Activate a recorded version and log it, in one transaction; returns the version that was active before.
 
-    Parameters
-    ----------
-    database : Database
-    version : str
-    who, why : str
-        For the log.
-    inspect : callable
-        Called with the row under the lock, before anything is written; raises where the bundle cannot be served.
-
-    Returns
-    -------
-    str or None
-        The version that was active before. If it is the same one, nothing was inspected or written.
-
-    Raises
-    ------
-    MissingArtifactError
-        If there is no such version.
+    `inspect` is called with the row under the lock and raises where the bundle cannot be served. If the version is
+    already active, nothing is inspected or written. Raises MissingArtifactError for an unknown version.
     """
     with lock_versions(database) as connection:
         before = _active(connection)
@@ -154,17 +108,10 @@ def activate(
 
 
 def rollback(database: Database, *, who: str, why: str, inspect: Callable[[ModelRow], object]) -> tuple[str, str]:
-    """Activate the version that was active before the active one, and log it; parameters as in `activate`.
+    """Activate the version that was active before the active one, and log it; returns both.
 
-    Returns
-    -------
-    tuple of (str, str)
-        The version that was active, and the one that is active now. Two calls go back two versions.
-
-    Raises
-    ------
-    MissingArtifactError
-        If no version is active, or none is logged before it.
+    Two calls go back two versions. Raises MissingArtifactError if no version is active, or none is logged before
+    it.
     """
     with lock_versions(database) as connection:
         active = _active(connection)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError
-from boursomatic_assets.storage.postgres.database import STAGING, advisory_lock, merge, stage
+from boursomatic_assets.storage.postgres.database import STAGING, Database, advisory_lock, merge, stage
 from boursomatic_assets.storage.postgres.tables import KEYS, NOW
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
 
 OUTCOME_SCHEMA: dict[str, pl.DataType] = {
     "recommendation_id": pl.String(), "entry_session": pl.Date(), "entry_close": pl.Float64(),
@@ -36,12 +31,7 @@ _INSERT = (
 def write_outcomes(database: Database, outcomes: pl.DataFrame) -> int:
     """Store outcomes (`OUTCOME_SCHEMA`) of recommendations without one; returns how many rows are new.
 
-    Raises
-    ------
-    PanelContractError
-        If a column is missing, or a recommendation occurs twice.
-    StorageError
-        If a row names a recommendation that is not stored.
+    Raises PanelContractError for a missing column or a repeated recommendation, StorageError for an unknown one.
     """
     missing = sorted(set(OUTCOME_SCHEMA) - set(outcomes.columns))
     if missing or outcomes["recommendation_id"].is_duplicated().any():

@@ -14,13 +14,8 @@ from boursomatic_assets.storage.postgres.tables import EXCHANGES
 def panel_survivors(database: Database, panel: pl.DataFrame) -> Survivors:
     """Count the symbols of a panel that end before it does, and the universe members of each year that it holds.
 
-    A symbol trades as long as it has bars: in a panel of members its rows end with the membership. Bars before the
-    panel's first session do not count.
-
-    Raises
-    ------
-    NotEnoughHistoryError
-        If no symbol of the panel has a bar.
+    A symbol trades as long as it has bars: its rows in a panel of members end with the membership. Bars before the
+    panel's first session do not count. Raises NotEnoughHistoryError if no symbol has a bar.
     """
     exchanges = database.read(EXCHANGES).cast(pl.String)
     spans = read_spans(database, since=panel["session"].min())  # type: ignore[arg-type]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import Any
 
 import polars as pl
 
@@ -11,6 +13,7 @@ from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.errors import PanelContractError
 from boursomatic_assets.storage.postgres.database import (
     STAGING,
+    Cursor,
     UpsertCounts,
     advisory_lock,
     fetch,
@@ -20,21 +23,13 @@ from boursomatic_assets.storage.postgres.database import (
 )
 from boursomatic_assets.storage.postgres.tables import DAILY, KEYS, NOW
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import date
-
 # Separates symbols that are passed as one text.
 SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of a panel to read; None does not limit.
-
-    `lookback_days` counts calendar days before the newest bar; `first_symbols` takes symbols in alphabetical order;
-    `since` is the first session.
-    """
+    """Rows to read: `lookback_days` before the newest bar, `first_symbols` in the alphabet; None is no limit."""
 
     lookback_days: int | None = None
     first_symbols: int | None = None
@@ -52,11 +47,7 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True)
 class PanelTable:
-    """A table that holds a panel.
-
-    `columns` maps frame columns to table columns. `kind` is the interval of daily bars, for a table with other
-    intervals.
-    """
+    """A table that holds a panel; `columns` maps frame to table columns, `kind` is the interval of daily bars."""
 
     name: str
     columns: Mapping[str, str]
@@ -65,10 +56,7 @@ class PanelTable:
 
 
 def read_panel(
-    cursor: Any,  # noqa: ANN401 (an ADBC cursor)
-    table: PanelTable,
-    columns: Sequence[str],
-    selection: Selection = EVERYTHING,
+    cursor: Cursor, table: PanelTable, columns: Sequence[str], selection: Selection = EVERYTHING
 ) -> pl.DataFrame:
     """Read columns of the selected rows, sorted by symbol and session."""
     chosen = ", ".join(f't.{table.columns[name]} AS "{name}"' for name in columns)
@@ -104,7 +92,7 @@ def _limits(table: PanelTable, selection: Selection) -> tuple[list[str], list[An
     return conditions, parameters
 
 
-def upsert_panel(cursor: Any, table: PanelTable, panel: pl.DataFrame) -> tuple[UpsertCounts, pl.DataFrame]:  # noqa: ANN401
+def upsert_panel(cursor: Cursor, table: PanelTable, panel: pl.DataFrame) -> tuple[UpsertCounts, pl.DataFrame]:
     """Write the rows that are new or differ by more than the table's tolerance.
 
     Returns the counts, and the key of the stored rows that were replaced.
@@ -135,7 +123,7 @@ def _agrees(name: str, tolerance: float) -> pl.Expr:
     return new.eq_missing(old) | ((new - old).abs() <= tolerance * scale).fill_null(value=False)
 
 
-def _require_known_symbols(cursor: Any) -> None:  # noqa: ANN401
+def _require_known_symbols(cursor: Cursor) -> None:
     unknown = fetch(
         cursor,
         f"WITH {KEYS} SELECT DISTINCT symbol FROM {STAGING} WHERE symbol NOT IN (SELECT symbol FROM keys) "  # noqa: S608

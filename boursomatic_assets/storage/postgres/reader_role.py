@@ -6,14 +6,10 @@ statements for the administrator.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from boursomatic_assets.storage.postgres.tables import EXISTING_COLUMNS, OWN_COLUMNS
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
 
 READER = "boursomatic_reader"
 # Without `users` and `user_settings` of the web application.

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import polars as pl
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.models.predictions import SUM_TOLERANCE
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.tables import KEYS
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 
 def active_symbols(database: Database) -> pl.Series:
@@ -33,8 +29,8 @@ def repeated_recommendations(database: Database) -> pl.DataFrame:
 def unlawful_probabilities(database: Database) -> pl.DataFrame:
     """Active rows of the active model with impossible probabilities: `symbol`, `profile`, `raw`, `calibrated`.
 
-    Each of the six must lie within 0 and 1, both triples must sum to 1, and the confidence must be the calibrated
-    probability of the label.
+    Six probabilities in 0 to 1, two sums of 1, and as confidence the calibrated probability of the label are
+    lawful.
     """
     return database.read(_UNLAWFUL)
 

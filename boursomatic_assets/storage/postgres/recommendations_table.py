@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -11,6 +10,8 @@ from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError, StorageError
 from boursomatic_assets.storage.postgres.database import (
     STAGING,
+    Cursor,
+    Database,
     advisory_lock,
     execute,
     fetch,
@@ -19,9 +20,6 @@ from boursomatic_assets.storage.postgres.database import (
     stage,
 )
 from boursomatic_assets.storage.postgres.tables import KEYS, NOW
-
-if TYPE_CHECKING:
-    from boursomatic_assets.storage.postgres.database import Database
 
 # Columns to write; `features_snapshot` is JSON text with a `digest` of its content.
 GIVEN_SCHEMA: dict[str, pl.DataType] = {
@@ -54,10 +52,7 @@ _INSERT = f"""
 
 @dataclass(frozen=True)
 class WrittenRows:
-    """Rows that a write of recommendations added and archived, and rows it skipped as unchanged.
-
-    Unchanged rows equal the active one, in its language too, or are of an older session than it.
-    """
+    """Rows added, archived, and skipped: equal to the active one, or of an older session."""
 
     added: int
     archived: int
@@ -65,22 +60,10 @@ class WrittenRows:
 
 
 def write_recommendations(database: Database, rows: pl.DataFrame, version: str) -> WrittenRows:
-    """Make these rows the active recommendations of their instruments and profiles, all or none.
+    """Make these rows (`GIVEN_SCHEMA`) the active ones of their instruments and profiles, all or none.
 
-    Parameters
-    ----------
-    database : Database
-    rows : DataFrame
-        Of `GIVEN_SCHEMA`: one per instrument and profile, all of one model version.
-    version : str
-        That version; it must stay active until the transaction ends.
-
-    Raises
-    ------
-    PanelContractError
-        If a column is missing, a row occurs twice or has no digest, or a symbol names no instrument.
-    StorageError
-        If the version is unknown or no longer active.
+    `version` made them and must stay active until the transaction ends, else StorageError. PanelContractError for a
+    missing column, a repeated row, a row without a digest, or an unknown symbol.
     """
     given = _checked(rows)
     with database.bulk() as cursor:
@@ -121,7 +104,7 @@ def _checked(rows: pl.DataFrame) -> pl.DataFrame:
     return given
 
 
-def _require_active(cursor: Any, version: str) -> str:  # noqa: ANN401 (an ADBC cursor)
+def _require_active(cursor: Cursor, version: str) -> str:
     """Id of the active version; its row stays locked until the transaction ends."""
     # FOR SHARE: no other version can become active before these rows are committed.
     query = "SELECT id::text AS id, is_active FROM model_versions WHERE version = $1 FOR SHARE"
@@ -138,7 +121,7 @@ def _require_active(cursor: Any, version: str) -> str:  # noqa: ANN401 (an ADBC 
     return str(found["id"].item())
 
 
-def _instruments(cursor: Any, given: pl.DataFrame) -> pl.DataFrame:  # noqa: ANN401
+def _instruments(cursor: Cursor, given: pl.DataFrame) -> pl.DataFrame:
     """`symbol` and `instrument_id` of every instrument; each given symbol must be one."""
     keys = fetch(cursor, f"WITH {KEYS} SELECT symbol, id::text AS instrument_id FROM keys")  # noqa: S608
     known = keys.cast(pl.String)
@@ -152,7 +135,7 @@ def _instruments(cursor: Any, given: pl.DataFrame) -> pl.DataFrame:  # noqa: ANN
     return known
 
 
-def _active(cursor: Any) -> pl.DataFrame:  # noqa: ANN401
+def _active(cursor: Cursor) -> pl.DataFrame:
     """The active rows, with the values that decide whether they must be replaced."""
     active = fetch(
         cursor,
@@ -164,7 +147,7 @@ def _active(cursor: Any) -> pl.DataFrame:  # noqa: ANN401
     return active.cast(_ACTIVE_SCHEMA)  # type: ignore[arg-type]
 
 
-def _replace(cursor: Any, due: pl.DataFrame, model: str) -> int:  # noqa: ANN401
+def _replace(cursor: Cursor, due: pl.DataFrame, model: str) -> int:
     """Archive the active rows in these places and insert these; returns how many were archived."""
     staged = due.select("instrument_id", "active_id", *_VALUES, "features_snapshot")
     stage(cursor, staged.clear())

@@ -24,12 +24,8 @@ _UPGRADE_LOCK = 0x626F7572
 def upgrade(engine: Engine) -> str | None:
     """Upgrade in one transaction; returns the revision found before.
 
-    Raises
-    ------
-    RowsBreakRuleError
-        If existing rows break a rule that the migration adds; lists them.
-    SchemaVersionError
-        If a newer program upgraded the database, or a table of the same name lacks columns.
+    Raises RowsBreakRuleError, which lists rows that break a rule of the migration, or SchemaVersionError if a newer
+    program upgraded the database or a table of the same name lacks columns.
     """
     from alembic import command
 
@@ -66,13 +62,7 @@ def is_current(connection: Connection) -> bool:
 
 
 def require_current(connection: Connection) -> None:
-    """Stop unless the schema is current.
-
-    Raises
-    ------
-    SchemaVersionError
-        With the command that helps.
-    """
+    """Raise SchemaVersionError, with the command that helps, unless the schema is current."""
     found = revision(connection)
     _refuse_newer(found)
     if found != HEAD_REVISION:

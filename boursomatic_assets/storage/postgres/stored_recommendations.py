@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
 
 import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
+from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_table import bundle_place
 from boursomatic_assets.storage.postgres.panels import SEPARATOR, among
 from boursomatic_assets.storage.postgres.tables import KEYS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import date
-
-    from boursomatic_assets.storage.postgres.database import Database
 
 STORED_SCHEMA: dict[str, pl.DataType] = {
     "id": pl.String(), "symbol": pl.String(), "name": pl.String(), "sector": pl.String(), "exchange": pl.String(),
@@ -60,23 +57,10 @@ def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
     limit: int | None = None,
     with_snapshot: bool = False,
 ) -> pl.DataFrame:
-    """Read stored recommendations, also those of other programs.
+    """Stored recommendations, also of other programs, of `STORED_SCHEMA`.
 
-    Parameters
-    ----------
-    database : Database
-    profile, label, symbols : optional
-        Only rows of these.
-    active_only : bool
-        Only active rows of active instruments; else archived ones too.
-    limit : int, optional
-    with_snapshot : bool
-        Adds `features_snapshot`, JSON text.
-
-    Returns
-    -------
-    DataFrame
-        Of `STORED_SCHEMA`, by symbol, then from the cautious profile to the bold one, the newest first.
+    Sorted by symbol, then from cautious to bold profile, the newest first. `active_only` leaves archived rows and
+    inactive instruments out. `with_snapshot` adds `features_snapshot`, JSON text.
     """
     conditions, parameters = ["true"], []
     for column, value in (("r.profile", profile), ("r.label", label)):
@@ -98,21 +82,10 @@ def read_recommendations(  # noqa: PLR0913 (each narrows what is read)
 
 
 def find_recommendation(database: Database, wanted: str, session: date | None = None) -> list[dict[str, Any]]:
-    """All stored values of a recommendation, given its id, or of an instrument's, given its symbol.
+    """All stored values of the recommendation with this id, or of a symbol's active ones or those of a session.
 
-    Parameters
-    ----------
-    database : Database
-    wanted : str
-        Id or symbol.
-    session : date, optional
-        With a symbol: rows of this session, archived ones too; else the active rows.
-
-    Returns
-    -------
-    list of dict
-        `STORED_SCHEMA` with `instrument_id`, `model_path`, `manifest_sha256`, `params_hash` and `snapshot` (a
-        dict), from the cautious profile to the bold one, the newest first.
+    `STORED_SCHEMA` with `instrument_id`, `model_path`, `manifest_sha256`, `params_hash` and `snapshot` (a dict),
+    from cautious to bold profile, the newest first.
     """
     condition, parameters = "k.symbol = $1 AND r.is_active", [wanted]
     if _is_uuid(wanted):
@@ -140,14 +113,10 @@ def _is_uuid(wanted: str) -> bool:
 
 
 def open_recommendations(database: Database, until: date | None = None) -> pl.DataFrame:
-    """The platform's recommendations without an outcome, archived ones too.
+    """The platform's recommendations without an outcome, archived ones too, of `OPEN_SCHEMA`.
 
-    With `until`, only those that may be over by that session: a horizon of n sessions lasts at least n days.
-
-    Returns
-    -------
-    DataFrame
-        Of `OPEN_SCHEMA`, by session, symbol and profile. `close` and both thresholds are those of the snapshot.
+    Sorted by session, symbol and profile. With `until`, only those that may be over by that session: a horizon of n
+    sessions lasts at least n days.
     """
     limit = "" if until is None else "AND r.session + r.horizon_days <= $1::text::date"
     found = database.read(

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import date, datetime
+from typing import Any
 
+import polars as pl
 import sqlalchemy as sa
 
 from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.market.fingerprints import fingerprint
-
-if TYPE_CHECKING:
-    from datetime import date, datetime
-
-    import polars as pl
-
-    from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.database import Database
 
 _GIVEN = (
     "params_hash", "experiment", "data_version", "symbols", "first_session", "last_session", "test_first",
@@ -29,29 +25,9 @@ _REPLACED = ("sharpe", "rank_ic", "matched_lift", "accuracy", "run_id")
 class Trial:
     """One experiment, tried on one state of the data.
 
-    Attributes
-    ----------
-    params_hash : str
-        Hash of the whole experiment.
-    experiment : dict
-        Its values, as JSON.
-    data_version : str
-        Of the closes, as `closes_version` gives it: the same for two experiments on the same bars.
-    symbols : int
-    first_session, last_session : date
-        Span of the label panel.
-    test_first, test_last : date
-        Span of the test set.
-    sharpe : float or None
-        Sharpe ratio of the BUY book on the test set, per session, not annualised; None where undefined, as below.
-    rank_ic, matched_lift, accuracy : float or None
-        On the test set.
-    run_id : str or None
-        The run that computed these figures.
-    version : str or None
-        The model version recorded with them.
-    created_at : datetime or None
-        UTC, of the first try.
+    `data_version` comes from `closes_version`. Sessions span the label panel and the test set. Figures are those of
+    the test set, None where undefined; `sharpe` is per session, not annualised. `created_at` is UTC, of the first
+    try.
     """
 
     params_hash: str
@@ -124,8 +100,6 @@ def list_trials(database: Database) -> list[Trial]:
 def count_trials(database: Database, test_first: date, test_last: date) -> TrialCount:
     """Count the distinct experiments judged on test sessions that overlap these.
 
-    Notes
-    -----
     Overlap counts, not equal data: otherwise one more bar would reset the count. Of an experiment tried on several
     states of the data, the newest Sharpe ratio enters the variance.
     """

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 from upath import UPath
 
 from boursomatic_assets.core.dataset.features import price_level_inputs
 from boursomatic_assets.core.registry.bundle import MANIFEST, sha256
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from boursomatic_assets.storage.postgres.database import Database
-    from boursomatic_assets.storage.postgres.model_table import ModelRow
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 _TRIED = sa.text("SELECT params_hash, experiment FROM trials WHERE params_hash = ANY(:hashes)")
 

@@ -43,13 +43,7 @@ class Account:
 
 
 def account_for(data: Path) -> Account:
-    """Account that runs the server of a data folder, which need not exist yet.
-
-    Raises
-    ------
-    ConfigurationError
-        If the data folder is another user's, or root has no account to run the server as.
-    """
+    """Account that runs the server of a data folder, which need not exist; else ConfigurationError."""
     owner = data.lstat().st_uid if data.exists() else None
     if os.geteuid() != 0:
         if owner not in {None, os.geteuid()}:

@@ -24,8 +24,14 @@ from boursomatic_assets.storage.private import FOLDER_MODE, OTHERS, is_private, 
 from boursomatic_assets.storage.server.access import restrict_access
 from boursomatic_assets.storage.server.account import MAJOR_VERSION, Account, account_for, give_to, programs
 from boursomatic_assets.storage.server.folder_lock import LoggedWait, lock_folder
-from boursomatic_assets.storage.server.folders import data_folder, log_file
-from boursomatic_assets.storage.server.process import is_ready, postmaster, status, status_lines
+from boursomatic_assets.storage.server.process import (
+    data_folder,
+    is_ready,
+    log_file,
+    postmaster,
+    status,
+    status_lines,
+)
 from boursomatic_assets.storage.server.socket import (
     PORT,
     SOCKET_NAME,
@@ -61,13 +67,7 @@ def environment() -> dict[str, str]:
 
 
 def initialise(home: Path) -> None:
-    """Create the data folder atomically: a half-made one would never start.
-
-    Raises
-    ------
-    RuntimeError
-        If it is of another version of PostgreSQL, or cannot be made.
-    """
+    """Create the data folder atomically, because a half-made one would never start; raises RuntimeError."""
     data = data_folder(home)
     account = account_for(data)
     if (data / "PG_VERSION").exists():
@@ -105,10 +105,7 @@ def initialise(home: Path) -> None:
 def start(home: Path) -> None:
     """Start the server unless it runs, and wait until it accepts connections. Call it under the home's lock.
 
-    Raises
-    ------
-    RuntimeError
-        If the server ends instead, or a server that cannot be seen from here uses the folder.
+    Raises RuntimeError if the server ends instead, or a server that cannot be seen from here uses the folder.
     """
     data = data_folder(home)
     account = account_for(data)
@@ -148,14 +145,9 @@ def stop(home: Path) -> bool:
 
 
 def socket_folder(home: Path) -> Path:
-    """Folder of the server's socket, private to the server's account.
+    """Folder of the server's socket, private to the server's account; raises RuntimeError if it is not.
 
     It is the data folder, unless that path is too long for a socket or cannot be written in an address.
-
-    Raises
-    ------
-    RuntimeError
-        If it is not private.
     """
     data = data_folder(home)
     account = account_for(data)

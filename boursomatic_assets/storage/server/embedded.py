@@ -16,8 +16,7 @@ import sqlalchemy as sa
 from boursomatic_assets.errors import ConfigurationError, DatabaseUnreachableError
 from boursomatic_assets.storage.private import locked, make_home, open_file
 from boursomatic_assets.storage.server import cluster
-from boursomatic_assets.storage.server.folders import data_folder, log_file
-from boursomatic_assets.storage.server.process import postmaster
+from boursomatic_assets.storage.server.process import data_folder, log_file, postmaster
 from boursomatic_assets.storage.server.socket import PORT
 
 if TYPE_CHECKING:
@@ -31,12 +30,8 @@ _LIBPQ_VARIABLE = re.compile(r"PG([A-Z]+|CONNECT_TIMEOUT)")
 def database_url(settings: Settings) -> str:
     """Address of the database as libpq reads it; starts the embedded server where no other is given.
 
-    The embedded server stops with the last process that called this, unless `keep_running` was called.
-
-    Raises
-    ------
-    DatabaseUnreachableError
-        If the embedded server cannot be set up or started.
+    That server stops with the last process that called this, unless `keep_running` was called. Raises
+    DatabaseUnreachableError if it cannot be started.
     """
     if settings.database_url:
         return _plain_url(settings.database_url)
@@ -93,7 +88,8 @@ def _embedded_url(home: Path) -> str:
 
     if not str(home).isprintable():
         raise _cannot_start(home, "the path holds a character that cannot be printed")
-    _ignore_libpq_variables()
+    for name in [name for name in os.environ if _LIBPQ_VARIABLE.fullmatch(name)]:
+        os.environ.pop(name, None)
     try:
         make_home(home)
         home = home.resolve()
@@ -118,12 +114,6 @@ def _embedded_url(home: Path) -> str:
 def _url(home: Path, database: str) -> str:
     # With password and port in the address, clients do not take them from PG* variables.
     return f"postgresql://{cluster.SUPERUSER}:@/{database}?host={cluster.socket_folder(home)}&port={PORT}"
-
-
-def _ignore_libpq_variables() -> None:
-    """Remove them from this process and its children."""
-    for name in [name for name in os.environ if _LIBPQ_VARIABLE.fullmatch(name)]:
-        os.environ.pop(name, None)
 
 
 def _cannot_start(home: Path, reason: object) -> DatabaseUnreachableError:

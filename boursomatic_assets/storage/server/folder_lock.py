@@ -13,8 +13,7 @@ from pathlib import Path
 import psutil
 
 from boursomatic_assets.storage.private import open_file
-from boursomatic_assets.storage.server.folders import data_folder
-from boursomatic_assets.storage.server.process import orphans
+from boursomatic_assets.storage.server.process import data_folder, orphans
 
 PROGRESS_SECONDS, LOOKING_SECONDS = 5.0, 0.005
 # How long orphaned processes may take to end, and a start waits for another server.

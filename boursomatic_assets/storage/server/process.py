@@ -1,4 +1,4 @@
-"""Processes of an embedded server, identified by their working directory."""
+"""Files and processes of an embedded server; a process is identified by its working directory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import os
 from pathlib import Path
 
 import psutil
+
+
+def data_folder(home: Path) -> Path:
+    """Folder of the tables under a home."""
+    return (home.resolve() / "postgres").resolve()
+
+
+def log_file(home: Path) -> Path:
+    """Log of the server and of `initdb`."""
+    return home.resolve() / "postgres.log"
 
 
 def postmaster(data: Path) -> psutil.Process | None:

@@ -54,13 +54,7 @@ def recorded_folder(home: Path, account: Account) -> Path | None:
 
 
 def new_folder(home: Path, data: Path, account: Account) -> Path:
-    """Make a short folder for the socket, with an unpredictable name, and record it in the home.
-
-    Raises
-    ------
-    RuntimeError
-        If there is no place for one.
-    """
+    """Make a short, unpredictable folder for the socket and record it in the home; raises RuntimeError."""
     for base in _runtime_folders(account):
         try:
             folder = Path(tempfile.mkdtemp(prefix="boursomatic-", dir=base))

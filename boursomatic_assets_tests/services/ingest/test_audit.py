@@ -28,17 +28,12 @@ def filled(database: Database) -> Database:
     """Apple lacks the 3rd and has the 4th, Ford is whole; LVMH lacks the 4th; Shell's exchange is not known."""
     exchanges = {"AAPL": "NASDAQ", "F": "XNYS", "MC.PA": "Euronext Paris", "SHEL.L": "unknown"}
     write_instruments(database, pl.concat(listed(name, exchange=exchange) for name, exchange in exchanges.items()))
-    bars = [
-        bars_on("AAPL", 1, 2, 4, 5),
-        bars_on("F", 2, 3, 5),
-        bars_on("MC.PA", 3, 5),
-        bars_on("SHEL.L", 6, 7),
-    ]
+    bars = [bars_on("AAPL", 1, 2, 4, 5), bars_on("F", 2, 3, 5), bars_on("MC.PA", 3, 5), bars_on("SHEL.L", 6, 7)]
     write_bars(database, accepted(pl.concat(bars)), "sample")
     return database
 
 
-def test_the_bars_of_an_exchange_are_compared_with_its_sessions(filled: Database) -> None:
+def test_audit_calendar_compares_bars_with_sessions(filled: Database) -> None:
     found = audit_calendar(filled, "XNYS")
     # Apple's first and last bar span the 1st, 2nd, 3rd and 5th, Ford's the 2nd, 3rd and 5th
     assert found.exchanges.to_dicts() == [
@@ -52,7 +47,7 @@ def test_the_bars_of_an_exchange_are_compared_with_its_sessions(filled: Database
     assert audit_calendar(filled, "XPAR").missing.rows() == [("XPAR", "MC.PA", date(2024, 7, 4))]
 
 
-def test_some_symbols_at_a_time_come_to_the_same(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audit_calendar_in_batches(filled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = audit_calendar(filled, "XNYS")
     batches: list[list[str]] = []
 
@@ -67,7 +62,7 @@ def test_some_symbols_at_a_time_come_to_the_same(filled: Database, monkeypatch: 
         assert getattr(parts, name).equals(getattr(whole, name))
 
 
-def test_of_an_exchange_without_instruments_there_is_nothing_to_say(filled: Database) -> None:
+def test_audit_calendar_without_instruments_is_empty(filled: Database) -> None:
     found = audit_calendar(filled, "XBRU")
     for name in ("exchanges", "missing", "extra", "stale"):
         assert getattr(found, name).is_empty()

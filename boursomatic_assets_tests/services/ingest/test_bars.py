@@ -105,7 +105,7 @@ def quarantined(database: Database) -> list[str]:
         return read_corrections(cursor).quarantined
 
 
-def test_all_pieces_are_stored_and_what_that_did_is_added_up(store: Database, from_file: Settings) -> None:
+def test_store_all_stores_and_counts_every_piece(store: Database, from_file: Settings) -> None:
     notes: list[str] = []
     first = broken(flat_bars({"AAA": [10.0] * 4, "BBB": [20.0] * 3}), 1)
     second = flat_bars({"CCC": [30.0] * 2})
@@ -123,13 +123,13 @@ def test_all_pieces_are_stored_and_what_that_did_is_added_up(store: Database, fr
     ]
 
 
-def test_a_source_without_a_path_is_named_alone(store: Database, from_file: Settings) -> None:
+def test_store_all_names_a_source_without_a_path(store: Database, from_file: Settings) -> None:
     sample = replace(from_file, provider="sample", provider_path=None)
     take(store, sample, broken(flat_bars({"AAA": [10.0] * 4}), 1))
     assert rows(store, "SELECT source FROM rejected_bars") == [("sample",)]
 
 
-def test_the_same_bars_again_write_no_row(store: Database, from_file: Settings) -> None:
+def test_store_all_twice_writes_nothing(store: Database, from_file: Settings) -> None:
     pieces = flat_bars({"AAA": [10.0, 11.0]}), flat_bars({"BBB": [20.0]})
     take(store, from_file, *pieces)
     before = versions_of(store, "price_bars")
@@ -139,9 +139,7 @@ def test_the_same_bars_again_write_no_row(store: Database, from_file: Settings) 
     assert versions_of(store, "price_bars") == before
 
 
-def test_bars_that_now_say_something_else_are_counted_by_symbol_and_since_when(
-    store: Database, from_file: Settings
-) -> None:
+def test_store_all_reports_rewritten_bars_by_symbol(store: Database, from_file: Settings) -> None:
     take(store, from_file, flat_bars({"AAA": [10.0, 11.0, 12.0], "BBB": [20.0, 21.0], "CCC": [30.0]}))
     first = flat_bars({"AAA": [10.0, 11.5, 12.5, 13.0], "BBB": [20.0, 21.0, 22.0]})
     update = take(store, from_file, first, flat_bars({"CCC": [31.0]}))
@@ -150,9 +148,7 @@ def test_bars_that_now_say_something_else_are_counted_by_symbol_and_since_when(
     assert update.rewritten.rows() == [("AAA", 2, SECOND), ("CCC", 1, weekdays(1)[0])]
 
 
-def test_when_a_later_piece_makes_the_source_too_broken_nothing_of_it_lands(
-    store: Database, from_file: Settings
-) -> None:
+def test_store_all_refuses_a_broken_source_whole(store: Database, from_file: Settings) -> None:
     good = flat_bars({"AAA": [100.0, 50.0]})
     # 2 + 0 sound, then 2 sound and 2 broken: 2 of 6 is a third, and a quarter is allowed
     bad = broken(flat_bars({"BBB": [10.0] * 4}), 2)
@@ -164,27 +160,25 @@ def test_when_a_later_piece_makes_the_source_too_broken_nothing_of_it_lands(
     assert stored_rows(store) == [(2 + 3, 1, 1)]
 
 
-def test_a_source_is_judged_whole_and_not_piece_by_piece(store: Database, from_file: Settings) -> None:
+def test_store_all_judges_the_source_as_a_whole(store: Database, from_file: Settings) -> None:
     # the first piece alone breaks the rule with 1 of 2; of both together it is 1 of 10
     update = take(store, from_file, broken(flat_bars({"AAA": [1.0] * 2}), 1), flat_bars({"BBB": [1.0] * 8}))
     assert update.tally.rejected_share == 0.1
 
 
-def test_when_a_source_breaks_down_in_the_middle_nothing_of_it_lands(store: Database, from_file: Settings) -> None:
+def test_store_all_rolls_back_when_the_source_fails(store: Database, from_file: Settings) -> None:
     with pytest.raises(SourceFileError, match="truncated"):
         take(store, from_file, flat_bars({"AAA": [100.0, 50.0]}), adjusted=False, breaks_down=True)
     assert stored_rows(store) == [(0, 0, 0)]
 
 
-def test_a_symbol_that_is_no_instrument_keeps_the_pieces_before_it_out_too(
-    store: Database, from_file: Settings
-) -> None:
+def test_store_all_rolls_back_at_an_unknown_symbol(store: Database, from_file: Settings) -> None:
     with pytest.raises(PanelContractError, match="NEW"):
         take(store, from_file, flat_bars({"AAA": [1.0]}), flat_bars({"NEW": [1.0]}))
     assert stored_rows(store) == [(0, 0, 0)]
 
 
-def test_what_was_stored_before_stays_when_a_source_is_refused(store: Database, from_file: Settings) -> None:
+def test_store_all_keeps_stored_bars_of_a_refused_source(store: Database, from_file: Settings) -> None:
     take(store, from_file, flat_bars({"AAA": [100.0, 50.0]}), adjusted=False)
     before = versions_of(store, "price_bars"), jumps(store)
     with pytest.raises(BarContractError):
@@ -192,44 +186,40 @@ def test_what_was_stored_before_stays_when_a_source_is_refused(store: Database, 
     assert (versions_of(store, "price_bars"), jumps(store)) == before
 
 
-def test_a_source_without_bars_is_refused(store: Database, from_file: Settings) -> None:
+def test_store_all_refuses_a_source_without_bars(store: Database, from_file: Settings) -> None:
     for pieces in ((), (pl.DataFrame(schema=BAR_SCHEMA),)):
         with pytest.raises(BarContractError, match="there are no rows"):
             take(store, from_file, *pieces)
 
 
-def test_jumps_of_prices_that_may_hold_splits_are_recorded(store: Database, from_file: Settings) -> None:
+def test_jumps_of_unadjusted_prices_are_recorded(store: Database, from_file: Settings) -> None:
     bars = flat_bars({"AAA": [100.0, 50.0], "BBB": [10.0, 11.0], "CCC": [1.0, 1.0, 10.0]})
     take(store, from_file, bars, adjusted=False)
     assert jumps(store) == [("AAA", SECOND, 0.5, 0.5), ("CCC", THIRD, 10.0, 10.0)]
     assert quarantined(store) == ["AAA", "CCC"]
 
 
-def test_jumps_are_recorded_whatever_the_source_says_of_its_prices(store: Database, from_file: Settings) -> None:
-    # Sources that take splits out forget one now and then: prices are looked at as they are stored.
+def test_jumps_of_adjusted_prices_are_recorded(store: Database, from_file: Settings) -> None:
+    # Adjusted sources miss a split now and then, so stored prices are searched too.
     take(store, from_file, flat_bars({"AAA": [100.0, 50.0]}), adjusted=True)
     assert jumps(store) == [("AAA", SECOND, 0.5, 0.5)]
 
 
-def test_a_split_between_two_deliveries_is_found_at_once(store: Database, from_file: Settings) -> None:
+def test_jumps_between_two_deliveries_are_recorded(store: Database, from_file: Settings) -> None:
     whole = flat_bars({"AAA": [100.0, 100.0, 50.0, 50.0], "BBB": [10.0] * 4})
     take(store, from_file, whole.filter(pl.col("session") < THIRD))
     take(store, from_file, whole.filter(pl.col("session") >= THIRD))
     assert jumps(store) == [("AAA", THIRD, 0.5, 0.5)]
 
 
-def test_older_bars_that_come_later_are_compared_with_those_behind_them(
-    store: Database, from_file: Settings
-) -> None:
+def test_jumps_before_stored_bars_are_recorded(store: Database, from_file: Settings) -> None:
     whole = flat_bars({"AAA": [100.0, 100.0, 50.0, 50.0]})
     take(store, from_file, whole.filter(pl.col("session") >= THIRD))
     take(store, from_file, whole.filter(pl.col("session") < THIRD))
     assert jumps(store) == [("AAA", THIRD, 0.5, 0.5)]
 
 
-def test_a_wrong_tick_that_was_stored_last_is_told_by_a_delivery_that_does_not_hold_it(
-    store: Database, from_file: Settings
-) -> None:
+def test_wrong_tick_stored_last_is_rejected_by_a_later_delivery(store: Database, from_file: Settings) -> None:
     whole = flat_bars({"AAA": [100.0, 100.0, 50.0, 100.0], "BBB": [1.0] * 4})
     take(store, from_file, whole.filter(pl.col("session") < FOURTH))
     assert quarantined(store) == ["AAA"]
@@ -239,7 +229,7 @@ def test_a_wrong_tick_that_was_stored_last_is_told_by_a_delivery_that_does_not_h
     assert rows(store, "SELECT symbol, close, reason FROM rejected_bars") == [("AAA", 50.0, ISOLATED)]
 
 
-def test_once_a_source_takes_the_split_out_its_jump_is_forgotten(store: Database, from_file: Settings) -> None:
+def test_jumps_disappear_when_the_source_adjusts(store: Database, from_file: Settings) -> None:
     take(store, from_file, flat_bars({"AAA": [100.0, 50.0, 50.0], "BBB": [10.0, 5.0]}), adjusted=False)
     assert quarantined(store) == ["AAA", "BBB"]
     # the rewritten history of AAA no longer jumps there; of BBB nothing is said
@@ -249,14 +239,14 @@ def test_once_a_source_takes_the_split_out_its_jump_is_forgotten(store: Database
     assert jumps(store) == []
 
 
-def test_a_jump_outside_of_what_was_looked_at_is_not_forgotten(store: Database, from_file: Settings) -> None:
+def test_jumps_outside_the_searched_span_stay(store: Database, from_file: Settings) -> None:
     take(store, from_file, flat_bars({"AAA": [100.0, 50.0, 50.0, 50.0]}), adjusted=False)
-    # the newest sessions only: what lies before the first of them, and into it, cannot be told
+    # only the newest sessions: jumps before or into the first of them cannot be seen
     take(store, from_file, flat_bars({"AAA": [None, 50.0, 50.0, 50.0]}), adjusted=False)
     assert jumps(store) == [("AAA", SECOND, 0.5, 0.5)]
 
 
-def test_an_adjustment_explains_a_jump_for_good(store: Database, from_file: Settings) -> None:
+def test_adjustment_explains_a_jump_in_later_updates(store: Database, from_file: Settings) -> None:
     bars = flat_bars({"AAA": [100.0, 50.0, 25.0]})
     take(store, from_file, bars, adjusted=False)
     add_adjustment(store, "AAA", SECOND, 0.5, None)
@@ -270,9 +260,7 @@ def test_an_adjustment_explains_a_jump_for_good(store: Database, from_file: Sett
     assert quarantined(store) == ["AAA"]
 
 
-def test_an_explanation_that_is_taken_back_quarantines_the_symbol_again(
-    store: Database, from_file: Settings
-) -> None:
+def test_removed_adjustment_quarantines_again(store: Database, from_file: Settings) -> None:
     bars = flat_bars({"AAA": [100.0, 50.0, 50.0, 50.0]})
     take(store, from_file, bars, adjusted=False)
     add_adjustment(store, "AAA", SECOND, 0.5, None)
@@ -284,7 +272,7 @@ def test_an_explanation_that_is_taken_back_quarantines_the_symbol_again(
     assert quarantined(store) == ["AAA"]
 
 
-def test_isolated_prices_are_set_aside_whatever_the_source_says(store: Database, from_file: Settings) -> None:
+def test_isolated_prices_are_rejected_from_any_source(store: Database, from_file: Settings) -> None:
     bars = flat_bars({"AAA": [100.0, 50.0, 100.0, 101.0], "BBB": [10.0] * 4})
     update = take(store, from_file, bars, adjusted=False)
     assert update.tally.reasons == {ISOLATED: 1}
@@ -295,14 +283,14 @@ def test_isolated_prices_are_set_aside_whatever_the_source_says(store: Database,
         assert found["session"].to_list() == [SECOND]
 
 
-def test_a_survey_judges_all_pieces_together_and_stores_nothing(store: Database, from_file: Settings) -> None:
+def test_tally_source_judges_all_pieces_and_stores_nothing(store: Database, from_file: Settings) -> None:
     first, second = broken(flat_bars({"AAA": [1.0] * 4}), 1), flat_bars({"BBB": [1.0] * 4})
     tally = tally_source(Pieces((first, second)), from_file, TODAY)
     assert (tally.accepted, tally.rejected) == (7, 1)
     with pytest.raises(BarContractError, match="3 of 8 do"):
         tally_source(Pieces((first, broken(second, 2))), from_file, TODAY)
     assert stored_rows(store) == [(0, 0, 0)]
-    # what the survey passes is what is taken: an isolated price counts too
+    # isolated prices count as rejected
     isolated = flat_bars({"AAA": [100.0, 50.0, 100.0]})
     with pytest.raises(BarContractError, match="1 of 3 do"):
         tally_source(Pieces((isolated,)), from_file, TODAY)
@@ -315,9 +303,7 @@ def filled_by_others(database: Database) -> pl.DataFrame:
     return bars
 
 
-def test_looking_through_a_table_that_others_fill_writes_no_bar(
-    store: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scan_stored_writes_no_bar(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     bars, notes = filled_by_others(store), []
     before = {table: versions_of(store, table) for table in ("price_bars", "instruments")}
     monkeypatch.setattr(updates, "symbol_batches", lambda _: [["AAA", "BBB"], ["CCC"]])
@@ -325,13 +311,13 @@ def test_looking_through_a_table_that_others_fill_writes_no_bar(
     assert update.counts == UpsertCounts(0, 0, bars.height)
     assert (update.tally.accepted, update.tally.rejected) == (9, 0)
     assert update.reports == []
-    assert notes == ["6 bars looked through", "9 bars looked through"]
+    assert notes == ["6 bars searched", "9 bars searched"]
     assert {table: versions_of(store, table) for table in before} == before
     assert stored_rows(store) == [(9, 0, 2)]
     assert jumps(store) == [("AAA", SECOND, 0.5, 0.5), ("CCC", THIRD, 3.0, 3.0)]
 
 
-def test_looking_through_again_finds_what_was_mended_and_what_was_explained(store: Database) -> None:
+def test_scan_stored_again_notices_repairs_and_adjustments(store: Database) -> None:
     filled_by_others(store)
     scan_stored(store, lambda _: None)
     add_adjustment(store, "CCC", THIRD, 1.0, None)
@@ -347,11 +333,11 @@ def test_looking_through_again_finds_what_was_mended_and_what_was_explained(stor
     assert quarantined(store) == ["CCC"]
 
 
-def test_looking_through_an_empty_table_finds_nothing(store: Database) -> None:
+def test_scan_stored_of_an_empty_table(store: Database) -> None:
     assert scan_stored(store, lambda _: None).counts == UpsertCounts(0, 0, 0)
 
 
-def test_no_bars_to_look_at_leave_the_jumps_as_they_are(store: Database) -> None:
+def test_record_jumps_without_bars_keeps_jumps(store: Database) -> None:
     bars = filled_by_others(store)
     scan_stored(store, lambda _: None)
     before = jumps(store)
@@ -360,9 +346,7 @@ def test_no_bars_to_look_at_leave_the_jumps_as_they_are(store: Database) -> None
     assert jumps(store) == before
 
 
-def test_a_wrong_tick_that_was_stored_as_the_newest_bar_leaves_the_table_when_it_shows(
-    store: Database, from_file: Settings
-) -> None:
+def test_wrong_tick_stored_last_is_removed_when_it_shows(store: Database, from_file: Settings) -> None:
     take(store, from_file, flat_bars({"AAA": [100.0, 100.0, 50.0], "BBB": [1.0] * 5}), adjusted=False)
     assert quarantined(store) == ["AAA"]
     # 50 lies at half of the closes on both sides: a wrong tick, and no split
@@ -372,7 +356,7 @@ def test_a_wrong_tick_that_was_stored_as_the_newest_bar_leaves_the_table_when_it
     assert rows(store, "SELECT symbol, close, reason FROM rejected_bars") == [("AAA", 50.0, ISOLATED)]
 
 
-def test_a_jump_that_has_become_another_one_is_recorded_as_it_is_now(store: Database, from_file: Settings) -> None:
+def test_jumps_that_changed_are_replaced(store: Database, from_file: Settings) -> None:
     take(store, from_file, flat_bars({"AAA": [100.0, 50.0, 50.0], "BBB": [1.0] * 3}), adjusted=False)
     take(store, from_file, flat_bars({"AAA": [200.0, 50.0, 50.0], "BBB": [1.0] * 3}), adjusted=False)
     # 50 / 200

@@ -80,7 +80,7 @@ def left_out(database: Database) -> dict[str, str]:
     return dict(update(database).excluded.iter_rows())
 
 
-def test_every_instrument_gets_a_row_of_each_profile(ready: Database) -> None:
+def test_update_recommendations_writes_a_row_per_instrument_and_profile(ready: Database) -> None:
     made = update(ready)
     assert (made.written.added, made.written.archived, made.written.unchanged) == (3 * SYMBOLS, 0, 0)
     assert made.excluded.is_empty()
@@ -93,7 +93,7 @@ def test_every_instrument_gets_a_row_of_each_profile(ready: Database) -> None:
     assert set(rows["label"]) == set(CLASS_NAMES)
 
 
-def test_rows_are_what_the_models_own_files_say_when_they_are_read_by_hand(ready: Database) -> None:
+def test_update_recommendations_equals_the_models_read_by_hand(ready: Database) -> None:
     update(ready)
     active = active_version(ready)
     assert active is not None
@@ -136,7 +136,7 @@ def test_rows_are_what_the_models_own_files_say_when_they_are_read_by_hand(ready
                 assert (row["stop_loss"], row["take_profit"]) == (None, None)
 
 
-def test_running_twice_adds_nothing(ready: Database) -> None:
+def test_update_recommendations_twice_adds_nothing(ready: Database) -> None:
     first = update(ready)
     before = stored_rows(ready)
     again = update(ready)
@@ -145,7 +145,7 @@ def test_running_twice_adds_nothing(ready: Database) -> None:
     assert stored_rows(ready) == before
 
 
-def test_a_new_session_archives_what_was_active_and_removes_nothing(ready: Database, bars: pl.DataFrame) -> None:
+def test_update_recommendations_archives_at_a_new_session(ready: Database, bars: pl.DataFrame) -> None:
     first = update(ready)
     before = {row["id"] for row in active_rows(ready).to_dicts()}
     next_session(ready, bars, lambda price: price * 1.01)
@@ -159,7 +159,7 @@ def test_a_new_session_archives_what_was_active_and_removes_nothing(ready: Datab
     assert set(stored_rows(ready)) == before | set(now["id"])
 
 
-def test_another_profile_is_another_recommendation_and_its_language_that_of_the_table(ready: Database) -> None:
+def test_update_recommendations_follows_profiles_and_language(ready: Database) -> None:
     update(ready)
     made = update(ready, profiles=Profiles(), language="fr")
     assert made.written.added == 3 * SYMBOLS
@@ -167,7 +167,7 @@ def test_another_profile_is_another_recommendation_and_its_language_that_of_the_
     assert row["justification"] == row["snapshot"]["justification"]["fr"] != row["snapshot"]["justification"]["en"]
 
 
-def test_evidence_says_which_run_made_it_and_from_which_bars(ready: Database) -> None:
+def test_evidence_names_run_and_bars(ready: Database) -> None:
     update(ready)
     (row, *_) = find_recommendation(ready, "W003")
     assert row["snapshot"]["run"] == RUN
@@ -175,12 +175,12 @@ def test_evidence_says_which_run_made_it_and_from_which_bars(ready: Database) ->
     assert row["snapshot"]["bars"] == {"inputs": inputs, "exchange": "XNYS", "adjustments": []}
 
 
-def test_adjustments_are_part_of_where_bars_come_from(ready: Database) -> None:
+def test_bar_provenance_has_adjustments(ready: Database) -> None:
     add_adjustment(ready, "W003", date(2018, 2, 1), 0.5, None)
     assert read_bar_provenance(ready)["W003"]["adjustments"] == [["2018-02-01", 0.5]]
 
 
-def test_candidates_are_active_instruments_with_their_newest_usable_bar(
+def test_read_candidates_returns_active_instruments_with_their_newest_bar(
     ready: Database, bars: pl.DataFrame
 ) -> None:
     run(ready, "UPDATE instruments SET is_active = false WHERE symbol = 'W001'")
@@ -195,14 +195,14 @@ def test_candidates_are_active_instruments_with_their_newest_usable_bar(
     assert found["member"].all()
 
 
-def test_a_close_is_adjusted_as_the_features_are(ready: Database, bars: pl.DataFrame) -> None:
+def test_read_candidates_adjusts_the_close(ready: Database, bars: pl.DataFrame) -> None:
     # Entered before its bar has come: prices before Monday are halved.
     add_adjustment(ready, "W004", date(2018, 4, 23), 0.5, None)
     close = read_candidates(ready).filter(pl.col("symbol") == "W004")["close"].item()
     assert close == bars.filter(pl.col("symbol") == "W004")["close"].last() * 0.5
 
 
-def test_quarantine_stops_and_leavers_are_listed_with_their_reason(ready: Database, bars: pl.DataFrame) -> None:
+def test_excluded_instruments_are_listed_with_reasons(ready: Database, bars: pl.DataFrame) -> None:
     run(
         ready,
         "INSERT INTO unexplained_jumps (symbol, session, ratio, split_ratio) "
@@ -220,10 +220,7 @@ def test_quarantine_stops_and_leavers_are_listed_with_their_reason(ready: Databa
     update_features(ready, "1", lambda _: None)
     # 10 sessions are too few for a return over 20.
     few = bars.filter((pl.col("symbol") == "W008") & (pl.col("session") > date(2018, 4, 6)))
-    run(
-        ready,
-        "DELETE FROM price_bars b USING instruments i WHERE i.id = b.instrument_id AND i.symbol = 'W008'",
-    )
+    run(ready, "DELETE FROM price_bars b USING instruments i WHERE i.id = b.instrument_id AND i.symbol = 'W008'")
     write_bars(ready, accepted(few), "simulated")
     update_features(ready, "1", lambda _: None)
     found = left_out(ready)
@@ -239,7 +236,7 @@ def test_quarantine_stops_and_leavers_are_listed_with_their_reason(ready: Databa
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
-def test_a_feature_that_is_no_number_leaves_its_instrument_out(ready: Database, value: str) -> None:
+def test_instrument_with_a_non_finite_feature_is_excluded(ready: Database, value: str) -> None:
     update(ready)
     before = {row["id"]: row for row in active_rows(ready).to_dicts() if row["symbol"] == "W002"}
     run(
@@ -248,11 +245,11 @@ def test_a_feature_that_is_no_number_leaves_its_instrument_out(ready: Database, 
         f"AND i.symbol = 'W002' AND f.ts = '{LAST}'",
     )
     assert "ret_5d is no finite number" in left_out(ready)["W002"]
-    # What was recommended on it before stays as it was.
+    # Its earlier recommendation is unchanged.
     assert {row["id"]: row for row in active_rows(ready).to_dicts() if row["symbol"] == "W002"} == before
 
 
-def test_an_instrument_that_the_model_never_saw_is_left_out(
+def test_instrument_unknown_to_the_model_is_excluded(
     database: Database, models: tuple[FittedModel, FittedModel], tmp_path: Path
 ) -> None:
     record(database, tmp_path / "artifacts", models, universe=NAMES[:-1])
@@ -273,7 +270,7 @@ class Untouched:
         return stored_rows(self.database) == self.before
 
 
-def test_without_an_active_model_nothing_is_recommended(ready: Database) -> None:
+def test_update_recommendations_requires_an_active_model(ready: Database) -> None:
     recommended = Untouched(ready)
     run(ready, "UPDATE model_versions SET is_active = false")
     with pytest.raises(MissingArtifactError, match=r"no model version is active.*\n.*boursomatic materialize --to"):
@@ -281,13 +278,13 @@ def test_without_an_active_model_nothing_is_recommended(ready: Database) -> None
     assert recommended.stays()
 
 
-def test_two_active_models_are_named_and_neither_is_chosen(
+def test_update_recommendations_refuses_two_active_models(
     ready: Database, models: tuple[FittedModel, FittedModel], tmp_path: Path
 ) -> None:
     recommended = Untouched(ready)
     first = require_active(ready).version
     second = record(ready, tmp_path / "artifacts", models).version
-    # A foreign program takes the rule away, and then breaks it.
+    # Another program drops the rule and breaks it.
     run(
         ready,
         "DO $$ DECLARE name text; BEGIN FOR name IN SELECT indexname FROM pg_indexes WHERE tablename = "
@@ -302,21 +299,21 @@ def test_two_active_models_are_named_and_neither_is_chosen(
     assert recommended.stays()
 
 
-def test_a_model_that_another_program_recorded_without_a_digest_is_not_used(ready: Database) -> None:
+def test_update_recommendations_refuses_a_model_without_digest(ready: Database) -> None:
     recommended = Untouched(ready)
     run(ready, "UPDATE model_versions SET manifest_sha256 = NULL")
-    with pytest.raises(MissingArtifactError, match="nothing vouches for its bundle"):
+    with pytest.raises(MissingArtifactError, match="its bundle cannot be verified"):
         update(ready)
     assert recommended.stays()
 
 
 @pytest.mark.parametrize("gone", ["the folder", "manifest.json"])
-def test_a_bundle_that_is_gone_is_named_with_what_to_do(ready: Database, tmp_path: Path, gone: str) -> None:
+def test_update_recommendations_names_a_missing_bundle(ready: Database, tmp_path: Path, gone: str) -> None:
     recommended = Untouched(ready)
     active = require_active(ready)
     folder = tmp_path / "artifacts" / "models" / active.version
     (folder if gone == "the folder" else folder / gone).rename(tmp_path / "aside")
-    with pytest.raises(MissingArtifactError, match=f"{active.version} is missing.*\n.*train anew"):
+    with pytest.raises(MissingArtifactError, match=f"{active.version} is missing.*\n.*train again"):
         update(ready)
     assert recommended.stays()
 
@@ -324,7 +321,7 @@ def test_a_bundle_that_is_gone_is_named_with_what_to_do(ready: Database, tmp_pat
 @pytest.mark.parametrize(
     "name", ["classifier.txt", "regressor.txt", "classifier.pkl", "regressor.pkl", "metrics.json", "manifest.json"]
 )
-def test_an_altered_file_is_refused_by_name_with_both_digests(ready: Database, name: str) -> None:
+def test_update_recommendations_refuses_an_altered_file(ready: Database, name: str) -> None:
     recommended = Untouched(ready)
     active = require_active(ready)
     path = Path(active.model_path) / name
@@ -338,7 +335,7 @@ def test_an_altered_file_is_refused_by_name_with_both_digests(ready: Database, n
 
 
 @pytest.mark.parametrize("names", ["another order", "one less"])
-def test_boosters_that_read_other_features_than_the_manifest_says_are_refused(
+def test_update_recommendations_refuses_other_features_than_the_manifest(
     ready: Database, models: tuple[FittedModel, FittedModel], tmp_path: Path, names: str
 ) -> None:
     recommended = Untouched(ready)
@@ -350,7 +347,7 @@ def test_boosters_that_read_other_features_than_the_manifest_says_are_refused(
     assert recommended.stays()
 
 
-def test_where_nobody_can_be_recommended_on_each_is_named_and_what_was_stays(ready: Database) -> None:
+def test_update_recommendations_names_the_excluded_if_none_is_left(ready: Database) -> None:
     recommended = Untouched(ready)
     run(ready, "DELETE FROM features")
     with pytest.raises(NotEnoughHistoryError, match="none of the 12 active instruments") as raised:
@@ -363,8 +360,8 @@ def test_where_nobody_can_be_recommended_on_each_is_named_and_what_was_stays(rea
     assert recommended.stays()
 
 
-def test_a_backtest_of_a_past_session_is_what_predictions_hold(ready: Database) -> None:
-    # The same function on rows of any session: here of all of them at once, against one at a time.
+def test_predictions_of_all_rows_equal_those_one_at_a_time(ready: Database) -> None:
+    # The same function, on all rows at once and on one at a time.
     serving = open_serving(require_active(ready))
     made = update(ready)
     panel = read_inputs(ready, serving.classifier.feature_names).filter(pl.col("session") == LAST)

@@ -28,10 +28,10 @@ pytestmark = pytest.mark.slow
 
 KILLS, SYMBOLS, SEED = 50, 120, 20_180_420
 ROWS = 3 * SYMBOLS
-# Started together, and all waiting before the first of them writes: beside a start a write takes longer.
+# Started together before the first one writes, because starting processes slow a write down.
 PREPARED = 5
-# Everything up to the write, then a word; the first letters of digest and reason tell whose rows they are. What a
-# write imports is all that is imported: fifty processes that load models would take minutes.
+# Prepares the write, then waits. A mark in digest and justification names the writer. It imports only what a write
+# needs: fifty processes that load models would take minutes.
 SCRIPT = """
 import polars as pl
 from boursomatic_assets.storage.postgres.recommendations_table import write_recommendations
@@ -110,10 +110,8 @@ def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
     process.communicate()
 
 
-def test_killed_at_fifty_random_moments_of_the_write_the_old_set_is_active_or_the_new_one(
-    database: Database, writers: Writers
-) -> None:
-    # The first only inserts; the second archives what is there, as those do that will be killed.
+def test_killed_write_leaves_the_old_or_the_new_recommendations(database: Database, writers: Writers) -> None:
+    # The first only inserts; the second also archives, like the killed ones.
     writers.seconds_of_a_write(100)
     whole = writers.seconds_of_a_write(101)
     assert active_mark(database) == (101, ROWS)
@@ -132,7 +130,7 @@ def test_killed_at_fifty_random_moments_of_the_write_the_old_set_is_active_or_th
             assert after in {before, (mark, ROWS)}
             outcomes.append(after == before)
             (kept,) = database.read("SELECT count(*) AS rows FROM recommendations")["rows"]
-            # Nothing is removed: the two that wrote to their end, and each that was too late to be stopped.
+            # Rows of the two complete writes, and of each write that ended before its kill.
             assert kept == ROWS * (2 + outcomes.count(False))
     assert len(outcomes) == KILLS
     assert any(outcomes)

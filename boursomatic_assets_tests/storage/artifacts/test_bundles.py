@@ -80,7 +80,7 @@ def build(models: tuple[FittedModel, FittedModel]) -> Callable[[str], dict[str, 
     )
 
 
-def test_a_bundle_is_stored_under_its_version_and_opens_with_everything_in_it(
+def test_save_bundle_and_open_bundle_round_trip(
     build: Callable[[str], dict[str, bytes]], models: tuple[FittedModel, FittedModel], tmp_path: Path
 ) -> None:
     version, folder, digest = save_bundle(UPath(str(tmp_path)), MOMENT, build)
@@ -106,7 +106,7 @@ def test_a_bundle_is_stored_under_its_version_and_opens_with_everything_in_it(
     assert (bundle.classifier().predict(rows) == models[0].predict(rows)).all()
 
 
-def test_two_bundles_of_one_second_are_two_versions(
+def test_save_bundle_gives_two_versions_in_one_second(
     build: Callable[[str], dict[str, bytes]], tmp_path: Path
 ) -> None:
     saved = [save_bundle(UPath(str(tmp_path)), MOMENT, build) for _ in range(2)]
@@ -115,15 +115,13 @@ def test_two_bundles_of_one_second_are_two_versions(
         assert open_bundle(str(folder), digest).manifest["version"] == version
 
 
-def test_a_bundle_at_a_url_opens_the_same(build: Callable[[str], dict[str, bytes]]) -> None:
+def test_bundle_round_trips_at_a_url(build: Callable[[str], dict[str, bytes]]) -> None:
     version, folder, digest = save_bundle(UPath("memory://test_model_store"), MOMENT, build)
     assert str(folder) == f"memory://test_model_store/models/{version}"
     assert open_bundle(str(folder), digest).files == build(version)
 
 
-def test_a_bundle_that_cannot_be_written_says_where_and_leaves_nothing(
-    build: Callable[[str], dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_save_bundle_that_fails_leaves_nothing(build: Callable[[str], dict[str, bytes]], tmp_path: Path) -> None:
     (tmp_path / "models").write_text("not a folder")
     with pytest.raises(ArtifactWriteError, match="--artifacts-dir") as caught:
         save_bundle(UPath(str(tmp_path)), MOMENT, build)
@@ -131,11 +129,9 @@ def test_a_bundle_that_cannot_be_written_says_where_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
-# Where the bundle's parent leads to a disk that is not there; without an end this would try names for ever.
+# The parent leads to a missing disk; an endless loop over names would run into this timeout.
 @pytest.mark.timeout(20)
-def test_a_bundle_for_a_disk_that_is_not_there_is_not_tried_for_ever(
-    build: Callable[[str], dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_save_bundle_stops_at_a_missing_disk(build: Callable[[str], dict[str, bytes]], tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to("/no-such-disk/models")
     attempts = []
 
@@ -148,7 +144,7 @@ def test_a_bundle_for_a_disk_that_is_not_there_is_not_tried_for_ever(
         save_bundle(UPath(str(tmp_path)), MOMENT, counted)
 
 
-def test_a_bundle_that_is_not_there_or_was_never_finished_is_missing(tmp_path: Path) -> None:
+def test_open_bundle_reports_a_missing_or_unfinished_bundle(tmp_path: Path) -> None:
     with pytest.raises(MissingArtifactError, match="models list"):
         open_bundle(str(tmp_path / "nothing"), None)
     (tmp_path / "half").mkdir()
@@ -169,7 +165,7 @@ def test_a_bundle_that_is_not_there_or_was_never_finished_is_missing(tmp_path: P
     ],
 )
 @pytest.mark.parametrize("recorded", [True, False], ids=["digest in the database", "no digest in the database"])
-def test_a_changed_file_is_named_with_both_digests_and_nothing_is_unpickled(
+def test_open_bundle_refuses_a_changed_file_without_unpickling(
     build: Callable[[str], dict[str, bytes]], tmp_path: Path, name: str, *, recorded: bool
 ) -> None:
     _, folder, digest = save_bundle(UPath(str(tmp_path)), MOMENT, build)
@@ -182,7 +178,7 @@ def test_a_changed_file_is_named_with_both_digests_and_nothing_is_unpickled(
     assert str(caught.value).startswith(f"{name} ")
     assert DIGEST.findall(str(caught.value)) == [expected, sha256(changed)]
     assert not mark.exists()
-    # The mark would have been made.
+    # Unpickling it would have written the mark.
     pickle.loads(changed)  # noqa: S301 (our own)
     assert mark.exists()
 
@@ -196,16 +192,14 @@ def test_one_bit_is_enough(build: Callable[[str], dict[str, bytes]], tmp_path: P
         open_bundle(str(folder), digest)
 
 
-def test_a_file_taken_away_is_named(build: Callable[[str], dict[str, bytes]], tmp_path: Path) -> None:
+def test_open_bundle_names_a_missing_file(build: Callable[[str], dict[str, bytes]], tmp_path: Path) -> None:
     _, folder, digest = save_bundle(UPath(str(tmp_path)), MOMENT, build)
     (folder / "regressor.txt").unlink()
     with pytest.raises(TamperedArtifactError, match=r"regressor\.txt .* no such file"):
         open_bundle(str(folder), digest)
 
 
-def test_a_manifest_rewritten_to_fit_a_changed_pickle_does_not_fit_the_database(
-    build: Callable[[str], dict[str, bytes]], tmp_path: Path
-) -> None:
+def test_open_bundle_refuses_a_rewritten_manifest(build: Callable[[str], dict[str, bytes]], tmp_path: Path) -> None:
     _, folder, digest = save_bundle(UPath(str(tmp_path)), MOMENT, build)
     mark = tmp_path / "mark"
     changed = pickle.dumps(Marker(mark))
@@ -222,7 +216,7 @@ def test_a_manifest_rewritten_to_fit_a_changed_pickle_does_not_fit_the_database(
 @pytest.mark.parametrize(
     "damage", [b"", b'{"files": {"classifier.pkl"', b"{}", b"[]", b'{"files": {}}', b"\xff\xfe"]
 )
-def test_a_damaged_manifest_without_a_digest_in_the_database_is_called_so(
+def test_open_bundle_refuses_a_damaged_manifest(
     build: Callable[[str], dict[str, bytes]], tmp_path: Path, damage: bytes
 ) -> None:
     _, folder, _ = save_bundle(UPath(str(tmp_path)), MOMENT, build)
@@ -236,21 +230,17 @@ def packed(models: tuple[FittedModel, FittedModel]) -> bytes:
     return pack_model(models[0], STAMP)
 
 
-def test_a_packed_model_unpacks_to_the_same_bytes_and_the_same_stamp(
-    packed: bytes, models: tuple[FittedModel, FittedModel]
-) -> None:
+def test_pack_model_and_unpack_model_round_trip(packed: bytes, models: tuple[FittedModel, FittedModel]) -> None:
     assert unpack_model(packed, "classifier") == (models[0], STAMP)
     assert unpack_model(pack_model(models[1], {}), "regressor") == (models[1], {})
 
 
-def test_the_same_model_is_packed_into_the_same_bytes(
-    packed: bytes, models: tuple[FittedModel, FittedModel]
-) -> None:
+def test_pack_model_is_deterministic(packed: bytes, models: tuple[FittedModel, FittedModel]) -> None:
     assert pack_model(models[0], STAMP) == packed
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999, 0.99999])
-def test_a_truncated_packed_model_is_called_damaged(packed: bytes, share: float) -> None:
+def test_unpack_model_refuses_a_truncated_archive(packed: bytes, share: float) -> None:
     with pytest.raises(TamperedArtifactError, match="boursomatic materialize --select classifier") as caught:
         unpack_model(packed[: int(len(packed) * share)], "classifier")
     assert "classifier" in str(caught.value)
@@ -262,14 +252,14 @@ SMALL_PACKED = pack_model(SMALL, STAMP)
 
 @hypothesis_settings(deadline=None, max_examples=1000)
 @given(position=st.integers(0, len(SMALL_PACKED) - 1), mask=st.integers(1, 255))
-def test_no_changed_byte_passes_and_every_damage_is_called_so(position: int, mask: int) -> None:
+def test_unpack_model_refuses_any_changed_byte(position: int, mask: int) -> None:
     changed = bytearray(SMALL_PACKED)
     changed[position] ^= mask
     try:
         found = unpack_model(bytes(changed), "classifier")
     except TamperedArtifactError:
         return
-    # A byte of the archive's own (a date, say) that changes nothing of what is in it.
+    # A byte of the archive's own, such as a date, which changes no content.
     assert found == (SMALL, STAMP)
 
 
@@ -285,7 +275,7 @@ def repacked(packed: bytes, **changes: bytes | None) -> bytes:
 
 
 @pytest.mark.parametrize("part", ["model.txt", "model.pkl"])
-def test_a_changed_part_of_a_packed_model_is_named_with_both_digests_and_nothing_is_unpickled(
+def test_unpack_model_refuses_a_changed_part_without_unpickling(
     packed: bytes, models: tuple[FittedModel, FittedModel], tmp_path: Path, part: str
 ) -> None:
     mark = tmp_path / "mark"
@@ -298,13 +288,13 @@ def test_a_changed_part_of_a_packed_model_is_named_with_both_digests_and_nothing
 
 
 @pytest.mark.parametrize("part", ["model_txt", "model_pkl", "model_json"])
-def test_a_packed_model_without_one_of_its_parts_is_called_damaged(packed: bytes, part: str) -> None:
+def test_unpack_model_refuses_a_missing_part(packed: bytes, part: str) -> None:
     with pytest.raises(TamperedArtifactError, match="classifier"):
         unpack_model(repacked(packed, **{part: None}), "classifier")
 
 
 @pytest.mark.parametrize("field", ["stamp", "feature_names", "class_names", "sha256"])
-def test_a_packed_model_whose_card_lacks_a_field_is_called_damaged(packed: bytes, field: str) -> None:
+def test_unpack_model_refuses_a_card_without_a_field(packed: bytes, field: str) -> None:
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         card = json.loads(archive.read("model.json"))
     del card[field]
@@ -312,7 +302,7 @@ def test_a_packed_model_whose_card_lacks_a_field_is_called_damaged(packed: bytes
         unpack_model(repacked(packed, model_json=json.dumps(card).encode()), "classifier")
 
 
-def test_a_card_that_vouches_for_nothing_does_not_let_a_changed_pickle_pass(packed: bytes, tmp_path: Path) -> None:
+def test_unpack_model_refuses_a_card_without_digests(packed: bytes, tmp_path: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         card = json.loads(archive.read("model.json"))
     card["sha256"] = {}
@@ -321,9 +311,7 @@ def test_a_card_that_vouches_for_nothing_does_not_let_a_changed_pickle_pass(pack
         unpack_model(repacked(packed, model_json=json.dumps(card).encode(), model_pkl=changed), "classifier")
 
 
-def test_a_model_that_is_not_the_one_recorded_at_training_is_refused(
-    models: tuple[FittedModel, FittedModel],
-) -> None:
+def test_require_digests_refuses_another_model(models: tuple[FittedModel, FittedModel]) -> None:
     model, other = models
     text, pickled = sha256(model.text.encode()), sha256(model.pickled)
     require_digests("classifier", model, text, pickled)
@@ -333,13 +321,13 @@ def test_a_model_that_is_not_the_one_recorded_at_training_is_refused(
         require_digests("classifier", FittedModel(model.text, other.pickled, FEATURES), text, pickled)
 
 
-def test_the_versions_of_the_packages_that_shape_a_model_are_known() -> None:
+def test_package_versions_names_the_packages_behind_a_model() -> None:
     found = package_versions()
     assert {"lightgbm", "numpy", "polars", "scikit-learn", "boursomatic-assets"} <= set(found)
     assert found["polars"] == pl.__version__
 
 
-def test_the_code_is_identified_by_its_sources_and_its_commit() -> None:
+def test_code_revision_has_source_digest_and_commit() -> None:
     code_revision.cache_clear()
     found = code_revision()
     assert found["package"] == boursomatic_assets.__version__

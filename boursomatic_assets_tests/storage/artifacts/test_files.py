@@ -62,7 +62,7 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_file_is_written_read_and_replaced(root: UPath) -> None:
+def test_write_whole_writes_and_replaces(root: UPath) -> None:
     path = root / "assets" / "labels.parquet"
     write_whole(path, b"old and longer")
     assert read_whole(path, "labels") == b"old and longer"
@@ -71,13 +71,13 @@ def test_a_file_is_written_read_and_replaced(root: UPath) -> None:
     assert [found.name for found in (root / "assets").iterdir()] == ["labels.parquet"]
 
 
-def test_a_folder_is_written_and_read_with_every_file(root: UPath) -> None:
+def test_write_folder_and_read_folder_round_trip(root: UPath) -> None:
     write_folder(root / "models" / "v1", FILES)
     assert read_folder(root / "models" / "v1") == FILES
     assert [found.name for found in (root / "models").iterdir()] == ["v1"]
 
 
-def test_a_folder_that_is_there_is_never_written_over(root: UPath) -> None:
+def test_write_folder_refuses_an_existing_folder(root: UPath) -> None:
     write_folder(root / "models" / "v1", FILES)
     with pytest.raises(FileExistsError, match="v1"):
         write_folder(root / "models" / "v1", {"a.txt": b"other"})
@@ -85,14 +85,14 @@ def test_a_folder_that_is_there_is_never_written_over(root: UPath) -> None:
     assert [found.name for found in (root / "models").iterdir()] == ["v1"]
 
 
-def test_a_removed_folder_is_gone_with_its_files_and_its_neighbour_is_not(root: UPath) -> None:
+def test_remove_folder_keeps_its_neighbour(root: UPath) -> None:
     write_folder(root / "models" / "v1", FILES)
     write_folder(root / "models" / "v2", FILES)
     remove_folder(root / "models" / "v1")
     assert [found.name for found in (root / "models").iterdir()] == ["v2"]
 
 
-def test_what_was_never_stored_is_named_with_the_command_that_makes_it(root: UPath) -> None:
+def test_missing_asset_is_reported_with_a_command(root: UPath) -> None:
     with pytest.raises(MissingArtifactError, match=r"boursomatic materialize --select labels$"):
         read_whole(root / "assets" / "labels.parquet", "labels")
     with pytest.raises(MissingArtifactError, match="boursomatic models list") as caught:
@@ -100,7 +100,7 @@ def test_what_was_never_stored_is_named_with_the_command_that_makes_it(root: UPa
     assert "v1" in str(caught.value)
 
 
-def test_where_the_parent_is_a_file_nothing_can_be_written(root: UPath) -> None:
+def test_writes_below_a_file_are_refused(root: UPath) -> None:
     write_whole(root / "models", b"not a folder")
     with pytest.raises(ArtifactWriteError, match="--artifacts-dir") as caught:
         write_folder(root / "models" / "v1", FILES)
@@ -110,16 +110,16 @@ def test_where_the_parent_is_a_file_nothing_can_be_written(root: UPath) -> None:
     assert read_whole(root / "models", "models") == b"not a folder"
 
 
-def test_where_the_parent_leads_to_a_disk_that_is_not_there_nothing_can_be_written(tmp_path: Path) -> None:
-    # A folder moved to another disk, which is not mounted today. That is not "already there": who believes so
-    # tries the next name, for ever.
+def test_write_folder_on_a_missing_disk_is_refused(tmp_path: Path) -> None:
+    # A link to a disk that is not mounted. It must not count as an existing folder, or the caller tries new names
+    # for ever.
     (tmp_path / "models").symlink_to("/no-such-disk/models")
     with pytest.raises(ArtifactWriteError, match="--artifacts-dir") as caught:
         write_folder(UPath(str(tmp_path / "models" / "v1")), FILES)
     assert str(tmp_path / "models" / "v1") in str(caught.value)
 
 
-def test_a_folder_that_does_not_fit_on_the_disk_leaves_nothing(small_disk: Path) -> None:
+def test_write_folder_on_a_full_disk_leaves_nothing(small_disk: Path) -> None:
     folder = small_disk / "models" / "v1"
     with pytest.raises(ArtifactWriteError, match="--artifacts-dir") as caught:
         write_folder(UPath(str(folder)), LARGE)
@@ -132,7 +132,7 @@ def test_a_folder_that_does_not_fit_on_the_disk_leaves_nothing(small_disk: Path)
     assert read_folder(UPath(str(folder))) == FILES
 
 
-def test_a_file_that_does_not_fit_on_the_disk_leaves_the_one_before(small_disk: Path) -> None:
+def test_write_whole_on_a_full_disk_keeps_the_old_file(small_disk: Path) -> None:
     path = UPath(str(small_disk / "assets" / "labels.parquet"))
     write_whole(path, b"before")
     with pytest.raises(ArtifactWriteError, match="--artifacts-dir") as caught:
@@ -142,7 +142,7 @@ def test_a_file_that_does_not_fit_on_the_disk_leaves_the_one_before(small_disk: 
     assert read_whole(path, "labels") == b"before"
 
 
-def test_a_file_beyond_the_size_limit_leaves_nothing(tmp_path: Path) -> None:
+def test_writes_beyond_the_file_size_limit_leave_nothing(tmp_path: Path) -> None:
     with file_size_limit():
         with pytest.raises(ArtifactWriteError, match="File too large"):
             write_folder(UPath(str(tmp_path / "v1")), LARGE)
@@ -151,7 +151,7 @@ def test_a_file_beyond_the_size_limit_leaves_nothing(tmp_path: Path) -> None:
     assert everything_in(tmp_path) == []
 
 
-def test_a_reader_of_a_file_that_is_being_replaced_sees_the_old_one_or_the_new(tmp_path: Path) -> None:
+def test_write_whole_is_atomic_for_readers(tmp_path: Path) -> None:
     path, size = UPath(str(tmp_path / "labels.parquet")), 5_000_000
     write_whole(path, b"0" * size)
     with ThreadPoolExecutor(1) as pool:
@@ -188,7 +188,7 @@ for number, delay in enumerate(delays):
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_whole_folders_and_files_only(tmp_path: Path) -> None:
+def test_killed_writer_leaves_only_whole_files(tmp_path: Path) -> None:
     # Moments spread over the first writes, unevenly, the same in each run of the test.
     delays = [str(random.Random(number).uniform(0.003, 0.12)) for number in range(20)]  # noqa: S311
     ended = subprocess.run(
@@ -203,12 +203,12 @@ def test_a_writer_killed_at_any_moment_leaves_whole_folders_and_files_only(tmp_p
         }, folder
     newest = read_whole(UPath(str(tmp_path / "newest.bin")), "newest")
     assert (len(newest), len(set(newest))) == (1_000_000, 1)
-    # The kills did fall into writes: what was cut off was there, under a name that nobody reads.
+    # Some kills fell into writes: partial files existed under hidden names.
     assert len(left := [int(count) for count in ended.stdout.split()]) == len(delays)
     assert any(left)
 
 
-def test_a_write_that_is_interrupted_from_the_keyboard_leaves_nothing(tmp_path: Path) -> None:
+def test_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom upath import UPath\nfrom boursomatic_assets.storage.artifacts.files import write_folder\n"
         "print('ready', flush=True)\n"
@@ -242,7 +242,7 @@ artifacts.write_folder(UPath(sys.argv[1]), {"a.txt": b"first"})
 """
 
 
-def test_what_a_killed_writer_left_is_swept_away_and_what_is_being_written_is_not(tmp_path: Path) -> None:
+def test_sweep_removes_only_files_of_dead_writers(tmp_path: Path) -> None:
     models, writers = tmp_path / "models", []
     for name in ("killed", "alive"):
         command = [sys.executable, "-c", SLOW_WRITER, str(models / name)]
@@ -261,7 +261,7 @@ def test_what_a_killed_writer_left_is_swept_away_and_what_is_being_written_is_no
     assert [path.name for path in models.iterdir()] == ["alive"]
 
 
-def test_the_next_write_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+def test_write_whole_sweeps_files_of_dead_writers(tmp_path: Path) -> None:
     folder, file = tmp_path / ".v1.abcd.partial", tmp_path / ".panel.parquet.abcd.partial"
     folder.mkdir()
     (folder / "a.txt").write_bytes(b"half")

@@ -17,9 +17,9 @@ from boursomatic_assets.storage.artifacts.retention import Pruned, prune
 from boursomatic_assets.storage.artifacts.snapshots import keep_snapshot, read_snapshot, save_snapshot
 from boursomatic_assets.storage.postgres.model_events import list_events
 from boursomatic_assets.storage.postgres.model_table import activate, list_versions, record_version
-from boursomatic_assets_tests.storage.artifacts.test_snapshots import labelled
 from boursomatic_assets_tests.support.bundles import record, save_small, whole
 from boursomatic_assets_tests.support.catalog import run, versions_of
+from boursomatic_assets_tests.support.panels import labelled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ def pruned(database: Database, root: UPath, keep: int, *, remove: bool = True) -
     return prune(database, root, keep, who="ann", remove=remove)
 
 
-def test_what_was_ever_active_and_the_newest_stay_with_their_panels(six: Database, root: UPath) -> None:
+def test_prune_keeps_the_newest_and_ever_active_bundles(six: Database, root: UPath) -> None:
     before = versions_of(six, "model_versions")
     size = artifacts.folder_bytes(root / "models" / "v2")
     found = pruned(six, root, keep=1)
@@ -85,7 +85,7 @@ def test_what_was_ever_active_and_the_newest_stay_with_their_panels(six: Databas
         activate(six, "v5", who="ann", why="", inspect=whole)
 
 
-def test_closes_stay_with_the_bundle_that_names_them(six: Database, root: UPath) -> None:
+def test_prune_keeps_closes_of_kept_bundles(six: Database, root: UPath) -> None:
     for name in ("seven", "closes", "stale"):
         snapshot(root, name)
     refuse(six, save_small(root, 7, "seven", "closes"), "v4")
@@ -94,7 +94,7 @@ def test_closes_stay_with_the_bundle_that_names_them(six: Database, root: UPath)
     assert names(root, "snapshots") == ["closes.parquet", "four.parquet", "one.parquet", "seven.parquet"]
 
 
-def test_by_default_nothing_is_removed_and_the_same_is_said(six: Database, root: UPath) -> None:
+def test_prune_without_remove_only_reports(six: Database, root: UPath) -> None:
     before = names(root, "models"), names(root, "snapshots"), list_events(six)
     said = pruned(six, root, keep=0, remove=False)
     assert (names(root, "models"), names(root, "snapshots"), list_events(six)) == before
@@ -105,30 +105,28 @@ def test_by_default_nothing_is_removed_and_the_same_is_said(six: Database, root:
 @pytest.mark.parametrize(
     ("keep", "going"), [(0, "v6 v5 v3 v2"), (2, "v3 v2"), (3, "v3 v2"), (4, "v2"), (5, ""), (6, ""), (99, "")]
 )
-def test_the_newest_bundles_are_counted_whether_or_not_they_were_active(
-    six: Database, root: UPath, keep: int, going: str
-) -> None:
+def test_prune_counts_newest_bundles_of_any_kind(six: Database, root: UPath, keep: int, going: str) -> None:
     assert pruned(six, root, keep).versions == going.split()
 
 
-def test_bundles_that_are_gone_are_not_counted_among_those_that_are_kept(six: Database, root: UPath) -> None:
+def test_prune_does_not_count_missing_bundles(six: Database, root: UPath) -> None:
     artifacts.remove_folder(root / "models" / "v6")
     assert pruned(six, root, keep=2).versions == ["v3", "v2"]
 
 
-def test_a_refused_version_that_a_person_activated_stays(six: Database, root: UPath) -> None:
+def test_prune_keeps_a_refused_version_activated_later(six: Database, root: UPath) -> None:
     activate(six, "v2", who="ann", why="", inspect=whole)
     activate(six, "v4", who="ann", why="", inspect=whole)
     assert pruned(six, root, keep=0).versions == ["v6", "v5", "v3"]
 
 
-def test_versions_from_before_there_was_a_log_stay(six: Database, root: UPath) -> None:
+def test_prune_keeps_versions_older_than_the_log(six: Database, root: UPath) -> None:
     run(six, "DELETE FROM model_events")
     assert pruned(six, root, keep=0) == Pruned([], [], 0)
 
 
-def test_a_folder_that_is_no_bundle_of_ours_is_left_alone(six: Database, root: UPath) -> None:
-    # A row that names a place of other things, one without a digest, one without a bundle; none was ever active.
+def test_prune_keeps_folders_of_other_programs(six: Database, root: UPath) -> None:
+    # Never active: a row with a foreign folder, one without a digest, one without a bundle.
     elsewhere = root / "snapshots"
     run(six, f"UPDATE model_versions SET model_path = '{elsewhere}' WHERE version = 'v2'")
     run(six, "UPDATE model_versions SET manifest_sha256 = NULL WHERE version = 'v3'")
@@ -138,7 +136,7 @@ def test_a_folder_that_is_no_bundle_of_ours_is_left_alone(six: Database, root: U
     assert names(root, "models") == ["v1", "v2", "v3", "v4", "v5"]
 
 
-def test_bundles_that_only_another_database_knows_keep_their_panels(six: Database, root: UPath) -> None:
+def test_prune_keeps_snapshots_of_another_databases_bundles(six: Database, root: UPath) -> None:
     snapshot(root, "theirs")
     save_small(root, 77, "theirs")
     assert pruned(six, root, keep=0).versions == ["v6", "v5", "v3", "v2"]
@@ -146,14 +144,14 @@ def test_bundles_that_only_another_database_knows_keep_their_panels(six: Databas
     assert names(root, "snapshots") == ["four.parquet", "one.parquet", "theirs.parquet"]
 
 
-def test_a_panel_that_no_bundle_names_is_removed_and_other_files_are_not(six: Database, root: UPath) -> None:
+def test_prune_removes_only_unreferenced_snapshots(six: Database, root: UPath) -> None:
     snapshot(root, "stray")
     artifacts.write_whole(root / "snapshots" / "notes.txt", b"mine")
     assert pruned(six, root, keep=99) == Pruned([], ["stray.parquet"], 8)
     assert "notes.txt" in names(root, "snapshots")
 
 
-def test_bundles_elsewhere_are_pruned_with_their_panels(six: Database, root: UPath, tmp_path: Path) -> None:
+def test_prune_reaches_bundles_in_an_earlier_artifacts_folder(six: Database, root: UPath, tmp_path: Path) -> None:
     # ARTIFACTS_DIR has moved since.
     found = pruned(six, UPath(str(tmp_path / "new")), keep=1)
     assert (found.versions, found.snapshots) == (["v5", "v3", "v2"], ["three.parquet", "two.parquet"])
@@ -161,30 +159,28 @@ def test_bundles_elsewhere_are_pruned_with_their_panels(six: Database, root: UPa
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]"])
-def test_a_kept_bundle_whose_manifest_cannot_be_read_stops_everything(
-    six: Database, root: UPath, content: bytes
-) -> None:
+def test_prune_stops_at_an_unreadable_manifest(six: Database, root: UPath, content: bytes) -> None:
     (root / "models" / "v1" / MANIFEST).write_bytes(content)
     before = names(root, "models"), names(root, "snapshots"), list_events(six)
-    with pytest.raises(TamperedArtifactError, match="nobody knows which training panel it names"):
+    with pytest.raises(TamperedArtifactError, match="its training panel is unknown"):
         pruned(six, root, keep=0)
     assert (names(root, "models"), names(root, "snapshots"), list_events(six)) == before
 
 
-def test_a_bundle_that_is_being_written_is_no_concern(six: Database, root: UPath) -> None:
+def test_prune_ignores_unfinished_bundles(six: Database, root: UPath) -> None:
     (root / "models" / "unfinished").mkdir()
     (root / "models" / "unfinished" / "classifier.txt").write_bytes(b"tree")
     assert pruned(six, root, keep=99) == Pruned([], [], 0)
     assert "unfinished" in names(root, "models")
 
 
-def test_an_empty_home_has_nothing_to_remove(database: Database, root: UPath) -> None:
+def test_prune_of_an_empty_home(database: Database, root: UPath) -> None:
     assert pruned(database, root, keep=0) == Pruned([], [], 0)
     snapshot(root, "stray")
     assert pruned(database, root, keep=0).snapshots == ["stray.parquet"]
 
 
-def test_what_an_interrupted_removal_left_is_swept_away(six: Database, tmp_path: Path) -> None:
+def test_prune_sweeps_an_interrupted_removal(six: Database, tmp_path: Path) -> None:
     left = tmp_path / "artifacts" / "models" / f".v0.abcd{artifacts.DISCARDED}"
     left.mkdir(parents=True)
     (left / "classifier.txt").write_bytes(b"half")
@@ -192,13 +188,13 @@ def test_what_an_interrupted_removal_left_is_swept_away(six: Database, tmp_path:
     assert not left.exists()
 
 
-def test_what_cannot_be_removed_is_said(tmp_path: Path) -> None:
+def test_discard_reports_what_cannot_be_removed(tmp_path: Path) -> None:
     with pytest.raises(ArtifactWriteError, match=r"gone\.parquet cannot be removed: No such file"):
         artifacts.discard(UPath(str(tmp_path / "gone.parquet")))
 
 
-def test_a_training_whose_panel_is_pruned_meanwhile_stores_it_once_more(database: Database, root: UPath) -> None:
-    # The panel of a refused version, whose bundle goes while the next training of the same panel is under way.
+def test_keep_snapshot_restores_a_pruned_snapshot(database: Database, root: UPath) -> None:
+    # The panel of a refused version, pruned while the next training uses the same panel.
     record(database, save_small(root, 1), None)
     panel = labelled()
     stored = save_snapshot(root, panel)
@@ -210,13 +206,11 @@ def test_a_training_whose_panel_is_pruned_meanwhile_stores_it_once_more(database
         database, row, who="run", why="", champion="v1", beforehand=lambda: keep_snapshot(root, again, panel)
     )
     assert read_snapshot(root, again).equals(panel)
-    # Once it is recorded, nothing of it goes.
+    # After recording, nothing of it is pruned.
     assert pruned(database, root, keep=0) == Pruned([], [], 0)
 
 
-def test_activations_and_prunings_at_once_never_leave_a_version_active_without_its_bundle(
-    database: Database, tmp_path: Path
-) -> None:
+def test_concurrent_pruning_never_removes_an_active_bundle(database: Database, tmp_path: Path) -> None:
     root = UPath(str(tmp_path))
     record(database, save_small(root, 0), None)
     for number in range(1, 9):

@@ -4,7 +4,6 @@ import random
 import re
 import subprocess
 import sys
-from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -12,11 +11,11 @@ import pytest
 from polars.testing import assert_frame_equal
 from upath import UPath
 
-from boursomatic_assets.core.dataset.labels import LABEL_TYPE
 from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.snapshots import Snapshot, read_snapshot, save_snapshot
+from boursomatic_assets_tests.support.panels import labelled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,28 +23,11 @@ if TYPE_CHECKING:
 DIGEST = re.compile("[0-9a-f]{64}")
 
 
-def labelled(rows: int = 6, close: float = 10.0) -> pl.DataFrame:
-    """A small label panel, its newest row without a label."""
-    sessions = [date(2020, 1, 1) + timedelta(days=number) for number in range(rows)]
-    known = rows - 1
-    return pl.DataFrame(
-        {
-            "symbol": ["AAA"] * rows,
-            "session": sessions,
-            "close": [close + number / 3 for number in range(rows)],
-            "ret_1d": [None, *(number / 7 for number in range(rows - 1))],
-            "forward_return": [0.01 * number for number in range(known)] + [None],
-            "label_end": [*sessions[1:], None],
-            "label": pl.Series(["BUY", "HOLD", "SELL"][:known] + ["BUY"] * (known - 3) + [None], dtype=LABEL_TYPE),
-        }
-    )
-
-
 def names(root: UPath) -> list[str]:
     return sorted(path.name for path in (root / "snapshots").iterdir())
 
 
-def test_a_snapshot_comes_back_as_it_was_with_types_nulls_and_order(root: UPath) -> None:
+def test_snapshots_round_trip_exactly(root: UPath) -> None:
     panel = labelled()
     stored = save_snapshot(root, panel)
     content = (root / "snapshots" / f"{fingerprint(panel)}.parquet").read_bytes()
@@ -54,16 +36,16 @@ def test_a_snapshot_comes_back_as_it_was_with_types_nulls_and_order(root: UPath)
     assert back.schema == panel.schema
     assert_frame_equal(back, panel, check_exact=True)
     assert fingerprint(back) == stored.fingerprint
-    # What a manifest holds is enough to find it again.
+    # The manifest's entry is enough to find it again.
     assert Snapshot.named_by({"snapshot": stored.to_json()}) == stored
 
 
-def test_equal_panels_share_one_file_that_is_left_alone_and_others_have_their_own(tmp_path: Path) -> None:
+def test_save_snapshot_shares_one_file_between_equal_panels(tmp_path: Path) -> None:
     root = UPath(str(tmp_path))
     first = save_snapshot(root, labelled())
     (path,) = (tmp_path / "snapshots").iterdir()
     written = path.stat()
-    # In two pieces in memory, and the same.
+    # Equal, but in two chunks.
     in_pieces = pl.concat([labelled().head(2), labelled().tail(4)], rechunk=False)
     assert save_snapshot(root, in_pieces) == first
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (written.st_mtime_ns, written.st_ino)
@@ -71,9 +53,7 @@ def test_equal_panels_share_one_file_that_is_left_alone_and_others_have_their_ow
     assert names(root) == sorted(f"{stored.fingerprint}.parquet" for stored in (first, second))
 
 
-def test_a_whole_file_written_by_another_version_of_the_writer_is_left_and_named_by_its_own_digest(
-    root: UPath,
-) -> None:
+def test_save_snapshot_keeps_an_intact_file_of_another_writer(root: UPath) -> None:
     panel = labelled()
     path = Snapshot(fingerprint(panel), 0, 0, "").path_in(root)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,9 +68,7 @@ def test_a_whole_file_written_by_another_version_of_the_writer_is_left_and_named
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-def test_a_truncated_file_under_the_name_is_refused_and_the_next_write_makes_it_whole(
-    root: UPath, share: float
-) -> None:
+def test_truncated_snapshot_is_refused_and_repaired(root: UPath, share: float) -> None:
     stored = save_snapshot(root, labelled())
     path = stored.path_in(root)
     content = path.read_bytes()
@@ -101,7 +79,7 @@ def test_a_truncated_file_under_the_name_is_refused_and_the_next_write_makes_it_
     assert path.read_bytes() == content
 
 
-def test_another_panel_under_the_name_is_refused_with_both_digests_and_never_shared(root: UPath) -> None:
+def test_foreign_panel_under_a_snapshots_name_is_refused_and_replaced(root: UPath) -> None:
     stored, other = save_snapshot(root, labelled()), save_snapshot(root, labelled(close=11.0))
     path = stored.path_in(root)
     path.write_bytes(other.path_in(root).read_bytes())
@@ -122,14 +100,14 @@ def test_one_bit_is_enough(root: UPath) -> None:
         read_snapshot(root, stored)
 
 
-def test_what_is_not_there_is_named(root: UPath) -> None:
+def test_missing_snapshot_is_named(root: UPath) -> None:
     with pytest.raises(MissingArtifactError, match=r"snapshots/abc\.parquet of 7 training rows is gone"):
         read_snapshot(root, Snapshot("abc", 7, 1, "0"))
     with pytest.raises(MissingArtifactError, match="version v1 was recorded without a snapshot"):
         Snapshot.named_by({"version": "v1"})
 
 
-def test_where_it_cannot_be_written_nothing_is_left(tmp_path: Path) -> None:
+def test_save_snapshot_that_fails_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "snapshots").write_text("not a folder")
     with pytest.raises(ArtifactWriteError, match="--artifacts-dir"):
         save_snapshot(UPath(str(tmp_path)), labelled())
@@ -155,9 +133,10 @@ for number, delay in enumerate(delays):
         for turn in itertools.count():
             sessions = pl.Series(range(40_000)).cast(pl.Date)
             panel = pl.DataFrame({"symbol": ["AAA"] * 40_000, "session": sessions, "close": noise + turn})
+            save_snapshot(UPath(str(root)), panel)
+            # After the first, so that a whole file is there however busy the machine is.
             if not turn:
                 os.write(wake, b"x")
-            save_snapshot(UPath(str(root)), panel)
     os.close(wake)
     os.read(ready, 1)
     os.close(ready)
@@ -171,12 +150,12 @@ for number, delay in enumerate(delays):
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_no_half_snapshot_under_its_name(tmp_path: Path) -> None:
+def test_killed_writer_leaves_no_partial_snapshot(tmp_path: Path) -> None:
     delays = [str(random.Random(number).uniform(0.001, 0.06)) for number in range(10)]  # noqa: S311
     subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), *delays], check=True, timeout=120)
     found = [path for path in (tmp_path / "snapshots").iterdir() if not path.name.startswith(".")]
     assert found
     for path in found:
         assert fingerprint(pl.read_parquet(path)) == path.name.removesuffix(".parquet")
-    # The kills did fall into writes: what was cut off is there, under a name that nobody reads.
+    # Some kills fell into writes: partial files exist under hidden names.
     assert any(path.name.startswith(".") for path in (tmp_path / "snapshots").iterdir())

@@ -42,14 +42,14 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def test_a_check_that_never_ran_has_no_result(instance: dg.DagsterInstance) -> None:
+def test_latest_results_of_a_check_that_never_ran(instance: dg.DagsterInstance) -> None:
     assert latest_results(instance, SPECS) == [
         CheckResult("bars", "keep_the_contract", "Every bar keeps the contract.", blocking=True),
         CheckResult("bars", "are_plausible", "Warns where a bar is odd.", blocking=False),
     ]
 
 
-def test_the_newest_result_counts(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latest_results_returns_the_newest(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     before = datetime.now(UTC)
     assert dg.materialize([bars, are_plausible, keep_the_contract], instance=instance).success
     monkeypatch.setattr(f"{__name__}.OUTCOMES", ["failed"])

@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_configuration_is_written_once_and_an_edited_one_is_left_alone(
-    settings: Settings, database: Database
-) -> None:
+def test_prepare_instance_keeps_an_edited_configuration(settings: Settings, database: Database) -> None:
     home = prepare_instance(settings, database)
     assert home == settings.home / "dagster"
     configuration = home / "dagster.yaml"
@@ -43,14 +41,14 @@ def test_the_configuration_is_written_once_and_an_edited_one_is_left_alone(
     assert [path.name for path in home.iterdir()] == ["dagster.yaml"]
 
 
-def test_this_process_and_its_children_are_pointed_at_the_instance(settings: Settings, database: Database) -> None:
+def test_prepare_instance_sets_the_environment(settings: Settings, database: Database) -> None:
     home = prepare_instance(settings, database)
     assert os.environ["DAGSTER_HOME"] == str(home)
     assert os.environ["DAGSTER_DISABLE_TELEMETRY"] == "1"
     assert os.environ["BOURSOMATIC_DAGSTER_URL"] == instance_url(database)
 
 
-def test_the_password_is_in_the_environment_only(settings: Settings) -> None:
+def test_prepare_instance_writes_no_password(settings: Settings) -> None:
     database = Database("postgresql://reader:p%40ss%25hush@host/prices")
     home = prepare_instance(settings, database)
     assert "hush" not in (home / "dagster.yaml").read_text()
@@ -61,9 +59,7 @@ def test_the_password_is_in_the_environment_only(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("occupied", ["home", "home/dagster"])
-def test_an_instance_folder_that_cannot_be_written_is_named(
-    database: Database, tmp_path: Path, occupied: str
-) -> None:
+def test_prepare_instance_names_an_unwritable_folder(database: Database, tmp_path: Path, occupied: str) -> None:
     (tmp_path / occupied).parent.mkdir(exist_ok=True)
     (tmp_path / occupied).write_text("a file in its place")
     with pytest.raises(ArtifactWriteError, match="BOURSOMATIC_HOME") as caught:
@@ -71,7 +67,7 @@ def test_an_instance_folder_that_cannot_be_written_is_named(
     assert str(tmp_path / "home" / "dagster") in str(caught.value)
 
 
-def test_dagsters_tables_are_in_a_schema_of_their_own(settings: Settings, database: Database) -> None:
+def test_open_instance_uses_its_own_schema(settings: Settings, database: Database) -> None:
     public = tables(database, "public")
     with open_instance(settings, database) as instance:
         assert instance.get_runs_count() == 0
@@ -85,7 +81,7 @@ def test_dagsters_tables_are_in_a_schema_of_their_own(settings: Settings, databa
     ) == [("dagster",), ("public",)]
 
 
-def test_what_a_run_left_is_there_when_the_instance_is_opened_again(settings: Settings, database: Database) -> None:
+def test_open_instance_keeps_runs(settings: Settings, database: Database) -> None:
     @dg.asset
     def noted() -> dg.MaterializeResult:
         return dg.MaterializeResult(metadata={"rows": 3})
@@ -97,9 +93,7 @@ def test_what_a_run_left_is_there_when_the_instance_is_opened_again(settings: Se
         assert recorded_metadata(instance, run_id, "noted")["rows"] == 3
 
 
-def test_questions_share_connections_and_those_that_were_cut_are_made_anew(
-    settings: Settings, database: Database
-) -> None:
+def test_instance_pools_connections_and_replaces_broken_ones(settings: Settings, database: Database) -> None:
     with open_instance(settings, database) as instance:
         made: list[object] = []
 
@@ -124,9 +118,7 @@ def test_questions_share_connections_and_those_that_were_cut_are_made_anew(
         assert instance.get_runs_count() == 0
 
 
-def test_two_processes_that_open_an_empty_instance_at_once_both_succeed(
-    settings: Settings, database: Database
-) -> None:
+def test_open_instance_twice_at_once(settings: Settings, database: Database) -> None:
     imports = "from boursomatic_assets.storage.dagster.instance import open_instance\n"
     script = "print(open_instance(settings, Database.open(settings)).get_runs_count())"
     assert at_once(2, script, imports) == ["0\n", "0\n"]
@@ -142,20 +134,19 @@ def reader(database: Database) -> Iterator[Database]:
     run(database, "DROP OWNED BY boursomatic_guest CASCADE; DROP ROLE boursomatic_guest")
 
 
-def test_a_role_that_may_not_create_the_schema_is_told_what_to_ask_for_and_it_helps(
+def test_open_instance_without_the_right_to_create_a_schema(
     settings: Settings, database: Database, reader: Database
 ) -> None:
     with pytest.raises(StorageError, match="CREATE SCHEMA dagster AUTHORIZATION") as caught:
         open_instance(settings, reader)
     assert "permission denied" in str(caught.value)
-    # As an administrator does what the message says:
+    # An administrator runs the statement of the message:
     run(database, "CREATE SCHEMA dagster AUTHORIZATION boursomatic_guest")
     with open_instance(settings, reader) as instance:
         assert instance.get_runs_count() == 0
 
 
-# What vouches for an asset: small graphs with one asset and one check, run as people run them. One instance
-# serves them all; each has an asset of its own.
+# Required checks: graphs with one asset and one check. They share one instance; each has its own asset.
 
 
 ANOTHER_RUN = "00000000-0000-0000-0000-000000000000"
@@ -197,28 +188,28 @@ def graph(instance: dg.DagsterInstance) -> Graph:
     return Graph(instance)
 
 
-def test_a_check_of_an_asset_never_materialized_here_has_nothing_to_vouch_for(graph: Graph) -> None:
+def test_unmet_checks_skips_an_asset_never_materialized(graph: Graph) -> None:
     assert graph.unmet() == []
 
 
-def test_a_check_that_passed_in_this_run_or_since_the_last_materialization_vouches(graph: Graph) -> None:
+def test_unmet_checks_accepts_a_passed_check(graph: Graph) -> None:
     own = graph.run()
     assert graph.unmet(own) == []
     assert graph.unmet() == []
 
 
-def test_a_check_that_was_never_evaluated_does_not_vouch(graph: Graph) -> None:
+def test_unmet_checks_reports_a_check_never_evaluated(graph: Graph) -> None:
     own = graph.run(passes=None)
     assert graph.unmet(own) == graph.unmet() == ["never evaluated"]
 
 
-def test_a_check_that_failed_does_not_vouch(graph: Graph) -> None:
+def test_unmet_checks_reports_a_failed_check(graph: Graph) -> None:
     own = graph.run(passes=False)
     assert graph.unmet(own) == graph.unmet() == [f"failed in run {own}"]
     assert list(unmet_checks(graph.instance, own, graph.checks)) == list(map(str, graph.checks))
 
 
-def test_a_check_that_saw_an_older_materialization_does_not_vouch_until_evaluated_again(graph: Graph) -> None:
+def test_unmet_checks_reports_an_outdated_check(graph: Graph) -> None:
     graph.run()
     graph.run(passes=None)
     assert graph.unmet() == [f"not evaluated since {graph.name} was materialized last"]
@@ -226,13 +217,11 @@ def test_a_check_that_saw_an_older_materialization_does_not_vouch_until_evaluate
     assert graph.unmet() == []
 
 
-def test_a_check_that_looks_at_another_asset_too_does_not_vouch_once_that_one_is_newer(
-    instance: dg.DagsterInstance, graph: Graph
-) -> None:
+def test_unmet_checks_reports_a_newer_other_asset(instance: dg.DagsterInstance, graph: Graph) -> None:
     other = Graph(instance)
     (check,) = graph.checks
     graph.checks[check] = [dg.AssetKey(other.name)]
-    # Never materialized, the other one has nothing that could be newer.
+    # The other asset was never materialized, so it cannot be newer.
     graph.run()
     assert graph.unmet() == []
     own = other.run()
@@ -241,7 +230,7 @@ def test_a_check_that_looks_at_another_asset_too_does_not_vouch_once_that_one_is
     assert graph.unmet() == []
 
 
-def test_of_two_evaluations_the_newer_one_counts(graph: Graph) -> None:
+def test_unmet_checks_uses_the_newest_evaluation(graph: Graph) -> None:
     graph.run(passes=False)
     graph.run(asset=False)
     assert graph.unmet() == []
@@ -249,14 +238,14 @@ def test_of_two_evaluations_the_newer_one_counts(graph: Graph) -> None:
     assert graph.unmet() == [f"failed in run {failed}"]
 
 
-def test_in_a_run_its_own_evaluation_counts_whatever_others_found_since(graph: Graph) -> None:
+def test_unmet_checks_prefers_the_runs_own_evaluation(graph: Graph) -> None:
     passed, failed = graph.run(), graph.run(asset=False, passes=False)
     assert graph.unmet(passed) == []
     graph.run(asset=False)
     assert graph.unmet(failed) == [f"failed in run {failed}"]
 
 
-def test_metadata_of_this_run_comes_before_newer_ones_of_others(graph: Graph) -> None:
+def test_recorded_metadata_prefers_the_run(graph: Graph) -> None:
     first, second = graph.run(rows=1), graph.run(rows=2)
     found = [
         recorded_metadata(graph.instance, run_id, graph.name)["rows"] for run_id in (first, second, ANOTHER_RUN)
@@ -264,12 +253,12 @@ def test_metadata_of_this_run_comes_before_newer_ones_of_others(graph: Graph) ->
     assert found == [1, 2, 2]
 
 
-def test_metadata_of_what_was_never_materialized_is_missing(graph: Graph) -> None:
+def test_recorded_metadata_of_an_asset_never_materialized(graph: Graph) -> None:
     with pytest.raises(MissingArtifactError, match=f"boursomatic materialize --select {graph.name}"):
         recorded_metadata(graph.instance, ANOTHER_RUN, graph.name)
 
 
-def test_an_asset_made_from_an_older_input_is_told_apart(instance: dg.DagsterInstance) -> None:
+def test_outdated_inputs_names_changed_inputs(instance: dg.DagsterInstance) -> None:
     def lineage(data_version: str) -> list[dg.AssetsDefinition]:
         @dg.asset
         def bars() -> dg.MaterializeResult:
@@ -289,7 +278,7 @@ def test_an_asset_made_from_an_older_input_is_told_apart(instance: dg.DagsterIns
     assert outdated_inputs(instance, ANOTHER_RUN, inputs) == {}
     dg.materialize(lineage("two"), instance=instance, selection=["bars"])
     assert outdated_inputs(instance, ANOTHER_RUN, inputs) == {"figures": ["bars"]}
-    # To that run itself they belonged together, and do.
+    # For that run its own inputs still match.
     assert outdated_inputs(instance, whole, inputs) == {}
     dg.materialize(lineage("two"), instance=instance, selection=["figures"])
     assert outdated_inputs(instance, ANOTHER_RUN, inputs) == {}

@@ -105,7 +105,7 @@ def artifacts(tmp_path: Path) -> Path:
     return tmp_path / "artifacts" / "assets"
 
 
-def test_a_panel_comes_back_as_polars_bit_for_bit(artifacts: Path) -> None:
+def test_panels_round_trip_as_polars(artifacts: Path) -> None:
     seen = []
 
     @dg.asset
@@ -125,7 +125,7 @@ def test_a_panel_comes_back_as_polars_bit_for_bit(artifacts: Path) -> None:
     assert pl.read_parquet(path).equals(PANEL)
 
 
-def test_a_panel_comes_as_pandas_where_the_input_says_so_or_says_nothing(artifacts: Path) -> None:
+def test_panels_load_as_pandas_unless_annotated_polars(artifacts: Path) -> None:
     seen = []
 
     @dg.asset
@@ -143,7 +143,7 @@ def test_a_panel_comes_as_pandas_where_the_input_says_so_or_says_nothing(artifac
         pd.testing.assert_frame_equal(found, PANEL.to_pandas())
 
 
-def test_only_the_columns_that_an_input_asks_for_are_read(artifacts: Path) -> None:
+def test_panels_load_only_the_chosen_columns(artifacts: Path) -> None:
     seen = []
 
     @dg.asset(ins={"labels": dg.AssetIn(metadata={"columns": ["session", "close"]})})
@@ -155,7 +155,7 @@ def test_only_the_columns_that_an_input_asks_for_are_read(artifacts: Path) -> No
     assert seen[0].equals(PANEL.select("session", "close"))
 
 
-def test_a_model_and_figures_come_back_as_they_were(artifacts: Path) -> None:
+def test_models_and_figures_round_trip(artifacts: Path) -> None:
     seen = []
 
     @dg.asset
@@ -169,7 +169,7 @@ def test_a_model_and_figures_come_back_as_they_were(artifacts: Path) -> None:
     assert sorted(path.name for path in artifacts.iterdir()) == ["classifier.zip", "metrics.json"]
 
 
-def test_a_figure_that_is_not_finite_is_refused_and_the_figures_before_it_stay(artifacts: Path) -> None:
+def test_figures_refuse_nan_and_keep_the_stored_file(artifacts: Path) -> None:
     materialize(metrics)
     before = (artifacts / "metrics.json").read_bytes()
 
@@ -182,7 +182,7 @@ def test_a_figure_that_is_not_finite_is_refused_and_the_figures_before_it_stay(a
     assert (artifacts / "metrics.json").read_bytes() == before
 
 
-def test_artifacts_can_be_kept_at_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifacts_round_trip_at_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARTIFACTS_DIR", "memory://test_io_managers")
     seen = []
 
@@ -219,7 +219,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_called_so_with_the_command_that_mends_it(artifacts: Path, damage: str) -> None:
+def test_damaged_file_is_reported_with_a_command(artifacts: Path, damage: str) -> None:
     assets = {"labels.parquet": labels, "classifier.zip": classifier, "metrics.json": metrics}
     materialize(*assets.values())
     for file, asset in assets.items():
@@ -233,7 +233,7 @@ def test_a_damaged_file_is_called_so_with_the_command_that_mends_it(artifacts: P
             materialize(asset, reader, only="reader")
 
 
-def test_a_parquet_file_cut_off_anywhere_is_called_damaged(artifacts: Path) -> None:
+def test_truncated_parquet_is_reported(artifacts: Path) -> None:
     materialize(labels)
     whole = (artifacts / "labels.parquet").read_bytes()
     context = dg.build_input_context(
@@ -247,9 +247,7 @@ def test_a_parquet_file_cut_off_anywhere_is_called_damaged(artifacts: Path) -> N
 
 
 @pytest.mark.parametrize("asset", [labels, classifier, metrics])
-def test_what_was_never_stored_is_named_with_the_command_that_makes_it(
-    artifacts: Path, asset: dg.AssetsDefinition
-) -> None:
+def test_missing_asset_is_reported_with_a_command(artifacts: Path, asset: dg.AssetsDefinition) -> None:
     name = asset.key.path[-1]
 
     @dg.asset(ins={"given": dg.AssetIn(name)})
@@ -262,9 +260,7 @@ def test_what_was_never_stored_is_named_with_the_command_that_makes_it(
     assert f"boursomatic materialize --select {name}" in str(caught.value)
 
 
-def test_an_input_built_under_another_experiment_is_refused_with_what_changed_and_what_to_do(
-    artifacts: Path,
-) -> None:
+def test_stale_input_is_refused_with_its_differences(artifacts: Path) -> None:
     materialize(labels, experiment={"horizon": 10, "sell_threshold": -0.03})
     before = (artifacts / "labels.parquet").read_bytes()
     with pytest.raises(StaleInputError) as caught:
@@ -272,15 +268,15 @@ def test_an_input_built_under_another_experiment_is_refused_with_what_changed_an
     message = str(caught.value)
     assert "horizon: 10 -> 15" in message
     assert "sell_threshold: -0.03 -> -0.02" in message
-    # What is the same is not mentioned, and the command names the asset to begin with.
+    # Equal values are not listed, and the command names the first asset.
     assert "buy_threshold" not in message
     assert "boursomatic materialize --select 'labels+'" in message
     assert (artifacts / "labels.parquet").read_bytes() == before
 
 
-def test_an_input_is_only_judged_by_the_part_of_the_experiment_that_shaped_it(artifacts: Path) -> None:
+def test_stale_input_depends_only_on_its_part_of_the_experiment(artifacts: Path) -> None:
     materialize(labels)
-    # Labels know neither of the split nor of the models; the sets know of the split.
+    # Labels depend neither on the split nor on the models; the sets depend on the split.
     result = materialize(labels, train_set, only="train_set", experiment={"train_fraction": 0.6, "seed": 7})
     assert result.success
 
@@ -296,9 +292,7 @@ def test_an_input_is_only_judged_by_the_part_of_the_experiment_that_shaped_it(ar
 
 
 @pytest.mark.parametrize("asset", [classifier, metrics])
-def test_models_and_figures_of_another_experiment_are_refused_too(
-    artifacts: Path, asset: dg.AssetsDefinition
-) -> None:
+def test_stale_models_and_figures_are_refused(artifacts: Path, asset: dg.AssetsDefinition) -> None:
     @dg.asset(ins={"given": dg.AssetIn(asset.key)})
     def reader(given) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
         raise AssertionError(given)
@@ -310,7 +304,7 @@ def test_models_and_figures_of_another_experiment_are_refused_too(
     assert "seed: 1 -> 2" in str(caught.value)
 
 
-def test_one_change_of_the_experiment_reaches_the_asset_and_the_io_manager(artifacts: Path) -> None:
+def test_experiment_reaches_asset_and_io_manager(artifacts: Path) -> None:
     seen = []
 
     @dg.asset(name="labels", io_manager_key="panels")
@@ -321,7 +315,7 @@ def test_one_change_of_the_experiment_reaches_the_asset_and_the_io_manager(artif
     materialize(asks, experiment={"horizon": 7, "classifier": {"num_leaves": 5}})
     assert seen[0].horizon == 7
     assert seen[0].classifier.num_leaves == 5
-    # What is not mentioned keeps its default, within the nested settings too.
+    # Other fields keep their defaults, nested ones too.
     assert (seen[0].buy_threshold, seen[0].classifier.max_depth) == (0.05, 5)
     stamp = json.loads(pl.read_parquet_metadata(artifacts / "labels.parquet")["boursomatic"])
     assert stamp["asset"] == "labels"
@@ -329,14 +323,14 @@ def test_one_change_of_the_experiment_reaches_the_asset_and_the_io_manager(artif
     assert stamp["experiment"] == seen[0].part_for("labels")
 
 
-def test_an_experiment_that_cannot_be_is_refused_before_anything_is_written(artifacts: Path) -> None:
+def test_invalid_experiment_is_refused_before_any_write(artifacts: Path) -> None:
     with pytest.raises(BoursomaticError) as caught:
         materialize(labels, experiment={"buy_threshold": -0.5})
     assert "sell_threshold must be below buy_threshold" in str(caught.value)
     assert not artifacts.exists()
 
 
-def test_one_change_of_the_artifacts_folder_holds_for_the_whole_run(
+def test_artifacts_dir_holds_for_the_whole_run(
     artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARTIFACTS_DIR", str(tmp_path))
@@ -353,7 +347,7 @@ def test_one_change_of_the_artifacts_folder_holds_for_the_whole_run(
 
 
 @pytest.mark.parametrize("occupied", ["artifacts", "artifacts/assets"])
-def test_an_artifacts_folder_that_cannot_be_written_is_named(tmp_path: Path, occupied: str) -> None:
+def test_unwritable_artifacts_folder_is_named(tmp_path: Path, occupied: str) -> None:
     os.environ["ARTIFACTS_DIR"] = str(tmp_path / "artifacts")
     (tmp_path / occupied).parent.mkdir(exist_ok=True)
     (tmp_path / occupied).write_text("a file in its place")
@@ -364,8 +358,8 @@ def test_an_artifacts_folder_that_cannot_be_written_is_named(tmp_path: Path, occ
     assert (tmp_path / occupied).read_text() == "a file in its place"
 
 
-def test_an_artifact_that_cannot_be_replaced_stays_as_it_was(artifacts: Path) -> None:
-    # A folder in the file's place; in it what was stored before.
+def test_artifact_that_cannot_be_replaced_stays(artifacts: Path) -> None:
+    # A folder with content in the file's place.
     (artifacts / "labels.parquet").mkdir(parents=True)
     (artifacts / "labels.parquet" / "previous").write_text("kept")
     with pytest.raises(ArtifactWriteError):
@@ -401,7 +395,7 @@ def features(price_bars: pl.DataFrame, platform: PlatformResource) -> dg.Materia
 
 
 @pytest.mark.usefixtures("database")
-def test_the_market_assets_are_read_from_their_tables() -> None:
+def test_table_manager_reads_the_market_assets() -> None:
     seen: dict[str, Any] = {}
 
     @dg.asset
@@ -416,7 +410,7 @@ def test_the_market_assets_are_read_from_their_tables() -> None:
     assert seen["features"]["ret_1d"].tolist() == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
 
 
-def test_what_is_read_of_the_bars_are_the_usable_ones(database: Database) -> None:
+def test_table_manager_reads_usable_bars(database: Database) -> None:
     seen: list[pl.DataFrame] = []
 
     @dg.asset(ins={"price_bars": dg.AssetIn(metadata={"columns": ["close", "exchange"]})})
@@ -437,7 +431,7 @@ def test_what_is_read_of_the_bars_are_the_usable_ones(database: Database) -> Non
 
 
 @pytest.mark.parametrize("name", ["instruments", "price_bars", "features"])
-def test_a_table_is_never_written_as_one_value(database: Database, name: str) -> None:
+def test_table_manager_refuses_to_write(database: Database, name: str) -> None:
     @dg.asset(name=name, io_manager_key="tables")
     def hands_over() -> pl.DataFrame:
         return BARS
@@ -448,7 +442,7 @@ def test_a_table_is_never_written_as_one_value(database: Database, name: str) ->
 
 
 @pytest.mark.usefixtures("database")
-def test_an_input_from_a_table_may_ask_for_columns_and_for_recent_rows() -> None:
+def test_table_manager_selects_columns_and_recent_rows() -> None:
     seen = []
 
     @dg.asset(
@@ -469,7 +463,7 @@ def test_an_input_from_a_table_may_ask_for_columns_and_for_recent_rows() -> None
 
 
 @pytest.mark.usefixtures("database")
-def test_no_password_reaches_the_metadata_of_a_table() -> None:
+def test_table_metadata_hides_the_password() -> None:
     os.environ["DATABASE_URL"] = os.environ["DATABASE_URL"].replace("postgres:@", "postgres:hush-hush@")
     metadata = recorded(materialize(market_data.instruments, platform={"provider": "sample"}), "instruments")
     assert metadata["dagster/uri"].startswith("postgresql://postgres:***@")
@@ -477,7 +471,7 @@ def test_no_password_reaches_the_metadata_of_a_table() -> None:
     assert "hush" not in str(metadata)
 
 
-def test_a_panel_without_rows_keeps_its_types(artifacts: Path) -> None:
+def test_empty_panel_keeps_its_schema(artifacts: Path) -> None:
     seen = []
 
     @dg.asset(name="labels", io_manager_key="panels")

@@ -32,6 +32,6 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize("rows", [3, 1, 0])
-def test_a_panel_becomes_what_polars_with_pyarrow_makes_of_it(rows: int) -> None:
+def test_to_pandas_equals_polars_with_pyarrow(rows: int) -> None:
     panel = pl.DataFrame(COLUMNS).head(rows)
     pd.testing.assert_frame_equal(to_pandas(panel), panel.to_pandas(), check_freq=False)

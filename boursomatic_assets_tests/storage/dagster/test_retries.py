@@ -29,7 +29,7 @@ COMMAND: Any = SimpleNamespace(remote_job_origin=None)
 
 
 @pytest.mark.parametrize("error", [DatabaseUnreachableError("away"), SourceFailedError("down")])
-def test_what_does_not_answer_may_pass(error: BoursomaticError) -> None:
+def test_try_again_after_an_unreachable_server(error: BoursomaticError) -> None:
     assert is_passing(error)
     with pytest.raises(dg.RetryRequested) as asked:
         try_again(error, LAUNCHED, attempts=0)
@@ -50,12 +50,12 @@ def test_what_does_not_answer_may_pass(error: BoursomaticError) -> None:
         dg.Failure("a check", allow_retries=False),
     ],
 )
-def test_bad_data_and_mistakes_do_not(error: Exception) -> None:
+def test_try_again_not_after_bad_data_or_bugs(error: Exception) -> None:
     assert not is_passing(error)
     try_again(error, LAUNCHED, attempts=0)
 
 
-def test_a_connection_that_breaks_may_pass_and_a_statement_that_is_refused_does_not(database: Database) -> None:
+def test_is_passing_separates_broken_connections_from_refused_statements(database: Database) -> None:
     end = "SELECT pg_terminate_backend(pg_backend_pid())"
     with pytest.raises(StorageError) as broken, database.connection() as connection:
         connection.execute(sa.text(end))
@@ -75,7 +75,7 @@ def test_a_connection_that_breaks_may_pass_and_a_statement_that_is_refused_does_
     assert not is_passing(refused.value)
 
 
-def test_the_same_holds_after_the_first_rows(database: Database) -> None:
+def test_is_passing_after_the_first_rows(database: Database) -> None:
     # The server sends rows before it meets the last one, in which it divides by zero or ends the connection.
     with pytest.raises(StorageError, match="division by zero") as refused:
         database.read("SELECT 1 / (300000 - n) AS one FROM generate_series(1, 300000) AS n")
@@ -90,7 +90,7 @@ def test_the_same_holds_after_the_first_rows(database: Database) -> None:
     run(database, "SELECT 1")
 
 
-def test_waits_grow_and_end() -> None:
+def test_try_again_waits_longer_and_ends() -> None:
     waits = []
     for attempts in range(POLICY.max_retries):
         with pytest.raises(dg.RetryRequested) as asked:
@@ -101,11 +101,11 @@ def test_waits_grow_and_end() -> None:
     try_again(SourceFailedError("down"), LAUNCHED, attempts=POLICY.max_retries)
 
 
-def test_where_somebody_is_looking_nothing_waits() -> None:
+def test_try_again_not_for_a_command() -> None:
     try_again(SourceFailedError("down"), COMMAND, attempts=0)
 
 
-def test_a_body_stays_what_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+def test_retried_keeps_the_assets_body(capfd: pytest.CaptureFixture[str]) -> None:
     @dg.asset
     @retried
     def counted(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:

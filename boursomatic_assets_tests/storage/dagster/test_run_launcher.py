@@ -32,14 +32,14 @@ def status(instance: dg.DagsterInstance, process: str | None = None, **server: s
     return launcher.check_run_worker_health(run).status
 
 
-def test_of_a_run_that_names_no_process_nothing_is_known(instance: dg.DagsterInstance) -> None:
+def test_health_of_a_run_without_a_process_tag(instance: dg.DagsterInstance) -> None:
     assert status(instance) is WorkerStatus.RUNNING
 
 
-def test_a_run_that_a_command_executes_is_gone_with_its_process(instance: dg.DagsterInstance) -> None:
+def test_health_of_a_run_executed_by_a_command(instance: dg.DagsterInstance) -> None:
     pid, began, host = own_process().split(" ", 2)
     assert status(instance, f"{pid} {began} {host}") is WorkerStatus.RUNNING
-    # By then the number is another process's.
+    # The process number was reused.
     assert status(instance, f"{pid} {float(began) - 60} {host}") is WorkerStatus.NOT_FOUND
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         began = str(psutil.Process(child.pid).create_time())
@@ -49,12 +49,12 @@ def test_a_run_that_a_command_executes_is_gone_with_its_process(instance: dg.Dag
     assert status(instance, f"{child.pid} {began} another-machine") is WorkerStatus.RUNNING
 
 
-def test_a_run_whose_code_server_is_gone_is_gone(instance: dg.DagsterInstance) -> None:
+def test_health_of_a_run_whose_code_server_is_gone(instance: dg.DagsterInstance) -> None:
     assert status(instance, socket="/nowhere/socket") is WorkerStatus.NOT_FOUND
 
 
 @pytest.mark.slow
-def test_a_run_that_its_code_server_does_not_execute_is_gone(instance: dg.DagsterInstance) -> None:
+def test_health_of_a_run_unknown_to_its_code_server(instance: dg.DagsterInstance) -> None:
     target = LoadableTargetOrigin(module_name="boursomatic_assets.definitions", working_directory=None)
     server = GrpcServerProcess(instance.get_ref(), loadable_target_origin=target, wait_on_exit=True)
     with server:
@@ -62,7 +62,7 @@ def test_a_run_that_its_code_server_does_not_execute_is_gone(instance: dg.Dagste
         assert status(instance, socket=server.socket) is WorkerStatus.NOT_FOUND
 
 
-def test_dead_runs_are_started_again_and_failed_ones_are_not(instance: dg.DagsterInstance) -> None:
+def test_instance_retries_dead_runs_only(instance: dg.DagsterInstance) -> None:
     assert instance.run_monitoring_enabled
     assert instance.run_monitoring_max_runtime_seconds == 6 * 60 * 60
     assert instance.run_retries_enabled
@@ -70,7 +70,7 @@ def test_dead_runs_are_started_again_and_failed_ones_are_not(instance: dg.Dagste
     assert not instance.run_retries_retry_on_asset_or_op_failure
 
 
-def test_trainings_take_turns_and_nothing_else_does(instance: dg.DagsterInstance) -> None:
+def test_training_jobs_alone_share_a_pool(instance: dg.DagsterInstance) -> None:
     pools = instance.get_concurrency_config().pool_config
     assert (pools.pool_granularity, pools.default_pool_limit) == (PoolGranularity.RUN, 1)
     taking_turns = {

@@ -53,7 +53,7 @@ def jumps(database: Database) -> list[tuple[object, ...]]:
     return rows(database, "SELECT symbol, session, ratio, split_ratio FROM unexplained_jumps ORDER BY 1, 2")
 
 
-def test_an_adjustment_is_entered_replaced_listed_and_taken_back(store: Database) -> None:
+def test_adjustments_are_stored_replaced_listed_and_removed(store: Database) -> None:
     add_adjustment(store, "AAPL", SPLIT, 0.5, "a guess")
     add_adjustment(store, "AAPL", SPLIT, 0.25, "four for one")
     add_adjustment(store, "BRK.B", LATER, 1.0, None)
@@ -72,7 +72,7 @@ def test_an_adjustment_is_entered_replaced_listed_and_taken_back(store: Database
     assert list_adjustments(store)["symbol"].to_list() == ["BRK.B"]
 
 
-def test_where_nothing_was_entered_and_nothing_jumped_there_is_nothing(store: Database) -> None:
+def test_corrections_of_an_empty_table_are_empty(store: Database) -> None:
     nothing = corrections(store)
     assert dict(nothing.adjustments.schema) == ADJUSTMENT_SCHEMA
     assert dict(nothing.jumps.schema) == JUMP_SCHEMA
@@ -82,7 +82,7 @@ def test_where_nothing_was_entered_and_nothing_jumped_there_is_nothing(store: Da
 
 
 @pytest.mark.parametrize("symbol", ["MSFT", "aapl", "", "AAPL@XNYS"])
-def test_an_adjustment_of_a_symbol_that_is_no_instrument_is_refused(store: Database, symbol: str) -> None:
+def test_add_adjustment_refuses_an_unknown_symbol(store: Database, symbol: str) -> None:
     with pytest.raises(ConfigurationError, match="--select instruments,price_bars") as caught:
         add_adjustment(store, symbol, SPLIT, 0.25, None)
     assert repr(symbol) in str(caught.value)
@@ -90,29 +90,29 @@ def test_an_adjustment_of_a_symbol_that_is_no_instrument_is_refused(store: Datab
 
 
 @pytest.mark.parametrize("ratio", [0.0, -0.25, float("inf"), float("nan")])
-def test_a_ratio_that_is_no_number_above_0_is_refused_with_an_example(store: Database, ratio: float) -> None:
+def test_add_adjustment_refuses_a_ratio_not_above_0(store: Database, ratio: float) -> None:
     with pytest.raises(ConfigurationError, match=r"0\.5 for a two-for-one split") as caught:
         add_adjustment(store, "AAPL", SPLIT, ratio, None)
     assert f"found {ratio}" in str(caught.value)
     assert list_adjustments(store).is_empty()
 
 
-def test_every_bit_of_a_ratio_is_kept(store: Database) -> None:
+def test_adjustment_ratio_round_trips_exactly(store: Database) -> None:
     add_adjustment(store, "AAPL", SPLIT, 1 / 3, None)
     assert corrections(store).adjustments["ratio"].to_list() == [1 / 3]
 
 
-def test_a_symbol_of_two_exchanges_is_named_with_its_exchange(store: Database) -> None:
+def test_symbol_on_two_exchanges_needs_its_exchange(store: Database) -> None:
     run(store, "INSERT INTO instruments (id, symbol, exchange) VALUES (gen_random_uuid(), 'AAPL', 'XPAR')")
     add_adjustment(store, "AAPL@XPAR", SPLIT, 0.25, None)
     with pytest.raises(ConfigurationError):
         add_adjustment(store, "AAPL", SPLIT, 0.25, None)
 
 
-def test_a_jump_quarantines_its_symbol_until_that_session_has_an_entry(store: Database) -> None:
+def test_jump_quarantines_its_symbol_until_it_is_adjusted(store: Database) -> None:
     found_jumps(store, ("AAPL", SPLIT, 0.26, 0.25), ("BRK.B", LATER, 0.02, 0.02))
     assert corrections(store).quarantined == ["AAPL", "BRK.B"]
-    # Beside adjustments the list shows what waits for one, without a ratio.
+    # The list also shows jumps without an adjustment, with no ratio.
     add_adjustment(store, "BRK.B", LATER, 1.0, "real")
     assert list_adjustments(store).rows() == [
         ("AAPL", SPLIT, None, 0.25, None),
@@ -127,12 +127,12 @@ def test_a_jump_quarantines_its_symbol_until_that_session_has_an_entry(store: Da
     assert corrections(store).quarantined == ["AAPL"]
 
 
-def test_a_symbol_with_two_jumps_is_named_once(store: Database) -> None:
+def test_quarantined_lists_a_symbol_once(store: Database) -> None:
     found_jumps(store, ("AAPL", SPLIT, 0.25, 0.25), ("AAPL", LATER, 0.5, 0.5))
     assert corrections(store).quarantined == ["AAPL"]
 
 
-def test_jumps_that_are_found_again_are_the_same_rows(store: Database) -> None:
+def test_replace_jumps_keeps_known_rows(store: Database) -> None:
     versions = "SELECT xmin::text, ctid::text, u::text FROM unexplained_jumps u ORDER BY session"
     found_jumps(store, ("AAPL", SPLIT, 0.25, 0.25))
     before = rows(store, versions)
@@ -146,12 +146,12 @@ def test_jumps_that_are_found_again_are_the_same_rows(store: Database) -> None:
     [
         (FIRST, LATER, True),
         (FIRST, SPLIT, True),
-        # Into the first bar that was looked at nothing can be told, and after the last one nothing was looked at.
+        # A jump into the first searched bar, or after the last one, was not searched.
         (SPLIT, LATER, False),
         (FIRST, date(2020, 8, 28), False),
     ],
 )
-def test_a_jump_is_forgotten_when_the_bars_around_it_no_longer_jump(
+def test_replace_jumps_removes_jumps_gone_within_the_span(
     store: Database, first: date, last: date, *, is_forgotten: bool
 ) -> None:
     found_jumps(store, ("AAPL", SPLIT, 0.25, 0.25))
@@ -159,7 +159,7 @@ def test_a_jump_is_forgotten_when_the_bars_around_it_no_longer_jump(
     assert jumps(store) == ([] if is_forgotten else [("AAPL", SPLIT, 0.25, 0.25)])
 
 
-def test_of_symbols_that_were_not_looked_at_nothing_is_forgotten(store: Database) -> None:
+def test_replace_jumps_keeps_jumps_of_other_symbols(store: Database) -> None:
     found_jumps(store, ("AAPL", SPLIT, 0.25, 0.25), ("BRK.B", SPLIT, 0.02, 0.02))
     spans = pl.DataFrame({"symbol": ["AAPL"], "first": [FIRST], "last": [LATER]})
     with store.bulk() as cursor:

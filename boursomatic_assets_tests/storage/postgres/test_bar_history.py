@@ -22,7 +22,7 @@ from boursomatic_assets.storage.postgres.bar_history import (
 from boursomatic_assets.storage.postgres.content import read_content
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
 from boursomatic_assets.storage.postgres.market_tables import write_bars
-from boursomatic_assets_tests.support.catalog import rows, run
+from boursomatic_assets_tests.support.catalog import add_bars, rows, run
 from boursomatic_assets_tests.support.panels import accepted, listed
 from boursomatic_assets_tests.support.strategies import random_walk_bars
 
@@ -58,19 +58,19 @@ def content_of(database: Database, symbol: str = ONE) -> str:
     return str(read_content(database, "price_bars").filter(pl.col("symbol") == symbol)["content"].item())
 
 
-def test_bars_and_their_content_up_to_a_session(filled: Database) -> None:
+def test_bars_now_and_content_up_to_a_session(filled: Database) -> None:
     assert bars_now(filled, ONE, LAST).equals(mine(BARS))
     assert content_until(filled, ONE, LAST) == content_of(filled)
     before, until = content_of(filled), SESSIONS[7]
     assert bars_now(filled, ONE, until).equals(mine(BARS, until=until))
     found = content_until(filled, ONE, until)
     assert found != before
-    # The same as of a table that holds no more than these.
+    # Equal to the content of a table with only these bars.
     run(filled, f"DELETE FROM price_bars WHERE ts > '{until}'")
     assert content_until(filled, ONE, LAST) == content_of(filled) == found
 
 
-def test_other_intervals_and_unknown_symbols_are_no_bars(filled: Database) -> None:
+def test_bar_history_ignores_other_intervals_and_unknown_symbols(filled: Database) -> None:
     before, moment = content_of(filled), clock(filled)
     run(
         filled,
@@ -124,7 +124,7 @@ TO_ANOTHER_AND_AWAY = f"""
         NEW_AND_GONE,
     ],
 )
-def test_whatever_was_done_to_them_bars_are_found_as_they_were(filled: Database, change: str) -> None:
+def test_bars_then_undoes_any_change(filled: Database, change: str) -> None:
     contents, moment = {symbol: content_of(filled, symbol) for symbol in (ONE, OTHER)}, clock(filled)
     run(filled, change)
     for symbol in (ONE, OTHER):
@@ -133,15 +133,15 @@ def test_whatever_was_done_to_them_bars_are_found_as_they_were(filled: Database,
         assert bars_then(filled, symbol, LAST, clock(filled)).equals(bars_now(filled, symbol, LAST))
 
 
-def test_a_bar_that_says_it_is_new_and_is_not_is_found_as_well(filled: Database) -> None:
-    # As programs write that replace a whole row.
+def test_bars_then_survives_a_rewritten_creation_time(filled: Database) -> None:
+    # As programs do that write every column of a row.
     moment = clock(filled)
     run(filled, "UPDATE price_bars SET created_at = timezone('utc', clock_timestamp())")
     assert bars_then(filled, ONE, LAST, moment).equals(mine(BARS))
     assert changes_since(filled, ONE, LAST, moment).is_empty()
 
 
-def test_each_moment_has_its_bars(filled: Database) -> None:
+def test_bars_then_at_each_moment(filled: Database) -> None:
     states = [(clock(filled), bars_now(filled, ONE, LAST))]
     for step in range(4):
         run(filled, f"UPDATE price_bars SET c = c * 2 WHERE ts >= '{SESSIONS[2 * step]}'")
@@ -156,11 +156,11 @@ def test_each_moment_has_its_bars(filled: Database) -> None:
     assert heights == [12, 12, 12, 12, 12]
     for moment, bars in states:
         assert bars_then(filled, ONE, LAST, moment).equals(bars)
-    # Before there were any.
+    # Before the first bar.
     assert bars_then(filled, ONE, LAST, states[0][0] - timedelta(days=1)).is_empty()
 
 
-def test_an_ingest_of_our_own_is_undone_as_well(filled: Database) -> None:
+def test_bars_then_undoes_an_ingest(filled: Database) -> None:
     moment = clock(filled)
     revised = BARS.with_columns(pl.col(*PRICE_COLUMNS) / 2)
     later = LAST + timedelta(days=1)
@@ -168,22 +168,18 @@ def test_an_ingest_of_our_own_is_undone_as_well(filled: Database) -> None:
     assert bars_now(filled, OTHER, later).height == 13
     assert bars_then(filled, OTHER, later, moment).equals(mine(BARS, OTHER))
     assert rows(filled, "SELECT count(*) FROM bar_changes") == [(24,)]
-    # Once more the same: nothing is written, and nothing is recorded.
+    # The same bars again are neither written nor recorded.
     write_bars(filled, accepted(revised), "sample")
     assert rows(filled, "SELECT count(*) FROM bar_changes") == [(24,)]
 
 
-def test_what_changed_is_told_value_by_value(filled: Database) -> None:
+def test_changes_since_lists_each_changed_value(filled: Database) -> None:
     moment = clock(filled)
     assert changes_since(filled, ONE, LAST, moment).equals(pl.DataFrame(schema=CHANGE_SCHEMA))
     run(filled, f"UPDATE price_bars SET c = 9, o = 8 WHERE ts = '{SESSIONS[3]}'")
     run(filled, f"UPDATE price_bars SET v = 7 WHERE ts = '{SESSIONS[1]}'; DELETE FROM price_bars WHERE c = 9")
     run(filled, f"UPDATE price_bars SET c = 1 WHERE ts = '{LAST}'")
-    run(
-        filled,
-        "INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval) "
-        "SELECT gen_random_uuid(), id, '2016-01-04', 1, 2, 3, 4, 5, 'daily' FROM instruments",
-    )
+    add_bars(filled, "2016-01-04", "daily", values="1, 2, 3, 4, 5")
     was = {row["session"]: row for row in mine(BARS).iter_rows(named=True)}
     columns = ("open", "high", "low", "close", "volume")
     new = [(date(2016, 1, 4), name, None, float(value)) for value, name in enumerate(columns, start=1)]
@@ -193,7 +189,7 @@ def test_what_changed_is_told_value_by_value(filled: Database) -> None:
     assert changes_since(filled, ONE, LAST, moment).rows() == [*expected, (LAST, "close", was[LAST]["close"], 1.0)]
 
 
-def test_what_is_put_back_has_not_changed(filled: Database) -> None:
+def test_changes_since_ignores_restored_values(filled: Database) -> None:
     moment, before = clock(filled), content_of(filled)
     run(filled, "UPDATE price_bars SET c = c * 2; UPDATE price_bars SET c = c / 2")
     assert rows(filled, "SELECT count(*) FROM bar_changes") == [(48,)]
@@ -206,7 +202,7 @@ STATEMENTS = st.one_of(
     st.builds("UPDATE price_bars SET c = c + 1 WHERE ts = '{}'".format, SOME),
     st.builds("DELETE FROM price_bars WHERE ts = '{}'".format, SOME),
     st.builds(
-        # The session of a bar is moved to where there is none.
+        # A bar moves to a session without one.
         "UPDATE price_bars b SET ts = '{0}' WHERE ts = '{1}' AND NOT EXISTS (SELECT FROM price_bars o "
         "WHERE o.instrument_id = b.instrument_id AND o.ts = '{0}')".format,
         SOME,
@@ -228,7 +224,7 @@ STATEMENTS = st.one_of(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(STATEMENTS, min_size=1, max_size=8))
-def test_any_history_can_be_walked_back(filled: Database, statements: list[str]) -> None:
+def test_bars_then_undoes_any_history(filled: Database, statements: list[str]) -> None:
     states = []
     for statement in statements:
         states.append((clock(filled), bars_now(filled, ONE, LAST), content_until(filled, ONE, LAST)))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 
-def test_enumerations_and_columns_without_a_type_are_staged_as_text(database: Database) -> None:
+def test_stage_writes_enumerations_and_untyped_columns_as_text(database: Database) -> None:
     frame = pl.DataFrame(
         {
             "label": pl.Series(["SELL", None], dtype=pl.Enum(["SELL", "BUY"])),
@@ -26,7 +26,7 @@ def test_enumerations_and_columns_without_a_type_are_staged_as_text(database: Da
     assert found.equals(pl.DataFrame({**texts, "count": [1, 2]}, schema_overrides=dict.fromkeys(texts, pl.String)))
 
 
-def test_statements_take_texts_and_numbers_as_parameters(database: Database) -> None:
+def test_execute_and_fetch_bind_parameters(database: Database) -> None:
     with database.bulk() as cursor:
         execute(cursor, "CREATE TEMPORARY TABLE kept (name text, number bigint, share double precision)")
         execute(cursor, "INSERT INTO kept VALUES ($1, $2, $3)", ["it's", 2, 0.5])

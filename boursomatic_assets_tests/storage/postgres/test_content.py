@@ -11,12 +11,11 @@ import pytest
 
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 from boursomatic_assets.storage.postgres.content import count_nulls, read_content, version_of
-from boursomatic_assets.storage.postgres.feature_state import STATE_SCHEMA, read_state, write_state
-from boursomatic_assets.storage.postgres.features_table import write_features
+from boursomatic_assets.storage.postgres.features_table import STATE_SCHEMA, read_state, write_features, write_state
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
 from boursomatic_assets.storage.postgres.market_tables import write_bars
 from boursomatic_assets_tests.conftest import fresh_database, upgraded
-from boursomatic_assets_tests.support.catalog import rows, run
+from boursomatic_assets_tests.support.catalog import add_bars, rows, run
 from boursomatic_assets_tests.support.panels import accepted, listed
 from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_bars
 
@@ -53,9 +52,7 @@ def content_of(database: Database, table: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("table", ["price_bars", "features"])
-def test_content_says_of_each_symbol_how_much_there_is_and_from_when_to_when(
-    database: Database, table: str
-) -> None:
+def test_read_content_counts_rows_and_spans(database: Database, table: str) -> None:
     write_instruments(database, listed("BBB", "AAA", "CCC", exchange="XPAR"))
     bars = flat_bars({"AAA": [1.0, None, 3.0], "BBB": [4.0]})
     write_bars(database, accepted(bars), "sample")
@@ -68,19 +65,17 @@ def test_content_says_of_each_symbol_how_much_there_is_and_from_when_to_when(
     assert found["content"].n_unique() == 2
 
 
-def test_of_an_empty_table_there_is_nothing_to_say(database: Database) -> None:
+def test_read_content_of_an_empty_table(database: Database) -> None:
     write_instruments(database, listed("AAA"))
     assert read_content(database, "price_bars").is_empty()
     assert read_content(database, "features").is_empty()
 
 
 @pytest.mark.parametrize("table", ["price_bars", "features"])
-def test_two_databases_with_equal_content_have_equal_hashes(
-    filled: Database, postgres: sa.Engine, table: str
-) -> None:
+def test_content_is_equal_in_two_databases(filled: Database, postgres: sa.Engine, table: str) -> None:
     with fresh_database(postgres) as settings:
         other = upgraded(settings)
-        # Written by symbol and from the end on: other ids, other times, another order in the table.
+        # Written in another order: other ids, times and places in the table.
         write_instruments(other, listed(*reversed(NAMES)))
         for name in reversed(NAMES):
             own = BARS.filter(pl.col("symbol") == name)
@@ -98,10 +93,10 @@ def test_two_databases_with_equal_content_have_equal_hashes(
 
 
 @pytest.mark.parametrize("column", ["o", "h", "l", "c", "v", "ts"])
-def test_any_value_of_a_bar_changes_the_hash_of_its_symbol_and_of_no_other(filled: Database, column: str) -> None:
+def test_content_changes_with_any_value_of_a_bar(filled: Database, column: str) -> None:
     before, features = content_of(filled, "price_bars"), content_of(filled, "features")
     one = "SELECT b.id FROM price_bars b JOIN instruments i ON i.id = instrument_id WHERE symbol = 'W001' LIMIT 1"
-    # By the least that a double can change, and by a second of a session's time.
+    # By the smallest step of a double, and by one second.
     more = f"{column} + interval '1 second'" if column == "ts" else f"{column} * (1 + 2.3e-16::float8)"
     run(filled, f"UPDATE price_bars SET {column} = {more} WHERE id = ({one})")
     after = content_of(filled, "price_bars")
@@ -110,7 +105,7 @@ def test_any_value_of_a_bar_changes_the_hash_of_its_symbol_and_of_no_other(fille
 
 
 @pytest.mark.parametrize("name", FEATURE_NAMES)
-def test_any_feature_or_null_changes_the_hash_of_its_symbol(filled: Database, name: str) -> None:
+def test_content_changes_with_any_feature_or_null(filled: Database, name: str) -> None:
     before = content_of(filled, "features")
     one = f"SELECT id FROM features WHERE {name} IS NOT NULL ORDER BY id LIMIT 1"
     hashes = {version_of(read_content(filled, "features"))}
@@ -122,7 +117,7 @@ def test_any_feature_or_null_changes_the_hash_of_its_symbol(filled: Database, na
     assert len(hashes) == 4
 
 
-def test_values_that_change_places_change_the_hash(filled: Database) -> None:
+def test_content_changes_when_values_swap_columns(filled: Database) -> None:
     before = content_of(filled, "price_bars")
     run(filled, "UPDATE price_bars SET o = c, c = o")
     changed = content_of(filled, "price_bars")
@@ -131,8 +126,8 @@ def test_values_that_change_places_change_the_hash(filled: Database) -> None:
     assert content_of(filled, "price_bars") == before
 
 
-def test_sessions_that_change_places_change_the_hash(filled: Database) -> None:
-    # Sums forget which row a value belonged to: nothing of a row may enter them as it is.
+def test_content_changes_when_values_swap_sessions(filled: Database) -> None:
+    # A plain sum of values would not notice values that swap rows.
     before = content_of(filled, "price_bars")
     days = BARS["session"].unique().sort()
     for one, other in pairwise(days):
@@ -149,24 +144,18 @@ def test_sessions_that_change_places_change_the_hash(filled: Database) -> None:
     assert content_of(filled, "price_bars") == before
 
 
-def test_a_row_more_or_less_changes_the_hash_and_what_belongs_to_others_does_not(filled: Database) -> None:
+def test_content_depends_on_rows_but_not_on_other_programs_data(filled: Database) -> None:
     before = content_of(filled, "price_bars")
     run(filled, "UPDATE price_bars SET created_at = '2001-01-01'")
     run(filled, """UPDATE features SET created_at = '2001-01-01', additional_features = '{"theirs": 1}'""")
-    run(
-        filled,
-        "INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval) "
-        "SELECT gen_random_uuid(), id, '2018-01-02 09:15', 1, 1, 1, 1, 1, '15m' FROM instruments",
-    )
+    add_bars(filled, "2018-01-02 09:15")
     assert content_of(filled, "price_bars") == before
     run(filled, "DELETE FROM price_bars WHERE ts = '2018-01-02'")
     after = content_of(filled, "price_bars")
     assert all(after[name] != before[name] for name in NAMES)
 
 
-def test_the_version_of_a_table_is_that_of_its_symbols_contents_and_of_what_else_shapes_it(
-    filled: Database,
-) -> None:
+def test_version_of_depends_on_symbols_contents_and_texts(filled: Database) -> None:
     content = read_content(filled, "price_bars")
     version = version_of(content)
     assert len(version) == 64
@@ -183,14 +172,14 @@ def test_the_version_of_a_table_is_that_of_its_symbols_contents_and_of_what_else
     assert len({version, *others}) == 8
 
 
-def test_nulls_are_counted_by_feature(filled: Database) -> None:
+def test_count_nulls_by_feature(filled: Database) -> None:
     # Every seventh of 90 rows from the first on: 13 of them; and three more of one column.
     assert count_nulls(filled) == dict.fromkeys(FEATURE_NAMES, 13)
     run(filled, "UPDATE features SET rsi_14 = NULL WHERE id IN (SELECT id FROM features WHERE rsi_14 > 0 LIMIT 3)")
     assert count_nulls(filled) == {**dict.fromkeys(FEATURE_NAMES, 13), "rsi_14": 16}
 
 
-def test_the_state_of_features_is_remembered_symbol_by_symbol(database: Database) -> None:
+def test_feature_state_is_stored_by_symbol(database: Database) -> None:
     assert read_state(database).equals(pl.DataFrame(schema=STATE_SCHEMA))
     first = pl.DataFrame({"symbol": ["AAA", "BBB"], "inputs": ["1", "2"], "outputs": ["3", "4"]})
     with database.bulk() as cursor:
@@ -199,5 +188,5 @@ def test_the_state_of_features_is_remembered_symbol_by_symbol(database: Database
     with database.bulk() as cursor:
         write_state(cursor, pl.DataFrame({"symbol": ["BBB", "CCC"], "inputs": ["5", "6"], "outputs": ["7", "8"]}))
     assert sorted(read_state(database).rows()) == [("AAA", "1", "3"), ("BBB", "5", "7"), ("CCC", "6", "8")]
-    # What was computed again was so now.
+    # Only recomputed symbols get a new time.
     assert rows(database, "SELECT symbol FROM feature_state WHERE computed_at < '2002-01-01'") == [("AAA",)]

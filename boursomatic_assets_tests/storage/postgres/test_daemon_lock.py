@@ -20,7 +20,7 @@ END_HOLDERS = (
 )
 
 
-def test_one_daemon_per_database_and_the_second_is_told_who_runs(database: Database) -> None:
+def test_daemon_lock_refuses_a_second_daemon_and_names_the_first(database: Database) -> None:
     with DaemonLock(database):
         with pytest.raises(ConfigurationError, match=f"process {os.getpid()} on ") as caught, DaemonLock(database):
             pytest.fail("two daemons")
@@ -29,15 +29,13 @@ def test_one_daemon_per_database_and_the_second_is_told_who_runs(database: Datab
         pass
 
 
-def test_another_database_of_the_same_server_has_a_daemon_of_its_own(
-    database: Database, postgres: sa.Engine
-) -> None:
+def test_daemon_lock_is_per_database(database: Database, postgres: sa.Engine) -> None:
     other = type(database)(postgres.url.set(drivername="postgresql").render_as_string(hide_password=False))
     with DaemonLock(database), DaemonLock(other):
         pass
 
 
-def test_a_lock_lost_with_its_connection_is_taken_again_unless_another_has_it(database: Database) -> None:
+def test_daemon_lock_renews_after_a_lost_connection(database: Database) -> None:
     with DaemonLock(database) as lock:
         _end_connections(database)
         lock.renew()
@@ -50,14 +48,14 @@ def test_a_lock_lost_with_its_connection_is_taken_again_unless_another_has_it(da
             lock.renew()
 
 
-def test_while_no_server_answers_the_lock_is_neither_lost_nor_a_failure(database: Database) -> None:
+def test_daemon_lock_renew_ignores_an_unreachable_server(database: Database) -> None:
     unreachable = type(database)("postgresql://nobody@127.0.0.1:1/nowhere")
     DaemonLock(unreachable).renew()
     with pytest.raises(psycopg2.OperationalError):
         DaemonLock(unreachable).take()
 
 
-def test_the_lock_holds_back_no_vacuum(database: Database) -> None:
+def test_daemon_lock_does_not_hold_back_vacuum(database: Database) -> None:
     # An open transaction with a snapshot would keep dead rows of all tables for days.
     with DaemonLock(database) as lock:
         lock.renew()

@@ -37,7 +37,7 @@ SYMBOLS, SESSIONS = 4, 420
 # The other program's features end ten sessions before its bars.
 SESSIONS_WITHOUT_FEATURES = 10
 
-# As the web backend's migration makes it: no id and no time has a default on the server.
+# As the web backend creates it: ids and times have no defaults on the server.
 OTHER_PROGRAMS_SCHEMA = """
 CREATE TABLE alembic_version (
     version_num varchar(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num));
@@ -170,7 +170,7 @@ def copy(database: Database, table: str, frame: pd.DataFrame) -> None:
         connection.close()
 
 
-def test_the_upgrade_touches_no_row_and_only_adds(existing: Database) -> None:
+def test_upgrade_of_an_existing_database_only_adds(existing: Database) -> None:
     before = {table: versions_of(existing, table) for table in THEIRS}
     shape_before = shape(existing)
     assert schema.upgrade(existing.engine) is None
@@ -193,7 +193,7 @@ def test_the_upgrade_touches_no_row_and_only_adds(existing: Database) -> None:
     assert rows(existing, "SELECT version_num FROM alembic_version") == [("168e12fdbaea",)]
 
 
-def test_their_unique_constraints_are_not_doubled(existing: Database) -> None:
+def test_upgrade_keeps_existing_unique_constraints(existing: Database) -> None:
     schema.upgrade(existing.engine)
     unique = rows(
         existing,
@@ -205,7 +205,7 @@ def test_their_unique_constraints_are_not_doubled(existing: Database) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
-def test_a_retrain_adds_a_model_and_leaves_every_row_of_theirs_as_it_was(
+def test_retrain_leaves_other_programs_rows_unchanged(
     existing: Database, settings: Settings, bars: pl.DataFrame, tmp_path: Path
 ) -> None:
     from boursomatic_assets.definitions import defs
@@ -243,7 +243,7 @@ def test_a_retrain_adds_a_model_and_leaves_every_row_of_theirs_as_it_was(
     numbers = expected.columns[2:]
     np.testing.assert_allclose(found[numbers].to_numpy(float), expected[numbers].to_numpy(float), rtol=1e-9, atol=0)
 
-    # The old model is no longer active, and otherwise what it was; the new one is the only active one.
+    # The old model is inactive and otherwise unchanged; only the new one is active.
     ((new, new_path, digest),) = rows(
         existing, "SELECT version, model_path, manifest_sha256 FROM model_versions WHERE is_active"
     )
@@ -258,14 +258,14 @@ def test_a_retrain_adds_a_model_and_leaves_every_row_of_theirs_as_it_was(
     assert str(new_path).startswith(str(tmp_path))
     assert open_bundle(str(new_path), str(digest)).manifest["version"] == new
 
-    # Nobody else's bookkeeping was touched, and Dagster's is in a place of its own.
+    # Other programs' tables are unchanged; Dagster's are in their own schema.
     assert rows(existing, "SELECT version_num FROM alembic_version") == [("168e12fdbaea",)]
     assert tables(existing, "public") == public_before
     assert "alembic_version" in tables(existing, "dagster")
     assert "runs" in tables(existing, "dagster")
 
 
-def test_their_bars_are_read_without_the_quarters_of_an_hour(existing: Database, bars: pl.DataFrame) -> None:
+def test_read_bars_ignores_other_programs_intraday_bars(existing: Database, bars: pl.DataFrame) -> None:
     assert read_bars(existing).equals(bars)
     # The lookback too counts from the newest daily bar. 420 weekdays from Monday 2018-01-01: 84 weeks, the last day
     # is Friday 2019-08-09; seven days before is the Friday before: 6 sessions each.

@@ -44,7 +44,7 @@ def in_use(database: Database) -> dict[str, str]:
         return sources_in_use(cursor)
 
 
-def test_an_interrupted_round_goes_on_with_the_symbols_it_has_not_dealt_with(database: Database) -> None:
+def test_begin_round_resumes_an_interrupted_round(database: Database) -> None:
     number, done = begin_round(database, "yahoo", "XPAR")
     assert done == set()
     record(database, number, fetched("AAA"), failed("BBB"))
@@ -53,20 +53,20 @@ def test_an_interrupted_round_goes_on_with_the_symbols_it_has_not_dealt_with(dat
     assert begin_round(database, "yahoo", "XPAR") == (number, {"AAA", "BBB", "CCC"})
 
 
-def test_after_a_finished_round_a_new_one_begins(database: Database) -> None:
+def test_begin_round_after_a_finished_round(database: Database) -> None:
     number, _ = begin_round(database, "yahoo", "all")
     record(database, number, fetched("AAA"))
     finish_round(database, number)
     again, done = begin_round(database, "yahoo", "all")
     assert again > number
     assert done == set()
-    # And that it was not finished before a finished one makes no round worth taking up.
+    # An unfinished round before a finished one is not resumed.
     run(database, f"UPDATE fetch_rounds SET finished_at = NULL WHERE id = {number}")  # noqa: S608
     finish_round(database, again)
     assert begin_round(database, "yahoo", "all")[0] > again
 
 
-def test_a_round_of_another_provider_or_scope_is_another_round(database: Database) -> None:
+def test_begin_round_separates_providers_and_scopes(database: Database) -> None:
     number, _ = begin_round(database, "yahoo", "XPAR")
     record(database, number, fetched("AAA"))
     others = [begin_round(database, provider, scope) for provider, scope in (("stooq", "XPAR"), ("yahoo", "all"))]
@@ -76,7 +76,7 @@ def test_a_round_of_another_provider_or_scope_is_another_round(database: Databas
     assert begin_round(database, "yahoo", "XPAR") == (number, {"AAA"})
 
 
-def test_an_interrupted_round_is_taken_up_for_half_a_day(database: Database) -> None:
+def test_begin_round_resumes_for_twelve_hours(database: Database) -> None:
     number, _ = begin_round(database, "yahoo", "all")
     run(database, "UPDATE fetch_rounds SET started_at = timezone('utc', now()) - interval '11 hours 59 minutes'")
     assert begin_round(database, "yahoo", "all")[0] == number
@@ -84,7 +84,7 @@ def test_an_interrupted_round_is_taken_up_for_half_a_day(database: Database) -> 
     assert begin_round(database, "yahoo", "all")[0] > number
 
 
-def test_the_age_of_a_round_does_not_depend_on_the_time_zone_of_the_server(database: Database) -> None:
+def test_begin_round_is_independent_of_the_server_time_zone(database: Database) -> None:
     name = rows(database, "SELECT current_database()")[0][0]
     run(database, f"ALTER DATABASE {name} SET timezone = 'Pacific/Auckland'")
     number, _ = begin_round(database, "yahoo", "all")
@@ -94,7 +94,7 @@ def test_the_age_of_a_round_does_not_depend_on_the_time_zone_of_the_server(datab
     ) == [(True,)]
 
 
-def test_results_come_back_as_they_were_recorded_by_symbol(database: Database) -> None:
+def test_read_results_returns_recorded_results_by_symbol(database: Database) -> None:
     number, _ = begin_round(database, "yahoo", "all")
     reports = [
         SymbolReport(f"S{place}", outcome, None, detail="why: it's 100% so")
@@ -107,16 +107,16 @@ def test_results_come_back_as_they_were_recorded_by_symbol(database: Database) -
     assert read_results(database, number + 1) == []
 
 
-def test_the_first_result_of_a_symbol_in_a_round_stays(database: Database) -> None:
+def test_record_results_keeps_the_first_result_of_a_symbol(database: Database) -> None:
     number, _ = begin_round(database, "yahoo", "all")
     record(database, number, fetched("AAA"))
     record(database, number, failed("AAA"), failed("BBB"))
     assert read_results(database, number) == [fetched("AAA"), failed("BBB")]
 
 
-def test_a_result_is_only_there_when_its_transaction_is(database: Database) -> None:
+def test_record_results_rolls_back_with_its_transaction(database: Database) -> None:
     number, _ = begin_round(database, "yahoo", "all")
-    # The bars of the transaction turn out to be of a symbol that is no instrument.
+    # The bars of the transaction name an unknown symbol.
     with pytest.raises(PanelContractError), database.bulk() as cursor:
         _record_and_store(cursor, number)
     assert begin_round(database, "yahoo", "all") == (number, set())
@@ -127,7 +127,7 @@ def _record_and_store(cursor: Any, number: int) -> None:  # noqa: ANN401 (an ADB
     upsert_bars(cursor, accepted(flat_bars({"AAA": [1.0]})), "yahoo")
 
 
-def test_the_newest_round_of_a_provider_is_the_one_that_counts(database: Database) -> None:
+def test_newest_round_of_a_provider(database: Database) -> None:
     assert newest_round(database, "yahoo") is None
     first, _ = begin_round(database, "yahoo", "XPAR")
     second, _ = begin_round(database, "yahoo", "XNYS")
@@ -137,14 +137,14 @@ def test_the_newest_round_of_a_provider_is_the_one_that_counts(database: Databas
     assert newest_round(database, "files") is None
 
 
-def test_the_source_in_use_is_the_last_that_delivered(database: Database) -> None:
+def test_sources_in_use_is_the_last_that_delivered(database: Database) -> None:
     assert in_use(database) == {}
     first, _ = begin_round(database, "yahoo", "all")
     record(database, first, fetched("AAA", "yahoo"), fetched("BBB", "stooq"), failed("CCC"))
     finish_round(database, first)
     assert in_use(database) == {"AAA": "yahoo", "BBB": "stooq"}
     second, _ = begin_round(database, "yahoo", "all")
-    # AAA came from the fallback this time; BBB from nobody, and what was refused is not in use.
+    # AAA came from the fallback now, BBB from no source; a refused source is not in use.
     refused = SymbolReport("BBB", Outcome.REFUSED, "yahoo", 5, DAY, DAY, "its close differs")
     record(database, second, fetched("AAA", "stooq"), refused, fetched("CCC", "yahoo"))
     assert in_use(database) == {"AAA": "stooq", "BBB": "stooq", "CCC": "yahoo"}

@@ -14,20 +14,20 @@ from boursomatic_assets.storage.postgres.instruments_table import (
 )
 from boursomatic_assets.storage.postgres.market_tables import read_bars, write_bars
 from boursomatic_assets_tests.support.catalog import rows, run, versions_of
-from boursomatic_assets_tests.support.panels import accepted, listed
+from boursomatic_assets_tests.support.panels import accepted, listed, on_two_exchanges
 from boursomatic_assets_tests.support.strategies import flat_bars
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 
-def test_instruments_are_added_once_and_only_their_blanks_are_filled(database: Database) -> None:
+def test_write_instruments_adds_once_and_fills_blanks(database: Database) -> None:
     assert write_instruments(database, listed("AAA", "BBB", sector="Energy")) == UpsertCounts(2, 0, 0)
     before = versions_of(database, "instruments")
     assert write_instruments(database, listed("AAA", "BBB", sector="Energy")) == UpsertCounts(0, 0, 2)
     assert versions_of(database, "instruments") == before
 
-    # AAA gets a name, keeps its sector and exchange; BBB brings nothing that is blank; CCC is new.
+    # AAA gets a name and keeps sector and exchange; BBB has no blank to fill; CCC is new.
     news = pl.concat(
         [
             listed("AAA", exchange="XPAR", name="Triple A", sector="Health"),
@@ -44,14 +44,14 @@ def test_instruments_are_added_once_and_only_their_blanks_are_filled(database: D
     assert rows(database, "SELECT symbol FROM instruments WHERE updated_at > created_at") == [("AAA",)]
 
 
-def test_a_symbol_that_two_exchanges_list_already_leaves_counts_that_add_up(database: Database) -> None:
+def test_write_instruments_counts_add_up_for_two_exchanges(database: Database) -> None:
     write_instruments(database, pl.concat([listed("AAA", exchange="XPAR"), listed("AAA", exchange="XNYS")]))
     counts = write_instruments(database, listed("AAA", name="Triple A"))
     assert min(counts.inserted, counts.updated, counts.unchanged) >= 0
     assert counts.inserted + counts.updated + counts.unchanged == 1
 
 
-def test_an_instrument_that_someone_retired_stays_retired(database: Database) -> None:
+def test_write_instruments_keeps_an_instrument_inactive(database: Database) -> None:
     write_instruments(database, listed("AAA"))
     run(database, "UPDATE instruments SET is_active = false")
     write_instruments(database, listed("AAA", name="Triple A"))
@@ -62,7 +62,7 @@ def active(database: Database) -> dict[str, bool]:
     return dict(read_instruments(database).select("symbol", "is_active").iter_rows())
 
 
-def test_an_instrument_that_left_the_universe_becomes_inactive_and_keeps_its_bars(database: Database) -> None:
+def test_write_universe_deactivates_symbols_that_left(database: Database) -> None:
     assert write_universe(database, listed("AAA", "BBB", "CCC")) == (UpsertCounts(3, 0, 0), [])
     bars = flat_bars({"AAA": [1.0], "CCC": [2.0, 3.0]})
     write_bars(database, accepted(bars), "sample")
@@ -76,11 +76,11 @@ def test_an_instrument_that_left_the_universe_becomes_inactive_and_keeps_its_bar
         ("AAA",),
         ("CCC",),
     ]
-    # What is inactive is not named again.
+    # Inactive symbols are not reported again.
     assert write_universe(database, listed("BBB")) == (UpsertCounts(0, 0, 1), [])
 
 
-def test_an_instrument_that_comes_back_is_active_again_and_the_same_one(database: Database) -> None:
+def test_write_universe_reactivates_the_same_instrument(database: Database) -> None:
     write_universe(database, listed("AAA", "BBB"))
     before = rows(database, "SELECT id, symbol FROM instruments ORDER BY symbol")
     write_universe(database, listed("BBB"))
@@ -89,7 +89,7 @@ def test_an_instrument_that_comes_back_is_active_again_and_the_same_one(database
     assert rows(database, "SELECT id, symbol FROM instruments ORDER BY symbol") == before
 
 
-def test_what_the_universe_states_holds_and_what_it_leaves_blank_stays(database: Database) -> None:
+def test_write_universe_overwrites_but_keeps_where_blank(database: Database) -> None:
     write_instruments(database, listed("AAA", name="Old name", sector="Energy", pe_bucket="low", currency="USD"))
     stated = listed("AAA", name="New name", market_cap_bucket="large")
     assert write_universe(database, stated) == (UpsertCounts(0, 1, 0), [])
@@ -98,14 +98,14 @@ def test_what_the_universe_states_holds_and_what_it_leaves_blank_stays(database:
 
 
 @pytest.mark.parametrize("column", ["name", "sector", "market_cap_bucket", "pe_bucket", "currency"])
-def test_each_thing_that_is_stated_is_noticed_when_it_changes(database: Database, column: str) -> None:
+def test_write_universe_notices_a_change_of_each_column(database: Database, column: str) -> None:
     write_universe(database, listed("AAA", **{column: "one"}))
     assert write_universe(database, listed("AAA", **{column: "one"}))[0] == UpsertCounts(0, 0, 1)
     assert write_universe(database, listed("AAA", **{column: "two"}))[0] == UpsertCounts(0, 1, 0)
     assert read_instruments(database)[column].to_list() == ["two"]
 
 
-def test_a_universe_that_says_what_is_there_writes_no_row(database: Database) -> None:
+def test_write_universe_twice_writes_nothing(database: Database) -> None:
     universe = pl.concat(
         [listed("AAA", name="Triple A", currency="USD"), listed("BBB", exchange="XPAR"), listed("CCC")]
     )
@@ -116,8 +116,8 @@ def test_a_universe_that_says_what_is_there_writes_no_row(database: Database) ->
     assert versions_of(database, "instruments") == before
 
 
-def test_an_exchange_stays_as_the_table_calls_it_unless_that_was_only_a_country(database: Database) -> None:
-    # A file of prices says no more than US of a symbol without a suffix.
+def test_write_universe_replaces_only_the_exchange_us(database: Database) -> None:
+    # A price file gives only US for a symbol without a suffix.
     before = [listed("AAA", exchange="US"), listed("BBB", exchange="NASDAQ"), listed("CCC", exchange="US")]
     write_instruments(database, pl.concat(before))
     stated = pl.concat(
@@ -127,7 +127,7 @@ def test_an_exchange_stays_as_the_table_calls_it_unless_that_was_only_a_country(
     assert dict(read_exchanges(database).iter_rows()) == {"AAA": "XNAS", "BBB": "NASDAQ", "CCC": "US"}
 
 
-def test_prices_at_hand_neither_retire_nor_overwrite_what_the_universe_states(database: Database) -> None:
+def test_write_instruments_does_not_overwrite_the_universe(database: Database) -> None:
     write_universe(database, listed("AAA", "BBB", name="Stated"))
     assert write_instruments(database, listed("AAA", name="Other", sector="Energy")) == UpsertCounts(0, 1, 0)
     assert read_instruments(database).select("symbol", "name", "sector", "is_active").rows() == [
@@ -136,10 +136,6 @@ def test_prices_at_hand_neither_retire_nor_overwrite_what_the_universe_states(da
     ]
 
 
-def test_exchanges_are_read_under_the_names_that_panels_use(database: Database) -> None:
-    run(
-        database,
-        "INSERT INTO instruments (id, symbol, exchange) VALUES (gen_random_uuid(), 'AAA', 'XPAR'), "
-        "(gen_random_uuid(), 'AAA', 'XNYS'), (gen_random_uuid(), 'BBB', 'XPAR')",
-    )
+def test_read_exchanges_uses_panel_names(database: Database) -> None:
+    write_instruments(database, on_two_exchanges("AAA", "BBB"))
     assert dict(read_exchanges(database).iter_rows()) == {"AAA@XPAR": "XPAR", "AAA@XNYS": "XNYS", "BBB": "XPAR"}

@@ -36,8 +36,8 @@ from boursomatic_assets.storage.postgres.market_tables import (
     write_bars,
 )
 from boursomatic_assets.storage.postgres.panels import Selection
-from boursomatic_assets_tests.support.catalog import rows, run, versions_of
-from boursomatic_assets_tests.support.panels import accepted, listed
+from boursomatic_assets_tests.support.catalog import add_bars, rows, run, versions_of
+from boursomatic_assets_tests.support.panels import accepted, listed, on_two_exchanges
 from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_bars, weekdays
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def three_sessions(database: Database) -> pl.DataFrame:
     return flat_bars({"AAA": [10.0, 11.0, 12.0], "BBB": [20.0, 21.0, 22.0]})
 
 
-def test_bars_are_inserted_then_left_alone_then_updated_where_they_differ(
+def test_write_bars_inserts_then_updates_only_rows_that_differ(
     database: Database, three_sessions: pl.DataFrame
 ) -> None:
     assert write_bars(database, accepted(three_sessions), SOURCE) == UpsertCounts(6, 0, 0)
@@ -74,7 +74,7 @@ def test_bars_are_inserted_then_left_alone_then_updated_where_they_differ(
     assert write_bars(database, accepted(three_sessions), SOURCE) == UpsertCounts(0, 0, 6)
     assert versions_of(database, "price_bars") == first
 
-    # One close is corrected by the least that a double can be, and one session is new: 6 + 1 bars.
+    # One close changes by the smallest step of a double, and one session is new: 6 + 1 bars.
     corrected = flat_bars({"AAA": [10.0, 11.0, 12.0, 13.0], "BBB": [20.0, 21.0000000000000036, 22.0]})
     assert corrected["close"][5] != 21.0
     assert write_bars(database, accepted(corrected), SOURCE) == UpsertCounts(1, 1, 5)
@@ -84,7 +84,7 @@ def test_bars_are_inserted_then_left_alone_then_updated_where_they_differ(
     assert sum(now[key] == version for key, version in first.items()) == 5
 
 
-def test_a_correction_keeps_the_rows_id_and_time_of_creation(
+def test_write_bars_keeps_id_and_creation_time_of_a_corrected_row(
     database: Database, three_sessions: pl.DataFrame
 ) -> None:
     write_bars(database, accepted(three_sessions), SOURCE)
@@ -94,18 +94,18 @@ def test_a_correction_keeps_the_rows_id_and_time_of_creation(
     assert rows(database, "SELECT DISTINCT v FROM price_bars") == [(7.0,)]
 
 
-def test_bars_that_a_source_no_longer_has_stay(database: Database, three_sessions: pl.DataFrame) -> None:
+def test_write_bars_keeps_bars_that_the_source_dropped(database: Database, three_sessions: pl.DataFrame) -> None:
     write_bars(database, accepted(three_sessions), SOURCE)
     assert write_bars(database, accepted(three_sessions.head(1)), SOURCE) == UpsertCounts(0, 0, 1)
     assert read_bars(database).equals(three_sessions)
 
 
-def test_no_bars_at_all_are_nothing_to_do(database: Database, three_sessions: pl.DataFrame) -> None:
+def test_write_bars_accepts_an_empty_panel(database: Database, three_sessions: pl.DataFrame) -> None:
     assert write_bars(database, accepted(three_sessions.clear()), SOURCE) == UpsertCounts(0, 0, 0)
     assert read_bars(database).equals(three_sessions.clear())
 
 
-def test_every_bit_of_a_price_survives_the_round_trip(database: Database) -> None:
+def test_prices_round_trip_exactly(database: Database) -> None:
     write_instruments(database, listed("AAA"))
     # A third, a sum that rounds, the smallest and largest doubles, neighbours of 1.
     closes = [1 / 3, 0.1 + 0.2, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 1 + 2**-52, 1 - 2**-53]
@@ -118,20 +118,14 @@ def test_every_bit_of_a_price_survives_the_round_trip(database: Database) -> Non
     assert write_bars(database, accepted(bars), SOURCE) == UpsertCounts(0, 0, 7)
 
 
-def test_only_the_wanted_columns_are_read_in_the_wanted_order(
-    database: Database, three_sessions: pl.DataFrame
-) -> None:
+def test_read_bars_returns_the_chosen_columns_in_order(database: Database, three_sessions: pl.DataFrame) -> None:
     write_bars(database, accepted(three_sessions), SOURCE)
     assert read_bars(database, ["volume", "close"]).columns == ["symbol", "session", "volume", "close"]
 
 
-def test_features_within_a_billionth_are_untouched_and_beyond_it_updated(
-    database: Database, three_sessions: pl.DataFrame
-) -> None:
+def test_write_features_updates_only_beyond_the_tolerance(database: Database, three_sessions: pl.DataFrame) -> None:
     stored = some_features(
-        three_sessions,
-        ret_1d=[None, 0.5, -0.5, None, 0.0, 1e-30],
-        atr_14=[None, 1e6, 1e6, 2.0, 2.0, 2.0],
+        three_sessions, ret_1d=[None, 0.5, -0.5, None, 0.0, 1e-30], atr_14=[None, 1e6, 1e6, 2.0, 2.0, 2.0]
     )
     assert write_features(database, stored) == UpsertCounts(6, 0, 0)
     before = versions_of(database, "features")
@@ -155,9 +149,7 @@ def test_features_within_a_billionth_are_untouched_and_beyond_it_updated(
     assert read_features(database)["ret_1d"].to_list() == [0.1, 0.5 * (1 + 1.1e-9), None, None, 1e-30, 1e-30]
 
 
-def test_every_bit_and_every_null_of_a_feature_survives_the_round_trip(
-    database: Database, three_sessions: pl.DataFrame
-) -> None:
+def test_features_round_trip_exactly(database: Database, three_sessions: pl.DataFrame) -> None:
     values = {
         name: [None, 1 / 3, -0.0, 5e-324, -1.7976931348623157e308, float(number)]
         for number, name in enumerate(FEATURE_NAMES)
@@ -171,7 +163,7 @@ def test_every_bit_and_every_null_of_a_feature_survives_the_round_trip(
         assert str(found[name][2]) == "-0.0"
 
 
-def test_what_others_keep_in_a_feature_row_stays(database: Database, three_sessions: pl.DataFrame) -> None:
+def test_write_features_keeps_other_programs_columns(database: Database, three_sessions: pl.DataFrame) -> None:
     write_features(database, some_features(three_sessions, rsi_14=[50.0] * 6))
     run(database, """UPDATE features SET additional_features = '{"theirs": 1}', created_at = '2001-01-01'""")
     write_features(database, some_features(three_sessions, rsi_14=[60.0] * 6))
@@ -180,7 +172,7 @@ def test_what_others_keep_in_a_feature_row_stays(database: Database, three_sessi
     ]
 
 
-def test_rejected_rows_are_kept_once_each_with_the_number_of_their_copies(database: Database) -> None:
+def test_rejected_bars_are_stored_once_with_their_copies(database: Database) -> None:
     write_instruments(database, listed("AAA"))
     day = date(2020, 1, 2)
     bars = checked(
@@ -203,7 +195,7 @@ def test_rejected_rows_are_kept_once_each_with_the_number_of_their_copies(databa
     assert write_bars(database, bars, SOURCE) == UpsertCounts(1, 0, 0)
     assert repr(rows(database, seen)) == repr(expected)  # (a NaN is equal to itself in writing only)
 
-    # The same file again: nothing is doubled, and the copies are those of one file, not of both.
+    # The same file again adds no row, and does not add up the copies.
     write_bars(database, bars, SOURCE)
     assert repr(rows(database, seen)) == repr(expected)
     # Another source's rows are its own.
@@ -214,7 +206,7 @@ def test_rejected_rows_are_kept_once_each_with_the_number_of_their_copies(databa
     ]
 
 
-def test_when_a_rejected_row_comes_again_its_last_time_moves_and_its_first_stays(database: Database) -> None:
+def test_rejected_bars_seen_again_update_only_last_seen_at(database: Database) -> None:
     broken = checked(("AAA", date(2020, 1, 2), 0.0, 1.0, 1.0, 1.0, 1.0))
     write_bars(database, broken, SOURCE)
     run(database, "UPDATE rejected_bars SET first_seen_at = '2001-01-01', last_seen_at = '2001-01-01'")
@@ -224,7 +216,7 @@ def test_when_a_rejected_row_comes_again_its_last_time_moves_and_its_first_stays
     ]
 
 
-def test_rejected_rows_that_look_alike_when_written_side_by_side_are_told_apart(database: Database) -> None:
+def test_rejected_bars_with_equal_text_stay_distinct(database: Database) -> None:
     day = date(2020, 1, 2)
     broken = checked(
         (None, day, 1.0, 1.0, 1.0, 1.0, 1.0),
@@ -235,7 +227,7 @@ def test_rejected_rows_that_look_alike_when_written_side_by_side_are_told_apart(
     assert rows(database, "SELECT count(*) FROM rejected_bars") == [(3,)]
 
 
-def test_a_bar_of_an_unknown_symbol_keeps_everything_out(database: Database, three_sessions: pl.DataFrame) -> None:
+def test_write_bars_stores_nothing_with_an_unknown_symbol(database: Database, three_sessions: pl.DataFrame) -> None:
     write_bars(database, accepted(three_sessions), SOURCE)
     before = versions_of(database, "price_bars")
     bars = checked(
@@ -252,7 +244,7 @@ def test_a_bar_of_an_unknown_symbol_keeps_everything_out(database: Database, thr
     assert rows(database, "SELECT count(*) FROM rejected_bars") == [(0,)]
 
 
-def test_a_rejected_row_that_cannot_be_kept_keeps_the_bars_out_too(
+def test_write_bars_stores_nothing_if_a_rejected_row_fails(
     database: Database, three_sessions: pl.DataFrame
 ) -> None:
     # A reason is compulsory in the table.
@@ -263,25 +255,21 @@ def test_a_rejected_row_that_cannot_be_kept_keeps_the_bars_out_too(
     assert rows(database, "SELECT count(*) FROM rejected_bars") == [(0,)]
 
 
-def test_a_source_with_a_very_long_path_is_stored(database: Database) -> None:
+def test_rejected_bars_accept_a_long_source_path(database: Database) -> None:
     # 4,096 characters is the longest path that Linux allows.
     source = "files:" + "/folder" * 500
     write_bars(database, checked(("AAA", date(2020, 1, 2), 0.0, 1.0, 1.0, 1.0, 1.0)), source)
     assert rows(database, "SELECT count(*) FROM rejected_bars") == [(1,)]
 
 
-def test_features_of_an_unknown_symbol_are_refused(database: Database) -> None:
+def test_write_features_refuses_an_unknown_symbol(database: Database) -> None:
     with pytest.raises(PanelContractError, match="NEW"):
         write_features(database, some_features(flat_bars({"NEW": [1.0]})))
     assert rows(database, "SELECT count(*) FROM features") == [(0,)]
 
 
-def test_a_symbol_of_two_exchanges_is_read_and_written_as_symbol_at_exchange(database: Database) -> None:
-    run(
-        database,
-        "INSERT INTO instruments (id, symbol, exchange) VALUES (gen_random_uuid(), 'AAA', 'XPAR'), "
-        "(gen_random_uuid(), 'AAA', 'XNYS'), (gen_random_uuid(), 'BBB', 'XPAR')",
-    )
+def test_bars_of_a_symbol_on_two_exchanges_use_symbol_at_exchange(database: Database) -> None:
+    write_instruments(database, on_two_exchanges("AAA", "BBB"))
     bars = flat_bars({"AAA@XNYS": [1.0, 2.0], "AAA@XPAR": [3.0, 4.0], "BBB": [5.0, 6.0]})
     assert write_bars(database, accepted(bars), SOURCE) == UpsertCounts(6, 0, 0)
     assert read_bars(database).equals(bars)
@@ -290,22 +278,18 @@ def test_a_symbol_of_two_exchanges_is_read_and_written_as_symbol_at_exchange(dat
         "GROUP BY symbol, exchange ORDER BY symbol, exchange"
     )
     assert rows(database, by_exchange) == [("AAA", "XNYS", 3.0), ("AAA", "XPAR", 7.0), ("BBB", "XPAR", 11.0)]
-    # By its symbol alone nothing tells which of the two is meant.
+    # The symbol alone is ambiguous.
     with pytest.raises(PanelContractError, match=r"more than one: \['AAA'\]"):
         write_bars(database, accepted(flat_bars({"AAA": [1.0]})), SOURCE)
 
 
-def test_the_lookback_counts_calendar_days_from_the_newest_daily_bar_of_all(database: Database) -> None:
+def test_lookback_counts_calendar_days_from_the_newest_daily_bar(database: Database) -> None:
     write_instruments(database, listed("AAA", "BBB"))
     # Weekdays from Monday 2018-01-01: AAA to Wednesday the 10th, BBB to Friday the 5th.
     bars = flat_bars({"AAA": [1.0] * 8, "BBB": [2.0] * 5})
     write_bars(database, accepted(bars), SOURCE)
     write_features(database, some_features(bars, ret_1d=[0.0] * 13))
-    run(
-        database,
-        "INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval) "
-        "SELECT gen_random_uuid(), id, '2019-01-01', 1, 1, 1, 1, 1, '15m' FROM instruments",
-    )
+    add_bars(database, "2019-01-01")
     # Seven days before the 10th is the 3rd: 3, 4, 5, 8, 9, 10 of AAA and 3, 4, 5 of BBB.
     recent = bars.filter(pl.col("session") >= date(2018, 1, 3))
     assert recent.height == 6 + 3
@@ -321,7 +305,7 @@ def test_the_lookback_counts_calendar_days_from_the_newest_daily_bar_of_all(data
     assert read_bars(database, selection=Selection(lookback_days=5000)).equals(bars)
 
 
-def test_the_first_symbols_are_those_of_the_alphabet(database: Database) -> None:
+def test_first_symbols_are_in_alphabetical_order(database: Database) -> None:
     write_instruments(database, listed("CCC", "AAA", "BBB"))
     bars = flat_bars({"AAA": [1.0], "BBB": [2.0, 3.0], "CCC": [4.0]})
     write_bars(database, accepted(bars), SOURCE)
@@ -333,19 +317,19 @@ def test_the_first_symbols_are_those_of_the_alphabet(database: Database) -> None
         "BBB",
     ]
     assert read_bars(database, selection=Selection(first_symbols=4)).equals(bars)
-    # With the lookback too, which still counts from the newest bar of all: BBB's of Tuesday.
+    # With a lookback, which counts from the newest bar of all symbols: BBB's of Tuesday.
     assert read_bars(database, selection=Selection(lookback_days=0, first_symbols=2))["symbol"].to_list() == ["BBB"]
     assert read_bars(database, selection=Selection(lookback_days=0, first_symbols=1)).is_empty()
 
 
-def test_an_empty_database_reads_as_an_empty_panel(database: Database) -> None:
+def test_readers_return_empty_panels_of_an_empty_database(database: Database) -> None:
     assert read_bars(database, selection=Selection(lookback_days=7)).equals(pl.DataFrame(schema=BAR_SCHEMA))
     assert read_features(database).columns == ["symbol", "session", *FEATURE_NAMES]
     assert read_features(database).is_empty()
     assert read_instruments(database).is_empty()
 
 
-def test_bars_come_sorted_by_symbol_whatever_the_database_thinks_of_the_alphabet(database: Database) -> None:
+def test_read_bars_sorts_independently_of_the_collation(database: Database) -> None:
     write_instruments(database, listed("a", "B", "é", "^I", "A.B", "AB"))
     bars = flat_bars({symbol: [1.0, 2.0] for symbol in ("B", "a", "é", "^I", "A.B", "AB")})
     write_bars(database, accepted(bars.sample(fraction=1.0, shuffle=True, seed=1)), SOURCE)
@@ -365,7 +349,7 @@ def at_once(*tasks: Callable[[], UpsertCounts]) -> list[UpsertCounts]:
         return list(pool.map(run_one, tasks))
 
 
-def test_four_writers_of_the_same_rows_in_different_orders_neither_block_nor_double(database: Database) -> None:
+def test_concurrent_writers_in_different_orders_neither_deadlock_nor_duplicate(database: Database) -> None:
     bars = random_walk_bars(4, 300, seed=3)
     write_instruments(database, listed(*bars["symbol"].unique()))
 
@@ -381,7 +365,7 @@ def test_four_writers_of_the_same_rows_in_different_orders_neither_block_nor_dou
     assert rows(database, "SELECT count(*) FROM price_bars") == [(1200,)]
 
 
-def test_four_writers_of_the_same_news_write_it_once(database: Database) -> None:
+def test_concurrent_writers_of_new_rows_insert_them_once(database: Database) -> None:
     # Several times: a race is not always lost.
     for turn in range(3):
         symbols = [f"NEW{turn}_{number}" for number in range(500)]
@@ -416,16 +400,14 @@ BROKEN = [
 ]
 
 
-def test_lawful_bars_are_none_of_the_broken_ones(database: Database, three_sessions: pl.DataFrame) -> None:
+def test_count_broken_bars_counts_every_kind_and_no_lawful_bar(
+    database: Database, three_sessions: pl.DataFrame
+) -> None:
     write_bars(database, accepted(three_sessions), SOURCE)
     write_bars(database, accepted(flat_bars({"AAA": [0.0001]}, volume=0.0)), SOURCE)
     assert count_broken_bars(database) == 0
-
-
-@pytest.mark.usefixtures("three_sessions")
-def test_every_planted_bar_that_breaks_the_contract_is_counted(database: Database) -> None:
     for number, values in enumerate(BROKEN):
-        # As a bar of 15 minutes it is nobody's concern here.
+        # Bars of 15 minutes do not count.
         for interval in ("15m", "daily"):
             run(
                 database,
@@ -436,7 +418,9 @@ def test_every_planted_bar_that_breaks_the_contract_is_counted(database: Databas
         assert count_broken_bars(database) == number + 1, values
 
 
-def test_possible_features_are_none_of_the_broken_ones(database: Database, three_sessions: pl.DataFrame) -> None:
+def test_count_broken_features_counts_every_kind_and_no_possible_value(
+    database: Database, three_sessions: pl.DataFrame
+) -> None:
     ends = some_features(
         three_sessions,
         ret_1d=[-1.0, 1e300, None, 0.0, -0.5, 3.0],
@@ -446,16 +430,9 @@ def test_possible_features_are_none_of_the_broken_ones(database: Database, three
     )
     write_features(database, ends)
     assert count_broken_features(database) == 0
-
-
-@pytest.mark.usefixtures("three_sessions")
-def test_every_planted_feature_that_cannot_be_is_counted(database: Database) -> None:
     planted = [
         *((name, value) for name in FEATURE_NAMES for value in ("Infinity", "-Infinity")),
-        ("rsi_14", "-1e-9"),
-        ("rsi_14", "100.00001"),
-        ("vol_20d", "-1e-9"),
-        ("atr_14", "-1e-9"),
+        *(("rsi_14", "-1e-9"), ("rsi_14", "100.00001"), ("vol_20d", "-1e-9"), ("atr_14", "-1e-9")),
     ]
     for number, (name, value) in enumerate(planted):
         run(
@@ -467,7 +444,7 @@ def test_every_planted_feature_that_cannot_be_is_counted(database: Database) -> 
         assert count_broken_features(database) == number + 1, (name, value)
 
 
-def test_a_part_is_limited_by_symbols_and_by_a_first_session(database: Database) -> None:
+def test_selection_limits_symbols_and_first_session(database: Database) -> None:
     write_instruments(database, listed("AAA", "BBB", "CCC", "it's, 100%"))
     bars = flat_bars({"AAA": [1.0] * 4, "BBB": [2.0] * 3, "CCC": [3.0], "it's, 100%": [4.0]})
     write_bars(database, accepted(bars), SOURCE)
@@ -491,68 +468,50 @@ def test_a_part_is_limited_by_symbols_and_by_a_first_session(database: Database)
         )
 
 
-def test_tails_are_the_newest_sessions_of_each_symbol(database: Database) -> None:
+def test_read_tails_returns_the_newest_sessions_of_each_symbol(database: Database) -> None:
     write_instruments(database, listed("AAA", "BBB", "CCC", "DDD"))
     bars = flat_bars({"AAA": [1.0, 2.0, None, 4.0, 5.0], "BBB": [6.0], "CCC": [7.0, 8.0]})
     write_bars(database, accepted(bars), SOURCE)
-    run(
-        database,
-        "INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval) "
-        "SELECT gen_random_uuid(), id, '2019-01-01', 1, 1, 1, 1, 1, '15m' FROM instruments",
-    )
-    # Three of AAA's four, BBB's only one; nobody asked for CCC, and of DDD there is none.
+    add_bars(database, "2019-01-01")
+    # Three of AAA's four and BBB's only one; CCC was not asked for, DDD has none.
     expected = bars.filter(pl.col("symbol").is_in(["AAA", "BBB"]))[1:]
     assert read_tails(database, ["DDD", "BBB", "AAA"], 3).equals(expected)
     assert read_tails(database, ["AAA"], 10).equals(bars.filter(pl.col("symbol") == "AAA"))
     assert read_tails(database, [], 3).equals(bars.clear())
 
 
-def test_the_oldest_session_of_each_symbol_is_known(database: Database) -> None:
+def test_first_sessions_ignore_other_intervals_and_symbols(database: Database) -> None:
     write_instruments(database, listed("AAA", "BBB", "CCC", "DDD"))
     write_bars(database, accepted(flat_bars({"AAA": [None, 1.0, 2.0], "BBB": [3.0], "CCC": [4.0]})), SOURCE)
-    run(
-        database,
-        "INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval) "
-        "SELECT gen_random_uuid(), id, '2001-01-01', 1, 1, 1, 1, 1, '15m' FROM instruments",
-    )
+    add_bars(database, "2001-01-01")
     assert first_sessions(database, ["AAA", "BBB", "DDD"]) == {"AAA": date(2018, 1, 2), "BBB": date(2018, 1, 1)}
     assert first_sessions(database, []) == {}
 
 
 @pytest.mark.parametrize(
-    ("rows_each", "batches"),
+    ("symbols", "rows_each", "batches"),
     [
-        # Bars before each symbol: 0, 4, 5, 8.
-        (100, [["AAA", "BBB", "CCC", "DDD"]]),
-        (5, [["AAA", "BBB"], ["CCC", "DDD"]]),
-        (4, [["AAA"], ["BBB", "CCC"], ["DDD"]]),
-        (1, [["AAA"], ["BBB"], ["CCC"], ["DDD"]]),
+        # Bars before each symbol: 0, 4, 5, 8; EEE has none.
+        (None, 100, [["AAA", "BBB", "CCC", "DDD"]]),
+        (None, 5, [["AAA", "BBB"], ["CCC", "DDD"]]),
+        (None, 4, [["AAA"], ["BBB", "CCC"], ["DDD"]]),
+        (None, 1, [["AAA"], ["BBB"], ["CCC"], ["DDD"]]),
+        (["DDD", "EEE", "BBB"], 100, [["BBB", "DDD"]]),
+        (["DDD", "EEE", "BBB"], 1, [["BBB"], ["DDD"]]),
+        ([], 100, []),
+        (["EEE"], 100, []),
     ],
 )
-def test_symbols_are_split_into_batches_of_about_so_many_rows(
-    database: Database, rows_each: int, batches: list[list[str]]
+def test_symbol_batches_hold_about_the_given_rows(
+    database: Database, symbols: list[str] | None, rows_each: int, batches: list[list[str]]
 ) -> None:
     write_instruments(database, listed("DDD", "AAA", "CCC", "BBB", "EEE"))
-    write_bars(
-        database, accepted(flat_bars({"AAA": [1.0] * 4, "BBB": [1.0], "CCC": [1.0] * 3, "DDD": [1.0]})), SOURCE
-    )
-    assert symbol_batches(database, rows=rows_each) == batches
+    bars = flat_bars({"AAA": [1.0] * 4, "BBB": [1.0], "CCC": [1.0] * 3, "DDD": [1.0]})
+    write_bars(database, accepted(bars), SOURCE)
+    assert symbol_batches(database, symbols, rows_each) == batches
 
 
-def test_batches_may_be_of_some_symbols_only(database: Database) -> None:
-    write_instruments(database, listed("DDD", "AAA", "BBB", "EEE"))
-    write_bars(database, accepted(flat_bars({"AAA": [1.0] * 4, "BBB": [1.0], "DDD": [1.0]})), SOURCE)
-    assert symbol_batches(database, symbols=["DDD", "EEE", "BBB"]) == [["BBB", "DDD"]]
-    assert symbol_batches(database, symbols=["DDD", "EEE", "BBB"], rows=1) == [["BBB"], ["DDD"]]
-    assert symbol_batches(database, symbols=[]) == []
-
-
-def test_there_are_no_batches_of_nothing(database: Database) -> None:
-    write_instruments(database, listed("AAA"))
-    assert symbol_batches(database) == []
-
-
-def test_the_newest_rows_of_the_first_symbols_are_shown(database: Database) -> None:
+def test_newest_rows_of_the_first_symbols(database: Database) -> None:
     write_instruments(database, listed("AAA", "BBB", "CCC"))
     bars = flat_bars({"AAA": [1.0, 2.0], "BBB": [3.0], "CCC": [4.0]})
     write_bars(database, accepted(bars), SOURCE)
@@ -561,7 +520,7 @@ def test_the_newest_rows_of_the_first_symbols_are_shown(database: Database) -> N
     assert newest_features(database, 2)["ret_1d"].to_list() == [0.2, 0.3]
 
 
-def test_bars_that_now_say_something_else_are_told_by_symbol(database: Database) -> None:
+def test_upsert_bars_reports_rewritten_rows_by_symbol(database: Database) -> None:
     write_instruments(database, listed("AAA", "BBB", "CCC"))
     with database.bulk() as cursor:
         first = upsert_bars(cursor, accepted(flat_bars({"AAA": [1.0, 2.0, 3.0], "BBB": [4.0, 5.0]})), SOURCE)
@@ -575,9 +534,7 @@ def test_bars_that_now_say_something_else_are_told_by_symbol(database: Database)
     assert second.rewritten.rows() == [("AAA", 2, date(2018, 1, 2)), ("BBB", 1, date(2018, 1, 1))]
 
 
-def test_usable_bars_are_adjusted_and_come_without_quarantined_symbols_and_filled_in_rows(
-    database: Database,
-) -> None:
+def test_usable_bars_are_adjusted_without_quarantined_and_filled_in_rows(database: Database) -> None:
     write_instruments(database, pl.concat([listed("AAA", "BBB"), listed("CCC", exchange="XPAR")]))
     bars = flat_bars({"AAA": [10.0, 5.0, 5.0], "BBB": [10.0, 5.0, 5.0], "CCC": [8.0, 8.0, 8.0]})
     # Monday 2018-01-01 was a holiday everywhere: CCC's row was filled in, those of the others were traded.
@@ -596,19 +553,15 @@ def test_usable_bars_are_adjusted_and_come_without_quarantined_symbols_and_fille
         ("CCC", date(2018, 1, 2), 8.0, 1000.0, "XPAR"),
         ("CCC", date(2018, 1, 3), 8.0, 1000.0, "XPAR"),
     ]
-    # An adjustment counts for a part as for the whole, also where its own session is not in the part.
+    # An adjustment applies to a selection too, even without its own session.
     part = read_usable_bars(database, ["close"], Selection(symbols=["AAA", "BBB"]))
     assert part["close"].to_list() == [5.0, 5.0, 5.0]
     assert read_usable_bars(database, ["open"], Selection(symbols=["AAA"])).columns == ["symbol", "session", "open"]
     assert read_bars(database).equals(bars)
 
 
-def test_of_a_symbol_that_two_exchanges_list_each_is_adjusted_by_its_own_entries(database: Database) -> None:
-    run(
-        database,
-        "INSERT INTO instruments (id, symbol, exchange) VALUES (gen_random_uuid(), 'AAA', 'XPAR'), "
-        "(gen_random_uuid(), 'AAA', 'XNYS')",
-    )
+def test_usable_bars_adjust_each_exchange_by_its_own_entries(database: Database) -> None:
+    write_instruments(database, on_two_exchanges("AAA"))
     write_bars(database, accepted(flat_bars({"AAA@XNYS": [4.0, 2.0], "AAA@XPAR": [4.0, 2.0]})), SOURCE)
     add_adjustment(database, "AAA@XPAR", date(2018, 1, 2), 0.5, None)
     found = read_usable_bars(database, ["close", "exchange"])
@@ -620,7 +573,7 @@ def test_of_a_symbol_that_two_exchanges_list_each_is_adjusted_by_its_own_entries
     ]
 
 
-def test_an_idle_start_of_a_window_is_no_time_before_the_first_trade(database: Database) -> None:
+def test_usable_bars_keep_an_idle_start_of_a_window(database: Database) -> None:
     write_instruments(database, listed("AAA", exchange="unknown"))
     volumes = pl.Series([7.0, 0.0, 0.0, 0.0, 9.0, 9.0])
     bars = flat_bars({"AAA": [5.0] * 6}).with_columns(volume=volumes)
@@ -629,7 +582,7 @@ def test_an_idle_start_of_a_window_is_no_time_before_the_first_trade(database: D
     assert read_usable_bars(database).equals(bars)
 
 
-def test_the_span_of_each_symbol_is_told_from_a_date_on(database: Database) -> None:
+def test_read_spans_counts_from_a_date(database: Database) -> None:
     bars = flat_bars({"AAA": [1.0, 2.0, None, 4.0], "BBB": [None, 5.0]})
     write_instruments(database, listed("AAA", "BBB", "NONE"))
     write_bars(database, accepted(bars), "sample")

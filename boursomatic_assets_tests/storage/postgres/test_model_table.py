@@ -28,7 +28,7 @@ from boursomatic_assets.storage.postgres.model_table import (
     record_version,
     rollback,
 )
-from boursomatic_assets_tests.support.bundles import MOMENT, record, save_small, whole
+from boursomatic_assets_tests.support.bundles import MOMENT, record, replacing, save_small, whole
 from boursomatic_assets_tests.support.catalog import rows, run, versions_of
 from boursomatic_assets_tests.support.processes import at_once
 
@@ -42,35 +42,23 @@ SECOND = replace(FIRST, version="20260304_050608_bbbbbb", trained_at=MOMENT + ti
 GATE = {"promoted": True, "reason": "not worse", "figures": {"log_loss": {"difference": -0.01, "low": None}}}
 
 
-def replacing(database: Database, row: ModelRow) -> str | None:
-    """Record a version in the place of whichever is active, as who decides anew until nobody came between."""
-    while True:
-        active = active_version(database)
-        champion = None if active is None else active.version
-        try:
-            record(database, row, champion)
-        except ActiveModelChangedError:
-            continue
-        return champion
-
-
 def told(database: Database) -> list[tuple[object, ...]]:
     """The log: event, from, to."""
     return [(event.event, event.version_from, event.version_to) for event in list_events(database)]
 
 
-def test_the_first_version_becomes_the_active_one(database: Database) -> None:
+def test_record_version_activates_the_first(database: Database) -> None:
     assert active_versions(database) == []
     record(database, FIRST, None)
     assert active_versions(database) == [FIRST.version]
-    # Every figure and digest comes back as it was, and the row can do without any default of the server.
+    # The row round-trips, and needs no default of the server.
     assert list_versions(database) == [FIRST] == [active_version(database)]
     assert rows(
         database, "SELECT created_at > '2026-01-01', metrics_json->>'test_accuracy' FROM model_versions"
     ) == [(True, "0.5")]
 
 
-def test_a_new_version_takes_over_and_the_log_says_whose_place_it_took(database: Database) -> None:
+def test_record_version_replaces_the_champion_and_logs_it(database: Database) -> None:
     record(database, FIRST, None)
     record_version(database, replace(SECOND, gate=GATE), who="run 7", why="not worse", champion=FIRST.version)
     first, second = list_events(database)
@@ -85,15 +73,15 @@ def test_a_new_version_takes_over_and_the_log_says_whose_place_it_took(database:
     assert list_versions(database) == [replace(SECOND, gate=GATE), replace(FIRST, is_active=False)]
 
 
-def test_all_of_it_happens_in_one_transaction(database: Database) -> None:
+def test_record_version_writes_one_transaction(database: Database) -> None:
     record(database, FIRST, None)
     record(database, SECOND, FIRST.version)
-    # The row that gave way, the one that came, and what the log says of it were written by the same transaction.
+    # The old row, the new row and the event were written by one transaction.
     written = "SELECT xmin::text FROM model_versions UNION ALL SELECT xmin::text FROM model_events WHERE id = 2"
     assert rows(database, f"SELECT count(*), count(DISTINCT xmin) FROM ({written}) w") == [(3, 1)]  # noqa: S608
 
 
-def test_the_newest_versions_are_listed_first_and_no_more_than_wanted(database: Database) -> None:
+def test_list_versions_newest_first_up_to_the_limit(database: Database) -> None:
     many = [replace(FIRST, version=f"v{day}", trained_at=MOMENT + timedelta(days=day)) for day in (2, 0, 1)]
     for row in many:
         replacing(database, row)
@@ -101,7 +89,7 @@ def test_the_newest_versions_are_listed_first_and_no_more_than_wanted(database: 
     assert [row.version for row in list_versions(database, limit=2)] == ["v2", "v1"]
 
 
-def test_rows_that_other_programs_wrote_are_listed_with_what_they_have(database: Database) -> None:
+def test_list_versions_includes_other_programs_rows(database: Database) -> None:
     run(
         database,
         "INSERT INTO model_versions (id, version, trained_at, params_hash, metrics_json, is_active) "
@@ -111,35 +99,27 @@ def test_rows_that_other_programs_wrote_are_listed_with_what_they_have(database:
     assert (row.version, row.model_path, row.manifest_sha256, row.metrics) == ("theirs", "", None, {})
 
 
-def test_a_name_that_is_taken_leaves_the_old_version_active(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("row", "error", "match"),
+    [
+        (FIRST, StorageError, FIRST.version),  # a taken name
+        (replace(FIRST, version="nan", metrics={"test_accuracy": float("nan")}), ValueError, "JSON"),
+        (replace(FIRST, version="long", model_path="/" + "x" * 500), StorageError, "500"),
+    ],
+)
+def test_record_version_refuses_an_impossible_row_unchanged(
+    database: Database, row: ModelRow, error: type[Exception], match: str
+) -> None:
     record(database, FIRST, None)
     record(database, SECOND, FIRST.version)
     before = versions_of(database, "model_versions")
-    with pytest.raises(StorageError, match=FIRST.version):
-        record(database, FIRST, SECOND.version)
+    with pytest.raises(error, match=match):
+        record(database, row, SECOND.version)
     assert versions_of(database, "model_versions") == before
     assert active_versions(database) == [SECOND.version]
 
 
-def test_a_figure_that_is_no_number_leaves_the_old_version_active(database: Database) -> None:
-    record(database, FIRST, None)
-    with pytest.raises(ValueError, match="JSON"):
-        record(database, replace(SECOND, metrics={"test_accuracy": float("nan")}), FIRST.version)
-    assert active_versions(database) == [FIRST.version]
-
-
-def test_a_path_too_long_for_the_table_is_an_error_of_storage_and_leaves_the_old_version_active(
-    database: Database,
-) -> None:
-    record(database, FIRST, None)
-    with pytest.raises(StorageError, match="500"):
-        record(database, replace(SECOND, model_path="/" + "x" * 500), FIRST.version)
-    assert active_versions(database) == [FIRST.version]
-
-
-def test_eight_trainings_of_one_second_give_eight_versions_and_one_is_active(
-    database: Database, tmp_path: Path
-) -> None:
+def test_eight_concurrent_trainings_leave_one_active_version(database: Database, tmp_path: Path) -> None:
     record(database, FIRST, None)
     together = threading.Barrier(8)
 
@@ -155,18 +135,18 @@ def test_eight_trainings_of_one_second_give_eight_versions_and_one_is_active(
     assert len(found) == 8
     assert len(active_versions(database)) == 1
     assert {row.version for row in list_versions(database)} == {*found, FIRST.version}
-    # Each took the place of another: a chain from the first to the one that is active now.
+    # Each replaced another: a chain from the first to the active one.
     assert sorted(map(str, found.values())) == sorted({*found, FIRST.version} - {*active_versions(database)})
 
 
-def test_so_do_four_processes(database: Database) -> None:
+def test_four_concurrent_processes_leave_one_active_version(database: Database) -> None:
     record(database, FIRST, None)
     imports = """
 from datetime import datetime
 from upath import UPath
 from boursomatic_assets.storage.artifacts.bundles import save_bundle
 from boursomatic_assets.storage.postgres.model_table import ModelRow
-from boursomatic_assets_tests.storage.postgres.test_model_table import replacing
+from boursomatic_assets_tests.support.bundles import replacing
 database, root, moment = Database.open(settings), UPath(settings.artifacts_dir), datetime(2026, 3, 4, 5, 6, 7)
 """
     script = """
@@ -181,7 +161,7 @@ for _ in range(5):
     assert sorted(chain.values()) == sorted({*chain, FIRST.version} - {active})
 
 
-def test_a_refused_version_is_recorded_and_the_champion_stays(database: Database) -> None:
+def test_record_version_keeps_the_champion_of_a_refused_version(database: Database) -> None:
     record(database, FIRST, None)
     refused = replace(SECOND, is_active=False, gate={**GATE, "promoted": False})
     record_version(database, refused, who="run 7", why="worse", champion=FIRST.version)
@@ -191,7 +171,7 @@ def test_a_refused_version_is_recorded_and_the_champion_stays(database: Database
     assert list_events(database, SECOND.version) == list_events(database)[1:]
 
 
-def test_a_decision_about_a_version_that_is_no_longer_active_is_not_recorded(database: Database) -> None:
+def test_record_version_refuses_an_outdated_decision(database: Database) -> None:
     record(database, FIRST, None)
     before = versions_of(database, "model_versions"), versions_of(database, "model_events")
     for row in (SECOND, replace(SECOND, is_active=False)):
@@ -201,15 +181,13 @@ def test_a_decision_about_a_version_that_is_no_longer_active_is_not_recorded(dat
     assert (versions_of(database, "model_versions"), versions_of(database, "model_events")) == before
 
 
-def test_the_first_version_cannot_be_recorded_without_being_active(database: Database) -> None:
+def test_record_version_refuses_an_inactive_first_version(database: Database) -> None:
     with pytest.raises(ActiveModelChangedError):
         record(database, replace(FIRST, is_active=False), None)
     assert list_versions(database) == []
 
 
-def test_what_is_done_beforehand_is_done_in_turn_and_what_it_raises_keeps_everything_as_it_was(
-    database: Database,
-) -> None:
+def test_record_version_rolls_back_if_beforehand_raises(database: Database) -> None:
     def refuse() -> None:
         assert list_versions(database) == []
         message = "the panel is gone"
@@ -240,7 +218,7 @@ def back(database: Database) -> tuple[str, str]:
     return rollback(database, who="ann", why="it was better", inspect=whole)
 
 
-def test_a_person_activates_a_version_and_the_log_says_who_and_why(three: Database) -> None:
+def test_activate_logs_who_and_why_in_one_transaction(three: Database) -> None:
     assert activate(three, "v1", who="ann", why="to see", inspect=whole) == "v3"
     assert active_versions(three) == ["v1"]
     event = list_events(three)[-1]
@@ -249,13 +227,13 @@ def test_a_person_activates_a_version_and_the_log_says_who_and_why(three: Databa
     assert rows(three, f"SELECT count(DISTINCT xmin) FROM ({written} model_events WHERE id = 4) w") == [(1,)]  # noqa: S608
 
 
-def test_activating_the_active_version_changes_and_logs_nothing(three: Database) -> None:
+def test_activate_the_active_version_changes_nothing(three: Database) -> None:
     before = versions_of(three, "model_versions"), told(three)
     assert activate(three, "v3", who="ann", why="", inspect=whole) == "v3"
     assert (versions_of(three, "model_versions"), told(three)) == before
 
 
-def test_what_cannot_be_served_cannot_be_activated(three: Database, tmp_path: Path) -> None:
+def test_activate_and_rollback_refuse_unservable_versions(three: Database, tmp_path: Path) -> None:
     before = versions_of(three, "model_versions"), told(three)
     with pytest.raises(MissingArtifactError, match="there is no version 'v9'"):
         activate(three, "v9", who="ann", why="", inspect=whole)
@@ -267,7 +245,7 @@ def test_what_cannot_be_served_cannot_be_activated(three: Database, tmp_path: Pa
     assert (versions_of(three, "model_versions"), told(three)) == before
 
 
-def test_going_back_restores_the_champion_and_twice_the_one_before_it(three: Database) -> None:
+def test_rollback_twice_goes_back_two_versions(three: Database) -> None:
     assert back(three) == ("v3", "v2")
     assert active_versions(three) == ["v2"]
     assert told(three)[-1] == ("rolled back", "v3", "v2")
@@ -277,7 +255,7 @@ def test_going_back_restores_the_champion_and_twice_the_one_before_it(three: Dat
     assert active_versions(three) == ["v1"]
 
 
-def test_going_back_undoes_what_a_person_activated(three: Database) -> None:
+def test_rollback_undoes_activations(three: Database) -> None:
     active_after(three, "v1")
     assert back(three) == ("v1", "v3")
     assert back(three) == ("v3", "v2")
@@ -286,12 +264,12 @@ def test_going_back_undoes_what_a_person_activated(three: Database) -> None:
     assert back(three) == ("v2", "v1")
 
 
-def test_without_a_version_there_is_nothing_to_go_back_to(database: Database) -> None:
+def test_rollback_without_a_version_is_refused(database: Database) -> None:
     with pytest.raises(MissingArtifactError, match="none is active"):
         back(database)
 
 
-def test_a_database_in_which_another_program_left_none_active_gets_one(three: Database) -> None:
+def test_activate_works_without_an_active_version(three: Database) -> None:
     run(three, "UPDATE model_versions SET is_active = false")
     with pytest.raises(MissingArtifactError, match="none is active"):
         back(three)
@@ -299,14 +277,12 @@ def test_a_database_in_which_another_program_left_none_active_gets_one(three: Da
     assert told(three)[-1] == ("activated", None, "v2")
 
 
-def test_one_may_go_back_to_what_was_active_before_there_was_a_log(three: Database) -> None:
+def test_rollback_reaches_versions_before_the_log(three: Database) -> None:
     run(three, "DELETE FROM model_events WHERE version_to <> 'v3'")
     assert back(three) == ("v3", "v2")
 
 
-def test_eight_activations_at_once_leave_one_active_and_a_log_without_a_gap(
-    three: Database, tmp_path: Path
-) -> None:
+def test_eight_concurrent_activations_leave_a_gapless_log(three: Database, tmp_path: Path) -> None:
     for number in range(4, 9):
         replacing(three, save_small(UPath(str(tmp_path)), number))
     together, seen = threading.Barrier(9), list[int]()
@@ -324,13 +300,13 @@ def test_eight_activations_at_once_leave_one_active_and_a_log_without_a_gap(
         done = [*(pool.submit(choose, number) for number in range(8)), pool.submit(watch)]
     assert [future.result() for future in done] == [None] * 9
     assert set(seen) == {1}
-    # Each took the place of the one that the event before it had made active.
+    # Each replaced the version that the event before it activated.
     events = told(three)
     assert [event[1] for event in events[1:]] == [event[2] for event in events[:-1]]
     assert active_versions(three) == [events[-1][2]]
 
 
-def test_eight_who_go_back_at_once_go_back_one_after_the_other(three: Database) -> None:
+def test_eight_concurrent_rollbacks_run_one_after_the_other(three: Database) -> None:
     together = threading.Barrier(8)
 
     def go(_number: int) -> str:
@@ -346,7 +322,7 @@ def test_eight_who_go_back_at_once_go_back_one_after_the_other(three: Database) 
     assert active_versions(three) == ["v1"]
 
 
-def test_a_writer_that_knows_nothing_of_turns_cannot_make_a_second_one_active(database: Database) -> None:
+def test_unique_rule_stops_a_writer_without_the_lock(database: Database) -> None:
     record(database, FIRST, None)
     with pytest.raises(sa.exc.IntegrityError, match="model_versions_one_per_is_active"):
         run(
@@ -363,20 +339,20 @@ def event(what: str, before: str | None, after: str | None) -> ModelEvent:
     return ModelEvent(what, before, after, "ann", "")
 
 
-def test_a_version_that_another_program_activated_is_what_one_goes_back_to() -> None:
+def test_version_before_includes_other_programs_activations() -> None:
     log = [event("activated", None, "a"), event("activated", "theirs", "b")]
     assert version_before(log, "b") == "theirs"
-    # It has made its own active once more since: what we had activated was before it.
+    # The other program activated its version again, after ours.
     assert version_before(log, "theirs") == "b"
     assert version_before([], "a") is None
     assert version_before([event("refused", "a", "b"), event("pruned", "b", None)], "a") is None
 
 
-def test_a_version_was_never_active_if_it_was_refused_and_no_person_activated_it_since() -> None:
+def test_never_active_lists_refused_versions_not_activated_since() -> None:
     log = [event("activated", None, "a"), event("refused", "a", "b"), event("refused", "old", "c")]
     assert never_active(log) == {"b", "c"}
     assert never_active([*log, event("pruned", "c", None)]) == {"b", "c"}
     assert never_active([*log, event("activated", "a", "b")]) == {"c"}
     assert never_active([*log, event("rolled back", "a", "c")]) == {"b"}
-    # It was active when another was refused: somebody else had made it so.
+    # It was active when another was refused, so another program had activated it.
     assert never_active([*log, event("refused", "b", "d")]) == {"c", "d"}

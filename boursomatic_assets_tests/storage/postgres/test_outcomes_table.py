@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.errors import PanelContractError, StorageError
@@ -17,7 +18,7 @@ from boursomatic_assets.storage.postgres.outcomes_table import (
 from boursomatic_assets.storage.postgres.recommendations_table import write_recommendations
 from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 from boursomatic_assets_tests.support.calls import MONDAY, VERSION, calls_of, with_model
-from boursomatic_assets_tests.support.catalog import rows
+from boursomatic_assets_tests.support.catalog import FILLED, FOUR, ONE, THREE, TWO, rows, run
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
@@ -43,7 +44,7 @@ def outcomes(*given: dict[str, object]) -> pl.DataFrame:
     return pl.DataFrame(given, schema=OUTCOME_SCHEMA, orient="row")
 
 
-def test_what_is_written_is_read_back_beside_what_was_recommended(recommended: Database) -> None:
+def test_outcomes_round_trip_beside_their_recommendations(recommended: Database) -> None:
     keys = read_recommendations(recommended)["id"].to_list()
     untouched = {"first_touch": None, "touched_session": None, "ended": "stopped trading"}
     given = outcomes(*(outcome(key) for key in keys[:-1]), outcome(keys[-1], **untouched))
@@ -57,7 +58,7 @@ def test_what_is_written_is_read_back_beside_what_was_recommended(recommended: D
     assert datetime.now(UTC).replace(tzinfo=None) - found["judged_at"][0] < timedelta(minutes=5)
 
 
-def test_a_judgement_stands(recommended: Database) -> None:
+def test_write_outcomes_never_rewrites(recommended: Database) -> None:
     first, second = read_recommendations(recommended)["id"].head(2).to_list()
     assert write_outcomes(recommended, outcomes(outcome(first))) == 1
     before = rows(recommended, "SELECT xmin::text, o::text FROM recommendation_outcomes o")
@@ -69,12 +70,12 @@ def test_a_judgement_stands(recommended: Database) -> None:
     assert write_outcomes(recommended, outcomes(other, outcome(second))) == 0
 
 
-def test_nothing_to_write_and_nothing_to_read(database: Database) -> None:
+def test_outcomes_of_an_empty_table(database: Database) -> None:
     assert write_outcomes(database, outcomes()) == 0
     assert read_outcomes(database).schema == JUDGED_SCHEMA
 
 
-def test_what_cannot_be_an_outcome_is_refused_whole(recommended: Database) -> None:
+def test_write_outcomes_refuses_impossible_rows(recommended: Database) -> None:
     key = read_recommendations(recommended)["id"][0]
     with pytest.raises(PanelContractError, match="one row a recommendation"):
         write_outcomes(recommended, outcomes(outcome(key), outcome(key)))
@@ -83,3 +84,24 @@ def test_what_cannot_be_an_outcome_is_refused_whole(recommended: Database) -> No
     with pytest.raises(StorageError, match="refused"):
         write_outcomes(recommended, outcomes(outcome(key), outcome("00000000-0000-0000-0000-000000000000")))
     assert read_outcomes(recommended).is_empty()
+
+
+OUTCOME = (
+    "INSERT INTO recommendation_outcomes (recommendation_id, entry_session, entry_close, exit_session, exit_close, "
+    "realised_return, realised_label, hit, first_touch, touched_session, ended) VALUES "
+    "('{}', '2020-01-02', 10, '{}', 11, 0.1, 'BUY', true, {}, {}, 'horizon')"
+)
+
+
+def test_outcome_table_rules(database: Database) -> None:
+    run(database, FILLED)
+    run(database, OUTCOME.format(ONE, "2020-01-31", "NULL", "NULL"))
+    run(database, OUTCOME.format(TWO, "2020-01-02", "'stop'", "'2020-01-02'"))
+    for refused, reason in (
+        (OUTCOME.format(ONE, "2020-01-31", "NULL", "NULL"), "pkey"),
+        (OUTCOME.format(FOUR, "2020-01-31", "NULL", "NULL"), "foreign key"),
+        (OUTCOME.format(THREE, "2020-01-01", "NULL", "NULL"), "exit_after_entry"),
+        (OUTCOME.format(THREE, "2020-01-31", "'stop'", "NULL"), "touch_has_its_session"),
+    ):
+        with pytest.raises(sa.exc.IntegrityError, match=reason):
+            run(database, refused)

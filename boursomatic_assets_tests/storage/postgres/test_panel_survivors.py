@@ -28,21 +28,21 @@ def fill(database: Database) -> None:
     write_bars(database, accepted(BARS.filter(pl.col("session") <= lasts)), "sample")
 
 
-def test_bars_say_how_long_a_symbol_trades_and_not_its_membership(database: Database) -> None:
+def test_panel_survivors_uses_bars_not_membership(database: Database) -> None:
     fill(database)
     left = [("W000", DAYS[0], None), ("W001", DAYS[0], DAYS[100]), ("W002", DAYS[0], None), ("GONE", DAYS[0], None)]
     replace_members(database, pl.DataFrame(left, schema=MEMBER_SCHEMA, orient="row"))
     # The panel's rows of W001 end with its membership, and W003 was never a member.
     panel = BARS.filter((pl.col("symbol") != "W003") & (pl.col("session") < DAYS[100])).select("symbol", "session")
     found = panel_survivors(database, panel)
-    # W002 is the only symbol of its exchange: nothing tells that it ended.
+    # W002 is the only symbol of its exchange, so its end cannot be seen.
     assert (found.symbols, found.ended) == (3, 1)
     (year,) = found.years
     # On Friday 2018-06-29 W001 has left: W000 and W002 of W000, W002 and GONE.
     assert (year.members_on, year.members_held, year.members) == (date(2018, 6, 29), 2, 3)
 
 
-def test_bars_before_the_panel_do_not_count(database: Database) -> None:
+def test_panel_survivors_ignores_bars_before_the_panel(database: Database) -> None:
     fill(database)
     panel = BARS.filter(pl.col("session") >= DAYS[20]).select("symbol", "session")
     found = panel_survivors(database, panel)

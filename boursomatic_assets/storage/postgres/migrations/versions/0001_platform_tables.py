@@ -11,12 +11,14 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from boursomatic_assets.errors import RowsBreakRuleError
+from boursomatic_assets.storage.postgres.migrations import moment, refuse_downgrade
 from boursomatic_assets.storage.postgres.tables import FIRST_FEATURES
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 ROWS_IN_A_MESSAGE = 10
 
@@ -29,18 +31,8 @@ def upgrade() -> None:
     _add_rules()
 
 
-def downgrade() -> None:
-    """Refuse: other programs' rows live in these tables."""
-    message = "the platform's migrations only add; restore a backup to go back"
-    raise RuntimeError(message)
-
-
 def _id() -> sa.Column[Any]:
     return sa.Column("id", postgresql.UUID(), primary_key=True)
-
-
-def _stamp(name: str) -> sa.Column[Any]:
-    return sa.Column(name, sa.DateTime(), nullable=False, server_default=sa.text("timezone('utc', now())"))
 
 
 def _reference(table: str, column: str) -> sa.Column[Any]:
@@ -66,8 +58,8 @@ def _create_tables() -> None:
         sa.Column("market_cap_bucket", sa.String(50)),
         sa.Column("pe_bucket", sa.String(50)),
         _flag("is_active", "true"),
-        _stamp("created_at"),
-        _stamp("updated_at"),
+        moment("created_at"),
+        moment("updated_at"),
         if_not_exists=True,
     )
     op.create_table(
@@ -77,7 +69,7 @@ def _create_tables() -> None:
         sa.Column("ts", sa.DateTime(), nullable=False),
         *(_number(name, nullable=False) for name in ("o", "h", "l", "c", "v")),
         sa.Column("interval", sa.String(10), nullable=False),
-        _stamp("created_at"),
+        moment("created_at"),
         if_not_exists=True,
     )
     op.create_table(
@@ -87,19 +79,19 @@ def _create_tables() -> None:
         sa.Column("ts", sa.DateTime(), nullable=False),
         *map(_number, FIRST_FEATURES),
         sa.Column("additional_features", sa.JSON()),
-        _stamp("created_at"),
+        moment("created_at"),
         if_not_exists=True,
     )
     op.create_table(
         "model_versions",
         _id(),
         sa.Column("version", sa.String(100), nullable=False, unique=True),
-        _stamp("trained_at"),
+        moment("trained_at"),
         sa.Column("params_hash", sa.String(64), nullable=False),
         sa.Column("metrics_json", sa.JSON(), nullable=False),
         sa.Column("model_path", sa.String(500)),
         _flag("is_active", "false"),
-        _stamp("created_at"),
+        moment("created_at"),
         if_not_exists=True,
     )
     op.create_table(
@@ -116,7 +108,7 @@ def _create_tables() -> None:
         _number("take_profit"),
         sa.Column("justification", sa.Text()),
         sa.Column("features_snapshot", sa.JSON(), nullable=False),
-        _stamp("generated_at"),
+        moment("generated_at"),
         _flag("is_active", "true"),
         if_not_exists=True,
     )
@@ -134,8 +126,8 @@ def _create_rejected_bars() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("copies", sa.Integer(), nullable=False),
         sa.Column("row_hash", sa.String(32), nullable=False, unique=True),
-        _stamp("first_seen_at"),
-        _stamp("last_seen_at"),
+        moment("first_seen_at"),
+        moment("last_seen_at"),
         if_not_exists=True,
     )
 

@@ -1,19 +1,19 @@
-"""What price sources need: currencies, adjustments, unexplained jumps, a log of what was fetched, a view.
+"""Currencies, adjustments, unexplained jumps, the log of fetching, and a view of adjusted bars.
 
 Only adds: a nullable column, and tables and a view of the platform's own.
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
+from boursomatic_assets.storage.postgres.migrations import moment, refuse_downgrade
 from boursomatic_assets.storage.postgres.tables import DAILY, KEYS
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 
 def upgrade() -> None:
@@ -26,20 +26,10 @@ def upgrade() -> None:
         sa.Column("symbol", sa.Text(), primary_key=True),
         sa.Column("inputs", sa.Text(), nullable=False),
         sa.Column("outputs", sa.Text(), nullable=False),
-        _stamp("computed_at"),
+        moment("computed_at"),
         if_not_exists=True,
     )
     op.execute(_ADJUSTED_BARS)
-
-
-def downgrade() -> None:
-    """Refuse: people's adjustments live in these tables."""
-    message = "the platform's migrations only add; restore a backup to go back"
-    raise RuntimeError(message)
-
-
-def _stamp(name: str) -> sa.Column[Any]:
-    return sa.Column(name, sa.DateTime(), nullable=False, server_default=sa.text("timezone('utc', now())"))
 
 
 def _create_adjustments() -> None:
@@ -49,7 +39,7 @@ def _create_adjustments() -> None:
         sa.Column("session", sa.Date(), primary_key=True),
         sa.Column("ratio", sa.Double(), nullable=False),
         sa.Column("note", sa.Text()),
-        _stamp("created_at"),
+        moment("created_at"),
         sa.CheckConstraint("ratio > 0 AND ratio < 'Infinity'", name="adjustments_ratio_is_positive"),
         if_not_exists=True,
     )
@@ -59,7 +49,7 @@ def _create_adjustments() -> None:
         sa.Column("session", sa.Date(), primary_key=True),
         sa.Column("ratio", sa.Double(), nullable=False),
         sa.Column("split_ratio", sa.Double(), nullable=False),
-        _stamp("detected_at"),
+        moment("detected_at"),
         if_not_exists=True,
     )
 
@@ -70,7 +60,7 @@ def _create_fetch_log() -> None:
         sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
-        _stamp("started_at"),
+        moment("started_at"),
         sa.Column("finished_at", sa.DateTime()),
         if_not_exists=True,
     )
@@ -84,7 +74,7 @@ def _create_fetch_log() -> None:
         sa.Column("first", sa.Date()),
         sa.Column("last", sa.Date()),
         sa.Column("detail", sa.Text(), nullable=False),
-        _stamp("fetched_at"),
+        moment("fetched_at"),
         if_not_exists=True,
     )
 

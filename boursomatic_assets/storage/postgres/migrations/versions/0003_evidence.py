@@ -1,17 +1,18 @@
-"""What evidence needs: who belonged to the universe when, and every training that was tried on the same data.
+"""Universe memberships and the ledger of trials.
 
 Only adds tables of the platform's own.
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
+
+from boursomatic_assets.storage.postgres.migrations import moment, refuse_downgrade
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 
 def upgrade() -> None:
@@ -22,21 +23,11 @@ def upgrade() -> None:
         sa.Column("member_from", sa.Date(), primary_key=True),
         # The first session at which it no longer belongs; empty while it does.
         sa.Column("member_until", sa.Date()),
-        _stamp("created_at"),
+        moment("created_at"),
         sa.CheckConstraint("member_until > member_from", name="universe_members_end_after_their_start"),
         if_not_exists=True,
     )
     _create_trials()
-
-
-def downgrade() -> None:
-    """Refuse: people's memberships and the record of trials live in these tables."""
-    message = "the platform's migrations only add; restore a backup to go back"
-    raise RuntimeError(message)
-
-
-def _stamp(name: str) -> sa.Column[Any]:
-    return sa.Column(name, sa.DateTime(), nullable=False, server_default=sa.text("timezone('utc', now())"))
 
 
 def _create_trials() -> None:
@@ -54,7 +45,7 @@ def _create_trials() -> None:
         *(sa.Column(name, sa.Double()) for name in figures),
         sa.Column("version", sa.String()),
         sa.Column("run_id", sa.String()),
-        _stamp("created_at"),
+        moment("created_at"),
         sa.UniqueConstraint("params_hash", "data_version", name="trials_one_per_params_hash_data_version"),
         if_not_exists=True,
     )

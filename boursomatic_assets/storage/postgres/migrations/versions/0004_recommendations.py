@@ -1,4 +1,4 @@
-"""What recommendations need: outcomes, a record of rewritten bars, a view of what is recommended now.
+"""Outcomes, the record of rewritten bars, and a view of current recommendations.
 
 Adds two nullable columns and an index to `recommendations`, two tables and a view of the platform's own, and two
 triggers on `price_bars`. They write to `bar_changes` what an update or a delete replaces, whoever makes it; inserts
@@ -11,12 +11,14 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from boursomatic_assets.storage.postgres.migrations import refuse_downgrade
 from boursomatic_assets.storage.postgres.tables import KEYS
 
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 
 def upgrade() -> None:
@@ -33,12 +35,6 @@ def upgrade() -> None:
     _create_bar_changes()
     _create_triggers()
     op.execute(_CURRENT_RECOMMENDATIONS)
-
-
-def downgrade() -> None:
-    """Refuse: what was recommended, and what bars said before, lives in these tables."""
-    message = "the platform's migrations only add; restore a backup to go back"
-    raise RuntimeError(message)
 
 
 def _number(name: str, *, nullable: bool = False) -> sa.Column[Any]:

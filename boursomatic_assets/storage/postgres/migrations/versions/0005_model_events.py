@@ -1,4 +1,4 @@
-"""What became of each model version and why: the gate's decision beside the row, and a log of what was done.
+"""The gate's decision on each model version, and the log of model events.
 
 Adds a nullable column to `model_versions` and a table of the platform's own. Versions from before have no decision
 and no events: each of them was made active when it was recorded.
@@ -7,10 +7,13 @@ and no events: each of them was made active when it was recorded.
 import sqlalchemy as sa
 from alembic import op
 
+from boursomatic_assets.storage.postgres.migrations import refuse_downgrade
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 
 def upgrade() -> None:
@@ -38,9 +41,3 @@ def upgrade() -> None:
     )
     for column in ("version_from", "version_to"):
         op.create_index(f"model_events_by_{column}", "model_events", [column], if_not_exists=True)
-
-
-def downgrade() -> None:
-    """Refuse: why each version was made active lives in this table."""
-    message = "the platform's migrations only add; restore a backup to go back"
-    raise RuntimeError(message)

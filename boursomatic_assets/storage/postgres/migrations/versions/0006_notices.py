@@ -1,18 +1,19 @@
-"""What notices need: an outbox of messages about failures, and which ended runs have been looked at.
+"""The outbox of failure notices, and the ended runs that were checked for them.
 
 Only adds tables of the platform's own.
 """
-
-from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from boursomatic_assets.storage.postgres.migrations import moment, refuse_downgrade
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 
 def upgrade() -> None:
@@ -20,24 +21,14 @@ def upgrade() -> None:
     _create_notices()
     op.create_table(
         "noticed_runs",
-        # An instance that is created anew counts its events from one again.
+        # A new instance counts its events from one again.
         sa.Column("instance_id", sa.Text(), primary_key=True),
         sa.Column("event_id", sa.BigInteger(), primary_key=True),
-        # Empty for the event from which on runs are looked at.
+        # Empty for the event after which runs are checked.
         sa.Column("run_id", sa.Text()),
-        _stamp("noticed_at"),
+        moment("noticed_at"),
         if_not_exists=True,
     )
-
-
-def downgrade() -> None:
-    """Refuse: messages that nobody has received yet live in these tables."""
-    message = "the platform's migrations only add; restore a backup to go back"
-    raise RuntimeError(message)
-
-
-def _stamp(name: str) -> sa.Column[Any]:
-    return sa.Column(name, sa.DateTime(), nullable=False, server_default=sa.text("timezone('utc', now())"))
 
 
 def _create_notices() -> None:
@@ -53,7 +44,7 @@ def _create_notices() -> None:
         # What has to succeed before a failure is over.
         sa.Column("awaiting", postgresql.JSONB(), nullable=False, server_default=sa.text("'[]'")),
         sa.Column("times", sa.Integer(), nullable=False, server_default=sa.text("1")),
-        _stamp("created_at"),
+        moment("created_at"),
         sa.Column("recovered_at", sa.DateTime()),
         # Each channel it is for, with the moment at which the channel took it, or null.
         sa.Column("delivered", postgresql.JSONB(), nullable=False),
