@@ -24,7 +24,7 @@ DAYS_BEFORE = 4 * SESSIONS_NEEDED
 def rows_since_training(database: Database, bundle: Bundle, reference: Mapping[str, Any]) -> pl.DataFrame:
     """Inputs of the model for its universe since its training panel, with what it says of them."""
     learned_until = date.fromisoformat(reference["last_session"])
-    part = Part(symbols=bundle.manifest["universe"], since=learned_until - timedelta(days=DAYS_BEFORE))
+    part = Part(symbols=bundle.manifest.universe, since=learned_until - timedelta(days=DAYS_BEFORE))
     rows = read_inputs(database, bundle.experiment.features, part)
     learned = rows.filter(pl.col("session") <= learned_until)
     # The first window after the training panel is compared with the panel's last sessions.

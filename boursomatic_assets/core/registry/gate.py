@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from boursomatic_assets.core.registry.comparison import Comparison, compare
 from boursomatic_assets.core.registry.contenders import Contender, Unscored, common_rows, score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import polars as pl
 
@@ -50,6 +50,12 @@ class GateDecision:
     def to_json(self) -> dict[str, Any]:
         """Strict JSON, as the version's row keeps it."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> GateDecision:
+        """Read what `to_json` has written; what a row lacks is None."""
+        values: dict[str, Any] = {each.name: stored.get(each.name) for each in fields(cls)}
+        return cls(**values)
 
 
 def decide(

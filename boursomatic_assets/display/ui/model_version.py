@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from boursomatic_assets.core.registry.gate import GateDecision
+    from boursomatic_assets.core.registry.manifest import RecordedFile
     from boursomatic_assets.services.training.version import RecordedVersion
 
 _SHOWN = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio", "test_equal_weight_sharpe_ratio")
@@ -28,12 +29,12 @@ def version_metadata(recorded: RecordedVersion) -> dict[str, Any]:
         "params_hash": row.params_hash,
         "manifest_sha256": row.manifest_sha256,
         "path": dg.MetadataValue.path(row.model_path),
-        "horizon": manifest["experiment"]["horizon"],
-        "decision_rule": manifest["threshold"]["reason"],
+        "horizon": manifest.experiment["horizon"],
+        "decision_rule": manifest.threshold.reason,
         **{name: row.metrics[name] for name in _SHOWN if row.metrics[name] is not None},
-        "preview": dg.MetadataValue.md(_files_table(manifest["files"])),
-        "experiment": dg.MetadataValue.json(manifest["experiment"]),
-        "code": dg.MetadataValue.json({**manifest["code"], **manifest["packages"]}),
+        "preview": dg.MetadataValue.md(_files_table(manifest.files)),
+        "experiment": dg.MetadataValue.json(manifest.experiment),
+        "code": dg.MetadataValue.json({**manifest.code, **manifest.packages}),
     }
 
 
@@ -58,8 +59,6 @@ def _replaced(decision: GateDecision) -> str:
     return decision.champion or "nothing: it is the first"
 
 
-def _files_table(files: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [
-        {"file": name, "bytes": file["bytes"], "sha256 begins": file["sha256"][:12]} for name, file in files.items()
-    ]
+def _files_table(files: Mapping[str, RecordedFile]) -> str:
+    rows = [{"file": name, "bytes": file.bytes, "sha256 begins": file.sha256[:12]} for name, file in files.items()]
     return markdown_table(pl.DataFrame(rows))

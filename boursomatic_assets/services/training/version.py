@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.models.training import FittedModel
     from boursomatic_assets.core.registry.gate import GateDecision
+    from boursomatic_assets.core.registry.manifest import Manifest
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 
@@ -73,12 +74,12 @@ class RecordedVersion:
     Attributes
     ----------
     row : ModelRow
-    manifest : dict
+    manifest : Manifest
         Of its bundle, as it was stored.
     decision : GateDecision
         Of the gate.
     """
 
     row: ModelRow
-    manifest: dict[str, Any]
+    manifest: Manifest
     decision: GateDecision

@@ -17,9 +17,9 @@ from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactErro
 from boursomatic_assets.storage.artifacts.files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from upath import UPath
+
+    from boursomatic_assets.core.registry.manifest import Manifest
 
 FOLDER = "snapshots"
 # Where a manifest names them: the label panel, and the closes of the books where the labels do not hold them.
@@ -49,7 +49,7 @@ class Snapshot:
     sha256: str
 
     @classmethod
-    def named_by(cls, manifest: Mapping[str, Any]) -> Snapshot:
+    def named_by(cls, manifest: Manifest) -> Snapshot:
         """The snapshot that a manifest names.
 
         Raises
@@ -57,19 +57,18 @@ class Snapshot:
         MissingArtifactError
             If it names none.
         """
-        recorded = manifest.get(PANEL)
-        if recorded is None:
+        if manifest.snapshot is None:
             message = (
-                f"version {manifest.get('version')} was recorded without a snapshot of its training panel, so it "
+                f"version {manifest.version} was recorded without a snapshot of its training panel, so it "
                 "cannot be made again. Versions trained from now on have one: boursomatic materialize"
             )
             raise MissingArtifactError(message)
-        return cls(**recorded)
+        return cls(**manifest.snapshot)
 
     @classmethod
-    def of_closes(cls, manifest: Mapping[str, Any]) -> Snapshot | None:
+    def of_closes(cls, manifest: Manifest) -> Snapshot | None:
         """The snapshot of the closes that books are marked by; None where those of the labels are the same."""
-        recorded = manifest.get(CLOSES)
+        recorded = manifest.snapshot_of_closes
         return None if recorded is None else cls(**recorded)
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from boursomatic_assets.core.registry.gate import GateDecision
 from boursomatic_assets.errors import ActiveModelChangedError, MissingArtifactError
 from boursomatic_assets.storage.postgres.model_events import (
     ACTIVATED,
@@ -51,8 +52,8 @@ class ModelRow:
     manifest_sha256 : str or None
         Digest of the bundle's manifest; None for rows that other programs wrote.
     is_active : bool
-    gate : dict or None
-        Strict JSON: what the promotion gate decided and why; None for rows without a decision.
+    gate : GateDecision or None
+        None for rows without a decision.
     """
 
     version: str
@@ -62,7 +63,7 @@ class ModelRow:
     model_path: str
     manifest_sha256: str | None
     is_active: bool = True
-    gate: dict[str, Any] | None = None
+    gate: GateDecision | None = None
 
 
 def record_version(  # noqa: PLR0913 (what is recorded, and what the log says of it)
@@ -116,10 +117,10 @@ def record_version(  # noqa: PLR0913 (what is recorded, and what the log says of
                 "model_path": row.model_path,
                 "is_active": row.is_active,
                 "manifest_sha256": row.manifest_sha256,
-                "gate": None if row.gate is None else json.dumps(row.gate, allow_nan=False),
+                "gate": None if row.gate is None else json.dumps(row.gate.to_json(), allow_nan=False),
             },
         )
-        figures = None if row.gate is None else row.gate.get("figures")
+        figures = None if row.gate is None else row.gate.figures
         event = ACTIVATED if row.is_active else REFUSED
         write_event(connection, ModelEvent(event, active, row.version, who, why, figures))
 
@@ -264,7 +265,7 @@ def _select(connection: sa.Connection, condition: str, **parameters: str) -> lis
             model_path=row["model_path"] or "",
             manifest_sha256=row["manifest_sha256"],
             is_active=row["is_active"],
-            gate=row["gate"],
+            gate=None if row["gate"] is None else GateDecision.read(row["gate"]),
         )
         for row in connection.execute(query, parameters).mappings()
     ]

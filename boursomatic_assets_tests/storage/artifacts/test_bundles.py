@@ -98,7 +98,7 @@ def test_a_bundle_is_stored_under_its_version_and_opens_with_everything_in_it(
     assert digest == sha256((folder / "manifest.json").read_bytes())
 
     bundle = open_bundle(str(folder), digest)
-    assert bundle.manifest["version"] == version
+    assert bundle.manifest.version == version
     assert bundle.experiment == Experiment()
     assert bundle.classifier() == models[0]
     assert bundle.regressor() == models[1]
@@ -112,7 +112,7 @@ def test_two_bundles_of_one_second_are_two_versions(
     saved = [save_bundle(UPath(str(tmp_path)), MOMENT, build) for _ in range(2)]
     assert len({version for version, _, _ in saved}) == 2
     for version, folder, digest in saved:
-        assert open_bundle(str(folder), digest).manifest["version"] == version
+        assert open_bundle(str(folder), digest).manifest.version == version
 
 
 def test_a_bundle_at_a_url_opens_the_same(build: Callable[[str], dict[str, bytes]]) -> None:

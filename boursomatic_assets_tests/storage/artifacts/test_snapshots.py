@@ -15,6 +15,7 @@ from upath import UPath
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
 from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.registry.bundle import sha256
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.snapshots import Snapshot, read_snapshot, save_snapshot
 
@@ -55,7 +56,7 @@ def test_a_snapshot_comes_back_as_it_was_with_types_nulls_and_order(root: UPath)
     assert_frame_equal(back, panel, check_exact=True)
     assert fingerprint(back) == stored.fingerprint
     # What a manifest holds is enough to find it again.
-    assert Snapshot.named_by({"snapshot": stored.to_json()}) == stored
+    assert Snapshot.named_by(Manifest(files={}, snapshot=stored.to_json())) == stored
 
 
 def test_equal_panels_share_one_file_that_is_left_alone_and_others_have_their_own(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_what_is_not_there_is_named(root: UPath) -> None:
     with pytest.raises(MissingArtifactError, match=r"snapshots/abc\.parquet of 7 training rows is gone"):
         read_snapshot(root, Snapshot("abc", 7, 1, "0"))
     with pytest.raises(MissingArtifactError, match="version v1 was recorded without a snapshot"):
-        Snapshot.named_by({"version": "v1"})
+        Snapshot.named_by(Manifest(files={}, version="v1"))
 
 
 def test_where_it_cannot_be_written_nothing_is_left(tmp_path: Path) -> None:

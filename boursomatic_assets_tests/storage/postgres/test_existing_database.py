@@ -256,7 +256,7 @@ def test_a_retrain_adds_a_model_and_leaves_every_row_of_theirs_as_it_was(
     assert unchanged == old
     assert [row.version for row in list_versions(existing)] == [new, "v20181231"]
     assert str(new_path).startswith(str(tmp_path))
-    assert open_bundle(str(new_path), str(digest)).manifest["version"] == new
+    assert open_bundle(str(new_path), str(digest)).manifest.version == new
 
     # Nobody else's bookkeeping was touched, and Dagster's is in a place of its own.
     assert rows(existing, "SELECT version_num FROM alembic_version") == [("168e12fdbaea",)]
