@@ -165,7 +165,7 @@ def test_a_champion_of_another_experiment_is_compared_where_both_foretell_the_sa
     said = shown(trained.execute(FROM_LABELS, experiment={"horizon": 10}))
     assert trained.active() == [said["version"]]
     assert (
-        f"in place of {before}, with which it could not be compared: it foretells something else (horizon)"
+        f"in place of {before}, with which it could not be compared: its labels have another meaning (horizon)"
         in (said["gate"])
     )
     assert "gate_figures" not in said

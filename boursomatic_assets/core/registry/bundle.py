@@ -28,7 +28,7 @@ BUNDLE_FILES = (
     "metrics.json",
     "feature_importance.csv",
 )
-# What later sessions are compared with; bundles from before it was kept have none.
+# The profile for drift; bundles of earlier versions have none.
 REFERENCE = "reference.json"
 TOKEN_DIGITS = 6
 

@@ -71,8 +71,8 @@ def _learned_until(manifest: Manifest, labels: pl.DataFrame) -> date:
     if len(learned) < len(sets):
         message = f"the manifest of {manifest.version} does not say until when its models have learned"
         raise ModelMismatchError(message)
-    # Rather too late than too early: of that session some rows may have been purged, and a panel that begins after
-    # it knows only when the labels of its own first session end.
+    # Too late is safe, too early is not: rows of that session may have been purged, and a panel that begins later
+    # knows the label ends of its own first session only.
     first = labels["session"].min()
     return last_label_end(labels.filter(pl.col("session") <= max(*learned, first)))  # type: ignore[type-var]
 
@@ -107,6 +107,6 @@ def score(rows: pl.DataFrame, serving: Serving) -> pl.DataFrame:
     predicted = predict_rows(ordered, serving.classifier, serving.regressor)
     shown = calibrate(predicted.select(PROBABILITIES).to_numpy(), serving.temperature)
     calibrated = predicted.with_columns(map(pl.Series, PROBABILITIES, shown.T))
-    # Both are matched by the same volatility, whether or not the version reads it.
+    # Lifts are matched by volatility, whether or not the version reads it.
     called = make_calls(predicted, serving.tau).with_columns(ordered[VOLATILITY])
     return called.with_columns(calibrated.select(row_log_loss().alias(LOSS)).to_series())

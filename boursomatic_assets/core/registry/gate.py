@@ -104,7 +104,7 @@ def _compared(
     theirs = champion.serving.experiment
     other = [name for name in LABEL_SETTINGS if getattr(theirs, name) != getattr(experiment, name)]
     if other:
-        return f"it foretells something else ({', '.join(other)})"
+        return f"its labels have another meaning ({', '.join(other)})"
     rows = common_rows(test_set, challenger, champion)
     # A test of a mean needs two more values than its horizon.
     sessions, needed = rows["session"].n_unique(), max(FEWEST_HORIZONS * experiment.horizon, experiment.horizon + 2)
@@ -144,7 +144,7 @@ def _faults(found: Comparison, margin: float) -> Sequence[str]:
 
 
 def _higher_loss(loss: Difference, margin: float) -> str:
-    # Most refusals are of this kind: whoever reads it should know that a closer look may be worth it.
+    # Most refusals are of this kind, and a closer look may be worth it.
     doubt = "" if loss.low > 0 else "; that it is higher at all is not certain"
     if not math.isfinite(loss.upper_bound):
         return f"its log loss may be higher by more than can be told{doubt}, and {margin:g} is allowed"

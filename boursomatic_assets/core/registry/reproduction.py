@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.registry.manifest import Manifest
     from boursomatic_assets.core.registry.retraining import Retrained
 
-# The pickles are left out: they hold the thread count of the machine that trained.
+# Without the pickles, which hold the thread count of the machine that trained.
 COMPARED_FILES = ("classifier.txt", "regressor.txt", "metrics.json", "feature_importance.csv")
 GONE, NEW, CLOSE, FEATURES = CHANGES = ("gone", "new", "close", "features")
-# Sums over windows that begin elsewhere round differently; such a value has not changed.
+# Relative and absolute rounding differences of sums over windows.
 SAME_VALUE, SAME_AT_ZERO = 1e-9, 1e-12
 _SHOWN_LETTERS = 60
 

@@ -27,7 +27,7 @@ STALE_SESSIONS = 5
 STALE_DAYS = 7
 # A range of less than a millionth of the price leaves no room for a stop.
 NO_RANGE = 1e-6
-# Who is left out for these reasons is left out on purpose.
+# Reasons for which instruments are left out on purpose.
 IS_BENCHMARK = "it is the benchmark that others are compared with"
 IS_NO_MEMBER = "it is no member of the universe now"
 CANDIDATE_SCHEMA: dict[str, pl.DataType] = {
@@ -196,7 +196,7 @@ def _with_days_behind(candidates: pl.DataFrame) -> pl.DataFrame:
     pieces = [placed.clear().with_columns(stale=pl.lit(None, pl.String))]
     for (calendar,), rows in placed.partition_by("calendar", as_dict=True).items():
         if calendar is None:
-            # Without a calendar nobody can say what was a session: days are counted.
+            # Without a calendar days are counted.
             days = (pl.col("newest") - newest_bar).dt.total_days()
             text = pl.format(
                 "its newest bar, {}, is {} days behind the newest of all, {}", newest_bar, days, "newest"

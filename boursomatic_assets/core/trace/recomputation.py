@@ -143,7 +143,7 @@ def bundle_step(row: Mapping[str, Any], evidence: Evidence, files: Mapping[str, 
         return FoundBundle(TraceStep("model bundle", GONE, where, NOTHING, "restore it from a backup"))
     found = None if MANIFEST not in files else sha256(files[MANIFEST])
     digests = {"database": row["manifest_sha256"], "snapshot": evidence.model.get("manifest_sha256")}
-    # Both have to agree; where they do, one line says it.
+    # Both must agree; where they do, one step says it.
     told = list(digests)[:1] if len(set(digests.values())) == 1 else list(digests)
     steps = [digest_step(MANIFEST, digests[who], found, f"as the {who} recorded it") for who in told]
     if not all(step.is_sound for step in steps):
