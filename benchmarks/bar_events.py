@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
@@ -336,7 +336,6 @@ def _judge_models(source: BarSource, database: Database, found: BarStorm) -> Non
 def _matured(sessions: Sequence[date], database: Database) -> int:
     """Sessions that had a label after the last training, counted here by other means than the sensor's."""
     row = list_versions(database, 1)[0]
-    manifest: dict[str, Any] = open_bundle(row.model_path, row.manifest_sha256).manifest
-    known = manifest["training_data"]["test_set"]["last_session"]
+    known = str(open_bundle(row.model_path, row.manifest_sha256).manifest.training_data["test_set"].last_session)
     labelled = sessions[: len(sessions) - Experiment().horizon]
     return sum(str(session) > known for session in labelled)

@@ -232,8 +232,8 @@ def _broken(database: Database, models: Path) -> list[str]:
         except BoursomaticError as error:
             broken.append(f"{folder.name} can be opened, and is not whole: {error}")
         else:
-            if bundle.manifest["version"] != folder.name:
-                broken.append(f"{folder.name} says that it is {bundle.manifest['version']}")
+            if bundle.manifest.version != folder.name:
+                broken.append(f"{folder.name} says that it is {bundle.manifest.version}")
     try:
         broken += _broken_serving(database)
     except BoursomaticError as error:

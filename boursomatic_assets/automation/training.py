@@ -107,8 +107,8 @@ def _training(row: ModelRow) -> RecordedTraining:
         manifest = open_bundle(row.model_path, row.manifest_sha256).manifest
     except (MissingArtifactError, TamperedArtifactError):
         return RecordedTraining(row.version, None)
-    labelled_until = manifest.get("training_data", {}).get("test_set", {}).get("last_session")
-    return RecordedTraining(row.version, date_of(labelled_until), date_of(manifest.get("known_until")))
+    tested = manifest.training_data.get("test_set")
+    return RecordedTraining(row.version, None if tested is None else tested.last_session, manifest.known_until)
 
 
 def _started(instance: DagsterInstance, key: str) -> str | None:

@@ -24,7 +24,7 @@ DAYS_BEFORE = 4 * SESSIONS_NEEDED
 def rows_since_training(database: Database, bundle: Bundle, reference: Mapping[str, Any]) -> pl.DataFrame:
     """Inputs of the model for its universe since its training panel, with its predictions."""
     learned_until = date.fromisoformat(reference["last_session"])
-    selection = Selection(symbols=bundle.manifest["universe"], since=learned_until - timedelta(days=DAYS_BEFORE))
+    selection = Selection(symbols=bundle.manifest.universe, since=learned_until - timedelta(days=DAYS_BEFORE))
     rows = read_inputs(database, bundle.experiment.features, selection)
     learned = rows.filter(pl.col("session") <= learned_until)
     # The first window after the training panel is compared with the panel's last sessions.

@@ -125,10 +125,10 @@ def test_a_new_version_is_held_against_it_on_the_values_of_the_table(old: Instal
     newest, first = old.versions()
     assert first.version == version
     assert newest.gate is not None
-    assert newest.gate["champion"] == version
-    assert newest.gate["sessions"] > 0
+    assert newest.gate.champion == version
+    assert newest.gate.sessions > 0
     said = metadata_of(result, "model_version")
-    assert said["common_sessions"] == newest.gate["sessions"]
+    assert said["common_sessions"] == newest.gate.sessions
     # What the old version loses, by its own text and the features of the table.
     test_set = pl.read_parquet(old.artifacts / "assets" / "test_set.parquet")
     assert [name for name in test_set.columns if name.endswith("atr_14")] == ["natr_14"]
@@ -138,9 +138,9 @@ def test_a_new_version_is_held_against_it_on_the_values_of_the_table(old: Instal
     )
     table = pl.DataFrame(stored, schema=["symbol", "session", *BEFORE], orient="row")
     rows = test_set.select("symbol", "session", "label").join(table, on=["symbol", "session"])
-    since = pl.lit(newest.gate["figures"]["first_session"]).str.to_date()
+    since = pl.lit(newest.gate.figures["first_session"]).str.to_date()
     judged = rows.filter(pl.col("session") >= since)
-    assert judged.height == newest.gate["figures"]["rows"]
+    assert judged.height == newest.gate.figures["rows"]
     folder = Path(first.model_path)
     temperature = json.loads((folder / "manifest.json").read_text())["threshold"]["temperature"]
     booster = lightgbm.Booster(model_file=f"{folder}/classifier.txt")
@@ -151,7 +151,7 @@ def test_a_new_version_is_held_against_it_on_the_values_of_the_table(old: Instal
     daily = judged.with_columns(loss=pl.Series(losses)).group_by("session").agg(pl.col("loss").mean())
     # A session's names are one observation.
     expected = pl.Series(daily["loss"]).mean()
-    assert newest.gate["figures"]["log_loss"]["champion"] == pytest.approx(expected, rel=1e-9)
+    assert newest.gate.figures["log_loss"]["champion"] == pytest.approx(expected, rel=1e-9)
     # And back to it: by its name, or to the one before.
     assert old.run("models", "activate", newest.version).code == 0
     assert old.active() == [newest.version]

@@ -56,14 +56,14 @@ def shuffle_labels(installation: Installation) -> None:
 def test_the_first_version_says_that_it_is_the_first(trained: Installation) -> None:
     (row,) = trained.versions()
     assert row.gate is not None
-    assert (row.gate["promoted"], row.gate["champion"], row.gate["challenger"]) == (True, None, row.version)
+    assert (row.gate.promoted, row.gate.champion, row.gate.challenger) == (True, None, row.version)
     (event,) = list_events(trained.database())
     assert (event.event, event.version_from, event.version_to) == ("activated", None, row.version)
     assert event.who.startswith("run ")
-    assert event.why == row.gate["reason"]
+    assert event.why == row.gate.reason
     manifest = open_bundle(row.model_path, row.manifest_sha256).manifest
     learned = [panel_of(trained, name)["label_end"].max() for name in ("train_set", "validation_set")]
-    assert manifest["learned_until"] == str(max(learned))
+    assert manifest.learned_until == max(learned)
 
 
 def test_an_equal_version_is_promoted_with_its_figures_stored_and_shown(trained: Installation) -> None:
@@ -72,19 +72,19 @@ def test_an_equal_version_is_promoted_with_its_figures_stored_and_shown(trained:
     row = newest(trained)
     assert trained.active() == [row.version]
     assert row.gate is not None
-    assert (row.gate["promoted"], row.gate["champion"]) == (True, champion)
-    assert row.gate["sessions"] == panel_of(trained, "test_set")["session"].n_unique()
-    assert row.gate["figures"]["log_loss"]["difference"] == 0.0
+    assert (row.gate.promoted, row.gate.champion) == (True, champion)
+    assert row.gate.sessions == panel_of(trained, "test_set")["session"].n_unique()
+    assert row.gate.figures["log_loss"]["difference"] == 0.0
     assert said["promoted"] is True
-    assert said["gate"] == row.gate["reason"]
+    assert said["gate"] == row.gate.reason
     assert said["replaces"] == champion
     assert said["active_version"] == row.version
     assert "to_activate_it" not in said
     assert said["log_loss_difference"] == said["log_loss_upper_bound"] == 0.0
-    assert said["common_sessions"] == row.gate["sessions"]
+    assert said["common_sessions"] == row.gate.sessions
     assert "Rank IC" in said["gate_figures"]
     event = list_events(trained.database())[-1]
-    assert (event.event, event.version_from, event.figures) == ("activated", champion, row.gate["figures"])
+    assert (event.event, event.version_from, event.figures) == ("activated", champion, row.gate.figures)
     trained.verify()
 
 
@@ -98,9 +98,9 @@ def test_a_version_trained_on_shuffled_labels_is_refused_kept_and_activated_only
     assert trained.active() == [champion]
     assert not refused.is_active
     assert refused.gate is not None
-    assert refused.gate["promoted"] is False
-    assert "its log loss may be" in refused.gate["reason"]
-    assert said["gate"] == refused.gate["reason"]
+    assert refused.gate.promoted is False
+    assert "its log loss may be" in refused.gate.reason
+    assert said["gate"] == refused.gate.reason
     assert said["replaces"] == f"nothing: {champion} stays the active one"
     assert said["active_version"] == champion
     assert said["to_activate_it"].startswith(f"boursomatic models activate {refused.version} --why ")
@@ -125,7 +125,7 @@ def test_the_command_line_says_that_the_new_version_was_refused_and_which_one_st
     refused = newest(trained)
     assert trained.active() == [champion]
     assert refused.gate is not None
-    assert f"New model version: {refused.version}. {refused.gate['reason']}" in ended.said
+    assert f"New model version: {refused.version}. {refused.gate.reason}" in ended.said
     assert f"Active model version: {champion} (as before)" in ended.said
     assert f"Active model version: {refused.version}" not in ended.said
     assert f"Bundle: {refused.model_path}" in ended.said
@@ -156,16 +156,16 @@ def test_a_champion_of_another_experiment_is_compared_where_both_foretell_the_sa
     said = shown(trained.execute(FROM_LABELS, experiment=fewer))
     row = newest(trained)
     assert row.gate is not None
-    assert row.gate["champion"] == champion
-    assert row.gate["sessions"] == said["common_sessions"] > 40
-    assert trained.active() == [row.version if row.gate["promoted"] else champion]
+    assert row.gate.champion == champion
+    assert row.gate.sessions == said["common_sessions"] > 40
+    assert trained.active() == [row.version if row.gate.promoted else champion]
 
     # Another horizon is another question: its first answer takes the place of the one before, and says why.
     (before,) = trained.active()
     said = shown(trained.execute(FROM_LABELS, experiment={"horizon": 10}))
     assert trained.active() == [said["version"]]
     assert (
-        f"in place of {before}, with which it could not be compared: it foretells something else (horizon)"
+        f"in place of {before}, with which it could not be compared: its labels have another meaning (horizon)"
         in (said["gate"])
     )
     assert "gate_figures" not in said
@@ -184,7 +184,9 @@ def test_a_champion_without_a_sound_bundle_gives_way(trained: Installation, faul
     said = shown(trained.execute(ALONE))
     assert trained.active() == [said["version"]]
     assert f"could not be compared: {why}" in said["gate"]
-    assert json.dumps(newest(trained).gate, allow_nan=False)
+    gate = newest(trained).gate
+    assert gate is not None
+    assert json.dumps(gate.to_json(), allow_nan=False)
 
 
 def test_a_champion_that_a_person_changes_while_the_gate_decides_is_looked_at_anew(

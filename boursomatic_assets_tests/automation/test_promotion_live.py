@@ -173,9 +173,9 @@ def see_it_refused(story: Story, champion: str) -> str:
     row = find_version(story.installation.database(), refused)
     assert row is not None
     assert row.gate is not None
-    assert (row.gate["promoted"], row.gate["champion"], row.gate["reason"]) == (False, champion, shown["gate"])
+    assert (row.gate.promoted, row.gate.champion, row.gate.reason) == (False, champion, shown["gate"])
     event = story.require_logged("refused", champion, refused)
-    assert (event.who, event.why, event.figures) == (f"run {shown['run']}", shown["gate"], row.gate["figures"])
+    assert (event.who, event.why, event.figures) == (f"run {shown['run']}", shown["gate"], row.gate.figures)
     page = story.product.command("models", "show", refused)
     assert shown["gate"] in page
     assert f"{refused} refused, {champion} stayed, by run {shown['run']}" in page

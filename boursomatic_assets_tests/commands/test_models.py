@@ -10,6 +10,7 @@ from upath import UPath
 
 from boursomatic_assets.core.models.training import feature_importance
 from boursomatic_assets.core.registry.bundle import build_bundle
+from boursomatic_assets.core.registry.gate import GateDecision
 from boursomatic_assets.storage.artifacts.bundles import save_bundle
 from boursomatic_assets.storage.postgres.model_table import ModelRow, record_version
 from boursomatic_assets_tests.conftest import upgraded
@@ -56,12 +57,11 @@ def _record(installation: Installation, number: int, champion: str | None) -> st
         ),
     )
     promoted = number < 2
-    gate = {
-        "promoted": promoted, "reason": f"Reason {number}.", "champion": champion, "challenger": version,
-        "sessions": 40 if champion else 0, "figures": FIGURES if champion else {},
-    }  # fmt: skip
+    gate = GateDecision(
+        promoted, f"Reason {number}.", champion, version, 40 if champion else 0, FIGURES if champion else {}
+    )
     row = ModelRow(version, moment, "p" * 64, {}, str(folder), digest, promoted, gate)
-    record_version(installation.database(), row, who=f"run {number}", why=gate["reason"], champion=champion)
+    record_version(installation.database(), row, who=f"run {number}", why=gate.reason, champion=champion)
     return version if promoted else champion
 
 

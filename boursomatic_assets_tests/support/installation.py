@@ -204,7 +204,7 @@ class Installation:
         for row in recorded:
             open_bundle(row.model_path, row.manifest_sha256)
         for name in self.bundles():
-            assert open_bundle(str(self.artifacts / "models" / name), None).manifest["version"] == name
+            assert open_bundle(str(self.artifacts / "models" / name), None).manifest.version == name
 
 
 def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from boursomatic_assets.core.dataset.labels import label_panel
 from boursomatic_assets.core.dataset.splits import Split, split_panel
 from boursomatic_assets.core.models.training import FittedModel, feature_importance, fit_classifier, fit_regressor
 from boursomatic_assets.core.registry.bundle import Bundle, build_bundle
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.core.registry.serving import CANDIDATE_SCHEMA, Serving
 from boursomatic_assets_tests.support.strategies import MONDAY, random_walk_bars
 
@@ -62,7 +63,8 @@ def bundle(changes: Mapping[str, Any] | None = None, files: Mapping[str, bytes] 
     }
     made = build_bundle(*models(), {"accuracy": 0.4}, feature_importance(*models()), provenance)
     verified = Bundle.verified(made, None)
-    return Bundle({**verified.manifest, **(changes or {})}, {**verified.files, **(files or {})})
+    manifest = Manifest.model_validate({**verified.manifest.model_dump(), **(changes or {})})
+    return Bundle(manifest, {**verified.files, **(files or {})})
 
 
 @cache

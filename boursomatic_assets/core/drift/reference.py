@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.dataset.experiment import Experiment
 
-# Fewer windows than these say nothing about a tail: no level is set.
+# Fewer windows do not determine a tail: no level is set.
 LEAST_WINDOWS = 100
 TAIL_SHARE = 0.1
 BODY = np.linspace(0.0, 1 - TAIL_SHARE, 19)

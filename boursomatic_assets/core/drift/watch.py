@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.models.training import FittedModel
 
 SESSIONS_NEEDED = BASELINE + WINDOW
-# Chance of an alarm in a window in which nothing happened. The promise is 1 %; the levels themselves come from some
-# two hundred independent windows, and a panel whose calm and wild times differ from those it learned raises more.
+# Probability of an alarm in a window without drift. The promise is 1 %: levels come from about two hundred
+# independent windows, and a panel of other volatility raises more.
 FALSE_ALARMS = 0.007
-# Half of that chance goes to one test: when prices swing twice as widely, the spread of a session's returns is the
-# first to show it, and real markets come so close to that by themselves that a smaller share would not see it.
+# Half of it goes to one test: the spread of a session's returns is the first to show doubled volatility, which real
+# markets nearly reach by themselves.
 VOLATILITY_TEST = ("ret_1d", "spread")
 VOLATILITY_SHARE = 0.5
 DRIFT_SCHEMA: dict[str, pl.DataType] = {

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-# Sessions of a window, and of what lies before it. Shares are compared with the window just before: a market's
-# level moves on. Spread, asymmetry and correlations last longer, and more sessions know them better.
+# Sessions of a window and of its baseline. Shares are compared with the window just before, since a market's level
+# moves on; spread, asymmetry and correlations last longer, and are compared with the baseline.
 WINDOW, BASELINE = 5, 20
-# A session in which fewer than this share of the usual number of instruments traded is a holiday, or half loaded.
+# A session with a smaller share of the usual number of instruments is a holiday, or half loaded.
 LEAST_SHARE_OF_ROWS = 0.25
 # Below this share of the usual spread a feature counts as constant.
 SMALLEST_SPREAD = 0.05
-# Rank correlations that never moved would make a change of a thousandth look like an event.
+# Least usual change of a rank correlation, so that a tiny change is no event.
 SMALLEST_CHANGE = 0.02
 PREDICTIONS = "predictions"
 FEATURE_STATISTICS = ("psi", "kolmogorov_smirnov", "jensen_shannon", "spread", "asymmetry", "rank_correlation")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
     from boursomatic_assets.core.portfolio.book import TrancheBook
 
-# The books that the model's own calls make, and what each is read beside.
+# Books of the model's own calls, each with its title and the book beside it.
 MODEL_BOOKS = {"buy": ("BUY book", "equal_weight"), "long_short": ("long-short book", "")}
 BOOK_TITLES = {
     "equal_weight": "equal weight",
@@ -44,7 +44,7 @@ BOOK_TITLES = {
     "momentum": "12-1 momentum",
     "benchmark": "benchmark index",
 }
-# Books of as many names in as many sessions: none is ahead by being invested more.
+# Books of as many names in as many sessions, so that none gains by being invested more.
 SEARCHED = ("equal_weight_matched", "volatility", "momentum")
 COST_SWEEP = (0.0, 5.0, 10.0, 20.0, 50.0)
 EMPTY = "the book holds nothing, its daily return never varies, or there are too few sessions"

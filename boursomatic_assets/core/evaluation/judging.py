@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.portfolio.book import TrancheBook
 
 
-def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, by which rules, and what it may be taken for)
+def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, and by which rules)
     judged: pl.DataFrame,
     books: Mapping[str, TrancheBook],
     experiment: Experiment,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-# Beyond these lies arithmetic that cannot be: a blocking check. Of the kinds in a figure's name the longest counts.
+# Arithmetic bounds, a blocking check. The longest of these keys in a figure's name counts.
 POSSIBLE = {
     "accuracy": (0.0, 1.0),
     "precision_buy": (0.0, 1.0),
@@ -33,7 +33,7 @@ POSSIBLE = {
     "early_exits": (0.0, math.inf),
     "sharpe_ratio": (-math.inf, math.inf),
     "rank_ic": (-1.0, 1.0),
-    # Two sessions, at -1 and 1, deviate most.
+    # Largest for two sessions, at -1 and 1.
     "rank_ic_deviation": (0.0, math.sqrt(2) + 1e-12),
     "rank_ic_t": (-math.inf, math.inf),
     "precision_hold": (0.0, 1.0),
@@ -46,12 +46,12 @@ POSSIBLE = {
     "annual_volatility": (0.0, math.inf),
     "probabilistic_sharpe": (0.0, 1.0),
     "deflated_sharpe": (0.0, 1.0),
-    # Shorts that rise are worth more than the capital that stands for them.
+    # Shorts that rise may be worth more than the capital.
     "long_short_exposure": (0.0, math.inf),
     "long_short_turnover": (0.0, math.inf),
 }
-# The one table of what is plausible. Above these, for the eight features on large caps over 20 sessions, lies a
-# leak or a fault before skill. Figures below zero are no reason to suspect an error: they are reported as they are.
+# For the eight features on large caps over 20 sessions, a leak or fault is more likely than skill above these. Low
+# figures are no reason to suspect an error.
 AT_MOST = {
     "accuracy_over_majority": 0.05,
     "rank_ic": 0.06,
@@ -60,26 +60,25 @@ AT_MOST = {
     "r2_over_prior": 0.005,
     "long_short_sharpe_ratio": 0.7,
 }
-# Figures of an evaluation go by these names; those of `metrics` also name the set: `lift_buy_val`.
+# Figures of `metrics` also name the set: `lift_buy_val`.
 _SET = re.compile("^(val|test)_|_(val|test)$")
 
-# Bounds of prices, and of what a book can earn by them. Beyond them a source error comes before the market.
-# A close over the close before. Large caps move by less: +318 % (Kodak, 2020-07-29) is the largest rise of a known
-# name; HealthSouth lost 97 % on 2003-03-26, Lehman 94 %, so that a fall is suspect long before it is impossible.
+# Bounds of prices and books, beyond which a source error is more likely than the market. A close over the close
+# before: +318 % (Kodak, 2020-07-29) is the largest known rise; HealthSouth lost 97 % (2003-03-26), Lehman 94 %.
 LOWEST_MOVE, HIGHEST_MOVE = 0.25, 4.0
-# Beyond these no listed company of an index is known to have moved between two closes.
+# No listed company of an index is known to have moved further between two closes.
 LOWEST_POSSIBLE_MOVE, HIGHEST_POSSIBLE_MOVE = 0.02, 10.0
-# A move beyond the suspect bounds that another one undoes within a week is a wrong price, whatever its size.
+# Bars within which a suspect move that is undone is a wrong price, whatever its size.
 UNDONE_WITHIN = 5
-# Back where it was: within a factor of two, since the price has moved meanwhile.
+# Undone: back within a factor of two.
 UNDONE_TO = 2.0
 # Growth of one instrument a year: the largest known are 65 (Taser, 2003-04) and about 50 (GameStop, 2020-21).
 INSTRUMENT_GROWTH = 100.0
 # Return of a book in one session: large caps in equal weights moved by at most 12 % (October 2008, March 2020).
 BOOK_MOVE = 0.25
-# Growth of a book a year; shorter books get the bound of a whole year, which a few good weeks do not reach.
+# Growth of a book a year; shorter books get the bound of a whole year.
 BOOK_GROWTH = 4.0
-# Of returns over 20 sessions large caps have 0.08 to 0.09; over other horizons it grows with their root.
+# Returns of large caps over 20 sessions have 0.08 to 0.09; it grows with the root of the horizon.
 RMSE, RMSE_HORIZON = 0.5, 20
 
 
@@ -122,7 +121,7 @@ def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool 
     Where the threshold was chosen on the validation set, its BUY lifts there are high by that choice and are left
     out.
     """
-    # Of the most probable classes: a low threshold on p(BUY) would hide what the classifier knows.
+    # Without the threshold: a low one on p(BUY) would hide a leak.
     over_majority = {
         f"{name}_accuracy_over_majority": figures.get(f"{name}_most_probable_accuracy", math.nan)
         - figures.get(f"{name}_majority_accuracy", math.nan)

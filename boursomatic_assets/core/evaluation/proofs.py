@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LEVEL = 0.05
-# A random walk rises as often as it falls: with thresholds as far up as down both calls are made. Without cost the
-# null of every book is exactly zero; cost would only hide a test that rejects too often.
+# Symmetric thresholds, so that a random walk has both labels. Without cost the null of every book is exactly zero.
 EXPERIMENT = Experiment(
     buy_threshold=0.04,
     sell_threshold=-0.04,
@@ -37,7 +36,7 @@ EXPERIMENT = Experiment(
     walk_forward=WalkForward(folds=4),
 )
 NOTHING_TO_FIND = SimulatedMarket(symbols=60, sessions=800)
-# A drift that gives the feature which shows it a rank IC of 0.05 over 20 sessions, as `planted_rank_ic` measures.
+# A drift that gives its feature a rank IC of 0.05 over 20 sessions.
 SOMETHING_TO_FIND = SimulatedMarket(symbols=500, sessions=1250, signal=0.052)
 SIGNAL_FEATURE = "volume_zscore"
 

@@ -173,7 +173,7 @@ def _surprise_test(sessions: pl.DataFrame, kind: str, horizon: int) -> MeanTest:
     if not expected > 0:
         return UNDEFINED
     surprises = sessions[f"surprise_{kind}"].to_numpy() / expected
-    # As in `ratio_test`, the value stands where no interval can be had.
+    # As in `ratio_test`, the value is defined where the interval is not.
     return replace(overlap_test(surprises, horizon, horizon - 1), value=float(surprises.mean()))
 
 

@@ -37,9 +37,9 @@ def session_sums(judged: pl.DataFrame) -> pl.DataFrame:
     NoRowsError
         If no row was judged, or one lacks its outcome, forecast, probabilities or call.
     """
-    # The sum of nulls is 0: it would count as no error, and as no hit.
+    # The sum of nulls is 0, which would count as no error and no hit.
     require_rows(judged, "figures need judged rows", _NEEDED)
-    # Among equally probable rows symbols decide, so that the order of the rows decides nothing.
+    # Ties are decided by symbol, so that the order of the rows does not matter.
     judged = judged.sort(PANEL_KEY)
     label, call = pl.col("label").cast(pl.String), pl.col("call").cast(pl.String)
     terms = clark_west_terms(
@@ -59,7 +59,7 @@ def session_sums(judged: pl.DataFrame) -> pl.DataFrame:
     }
     rows = judged.select(*PANEL_KEY, **columns, clark_west=pl.Series(terms))
     sums = rows.join(_surprises(judged), on=PANEL_KEY, how="left").group_by("session")
-    # The sum of nulls would be 0: without a volatility model there is no loss, rather than none lost.
+    # The sum of nulls would be 0: without a volatility model its loss is null.
     volatile = [name for name in rows.columns if name.endswith("_volatility")]
     return sums.agg(
         pl.exclude(*PANEL_KEY, *volatile).cast(pl.Float64).sum(),

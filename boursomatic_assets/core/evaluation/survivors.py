@@ -18,7 +18,7 @@ from boursomatic_assets.errors import NotEnoughHistoryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# A symbol ends where more sessions than these follow its last bar: a halt or a late source is no end.
+# A symbol has ended where more sessions follow its last bar: a halt or a late source is no end.
 SESSIONS_TO_END = 20
 # Two days for each session and a month on top: no exchange was closed for longer.
 _DAYS_TO_END = 2 * SESSIONS_TO_END + 30
@@ -197,7 +197,7 @@ def _year(year: int, marked: pl.DataFrame, members: pl.DataFrame | None, panel: 
     known = [] if members is None else _members_of(members, day)
     if not known:
         return PanelYear(year, trading, ended, day)
-    # Whoever has not ended is there to the panel's end, though its newest bar may be a session late.
+    # A symbol that has not ended is held to the panel's end, though its newest bar may be a session late.
     there = marked.filter((first <= day) & ((last >= day) | ~pl.col("ended")))
     return PanelYear(year, trading, ended, day, len(known), there.filter(pl.col("symbol").is_in(known)).height)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.evaluation.verdict import Verdict
     from boursomatic_assets.core.portfolio.book import TrancheBook
 
-# Further ones are counted.
+# Listed in JSON, and named in a sentence; the others are counted.
 LISTED, NAMED = 20, 3
 SKILL = "Evidence of skill"
 REMEDY = "Mend the source, or explain them: boursomatic adjustments add SYMBOL SESSION RATIO (1 for a real move)"
@@ -163,7 +163,7 @@ def _book_sessions(
     ]
 
 
-def _behind(  # noqa: PLR0913, PLR0917 (a book's session, and what it is explained by)
+def _behind(  # noqa: PLR0913, PLR0917 (a book's session, and what may explain it)
     name: str, book: TrancheBook, place: int, judged: pl.DataFrame, ratios: pl.DataFrame, experiment: Experiment
 ) -> dict[str, Any]:
     """The instrument that moved a book most in a session: `symbol` and `ratio` of its closes, None for none."""
@@ -184,7 +184,7 @@ def _behind(  # noqa: PLR0913, PLR0917 (a book's session, and what it is explain
 
 def _weights(calls: pl.DataFrame, sessions: tuple[date, ...], place: int, horizon: int) -> pl.DataFrame:
     """Weights at filling of what a book holds over a session; drift is left out."""
-    # Held over a session is what was called in the `horizon` sessions that end two before it.
+    # A book holds over a session what was called in the `horizon` sessions that end two before it.
     called = pl.col("session") < sessions[place - 1]
     if place > horizon:
         called &= pl.col("session") >= sessions[place - horizon - 1]

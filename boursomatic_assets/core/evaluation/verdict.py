@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # One-sided, as the usual 5 % is two-sided.
 LEVEL = 0.025
-# One question each: does it rank, does it pick within the session, does it earn after cost on both sides?
+# Does it rank? Does it pick within the session? Does it earn after cost on both sides?
 PRIMARY = ("matched_rank_ic", "selection_lift_buy", "long_short_sharpe_ratio")
 _READ_BESIDE = ("lift_buy", "matched_lift_buy", "buy_sharpe_ratio")
 FEW_PERIODS = 20

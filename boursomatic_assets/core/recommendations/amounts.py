@@ -29,7 +29,7 @@ def amount(value: float) -> str:
     size = abs(value)
     if size < SMALLEST_AMOUNT:
         return "0"
-    # Three digits from the first that is not zero, and cents.
+    # Three significant digits below 1, cents below 100.
     decimals = 2 - math.floor(math.log10(size)) if size < 1 else 2 * (size < _NO_CENTS)
     return _short(f"{value:,.{decimals}f}").replace("-", MINUS)
 

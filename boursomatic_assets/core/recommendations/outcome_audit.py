@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-# Two computations of one price or return agree to this.
+# Largest difference between two computations of one price or return.
 TOLERANCE = 1e-9
 
 
@@ -81,7 +81,7 @@ def differences(stored: Mapping[str, Any], call: Mapping[str, Any], found: SlowO
     label = "BUY" if gain >= call["buy_threshold"] else "SELL" if gain <= call["sell_threshold"] else "HOLD"
     differing = {
         "exit_session": stored["exit_session"] != found.exit_session,
-        # A split may have scaled the prices since; what they say of each other stays.
+        # A split may have scaled the prices since; their ratio stays.
         "exit_close": abs(stored["exit_close"] / stored["entry_close"] - 1 - gain) > TOLERANCE,
         "realised_return": abs(gain - found.realised_return) > TOLERANCE,
         "realised_label": stored["realised_label"] != label,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import date
 
 STOP, TARGET = "stop", "target"
-# A price that comes this close has touched: taking prices to those of today may move their last digits.
+# A price this close has touched: scaling to today's prices may change the last digits.
 TOUCH = 1e-9
 
 _NEEDED = [*CALL, "close", "buy_threshold", "sell_threshold"]

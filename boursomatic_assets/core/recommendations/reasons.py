@@ -16,16 +16,16 @@ from boursomatic_assets.core.recommendations.sentences import LANGUAGES, Remark,
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Below either, the model is said to be unsure: the likeliest is as likely as not, or another is about as likely.
+# The model is said to be sure from this probability on, with this lead over the second.
 SURE_PROBABILITY = 0.50
 SURE_MARGIN = 0.10
 # A second contribution smaller than this share of the first decides little and is not told.
 SECOND_SHARE = 0.3
 # Equal by definition: told once, with the sum of their contributions.
 _SAME_AS = {"momentum_5d": "ret_5d"}
-# Relative strength this far from 50 leans to one side, and this far is the customary bound of a one-sided market.
+# Distances of the RSI from 50: one side outweighs, and clearly outweighs (the customary 30 and 70).
 _LEANS, _ONE_SIDED = 6, 20
-# Volumes this many usual variations from their average are told as unusual, and as very unusual.
+# Distances of the volume from its average, in standard deviations: unusual, and very unusual.
 _UNUSUAL, _VERY_UNUSUAL = 0.5, 2.0
 _PRICE, _VOLUME = Remark("price"), Remark("volume")
 
@@ -115,7 +115,7 @@ def _above_the_limit(facts: Facts) -> Remark:
     if volatility is None or not math.isfinite(volatility):
         return Remark("no volatility")
     size, bound = percent_size(volatility), percent(facts.max_volatility)
-    # Rounded, the two may look alike, or the other way round: then as many decimals are told as the limit has.
+    # Where rounding hides which is larger, show as many decimals as the limit has.
     order = _order(size, bound)
     size = percent(volatility) if order < 0 else size
     return Remark("slight volatility" if order <= 0 else "volatility", {"size": size, "bound": bound})
@@ -132,7 +132,7 @@ def _how_sure(facts: Facts) -> Remark:
     ranked = sorted(chances, key=lambda name: (-chances[name], name != facts.label, name))
     best, second = (chances[name] for name in ranked[:2])
     sure = best >= SURE_PROBABILITY and best >= second + SURE_MARGIN
-    # Two chances that are told alike have none ahead.
+    # Of two probabilities that print alike none is ahead.
     other_ahead = chance(best) != chance(chances[facts.label])
     lead = "clear" if sure else "unsure, other ahead" if other_ahead else "unsure"
     verdict = Remark(lead, {"best": Remark(ranked[0])})
@@ -224,5 +224,5 @@ _DESCRIBED: dict[str, Callable[[float, float], tuple[Remark, Remark]]] = {
     "natr_14": _ranges_relatively,
     "volume_zscore": _volume,
 }
-# What it means that there is no value, after all the history that the feature needs.
+# Meaning of a null after all the history that the feature needs.
 _UNDEFINED = {"rsi_14": (_PRICE, Remark("never moved")), "volume_zscore": (_VOLUME, Remark("never varied"))}

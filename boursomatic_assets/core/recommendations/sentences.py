@@ -64,7 +64,7 @@ CATALOGUE = {
     "percent": ("{size} %", "{size} %"),
     "above": ("more than {size} %", "plus de {size} %"),
     "below": ("less than {size} %", "moins de {size} %"),
-    # Who did something, and what.
+    # Subjects and predicates.
     "clause": ("{subject} {predicate}", "{subject} {predicate}"),
     "price": ("the price", "le cours"),
     "volume": ("the latest volume", "le volume de la dernière séance"),
@@ -134,7 +134,7 @@ CATALOGUE = {
     ),
     "is": ("is {amount}", "vaut {amount}"),
     "is unknown": ("has no value", "n'a pas de valeur"),
-    # What the model makes of it.
+    # How the model counts them.
     "nothing": (
         "no feature moves the model towards {label} or away from it.",
         "aucune variable ne rapproche le modèle de {label} ni ne l'en éloigne.",

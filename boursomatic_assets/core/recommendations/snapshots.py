@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.registry.serving import Serving
 
 SNAPSHOT_SCHEMA = 1
-# What a writer adds to a snapshot, or may be found otherwise another time, without the content being another.
+# Not part of the content: added by the writer, or different at another time.
 OUTSIDE_DIGEST = ("digest", "bars", "run")
-# What differs between the snapshots of one row of features.
+# Entries that differ between the profiles of one row.
 OF_THE_PROFILE = ("profile", "held_back", "justification")
 
 
@@ -123,7 +123,7 @@ def content_digest(snapshot: Mapping[str, Any]) -> str:
 
 
 def _digest_with(shared_sha256: str, snapshot: Mapping[str, Any]) -> str:
-    # What the profiles of an instrument share is most of the text, and is encoded once.
+    # The part that profiles share is most of the text, and is encoded once.
     return sha256(_compact({"shared": shared_sha256, **{name: snapshot.get(name) for name in OF_THE_PROFILE}}))
 
 

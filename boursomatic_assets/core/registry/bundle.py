@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.models.training import FittedModel
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.errors import TamperedArtifactError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ BUNDLE_FILES = (
     "metrics.json",
     "feature_importance.csv",
 )
-# What later sessions are compared with; bundles from before it was kept have none.
+# The profile for drift; bundles of earlier versions have none.
 REFERENCE = "reference.json"
 TOKEN_DIGITS = 6
 
@@ -84,7 +85,7 @@ def build_bundle(  # noqa: PLR0913, PLR0917 (each is a part of a bundle)
 class Bundle:
     """A bundle whose files match its manifest, and whose manifest matches its own digest."""
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     files: dict[str, bytes]
 
     @classmethod
@@ -102,10 +103,11 @@ class Bundle:
         if manifest_sha256 is not None and found != manifest_sha256:
             raise _tampered(MANIFEST, manifest_sha256, found)
         try:
-            manifest = json.loads(files[MANIFEST])
-            named = [*BUNDLE_FILES, *(name for name in manifest["files"] if name not in BUNDLE_FILES)]
-            digests = {name: str(manifest["files"][name]["sha256"]) for name in named}
-        except (ValueError, KeyError, TypeError) as error:
+            manifest = Manifest.model_validate_json(files[MANIFEST])
+            digests = {
+                name: manifest.files[name].sha256 for name in dict.fromkeys([*BUNDLE_FILES, *manifest.files])
+            }
+        except (ValueError, KeyError) as error:
             raise _tampered(MANIFEST, f"that of a manifest of {', '.join(BUNDLE_FILES)}", found) from error
         for name, expected in digests.items():
             if name not in files:
@@ -117,7 +119,7 @@ class Bundle:
     @property
     def experiment(self) -> Experiment:
         """The experiment that shaped the models."""
-        return Experiment.parse(self.manifest["experiment"])
+        return Experiment.parse(self.manifest.experiment)
 
     def classifier(self) -> FittedModel:
         """The classifier, predicting from its text."""
@@ -131,7 +133,7 @@ class Bundle:
         return FittedModel(
             text=self.files[f"{name}.txt"].decode(),
             pickled=self.files[f"{name}.pkl"],
-            feature_names=tuple(self.manifest["feature_names"]),
+            feature_names=self.manifest.feature_names or (),
             class_names=class_names,
         )
 

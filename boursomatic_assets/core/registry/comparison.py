@@ -120,7 +120,7 @@ def _losses(scored: pl.DataFrame) -> np.ndarray:
 
 
 def _log_loss(challenger: np.ndarray, champion: np.ndarray, horizon: int) -> Difference:
-    # Positive where the challenger loses less: the other way round than a difference of losses.
+    # The test is positive where the challenger loses less: its sign is that of minus the difference.
     tested = diebold_mariano(challenger, champion, horizon, horizon - 1)
     return Difference(
         challenger=float(challenger.mean()),
@@ -132,7 +132,7 @@ def _log_loss(challenger: np.ndarray, champion: np.ndarray, horizon: int) -> Dif
 
 
 def _matched_lift(challenger: pl.DataFrame, champion: pl.DataFrame, weights: np.ndarray) -> Difference:
-    # A session without a known volatility adds nothing to either sum; without any, the lift is not defined.
+    # A session without volatility adds nothing to either sum; without any, the lift is undefined.
     hits = [matched_hits(scored).select("hits", "expected").fill_null(0) for scored in (challenger, champion)]
     sums = [part.to_numpy() for part in hits]
     drawn = [weights @ part for part in sums]

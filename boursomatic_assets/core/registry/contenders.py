@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -19,7 +18,10 @@ from boursomatic_assets.core.registry.serving import Serving
 from boursomatic_assets.errors import ModelMismatchError
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from boursomatic_assets.core.registry.bundle import Bundle
+    from boursomatic_assets.core.registry.manifest import Manifest
 
 LOSS = "loss"
 
@@ -61,21 +63,18 @@ def last_label_end(*sets: pl.DataFrame) -> date:
     return max(rows["label_end"].max() for rows in sets)  # type: ignore[type-var, return-value]
 
 
-def _learned_until(manifest: dict[str, Any], labels: pl.DataFrame) -> date:
-    try:
-        if "learned_until" in manifest:
-            return date.fromisoformat(manifest["learned_until"])
-        learned = [manifest["training_data"][name]["last_session"] for name in ("train_set", "validation_set")]
-        last = max(map(date.fromisoformat, learned))
-    except (KeyError, TypeError, ValueError) as error:
-        message = (
-            f"the manifest of {manifest.get('version')} does not say until when its models have learned: {error}"
-        )
-        raise ModelMismatchError(message) from error
-    # Rather too late than too early: of that session some rows may have been purged, and a panel that begins after
-    # it knows only when the labels of its own first session end.
+def _learned_until(manifest: Manifest, labels: pl.DataFrame) -> date:
+    if manifest.learned_until is not None:
+        return manifest.learned_until
+    sets = [manifest.training_data.get(name) for name in ("train_set", "validation_set")]
+    learned = [each.last_session for each in sets if each is not None and each.last_session is not None]
+    if len(learned) < len(sets):
+        message = f"the manifest of {manifest.version} does not say until when its models have learned"
+        raise ModelMismatchError(message)
+    # Too late is safe, too early is not: rows of that session may have been purged, and a panel that begins later
+    # knows the label ends of its own first session only.
     first = labels["session"].min()
-    return last_label_end(labels.filter(pl.col("session") <= max(last, first)))  # type: ignore[type-var]
+    return last_label_end(labels.filter(pl.col("session") <= max(*learned, first)))  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,6 @@ def score(rows: pl.DataFrame, serving: Serving) -> pl.DataFrame:
     predicted = predict_rows(ordered, serving.classifier, serving.regressor)
     shown = calibrate(predicted.select(PROBABILITIES).to_numpy(), serving.temperature)
     calibrated = predicted.with_columns(map(pl.Series, PROBABILITIES, shown.T))
-    # Both are matched by the same volatility, whether or not the version reads it.
+    # Lifts are matched by volatility, whether or not the version reads it.
     called = make_calls(predicted, serving.tau).with_columns(ordered[VOLATILITY])
     return called.with_columns(calibrated.select(row_log_loss().alias(LOSS)).to_series())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from boursomatic_assets.core.registry.comparison import Comparison, compare
 from boursomatic_assets.core.registry.contenders import Contender, Unscored, common_rows, score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import polars as pl
 
@@ -50,6 +50,12 @@ class GateDecision:
     def to_json(self) -> dict[str, Any]:
         """Strict JSON, as the version's row keeps it."""
         return asdict(self)
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> GateDecision:
+        """Read what `to_json` has written; what a row lacks is None."""
+        values: dict[str, Any] = {each.name: stored.get(each.name) for each in fields(cls)}
+        return cls(**values)
 
 
 def decide(
@@ -98,7 +104,7 @@ def _compared(
     theirs = champion.serving.experiment
     other = [name for name in LABEL_SETTINGS if getattr(theirs, name) != getattr(experiment, name)]
     if other:
-        return f"it foretells something else ({', '.join(other)})"
+        return f"its labels have another meaning ({', '.join(other)})"
     rows = common_rows(test_set, challenger, champion)
     # A test of a mean needs two more values than its horizon.
     sessions, needed = rows["session"].n_unique(), max(FEWEST_HORIZONS * experiment.horizon, experiment.horizon + 2)
@@ -138,7 +144,7 @@ def _faults(found: Comparison, margin: float) -> Sequence[str]:
 
 
 def _higher_loss(loss: Difference, margin: float) -> str:
-    # Most refusals are of this kind: whoever reads it should know that a closer look may be worth it.
+    # Most refusals are of this kind, and a closer look may be worth it.
     doubt = "" if loss.low > 0 else "; that it is higher at all is not certain"
     if not math.isfinite(loss.upper_bound):
         return f"its log loss may be higher by more than can be told{doubt}, and {margin:g} is allowed"

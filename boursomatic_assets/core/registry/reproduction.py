@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from boursomatic_assets.core.registry.bundle import Bundle
+    from boursomatic_assets.core.registry.manifest import Manifest
     from boursomatic_assets.core.registry.retraining import Retrained
 
-# The pickles are left out: they hold the thread count of the machine that trained.
+# Without the pickles, which hold the thread count of the machine that trained.
 COMPARED_FILES = ("classifier.txt", "regressor.txt", "metrics.json", "feature_importance.csv")
 GONE, NEW, CLOSE, FEATURES = CHANGES = ("gone", "new", "close", "features")
-# Sums over windows that begin elsewhere round differently; such a value has not changed.
+# Relative and absolute rounding differences of sums over windows.
 SAME_VALUE, SAME_AT_ZERO = 1e-9, 1e-12
 _SHOWN_LETTERS = 60
 
@@ -44,7 +45,7 @@ class ComparedPart:
 def compare_parts(recorded: Bundle, retrained: Retrained) -> list[ComparedPart]:
     """Compare a bundle with what its snapshot gives today: three sets, then the bytes of `COMPARED_FILES`."""
     sets = [
-        ComparedPart(name, str(recorded.manifest["training_data"][name]["content_sha256"]), fingerprint(panel))
+        ComparedPart(name, str(recorded.manifest.training_data[name].content_sha256), fingerprint(panel))
         for name, panel in retrained.split.sets().items()
     ]
     again = build_bundle(
@@ -90,13 +91,12 @@ class EnvironmentChange:
 
 
 def environment_changes(
-    manifest: Mapping[str, Any], code: Mapping[str, str | None], packages: Mapping[str, str]
+    manifest: Manifest, code: Mapping[str, str | None], packages: Mapping[str, str]
 ) -> list[EnvironmentChange]:
     """Differences between the code and packages of a manifest and those in use."""
     return [
         EnvironmentChange(kind, name, then.get(name), now.get(name))
-        for kind, now in (("code", code), ("packages", packages))
-        for then in [manifest.get(kind, {})]
+        for kind, then, now in (("code", manifest.code, code), ("packages", manifest.packages, packages))
         for name in sorted({*then, *now})
         if then.get(name) != now.get(name)
     ]

@@ -59,7 +59,7 @@ def retrain(
     predictions = predict_sets(judged, classifier, regressor)
     threshold = threshold_of(predictions, experiment)
     if closes is None:
-        # A symbol that is its own exchange has a session on each of its days.
+        # With the symbol as exchange, each of its days is a session.
         closes = labels.select("symbol", "session", "close", exchange="symbol")
     metrics = measure(predictions, threshold.tau, classify_rows(split.train, classifier), closes, experiment)
     return Retrained(

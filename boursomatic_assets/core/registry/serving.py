@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES, FEATURES, is_warmed_up, table_columns
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.market.calendars import FIRST_SESSION, calendar_column, sessions_between
-from boursomatic_assets.core.measures.calibration import UNCALIBRATED
 from boursomatic_assets.core.registry.bundle import MANIFEST, Bundle, sha256
 from boursomatic_assets.errors import ModelMismatchError
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.dataset.experiment import Experiment
     from boursomatic_assets.core.models.training import FittedModel
+    from boursomatic_assets.core.registry.manifest import Manifest
 
 # What a recommendation is judged and priced by, whether or not the model reads it.
 PRICED_BY = ("vol_20d", "atr_14")
@@ -27,7 +27,7 @@ STALE_SESSIONS = 5
 STALE_DAYS = 7
 # A range of less than a millionth of the price leaves no room for a stop.
 NO_RANGE = 1e-6
-# Who is left out for these reasons is left out on purpose.
+# Reasons for which instruments are left out on purpose.
 IS_BENCHMARK = "it is the benchmark that others are compared with"
 IS_NO_MEMBER = "it is no member of the universe now"
 CANDIDATE_SCHEMA: dict[str, pl.DataType] = {
@@ -72,19 +72,18 @@ class Serving:
             If the manifest's experiment cannot be used.
         """
         manifest, experiment = bundle.manifest, bundle.experiment
-        _require_equal(manifest, "its experiment", experiment.features, manifest.get("feature_names"), "features")
-        _require_equal(manifest, "this program", CLASS_NAMES, manifest.get("class_names"), "classes")
+        _require_equal(manifest, "its experiment", experiment.features, manifest.feature_names, "features")
+        _require_equal(manifest, "this program", CLASS_NAMES, manifest.class_names, "classes")
         models = {"classifier": bundle.classifier(), "regressor": bundle.regressor()}
         for (name, model), outputs in zip(models.items(), (len(CLASS_NAMES), 1), strict=True):
             _require_booster(manifest, name, model, outputs)
-        threshold, universe = manifest.get("threshold", {}), manifest.get("universe")
         return cls(
-            version=str(manifest.get("version")),
+            version=str(manifest.version),
             **models,
             experiment=experiment,
-            tau=threshold.get("tau"),
-            temperature=threshold.get("temperature", UNCALIBRATED),
-            universe=None if universe is None else frozenset(universe),
+            tau=manifest.threshold.tau,
+            temperature=manifest.threshold.temperature,
+            universe=None if manifest.universe is None else frozenset(manifest.universe),
             digests={
                 "manifest_sha256": sha256(bundle.files[MANIFEST]),
                 **{f"{name}_sha256": sha256(bundle.files[f"{name}.txt"]) for name in models},
@@ -197,7 +196,7 @@ def _with_days_behind(candidates: pl.DataFrame) -> pl.DataFrame:
     pieces = [placed.clear().with_columns(stale=pl.lit(None, pl.String))]
     for (calendar,), rows in placed.partition_by("calendar", as_dict=True).items():
         if calendar is None:
-            # Without a calendar nobody can say what was a session: days are counted.
+            # Without a calendar days are counted.
             days = (pl.col("newest") - newest_bar).dt.total_days()
             text = pl.format(
                 "its newest bar, {}, is {} days behind the newest of all, {}", newest_bar, days, "newest"
@@ -220,13 +219,14 @@ def _behind_its_calendar(rows: pl.DataFrame, calendar: str) -> pl.DataFrame:
 
 
 def _require_equal(
-    manifest: dict[str, Any], where: str, expected: Sequence[str], found: Sequence[str] | None, what: str
+    manifest: Manifest, where: str, expected: Sequence[str], found: Sequence[str] | None, what: str
 ) -> None:
     if list(expected) != list(found or ()):
-        raise _mismatch(manifest, f"{what} in the order of {where}", list(expected), found, "its manifest names")
+        names = None if found is None else list(found)
+        raise _mismatch(manifest, f"{what} in the order of {where}", list(expected), names, "its manifest names")
 
 
-def _require_booster(manifest: dict[str, Any], name: str, model: FittedModel, outputs: int) -> None:
+def _require_booster(manifest: Manifest, name: str, model: FittedModel, outputs: int) -> None:
     from lightgbm.basic import LightGBMError
 
     try:
@@ -241,9 +241,9 @@ def _require_booster(manifest: dict[str, Any], name: str, model: FittedModel, ou
         raise _mismatch(manifest, f"number of outputs of {name}.txt", outputs, found, "it gives")
 
 
-def _mismatch(manifest: dict[str, Any], what: str, expected: object, found: object, how: str) -> ModelMismatchError:
+def _mismatch(manifest: Manifest, what: str, expected: object, found: object, how: str) -> ModelMismatchError:
     message = (
-        f"model {manifest.get('version')} cannot be served: {what}: expected {expected}, and {how} {found}. "
+        f"model {manifest.version} cannot be served: {what}: expected {expected}, and {how} {found}. "
         "Nothing was recommended. Train anew: boursomatic materialize --select features+ --to model_version"
     )
     return ModelMismatchError(message)

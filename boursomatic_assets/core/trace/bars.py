@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.recommendations.evidence import Evidence
 
-# The table of features leaves a row as it is that agrees to this relative difference.
+# Relative difference up to which the table of features keeps its old row.
 SAME_VALUE = 1e-9
 
 

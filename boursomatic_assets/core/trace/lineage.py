@@ -24,9 +24,9 @@ SETS = ("train_set", "validation_set", "test_set")
 UNSEEN_SETS = SETS[1:]
 # What the classifier and the regressor learn to predict.
 CLASS_TARGET, RETURN_TARGET = "label", "forward_return"
-# The feature by which a recommendation's stop and target lie away from the close.
+# The feature that sets the distance of stop and target from the close.
 PRICED_BY = "atr_14"
-# What a label panel adds to the features, by the columns of the bars that decide the values.
+# Columns that a label panel adds, with the column of the bars they follow from.
 OUTCOMES = {
     RETURN_TARGET: "close",
     "label_end": "session",
@@ -34,7 +34,7 @@ OUTCOMES = {
     "realised_return": "close",
     "realised_on": "session",
 }
-# What a judged row says of its outcome, by the columns that say it of a row without a label.
+# Outcome columns of a judged row, with the label column used where an instrument ended early.
 JUDGED = {CLASS_TARGET: "realised_return", RETURN_TARGET: "realised_return", "label_end": "realised_on"}
 EARLY = "ended_early"
 
@@ -88,7 +88,7 @@ def _predictions(probabilities: Sequence[str], features: Sequence[str]) -> Depen
     """Keys and outcomes of both unseen sets, and the models' predictions."""
     return {
         **_of_every_row(PANEL_KEY),
-        # Which of the two a row is of follows from its session.
+        # The set of a row follows from its session.
         "set": [*_both("session"), ("labels", "session")],
         **{name: [*_both(name), ("labels", realised)] for name, realised in JUDGED.items()},
         **_copies("classifier", probabilities),
@@ -104,7 +104,7 @@ def _walk_forward(probabilities: Sequence[str], features: Sequence[str]) -> Depe
     learned = _columns("labels", [*features, CLASS_TARGET])
     return {
         **_copies("labels", PANEL_KEY),
-        # Which fold a row is of follows from its session.
+        # The fold of a row follows from its session.
         "fold": [("labels", "session")],
         **{name: _columns("labels", [name, realised]) for name, realised in JUDGED.items()},
         **dict.fromkeys([*probabilities, "predicted_label"], learned),
@@ -125,7 +125,7 @@ def _recommendations(probabilities: Sequence[str], features: Sequence[str]) -> D
     return {
         "symbol": [("instruments", "symbol")],
         "session": [("features", "session")],
-        # The experiment names the profiles, and the horizon.
+        # Profile and horizon come from the experiment.
         "label": called,
         "confidence": row,
         "expected_return_pct": forecast,

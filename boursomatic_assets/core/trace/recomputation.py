@@ -6,7 +6,7 @@ A step says no more than it compared. What was computed is computed again, by th
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -15,6 +15,7 @@ from boursomatic_assets.core.dataset.features import table_columns
 from boursomatic_assets.core.recommendations.calls import apply_profiles, recommend
 from boursomatic_assets.core.recommendations.snapshots import OUTSIDE_DIGEST, content_digest, snapshots
 from boursomatic_assets.core.registry.bundle import BUNDLE_FILES, MANIFEST, Bundle, sha256, strict_json
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.core.registry.serving import PRICED_BY
 from boursomatic_assets.core.trace.tree import (
     CHANGED,
@@ -122,13 +123,13 @@ def _leaves(snapshot: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FoundBundle:
-    """A stored bundle after comparison; `manifest` is empty where it is gone or altered.
+    """A stored bundle after comparison; `manifest` is None where it is gone or altered.
 
     `bundle` is None where a text that predicts, or the manifest, is not what was recorded.
     """
 
     step: TraceStep
-    manifest: dict[str, Any] = field(default_factory=dict)
+    manifest: Manifest | None = None
     bundle: Bundle | None = None
 
 
@@ -142,15 +143,15 @@ def bundle_step(row: Mapping[str, Any], evidence: Evidence, files: Mapping[str, 
         return FoundBundle(TraceStep("model bundle", GONE, where, NOTHING, "restore it from a backup"))
     found = None if MANIFEST not in files else sha256(files[MANIFEST])
     digests = {"database": row["manifest_sha256"], "snapshot": evidence.model.get("manifest_sha256")}
-    # Both have to agree; where they do, one line says it.
+    # Both must agree; where they do, one step says it.
     told = list(digests)[:1] if len(set(digests.values())) == 1 else list(digests)
     steps = [digest_step(MANIFEST, digests[who], found, f"as the {who} recorded it") for who in told]
     if not all(step.is_sound for step in steps):
         return FoundBundle(group_step("model bundle", steps, where))
-    manifest: dict[str, Any] = json.loads(files[MANIFEST])
+    manifest = Manifest.model_validate_json(files[MANIFEST])
     for name in BUNDLE_FILES:
         digest = sha256(files[name]) if name in files else None
-        steps = [*steps, digest_step(name, manifest["files"][name]["sha256"], digest, "as the manifest says")]
+        steps = [*steps, digest_step(name, manifest.files[name].sha256, digest, "as the manifest says")]
     sound = {step.name for step in steps if step.is_sound}
     # The pickles and the figures play no part in a prediction.
     usable = {"classifier.txt", "regressor.txt"} <= sound
@@ -159,9 +160,9 @@ def bundle_step(row: Mapping[str, Any], evidence: Evidence, files: Mapping[str, 
     )
 
 
-def training_data_step(manifest: Mapping[str, Any], found: str | None) -> TraceStep:
+def training_data_step(manifest: Manifest, found: str | None) -> TraceStep:
     """Compare the digest of the training panel's file; `found` is None where it is gone."""
-    recorded = (manifest.get("snapshot") or {}).get("sha256")
+    recorded = (manifest.snapshot or {}).get("sha256")
     return digest_step("training data", recorded, found, "the panel the models learned from, as a file")
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MATCHES, DIFFERS, NOT_RECORDED, GONE = "matches", "differs", "not recorded", "gone"
-# Something around the computation has moved on; that it changed nothing is what the computed steps say.
+# The environment of the computation has changed; the computed steps say whether that changed a value.
 CHANGED = "changed since"
 STATUSES = (MATCHES, CHANGED, NOT_RECORDED, GONE, DIFFERS)
 NOTHING = "nothing"

@@ -154,14 +154,14 @@ def price_level_note(version: str, inputs: Sequence[str]) -> str:
 def _decided(row: ModelRow) -> str:
     if row.gate is None:
         return ""
-    return "promoted" if row.gate["promoted"] else "[yellow]refused[/yellow]"
+    return "promoted" if row.gate.promoted else "[yellow]refused[/yellow]"
 
 
 def version_report(
     row: ModelRow, events: Sequence[ModelEvent], price_levels: Sequence[str]
 ) -> list[RenderableType]:
     """A version: facts, the gate's decision and comparison, and its events."""
-    refused = row.gate is not None and not row.gate["promoted"]
+    refused = row.gate is not None and not row.gate.promoted
     facts = {
         "Version": row.version,
         "Active": "yes" if row.is_active else "no",
@@ -169,15 +169,15 @@ def version_report(
         "Experiment": row.params_hash,
         "Bundle": row.model_path or "none",
         "Manifest": row.manifest_sha256 or "not recorded",
-        "Gate": row.gate["reason"] if row.gate else "no decision is recorded",
+        "Gate": row.gate.reason if row.gate else "no decision is recorded",
         **({"To activate": activation(row.version)} if refused and not row.is_active else {}),
     }
     # Lines, not a grid: a narrow window wraps them and cuts nothing off.
     shown: list[RenderableType] = [f"{name:<12}{escape(value)}" for name, value in facts.items()]
     if price_levels:
         shown.append(price_level_note(row.version, price_levels))
-    if row.gate and row.gate["sessions"]:
-        shown.append(_comparison(row.gate["figures"]))
+    if row.gate and row.gate.sessions:
+        shown.append(_comparison(row.gate.figures))
     if events:
         shown += ["What was done with it (UTC)", *map(_event_line, events)]
     return shown

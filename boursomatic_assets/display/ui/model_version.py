@@ -25,17 +25,17 @@ def version_metadata(recorded: RecordedVersion) -> dict[str, Any]:
         "params_hash": row.params_hash,
         "manifest_sha256": row.manifest_sha256,
         "path": dg.MetadataValue.path(row.model_path),
-        "horizon": manifest["experiment"]["horizon"],
-        "decision_rule": manifest["threshold"]["reason"],
+        "horizon": manifest.experiment["horizon"],
+        "decision_rule": manifest.threshold.reason,
         **{name: row.metrics[name] for name in _SHOWN if row.metrics[name] is not None},
         "preview": table(
             [
-                {"file": name, "bytes": file["bytes"], "sha256 begins": file["sha256"][:12]}
-                for name, file in manifest["files"].items()
+                {"file": name, "bytes": file.bytes, "sha256 begins": file.sha256[:12]}
+                for name, file in manifest.files.items()
             ]
         ),
-        "experiment": dg.MetadataValue.json(manifest["experiment"]),
-        "code": dg.MetadataValue.json({**manifest["code"], **manifest["packages"]}),
+        "experiment": dg.MetadataValue.json(manifest.experiment),
+        "code": dg.MetadataValue.json({**manifest.code, **manifest.packages}),
     }
 
 

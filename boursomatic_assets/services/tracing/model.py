@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
     from boursomatic_assets.core.recommendations.evidence import Evidence
+    from boursomatic_assets.core.registry.manifest import Manifest
     from boursomatic_assets.core.trace.recomputation import FoundBundle
 
 
@@ -61,19 +62,19 @@ def _files(folder: str) -> dict[str, bytes] | None:
 
 def _origin(instance: DagsterInstance, row: Mapping[str, Any], found: FoundBundle) -> list[TraceStep]:
     """Run, code and data behind the bundle, if its manifest is the recorded one."""
-    if not found.manifest:
+    manifest = found.manifest
+    if manifest is None:
         return []
-    run_id = found.manifest.get("run_id")
     said = {"version": row["version"], "manifest_sha256": row["manifest_sha256"]}
-    then = {**found.manifest.get("code", {}), **found.manifest.get("packages", {})}
+    then = {**manifest.code, **manifest.packages}
     return [
-        run_step("training run", run_id, _recorded_run(instance, run_id, "model_version"), said),
+        run_step("training run", manifest.run_id, _recorded_run(instance, manifest.run_id, "model_version"), said),
         code_step(then, {**code_revision(), **package_versions()}),
-        training_data_step(found.manifest, _training_data(row["model_path"], found.manifest)),
+        training_data_step(manifest, _training_data(row["model_path"], manifest)),
     ]
 
 
-def _training_data(folder: str, manifest: Mapping[str, Any]) -> str | None:
+def _training_data(folder: str, manifest: Manifest) -> str | None:
     try:
         # Beside the bundle, even where ARTIFACTS_DIR has changed since.
         path = Snapshot.named_by(manifest).path_in(UPath(folder).parent.parent)

@@ -49,7 +49,7 @@ def decide_and_record(  # noqa: PLR0913 (what is decided on, and how it is recor
     champion = _champion(active_version(database), labels)
     rows = _with_columns(database, test_rows, challenger, champion)
     decision = decide(challenger, champion, rows, experiment)
-    decided = replace(row, is_active=decision.promoted, gate=decision.to_json())
+    decided = replace(row, is_active=decision.promoted, gate=decision)
     try:
         record_version(
             database, decided, who=who, why=decision.reason, champion=decision.champion, beforehand=beforehand

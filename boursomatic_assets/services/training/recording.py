@@ -68,4 +68,4 @@ def record_training(
         raise
     name_version(database, experiment.params_hash, closes_version(labels), version)
     manifest = open_bundle(row.model_path, digest).manifest
-    return RecordedVersion(replace(row, is_active=decision.promoted, gate=decision.to_json()), manifest, decision)
+    return RecordedVersion(replace(row, is_active=decision.promoted, gate=decision), manifest, decision)

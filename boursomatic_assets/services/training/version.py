@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.models.training import FittedModel
     from boursomatic_assets.core.registry.gate import GateDecision
+    from boursomatic_assets.core.registry.manifest import Manifest
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 
@@ -58,5 +59,5 @@ class RecordedVersion:
     """A recorded version: its row, the manifest of its stored bundle, the gate's decision."""
 
     row: ModelRow
-    manifest: dict[str, Any]
+    manifest: Manifest
     decision: GateDecision

@@ -6,7 +6,6 @@ Histories are rewritten by splits and corrections, so the database alone cannot 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from upath import UPath
 
 from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.registry.bundle import sha256
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.files import write_whole
 
@@ -35,21 +35,20 @@ class Snapshot:
     sha256: str
 
     @classmethod
-    def named_by(cls, manifest: Mapping[str, Any]) -> Snapshot:
+    def named_by(cls, manifest: Manifest) -> Snapshot:
         """The snapshot of labels in a manifest; raises MissingArtifactError if it has none."""
-        recorded = manifest.get(PANEL)
-        if recorded is None:
+        if manifest.snapshot is None:
             message = (
-                f"version {manifest.get('version')} was recorded without a snapshot of its training panel, so it "
+                f"version {manifest.version} was recorded without a snapshot of its training panel, so it "
                 "cannot be made again. Versions trained from now on have one: boursomatic materialize"
             )
             raise MissingArtifactError(message)
-        return cls(**recorded)
+        return cls(**manifest.snapshot)
 
     @classmethod
-    def of_closes(cls, manifest: Mapping[str, Any]) -> Snapshot | None:
+    def of_closes(cls, manifest: Manifest) -> Snapshot | None:
         """The snapshot of the books' closes; None where the labels hold them."""
-        recorded = manifest.get(CLOSES)
+        recorded = manifest.snapshot_of_closes
         return None if recorded is None else cls(**recorded)
 
     def to_json(self) -> dict[str, Any]:

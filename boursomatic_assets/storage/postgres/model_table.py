@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from upath import UPath
 
+from boursomatic_assets.core.registry.gate import GateDecision
 from boursomatic_assets.errors import ActiveModelChangedError, MissingArtifactError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres.database import Database
@@ -45,8 +46,8 @@ class ModelRow:
     """One row of `model_versions`.
 
     `version` is `YYYYMMDD_HHMMSS_<6 hex>`, `trained_at` UTC without a time zone, `params_hash` of the whole
-    experiment, `model_path` a folder or URL. Rows of other programs have no `manifest_sha256`. `metrics` and `gate`
-    are strict JSON.
+    experiment, `model_path` a folder or URL. Rows of other programs have no `manifest_sha256` and no `gate`.
+    `metrics` are strict JSON.
     """
 
     version: str
@@ -56,7 +57,7 @@ class ModelRow:
     model_path: str
     manifest_sha256: str | None
     is_active: bool = True
-    gate: dict[str, Any] | None = None
+    gate: GateDecision | None = None
 
 
 def record_version(  # noqa: PLR0913 (what is recorded, and what the log says of it)
@@ -85,8 +86,9 @@ def record_version(  # noqa: PLR0913 (what is recorded, and what the log says of
             beforehand()
         if row.is_active:
             connection.execute(_DEACTIVATE)
-        connection.execute(_INSERT, {**vars(row), "metrics": as_json(row.metrics), "gate": as_json(row.gate)})
-        figures = None if row.gate is None else row.gate.get("figures")
+        gate = None if row.gate is None else as_json(row.gate.to_json())
+        connection.execute(_INSERT, {**vars(row), "metrics": as_json(row.metrics), "gate": gate})
+        figures = None if row.gate is None else row.gate.figures
         event = ACTIVATED if row.is_active else REFUSED
         write_event(connection, ModelEvent(event, active, row.version, who, why, figures))
 
@@ -184,7 +186,16 @@ def _rows(database: Database, condition: str, **parameters: str) -> list[ModelRo
 
 def _select(connection: sa.Connection, condition: str, **parameters: str) -> list[ModelRow]:
     rows = connection.execute(sa.text(f"{_SELECT} {condition}"), parameters).mappings()
-    return [ModelRow(**{**row, "model_path": bundle_place(row["model_path"])}) for row in rows]
+    return [
+        ModelRow(
+            **{
+                **row,
+                "model_path": bundle_place(row["model_path"]),
+                "gate": None if row["gate"] is None else GateDecision.read(row["gate"]),
+            }
+        )
+        for row in rows
+    ]
 
 
 def bundle_place(stored: str) -> str:

@@ -11,11 +11,8 @@ from sklearn.metrics import (
     accuracy_score,
     classification_report,
     confusion_matrix,
-    log_loss,
-    mean_absolute_error,
     precision_score,
     r2_score,
-    root_mean_squared_error,
 )
 
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment
@@ -372,54 +369,23 @@ def trained() -> Trained:
     return measured(sets, bars, models, experiment), sets, predictions, bars, experiment
 
 
-@pytest.mark.parametrize(
-    ("name", "asset"), [("train", "train_set"), ("val", "validation_set"), ("test", "test_set")]
-)
-def test_metrics_of_calls_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
-    figures, predictions = trained[0].figures, trained[2][asset]
-    label, call = predictions["label"].to_list(), predictions["predicted_label"].to_list()
-    assert figures[f"buy_calls_{name}"] > 0
-    assert figures[f"{name}_accuracy"] == pytest.approx(accuracy_score(label, call), rel=1e-9)
-    precision = precision_score(label, call, labels=["BUY"], average="micro")
-    assert figures[f"precision_buy_{name}"] == pytest.approx(precision, rel=1e-9)
-    assert figures[f"buy_base_rate_{name}"] == pytest.approx(label.count("BUY") / len(label), rel=1e-9)
-
-
-@pytest.mark.parametrize(("name", "asset"), [("val", "validation_set"), ("test", "test_set")])
-def test_metrics_of_calibration_stand_beside_the_training_shares(trained: Trained, name: str, asset: str) -> None:
-    figures, sets, predictions = trained[0].figures, trained[1], trained[2][asset]
-    labels = predictions["label"].cast(pl.String).to_list()
-    chances = predictions.select("probability_buy", "probability_hold", "probability_sell").to_numpy()
-    learned = sets["train_set"]["label"].cast(pl.String).to_list()
-    shares = np.array([learned.count(label) / len(learned) for label in ("BUY", "HOLD", "SELL")])
-    assert figures[f"{name}_log_loss"] == pytest.approx(log_loss(labels, chances), rel=1e-9)
-    constant = np.tile(shares, (len(labels), 1))
-    assert figures[f"{name}_prior_log_loss"] == pytest.approx(log_loss(labels, constant), rel=1e-9)
-    happened = np.array([[label == column for column in ("BUY", "HOLD", "SELL")] for label in labels])
-    brier, prior = (((forecast - happened) ** 2).sum(axis=1).mean() for forecast in (chances, constant))
-    assert figures[f"{name}_brier_score"] == pytest.approx(brier, rel=1e-9)
-    assert figures[f"{name}_brier_skill"] == pytest.approx(1 - brier / prior, rel=1e-9)
-    # ten bins of equally many rows, from the lowest p(BUY) up
-    bins = np.array_split(np.argsort(chances[:, 0], kind="stable"), 10)
-    distances = [abs(chances[rows, 0].mean() - happened[rows, 0].mean()) * len(rows) for rows in bins]
-    assert figures[f"{name}_calibration_error"] == pytest.approx(sum(distances) / len(labels), abs=0.01)
-
-
-@pytest.mark.parametrize(("name", "asset"), [("val", "validation_set"), ("test", "test_set")])
-def test_metrics_of_forecasts_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
-    figures, predictions = trained[0].figures, trained[2][asset]
-    realised, forecast = predictions["forward_return"].to_numpy(), predictions["predicted_return"].to_numpy()
-    assert figures[f"{name}_mae"] == pytest.approx(mean_absolute_error(realised, forecast), rel=1e-9)
-    assert figures[f"{name}_rmse"] == pytest.approx(root_mean_squared_error(realised, forecast), rel=1e-9)
-    assert figures[f"{name}_r2"] == pytest.approx(r2_score(realised, forecast), rel=1e-9)
-
-
-@pytest.mark.parametrize(("name", "asset"), [("validation", "validation_set"), ("test", "test_set")])
-def test_metrics_reports_agree_with_scikit_learn(trained: Trained, name: str, asset: str) -> None:
-    metrics, predictions = trained[0], trained[2][asset]
+@pytest.mark.parametrize(("name", "short"), [("validation", "val"), ("test", "test")])
+def test_metrics_reports_agree_with_scikit_learn(trained: Trained, name: str, short: str) -> None:
+    metrics, predictions = trained[0], trained[2][f"{name}_set"]
     label, call = predictions["label"].to_list(), predictions["predicted_label"].to_list()
     assert metrics.confusions[name] == confusion_matrix(label, call).tolist()
     assert metrics.reports[name] == classification_report(label, call, output_dict=True)
+    realised, forecast = predictions["forward_return"].to_numpy(), predictions["predicted_return"].to_numpy()
+    assert metrics.figures[f"{short}_r2"] == pytest.approx(r2_score(realised, forecast), rel=1e-9)
+
+
+def test_metrics_of_training_rows_agree_with_scikit_learn(trained: Trained) -> None:
+    figures, predictions = trained[0].figures, trained[2]["train_set"]
+    label, call = predictions["label"].to_list(), predictions["predicted_label"].to_list()
+    assert figures["train_accuracy"] == pytest.approx(accuracy_score(label, call), rel=1e-9)
+    precision = precision_score(label, call, labels=["BUY"], average="micro")
+    assert figures["precision_buy_train"] == pytest.approx(precision, rel=1e-9)
+    assert figures["buy_base_rate_train"] == pytest.approx(label.count("BUY") / len(label), rel=1e-9)
 
 
 @pytest.mark.parametrize(("prefix", "name"), [("equal_weight_", "validation"), ("test_equal_weight_", "test")])
@@ -448,28 +414,32 @@ def test_metrics_of_books_are_those_of_the_buy_calls(trained: Trained, prefix: s
     assert figures[f"{prefix}exposure"] == pytest.approx(book.exposure.mean(), rel=1e-12)
 
 
-def test_metrics_equal_the_scores_of_the_same_rows_to_the_last_bit(trained: Trained) -> None:
+@pytest.mark.parametrize(("short", "name"), [("val", "validation"), ("test", "test")])
+def test_metrics_equal_the_scores_of_the_same_rows_to_the_last_bit(trained: Trained, short: str, name: str) -> None:
+    # `test_scores` holds the scores against scikit-learn.
     metrics, sets, predictions, bars, experiment = trained
     key = ["symbol", "session"]
-    beside = baseline_columns(sets["test_set"], sets["train_set"], None, bars)
-    judged = make_calls(predictions["test_set"], None).join(beside, on=key, how="left", maintain_order="left")
+    beside = baseline_columns(sets[f"{name}_set"], sets["train_set"], None, bars)
+    judged = make_calls(predictions[f"{name}_set"], None).join(beside, on=key, how="left", maintain_order="left")
     found = {figure.name: figure for figure in scores(judged, experiment).figures}
     names = {
-        "accuracy": "test_accuracy", "precision_buy": "precision_buy_test", "lift_buy": "lift_buy_test",
-        "matched_lift_buy": "matched_lift_buy_test", "log_loss": "test_log_loss", "brier": "test_brier_score",
-        "brier_skill": "test_brier_skill", "ece_buy": "test_calibration_error", "mae": "test_mae",
-        "rmse": "test_rmse", "r2_over_prior": "test_r2_over_prior",
+        "accuracy": f"{short}_accuracy", "precision_buy": f"precision_buy_{short}", "lift_buy": f"lift_buy_{short}",
+        "matched_lift_buy": f"matched_lift_buy_{short}", "log_loss": f"{short}_log_loss",
+        "brier": f"{short}_brier_score", "brier_skill": f"{short}_brier_skill",
+        "ece_buy": f"{short}_calibration_error", "mae": f"{short}_mae", "rmse": f"{short}_rmse",
+        "r2_over_prior": f"{short}_r2_over_prior",
     }  # fmt: skip
     figures = metrics.figures
+    assert figures[f"buy_calls_{short}"] > 0
     assert {name: found[name].value for name in names} == {name: figures[theirs] for name, theirs in names.items()}
-    assert found["accuracy"].baseline == figures["test_majority_accuracy"]
-    assert found["accuracy"].no_skill == figures["test_prior_accuracy"]
-    assert found["precision_buy"].no_skill == figures["buy_base_rate_test"]
-    assert found["log_loss"].no_skill == figures["test_prior_log_loss"]
-    for name, of_class in metrics.reports["test"].items():
-        if name in SIGNAL:
-            assert found[f"recall_{name.lower()}"].value == of_class["recall"]
-            assert found[f"f1_{name.lower()}"].value == of_class["f1-score"]
+    assert found["accuracy"].baseline == figures[f"{short}_majority_accuracy"]
+    assert found["accuracy"].no_skill == figures[f"{short}_prior_accuracy"]
+    assert found["precision_buy"].no_skill == figures[f"buy_base_rate_{short}"]
+    assert found["log_loss"].no_skill == figures[f"{short}_prior_log_loss"]
+    for label, of_class in metrics.reports[name].items():
+        if label in SIGNAL:
+            assert found[f"recall_{label.lower()}"].value == of_class["recall"]
+            assert found[f"f1_{label.lower()}"].value == of_class["f1-score"]
 
 
 def test_metrics_cost_lowers_the_return_of_the_book(trained: Trained) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 import pytest
@@ -19,6 +20,7 @@ from boursomatic_assets.core.registry.bundle import (
     strict_json,
     version_name,
 )
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.errors import TamperedArtifactError
 
 FEATURES = ("ret_1d", "rsi_14")
@@ -90,7 +92,9 @@ def test_verified_opens_an_untouched_bundle(*, is_recorded: bool) -> None:
     files = bundle()
     opened = Bundle.verified(files, digest_of(files) if is_recorded else None)
     assert opened.files == files
-    assert opened.manifest == json.loads(files[MANIFEST])
+    assert opened.manifest == Manifest.model_validate_json(files[MANIFEST])
+    # What it does not know it keeps.
+    assert opened.manifest.model_dump(mode="json", exclude_unset=True) == json.loads(files[MANIFEST])
     assert opened.experiment == Experiment(horizon=7)
     assert opened.classifier() == CLASSIFIER
     assert opened.regressor() == REGRESSOR
@@ -129,6 +133,17 @@ def test_verified_refuses_a_manifest_without_every_digest(listed: object) -> Non
     kept = {name: manifest["files"][name] for name in listed} if isinstance(listed, tuple) else listed
     with pytest.raises(TamperedArtifactError, match=r"a manifest of classifier\.pkl"):
         Bundle.verified({**files, MANIFEST: strict_json({**manifest, "files": kept})}, None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"learned_until": 3}, {"training_data": None}, {"training_data": {"train_set": {"last_session": "soon"}}}],
+)
+def test_verified_refuses_a_manifest_that_does_not_say_when_its_models_learned(said: dict[str, Any]) -> None:
+    files = bundle()
+    mangled = strict_json({**json.loads(files[MANIFEST]), **said})
+    with pytest.raises(TamperedArtifactError, match=r"a manifest of classifier\.pkl"):
+        Bundle.verified({**files, MANIFEST: mangled}, sha256(mangled))
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}"])

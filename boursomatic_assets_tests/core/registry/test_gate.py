@@ -147,7 +147,7 @@ def test_decide_promotes_over_a_champion_of_other_labels(field: str, value: floa
     other = replace(old.serving, experiment=EXPERIMENT.model_copy(update={field: value}))
     decision = decide(contender("new"), replace(old, serving=other), window(), EXPERIMENT)
     assert decision.promoted
-    assert f"it foretells something else ({field})" in decision.reason
+    assert f"its labels have another meaning ({field})" in decision.reason
     assert decision.sessions == 0
 
 

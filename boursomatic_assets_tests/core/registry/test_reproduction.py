@@ -14,6 +14,7 @@ from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.models.threshold import Threshold
 from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.registry.bundle import Bundle, build_bundle, sha256
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.core.registry.reproduction import (
     EnvironmentChange,
     changes_by_symbol,
@@ -163,10 +164,11 @@ def test_first_difference_names_the_line(then: str, now: str, said: str) -> None
 
 
 def test_environment_changes_name_code_and_packages() -> None:
-    manifest = {
+    said: dict[str, Any] = {
         "code": {"package": "0.1.0", "source_sha256": "aa", "git": None},
         "packages": {"lightgbm": "4.6.0", "numpy": "2.2.0", "pandas": "2.3.0"},
     }
+    manifest = Manifest(files={}, **said)
     code = {"package": "0.1.0", "source_sha256": "bb", "git": "cc"}
     packages = {"lightgbm": "4.7.0", "numpy": "2.2.0", "polars": "1.43.2"}
     assert environment_changes(manifest, code, packages) == [
@@ -176,7 +178,7 @@ def test_environment_changes_name_code_and_packages() -> None:
         EnvironmentChange("packages", "pandas", "2.3.0", None),
         EnvironmentChange("packages", "polars", None, "1.43.2"),
     ]
-    assert environment_changes(manifest, manifest["code"], manifest["packages"]) == []  # type: ignore[arg-type]
+    assert environment_changes(manifest, manifest.code, manifest.packages) == []
 
 
 def retrained(text: str = "tree\n", accuracy: float = 0.5, close: float = 1.0) -> Retrained:

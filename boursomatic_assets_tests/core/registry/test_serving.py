@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal
 
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, FEATURE_NAMES
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.core.registry.serving import (
     CANDIDATE_SCHEMA,
     IS_BENCHMARK,
@@ -62,8 +63,8 @@ def test_serving_has_the_threshold() -> None:
 
 
 def test_serving_of_an_older_bundle_has_no_temperature_or_universe() -> None:
-    older = {name: value for name, value in bundle().manifest.items() if name not in {"threshold", "universe"}}
-    served = Serving.of(dataclasses.replace(bundle(), manifest=older))
+    older = bundle().manifest.model_dump(exclude={"threshold", "universe"})
+    served = Serving.of(dataclasses.replace(bundle(), manifest=Manifest.model_validate(older)))
     assert (served.tau, served.temperature, served.universe) == (None, 1.0, None)
     assert Serving.of(bundle({"threshold": {"tau": 0.3, "reason": "the smallest"}})).temperature == 1.0
 

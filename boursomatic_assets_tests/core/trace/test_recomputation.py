@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES, compute_features
 from boursomatic_assets.core.registry.bundle import BUNDLE_FILES, MANIFEST, sha256
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.core.trace.bars import adjustments_step, bars_step, features_at, features_step
 from boursomatic_assets.core.trace.recomputation import (
     FoundBundle,
@@ -126,7 +126,7 @@ def test_bundle_step_of_a_whole_bundle_matches() -> None:
 def test_bundle_step_names_an_altered_file_with_both_digests(name: str, usable: bool) -> None:  # noqa: FBT001
     found = of_files({**bundle().files, name: b"altered"})
     (part,) = [part for part in found.step.children if not part.is_sound]
-    digests = (bundle().manifest["files"][name]["sha256"], sha256(b"altered"))
+    digests = (bundle().manifest.files[name].sha256, sha256(b"altered"))
     assert (part.name, part.status, part.recorded, part.found) == (name, DIFFERS, *digests)
     # what does not predict keeps nobody from predicting
     assert (found.bundle is not None) is usable
@@ -140,19 +140,19 @@ def test_bundle_step_names_a_missing_file() -> None:
 
 def test_bundle_step_of_a_missing_bundle() -> None:
     found = of_files(None)
-    assert (found.step.status, found.manifest, found.bundle) == (GONE, {}, None)
+    assert (found.step.status, found.manifest, found.bundle) == (GONE, None, None)
 
 
 def test_bundle_step_uses_nothing_without_the_recorded_manifest() -> None:
     for files, status in (({**bundle().files, MANIFEST: b"{}"}, DIFFERS), ({}, GONE)):
         found = of_files(files)
         assert unsound(found) == [(part.name, part.status) for part in found.step.children] == [(MANIFEST, status)]
-        assert (found.manifest, found.bundle) == ({}, None)
+        assert found.manifest is found.bundle is None
 
 
 def test_bundle_step_finds_a_manifest_replaced_with_its_row() -> None:
     other = bundle({"version": "another"})
-    files = {**other.files, MANIFEST: json.dumps(other.manifest).encode()}
+    files = {**other.files, MANIFEST: other.manifest.model_dump_json().encode()}
     row = {**stored(), "manifest_sha256": sha256(files[MANIFEST])}
     found = bundle_step(row, evidence_of(row), files)
     told = [(part.detail, part.status) for part in found.step.children]
@@ -178,7 +178,7 @@ def test_bundle_step_uses_no_manifest_without_a_recorded_digest() -> None:
     ],
 )
 def test_training_data_step(manifest: dict[str, Any], found: str | None, status: str) -> None:
-    assert training_data_step(manifest, found).status == status
+    assert training_data_step(Manifest(files={}, **manifest), found).status == status
 
 
 @pytest.mark.parametrize(

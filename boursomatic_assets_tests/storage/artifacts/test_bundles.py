@@ -98,7 +98,7 @@ def test_save_bundle_and_open_bundle_round_trip(
     assert digest == sha256((folder / "manifest.json").read_bytes())
 
     bundle = open_bundle(str(folder), digest)
-    assert bundle.manifest["version"] == version
+    assert bundle.manifest.version == version
     assert bundle.experiment == Experiment()
     assert bundle.classifier() == models[0]
     assert bundle.regressor() == models[1]
@@ -112,7 +112,7 @@ def test_save_bundle_gives_two_versions_in_one_second(
     saved = [save_bundle(UPath(str(tmp_path)), MOMENT, build) for _ in range(2)]
     assert len({version for version, _, _ in saved}) == 2
     for version, folder, digest in saved:
-        assert open_bundle(str(folder), digest).manifest["version"] == version
+        assert open_bundle(str(folder), digest).manifest.version == version
 
 
 def test_bundle_round_trips_at_a_url(build: Callable[[str], dict[str, bytes]]) -> None:

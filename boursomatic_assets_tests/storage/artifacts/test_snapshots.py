@@ -13,6 +13,7 @@ from upath import UPath
 
 from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.registry.bundle import sha256
+from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts.snapshots import Snapshot, read_snapshot, save_snapshot
 from boursomatic_assets_tests.support.panels import labelled
@@ -37,7 +38,7 @@ def test_snapshots_round_trip_exactly(root: UPath) -> None:
     assert_frame_equal(back, panel, check_exact=True)
     assert fingerprint(back) == stored.fingerprint
     # The manifest's entry is enough to find it again.
-    assert Snapshot.named_by({"snapshot": stored.to_json()}) == stored
+    assert Snapshot.named_by(Manifest(files={}, snapshot=stored.to_json())) == stored
 
 
 def test_save_snapshot_shares_one_file_between_equal_panels(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_missing_snapshot_is_named(root: UPath) -> None:
     with pytest.raises(MissingArtifactError, match=r"snapshots/abc\.parquet of 7 training rows is gone"):
         read_snapshot(root, Snapshot("abc", 7, 1, "0"))
     with pytest.raises(MissingArtifactError, match="version v1 was recorded without a snapshot"):
-        Snapshot.named_by({"version": "v1"})
+        Snapshot.named_by(Manifest(files={}, version="v1"))
 
 
 def test_save_snapshot_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_retrain_leaves_other_programs_rows_unchanged(
     assert unchanged == old
     assert [row.version for row in list_versions(existing)] == [new, "v20181231"]
     assert str(new_path).startswith(str(tmp_path))
-    assert open_bundle(str(new_path), str(digest)).manifest["version"] == new
+    assert open_bundle(str(new_path), str(digest)).manifest.version == new
 
     # Other programs' tables are unchanged; Dagster's are in their own schema.
     assert rows(existing, "SELECT version_num FROM alembic_version") == [("168e12fdbaea",)]

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from upath import UPath
 
+from boursomatic_assets.core.registry.gate import GateDecision
 from boursomatic_assets.errors import (
     ActiveModelChangedError,
     MissingArtifactError,
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 FIRST = ModelRow("20260304_050607_aaaaaa", MOMENT, "p" * 64, {"test_accuracy": 0.5}, "/artifacts/a", "d" * 64)
 SECOND = replace(FIRST, version="20260304_050608_bbbbbb", trained_at=MOMENT + timedelta(seconds=1))
-GATE = {"promoted": True, "reason": "not worse", "figures": {"log_loss": {"difference": -0.01, "low": None}}}
+FIGURES = {"log_loss": {"difference": -0.01, "low": None}}
+GATE = GateDecision(promoted=True, reason="not worse", champion="v1", challenger="v2", sessions=40, figures=FIGURES)
 
 
 def told(database: Database) -> list[tuple[object, ...]]:
@@ -63,7 +65,7 @@ def test_record_version_replaces_the_champion_and_logs_it(database: Database) ->
     record_version(database, replace(SECOND, gate=GATE), who="run 7", why="not worse", champion=FIRST.version)
     first, second = list_events(database)
     assert second == ModelEvent(
-        "activated", FIRST.version, SECOND.version, "run 7", "not worse", GATE["figures"], second.at
+        "activated", FIRST.version, SECOND.version, "run 7", "not worse", FIGURES, second.at
     )
     assert (first.version_from, first.version_to, first.figures) == (None, FIRST.version, None)
     assert rows(
@@ -163,7 +165,7 @@ for _ in range(5):
 
 def test_record_version_keeps_the_champion_of_a_refused_version(database: Database) -> None:
     record(database, FIRST, None)
-    refused = replace(SECOND, is_active=False, gate={**GATE, "promoted": False})
+    refused = replace(SECOND, is_active=False, gate=replace(GATE, promoted=False))
     record_version(database, refused, who="run 7", why="worse", champion=FIRST.version)
     assert list_versions(database) == [refused, FIRST]
     assert find_version(database, SECOND.version) == refused
