@@ -16,8 +16,8 @@ from boursomatic_assets.core.measures.classification import NO_VOLATILITY, PRIOR
 from boursomatic_assets.core.measures.figures import finite
 from boursomatic_assets.core.models.baselines import prior_columns
 from boursomatic_assets.core.models.predictions import SET_NAMES, classify_rows, set_of
-from boursomatic_assets.core.models.threshold import make_calls
-from boursomatic_assets.core.portfolio.book import Followed, TrancheBook, tranche_books
+from boursomatic_assets.core.models.threshold import with_calls
+from boursomatic_assets.core.portfolio.book import BookSpec, TrancheBook, tranche_books
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
@@ -84,7 +84,7 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
     predictions : DataFrame
         As `predict_sets` gives it.
     tau : float or None
-        The decision rule, as `make_calls` takes it.
+        The decision rule, as `with_calls` takes it.
     train_set : DataFrame
         Gives the priors, and the accuracy on what was learned.
     classifier : FittedModel
@@ -111,12 +111,12 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
         needed = ("label", "forward_return", "predicted_return")
         require_rows(set_of(predictions, name), f"metrics need predicted rows of the {name} set", needed)
     known = prior_columns(train_set)
-    train = make_calls(classify_rows(train_set, classifier), tau).with_columns(**known)
-    judged = {name: make_calls(set_of(predictions, name), tau).with_columns(**known) for name in SET_NAMES}
+    train = with_calls(classify_rows(train_set, classifier), tau).with_columns(**known)
+    judged = {name: with_calls(set_of(predictions, name), tau).with_columns(**known) for name in SET_NAMES}
     validation, test = judged["validation"], judged["test"]
     bought = pl.col("call") == "BUY"
-    buying = {name: _followed(panel, panel.filter(bought)) for name, panel in judged.items()}
-    holding = {f"{name} equal weight": _followed(panel, panel) for name, panel in judged.items()}
+    buying = {name: _book_spec(panel, panel.filter(bought)) for name, panel in judged.items()}
+    holding = {f"{name} equal weight": _book_spec(panel, panel) for name, panel in judged.items()}
     books = tranche_books(buying | holding, closes, experiment.horizon, experiment.cost_bps)
     figures = {
         **_calls("train", train),
@@ -142,10 +142,10 @@ def measure(  # noqa: PLR0913, PLR0917 (each argument is an edge of the lineage)
     )
 
 
-def _followed(panel: pl.DataFrame, calls: pl.DataFrame) -> Followed:
+def _book_spec(panel: pl.DataFrame, calls: pl.DataFrame) -> BookSpec:
     """Calls over all sessions of a set: before the first of them their book is in cash."""
     span: Any = (panel["session"].min(), panel["session"].max())
-    return Followed(calls.select(PANEL_KEY), span=span)
+    return BookSpec(calls.select(PANEL_KEY), span=span)
 
 
 def _calls(name: str, panel: pl.DataFrame) -> Figures:

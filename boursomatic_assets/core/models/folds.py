@@ -1,4 +1,4 @@
-"""Folds of the walk-forward: which sessions each predicts, and which rows it may train on."""
+"""Folds of the walk-forward: the sessions that each predicts, and the rows that it may train on."""
 
 from __future__ import annotations
 
@@ -22,17 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold: the sessions that a model predicts, and the first session that it trains on.
-
-    Attributes
-    ----------
-    number : int
-        From 1, in time order.
-    train_first : date
-        First session to train on.
-    test_first, test_last : date
-        First and last session to predict; all training sessions are earlier.
-    """
+    """Sessions that a model predicts, all later than those it trains on; `number` counts from 1 in time order."""
 
     number: int
     train_first: date
@@ -42,19 +32,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class FoldFacts:
-    """The spans and row counts of one fold, read from its training rows and its predictions.
+    """Spans and row counts of one fold, read from its training rows and its predictions.
 
-    Attributes
-    ----------
-    fold : int
-    train_first, train_last : date
-        First and last session of the training rows.
-    train_last_label_end : date
-        Latest session at which the label of a training row is known.
-    test_first, test_last : date
-        First and last predicted session.
-    train_rows, rows : int
-        Number of training rows and of predicted rows.
+    `train_last_label_end` is the latest session in which the label of a training row became known.
     """
 
     fold: int
@@ -67,25 +47,15 @@ class FoldFacts:
     rows: int
 
     def to_json(self) -> dict[str, Any]:
-        """The same as strict JSON holds it, dates in ISO 8601."""
+        """As strict JSON, dates in ISO 8601."""
         return {name: value if isinstance(value, int) else str(value) for name, value in asdict(self).items()}
 
 
 def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]:
-    """Cut the sessions to judge into a history and consecutive spans to predict, as equal as whole sessions allow.
+    """Cut the sessions to judge into a history and consecutive spans to predict, as equal as possible.
 
-    Parameters
-    ----------
-    labels : DataFrame
-        Label panel; rows whose horizon has not passed, on a day that is no session, or without the history their
-        features need, do not count.
-    experiment : Experiment
-        Its `walk_forward`: number of folds, window, and share of the sessions that is history.
-
-    Returns
-    -------
-    tuple of Fold
-        In time order; together they predict every session after the history once.
+    The spans are in time order and contain every session after the history once. Sessions count only with rows
+    whose horizon has passed and whose features have their history.
 
     Raises
     ------
@@ -111,14 +81,11 @@ def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]
 
 
 def fold_sets(labels: pl.DataFrame, fold: Fold, experiment: Experiment) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows that a fold trains on, and rows that it predicts.
+    """Training rows and rows to predict of a fold.
 
-    Returns
-    -------
-    tuple of DataFrame
-        A row is trained on only if its `label_end` is before the fold's first session, and before the `embargo`
-        sessions in front of it. What is predicted are all rows whose horizon has passed, as `realised_rows` gives
-        them: whether an instrument lives to its end nobody knew.
+    A training row's `label_end` is before the fold's first session and the `embargo` sessions in front of it. Rows
+    to predict are all whose horizon has passed, as `realised_rows` gives them: nobody knew which instruments would
+    end.
 
     Raises
     ------
@@ -168,14 +135,9 @@ def _too_short(sessions: pl.Series, experiment: Experiment, why: str) -> NotEnou
 
 
 def folds_overlap(folds: Sequence[FoldFacts], panels: Mapping[int, pl.DataFrame]) -> list[str]:
-    """Describe every way in which a fold knew of what it predicts, or two folds predict the same; empty if sound.
+    """Describe every look-ahead of a fold and every session that two folds predict; empty if sound.
 
-    Parameters
-    ----------
-    folds : sequence of FoldFacts
-        In time order.
-    panels : mapping of int to DataFrame
-        `fold` and `session` of what each fold predicted, as stored: what the facts say of it is not taken on trust.
+    `panels` has the stored `fold` and `session` of each fold's predictions, which the facts are compared with.
     """
     spans = {number: _span(panel) for number, panel in sorted(panels.items())}
     found = [

@@ -29,7 +29,7 @@ from boursomatic_assets.core.measures.performance import annual_return, max_draw
 from boursomatic_assets.core.measures.ranking import rank_ics
 from boursomatic_assets.core.models.baselines import baseline_columns
 from boursomatic_assets.core.models.predictions import predict_rows, predict_sets
-from boursomatic_assets.core.models.threshold import make_calls
+from boursomatic_assets.core.models.threshold import with_calls
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
 from boursomatic_assets.core.portfolio.book import tranche_book
 from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_bars, weekdays
@@ -476,7 +476,7 @@ def test_an_evaluation_of_the_same_rows_has_the_same_figures_to_the_last_bit(tra
     metrics, sets, predictions, bars, experiment = trained
     key = ["symbol", "session"]
     beside = baseline_columns(sets["test_set"], sets["train_set"], None, bars)
-    judged = make_calls(predictions["test_set"], None).join(beside, on=key, how="left", maintain_order="left")
+    judged = with_calls(predictions["test_set"], None).join(beside, on=key, how="left", maintain_order="left")
     found = {figure.name: figure for figure in scores(judged, session_sums(judged), rank_ics(judged), experiment)}
     names = {
         "accuracy": "test_accuracy", "precision_buy": "precision_buy_test", "lift_buy": "lift_buy_test",
