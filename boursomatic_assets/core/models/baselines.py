@@ -49,24 +49,12 @@ def momentum(closes: pl.DataFrame) -> pl.DataFrame:
 def baseline_columns(
     rows: pl.DataFrame, train_set: pl.DataFrame, volatility: FittedModel | None, closes: pl.DataFrame
 ) -> pl.DataFrame:
-    """Forecasts of the baselines for some rows.
+    """Forecasts of the baselines for some rows, in their order.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Panel of the rows to judge, with `vol_20d` where `volatility` is given.
-    train_set : DataFrame
-        Its class shares and mean return are the prior.
-    volatility : FittedModel or None
-        From `fit_volatility_classifier`.
-    closes : DataFrame
-        Panel with `close` that covers the rows and the year before them.
-
-    Returns
-    -------
-    DataFrame
-        `symbol`, `session`, `volatility_probability_buy`, `..._hold`, `..._sell` (null without the model),
-        `momentum_12_1`, `prior_probability_buy`, `..._hold`, `..._sell` and `prior_return`.
+    `rows` have `vol_20d` where `volatility` is given; the class shares and mean return of `train_set` are the
+    prior; `closes` covers the rows and the year before them. Adds to the keys `volatility_probability_buy`,
+    `..._hold`, `..._sell` (null without the model), `momentum_12_1`, `prior_probability_buy`, `..._hold`,
+    `..._sell` and `prior_return`.
     """
     probabilities = None if volatility is None else volatility.predict(rows)
     by_volatility = {

@@ -55,12 +55,8 @@ def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]
     """Cut the sessions to judge into a history and consecutive spans to predict, as equal as possible.
 
     The spans are in time order and contain every session after the history once. Sessions count only with rows
-    whose horizon has passed and whose features have their history.
-
-    Raises
-    ------
-    NotEnoughHistoryError
-        If there is no history, or fewer sessions after it than folds.
+    whose horizon has passed and whose features have their history. Raises NotEnoughHistoryError if there is no
+    history, or fewer sessions after it than folds.
     """
     sessions = _judged_rows(labels, experiment)["session"].unique().sort()
     plan, history = experiment.walk_forward, round(sessions.len() * experiment.walk_forward.history_fraction)
@@ -87,34 +83,22 @@ def fold_sets(labels: pl.DataFrame, fold: Fold, experiment: Experiment) -> tuple
     to predict are all whose horizon has passed, as `realised_rows` gives them: nobody knew which instruments would
     end.
 
-    Raises
-    ------
-    NotEnoughHistoryError
-        If one of the two is empty.
-
-    Notes
-    -----
     Purging follows López de Prado, Advances in Financial Machine Learning (2018), chapter 7.
+
+    Raises NotEnoughHistoryError if one of the two is empty.
     """
-    rows = _usable_rows(labels, experiment)
+    require_panel(labels, ["label_end", "label", *experiment.features])
+    rows = usable_rows(labels).filter(is_warmed_up(experiment.features))
     session = pl.col("session")
     earlier = rows.filter((session >= fold.train_first) & (session < fold.test_first))
     test = _judged_rows(labels.filter(session.is_between(fold.test_first, fold.test_last)), experiment)
-    train = earlier.filter(pl.col("label_end") < _known_by(earlier, fold, experiment.embargo))
+    sessions: list[date] = earlier["session"].unique().sort().to_list()
+    known_by = [*sessions, fold.test_first][-min(experiment.embargo, len(sessions)) - 1]
+    train = earlier.filter(pl.col("label_end") < known_by)
     if train.is_empty() or test.is_empty():
         why = f"fold {fold.number} ({fold.test_first}..{fold.test_last}) has {train.height} rows to train on"
         raise _too_short(rows["session"].unique().sort(), experiment, f"{why} and {test.height} to predict")
     return train, test
-
-
-def _known_by(earlier: pl.DataFrame, fold: Fold, embargo: int) -> date:
-    sessions: list[date] = earlier["session"].unique().sort().to_list()
-    return [*sessions, fold.test_first][-min(embargo, len(sessions)) - 1]
-
-
-def _usable_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
-    require_panel(labels, ["label_end", "label", *experiment.features])
-    return usable_rows(labels).filter(is_warmed_up(experiment.features))
 
 
 def _judged_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
@@ -139,7 +123,9 @@ def folds_overlap(folds: Sequence[FoldFacts], panels: Mapping[int, pl.DataFrame]
 
     `panels` has the stored `fold` and `session` of each fold's predictions, which the facts are compared with.
     """
-    spans = {number: _span(panel) for number, panel in sorted(panels.items())}
+    spans: dict[int, tuple[Any, Any]] = {
+        number: (panel["session"].min(), panel["session"].max()) for number, panel in sorted(panels.items())
+    }
     found = [
         f"fold {fold.fold} was trained on labels that end {fold.train_last_label_end}, and predicts from "
         f"{spans[fold.fold][0]} on"
@@ -157,8 +143,3 @@ def folds_overlap(folds: Sequence[FoldFacts], panels: Mapping[int, pl.DataFrame]
         if first <= last:
             found.append(f"fold {later} predicts from {first} on, and fold {earlier} up to {last}")
     return found
-
-
-def _span(panel: pl.DataFrame) -> tuple[date, date]:
-    first, last = panel.select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last")).row(0)
-    return first, last

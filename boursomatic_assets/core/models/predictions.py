@@ -37,22 +37,11 @@ def predict_sets(sets: Mapping[str, pl.DataFrame], classifier: FittedModel, regr
 def predict_rows(panel: pl.DataFrame, classifier: FittedModel, regressor: FittedModel) -> pl.DataFrame:
     """Predict rows with both models, whether or not their outcome is known.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        Keys, features, `label`, `forward_return` and `label_end`, null while the horizon runs, and for judged rows
-        `ended_early`.
-    classifier, regressor : FittedModel
+    The panel has keys, features, `label`, `forward_return` and `label_end`, null while the horizon runs, and for
+    judged rows `ended_early`. The result keeps those but the features, and adds `probability_buy`,
+    `probability_hold`, `probability_sell`, `predicted_label` (the most probable class, the first of equally
+    probable ones), `predicted_return` (fraction) and `vol_20d` (null unless it is a feature of the models); sorted.
 
-    Returns
-    -------
-    DataFrame
-        Keys, `label`, `forward_return`, `label_end`, `probability_buy`, `probability_hold`, `probability_sell`,
-        `predicted_label` (the most probable class, the first of equally probable ones), `predicted_return`
-        (fraction), `vol_20d` (null unless it is a feature of the models), and of judged rows `ended_early`; sorted.
-
-    Notes
-    -----
     A row's prediction depends on that row alone, to the last bit: today's row is predicted as in a backtest.
     """
     rows = panel.sort(PANEL_KEY)

@@ -83,6 +83,9 @@ def threshold_of(predictions: pl.DataFrame, experiment: Experiment) -> Threshold
 def choose_threshold(validation: pl.DataFrame, horizon: int, draws: int, seed: int, min_sessions: int) -> Threshold:
     """Choose the p(BUY) from which to call BUY.
 
+    The smallest of 40 quantiles of p(BUY) whose calls are on at least `min_sessions` and whose lower 95 % bound of
+    precision is above the base rate of equally volatile rows; without such a quantile, no threshold.
+
     Parameters
     ----------
     validation : DataFrame
@@ -92,13 +95,7 @@ def choose_threshold(validation: pl.DataFrame, horizon: int, draws: int, seed: i
     draws, seed : int
         Of the bootstrap.
     min_sessions : int
-        Fewest sessions with a call. Two horizons hold two calls that share no day.
-
-    Returns
-    -------
-    Threshold
-        The smallest of 40 quantiles of p(BUY) whose calls are on enough sessions and whose lower 95 % bound of
-        precision is above the base rate of equally volatile rows; without such a quantile, no threshold.
+        Two horizons hold two calls that share no day.
 
     Notes
     -----

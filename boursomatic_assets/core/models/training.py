@@ -73,10 +73,7 @@ def model_matrix(panel: pl.DataFrame, feature_names: tuple[str, ...]) -> pd.Data
 def fit_classifier(train_set: pl.DataFrame, experiment: Experiment, threads: int = 0) -> FittedModel:
     """Train the BUY / HOLD / SELL classifier; `threads`, 0 for all cores, never changes the model.
 
-    Raises
-    ------
-    DegenerateLabelsError
-        If a class never occurs in the training rows.
+    Raises DegenerateLabelsError if a class never occurs in the training rows.
     """
     mix = label_mix(train_set)
     if not all(mix.values()):
@@ -120,16 +117,17 @@ def _fitted(
     model: lightgbm.LGBMModel, feature_names: tuple[str, ...], class_names: tuple[str, ...] = ()
 ) -> FittedModel:
     return FittedModel(
-        text=_without_thread_count(model.booster_.model_to_string()),
+        # The training machine's thread count, the only line that is not about the model, becomes 0 (all cores).
+        text=re.sub(
+            r"^\[num_threads: -?\d+\]$",
+            "[num_threads: 0]",
+            model.booster_.model_to_string(),
+            flags=re.MULTILINE,
+        ),
         pickled=pickle.dumps(model, protocol=5),
         feature_names=feature_names,
         class_names=class_names,
     )
-
-
-def _without_thread_count(text: str) -> str:
-    """Replace the training machine's thread count by 0 (all cores): the only line that is not about the model."""
-    return re.sub(r"^\[num_threads: -?\d+\]$", "[num_threads: 0]", text, flags=re.MULTILINE)
 
 
 def feature_importance(classifier: FittedModel, regressor: FittedModel) -> pl.DataFrame:

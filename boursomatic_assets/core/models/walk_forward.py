@@ -58,28 +58,19 @@ def run_fold(
 ) -> FoldResult:
     """Train both models and the volatility baseline for one fold, and predict its sessions.
 
-    Parameters
-    ----------
-    labels : DataFrame
-        Label panel with `close`. Nothing later than the label ends of the fold's own rows changes the result.
-    fold : Fold
-    experiment : Experiment
-    threads : int
-        0 for all cores; never changes the result.
-    closes : DataFrame, optional
-        Panel with `close` of the symbols' whole life, for momentum; by default that of the labels, which lacks
-        sessions at which a symbol was no member.
+    Nothing later than the label ends of the fold's own rows changes the result, nor do `threads` (0 for all cores).
+    `closes` has `close` of the symbols' whole life, for momentum; by default it is that of the labels, which lacks
+    sessions at which a symbol was no member.
 
-    Raises
-    ------
-    NotEnoughHistoryError
-        If there is nothing to train on or nothing to predict.
-    DegenerateLabelsError
-        If a class never occurs in the rows to train on.
+    Raises NotEnoughHistoryError if there is nothing to train on or to predict, and DegenerateLabelsError if a class
+    never occurs in the rows to train on.
     """
     train, test = fold_sets(labels, fold, experiment)
-    # One thread learns so few rows faster than several that wait for each other.
-    volatility = fit_volatility_classifier(train, experiment, 1, _every(train, experiment))
+    # Labels half a horizon apart share half of their outcomes: a sample of sessions loses little and saves time.
+    # One thread learns so few rows faster than several.
+    most = train["session"].n_unique() // FEWEST_BASELINE_SESSIONS
+    every = max(1, min(experiment.horizon // 2, most))
+    volatility = fit_volatility_classifier(train, experiment, 1, every)
     models = fit_classifier(train, experiment, threads), fit_regressor(train, experiment, threads)
     known = labels if closes is None else closes
     past = known.select(*PANEL_KEY, "close").filter(pl.col("session") <= fold.test_last)
@@ -90,15 +81,6 @@ def run_fold(
         .join(baseline_columns(test, train, volatility, past), on=PANEL_KEY, how="left", maintain_order="left")
     )
     return FoldResult(panel, _facts(fold.number, train, panel))
-
-
-def _every(train: pl.DataFrame, experiment: Experiment) -> int:
-    """Step between the sessions that the volatility baseline learns from.
-
-    Labels half a horizon apart share half of their outcomes: little is lost, and most of the time is saved.
-    """
-    most = train["session"].n_unique() // FEWEST_BASELINE_SESSIONS
-    return max(1, min(experiment.horizon // 2, most))
 
 
 def _facts(number: int, train: pl.DataFrame, panel: pl.DataFrame) -> FoldFacts:

@@ -51,16 +51,11 @@ def benchmark_coverage(symbol: str | None, closes: pl.DataFrame | None, sessions
 
     `symbol` is None if the experiment names none; `closes` has its `session` and `close`.
 
-    Returns
-    -------
-    dict
-        `symbol`; `first`, `last` session compared; `sessions` of the books, how many are `covered`;
-        `before_its_first` return, `after_its_last` bar, and `without_bar` in between; `sentence`.
-
-    Notes
-    -----
     Sessions before its first bar or after its last are not compared. A session without a bar in between keeps the
     last close, and the next close brings the whole return.
+
+    Returns `symbol`; `first`, `last` session compared; `sessions` of the books, how many are `covered`;
+    `before_its_first` return, `after_its_last` bar, and `without_bar` in between; `sentence`.
     """
     if symbol is None or closes is None:
         why = NO_BENCHMARK if symbol is None else f"nobody looked at the bars of {symbol}"

@@ -93,11 +93,7 @@ def labels_hold_closes(closes: pl.DataFrame, labels: pl.DataFrame) -> bool:
     """Whether the labels' own closes would give the same books, each of their days being a session.
 
     `closes` is the result of `closes_of_books`; `labels` has `symbol`, `session` and `close`. Both are sorted.
-
-    Raises
-    ------
-    NoRowsError
-        If there are no closes.
+    Raises NoRowsError if there are no closes.
     """
     require_rows(closes, "books need closes")
     known = labels.filter(pl.col("session") >= closes["session"].min()).select(*PANEL_KEY, "close")

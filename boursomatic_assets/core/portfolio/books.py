@@ -47,21 +47,10 @@ def judged_books(
       sessions with a BUY call, as for a model that only times the market.
     - `volatility`, `momentum`: as many names per session as there are BUY calls, those with the highest
       p(BUY) of the volatility-only classifier, or the highest 12-1 momentum.
-    - `benchmark`: the instrument itself, where one is given, over the sessions that it covers.
+    - `benchmark`: the instrument whose `session` and `close` are given, over the sessions that it covers.
 
-    Parameters
-    ----------
-    judged : DataFrame
-        A row per symbol and session that was predicted, with its `call` and the baselines' columns.
-    closes, horizon, cost_bps
-        As for `tranche_book`.
-    benchmark : DataFrame, optional
-        `session`, `close` of the benchmark's instrument.
-
-    Raises
-    ------
-    NoRowsError
-        If no row was judged.
+    `judged` has a row per symbol and session that was predicted, with its `call` and the baselines' columns; the
+    other arguments are as for `tranche_book`. Raises NoRowsError if no row was judged.
     """
     require_rows(judged, "books need judged rows")
     span: Any = (judged["session"].min(), judged["session"].max())
@@ -161,10 +150,7 @@ def detail_table(books: Mapping[str, TrancheBook], details: Callable[[TrancheBoo
 def require_books(books: Mapping[str, TrancheBook], names: Sequence[str]) -> None:
     """Refuse to continue without books that are read by name.
 
-    Raises
-    ------
-    NoRowsError
-        Naming the missing books.
+    Raises NoRowsError, naming the missing books.
     """
     missing = [name for name in names if name not in books]
     if missing:

@@ -216,9 +216,9 @@ def _entry_weights(
     _refuse(calls.filter(side[cells] != sides), "a call is on one side; {count} are on the other side as well")
     if legs == "long":
         longs = _equal_weights(side > 0)
-        return longs, 1.0 - longs.any(axis=1)
+        return longs, np.asarray(1.0 - longs.any(axis=1))
     longs, shorts = 0.5 * _equal_weights(side > 0), 0.5 * _equal_weights(side < 0)
-    return longs - shorts, 1.0 - 0.5 * longs.any(axis=1) + 0.5 * shorts.any(axis=1)
+    return longs - shorts, np.asarray(1.0 - 0.5 * longs.any(axis=1) + 0.5 * shorts.any(axis=1))
 
 
 def _equal_weights(called: np.ndarray) -> np.ndarray:
