@@ -3,7 +3,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -20,17 +19,14 @@ from boursomatic_assets.core.models.predictions import (
     set_of,
 )
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
-from boursomatic_assets_tests.support.strategies import random_walk_bars, weekdays
+from boursomatic_assets_tests.support.labelled import TELLTALE, signal_rows
+from boursomatic_assets_tests.support.strategies import random_walk_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FEW_TREES = BoosterParameters(n_estimators=10)
 EXPERIMENT = Experiment(classifier=FEW_TREES, regressor=FEW_TREES, horizon=5)
-DECISIVE = BoosterParameters(
-    n_estimators=30, learning_rate=0.3, min_child_samples=1, subsample=1.0, colsample_bytree=1.0
-)
-TELLTALE = Experiment(features=("ret_1d", "vol_20d"), classifier=DECISIVE, regressor=DECISIVE)
 COLUMNS = [
     "symbol", "session", "label", "forward_return", "label_end",
     "probability_buy", "probability_hold", "probability_sell", "predicted_label", "predicted_return", "vol_20d",
@@ -64,22 +60,6 @@ def unseen(split: Split) -> dict[str, pl.DataFrame]:
 @pytest.fixture(scope="module")
 def predictions(split: Split, models: Models) -> pl.DataFrame:
     return predict_sets(unseen(split), *models)
-
-
-def signal_rows() -> pl.DataFrame:
-    """Sixty rows whose class and return `ret_1d` gives away: -1 SELL, 0 HOLD, +1 BUY."""
-    signal = np.tile([-1.0, 0.0, 1.0], 20)
-    return pl.DataFrame(
-        {
-            "symbol": ["AAA"] * 60,
-            "session": weekdays(60),
-            "ret_1d": signal,
-            "vol_20d": np.random.default_rng(0).uniform(size=60),
-            "forward_return": 0.1 * signal,
-            "label_end": weekdays(60),
-            "label": pl.Series(np.array(["SELL", "HOLD", "BUY"])[signal.astype(int) + 1], dtype=LABEL_TYPE),
-        }
-    )
 
 
 def test_predict_rows_has_a_column_per_class() -> None:

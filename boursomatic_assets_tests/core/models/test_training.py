@@ -10,7 +10,7 @@ import pytest
 
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, compute_features
-from boursomatic_assets.core.dataset.labels import CLASS_NAMES, LABEL_TYPE, label_panel
+from boursomatic_assets.core.dataset.labels import CLASS_NAMES, label_panel
 from boursomatic_assets.core.dataset.splits import Split, split_panel
 from boursomatic_assets.core.models.training import (
     FittedModel,
@@ -20,7 +20,8 @@ from boursomatic_assets.core.models.training import (
     model_matrix,
 )
 from boursomatic_assets.errors import DegenerateLabelsError
-from boursomatic_assets_tests.support.strategies import random_walk_bars, weekdays
+from boursomatic_assets_tests.support.labelled import TELLTALE, signal_rows
+from boursomatic_assets_tests.support.strategies import random_walk_bars
 
 Fit = Callable[[pl.DataFrame, Experiment, int], FittedModel]
 FEW_TREES = BoosterParameters(n_estimators=10)
@@ -142,27 +143,6 @@ def test_predict_depends_on_the_text_and_the_row_alone(split: Split, classifier:
     )
     np.testing.assert_array_equal(classifier.predict(shocked)[:10], whole[:10])
     assert not np.array_equal(classifier.predict(shocked), whole)
-
-
-def signal_rows(noise_seed: int = 0) -> pl.DataFrame:
-    """Sixty rows whose class and return `ret_1d` gives away: -1 SELL, 0 HOLD, +1 BUY."""
-    signal = np.tile([-1.0, 0.0, 1.0], 20)
-    return pl.DataFrame(
-        {
-            "symbol": ["AAA"] * 60,
-            "session": weekdays(60),
-            "ret_1d": signal,
-            "vol_20d": np.random.default_rng(noise_seed).uniform(size=60),
-            "forward_return": 0.1 * signal,
-            "label": pl.Series(np.array(["SELL", "HOLD", "BUY"])[signal.astype(int) + 1], dtype=LABEL_TYPE),
-        }
-    )
-
-
-DECISIVE = BoosterParameters(
-    n_estimators=30, learning_rate=0.3, min_child_samples=1, subsample=1.0, colsample_bytree=1.0
-)
-TELLTALE = Experiment(features=("ret_1d", "vol_20d"), classifier=DECISIVE, regressor=DECISIVE)
 
 
 def test_feature_importance_begins_with_the_largest_gain() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from boursomatic_assets.core.dataset.labels import LABEL_TYPE, label_panel, real
 from boursomatic_assets.core.models.folds import Fold, FoldFacts, fold_sets, folds_overlap, plan_folds
 from boursomatic_assets.core.models.walk_forward import fold_table, join_folds, run_fold, sequential_calls
 from boursomatic_assets.errors import DegenerateLabelsError, NotEnoughHistoryError, PanelContractError
+from boursomatic_assets_tests.support.labelled import constant_labels, session_numbers
 from boursomatic_assets_tests.support.strategies import (
     bar_panels,
     flat_bars,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 DAYS = weekdays(400)
 SHORT = Experiment(horizon=2, features=("ret_1d",), walk_forward=WalkForward(folds=3, history_fraction=0.4))
+labels_over = partial(constant_labels, experiment=SHORT)
 SMALL_TREES = BoosterParameters(n_estimators=3, max_depth=3, num_leaves=7)
 
 
@@ -39,20 +42,9 @@ def with_folds(experiment: Experiment, **plan: object) -> Experiment:
     return experiment.model_copy(update={"walk_forward": changed})
 
 
-def labels_over(*symbols: str, sessions: int = 42, experiment: Experiment = SHORT) -> pl.DataFrame:
-    """Labels of constant prices; of 42 sessions, 40 have a label two sessions ahead."""
-    bars = flat_bars({symbol: [100.0] * sessions for symbol in symbols})
-    features = bars.select("symbol", "session", ret_1d=pl.lit(0.0))
-    return label_panel(features, bars, experiment)
-
-
 def spans(folds: tuple[Fold, ...]) -> list[tuple[int, int, int]]:
     """Where each fold's training begins, and its first and last session lie, among the weekdays."""
     return [tuple(DAYS.index(day) for day in (fold.train_first, fold.test_first, fold.test_last)) for fold in folds]
-
-
-def positions(panel: pl.DataFrame) -> list[int]:
-    return [DAYS.index(session) for session in panel["session"]]
 
 
 @pytest.mark.parametrize(
@@ -108,20 +100,24 @@ def test_fold_sets_by_hand() -> None:
     labels = labels_over("AAA")
     trained = [fold_sets(labels, fold, SHORT) for fold in plan_folds(labels, SHORT)]
     # A label ends 2 sessions on: of the 16 sessions before the first fold those up to 13 (13 + 2 < 16) are known.
-    assert [positions(train) for train, _ in trained] == [list(range(14)), list(range(22)), list(range(30))]
-    assert [positions(test) for _, test in trained] == [[*range(start, start + 8)] for start in (16, 24, 32)]
+    assert [session_numbers(train) for train, _ in trained] == [
+        list(range(14)),
+        list(range(22)),
+        list(range(30)),
+    ]
+    assert [session_numbers(test) for _, test in trained] == [[*range(start, start + 8)] for start in (16, 24, 32)]
     # an embargo of 3: labels end before 13, 21 and 29
     experiment = SHORT.model_copy(update={"embargo": 3})
     trained = [fold_sets(labels, fold, experiment) for fold in plan_folds(labels, experiment)]
-    assert [positions(train)[-1] for train, _ in trained] == [10, 18, 26]
+    assert [session_numbers(train)[-1] for train, _ in trained] == [10, 18, 26]
 
 
 def test_fold_sets_of_a_rolling_window() -> None:
     experiment = with_folds(SHORT, window="rolling")
     labels = labels_over("AAA", "BBB")
     train, test = fold_sets(labels, plan_folds(labels, experiment)[2], experiment)
-    assert positions(train) == [*range(16, 30)] * 2
-    assert positions(test) == [*range(32, 40)] * 2
+    assert session_numbers(train) == [*range(16, 30)] * 2
+    assert session_numbers(test) == [*range(32, 40)] * 2
 
 
 @pytest.mark.parametrize(("embargo", "fold"), [(14, 1), (100, 1), (100, 3)])

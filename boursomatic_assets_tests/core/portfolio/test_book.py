@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -47,74 +47,90 @@ def assert_close(values: np.ndarray, expected: list[float]) -> None:
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-15)
 
 
-def test_tranche_book_weights_drift_inside_a_tranche() -> None:
+BY_HAND: dict[str, tuple[list[tuple[str, int]], int, float, dict[str, Any], dict[str, list[float]]]] = {
     # Called at 0, filled at 1 in halves; half of the capital is in this tranche (horizon 2).
     # At 2 A doubles: 0.5 x 2 + 0.5 x 1 = 1.5, +50 %, the book half of it.
     # At 3 B doubles: 0.5 x 2 + 0.5 x 2 = 2.0, 2.0 / 1.5 - 1 = +1/3, the book 1/6; rebalanced it would be +1/2.
-    book = book_of(("A", 0), ("B", 0), A=[10, 10, 20, 20, 20], B=[10, 10, 10, 20, 20])
-    assert_close(book.returns, [0, 0.25, 1 / 6])
-    assert book.sessions == (D[1], D[2], D[3])
-
-
-def test_tranche_book_charges_entry_and_exit() -> None:
     # 100 basis points of what is traded: half of the capital in at 1 and out at 3
-    book = book_of(("A", 0), ("B", 0), cost_bps=100, A=[10, 10, 20, 20, 20], B=[10, 10, 10, 20, 20])
-    assert_close(book.turnover, [0.5, 0, 0.5])
-    assert_close(book.returns, [-0.005, 0.25, 1 / 6 - 0.005])
-
-
-def test_tranche_book_earns_nothing_before_the_fill_and_after_the_exit() -> None:
+    "weights drift and trades cost": (
+        [("A", 0), ("B", 0)], 2, 100, {"A": [10, 10, 20, 20, 20], "B": [10, 10, 10, 20, 20]},
+        {"gross": [0, 0.25, 1 / 6], "turnover": [0.5, 0, 0.5], "returns": [-0.005, 0.25, 1 / 6 - 0.005]},
+    ),
     # A doubles from 0 to 1, before the fill, and again from 3 to 4, after the exit
-    book = book_of(("A", 0), horizon=2, A=[10, 20, 20, 20, 40])
-    assert_close(book.returns, [0, 0, 0])
-
-
-def test_tranche_book_exits_horizon_sessions_after_the_fill() -> None:
+    "before the fill and after the exit": ([("A", 0)], 2, 0, {"A": [10, 20, 20, 20, 40]}, {"returns": [0, 0, 0]}),
     # filled at 1, sold at the close of 3: the rise into 3 is earned, the one into 4 is not
-    book = book_of(("A", 0), horizon=2, A=[10, 10, 10, 15, 30])
-    assert_close(book.returns, [0, 0, 0.25])
-    assert_close(book.exposure, [0, 0.5, 0.5])
-
-
-def test_tranche_book_fills_tranches_in_turn() -> None:
+    "exit": (
+        [("A", 0)], 2, 0, {"A": [10, 10, 10, 15, 30]}, {"returns": [0, 0, 0.25], "exposure": [0, 0.5, 0.5]},
+    ),
     # Horizon 2, called at 0, 1 and 2, filled at 1, 2 and 3. Doubling at 2 finds one tranche of two invested, at 3
-    # both, at 4 both; at 5 only the one filled at 3, sold then.
-    book = book_of(("A", 0), ("A", 1), ("A", 2), horizon=2, A=[10, 10, 20, 40, 80, 160, 160])
-    assert_close(book.returns, [0, 0.5, 1, 1, 0.5])
-    assert_close(book.exposure, [0, 0.5, 1, 1, 0.5])
-    # In at 1 and at 2; at 3 the same name leaves and enters, nothing is traded; out at 4 and at 5.
-    assert_close(book.turnover, [0.5, 0.5, 0, 0.5, 0.5])
-    assert book.sessions == tuple(D[1:6])
-
-
-def test_tranche_book_trades_only_the_difference_from_drifted_weights() -> None:
+    # both, at 4 both; at 5 only the one filled at 3, sold then. In at 1 and at 2; at 3 the same name leaves and
+    # enters, nothing is traded; out at 4 and at 5.
+    "tranches in turn": (
+        [("A", 0), ("A", 1), ("A", 2)], 2, 0, {"A": [10, 10, 20, 40, 80, 160, 160]},
+        {"returns": [0, 0.5, 1, 1, 0.5], "exposure": [0, 0.5, 1, 1, 0.5], "turnover": [0.5, 0.5, 0, 0.5, 0.5]},
+    ),
     # Horizon 1: filled in halves at 1, A doubles: 2/3 and 1/3 at 2, back to halves: 1/6 + 1/6 traded. Out at 3.
-    book = book_of(("A", 0), ("B", 0), ("A", 1), ("B", 1), horizon=1, A=[10, 10, 20, 20], B=[10, 10, 10, 10])
-    assert_close(book.turnover, [1, 1 / 3, 1])
-    assert_close(book.returns, [0, 0.5, 0])
-
-
-def test_tranche_book_sells_old_and_buys_new_names() -> None:
+    "only the difference is traded": (
+        [("A", 0), ("B", 0), ("A", 1), ("B", 1)], 1, 0, {"A": [10, 10, 20, 20], "B": [10, 10, 10, 10]},
+        {"turnover": [1, 1 / 3, 1], "returns": [0, 0.5, 0]},
+    ),
     # Horizon 1: A in at 1, at 2 A out and B in, at 3 B out
-    book = book_of(("A", 0), ("B", 1), horizon=1, cost_bps=10, A=[10] * 4, B=[10] * 4)
-    assert_close(book.turnover, [1, 2, 1])
-    assert_close(book.returns, [-0.001, -0.002, -0.001])
-
-
-def test_tranche_book_keeps_cash_in_a_session_without_calls() -> None:
-    # Horizon 1, called at 0 and 2 but not at 1: invested from 1 to 2 and from 3 to 4, in cash from 2 to 3
-    book = book_of(("A", 0), ("A", 2), horizon=1, cost_bps=100, A=[10, 10, 20, 40, 60])
-    assert_close(book.exposure, [0, 1, 0, 1])
-    assert_close(book.turnover, [1, 1, 1, 1])
+    "other names": (
+        [("A", 0), ("B", 1)], 1, 10, {"A": [10] * 4, "B": [10] * 4},
+        {"turnover": [1, 2, 1], "returns": [-0.001, -0.002, -0.001]},
+    ),
+    # Horizon 1, called at 0 and 2 but not at 1: invested from 1 to 2 and from 3 to 4, in cash from 2 to 3.
     # 20/10 - 1 = 1; nothing of 40/20; 60/40 - 1 = 0.5; each session trades once, at 1 %
-    assert_close(book.returns, [-0.01, 1 - 0.01, -0.01, 0.5 - 0.01])
-
-
-def test_tranche_book_is_the_mean_over_tranches() -> None:
+    "cash in a session without calls": (
+        [("A", 0), ("A", 2)], 1, 100, {"A": [10, 10, 20, 40, 60]},
+        {"exposure": [0, 1, 0, 1], "turnover": [1] * 4, "returns": [-0.01, 1 - 0.01, -0.01, 0.5 - 0.01]},
+    ),
     # Horizon 2: two names called at 0, one at 1. At 3 A is +20 %, B 0 %, C +50 %:
     # the first tranche has +10 %, the second +50 %; the book (0.10 + 0.50) / 2.
-    book = book_of(("A", 0), ("B", 0), ("C", 1), horizon=2, A=[10, 10, 10, 12, 12], B=[7] * 5, C=[4, 4, 4, 6, 6])
-    assert_close(book.returns, [0, 0, 0.3, 0])
+    "mean over tranches": (
+        [("A", 0), ("B", 0), ("C", 1)], 2, 0, {"A": [10, 10, 10, 12, 12], "B": [7] * 5, "C": [4, 4, 4, 6, 6]},
+        {"returns": [0, 0, 0.3, 0]},
+    ),
+    # A rises 20 % at 2 and never trades again: its tranche, a third of the capital, stands still and leaves at 4
+    "stopped": (
+        [("A", 0)], 3, 100, {"A": [10, 10, 12, None, None, None], "B": [5] * 6},
+        {"returns": [-0.01 / 3, 0.2 / 3, 0, -0.01 / 3], "exposure": [0, 1 / 3, 1 / 3, 1 / 3]},
+    ),
+    # At 3, A at its last 12 and B doubled: (1.2 + 2) / (1.2 + 1) - 1 = 1 / 2.2, a third of it for the book
+    "beside a stopped one": (
+        [("A", 0), ("B", 0)], 3, 0, {"A": [10, 10, 12, None, None], "B": [5, 5, 5, 10, 10]},
+        {"returns": [0, 0.1 / 3, 1 / 2.2 / 3, 0]},
+    ),
+    # Horizon 3, called at 0 and 1, filled at 1 and 2; the data end at 3, before either leaves. The third tranche
+    # would be filled at 3, the last session: no fill. At 2 the first tranche doubles; at 3 both rise by a half.
+    "open at the end of the data": (
+        [("A", 0), ("A", 1), ("A", 2)], 3, 100, {"A": [10, 10, 20, 30]},
+        {
+            "turnover": [1 / 3, 1 / 3, 2 / 3],
+            "returns": [-0.01 / 3, 1 / 3 - 0.01 / 3, 0.5 * 2 / 3 - 0.02 / 3],
+        },
+    ),
+    # Horizon 2: filled at 1, leaves at 3, where the data end
+    "leaves as the data end": ([("A", 0)], 2, 0, {"A": [10] * 4}, {"turnover": [0.5, 0, 0.5]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BY_HAND.values(), ids=BY_HAND)
+def test_tranche_book_by_hand(
+    case: tuple[list[tuple[str, int]], int, float, dict[str, Any], dict[str, Any]],
+) -> None:
+    calls, horizon, cost_bps, paths, expected = case
+    book = book_of(*calls, horizon=horizon, cost_bps=cost_bps, **paths)
+    for name, values in expected.items():
+        assert_close(getattr(book, name), values)
+        assert book.sessions == tuple(D[1 : len(values) + 1])
+
+
+def test_tranche_book_never_fills_in_its_last_session() -> None:
+    book = book_of(("A", 2), horizon=2, cost_bps=10, A=[10, 10, 10, 20])
+    assert book.sessions == (D[3],)
+    assert_close(book.returns, [0])
+    assert_close(book.turnover, [0])
 
 
 @pytest.mark.parametrize(
@@ -150,49 +166,12 @@ def test_tranche_book_without_a_bar(
     assert book.early_exits == exits
 
 
-def test_tranche_book_charges_and_keeps_the_exposure_of_a_stopped_instrument() -> None:
-    book = book_of(("A", 0), horizon=3, cost_bps=100, A=[10, 10, 12, None, None, None], B=[5] * 6)
-    assert_close(book.returns, [-0.01 / 3, 0.2 / 3, 0, -0.01 / 3])
-    assert_close(book.exposure, [0, 1 / 3, 1 / 3, 1 / 3])
-
-
-def test_tranche_book_moves_beside_a_stopped_instrument() -> None:
-    # At 3, A at its last 12 and B doubled: (1.2 + 2) / (1.2 + 1) - 1 = 1 / 2.2, a third of it for the book
-    book = book_of(("A", 0), ("B", 0), horizon=3, A=[10, 10, 12, None, None], B=[5, 5, 5, 10, 10])
-    assert_close(book.returns, [0, 0.1 / 3, 1 / 2.2 / 3, 0])
-    assert book.early_exits == 1
-
-
-def test_tranche_book_sells_open_positions_at_the_end_of_the_data() -> None:
-    # Horizon 3, called at 0 and 1, filled at 1 and 2; the data end at 3, before either leaves. The third tranche's
-    # turn comes at 3, but there is nothing left to earn: no fill.
-    book = book_of(("A", 0), ("A", 1), ("A", 2), horizon=3, cost_bps=100, A=[10, 10, 20, 30])
-    # at 2 the first tranche doubles; at 3 both rise by a half
-    assert_close(book.turnover, [1 / 3, 1 / 3, 2 / 3])
-    assert_close(book.returns, [-0.01 / 3, 1 / 3 - 0.01 / 3, 0.5 * 2 / 3 - 0.02 / 3])
-    assert book.sessions == (D[1], D[2], D[3])
-    assert book.early_exits == 0
-
-
-def test_tranche_book_sells_a_tranche_that_leaves_at_the_end_once() -> None:
-    # Horizon 2: filled at 1, leaves at 3, where the data end
-    book = book_of(("A", 0), horizon=2, A=[10, 10, 10, 10])
-    assert_close(book.turnover, [0.5, 0, 0.5])
-
-
 @pytest.mark.parametrize("calls", [[("A", 3)], []], ids=["on the last session", "none"])
 def test_tranche_book_without_a_possible_fill_is_empty(calls: list[tuple[str, int]]) -> None:
     book = book_of(*calls, horizon=2, cost_bps=10, A=[10, 10, 10, 10])
     assert book.sessions == ()
     assert book.returns.shape == book.turnover.shape == book.exposure.shape == (0,)
     assert book.early_exits == 0
-
-
-def test_tranche_book_never_fills_in_its_last_session() -> None:
-    book = book_of(("A", 2), horizon=2, cost_bps=10, A=[10, 10, 10, 20])
-    assert book.sessions == (D[3],)
-    assert_close(book.returns, [0])
-    assert_close(book.turnover, [0])
 
 
 def test_tranche_book_ignores_repeated_calls_and_other_instruments() -> None:
@@ -223,38 +202,42 @@ def short_book(*calls: tuple[str, int, int], horizon: int = 2, **closes: Sequenc
     return tranche_book(sided, flat_bars(closes), horizon, 0.0, legs="long_short")
 
 
-def test_long_short_book_puts_half_into_each_side() -> None:
-    # Horizon 1, filled at 1: +1/2 A, -1/2 B. At 2 A is +20 %, B -10 %: 1 + 0.5 x 0.2 + 0.5 x 0.1 = 1.15.
-    book = short_book(("A", 0, 1), ("B", 0, -1), horizon=1, A=[10, 10, 12, 12], B=[10, 10, 9, 9])
-    assert_close(book.gross, [0, 0.15])
-    # Worth 0.6 and -0.45 of 1.15 then, which is what is traded to close.
-    assert_close(book.turnover, [1, 1.05 / 1.15])
-    assert_close(book.exposure, [0, 1])
-
-
-def test_long_short_book_weights_drift() -> None:
-    # Horizon 2, half of the capital. At 2 A doubles: wealth 1 + 0.5 = 1.5, the book +0.25; A is worth 1.0, B -0.5:
-    # exposure 1.5 / 1.5 = 1, half of it. At 3 B doubles: wealth 1.5 - 0.5 = 1.0, 1.0 / 1.5 - 1 = -1/3, book -1/6.
-    book = short_book(("A", 0, 1), ("B", 0, -1), A=[10, 10, 20, 20, 20], B=[10, 10, 10, 20, 20])
-    assert_close(book.gross, [0, 0.25, -1 / 6])
-    assert_close(book.exposure, [0, 0.5, 0.5])
-    # Closed at 3: A worth 1.0, B -1.0, over a wealth of 1.0; half of it
-    assert_close(book.turnover, [0.5, 0, 1])
-
-
-def test_long_short_book_exposure_rises_with_losing_shorts() -> None:
-    # Filled at 1: B doubles at 2: wealth 1 - 0.5 = 0.5, A 0.5 and B -1.0: 1.5 / 0.5 = 3 over session 3, half of it.
-    book = short_book(("A", 0, 1), ("B", 0, -1), A=[10] * 5, B=[10, 10, 20, 20, 20])
-    assert_close(book.exposure, [0, 0.5, 1.5])
-    assert_close(book.gross, [0, -0.25, 0])
-
-
-@pytest.mark.parametrize(("side", "expected"), [(1, 0.1), (-1, -0.1)], ids=["longs only", "shorts only"])
-def test_long_short_book_keeps_a_missing_side_in_cash(side: int, expected: float) -> None:
-    # Horizon 1: half of the capital in A, which rises 20 %; the other half is cash
-    book = short_book(("A", 0, side), horizon=1, A=[10, 10, 12, 12])
-    assert_close(book.gross, [0, expected])
-    assert_close(book.exposure, [0, 0.5])
+@pytest.mark.parametrize(
+    ("calls", "horizon", "paths", "expected"),
+    [
+        # Horizon 1, filled at 1: +1/2 A, -1/2 B. At 2 A is +20 %, B -10 %: 1 + 0.5 x 0.2 + 0.5 x 0.1 = 1.15.
+        # Worth 0.6 and -0.45 of 1.15 then, which is what is traded to close.
+        (
+            [("A", 0, 1), ("B", 0, -1)], 1, {"A": [10, 10, 12, 12], "B": [10, 10, 9, 9]},
+            {"gross": [0, 0.15], "turnover": [1, 1.05 / 1.15], "exposure": [0, 1]},
+        ),
+        # Horizon 2, half of the capital. At 2 A doubles: wealth 1 + 0.5 = 1.5, the book +0.25; A is worth 1.0, B
+        # -0.5: exposure 1.5 / 1.5 = 1, half of it. At 3 B doubles: wealth 1.5 - 0.5 = 1.0, 1.0 / 1.5 - 1 = -1/3,
+        # book -1/6. Closed at 3: A worth 1.0, B -1.0, over a wealth of 1.0; half of it
+        (
+            [("A", 0, 1), ("B", 0, -1)], 2, {"A": [10, 10, 20, 20, 20], "B": [10, 10, 10, 20, 20]},
+            {"gross": [0, 0.25, -1 / 6], "exposure": [0, 0.5, 0.5], "turnover": [0.5, 0, 1]},
+        ),
+        # Filled at 1: B doubles at 2: wealth 1 - 0.5 = 0.5, A 0.5 and B -1.0: 1.5 / 0.5 = 3 over session 3, half of
+        # it.
+        (
+            [("A", 0, 1), ("B", 0, -1)], 2, {"A": [10] * 5, "B": [10, 10, 20, 20, 20]},
+            {"exposure": [0, 0.5, 1.5], "gross": [0, -0.25, 0]},
+        ),
+        # Horizon 1: half of the capital in A, which rises 20 %; the other half is cash
+        ([("A", 0, 1)], 1, {"A": [10, 10, 12, 12]}, {"gross": [0, 0.1], "exposure": [0, 0.5]}),
+        ([("A", 0, -1)], 1, {"A": [10, 10, 12, 12]}, {"gross": [0, -0.1], "exposure": [0, 0.5]}),
+        # 1 - 0.5 x (30 / 10 - 1) = 0: losing exactly all is ruin
+        ([("A", 0, 1), ("B", 0, -1)], 1, {"A": [10] * 3, "B": [10, 10, 30]}, {"gross": [0, -1], "ruined": 1}),
+    ],
+    ids=["both sides", "drift", "losing shorts", "longs only", "shorts only", "ruin"],
+)  # fmt: skip
+def test_long_short_book_by_hand(
+    calls: list[tuple[str, int, int]], horizon: int, paths: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    book = short_book(*calls, horizon=horizon, **paths)
+    for name, values in expected.items():
+        assert_close(getattr(book, name), values)
 
 
 def test_long_short_book_weights_are_equal_within_a_side() -> None:
@@ -284,13 +267,6 @@ def test_long_short_book_closes_a_ruined_tranche_at_zero() -> None:
     assert book.ruined == 1
     assert positions(book)["session"].unique().to_list() == [D[1]]
     assert trades(book)["session"].unique().to_list() == [D[1]]
-
-
-def test_long_short_book_is_ruined_by_losing_exactly_all() -> None:
-    # 1 - 0.5 x (30 / 10 - 1) = 0
-    book = short_book(("A", 0, 1), ("B", 0, -1), horizon=1, A=[10] * 3, B=[10, 10, 30])
-    assert_close(book.gross, [0, -1])
-    assert book.ruined == 1
 
 
 def test_net_return_is_at_least_minus_one() -> None:
