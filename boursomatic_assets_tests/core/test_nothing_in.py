@@ -30,7 +30,7 @@ from boursomatic_assets.core.evaluation.verdict import PRIMARY, Verdict
 from boursomatic_assets.core.measures.figures import Figure
 from boursomatic_assets.core.measures.resampling import superior_predictive_ability
 from boursomatic_assets.core.models.predictions import SET_TYPE
-from boursomatic_assets.core.portfolio.book import TRADE_SCHEMA, Followed, TrancheBook, positions, tranche_book
+from boursomatic_assets.core.portfolio.book import TRADE_SCHEMA, BookSpec, TrancheBook, positions, tranche_book
 from boursomatic_assets.core.portfolio.books import BOOK_NAMES, BOOK_TYPE, PORTFOLIO_SCHEMA
 from boursomatic_assets.core.registry.contenders import LOSS
 from boursomatic_assets.errors import BoursomaticError, PanelContractError
@@ -77,7 +77,7 @@ NO_FIGURE = {
     "classification.confusion_counts": "counts of rows",
     "resampling.bootstrap_weights": "counts of draws",
     "books.book_calls": "sides of calls, as many as rows",
-    "threshold.make_calls": "the rows that came in, with a call",
+    "threshold.with_calls": "the rows that came in, with a call",
     "threshold.judged_rows": "the rows that came in, with a call",
     "tranches.sided_calls": "sides of calls, as many as rows",
     "suspects.with_benchmark": "the closes that came in",
@@ -234,7 +234,7 @@ def argument(parameter: inspect.Parameter, kind: str) -> Any:  # noqa: ANN401, C
     made: dict[str, Callable[[str], Any]] = {
         "TrancheBook": book,
         "Sequence[Figure]": judged_figures,
-        "Mapping[str, Followed]": lambda kind: {"buy": Followed(rows(CLOSES, kind).select("symbol", "session"))},
+        "Mapping[str, BookSpec]": lambda kind: {"buy": BookSpec(rows(CLOSES, kind).select("symbol", "session"))},
         "Mapping[str, float]": metric_figures,
         "Mapping[str, Any]": lambda kind: evaluated(kind) | {"sentence": None, "possible": True},
         "Sequence[date]": lambda kind: DAYS[:5] if kind == "all null" else DAYS[: len(series(kind))],

@@ -20,10 +20,12 @@ from boursomatic_assets.errors import ConfigurationError
 _Number = Annotated[float, AfterValidator(lambda number: number + 0.0)]
 
 
-class BoosterParameters(BaseModel):
-    """Settings of one LightGBM model, under the scikit-learn API's names."""
-
+class _Description(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class BoosterParameters(_Description):
+    """Settings of one LightGBM model, under the scikit-learn API's names."""
 
     n_estimators: int = Field(100, ge=1, description="Boosting rounds.")
     learning_rate: float = Field(0.05, gt=0, le=1, description="Shrinkage of each tree.")
@@ -35,10 +37,8 @@ class BoosterParameters(BaseModel):
     colsample_bytree: float = Field(0.8, gt=0, le=1, description="Share of the features drawn for a tree.")
 
 
-class WalkForward(BaseModel):
+class WalkForward(_Description):
     """Repeated training through time, for the record of skill."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     folds: int = Field(8, ge=1, le=99, description="Consecutive spans of sessions that are predicted.")
     window: str = Field(
@@ -54,10 +54,8 @@ class WalkForward(BaseModel):
 PROFILE_NAMES = ("conservative", "moderate", "aggressive")
 
 
-class Profile(BaseModel):
+class Profile(_Description):
     """What an investor type needs before a call, and its distances of stop and target."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     buy_probability: float = Field(0.40, gt=0, le=1, description="BUY needs at least this calibrated p(BUY).")
     sell_probability: float = Field(0.40, gt=0, le=1, description="SELL needs at least this calibrated p(SELL).")
@@ -66,7 +64,7 @@ class Profile(BaseModel):
     target_atr: float = Field(4.0, gt=0, description="Distance of the target from the last close, in atr_14.")
 
 
-class Profiles(BaseModel):
+class Profiles(_Description):
     """The three risk profiles, each at least as bold as the one before.
 
     The probabilities follow from their meaning and were tuned on no outcome: above the one in three of a random
@@ -74,8 +72,6 @@ class Profiles(BaseModel):
     Stops lie beyond the range of an ordinary session. Targets lie at least one and a half times as far, within what
     20 sessions of such ranges can reach, about 4.5 of them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     conservative: Profile = Field(
         Profile(buy_probability=0.50, sell_probability=0.50, max_volatility=0.02, stop_atr=2.0, target_atr=3.0),
@@ -109,10 +105,8 @@ class Profiles(BaseModel):
         return [(name, getattr(self, name)) for name in PROFILE_NAMES]
 
 
-class Promotion(BaseModel):
+class Promotion(_Description):
     """When a new version replaces the active one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mode: str = Field(
         "gate",
@@ -124,10 +118,8 @@ class Promotion(BaseModel):
     )
 
 
-class Experiment(BaseModel):
+class Experiment(_Description):
     """Complete description of how bars become a judged model. Equal descriptions give equal models."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lookback_days: int = Field(
         2000, ge=1, le=100_000, description="Calendar days before the newest bar that are read for training."
@@ -176,10 +168,7 @@ class Experiment(BaseModel):
     def parse(cls, values: dict[str, Any]) -> Self:
         """Validate raw values, as a run configuration or a manifest holds them.
 
-        Raises
-        ------
-        ConfigurationError
-            Naming each invalid field, its value and what is allowed.
+        Raises ConfigurationError, naming each invalid field, its value and what is allowed.
         """
         try:
             return cls.model_validate(values)

@@ -167,10 +167,7 @@ DEFAULT_INPUTS: tuple[str, ...] = tuple(_REPLACEMENTS.get(name, name) for name i
 def compute_features(bars: pl.DataFrame) -> pl.DataFrame:
     """Compute every feature of `FEATURES` for every bar of a bar panel, as Float64; null where undefined.
 
-    Raises
-    ------
-    PanelContractError
-        If `bars` is not a panel.
+    Raises PanelContractError if `bars` is not a panel.
     """
     require_panel(bars, ["high", "low", "close", "volume"])
     columns = (feature.expression.over("symbol").alias(feature.name) for feature in FEATURES)
@@ -224,12 +221,8 @@ def is_warmed_up(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
 def require_history(spans: pl.DataFrame) -> None:
     """Stop when no instrument has more sessions than the longest lookback.
 
-    `spans` has `symbol`, number of `rows`, `first` and `last` session of each instrument's bars.
-
-    Raises
-    ------
-    NotEnoughHistoryError
-        Naming the longest history.
+    `spans` has `symbol`, number of `rows`, `first` and `last` session of each instrument's bars. Raises
+    NotEnoughHistoryError, naming the longest history.
     """
     longest = spans.sort("rows", "symbol", descending=[True, False]).head(1)
     if longest.height and longest["rows"].item() > LOOKBACK_SESSIONS:

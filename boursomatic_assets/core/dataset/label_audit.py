@@ -22,12 +22,8 @@ _OUTCOME = {"symbol": pl.String(), "session": pl.Date(), "forward_return": pl.Fl
 def slow_outcomes(closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
     """Forward return and end of the horizon of each bar, computed bar by bar.
 
-    The horizon counts sessions of the `exchange`, or the instrument's own bars where that has no calendar.
-
-    Returns
-    -------
-    DataFrame
-        `symbol`, `session`, `forward_return`, `label_end`, the last two null where the horizon has not passed.
+    The horizon counts sessions of the `exchange`, or the instrument's own bars where that has no calendar. Returns
+    `symbol`, `session`, `forward_return`, `label_end`, the last two null where the horizon has not passed.
     """
     rows: list[tuple[str, date, float | None, date | None]] = []
     for own in closes.partition_by("symbol"):

@@ -153,11 +153,8 @@ def usable_rows(labels: pl.DataFrame) -> pl.DataFrame:
 def realised_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
     """Rows to judge: all whose horizon has passed, also those whose instrument ended early.
 
-    Returns
-    -------
-    DataFrame
-        The panel without `REALISED`, with `ended_early`. Where that is true, `forward_return`, `label_end` and
-        `label` are the realised ones. An older panel without `REALISED` gives its labelled rows.
+    Returns the panel without `REALISED`, with `ended_early`. Where that is true, `forward_return`, `label_end` and
+    `label` are the realised ones. An older panel without `REALISED` gives its labelled rows.
     """
     if not set(REALISED) <= set(labels.columns):
         return labelled_rows(labels).with_columns(ended_early=pl.lit(value=False))

@@ -59,21 +59,9 @@ def _differs(one: pl.Expr, other: pl.Expr) -> pl.Expr:
 def rows_that_read_the_future(bars: pl.DataFrame, compute: Compute, columns: Sequence[str]) -> pl.DataFrame:
     """Find rows that change when later bars are removed or replaced.
 
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel.
-    compute : callable
-        From a bar panel to a panel with `columns`.
-    columns : sequence of str
+    `compute` makes a panel with `columns` from a bar panel. Returns `symbol`, `session`, the `cut` after which bars
+    were changed, and the `future`: `absent` or `another`.
 
-    Returns
-    -------
-    DataFrame
-        `symbol`, `session`, the `cut` after which bars were changed, and the `future`: `absent` or `another`.
-
-    Notes
-    -----
     Each symbol is cut inside its features' lookback, at its first full row, in its widest gap, in its middle, a
     month before its end and before its last bar. A row at or before the cut may not change, appear or vanish.
     """

@@ -32,22 +32,10 @@ _MOVED = {"symbol": pl.String(), "session": pl.Date(), "input": pl.String(), "is
 def rows_that_follow_levels(bars: pl.DataFrame, compute: Compute, inputs: Sequence[str]) -> pl.DataFrame:
     """Find model inputs that change when whole histories of prices and volumes are multiplied by constants.
 
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel.
-    compute : callable
-        From a bar panel of all instruments to a panel with `inputs`.
-    inputs : sequence of str
+    `compute` makes a panel with `inputs` from a bar panel of all instruments. Returns `symbol`, `session`, `input`
+    of the changed values, and `is_own`: whether the instrument's own history was multiplied, or another's. Sorted
+    and distinct.
 
-    Returns
-    -------
-    DataFrame
-        `symbol`, `session`, `input` of the changed values, and `is_own`: whether the instrument's own history was
-        multiplied, or another's. Sorted and distinct.
-
-    Notes
-    -----
     Some instruments are multiplied, the others not; at least one choice separates each two instruments. Two values
     are equal within 1e-9 of the larger, or of the input's mean absolute value: a return near zero is the difference
     of two numbers near one and carries their rounding. Values below 1e-9 are zero.

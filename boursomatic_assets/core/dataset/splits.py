@@ -39,20 +39,10 @@ def split_panel(labels: pl.DataFrame, experiment: Experiment) -> Split:
 
     Rows without a label, on a day without session, or without the history of their features are left out.
 
-    Returns
-    -------
-    Split
-        A session is in one set only. A row stays in an earlier set only if its `label_end` is before the `embargo`
-        sessions in front of the next set.
-
-    Raises
-    ------
-    NotEnoughHistoryError
-        If a set would be empty.
-
-    Notes
-    -----
     Purging follows López de Prado, Advances in Financial Machine Learning (2018), chapter 7.
+
+    A session is in one set only. A row stays in an earlier set only if its `label_end` is before the
+    `embargo` sessions in front of the next set. Raises NotEnoughHistoryError if a set would be empty.
     """
     require_panel(labels, ["label_end", "label"])
     rows = usable_rows(labels).filter(is_warmed_up(experiment.features))

@@ -16,8 +16,8 @@ from boursomatic_assets.core.measures.classification import NO_VOLATILITY, PRIOR
 from boursomatic_assets.core.measures.figures import finite
 from boursomatic_assets.core.models.baselines import prior_columns
 from boursomatic_assets.core.models.predictions import SET_NAMES, set_of
-from boursomatic_assets.core.models.threshold import make_calls
-from boursomatic_assets.core.portfolio.book import Followed, TrancheBook, tranche_books
+from boursomatic_assets.core.models.threshold import with_calls
+from boursomatic_assets.core.portfolio.book import BookSpec, TrancheBook, tranche_books
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
@@ -73,7 +73,7 @@ def measure(
     predictions : DataFrame
         As `predict_sets` returns it.
     tau : float or None
-        The decision rule of `make_calls`.
+        The decision rule of `with_calls`.
     train : DataFrame
         Training rows, as `classify_rows` returns them: for the priors and the training accuracy.
     closes : DataFrame
@@ -95,12 +95,12 @@ def measure(
         needed = ("label", "forward_return", "predicted_return")
         require_rows(set_of(predictions, name), f"metrics need predicted rows of the {name} set", needed)
     known = prior_columns(train)
-    train = make_calls(train, tau).with_columns(**known)
-    judged = {name: make_calls(set_of(predictions, name), tau).with_columns(**known) for name in SET_NAMES}
+    train = with_calls(train, tau).with_columns(**known)
+    judged = {name: with_calls(set_of(predictions, name), tau).with_columns(**known) for name in SET_NAMES}
     validation, test = judged["validation"], judged["test"]
     bought = pl.col("call") == "BUY"
-    buying = {name: _followed(panel, panel.filter(bought)) for name, panel in judged.items()}
-    holding = {f"{name} equal weight": _followed(panel, panel) for name, panel in judged.items()}
+    buying = {name: _book_spec(panel, panel.filter(bought)) for name, panel in judged.items()}
+    holding = {f"{name} equal weight": _book_spec(panel, panel) for name, panel in judged.items()}
     books = tranche_books(buying | holding, closes, experiment.horizon, experiment.cost_bps)
     figures = {
         **_calls("train", train),
@@ -126,10 +126,10 @@ def measure(
     )
 
 
-def _followed(panel: pl.DataFrame, calls: pl.DataFrame) -> Followed:
+def _book_spec(panel: pl.DataFrame, calls: pl.DataFrame) -> BookSpec:
     """Calls over all sessions of a set: before the first call the book is in cash."""
     span: Any = (panel["session"].min(), panel["session"].max())
-    return Followed(calls.select(PANEL_KEY), span=span)
+    return BookSpec(calls.select(PANEL_KEY), span=span)
 
 
 def _calls(name: str, panel: pl.DataFrame) -> Figures:

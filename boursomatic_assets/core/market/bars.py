@@ -186,11 +186,8 @@ def _first_broken_rule(today: date) -> pl.Expr:
 def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, source: str) -> None:
     """Stop when too many rows of a source are rejected; `source` names it in the message.
 
-    Raises
-    ------
-    BarContractError
-        If no row is accepted, or the rejected share exceeds `max_rejected_share`. It lists reasons, counts and
-        examples.
+    Raises BarContractError if no row is accepted, or the rejected share exceeds `max_rejected_share`. It lists
+    reasons, counts and examples.
     """
     tally = bars if isinstance(bars, BarTally) else BarTally().plus(bars)
     if tally.accepted and tally.rejected_share <= max_rejected_share:
@@ -215,10 +212,7 @@ def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, sour
 def require_panel(panel: pl.DataFrame, columns: Sequence[str] = ()) -> None:
     """Check the contract of a panel: `columns` present, sorted by symbol and session, unique on them.
 
-    Raises
-    ------
-    PanelContractError
-        Naming the first offending row or the missing columns.
+    Raises PanelContractError, naming the first offending row or the missing columns.
     """
     _require_columns(panel, [*PANEL_KEY, *columns])
     symbol, session = pl.col("symbol"), pl.col("session")
@@ -237,10 +231,7 @@ def require_panel(panel: pl.DataFrame, columns: Sequence[str] = ()) -> None:
 def require_rows(panel: pl.DataFrame, needed: str, columns: Sequence[str] = ()) -> None:
     """Refuse a panel without rows, or with nulls in `columns`; `needed` begins the message.
 
-    Raises
-    ------
-    NoRowsError
-        Saying what is missing, and how often.
+    Raises NoRowsError, saying what is missing, and how often.
     """
     nulls = {name: panel[name].null_count() for name in columns if name in panel.columns}
     missing = [f"{count} of {panel.height} have no {name}" for name, count in nulls.items() if count]

@@ -62,10 +62,7 @@ def sessions_between(calendar: str, first: date, last: date) -> pl.Series:
 def last_complete_session(calendar: str, now: datetime) -> date:
     """Newest session that had closed at a moment, with half an hour for the close to settle.
 
-    Raises
-    ------
-    ValueError
-        If the moment has no time zone.
+    Raises ValueError if the moment has no time zone.
     """
     if now.tzinfo is None:
         message = f"a moment needs a time zone; found {now}"

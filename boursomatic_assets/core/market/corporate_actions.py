@@ -22,16 +22,9 @@ DOUBT, DOUBTFUL_STEP = 1.0, 0.15
 def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataFrame:
     """Scale the bars before each adjusted session, so that the price is continuous there.
 
-    Prices are multiplied by the product of all later ratios, volumes divided by it; columns that are absent are
-    skipped.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel.
-    adjustments : DataFrame
-        One row per `symbol` and `session`; `ratio` is the price after over the price before: 0.5 for a two-for-one
-        split, 1.0 for a real jump.
+    Prices are multiplied by the product of all later ratios, volumes divided by it; absent columns are skipped.
+    `ratio` is the price after over the price before, one per `symbol` and `session`: 0.5 for a two-for-one split,
+    1.0 for a real jump.
     """
     real = adjustments.filter((pl.col("ratio") != 1.0) & pl.col("symbol").is_in(bars["symbol"].unique().implode()))
     if real.is_empty():
@@ -55,13 +48,7 @@ def split_like_jumps(bars: pl.DataFrame) -> pl.DataFrame:
     """Sessions at which the price may be quoted in new units: a split, a spin-off, a special dividend.
 
     Judged by `price_steps`: the whole bar moved overnight, by more than the instrument, the market and the volume
-    explain.
-
-    Returns
-    -------
-    DataFrame
-        Of `JUMP_SCHEMA`: `ratio` is the close over the close before, `split_ratio` the nearest usual split, as a
-        hint.
+    explain. `ratio` is the close over the close before, `split_ratio` the nearest usual split, as a hint.
     """
     return overnight_steps(bars).filter(pl.col("score") > 0).select(list(JUMP_SCHEMA))
 

@@ -32,15 +32,9 @@ CAME_BACK = 1.0
 def set_aside_isolated(checked: CheckedBars, before: pl.DataFrame | None = None) -> CheckedBars:
     """Reject bars that lie far off for up to three sessions and come back, or end there without a trade.
 
-    Parameters
-    ----------
-    checked : CheckedBars
-    before : DataFrame, optional
-        Bars outside of `checked` to compare with, such as stored ones. They are judged too; those that are isolated
-        are added to the rejected, the others are not returned.
+    Bars of `before`, such as stored ones, are compared and judged too: isolated ones join the rejected, the others
+    are not returned.
 
-    Notes
-    -----
     A bar is isolated where the close is back within a twentieth (or two usual moves) of the close before it left,
     and it was off by a factor of more than 2.5, or the whole bar was off by at least six usual moves and by more
     than its volume explains (`price_steps`). A fall and a recovery on heavy volume stay. Up to three last bars of

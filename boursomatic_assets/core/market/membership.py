@@ -19,20 +19,10 @@ MEMBER_SCHEMA: dict[str, pl.DataType] = {
 
 
 def within_membership(panel: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
-    """Keep the rows of instruments at sessions at which they were members.
+    """Keep the rows of instruments at sessions at which they were members; without any `members`, keep all.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        With `symbol` and `session`, sorted by them.
-    members : DataFrame
-        Of `MEMBER_SCHEMA`: a symbol belongs from `member_from` until before `member_until`, null for no end. A
-        symbol may have several rows. Without any row all of the panel is kept.
-
-    Raises
-    ------
-    NotEnoughHistoryError
-        If the panel has rows and none of them is a member's.
+    A symbol belongs from `member_from` until before `member_until`, null for no end; it may have several rows.
+    Raises NotEnoughHistoryError if the panel has rows and none of them is a member's.
     """
     if members.is_empty() or panel.is_empty():
         return panel
@@ -81,10 +71,7 @@ def _problem(row: dict[str, object]) -> tuple[int, str] | None:
 def require_members(members: pl.DataFrame, source: str) -> None:
     """Stop unless every row is valid and there is one; `members` as for `check_members`.
 
-    Raises
-    ------
-    PanelContractError
-        With every problem and its line.
+    Raises PanelContractError with every problem and its line.
     """
     problems = check_members(members)
     if problems or members.is_empty():

@@ -15,11 +15,8 @@ SAME_CLOSE = 0.01
 def compare_overlap(stored: pl.DataFrame, delivered: pl.DataFrame) -> pl.DataFrame:
     """Compare sessions that are both stored and delivered, symbol by symbol.
 
-    Returns
-    -------
-    DataFrame
-        `symbol`, number of common `sessions`, `price_gap` and `close_gap` (largest relative difference of any
-        price, and of a close), and `session`, `stored_close` and `delivered_close` of the close that differs most.
+    Returns `symbol`, number of common `sessions`, `price_gap` and `close_gap` (largest relative difference of any
+    price, and of a close), and `session`, `stored_close` and `delivered_close` of the close that differs most.
     """
     both = stored.join(delivered, on=PANEL_KEY, suffix="_delivered")
     gaps = {

@@ -67,27 +67,17 @@ _MANY_SHARES, _ROUND = 12, 0.07
 
 
 def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
-    """Judge the larger steps between sessions.
+    """Judge the larger overnight steps of a bar panel with `open` and `close`; `volume` is optional.
 
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel with `open` and `close`, after any adjustment; without `volume` the volume counts as usual.
+    Returns a row of `STEP_SCHEMA` per step, in the panel's order. `ratio` is the close over the close before,
+    `split_ratio` the nearest usual split; `size` the log step that open and close both made beyond the market;
+    `deviations` that size in the instrument's usual moves; `volume_surprise` the log of the volume over the usual
+    one, less the size of a fall, since a split brings that much. Above a `score` of 0 trading does not explain the
+    step.
 
-    Returns
-    -------
-    DataFrame
-        Of `STEP_SCHEMA`, a row per step in the panel's order. `ratio` is the close over the close before,
-        `split_ratio` the nearest usual split; `size` the log step that open and close both made beyond the market;
-        `deviations` that size in the instrument's usual moves; `volume_surprise` the log of the volume over the
-        usual one, less the size of a fall, since a split brings that much. Above a `score` of 0 trading does not
-        explain the step.
-
-    Notes
-    -----
     A usual move is the larger of the median absolute log return (times 1.4826) and its 90th percentile (over
-    1.645), over up to 60 sessions before; of a price that mostly stands still, its largest move. It is blended
-    with a prior of two sessions of 5 %. The spread of the market's returns in the session is added in squares. Only
+    1.645), over up to 60 sessions before; of a price that mostly stands still, its largest move. It is blended with
+    a prior of two sessions of 5 %. The spread of the market's returns in the session is added in squares. Only
     earlier sessions count, without their jumps, so that later bars change no judgement.
     """
     require_panel(bars, ["open", "close"])
@@ -251,7 +241,9 @@ class PriceHistory:
         seen = np.minimum(self.seen(rows), WINDOW)
         volume = self.column("volume")
         (median,) = _quantiles_before(volume, rows, seen, np.abs, (0.5,))
-        usual = np.where(median > 0, median, _means_before(volume, rows, seen))
+        total = np.concatenate([np.zeros(1), np.cumsum(volume)])
+        mean = (total[rows] - total[rows - seen]) / np.maximum(seen, 1)
+        usual = np.where(median > 0, median, mean)
         with np.errstate(divide="ignore", invalid="ignore"):
             surprise = np.log(volume[rows] / usual)
         return np.clip(np.nan_to_num(surprise, nan=0.0), -_MOST_SURPRISE, _MOST_SURPRISE)  # type: ignore[no-any-return]
@@ -277,9 +269,3 @@ def _quantiles_before(
             at = np.floor(quantile * np.maximum(seen[part] - 1, 0)).astype(np.int64)
             into[part] = np.take_along_axis(past, at[:, np.newaxis], axis=1)[:, 0]
     return [np.where(seen > 0, value, 0.0) for value in found]
-
-
-def _means_before(values: Floats, rows: Places, seen: Places) -> Floats:
-    """Mean of the `seen` values before each row."""
-    total = np.concatenate([np.zeros(1), np.cumsum(values)])
-    return (total[rows] - total[rows - seen]) / np.maximum(seen, 1)  # type: ignore[no-any-return]

@@ -46,14 +46,15 @@ def simulate_bars(market: SimulatedMarket, seed: int) -> pl.DataFrame:
     """
     random = np.random.default_rng(seed)
     shape = (market.sessions, market.symbols)
-    own, common = _memory(random.normal(size=shape)), _memory(random.normal(size=(market.sessions, 1)))
+    shocks = random.normal(size=shape), random.normal(size=(market.sessions, 1))
+    own, common = (_recursive(VOLATILITY_STEP * each, VOLATILITY_MEMORY) for each in shocks)
     level = TYPICAL_VOLATILITY * np.exp(SPREAD_OF_VOLATILITY * random.normal(size=market.symbols))
     volatility = level * np.exp(own + common / 2)
     together = random.normal(size=(market.sessions, 1)) * np.exp(common)
-    shocks = MARKET_SHARE * together + np.sqrt(1 - MARKET_SHARE**2) * random.normal(size=shape)
+    moves = MARKET_SHARE * together + np.sqrt(1 - MARKET_SHARE**2) * random.normal(size=shape)
     signal = _recursive(random.normal(size=shape), SIGNAL_MEMORY) * np.sqrt(1 - SIGNAL_MEMORY**2)
     drift = np.vstack([np.zeros((1, market.symbols)), signal[:-1]]) * market.signal
-    returns = np.clip(volatility * (shocks + drift), -0.5, 0.5)
+    returns = np.clip(volatility * (moves + drift), -0.5, 0.5)
     close = random.uniform(10, 300, market.symbols) * np.cumprod(1 + returns, axis=0)
     noise = np.abs(volatility * random.normal(size=(2, *shape)))
     opening = close * (1 + 0.3 * volatility * random.normal(size=shape))
@@ -65,11 +66,11 @@ def simulate_bars(market: SimulatedMarket, seed: int) -> pl.DataFrame:
         "close": close,
         "volume": volume.round(),
     }
-    return _panel(market, prices)
-
-
-def _memory(shocks: np.ndarray) -> np.ndarray:
-    return _recursive(VOLATILITY_STEP * shocks, VOLATILITY_MEMORY)
+    sessions = [MONDAY + timedelta(days=7 * (day // 5) + day % 5) for day in range(market.sessions)]
+    names = [f"W{number:03d}" for number in range(market.symbols)]
+    keys = {"symbol": np.repeat(names, market.sessions).tolist(), "session": sessions * market.symbols}
+    columns = {name: values.T.ravel() for name, values in prices.items()}
+    return pl.DataFrame({**keys, **columns}, schema=BAR_SCHEMA)
 
 
 def _recursive(shocks: np.ndarray, memory: float) -> np.ndarray:
@@ -78,10 +79,3 @@ def _recursive(shocks: np.ndarray, memory: float) -> np.ndarray:
     for now in range(1, len(shocks)):
         path[now] = memory * path[now - 1] + shocks[now]
     return path
-
-
-def _panel(market: SimulatedMarket, columns: dict[str, np.ndarray]) -> pl.DataFrame:
-    sessions = [MONDAY + timedelta(days=7 * (day // 5) + day % 5) for day in range(market.sessions)]
-    names = [f"W{number:03d}" for number in range(market.symbols)]
-    keys = {"symbol": np.repeat(names, market.sessions).tolist(), "session": sessions * market.symbols}
-    return pl.DataFrame({**keys, **{name: values.T.ravel() for name, values in columns.items()}}, schema=BAR_SCHEMA)

@@ -22,19 +22,10 @@ def usable_bars(
 ) -> pl.DataFrame:
     """Leave out rows that are no traded prices, and apply adjustments.
 
-    Left out are quarantined symbols, rows without volume on dates when the exchange was closed, and rows before an
-    instrument's first trade. Rows with a volume stay, whatever the calendar says.
-
-    Parameters
-    ----------
-    bars : DataFrame
-        Bar panel with `close`, `volume` and `exchange`.
-    adjustments : DataFrame
-        As for `apply_adjustments`.
-    quarantined : sequence of str
-        Symbols with an unexplained jump; left out whole, since a label may reach across it.
-    from_the_first_bar : bool
-        Whether each symbol's history begins with the panel. If it was cut off, an idle start has no meaning.
+    Left out are symbols `quarantined` for an unexplained jump, whole, since a label may reach across it; rows
+    without volume on dates when the exchange was closed; and rows before an instrument's first trade. The latter
+    only if each history begins with the panel (`from_the_first_bar`). Rows with a volume stay, whatever the
+    calendar says.
     """
     trusted = bars.filter(~pl.col("symbol").is_in(list(quarantined))) if len(quarantined) else bars
     idle = trusted.filter(pl.col("volume") == 0)

@@ -52,12 +52,8 @@ def calibrate(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(probabilities: np.ndarray, labels: pl.Series) -> float:
     """Find the temperature with the smallest log loss, between `COLDEST` and `HOTTEST`; 1.0 without rows.
 
-    Probabilities have shape (n_rows, 3), in the order of `CLASS_NAMES`.
-
-    Raises
-    ------
-    NoRowsError
-        If a row has no label or no probability.
+    Probabilities have shape (n_rows, 3), in the order of `CLASS_NAMES`. Raises NoRowsError if a row has no label or
+    no probability.
     """
     if not len(labels):
         return UNCALIBRATED
@@ -99,10 +95,7 @@ def row_brier_score(forecaster: str = MODEL) -> pl.Expr:
 def log_loss(panel: pl.DataFrame, forecaster: str = MODEL) -> float:
     """Mean of `row_log_loss`, as scikit-learn's `log_loss` with its bounds of a probability; NaN for no rows.
 
-    Raises
-    ------
-    NoRowsError
-        If a row has no label or no probability.
+    Raises NoRowsError if a row has no label or no probability.
     """
     return _mean_over_rows(panel, forecaster, row_log_loss(forecaster))
 
@@ -127,12 +120,8 @@ def brier_skill(panel: pl.DataFrame, forecaster: str = MODEL) -> float:
 def calibration_bins(panel: pl.DataFrame, bins: int = CALIBRATION_BINS) -> pl.DataFrame:
     """Rows sorted by p(BUY): `session`, `bin` from 0, `probability`, and `frequency` (1 for a BUY label).
 
-    Symbol and session decide which of two equally probable rows comes first.
-
-    Raises
-    ------
-    NoRowsError
-        If a row has no probability or no label.
+    Symbol and session decide which of two equally probable rows comes first. Raises NoRowsError if a row has no
+    probability or no label.
     """
     if panel.height:
         require_rows(panel, "a calibration curve needs probabilities and labels", ("probability_buy", "label"))

@@ -45,10 +45,7 @@ def class_figures(panel: pl.DataFrame, call: str = "call") -> dict[str, dict[str
 def classification_report(panel: pl.DataFrame, call: str = "call") -> dict[str, Any]:
     """`class_figures` and their averages, as `sklearn.metrics.classification_report` gives them.
 
-    Raises
-    ------
-    NoRowsError
-        If there is no row, or a row without label or call.
+    Raises NoRowsError if there is no row, or a row without label or call.
     """
     require_rows(panel, "a report of classes needs labelled rows")
     shares = _shares(panel, call)

@@ -56,8 +56,6 @@ def newey_west_error(values: np.ndarray, lag: int) -> float:
     Autocovariances up to `lag` count, with Bartlett weights: sqrt((g_0 + 2 sum_j (1 - j / (lag + 1)) g_j) / n) with
     g_j = sum_t e_t e_(t-j) / n and e = values - mean.
 
-    Notes
-    -----
     Newey and West (1987), Econometrica 55. The weighted sum of autocovariances equals the mean square of all sums
     over `lag` + 1 neighbours, the form computed here.
     """
@@ -72,17 +70,14 @@ def newey_west_error(values: np.ndarray, lag: int) -> float:
 
 
 def overlap_test(values: np.ndarray, overlap: int, lag: int, null: float = 0.0) -> MeanTest:
-    """Test whether a mean of overlapping observations is above `null`.
+    """Test whether a mean of overlapping observations, `values` in time order, is above `null`.
 
     Parameters
     ----------
-    values : ndarray of shape (n_sessions,)
-        In time order.
     overlap : int
         Neighbouring values that share observations: the horizon for outcomes over it, 1 for daily returns.
     lag : int
         Lag of the Newey-West error, at least `overlap` - 1.
-    null : float
 
     Returns
     -------
@@ -139,8 +134,6 @@ def ratio_test(
     Both are arrays of shape (n_sessions,); the other arguments as in `overlap_test`. `UNDEFINED` where the
     denominators sum to zero.
 
-    Notes
-    -----
     Linearised (delta method): the ratio deviates from `null` by the mean of numerator - null x denominator, over
     the mean denominator.
     """
@@ -165,8 +158,6 @@ def _require_finite(values: np.ndarray) -> None:
 def diebold_mariano(model: np.ndarray, baseline: np.ndarray, overlap: int, lag: int) -> MeanTest:
     """Test whether a model's losses per session are lower than a baseline's: the mean of baseline - model.
 
-    Notes
-    -----
     Diebold and Mariano (1995), Journal of Business & Economic Statistics 13, with the reference distribution of
     `overlap_test` in place of the normal one, after Harvey, Leybourne and Newbold (1997).
     """
@@ -178,8 +169,6 @@ def clark_west_terms(realised: np.ndarray, forecast: np.ndarray, baseline: np.nd
 
     (y - f0)^2 - (y - f1)^2 + (f1 - f0)^2 = 2 (y - f0) (f1 - f0)
 
-    Notes
-    -----
     Clark and West (2007), Journal of Econometrics 138. Under the null a model with more parameters has the larger
     squared error, by the noise it fitted; without the adjustment the null would never be rejected.
     """

@@ -41,8 +41,6 @@ class OverlapReference:
     def exceeded(self, statistic: float) -> float:
         """Chance that the absolute statistic is above that of `statistic`.
 
-        Notes
-        -----
         With shocks z, mean a'z and squared error z'Qz the chance is that of z'(aa' - x^2 Q)z > 0. That form has one
         positive eigenvalue, l, so it compares a normal variable with an independent positive one, V. By Craig's
         form of the normal tail (1991, IEEE MILCOM) the chance is the mean over angles t in (0, pi/2) of

@@ -98,8 +98,6 @@ def lo_sharpe_ratio(returns: np.ndarray, lags: int) -> float:
     at most 251, count; the others are taken as zero. NaN where `sharpe_ratio` is, for at most `lags` sessions, and
     where the sum is not positive.
 
-    Notes
-    -----
     Lo (2002), "The Statistics of Sharpe Ratios", Financial Analysts Journal 58, equation 20.
     """
     daily = _daily_sharpe(returns)
@@ -117,18 +115,8 @@ def lo_sharpe_ratio(returns: np.ndarray, lags: int) -> float:
 def sharpe_interval(returns: np.ndarray, block: int, draws: int, seed: int) -> tuple[float, float]:
     """95 % interval of the Sharpe ratio by the stationary bootstrap of Politis and Romano (1994).
 
-    Parameters
-    ----------
-    returns : ndarray of shape (n_sessions,)
-    block : int
-        Mean block length in sessions; at least the horizon, over which positions overlap.
-    draws, seed : int
-        Number of resampled histories, and the seed that they are drawn from.
-
-    Returns
-    -------
-    tuple of float
-        NaN where `sharpe_ratio` is NaN and for fewer sessions than two blocks. Draws without variance are left out.
+    Blocks have `block` sessions on average, at least the horizon over which positions overlap. NaN where
+    `sharpe_ratio` is NaN and for fewer sessions than two blocks. Draws without variance are left out.
     """
     if len(returns) < 2 * block or math.isnan(sharpe_ratio(returns)):
         return math.nan, math.nan
@@ -150,8 +138,6 @@ def probabilistic_sharpe_ratio(returns: np.ndarray, benchmark: float = 0.0) -> f
     g4 the kurtosis (3 for a normal distribution). NaN for fewer than three sessions, a constant return or an
     undefined benchmark.
 
-    Notes
-    -----
     Bailey and López de Prado (2012), "The Sharpe Ratio Efficient Frontier", Journal of Risk 15. It takes the
     sessions as independent.
     """
@@ -164,27 +150,17 @@ def probabilistic_sharpe_ratio(returns: np.ndarray, benchmark: float = 0.0) -> f
     variance = 1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2
     # Never below zero but for rounding: a kurtosis is at least the skewness squared, plus one.
     error = math.sqrt(max(variance, np.finfo(np.float64).eps) / (len(returns) - 1))
-    return _normal_cdf((ratio - benchmark) / error)
+    # The normal distribution function, without cancellation in its lower tail.
+    return 0.5 * math.erfc(-((ratio - benchmark) / error) / math.sqrt(2.0))
 
 
 def expected_max_sharpe(trials: int, variance: float) -> float:
     """Expected best Sharpe ratio per session of several trials without skill.
 
-    Parameters
-    ----------
-    trials : int
-        Trainings on the same data with distinct experiments.
-    variance : float
-        Variance of the Sharpe ratios per *session* over those trials.
+    Trials are trainings on the same data with distinct experiments; `variance` is that of their Sharpe ratios per
+    *session*. sd x ((1 - g) Z(1 - 1/N) + g Z(1 - 1/(N e))), with g Euler's constant and Z the normal quantile; 0.0
+    for one trial, whatever the variance; NaN for none, and for more than one where the variance is negative or NaN.
 
-    Returns
-    -------
-    float
-        sd x ((1 - g) Z(1 - 1/N) + g Z(1 - 1/(N e))), with g Euler's constant and Z the normal quantile; 0.0 for one
-        trial, whatever the variance; NaN for none, and for more than one where the variance is negative or NaN.
-
-    Notes
-    -----
     Bailey and López de Prado (2014), "The Deflated Sharpe Ratio", Journal of Portfolio Management 40.
     """
     if trials == 1:
@@ -207,7 +183,3 @@ def _daily_sharpe(returns: np.ndarray) -> float:
 
 def _is_constant(returns: np.ndarray) -> bool:
     return bool(returns.max() == returns.min())
-
-
-def _normal_cdf(value: float) -> float:
-    return 0.5 * math.erfc(-value / math.sqrt(2.0))

@@ -16,15 +16,10 @@ def rank_ic(panel: pl.DataFrame, score: str = "predicted_return", outcome: str =
 
     Rows with a null on either side do not count. Equal values share the mean of their ranks.
 
-    Returns
-    -------
-    DataFrame
-        `session`, `rank_ic` in [-1, 1] and `names` ranked. Sessions with fewer than three names, or where one side
-        does not vary, are left out.
-
-    Notes
-    -----
     Grinold and Kahn, Active Portfolio Management (2000), chapter 6.
+
+    Returns `session`, `rank_ic` in [-1, 1] and `names` ranked. Sessions with fewer than three names, or where one
+    side does not vary, are left out.
     """
     ranked = panel.drop_nulls([score, outcome]).select(
         "session",
@@ -54,16 +49,12 @@ def matched_rank_ic(
 ) -> pl.DataFrame:
     """Rank correlation of a score with the outcome, within each session and among similarly volatile names.
 
-    Returns
-    -------
-    DataFrame
-        `session`, `rank_ic` in [-1, 1] and `names`, of sessions with at least two groups of `volatility_groups`.
-
-    Notes
-    -----
     Ranks are centred within each group, so that differences between groups do not count. Volatile names move
     farthest with the market: a score that knows volatility ranks well or badly by chance, and that noise hides a
     small skill.
+
+    Returns `session`, `rank_ic` in [-1, 1] and `names`, of sessions with at least two groups of
+    `volatility_groups`.
     """
     within = ["session", "group"]
     ranked = volatility_groups(panel.drop_nulls([score, outcome])).select(

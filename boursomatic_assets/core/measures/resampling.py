@@ -41,8 +41,6 @@ def superior_predictive_ability(
     All are daily returns of the same sessions; `block` is the bootstrap's mean block length. NaN where no book
     differs by more than a constant, and for fewer sessions than two blocks.
 
-    Notes
-    -----
     Hansen (2005), Journal of Business & Economic Statistics 23; the consistent p-value, as `arch` computes it: the
     statistic is the largest mean difference. Under the null each difference has mean zero, or its own mean where
     that is too far below zero to matter.

@@ -1,5 +1,4 @@
-"""Training and prediction: both models, calibration's threshold, baselines, the folds of the walk-forward.
+"""Training and prediction: both models, the BUY threshold, baselines, and the folds of the walk-forward.
 
-A fitted model is known by its LightGBM text and its inputs. Bundles of files, and which version serves, are
-`registry`.
+A fitted model is its LightGBM text and its inputs. Bundles and serving are in `registry`.
 """

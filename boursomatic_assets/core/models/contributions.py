@@ -1,4 +1,4 @@
-"""What each feature adds to each prediction: SHAP values of the trees, from LightGBM's own exact computation."""
+"""Feature contributions to each prediction: exact SHAP values of the trees, computed by LightGBM."""
 
 from __future__ import annotations
 
@@ -22,16 +22,14 @@ class Contributions:
 
     Attributes
     ----------
-    feature_names : tuple of str
-        Inputs in the model's order.
     output_names : tuple of str
-        What is explained: the classes of a classifier, or the forward return of a regressor.
+        The classes of a classifier, or the forward return of a regressor.
     values : ndarray of shape (n_rows, n_outputs, n_features)
         In the model's raw score: log-odds for a class, a fraction for a forward return.
     expected : ndarray of shape (n_rows, n_outputs)
         Score of the average training row; with a row's values it sums to the row's raw score.
     inputs : ndarray of shape (n_rows, n_features)
-        The features themselves; NaN where there is none.
+        The features; NaN for null.
     """
 
     feature_names: tuple[str, ...]
@@ -41,13 +39,7 @@ class Contributions:
     inputs: np.ndarray
 
     def mean_absolute(self) -> pl.DataFrame:
-        """Mean size of each feature's contribution, the feature that moves the outputs most first.
-
-        Returns
-        -------
-        DataFrame
-            `feature`, then a column for each output; 0.0 where there are no rows.
-        """
+        """Mean absolute contribution of each `feature` to each output, the largest sum first; 0.0 without rows."""
         sizes = np.abs(self.values).sum(axis=0) / max(len(self.values), 1)
         columns = dict(zip(self.output_names, sizes, strict=True))
         ranked = pl.DataFrame({"feature": list(self.feature_names), **columns})
@@ -56,24 +48,16 @@ class Contributions:
 
 
 def spread_rows(panel: pl.DataFrame, count: int = SAMPLE_ROWS) -> pl.DataFrame:
-    """Pick at most `count` rows at equal distances: the same rows of the same panel, of every symbol and time."""
+    """Pick at most `count` rows at equal distances, always the same ones of the same panel."""
     picked = np.unique(np.linspace(0, max(panel.height - 1, 0), min(count, panel.height)).round().astype(np.int64))
     return panel[picked]
 
 
 def feature_contributions(model: FittedModel, panel: pl.DataFrame) -> Contributions:
-    """Split each row's raw score into what each feature adds to it.
+    """Split each row's raw score into the contributions of its features.
 
-    Parameters
-    ----------
-    model : FittedModel
-    panel : DataFrame
-        With the columns of `feature_names`.
-
-    Notes
-    -----
-    Lundberg, Erion and Lee, Consistent Individualized Feature Attribution for Tree Ensembles (2018), computed by
-    LightGBM (`pred_contrib`): exact for the trees, in the raw score. It says what the model does, not what is true.
+    Lundberg, Erion and Lee, Consistent Individualized Feature Attribution for Tree Ensembles (2018), by LightGBM's
+    `pred_contrib`. It explains the model, not the market.
     """
     outputs = model.class_names or ("forward return",)
     inputs = model_matrix(panel, model.feature_names)

@@ -1,4 +1,4 @@
-"""Folds of the walk-forward: which sessions each predicts, and which rows it may train on."""
+"""Folds of the walk-forward: the sessions that each predicts, and the rows that it may train on."""
 
 from __future__ import annotations
 
@@ -22,17 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold: the sessions that a model predicts, and the first session that it trains on.
-
-    Attributes
-    ----------
-    number : int
-        From 1, in time order.
-    train_first : date
-        First session to train on.
-    test_first, test_last : date
-        First and last session to predict; all training sessions are earlier.
-    """
+    """Sessions that a model predicts, all later than those it trains on; `number` counts from 1 in time order."""
 
     number: int
     train_first: date
@@ -42,19 +32,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class FoldFacts:
-    """The spans and row counts of one fold, read from its training rows and its predictions.
+    """Spans and row counts of one fold, read from its training rows and its predictions.
 
-    Attributes
-    ----------
-    fold : int
-    train_first, train_last : date
-        First and last session of the training rows.
-    train_last_label_end : date
-        Latest session at which the label of a training row is known.
-    test_first, test_last : date
-        First and last predicted session.
-    train_rows, rows : int
-        Number of training rows and of predicted rows.
+    `train_last_label_end` is the latest session in which the label of a training row became known.
     """
 
     fold: int
@@ -67,30 +47,16 @@ class FoldFacts:
     rows: int
 
     def to_json(self) -> dict[str, Any]:
-        """The same as strict JSON holds it, dates in ISO 8601."""
+        """As strict JSON, dates in ISO 8601."""
         return {name: value if isinstance(value, int) else str(value) for name, value in asdict(self).items()}
 
 
 def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]:
-    """Cut the sessions to judge into a history and consecutive spans to predict, as equal as whole sessions allow.
+    """Cut the sessions to judge into a history and consecutive spans to predict, as equal as possible.
 
-    Parameters
-    ----------
-    labels : DataFrame
-        Label panel; rows whose horizon has not passed, on a day that is no session, or without the history their
-        features need, do not count.
-    experiment : Experiment
-        Its `walk_forward`: number of folds, window, and share of the sessions that is history.
-
-    Returns
-    -------
-    tuple of Fold
-        In time order; together they predict every session after the history once.
-
-    Raises
-    ------
-    NotEnoughHistoryError
-        If there is no history, or fewer sessions after it than folds.
+    The spans are in time order and contain every session after the history once. Sessions count only with rows
+    whose horizon has passed and whose features have their history. Raises NotEnoughHistoryError if there is no
+    history, or fewer sessions after it than folds.
     """
     sessions = _judged_rows(labels, experiment)["session"].unique().sort()
     plan, history = experiment.walk_forward, round(sessions.len() * experiment.walk_forward.history_fraction)
@@ -111,43 +77,28 @@ def plan_folds(labels: pl.DataFrame, experiment: Experiment) -> tuple[Fold, ...]
 
 
 def fold_sets(labels: pl.DataFrame, fold: Fold, experiment: Experiment) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows that a fold trains on, and rows that it predicts.
+    """Training rows and rows to predict of a fold.
 
-    Returns
-    -------
-    tuple of DataFrame
-        A row is trained on only if its `label_end` is before the fold's first session, and before the `embargo`
-        sessions in front of it. What is predicted are all rows whose horizon has passed, as `realised_rows` gives
-        them: whether an instrument lives to its end nobody knew.
+    A training row's `label_end` is before the fold's first session and the `embargo` sessions in front of it. Rows
+    to predict are all whose horizon has passed, as `realised_rows` gives them: nobody knew which instruments would
+    end.
 
-    Raises
-    ------
-    NotEnoughHistoryError
-        If one of the two is empty.
-
-    Notes
-    -----
     Purging follows López de Prado, Advances in Financial Machine Learning (2018), chapter 7.
+
+    Raises NotEnoughHistoryError if one of the two is empty.
     """
-    rows = _usable_rows(labels, experiment)
+    require_panel(labels, ["label_end", "label", *experiment.features])
+    rows = usable_rows(labels).filter(is_warmed_up(experiment.features))
     session = pl.col("session")
     earlier = rows.filter((session >= fold.train_first) & (session < fold.test_first))
     test = _judged_rows(labels.filter(session.is_between(fold.test_first, fold.test_last)), experiment)
-    train = earlier.filter(pl.col("label_end") < _known_by(earlier, fold, experiment.embargo))
+    sessions: list[date] = earlier["session"].unique().sort().to_list()
+    known_by = [*sessions, fold.test_first][-min(experiment.embargo, len(sessions)) - 1]
+    train = earlier.filter(pl.col("label_end") < known_by)
     if train.is_empty() or test.is_empty():
         why = f"fold {fold.number} ({fold.test_first}..{fold.test_last}) has {train.height} rows to train on"
         raise _too_short(rows["session"].unique().sort(), experiment, f"{why} and {test.height} to predict")
     return train, test
-
-
-def _known_by(earlier: pl.DataFrame, fold: Fold, embargo: int) -> date:
-    sessions: list[date] = earlier["session"].unique().sort().to_list()
-    return [*sessions, fold.test_first][-min(embargo, len(sessions)) - 1]
-
-
-def _usable_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
-    require_panel(labels, ["label_end", "label", *experiment.features])
-    return usable_rows(labels).filter(is_warmed_up(experiment.features))
 
 
 def _judged_rows(labels: pl.DataFrame, experiment: Experiment) -> pl.DataFrame:
@@ -168,16 +119,13 @@ def _too_short(sessions: pl.Series, experiment: Experiment, why: str) -> NotEnou
 
 
 def folds_overlap(folds: Sequence[FoldFacts], panels: Mapping[int, pl.DataFrame]) -> list[str]:
-    """Describe every way in which a fold knew of what it predicts, or two folds predict the same; empty if sound.
+    """Describe every look-ahead of a fold and every session that two folds predict; empty if sound.
 
-    Parameters
-    ----------
-    folds : sequence of FoldFacts
-        In time order.
-    panels : mapping of int to DataFrame
-        `fold` and `session` of what each fold predicted, as stored: what the facts say of it is not taken on trust.
+    `panels` has the stored `fold` and `session` of each fold's predictions, which the facts are compared with.
     """
-    spans = {number: _span(panel) for number, panel in sorted(panels.items())}
+    spans: dict[int, tuple[Any, Any]] = {
+        number: (panel["session"].min(), panel["session"].max()) for number, panel in sorted(panels.items())
+    }
     found = [
         f"fold {fold.fold} was trained on labels that end {fold.train_last_label_end}, and predicts from "
         f"{spans[fold.fold][0]} on"
@@ -195,8 +143,3 @@ def folds_overlap(folds: Sequence[FoldFacts], panels: Mapping[int, pl.DataFrame]
         if first <= last:
             found.append(f"fold {later} predicts from {first} on, and fold {earlier} up to {last}")
     return found
-
-
-def _span(panel: pl.DataFrame) -> tuple[date, date]:
-    first, last = panel.select(pl.col("session").min().alias("first"), pl.col("session").max().alias("last")).row(0)
-    return first, last

@@ -1,4 +1,4 @@
-"""What both models say about rows: of the two sets they have not seen, of a fold, of today."""
+"""Predictions of both models: of the two unseen sets, of a fold, of today."""
 
 from __future__ import annotations
 
@@ -20,24 +20,12 @@ SET_NAMES = ("validation", "test")
 SET_TYPE = pl.Enum(SET_NAMES)
 SUM_TOLERANCE = 1e-9
 OUTCOMES = ("label", "forward_return", "label_end")
-# Whether a row was closed at its instrument's last price.
+# Marks rows closed at their instrument's last price.
 EARLY = "ended_early"
 
 
 def predict_sets(sets: Mapping[str, pl.DataFrame], classifier: FittedModel, regressor: FittedModel) -> pl.DataFrame:
-    """Predict every row of the sets that the models have not learned from.
-
-    Parameters
-    ----------
-    sets : mapping of str to DataFrame
-        `validation` and `test` to the rows to judge, as `judged_sets` gives them.
-    classifier, regressor : FittedModel
-
-    Returns
-    -------
-    DataFrame
-        As `predict_rows` gives it, with `set` (validation or test) after the session.
-    """
+    """Predict the `validation` and `test` rows of `judged_sets`: `predict_rows`, with `set` after the session."""
     named = [
         predict_rows(sets[name], classifier, regressor).with_columns(set=pl.lit(name, SET_TYPE))
         for name in SET_NAMES
@@ -49,24 +37,12 @@ def predict_sets(sets: Mapping[str, pl.DataFrame], classifier: FittedModel, regr
 def predict_rows(panel: pl.DataFrame, classifier: FittedModel, regressor: FittedModel) -> pl.DataFrame:
     """Predict rows with both models, whether or not their outcome is known.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        Keys, features, `label`, `forward_return` and `label_end`, null while the horizon runs, and for judged rows
-        `ended_early`, as `realised_rows` gives it.
-    classifier, regressor : FittedModel
+    The panel has keys, features, `label`, `forward_return` and `label_end`, null while the horizon runs, and for
+    judged rows `ended_early`. The result keeps those but the features, and adds `probability_buy`,
+    `probability_hold`, `probability_sell`, `predicted_label` (the most probable class, the first of equally
+    probable ones), `predicted_return` (fraction) and `vol_20d` (null unless it is a feature of the models); sorted.
 
-    Returns
-    -------
-    DataFrame
-        Keys, `label`, `forward_return`, `label_end`, `probability_buy`, `probability_hold`, `probability_sell`,
-        `predicted_label` (the most probable class, the first of equally probable ones), `predicted_return`
-        (fraction), `vol_20d` (null where it is no feature of the models), and of judged rows `ended_early`; by
-        symbol and session.
-
-    Notes
-    -----
-    A row's prediction depends on that row alone, to the last bit: today's row is predicted as a backtest would.
+    A row's prediction depends on that row alone, to the last bit: today's row is predicted as in a backtest.
     """
     rows = panel.sort(PANEL_KEY)
     forecast = pl.Series("predicted_return", regressor.predict(rows))
@@ -75,7 +51,7 @@ def predict_rows(panel: pl.DataFrame, classifier: FittedModel, regressor: Fitted
 
 
 def classify_rows(panel: pl.DataFrame, classifier: FittedModel) -> pl.DataFrame:
-    """Predict rows with the classifier alone: what `predict_rows` gives, without `predicted_return`."""
+    """Predict rows with the classifier alone: `predict_rows` without `predicted_return`."""
     rows = panel.sort(PANEL_KEY)
     probabilities = classifier.predict(rows)
     called = np.asarray(CLASS_NAMES)[probabilities.argmax(axis=1)]
@@ -91,33 +67,23 @@ def classify_rows(panel: pl.DataFrame, classifier: FittedModel) -> pl.DataFrame:
 
 
 def set_of(predictions: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Rows of one set out of `predict_sets`, without the column that names it."""
+    """Rows of one set out of `predict_sets`, without the column `set`."""
     return predictions.filter(pl.col("set") == name).drop("set")
 
 
 def prediction_faults(
     predictions: pl.DataFrame, train_set: pl.DataFrame, sets: Mapping[str, pl.DataFrame]
 ) -> list[str]:
-    """Describe everything that keeps predictions from being out of sample, whole and lawful; empty if nothing does.
+    """Describe every reason why predictions are not out of sample, complete and valid; empty if there is none.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        As `predict_sets` gives it.
-    train_set : DataFrame
-        With `label_end`.
-    sets : mapping of str to DataFrame
-        `validation` and `test` to the keys of the set's rows.
-
-    Notes
-    -----
-    Written against what is stored, not against the code that made it. Every row is looked at.
+    `sets` has the keys of the `validation` and `test` rows. The audit reads what is stored, every row of it, and
+    shares no code with the prediction.
     """
     named = [sets[name].select(*PANEL_KEY, set=pl.lit(name, SET_TYPE)) for name in SET_NAMES]
     wanted, key = pl.concat(named), [*PANEL_KEY, "set"]
     learned_by = train_set["label_end"].max()
     probabilities = predictions.select(PROBABILITIES).to_numpy()
-    # What is not a number compares with nothing: asked for what is right, it is found as wrong.
+    # A comparison with NaN is false, so NaN counts as invalid.
     lawful = ((probabilities >= 0) & (probabilities <= 1)).all(axis=1)
     lawful &= np.abs(probabilities.sum(axis=1) - 1) <= SUM_TOLERANCE
     finite = np.isfinite(predictions["predicted_return"].to_numpy())

@@ -1,4 +1,4 @@
-"""From which probability on a row is called BUY: chosen on the validation set only, then frozen."""
+"""The probability from which a row is called BUY, chosen on the validation set only."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
 
 CANDIDATES = 40
-# Sums of the same rows in another order may differ by a rounding; that is no advantage.
+# Relative difference of the same sum in another order, which is no advantage.
 ROUNDING = 1e-9
-SCHEMA = pl.Schema(
+CANDIDATE_SCHEMA = pl.Schema(
     {
         "tau": pl.Float64,
         "calls": pl.Int64,
@@ -44,14 +44,13 @@ class Threshold:
     Attributes
     ----------
     tau : float or None
-        A row is called BUY from this p(BUY) on; None for the most probable class.
+        Rows with at least this p(BUY) are called BUY; None calls the most probable class.
     reason : str
-        Why it is this one, or why there is none.
+        Why this threshold, or why none.
     candidates : DataFrame
-        What was looked at: `tau`, `calls`, `sessions` (with a call), `precision`, `lower_bound`,
-        `matched_base_rate`.
+        `tau`, `calls`, `sessions` (with a call), `precision`, `lower_bound`, `matched_base_rate`.
     temperature : float
-        Calibrates the probabilities that people are shown; the rule reads them as they are.
+        Calibrates the displayed probabilities; the rule reads uncalibrated ones.
     """
 
     tau: float | None
@@ -70,14 +69,9 @@ class Threshold:
 
 
 def threshold_of(predictions: pl.DataFrame, experiment: Experiment) -> Threshold:
-    """Choose the threshold that goes with the predictions of an experiment.
+    """Choose the threshold on the validation rows of `predict_sets`; the test set is not read.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        As `predict_sets` gives it; of the test set nothing is read.
-    experiment : Experiment
-        Its horizon is the length of the blocks; calls on two horizons of sessions are enough.
+    Blocks are as long as the experiment's horizon; calls on two horizons of sessions are enough.
     """
     horizon = experiment.horizon
     validation = set_of(predictions, "validation")
@@ -87,37 +81,34 @@ def threshold_of(predictions: pl.DataFrame, experiment: Experiment) -> Threshold
 
 
 def choose_threshold(validation: pl.DataFrame, horizon: int, draws: int, seed: int, min_sessions: int) -> Threshold:
-    """Choose from which p(BUY) on to call BUY.
+    """Choose the p(BUY) from which to call BUY.
+
+    The smallest of 40 quantiles of p(BUY) whose calls are on at least `min_sessions` and whose lower 95 % bound of
+    precision is above the base rate of equally volatile rows; without such a quantile, no threshold.
 
     Parameters
     ----------
     validation : DataFrame
         Predicted rows with their labels: `symbol`, `session`, `label`, `probability_buy`, `vol_20d`.
     horizon : int
-        Sessions that a label looks ahead; mean length of the bootstrap's blocks.
-    draws : int
-        Draws of the bootstrap.
-    seed : int
+        Sessions that a label looks ahead; mean block length of the bootstrap.
+    draws, seed : int
+        Of the bootstrap.
     min_sessions : int
-        Sessions with a call that are enough. Two horizons hold two calls that share no day.
-
-    Returns
-    -------
-    Threshold
-        The smallest of 40 quantiles of p(BUY) whose calls are on enough sessions and whose lower 95 % bound of
-        precision is above the base rate of rows as volatile as they are; without such a one, no threshold.
+        Two horizons hold two calls that share no day.
 
     Notes
     -----
     The bound is the 5 % quantile of the precision over draws of the stationary bootstrap (Politis and Romano 1994)
-    of whole sessions, so that what happens to all instruments at once counts once. The matched base rate is that
-    of the calls as they were and does not vary with the draw: it moves with precision from one draw to the next,
-    so that each value is judged strictly. A draw without any call has a precision of 0. Each bound holds for one
-    value: with forty tried, one is easily found by luck where there is no skill. A threshold is a choice and no
-    evidence; that is what the test set is for.
+    of whole sessions, so that what happens to all instruments at once counts once. The matched base rate is that of
+    the actual calls and is not resampled; in the draws it moves with precision, so that each value is judged
+    strictly. A draw without a call has a precision of 0. Each bound holds for one value: of forty, one is easily
+    found by luck without any skill. A threshold is therefore a choice and no evidence, which only the test set
+    gives.
     """
     if validation[VOLATILITY].null_count() == validation.height:
-        return Threshold(None, f"no row has {VOLATILITY} to compare it by; {_ARGMAX}", pl.DataFrame(schema=SCHEMA))
+        reason = f"no row has {VOLATILITY} to compare it by; {_ARGMAX}"
+        return Threshold(None, reason, pl.DataFrame(schema=CANDIDATE_SCHEMA))
     candidates = _candidates(volatility_deciles(validation), horizon, draws, seed)
     better = candidates["lower_bound"] > candidates["matched_base_rate"] + ROUNDING
     enough = candidates["sessions"] >= min_sessions
@@ -144,9 +135,9 @@ _ARGMAX = "the most probable class is called"
 
 
 def _candidates(rows: pl.DataFrame, horizon: int, draws: int, seed: int) -> pl.DataFrame:
-    """Calls, precision, its lower bound and the matched base rate for each candidate, from the smallest up."""
+    """Calls, precision, its lower bound and the matched base rate of each candidate, from the smallest up."""
     probability = rows["probability_buy"].to_numpy()
-    # Values that occur: a call is made at the candidate itself.
+    # Candidates are values that occur.
     levels = np.arange(CANDIDATES) / CANDIDATES
     taus = np.unique(np.quantile(probability, levels, method="inverted_cdf"))
     called = probability[:, None] >= taus
@@ -167,7 +158,7 @@ def _candidates(rows: pl.DataFrame, horizon: int, draws: int, seed: int) -> pl.D
             "lower_bound": np.quantile(drawn, 1 - CONFIDENCE, axis=0),
             "matched_base_rate": expected / calls,
         }
-    ).cast(SCHEMA)
+    ).cast(CANDIDATE_SCHEMA)
 
 
 def _sums_within(group: pl.Series, marks: np.ndarray) -> np.ndarray:
@@ -184,17 +175,8 @@ def differences_without_test_set(
 ) -> list[str]:
     """Describe how a stored threshold differs from one chosen without the test set; empty if it does not.
 
-    Parameters
-    ----------
-    stored : mapping
-        As `Threshold.to_json` gives it.
-    predictions : DataFrame
-        As `predict_sets` gives it.
-    experiment : Experiment
-
-    Notes
-    -----
-    The test rows are dropped once, and once turned around: all of them BUY, the least probable first.
+    `stored` is from `Threshold.to_json`, `predictions` from `predict_sets`. The test rows are dropped once, and
+    once inverted: all of them BUY, the least probable first.
     """
     is_test = pl.col("set") == "test"
     turned = pl.when(is_test).then(1 - pl.col("probability_buy")).otherwise("probability_buy")
@@ -212,20 +194,10 @@ def differences_without_test_set(
     ]
 
 
-def make_calls(predictions: pl.DataFrame, tau: float | None) -> pl.DataFrame:
-    """Call each row BUY, HOLD or SELL by the decision rule.
+def with_calls(predictions: pl.DataFrame, tau: float | None) -> pl.DataFrame:
+    """Add `call`: BUY from a p(BUY) of `tau` on, else the more probable of HOLD and SELL.
 
-    Parameters
-    ----------
-    predictions : DataFrame
-        With the three probabilities and `predicted_label`.
-    tau : float or None
-        BUY from this p(BUY) on, else the more probable of HOLD and SELL; None for the most probable class.
-
-    Returns
-    -------
-    DataFrame
-        The same rows with `call`.
+    Without `tau` it is the most probable class. Reads the three probabilities and `predicted_label`.
     """
     if tau is None:
         return predictions.with_columns(call="predicted_label")
@@ -242,18 +214,6 @@ def make_calls(predictions: pl.DataFrame, tau: float | None) -> pl.DataFrame:
 def judged_rows(
     predictions: pl.DataFrame, baselines: pl.DataFrame, tau: float | None, name: str = "test"
 ) -> pl.DataFrame:
-    """Rows of one set with the calls made of them, and what the baselines say of them.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        As `predict_sets` gives it.
-    baselines : DataFrame
-        `baseline_columns` of the same rows, with `set`.
-    tau : float or None
-        The threshold on p(BUY).
-    name : str
-        `validation` or `test`.
-    """
-    called = make_calls(set_of(predictions, name), tau)
+    """Rows of one set of `predict_sets`, with their calls and the `baseline_columns` of the same rows."""
+    called = with_calls(set_of(predictions, name), tau)
     return called.join(baselines.drop("set"), on=PANEL_KEY, how="left", maintain_order="left")

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment
 
-# LightGBM and scikit-learn take more than a second to import; only training and predicting pay for it.
-
 
 @dataclass(frozen=True)
 class FittedModel:
@@ -32,7 +30,7 @@ class FittedModel:
     text : str
         LightGBM's text format; the same for the same data and experiment at any thread count.
     pickled : bytes
-        The scikit-learn estimator; never needed to predict here, and opened only by `estimator()`.
+        The scikit-learn estimator, for people; opened only by `estimator()`.
     feature_names : tuple of str
         Inputs in order.
     class_names : tuple of str
@@ -52,19 +50,7 @@ class FittedModel:
         return lightgbm.Booster(model_str=self.text)
 
     def predict(self, panel: pl.DataFrame) -> np.ndarray:
-        """Predict a panel's rows.
-
-        Parameters
-        ----------
-        panel : DataFrame
-            With the columns of `feature_names`.
-
-        Returns
-        -------
-        ndarray
-            Shape (n_rows, n_classes) of probabilities for a classifier; shape (n_rows,) of forward returns, as
-            fractions, for a regressor.
-        """
+        """Probabilities (n_rows, n_classes) from a classifier, forward returns (n_rows,) from a regressor."""
         return np.asarray(self.booster.predict(model_matrix(panel, self.feature_names)))
 
     def importance(self) -> dict[str, np.ndarray]:
@@ -85,20 +71,9 @@ def model_matrix(panel: pl.DataFrame, feature_names: tuple[str, ...]) -> pd.Data
 
 
 def fit_classifier(train_set: pl.DataFrame, experiment: Experiment, threads: int = 0) -> FittedModel:
-    """Train the BUY / HOLD / SELL classifier.
+    """Train the BUY / HOLD / SELL classifier; `threads`, 0 for all cores, never changes the model.
 
-    Parameters
-    ----------
-    train_set : DataFrame
-        Panel with the experiment's features and `label`.
-    experiment : Experiment
-    threads : int
-        0 for all cores. Changes the time taken, never the model.
-
-    Raises
-    ------
-    DegenerateLabelsError
-        If a class never occurs in the training rows.
+    Raises DegenerateLabelsError if a class never occurs in the training rows.
     """
     mix = label_mix(train_set)
     if not all(mix.values()):
@@ -117,16 +92,7 @@ def fit_classifier(train_set: pl.DataFrame, experiment: Experiment, threads: int
 
 
 def fit_regressor(train_set: pl.DataFrame, experiment: Experiment, threads: int = 0) -> FittedModel:
-    """Train the regressor of the forward return.
-
-    Parameters
-    ----------
-    train_set : DataFrame
-        Panel with the experiment's features and `forward_return` (fraction).
-    experiment : Experiment
-    threads : int
-        0 for all cores. Changes the time taken, never the model.
-    """
+    """Train the regressor of the forward return; `threads`, 0 for all cores, never changes the model."""
     import lightgbm
 
     parameters = _parameters(experiment.regressor, experiment.seed, threads)
@@ -140,7 +106,7 @@ def _parameters(booster: BoosterParameters, seed: int, threads: int) -> dict[str
         **booster.model_dump(),
         "random_state": seed,
         "n_jobs": threads or -1,
-        # Histograms built row-wise and summed in a fixed order: the same trees at any thread count.
+        # Histograms are built row-wise and summed in a fixed order: the same trees at any thread count.
         "deterministic": True,
         "force_row_wise": True,
         "verbosity": -1,
@@ -151,26 +117,24 @@ def _fitted(
     model: lightgbm.LGBMModel, feature_names: tuple[str, ...], class_names: tuple[str, ...] = ()
 ) -> FittedModel:
     return FittedModel(
-        text=_without_thread_count(model.booster_.model_to_string()),
+        # The training machine's thread count, the only line that is not about the model, becomes 0 (all cores).
+        text=re.sub(
+            r"^\[num_threads: -?\d+\]$",
+            "[num_threads: 0]",
+            model.booster_.model_to_string(),
+            flags=re.MULTILINE,
+        ),
         pickled=pickle.dumps(model, protocol=5),
         feature_names=feature_names,
         class_names=class_names,
     )
 
 
-def _without_thread_count(text: str) -> str:
-    """Write 0 (all cores) for the training machine's thread count, the one line that is not about the model."""
-    return re.sub(r"^\[num_threads: -?\d+\]$", "[num_threads: 0]", text, flags=re.MULTILINE)
-
-
 def feature_importance(classifier: FittedModel, regressor: FittedModel) -> pl.DataFrame:
-    """Gain and split count of each feature in both models, the classifier's most gainful first.
+    """Gain and split count of each feature in both models, sorted by the classifier's gain.
 
-    Returns
-    -------
-    DataFrame
-        `feature`, `classifier_gain`, `classifier_splits`, `regressor_gain`, `regressor_splits`; gains are
-        shares of the model's total gain (0 to 1).
+    Columns: `feature`, `classifier_gain`, `classifier_splits`, `regressor_gain`, `regressor_splits`. Gains are
+    shares of the model's total gain (0 to 1).
     """
     columns: dict[str, Any] = {"feature": list(classifier.feature_names)}
     for name, model in (("classifier", classifier), ("regressor", regressor)):

@@ -1,12 +1,11 @@
-"""Walk-forward: the experiment trained again and again through time, each fold on what was known before it.
+"""Walk-forward: the experiment trained repeatedly through time, each fold on what was known before it.
 
-The predictions of all folds together are the record of skill: every one was made by a model that had seen nothing
-of its session, nor of any label that reached into it.
+The predictions of all folds are the record of skill: each was made by a model that had seen neither its session nor
+any label that reaches into it.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,12 @@ from boursomatic_assets.core.measures.classification import (
     matched_lift,
     mean_of,
 )
+from boursomatic_assets.core.measures.figures import finite
 from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.models.baselines import baseline_columns, fit_volatility_classifier
 from boursomatic_assets.core.models.folds import Fold, FoldFacts, fold_sets
 from boursomatic_assets.core.models.predictions import predict_rows
-from boursomatic_assets.core.models.threshold import SCHEMA as CANDIDATE_SCHEMA
-from boursomatic_assets.core.models.threshold import Threshold, choose_threshold, make_calls
+from boursomatic_assets.core.models.threshold import CANDIDATE_SCHEMA, Threshold, choose_threshold, with_calls
 from boursomatic_assets.core.models.training import fit_classifier, fit_regressor
 
 if TYPE_CHECKING:
@@ -35,20 +34,15 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
 
 FOLD_TYPE = pl.Int16
-# Below so many sessions the one feature of the volatility baseline is learned from all of them.
+# With fewer sessions the volatility baseline learns from all of them.
 FEWEST_BASELINE_SESSIONS = 50
 
 
 @dataclass(frozen=True)
 class FoldResult:
-    """A fold's predictions beside those of its baselines, and the facts of its training.
+    """A fold's predictions and the facts of its training.
 
-    Attributes
-    ----------
-    panel : DataFrame
-        As `predict_rows` gives it with `fold` after the session, and the columns of `baseline_columns`; sorted by
-        symbol and session.
-    facts : FoldFacts
+    `panel` is from `predict_rows`, with `fold` after the session, and the columns of `baseline_columns`; sorted.
     """
 
     panel: pl.DataFrame
@@ -64,28 +58,19 @@ def run_fold(
 ) -> FoldResult:
     """Train both models and the volatility baseline for one fold, and predict its sessions.
 
-    Parameters
-    ----------
-    labels : DataFrame
-        Label panel with `close`. Nothing later than the label ends of the fold's own rows changes the result.
-    fold : Fold
-    experiment : Experiment
-    threads : int
-        0 for all cores. Changes the time taken, never the result.
-    closes : DataFrame, optional
-        Panel with `close` of the symbols' whole life, for momentum; by default that of the labels, which leaves out
-        sessions at which a symbol was no member.
+    Nothing later than the label ends of the fold's own rows changes the result, nor do `threads` (0 for all cores).
+    `closes` has `close` of the symbols' whole life, for momentum; by default it is that of the labels, which lacks
+    sessions at which a symbol was no member.
 
-    Raises
-    ------
-    NotEnoughHistoryError
-        If there is nothing to train on or nothing to predict.
-    DegenerateLabelsError
-        If a class never occurs in the rows to train on.
+    Raises NotEnoughHistoryError if there is nothing to train on or to predict, and DegenerateLabelsError if a class
+    never occurs in the rows to train on.
     """
     train, test = fold_sets(labels, fold, experiment)
-    # So few rows are learned faster by one thread than by several that wait for each other.
-    volatility = fit_volatility_classifier(train, experiment, 1, _every(train, experiment))
+    # Labels half a horizon apart share half of their outcomes: a sample of sessions loses little and saves time.
+    # One thread learns so few rows faster than several.
+    most = train["session"].n_unique() // FEWEST_BASELINE_SESSIONS
+    every = max(1, min(experiment.horizon // 2, most))
+    volatility = fit_volatility_classifier(train, experiment, 1, every)
     models = fit_classifier(train, experiment, threads), fit_regressor(train, experiment, threads)
     known = labels if closes is None else closes
     past = known.select(*PANEL_KEY, "close").filter(pl.col("session") <= fold.test_last)
@@ -96,15 +81,6 @@ def run_fold(
         .join(baseline_columns(test, train, volatility, past), on=PANEL_KEY, how="left", maintain_order="left")
     )
     return FoldResult(panel, _facts(fold.number, train, panel))
-
-
-def _every(train: pl.DataFrame, experiment: Experiment) -> int:
-    """Sessions from one that the volatility baseline learns from to the next.
-
-    Labels half a horizon apart share half of what they look at: little is lost, and most of the time is saved.
-    """
-    most = train["session"].n_unique() // FEWEST_BASELINE_SESSIONS
-    return max(1, min(experiment.horizon // 2, most))
 
 
 def _facts(number: int, train: pl.DataFrame, panel: pl.DataFrame) -> FoldFacts:
@@ -123,23 +99,14 @@ def join_folds(panels: Mapping[int, pl.DataFrame]) -> pl.DataFrame:
 
 
 def sequential_calls(panel: pl.DataFrame, experiment: Experiment) -> tuple[pl.DataFrame, dict[int, Threshold]]:
-    """Call each fold's rows by a threshold that was chosen on what earlier folds had predicted.
+    """Call each fold's rows by a threshold chosen on the predictions of earlier folds.
 
-    Parameters
-    ----------
-    panel : DataFrame
-        Predictions of all folds, as `join_folds` gives them.
-    experiment : Experiment
-
-    Returns
-    -------
-    tuple of (DataFrame, dict of int to Threshold)
-        The panel with `call`, and the threshold of each fold. Of the earlier folds only rows count whose labels
-        were known before the fold's first session; the first fold has none, and its most probable class is called.
+    Returns the panel of `join_folds` with `call`, and the threshold of each fold. Rows of earlier folds count only
+    if their labels were known before the fold's first session. The first fold calls the most probable class.
     """
     numbers = panel["fold"].unique().sort().to_list()
     thresholds = {number: _threshold_before(panel, number, experiment) for number in numbers}
-    called = [make_calls(panel.filter(fold=number), thresholds[number].tau) for number in numbers]
+    called = [with_calls(panel.filter(fold=number), thresholds[number].tau) for number in numbers]
     return pl.concat(called).sort(PANEL_KEY), thresholds
 
 
@@ -156,26 +123,15 @@ def _threshold_before(panel: pl.DataFrame, number: int, experiment: Experiment) 
 def fold_table(
     called: pl.DataFrame, facts: Sequence[FoldFacts], thresholds: Mapping[int, Threshold]
 ) -> list[dict[str, Any]]:
-    """What each fold was trained on and how it fared, a row each.
+    """Facts and figures of each fold, a row each, as strict JSON.
 
-    Parameters
-    ----------
-    called : DataFrame
-        Predictions of all folds with `call`.
-    facts : sequence of FoldFacts
-    thresholds : mapping of int to Threshold
-        By the fold's number.
-
-    Returns
-    -------
-    list of dict
-        Strict JSON: the facts, mean `rank_ic`, `matched_lift_buy`, `accuracy` of the calls, `majority_accuracy`
-        (the fold's own most frequent class, known only afterwards) and `tau`; None where one is not defined.
+    Mean `rank_ic`, `matched_lift_buy`, `accuracy` of the calls, `majority_accuracy` (of the fold's own most
+    frequent class, known only afterwards) and `tau`; None where one is undefined.
     """
     return [
         {
             **fold.to_json(),
-            **_defined(fold_figures(called.filter(fold=fold.fold))),
+            **{name: finite(value) for name, value in fold_figures(called.filter(fold=fold.fold)).items()},
             "tau": thresholds[fold.fold].tau,
         }
         for fold in facts
@@ -183,15 +139,10 @@ def fold_table(
 
 
 def fold_figures(panel: pl.DataFrame, call: str = "call") -> dict[str, float]:
-    """Figures of one fold's rows; NaN where one is not defined."""
-    coefficients = rank_ic(panel)["rank_ic"].to_numpy()
+    """Figures of one fold's rows; NaN where one is undefined."""
     return {
-        "rank_ic": mean_of(coefficients),
+        "rank_ic": mean_of(rank_ic(panel)["rank_ic"].to_numpy()),
         "matched_lift_buy": matched_lift(panel, call),
         "accuracy": accuracy(panel, call),
         "majority_accuracy": constant_accuracy(panel, majority_class(panel)),
     }
-
-
-def _defined(figures: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}

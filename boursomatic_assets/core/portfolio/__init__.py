@@ -1,5 +1,4 @@
-"""What following the calls would have earned: twenty overlapping tranches, and the books of a panel.
+"""Books that follow calls: overlapping tranches, filled one session after a call, marked daily, net of cost.
 
-Positions are filled one session after a call and marked to market daily, net of cost. Ratios of returns are
-`measures`; the comparison of books with baselines is `evaluation`.
+Ratios of returns are in `measures`; `evaluation` compares books with baselines.
 """

@@ -1,4 +1,4 @@
-"""The benchmark that books are read beside: whether it is known, and which of their sessions it covers."""
+"""The benchmark: whether it has bars, and which sessions of the books it covers."""
 
 from __future__ import annotations
 
@@ -18,41 +18,22 @@ NO_BENCHMARK = "the experiment names no benchmark"
 
 
 def unknown_benchmark(symbol: str, known: Collection[str], remedy: str) -> str:
-    """Say in one sentence that a benchmark has no bars, which symbols are near, and what to do.
-
-    Parameters
-    ----------
-    symbol : str
-    known : collection of str
-        Symbols that have bars, or will have them.
-    remedy : str
-        How bars of it are brought.
-    """
+    """Say that a benchmark has no bars, which of the `known` symbols are similar, and the `remedy`."""
     near = get_close_matches(symbol.upper(), sorted(known), NEAR_SYMBOLS, NEAR)
     meant = f" (near it: {', '.join(near)})" if near else ""
     return f"the benchmark {symbol!r} has no bars, among {len(known)} symbols that have{meant}: {remedy}"
 
 
 def benchmark_closes(closes: pl.DataFrame) -> pl.DataFrame:
-    """`session` and `close` of one instrument in time order, of the bars that have a close."""
+    """`session` and `close` of one instrument in time order, without bars that lack a close."""
     return closes.select("session", pl.col("close").cast(pl.Float64)).drop_nulls().drop_nans().sort("session")
 
 
 def covered_sessions(closes: pl.DataFrame, sessions: Sequence[date]) -> tuple[date, ...]:
-    """Sessions in which an instrument has a return; none with fewer than two closes.
+    """The books' sessions, in time order, in which an instrument has a return; none with fewer than two closes.
 
-    Parameters
-    ----------
-    closes : DataFrame
-        `session`, `close` of the one instrument.
-    sessions : sequence of date
-        Those of the books that it stands beside, in time order.
-
-    Returns
-    -------
-    tuple of date
-        Those after its first close, up to its last. In the first session, whose close is paid, no book earns
-        anything: it counts where the instrument has a close by then.
+    Those after its first close, up to its last. The books' first session, whose close is paid, counts if the
+    instrument has a close in it.
     """
     known = benchmark_closes(closes)
     if known.height < FEWEST_BARS:
@@ -66,27 +47,15 @@ def covered_sessions(closes: pl.DataFrame, sessions: Sequence[date]) -> tuple[da
 
 
 def benchmark_coverage(symbol: str | None, closes: pl.DataFrame | None, sessions: Sequence[date]) -> dict[str, Any]:
-    """Say how much of the books' sessions a benchmark covers.
+    """Say how much of the books' sessions a benchmark covers, as strict JSON.
 
-    Parameters
-    ----------
-    symbol : str or None
-        None where the experiment names none.
-    closes : DataFrame or None
-        Its `session`, `close`.
-    sessions : sequence of date
-        Those of the books, in time order.
+    `symbol` is None if the experiment names none; `closes` has its `session` and `close`.
 
-    Returns
-    -------
-    dict
-        Strict JSON: `symbol`; `first`, `last` session that is compared; `sessions` of the books, how many are
-        `covered`; `before_its_first` return, `after_its_last` bar, and `without_bar` in between; `sentence`.
+    Sessions before its first bar or after its last are not compared. A session without a bar in between keeps the
+    last close, and the next close brings the whole return.
 
-    Notes
-    -----
-    Sessions before its first bar or after its last are not compared. One in between without a bar keeps the last
-    close, and the next close brings the return over all of them at once.
+    Returns `symbol`; `first`, `last` session compared; `sessions` of the books, how many are `covered`;
+    `before_its_first` return, `after_its_last` bar, and `without_bar` in between; `sentence`.
     """
     if symbol is None or closes is None:
         why = NO_BENCHMARK if symbol is None else f"nobody looked at the bars of {symbol}"
@@ -94,20 +63,16 @@ def benchmark_coverage(symbol: str | None, closes: pl.DataFrame | None, sessions
         return {"symbol": symbol, "first": None, "last": None, **counts, "sentence": why}
     known, covered = benchmark_closes(closes), covered_sessions(closes, sessions)
     with_bar = set(known["session"].to_list())
+    first, last = (covered[0], covered[-1]) if covered else (None, None)
     counts = {
         "sessions": len(sessions),
         "covered": len(covered),
-        "before_its_first": sum(session < covered[0] for session in sessions) if covered else None,
-        "after_its_last": sum(session > covered[-1] for session in sessions) if covered else None,
+        "before_its_first": sum(session < first for session in sessions) if first else None,
+        "after_its_last": sum(session > last for session in sessions) if last else None,
         "without_bar": sum(session not in with_bar for session in covered) if covered else None,
     }
-    return {
-        "symbol": symbol,
-        "first": str(covered[0]) if covered else None,
-        "last": str(covered[-1]) if covered else None,
-        **counts,
-        "sentence": _sentence(symbol, known, counts),
-    }
+    span = {"first": str(first) if first else None, "last": str(last) if last else None}
+    return {"symbol": symbol, **span, **counts, "sentence": _sentence(symbol, known, counts)}
 
 
 def _sentence(symbol: str, known: pl.DataFrame, counts: dict[str, int | None]) -> str:

@@ -1,4 +1,4 @@
-"""The book a reader of the calls could have held: overlapping tranches, marked to market daily, net of cost."""
+"""A book that follows calls: overlapping tranches, marked to market daily, net of cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from boursomatic_assets.core.market.bars import PANEL_KEY, require_rows
 from boursomatic_assets.core.market.sessions import on_sessions
-from boursomatic_assets.core.portfolio.tranches import Legs, Market, life_of_book, require_closes, sided_calls
+from boursomatic_assets.core.portfolio.tranches import BookMatrices, Legs, life_of_book, require_closes, sided_calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,17 +41,17 @@ class TrancheBook:
     turnover : ndarray of shape (n_sessions,)
         Traded value per session over the book's value, both sides counted.
     exposure : ndarray of shape (n_sessions,)
-        Value held, longs and shorts added, over the book's value as the session begins. At most 1 for longs alone;
-        shorts that lose can take it above.
+        Longs plus shorts over the book's value as the session begins. At most 1 for longs alone; losing shorts can
+        take it above.
     cost_bps : float
         The book's own cost, in basis points of the value traded.
     exits : DataFrame
-        Positions closed at an instrument's last close because it stopped trading before the horizon: `symbol`,
-        `entered` (session of the fill) and `last_session` (of its last bar).
+        Positions closed early at an instrument's last close: `symbol`, `entered` (session of the fill) and
+        `last_session` (of its last bar).
     ruined : int
-        Tranches whose shorts lost all that they had, closed at zero.
-    market : Market or None
-        What `positions` and `trades` are worked out from; None for a book that has neither, as an index.
+        Tranches closed at zero because their shorts lost everything.
+    matrices : BookMatrices or None
+        Source of `positions` and `trades`; None for a book without them, such as an index.
     """
 
     sessions: tuple[date, ...]
@@ -61,7 +61,7 @@ class TrancheBook:
     cost_bps: float = 0.0
     exits: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EXIT_SCHEMA))
     ruined: int = 0
-    market: Market | None = field(default=None, repr=False, compare=False)
+    matrices: BookMatrices | None = field(default=None, repr=False, compare=False)
 
     @property
     def returns(self) -> np.ndarray:
@@ -70,33 +70,19 @@ class TrancheBook:
 
     @property
     def early_exits(self) -> int:
-        """Count of positions in `exits`."""
+        """Number of `exits`."""
         return self.exits.height
 
     def net(self, cost_bps: float) -> np.ndarray:
-        """Return per session less cost times turnover, shape (n_sessions,).
-
-        A book cannot lose more than it has: where the cost would take the return below -1, it is -1.
-        """
+        """Return per session less cost times turnover, shape (n_sessions,); at least -1."""
         return np.maximum(self.gross - self.turnover * cost_bps * BASIS_POINT, -1.0)
 
 
 def closes_of_books(closes: pl.DataFrame, labels: pl.DataFrame, first: date) -> pl.DataFrame:
-    """Closes that books over judged rows are marked by, whether or not a symbol was a member at the time.
+    """Closes by which books over judged rows are marked, also while a symbol is no member.
 
-    Parameters
-    ----------
-    closes : DataFrame
-        Panel with `close` and `exchange` of the symbols' whole life.
-    labels : DataFrame
-        `symbol` and `session` of the label panel.
-    first : date
-        First judged session.
-
-    Returns
-    -------
-    DataFrame
-        The closes of the labels' symbols from `first` to the labels' last session.
+    `closes` covers the symbols' whole life. The result has the labels' symbols from the `first` judged session to
+    the labels' last one.
     """
     symbols = labels["symbol"].unique()
     kept = pl.col("session").is_between(first, labels["session"].max()) & pl.col("symbol").is_in(symbols.implode())
@@ -104,19 +90,10 @@ def closes_of_books(closes: pl.DataFrame, labels: pl.DataFrame, first: date) -> 
 
 
 def labels_hold_closes(closes: pl.DataFrame, labels: pl.DataFrame) -> bool:
-    """Whether books would be the same by the closes of the labels alone, each of their days being a session.
+    """Whether the labels' own closes would give the same books, each of their days being a session.
 
-    Parameters
-    ----------
-    closes : DataFrame
-        As `closes_of_books` gives it, sorted by symbol and session.
-    labels : DataFrame
-        `symbol`, `session` and `close` of the label panel, sorted alike.
-
-    Raises
-    ------
-    NoRowsError
-        If there are no closes.
+    `closes` is the result of `closes_of_books`; `labels` has `symbol`, `session` and `close`. Both are sorted.
+    Raises NoRowsError if there are no closes.
     """
     require_rows(closes, "books need closes")
     known = labels.filter(pl.col("session") >= closes["session"].min()).select(*PANEL_KEY, "close")
@@ -135,14 +112,14 @@ def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are s
     """Account for a book that follows calls.
 
     Each session 1/`horizon` of the capital enters that session's calls in equal weights, and leaves `horizon`
-    sessions later. A call made at the close of t is filled at the close of t + 1; inside a tranche the weights
-    drift with the prices; a session without calls leaves its tranche in cash.
+    sessions later. A call made at the close of t is filled at the close of t + 1. Inside a tranche the weights
+    drift with the prices. A session without calls leaves its tranche in cash.
 
     Parameters
     ----------
     calls : DataFrame
-        `symbol`, `session` of each call and optionally `side`, 1 to buy (as without the column) or -1 to sell
-        short; the session is the one whose close made the call.
+        `symbol` and `session` whose close made the call, and optionally `side`: 1 to buy, the default, or -1 to
+        sell short.
     closes : DataFrame
         Panel with `close` that covers the calls and the sessions after them, and with `exchange` where it is known.
     horizon : int
@@ -150,11 +127,11 @@ def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are s
     cost_bps : float
         Cost in basis points of the value traded, on each side.
     legs : {"long", "long_short"}
-        `long` puts the whole tranche into its longs and leaves calls to sell aside. `long_short` puts half into
-        the longs and half into the shorts; the half of a missing side stays in cash.
+        `long` puts the whole tranche into its longs and ignores calls to sell. `long_short` puts half into the
+        longs and half into the shorts; the half of a missing side stays in cash.
     span : tuple of date, optional
-        First and last session that could have made a call, for books that must cover the same sessions; by default
-        those of the calls. Sessions before the first call are spent in cash.
+        First and last session that could have made a call, by default those of the calls, so that books can cover
+        the same sessions. Sessions before the first call are spent in cash.
 
     Returns
     -------
@@ -164,25 +141,24 @@ def tranche_book(  # noqa: PLR0913 (what is held, at which prices and how, are s
     Raises
     ------
     PanelContractError
-        If a call's symbol has no close in the call's session, or a call is on both of the sides used or on none.
+        If a call's symbol has no close in the call's session, or a call is on both sides or on none.
 
     Notes
     -----
-    Overlapping tranches follow Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling Losers".
-    A tranche's wealth is 1 + sum_i w_i (p_i / p_i,fill - 1), with w_i below zero for shorts. One whose shorts lose
-    more than it has is closed at zero, without cost: there is nothing left to pay it.
-    An instrument without a bar in a session keeps its last close; one that stops trading is sold at it.
-    Sessions are those of all markets together, as `panel_sessions` finds them: a bar on another day neither makes
-    a session nor is traded on, and a call on such a day is not followed. Where exchanges with different holidays
-    meet, a position leaves `horizon` sessions of that common calendar after its fill, a little before its own
-    exchange has had as many, and keeps its last close on its own exchange's holidays.
+    Overlapping tranches follow Jegadeesh and Titman (1993), "Returns to Buying Winners and Selling Losers". A
+    tranche's wealth is 1 + sum_i w_i (p_i / p_i,fill - 1), with w_i below zero for shorts. A tranche whose shorts
+    lose more than it has is closed at zero, without cost. An instrument without a bar in a session keeps its last
+    close; one that stops trading is sold at it. Sessions are those of all markets together, as `panel_sessions`
+    finds them. A bar on another day is no session and is not traded on, and a call on such a day is not followed.
+    With exchanges of different holidays, a position leaves `horizon` sessions of that common calendar after its
+    fill, a little before its own exchange has had as many, and keeps its last close on its own exchange's holidays.
     """
-    return tranche_books({"": Followed(calls, legs, span)}, closes, horizon, cost_bps)[""]
+    return tranche_books({"": BookSpec(calls, legs, span)}, closes, horizon, cost_bps)[""]
 
 
 @dataclass(frozen=True)
-class Followed:
-    """What one book follows, in the terms of `tranche_book`."""
+class BookSpec:
+    """Calls, legs and span of one book, as in `tranche_book`."""
 
     calls: pl.DataFrame
     legs: Legs = "long"
@@ -190,101 +166,85 @@ class Followed:
 
 
 def tranche_books(
-    followed: Mapping[str, Followed], closes: pl.DataFrame, horizon: int, cost_bps: float
+    specs: Mapping[str, BookSpec], closes: pl.DataFrame, horizon: int, cost_bps: float
 ) -> dict[str, TrancheBook]:
-    """Account for several books as `tranche_book` does for one: the sessions of the closes are found once."""
-    sided = {name: sided_calls(each.calls, each.legs) for name, each in followed.items()}
+    """Account for several books as `tranche_book` does for one; their sessions are determined once."""
+    sided = {name: sided_calls(spec.calls, spec.legs) for name, spec in specs.items()}
     require_closes(pl.concat(sided.values()).unique(PANEL_KEY, maintain_order=True), closes)
     traded = on_sessions(closes)
-    return {name: _book(sided[name], each, traded, horizon, cost_bps) for name, each in followed.items()}
+    return {name: _book(sided[name], spec, traded, horizon, cost_bps) for name, spec in specs.items()}
 
 
-def _book(sided: pl.DataFrame, followed: Followed, closes: pl.DataFrame, horizon: int, cost: float) -> TrancheBook:
+def _book(sided: pl.DataFrame, spec: BookSpec, closes: pl.DataFrame, horizon: int, cost: float) -> TrancheBook:
     calls = sided.join(closes, on=PANEL_KEY, how="semi", maintain_order="left")
-    if calls.is_empty() and followed.span is None:
+    if calls.is_empty() and spec.span is None:
         return TrancheBook((), np.empty(0), np.empty(0), np.empty(0), cost)
     require_rows(closes, "books need closes on sessions")
-    # Any: what polars says of a column's ends is wider than a date.
-    ends: tuple[Any, Any] = followed.span or (calls["session"].min(), calls["session"].max())
-    market = Market.around(calls, closes, life_of_book(closes, *ends, horizon), horizon, followed.legs)
-    return _account(market, cost)
+    # Any: polars types the ends of a column more widely than a date.
+    ends: tuple[Any, Any] = spec.span or (calls["session"].min(), calls["session"].max())
+    matrices = BookMatrices.of(calls, closes, life_of_book(closes, *ends, horizon), horizon, spec.legs)
+    return _account(matrices, cost)
 
 
-def _account(market: Market, cost_bps: float) -> TrancheBook:
-    shape = len(market.sessions), market.horizon
+def _account(matrices: BookMatrices, cost_bps: float) -> TrancheBook:
+    shape = len(matrices.sessions), matrices.horizon
     returns, exposure, turnover = np.zeros(shape), np.zeros(shape), np.zeros(shape[0])
     exits: list[tuple[str, date, date]] = []
     ruined = 0
-    for turn in market.turns():
-        turnover[turn.entry] = np.abs(turn.changes).sum() / market.horizon
-        held = slice(turn.entry + 1, turn.entry + len(turn.wealth)), turn.entry % market.horizon
-        returns[held], exposure[held] = turn.returns, turn.exposure
-        exits += market.exits(turn)
-        ruined += turn.ruined
+    for period in matrices.holding_periods():
+        turnover[period.entry] = np.abs(period.changes).sum() / matrices.horizon
+        held = slice(period.entry + 1, period.leave + 1), period.entry % matrices.horizon
+        returns[held], exposure[held] = period.returns, period.exposure
+        exits += matrices.exits(period)
+        ruined += period.ruined
     return TrancheBook(
-        tuple(market.sessions[1:]),
+        tuple(matrices.sessions[1:]),
         returns.mean(axis=1)[1:],
         turnover[1:],
         exposure.mean(axis=1)[1:],
         cost_bps,
         pl.DataFrame(exits, schema=EXIT_SCHEMA, orient="row"),
         ruined,
-        market,
+        matrices,
     )
 
 
 def positions(book: TrancheBook) -> pl.DataFrame:
-    """Everything that a book holds at each close, after the trades of that close.
+    """Holdings of a book at each close, after the trades of that close: `session`, `symbol`, `weight`, sorted.
 
-    Returns
-    -------
-    DataFrame
-        `session`, `symbol`, `weight`, sorted: the instrument's share of the book's value, over all tranches,
-        drifted with the prices, below zero where it is short. A row per instrument held.
-
-    Notes
-    -----
-    The gross return of a session is the sum over the positions of the session before of weight times the
-    instrument's return. Money set aside for an instrument that has had no bar since counts as its position.
+    A weight is the instrument's share of the book's value over all tranches, drifted with the prices, below zero
+    for a short. The gross return of a session is the sum of weight times the instrument's return over the positions
+    of the session before. Money set aside for an instrument that has had no bar since counts as its position.
     """
-    if book.market is None:
+    if book.matrices is None:
         return pl.DataFrame(schema=POSITION_SCHEMA)
-    market = book.market
-    weights = np.zeros(market.weights.shape)
-    for turn in market.turns():
-        held = slice(turn.entry, turn.entry + len(turn.wealth) - 1)
-        weights[held, turn.names] += turn.weights[:-1] / market.horizon
-    sessions, symbols, found = _listed(market, weights)
-    return pl.DataFrame([sessions, symbols, found], schema=POSITION_SCHEMA)
+    matrices = book.matrices
+    weights = np.zeros(matrices.weights.shape)
+    for period in matrices.holding_periods():
+        weights[period.entry : period.leave, period.names] += period.weights[:-1] / matrices.horizon
+    return pl.DataFrame(_nonzero(matrices, weights), schema=POSITION_SCHEMA)
 
 
 def trades(book: TrancheBook) -> pl.DataFrame:
-    """Everything that a book buys and sells.
+    """Trades of a book: `session`, `symbol`, `weight_change` over the book's value, and `price`, sorted.
 
-    Returns
-    -------
-    DataFrame
-        `session`, `symbol`, `weight_change` (bought, or below zero sold, over the book's value) and `price`,
-        sorted. The absolute changes of a session sum to the book's turnover.
-
-    Notes
-    -----
-    An instrument that leaves and enters in the same session trades the difference. What has no bar in the session
-    is bought at its next close and sold at its last one. A ruined tranche leaves nothing to trade.
+    A weight change below zero is a sale; the absolute changes of a session sum to the book's turnover. An
+    instrument that leaves and enters in the same session trades the difference. Without a bar in the session it is
+    bought at its next close and sold at its last one. A ruined tranche leaves nothing to trade.
     """
-    if book.market is None:
+    if book.matrices is None:
         return pl.DataFrame(schema=TRADE_SCHEMA)
-    market = book.market
-    changes, prices = np.zeros(market.weights.shape), np.zeros(market.weights.shape)
-    for turn in market.turns():
-        changes[turn.entry] = turn.changes / market.horizon
-        prices[turn.entry] = market.trade_prices(turn)
-    sessions, symbols, found = _listed(market, changes)
-    return pl.DataFrame([sessions, symbols, found, pl.Series(prices[changes != 0])], schema=TRADE_SCHEMA)
+    matrices = book.matrices
+    changes, prices = np.zeros(matrices.weights.shape), np.zeros(matrices.weights.shape)
+    for period in matrices.holding_periods():
+        changes[period.entry] = period.changes / matrices.horizon
+        prices[period.entry] = matrices.trade_prices(period)
+    traded_at = pl.Series(prices[changes != 0])
+    return pl.DataFrame([*_nonzero(matrices, changes), traded_at], schema=TRADE_SCHEMA)
 
 
-def _listed(market: Market, matrix: np.ndarray) -> tuple[pl.Series, pl.Series, pl.Series]:
-    """Session, symbol and value of what is not zero in a session x instrument matrix."""
-    rows, columns = np.nonzero(matrix)
-    sessions, symbols = pl.Series(market.sessions, dtype=pl.Date), pl.Series(market.symbols, dtype=pl.String)
-    return sessions.gather(rows), symbols.gather(columns), pl.Series(matrix[rows, columns])
+def _nonzero(matrices: BookMatrices, values: np.ndarray) -> list[pl.Series]:
+    """Session, symbol and value of each nonzero cell of a session x instrument matrix."""
+    rows, columns = np.nonzero(values)
+    sessions, symbols = pl.Series(matrices.sessions, dtype=pl.Date), pl.Series(matrices.symbols, dtype=pl.String)
+    return [sessions.gather(rows), symbols.gather(columns), pl.Series(values[rows, columns])]

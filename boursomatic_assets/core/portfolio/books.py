@@ -1,4 +1,4 @@
-"""The books that a model is judged by, and those that need no model: all over the same sessions."""
+"""The model's books and those of the baselines, all over the same sessions."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import polars as pl
 from boursomatic_assets.core.market.bars import require_rows
 from boursomatic_assets.core.measures.performance import drawdown, wealth
 from boursomatic_assets.core.portfolio.benchmark import benchmark_closes, covered_sessions
-from boursomatic_assets.core.portfolio.book import Followed, TrancheBook, tranche_books
+from boursomatic_assets.core.portfolio.book import BookSpec, TrancheBook, tranche_books
 from boursomatic_assets.errors import NoRowsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import date
 
-    from boursomatic_assets.core.portfolio.tranches import Legs
 
-# Column of the judged panel by which a book of a baseline chooses its names, the highest first.
+# Column by which a baseline's book chooses its names, the highest first.
 CHOSEN_BY = {"volatility": "volatility_probability_buy", "momentum": "momentum_12_1"}
-# Those whose positions and trades are kept.
+# Books whose positions and trades are stored.
 MODEL_BOOKS = ("buy", "long_short")
 BOOK_NAMES = (*MODEL_BOOKS, "equal_weight", "equal_weight_matched", *CHOSEN_BY, "benchmark")
 BOOK_TYPE = pl.Enum(BOOK_NAMES)
@@ -30,7 +29,7 @@ PORTFOLIO_SCHEMA: dict[str, pl.DataType] = {
     "session": pl.Date(),
     **dict.fromkeys(("return", "gross", "equity", "drawdown", "turnover", "exposure"), pl.Float64()),
 }
-# Sums of the same weights in another order differ by as much.
+# Relative difference of the same sum in another order.
 ROUNDING = 1e-9
 
 
@@ -41,51 +40,32 @@ def judged_books(
     cost_bps: float,
     benchmark: pl.DataFrame | None = None,
 ) -> dict[str, TrancheBook]:
-    """Account for the model's books and for those it is held against.
+    """Account for the model's books and their baselines, each over the same sessions, in the order of `BOOK_NAMES`.
 
-    Parameters
-    ----------
-    judged : DataFrame
-        A row per symbol and session that was predicted, with the `call` made of it and the baselines' columns.
-    closes : DataFrame
-        Panel with `close` that covers the judged rows and the sessions after them, and with `exchange` where it is
-        known.
-    horizon : int
-        Sessions that a position is held, and number of tranches.
-    cost_bps : float
-        Cost in basis points of the value traded, on each side.
-    benchmark : DataFrame, optional
-        `session`, `close` of the benchmark's instrument.
+    - `buy`: the BUY calls; `long_short`: the BUY calls against the SELL calls, half of the capital each.
+    - `equal_weight`: every instrument, in every session; `equal_weight_matched`: every instrument, in the
+      sessions with a BUY call, as for a model that only times the market.
+    - `volatility`, `momentum`: as many names per session as there are BUY calls, those with the highest
+      p(BUY) of the volatility-only classifier, or the highest 12-1 momentum.
+    - `benchmark`: the instrument whose `session` and `close` are given, over the sessions that it covers.
 
-    Returns
-    -------
-    dict of str to TrancheBook
-        In the order of `BOOK_NAMES`, each over the same sessions, in cash where it makes no call; the benchmark
-        over those that it covers:
-
-        - `buy`: the BUY calls; `long_short`: the BUY calls against the SELL calls, half of the capital each.
-        - `equal_weight`: every instrument, in every session; `equal_weight_matched`: every instrument, in the
-          sessions in which there is a BUY call, as a model that only chooses its sessions would hold it.
-        - `volatility`, `momentum`: in each session as many names as there are BUY calls, those with the highest
-          p(BUY) of the volatility-only classifier, or the highest 12-1 momentum.
-        - `benchmark`: the instrument itself, where one is given.
-
-    Raises
-    ------
-    NoRowsError
-        If no row was judged.
+    `judged` has a row per symbol and session that was predicted, with its `call` and the baselines' columns; the
+    other arguments are as for `tranche_book`. Raises NoRowsError if no row was judged.
     """
     require_rows(judged, "books need judged rows")
     span: Any = (judged["session"].min(), judged["session"].max())
-    followed = {name: Followed(calls, _legs(name), span) for name, calls in book_calls(judged).items()}
-    books = tranche_books(followed, closes, horizon, cost_bps)
+    specs = {
+        name: BookSpec(calls, "long_short" if name == "long_short" else "long", span)
+        for name, calls in book_calls(judged).items()
+    }
+    books = tranche_books(specs, closes, horizon, cost_bps)
     if benchmark is not None:
         books["benchmark"] = index_book(benchmark, books["equal_weight"].sessions)
     return books
 
 
 def book_calls(judged: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Calls that each book of `judged_books` follows, but for the benchmark: `symbol`, `session`, `side`."""
+    """Calls of each book of `judged_books` except the benchmark: `symbol`, `session`, `side`."""
     sides = judged.sort("session", "symbol").with_columns(
         side=pl.col("call").cast(pl.String).replace_strict({"BUY": 1, "HOLD": 0, "SELL": -1}, return_dtype=pl.Int8),
         bought=(pl.col("call") == "BUY").sum().over("session"),
@@ -105,26 +85,11 @@ def book_calls(judged: pl.DataFrame) -> dict[str, pl.DataFrame]:
     return {name: rows.select("symbol", "session", "side") for name, rows in calls.items()}
 
 
-def _legs(name: str) -> Legs:
-    return "long_short" if name == "long_short" else "long"
-
-
 def index_book(closes: pl.DataFrame, sessions: Sequence[date]) -> TrancheBook:
-    """Buy one instrument at the close of the first session and hold it: what an index did meanwhile.
+    """Buy one instrument at the close of the first of a book's sessions and hold it, over `covered_sessions`.
 
-    Parameters
-    ----------
-    closes : DataFrame
-        `session`, `close` of the one instrument.
-    sessions : sequence of date
-        Those of the book that it stands beside.
-
-    Returns
-    -------
-    TrancheBook
-        Of `covered_sessions`: nothing is said of sessions before its first close or after its last. Without
-        turnover, since nobody trades an index. It earns nothing in the first session, whose close is paid. A
-        session without a close keeps the last one; the next close then brings the return over all of them.
+    It has no turnover, since nobody trades an index, and earns nothing in the first session, whose close is paid. A
+    session without a close keeps the last one; the next close then brings the whole return.
     """
     calendar = pl.DataFrame({"session": sessions}, schema={"session": pl.Date})
     known = benchmark_closes(closes)
@@ -139,18 +104,10 @@ def index_book(closes: pl.DataFrame, sessions: Sequence[date]) -> TrancheBook:
 
 
 def portfolio_table(books: Mapping[str, TrancheBook]) -> pl.DataFrame:
-    """Lay the daily history of books out as one long table.
+    """Daily history of books as one long table.
 
-    Parameters
-    ----------
-    books : mapping of str to TrancheBook
-
-    Returns
-    -------
-    DataFrame
-        A row per book and session: `book`, `session`, `return` (net of the book's cost), `gross`, `equity` (wealth
-        after the session, of a starting capital of 1), `drawdown` (its distance from the running peak, in [-1, 0]),
-        `turnover`, `exposure`.
+    Columns: `book`, `session`, `return` (net of the book's cost), `gross`, `equity` (wealth after the session, from
+    a capital of 1), `drawdown` (in [-1, 0]), `turnover`, `exposure`.
     """
     tables = [pl.DataFrame(schema=PORTFOLIO_SCHEMA)]
     for name, book in books.items():
@@ -158,7 +115,7 @@ def portfolio_table(books: Mapping[str, TrancheBook]) -> pl.DataFrame:
             "session": pl.Series(book.sessions, dtype=pl.Date),
             "return": book.returns,
             "gross": book.gross,
-            # After each session: the starting capital is no row.
+            # The starting capital has no row.
             "equity": wealth(book.returns)[1:],
             "drawdown": drawdown(book.returns)[1:],
             "turnover": book.turnover,
@@ -169,14 +126,7 @@ def portfolio_table(books: Mapping[str, TrancheBook]) -> pl.DataFrame:
 
 
 def books_of(portfolio: pl.DataFrame, cost_bps: float) -> dict[str, TrancheBook]:
-    """Books again from what `portfolio_table` made of them; without exits, positions and trades.
-
-    Parameters
-    ----------
-    portfolio : DataFrame
-    cost_bps : float
-        Cost that the books bore.
-    """
+    """Books read from a `portfolio_table`, with the cost that they bore; without exits, positions and trades."""
     return {
         str(name): TrancheBook(
             tuple(rows["session"]),
@@ -190,7 +140,7 @@ def books_of(portfolio: pl.DataFrame, cost_bps: float) -> dict[str, TrancheBook]
 
 
 def detail_table(books: Mapping[str, TrancheBook], details: Callable[[TrancheBook], pl.DataFrame]) -> pl.DataFrame:
-    """Put `positions` or `trades` of the model's two books under one another, with a column `book` first."""
+    """Concatenate `positions` or `trades` of the model's two books, with a column `book` first."""
     require_books(books, MODEL_BOOKS)
     return pl.concat(
         details(books[name]).select(pl.lit(name, BOOK_TYPE).alias("book"), pl.all()) for name in MODEL_BOOKS
@@ -198,12 +148,9 @@ def detail_table(books: Mapping[str, TrancheBook], details: Callable[[TrancheBoo
 
 
 def require_books(books: Mapping[str, TrancheBook], names: Sequence[str]) -> None:
-    """Refuse to go on without books that are read by name.
+    """Refuse to continue without books that are read by name.
 
-    Raises
-    ------
-    NoRowsError
-        Naming those that are missing.
+    Raises NoRowsError, naming the missing books.
     """
     missing = [name for name in names if name not in books]
     if missing:
@@ -214,20 +161,10 @@ def require_books(books: Mapping[str, TrancheBook], names: Sequence[str]) -> Non
 
 
 def portfolio_faults(portfolio: pl.DataFrame, trades: pl.DataFrame) -> list[str]:
-    """Say what in the books' history cannot be.
+    """Describe what is impossible in a `portfolio_table` and the `detail_table` of its trades.
 
-    Parameters
-    ----------
-    portfolio : DataFrame
-        As `portfolio_table` gives it.
-    trades : DataFrame
-        As `detail_table` gives it.
-
-    Returns
-    -------
-    list of str
-        A sentence per rule that is broken: the model's books have sessions, equity is a number of at least zero,
-        drawdown in [-1, 0], and the turnover of each session the sum of its trades.
+    A sentence per broken rule: the model's books have sessions, equity is a number of at least zero, drawdown lies
+    in [-1, 0], and the turnover of each session is the sum of its trades.
     """
     traded = trades.group_by("book", "session").agg(traded=pl.col("weight_change").abs().sum())
     compared = portfolio.filter(pl.col("book").is_in(MODEL_BOOKS)).join(

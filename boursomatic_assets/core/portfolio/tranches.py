@@ -1,6 +1,6 @@
-"""How overlapping tranches take turns: prices and entry weights as matrices, and what each tranche then earns.
+"""Overlapping tranches as matrices: prices, entry weights, and what each tranche earns while it is held.
 
-The machinery beneath `portfolio`, which says what a book is and adds the tranches up.
+`book` says what a book is and adds the tranches up.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
     from datetime import date
 
 Legs = Literal["long", "long_short"]
-# A leverage that only rounding keeps from being infinite: the tranche's wealth is gone.
+# At a higher leverage the tranche's wealth is zero apart from rounding.
 RUINOUS_LEVERAGE = 1e9
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One tranche from the session in which it is filled to the one in which it is filled anew.
+class HoldingPeriod:
+    """One tranche from its fill to its next fill.
 
     Attributes
     ----------
     entry : int
         Row of the session whose close fills it.
     changes : ndarray of shape (n_symbols,)
-        What is traded at the fill, as signed shares of the tranche's wealth: the new weights less those that the
-        turn before has drifted to. In the last turn, which closes the book, those of all tranches together.
+        Trades at the fill, as signed shares of the tranche's wealth: new weights less the drifted old ones. The
+        last period, which closes the book, has those of all tranches together.
     names : ndarray of shape (n_names,)
         Columns of the instruments held.
     values : ndarray of shape (n_held + 1, n_names)
         Value of each at each close, the fill first, over the wealth at the fill; below zero for shorts.
     wealth : ndarray of shape (n_held + 1,)
-        Of the tranche, 1.0 at the fill; 0.0 from its ruin on.
+        1.0 at the fill; 0.0 from its ruin on.
     ruined : bool
-        Whether its shorts took all that it had.
+        Whether its shorts lost everything.
     """
 
     entry: int
@@ -49,6 +49,11 @@ class Turn:
     values: np.ndarray
     wealth: np.ndarray
     ruined: bool
+
+    @property
+    def leave(self) -> int:
+        """Row of the session whose close ends it."""
+        return self.entry + len(self.wealth) - 1
 
     @property
     def returns(self) -> np.ndarray:
@@ -63,12 +68,12 @@ class Turn:
 
     @property
     def exposure(self) -> np.ndarray:
-        """Longs and shorts added, over the wealth, as each held session begins; shape (n_held,)."""
+        """Longs plus shorts over the wealth, as each held session begins; shape (n_held,)."""
         return _shares(np.abs(self.values[:-1]).sum(axis=1), self.wealth[:-1])
 
 
 @dataclass(frozen=True)
-class Market:
+class BookMatrices:
     """Prices and entry weights as session x instrument matrices over the life of a book.
 
     Attributes
@@ -83,13 +88,13 @@ class Market:
     prices : ndarray of shape (n_sessions, n_symbols)
         Closes; without a bar the last one before.
     next_bar : ndarray of shape (n_sessions, n_symbols)
-        Row of the next bar at or after each session; `n_sessions` if there is none.
+        Row of the next bar at or after each session; `n_sessions` without one.
     final_bar : ndarray of shape (n_symbols,)
-        Row of an instrument's very last bar; `n_sessions` when that is after the life of the book.
+        Row of an instrument's very last bar; `n_sessions` if that is after the life of the book.
     weights : ndarray of shape (n_sessions, n_symbols)
-        Signed weights that each session's calls ask for.
+        Signed weights of each session's calls.
     cash : ndarray of shape (n_sessions,)
-        Share of a tranche that is in cash once they are filled, with what its shorts were sold for.
+        Share of a tranche that is in cash once they are filled, including the proceeds of its shorts.
     """
 
     sessions: list[date]
@@ -102,10 +107,10 @@ class Market:
     cash: np.ndarray
 
     @classmethod
-    def around(
+    def of(
         cls, calls: pl.DataFrame, closes: pl.DataFrame, calendar: pl.Series, horizon: int, legs: Legs
-    ) -> Market:
-        """Lay calls with a `side` and the closes of their instruments on a calendar that covers them."""
+    ) -> BookMatrices:
+        """Matrices of calls with a `side`, and of their instruments' closes, on a calendar that covers them."""
         symbols = calls["symbol"].unique().sort()
         wanted = closes.filter(pl.col("symbol").is_in(symbols.implode())).drop_nulls("close")
         bars = wanted.filter(pl.col("session").is_between(calendar.min(), calendar.max()))
@@ -127,32 +132,32 @@ class Market:
             cash=cash,
         )
 
-    def turns(self) -> Iterator[Turn]:
-        """Let the tranches take turns, one in each session after the first; the last turn closes the book."""
+    def holding_periods(self) -> Iterator[HoldingPeriod]:
+        """Holding periods of all tranches: one begins in each session after the first; the last closes the book."""
         last = len(self.sessions) - 1
         held = np.zeros((self.horizon, len(self.symbols)))
         for entry in range(1, last):
             tranche = entry % self.horizon
-            # Signals of the session before are filled now.
-            turn = self._turn(entry, min(entry + self.horizon, last), held[tranche])
+            period = self._period(entry, min(entry + self.horizon, last), held[tranche])
             held[tranche] = 0.0
-            held[tranche, turn.names] = turn.weights[-1]
-            yield turn
+            held[tranche, period.names] = period.weights[-1]
+            yield period
         if last > 0:
-            # Nothing is left to earn: no fill, and what the end of the data leaves open is sold at its last close.
+            # No fill in the last session; open positions are sold at their last close.
             nothing = np.empty(0, dtype=np.intp)
-            yield Turn(last, -held.sum(axis=0), nothing, np.empty((1, 0)), np.ones(1), ruined=False)
+            yield HoldingPeriod(last, -held.sum(axis=0), nothing, np.empty((1, 0)), np.ones(1), ruined=False)
 
-    def _turn(self, entry: int, leave: int, held: np.ndarray) -> Turn:
+    def _period(self, entry: int, leave: int, held: np.ndarray) -> HoldingPeriod:
+        # Calls of the session before are filled now.
         entering = self.weights[entry - 1]
         names = np.flatnonzero(entering)
         values = entering[names] * self._relative_prices(entry, leave, names)
         wealth = self.cash[entry - 1] + values.sum(axis=1)
-        # Never a tranche in cash, nor one of longs alone: its wealth is what it holds.
+        # Only shorts can ruin a tranche.
         ruin = np.flatnonzero(wealth * RUINOUS_LEVERAGE < np.abs(values).sum(axis=1))[:1]
         for row in ruin:
             values[row:], wealth[row:] = 0.0, 0.0
-        return Turn(entry, entering - held, names, values, wealth, ruined=len(ruin) > 0)
+        return HoldingPeriod(entry, entering - held, names, values, wealth, ruined=len(ruin) > 0)
 
     def _relative_prices(self, entry: int, leave: int, names: np.ndarray) -> np.ndarray:
         """Price over fill price, shape (leave - entry + 1, len(names)), from the entry's session on.
@@ -169,27 +174,25 @@ class Market:
         rows: np.ndarray = np.minimum(self.next_bar[entry, names], leave)
         return rows
 
-    def trade_prices(self, turn: Turn) -> np.ndarray:
-        """Close at which each instrument of a turn is traded, shape (n_symbols,).
+    def trade_prices(self, period: HoldingPeriod) -> np.ndarray:
+        """Close at which each instrument of a period is traded, shape (n_symbols,).
 
-        Without a bar in the session: the next close for what enters, the last one before for what leaves.
+        Without a bar in the session: the next close for a purchase, the last one for a sale.
         """
-        prices: np.ndarray = self.prices[turn.entry].copy()
-        leave = turn.entry + len(turn.wealth) - 1
-        prices[turn.names] = self.prices[self._filled_at(turn.entry, leave, turn.names), turn.names]
+        prices: np.ndarray = self.prices[period.entry].copy()
+        filled_at = self._filled_at(period.entry, period.leave, period.names)
+        prices[period.names] = self.prices[filled_at, period.names]
         return prices
 
-    def exits(self, turn: Turn) -> list[tuple[str, date, date]]:
-        """Symbol, session of the fill and session of the last bar of what stopped trading before it could leave."""
-        leave = turn.entry + len(turn.wealth) - 1
-        stopped = turn.names[self.final_bar[turn.names] < leave]
-        return [
-            (self.symbols[name], self.sessions[turn.entry], self.sessions[self.final_bar[name]]) for name in stopped
-        ]
+    def exits(self, period: HoldingPeriod) -> list[tuple[str, date, date]]:
+        """Symbol, session of the fill and session of the last bar of what stops trading while held."""
+        stopped = period.names[self.final_bar[period.names] < period.leave]
+        entered = self.sessions[period.entry]
+        return [(self.symbols[name], entered, self.sessions[self.final_bar[name]]) for name in stopped]
 
 
 def _shares(parts: np.ndarray, whole: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
-    """`parts` over `whole`; `otherwise` where there is nothing left to share."""
+    """`parts` over `whole`; `otherwise` where the whole is zero."""
     shares: np.ndarray = np.divide(parts, whole, out=np.full(parts.shape, otherwise), where=whole > 0)
     return shares
 
@@ -204,38 +207,28 @@ def _entry_weights(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Signed weights per session and instrument, and the cash beside them.
 
-    Raises
-    ------
-    PanelContractError
-        If an instrument is called on both sides in one session.
+    Raises PanelContractError if an instrument is called on both sides in one session.
     """
     side = np.zeros((len(calendar), len(symbols)))
     cells, sides = _cells(calls, calendar, symbols), calls["side"].to_numpy()
     side[cells] = sides
-    # Of two calls in one cell the later one stands there.
+    # Of two calls in one cell the later one is kept.
     _refuse(calls.filter(side[cells] != sides), "a call is on one side; {count} are on the other side as well")
     if legs == "long":
         longs = _equal_weights(side > 0)
-        return longs, 1.0 - _called_at_all(longs)
+        return longs, np.asarray(1.0 - longs.any(axis=1))
     longs, shorts = 0.5 * _equal_weights(side > 0), 0.5 * _equal_weights(side < 0)
-    return longs - shorts, 1.0 - 0.5 * _called_at_all(longs) + 0.5 * _called_at_all(shorts)
+    return longs - shorts, np.asarray(1.0 - 0.5 * longs.any(axis=1) + 0.5 * shorts.any(axis=1))
 
 
 def _equal_weights(called: np.ndarray) -> np.ndarray:
     return _shares(called.astype(np.float64), called.sum(axis=1, keepdims=True))
 
 
-def _called_at_all(weights: np.ndarray) -> np.ndarray:
-    return np.asarray(weights.any(axis=1), dtype=np.float64)
-
-
 def sided_calls(calls: pl.DataFrame, legs: Legs) -> pl.DataFrame:
-    """Calls as `symbol`, `session` and `side`; without those to sell where there are no shorts.
+    """Calls as `symbol`, `session` and `side`; without calls to sell for a long book.
 
-    Raises
-    ------
-    PanelContractError
-        If a call is on no side.
+    Raises PanelContractError if a call is on no side.
     """
     sided = calls if "side" in calls.columns else calls.with_columns(side=pl.lit(1, dtype=pl.Int8))
     sided = sided.select("symbol", "session", "side")
@@ -245,7 +238,7 @@ def sided_calls(calls: pl.DataFrame, legs: Legs) -> pl.DataFrame:
 
 
 def require_closes(calls: pl.DataFrame, closes: pl.DataFrame) -> None:
-    """Refuse calls of instruments that have no close in the call's session."""
+    """Refuse calls of instruments without a close in the call's session."""
     strange = calls.join(closes.drop_nulls("close"), on=["symbol", "session"], how="anti", maintain_order="left")
     _refuse(strange, "a call needs the close that it was made on; {count} have none")
 

@@ -13,7 +13,7 @@ from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.measures.calibration import calibrate, row_log_loss
 from boursomatic_assets.core.measures.classification import PROBABILITIES, VOLATILITY
 from boursomatic_assets.core.models.predictions import predict_rows
-from boursomatic_assets.core.models.threshold import make_calls
+from boursomatic_assets.core.models.threshold import with_calls
 from boursomatic_assets.core.registry.serving import Serving
 from boursomatic_assets.errors import ModelMismatchError
 
@@ -108,5 +108,5 @@ def score(rows: pl.DataFrame, serving: Serving) -> pl.DataFrame:
     shown = calibrate(predicted.select(PROBABILITIES).to_numpy(), serving.temperature)
     calibrated = predicted.with_columns(map(pl.Series, PROBABILITIES, shown.T))
     # Lifts are matched by volatility, whether or not the version reads it.
-    called = make_calls(predicted, serving.tau).with_columns(ordered[VOLATILITY])
+    called = with_calls(predicted, serving.tau).with_columns(ordered[VOLATILITY])
     return called.with_columns(calibrated.select(row_log_loss().alias(LOSS)).to_series())

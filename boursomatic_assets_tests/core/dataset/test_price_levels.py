@@ -24,7 +24,7 @@ from boursomatic_assets.core.dataset.features import (
 from boursomatic_assets.core.dataset.labels import label_panel
 from boursomatic_assets.core.dataset.price_levels import rows_that_follow_levels, why_levels_are_refused
 from boursomatic_assets.core.market.bars import check_bars
-from boursomatic_assets.core.models.threshold import make_calls
+from boursomatic_assets.core.models.threshold import with_calls
 from boursomatic_assets.core.registry.retraining import retrain
 from boursomatic_assets_tests.support.oracles import shared_file
 from boursomatic_assets_tests.support.strategies import bar_panels, random_walk_bars, weekdays
@@ -283,7 +283,7 @@ def test_a_retrained_model_does_not_depend_on_the_unit_of_prices(seed: int, fact
     )
     assert two["label"].equals(one["label"], null_equal=True)
     before, after = retrain(one, SMALL, 1), retrain(two, SMALL, 1)
-    calls = [make_calls(made.predictions, made.threshold.tau)["call"] for made in (before, after)]
+    calls = [with_calls(made.predictions, made.threshold.tau)["call"] for made in (before, after)]
     assert calls[0].equals(calls[1])
     assert after.threshold.to_json() == before.threshold.to_json()
     assert {name: value for name, value in after.metrics_json.items() if not isinstance(value, dict)} == {

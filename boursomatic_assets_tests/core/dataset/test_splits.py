@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from boursomatic_assets.core.dataset.features import compute_features, is_warmed
 from boursomatic_assets.core.dataset.labels import label_panel, labelled_rows
 from boursomatic_assets.core.dataset.splits import Split, overlaps, split_panel
 from boursomatic_assets.errors import NotEnoughHistoryError, PanelContractError
+from boursomatic_assets_tests.support.labelled import constant_labels, session_numbers
 from boursomatic_assets_tests.support.strategies import (
     bar_panels,
     flat_bars,
@@ -26,19 +28,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn
 
 SHORT = Experiment(horizon=2, features=("ret_1d",))
-
-
-def labels_over(*symbols: str, sessions: int = 42, experiment: Experiment = SHORT) -> pl.DataFrame:
-    """Labels of constant prices; of 42 sessions, 40 have a label two sessions ahead."""
-    bars = flat_bars({symbol: [100.0] * sessions for symbol in symbols})
-    features = bars.select("symbol", "session", ret_1d=pl.lit(0.0))
-    return label_panel(features, bars, experiment)
-
-
-def positions(panel: pl.DataFrame) -> list[int]:
-    """Where the sessions of a panel are among the weekdays."""
-    calendar = weekdays(200)
-    return [calendar.index(session) for session in panel["session"]]
+labels_over = partial(constant_labels, experiment=SHORT)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +47,11 @@ def positions(panel: pl.DataFrame) -> list[int]:
 def test_split_panel_by_hand(change: dict[str, float], train: range, validation: range, test: range) -> None:
     labels = labels_over("AAA")
     split = split_panel(labels, SHORT.model_copy(update=change))
-    assert [positions(panel) for panel in split.sets().values()] == [list(train), list(validation), list(test)]
+    assert [session_numbers(panel) for panel in split.sets().values()] == [
+        list(train),
+        list(validation),
+        list(test),
+    ]
     # of 42 sessions two have no label and are in no set
     assert labels.height == 42
     assert split.purged == 40 - len(train) - len(validation) - len(test)

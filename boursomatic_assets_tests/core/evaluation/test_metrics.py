@@ -24,7 +24,7 @@ from boursomatic_assets.core.evaluation.scores import scores
 from boursomatic_assets.core.measures.performance import annual_return, max_drawdown, sharpe_ratio, total_return
 from boursomatic_assets.core.models.baselines import baseline_columns
 from boursomatic_assets.core.models.predictions import classify_rows, predict_rows, predict_sets
-from boursomatic_assets.core.models.threshold import make_calls
+from boursomatic_assets.core.models.threshold import with_calls
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
 from boursomatic_assets.core.portfolio.book import tranche_book
 from boursomatic_assets_tests.support.strategies import flat_bars, random_walk_bars, weekdays
@@ -420,7 +420,7 @@ def test_metrics_equal_the_scores_of_the_same_rows_to_the_last_bit(trained: Trai
     metrics, sets, predictions, bars, experiment = trained
     key = ["symbol", "session"]
     beside = baseline_columns(sets[f"{name}_set"], sets["train_set"], None, bars)
-    judged = make_calls(predictions[f"{name}_set"], None).join(beside, on=key, how="left", maintain_order="left")
+    judged = with_calls(predictions[f"{name}_set"], None).join(beside, on=key, how="left", maintain_order="left")
     found = {figure.name: figure for figure in scores(judged, experiment).figures}
     names = {
         "accuracy": f"{short}_accuracy", "precision_buy": f"precision_buy_{short}", "lift_buy": f"lift_buy_{short}",

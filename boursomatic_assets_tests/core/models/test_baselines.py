@@ -52,7 +52,7 @@ LABELS = ["HOLD"] * 60 + ["BUY", "SELL", "BUY"] * 20
 TRAIN = train_rows(LABELS)
 
 
-def test_momentum_is_the_return_from_a_year_to_a_month_before() -> None:
+def test_momentum_by_hand() -> None:
     # Closes 1, 2, 3, ...: at bar 252 (0-based) the close of bar 231 is 232 and that of bar 0 is 1: 231; at bar
     # 253 it is 233 over 2: 115.5
     found = momentum(flat_bars({"AAA": [float(day) for day in range(1, 255)]}))
@@ -61,7 +61,7 @@ def test_momentum_is_the_return_from_a_year_to_a_month_before() -> None:
     assert (MONTH, YEAR) == (21, 252)
 
 
-def test_momentum_counts_an_instruments_own_bars_only() -> None:
+def test_momentum_counts_own_bars() -> None:
     rising = [1.1**day for day in range(260)]
     pair = momentum(flat_bars({"AAA": [5.0] * 260, "BBB": rising}))
     alone = momentum(flat_bars({"BBB": rising}))
@@ -73,7 +73,7 @@ def test_momentum_counts_an_instruments_own_bars_only() -> None:
 
 @settings(max_examples=10)
 @given(bar_panels(min_sessions=255, max_sessions=270))
-def test_momentum_neither_looks_ahead_nor_at_the_level_of_prices(bars: pl.DataFrame) -> None:
+def test_momentum_reads_neither_the_future_nor_the_price_level(bars: pl.DataFrame) -> None:
     found = momentum(bars)
     until = bars["session"].max()
     shorter = bars.filter(pl.col("session") < until)
@@ -86,7 +86,7 @@ def test_momentum_neither_looks_ahead_nor_at_the_level_of_prices(bars: pl.DataFr
     assert_frame_equal(momentum(moved), found)
 
 
-def test_the_volatility_classifier_sees_nothing_but_volatility() -> None:
+def test_fit_volatility_classifier_reads_only_volatility() -> None:
     model = fit_volatility_classifier(TRAIN, EXPERIMENT, threads=1)
     assert model is not None
     assert model.feature_names == (VOLATILITY,)
@@ -101,22 +101,20 @@ def test_the_volatility_classifier_sees_nothing_but_volatility() -> None:
     assert again.text == model.text
 
 
-def test_a_thinned_training_set_keeps_every_so_manieth_session() -> None:
-    thinned = fit_volatility_classifier(TRAIN, EXPERIMENT, threads=1, every=3)
+def test_fit_volatility_classifier_on_every_third_session() -> None:
+    def text_of(rows: pl.DataFrame, every: int = 1) -> str:
+        model = fit_volatility_classifier(rows, EXPERIMENT, threads=1, every=every)
+        assert model is not None
+        return model.text
+
     third = [day for number, day in enumerate(weekdays(60)) if number % 3 == 0]
-    by_hand = fit_volatility_classifier(TRAIN.filter(pl.col("session").is_in(third)), EXPERIMENT, threads=1)
-    whole = fit_volatility_classifier(TRAIN, EXPERIMENT, threads=1)
-    assert thinned is not None
-    assert by_hand is not None
-    assert whole is not None
-    assert thinned.text == by_hand.text != whole.text
-
-
-def test_without_the_feature_there_is_no_volatility_classifier() -> None:
+    by_hand = text_of(TRAIN.filter(pl.col("session").is_in(third)))
+    assert text_of(TRAIN, every=3) == by_hand != text_of(TRAIN)
+    # without the feature there is no classifier
     assert fit_volatility_classifier(TRAIN, Experiment(features=("ret_1d",))) is None
 
 
-def test_baselines_stand_beside_the_rows_they_were_asked_for() -> None:
+def test_baseline_columns_keep_the_order_of_rows() -> None:
     model = fit_volatility_classifier(TRAIN, EXPERIMENT, threads=1)
     closes = flat_bars({"S0": [2.0**day for day in range(254)], "S1": [1.0] * 100})
     days = weekdays(254)
@@ -125,13 +123,8 @@ def test_baselines_stand_beside_the_rows_they_were_asked_for() -> None:
     )
     found = baseline_columns(rows, TRAIN, model, closes)
     assert found.columns == [
-        "symbol",
-        "session",
-        *VOLATILITY_COLUMNS,
-        "momentum_12_1",
-        *PRIOR_COLUMNS,
-        "prior_return",
-    ]
+        "symbol", "session", *VOLATILITY_COLUMNS, "momentum_12_1", *PRIOR_COLUMNS, "prior_return",
+    ]  # fmt: skip
     assert_frame_equal(found.select("symbol", "session"), rows.select("symbol", "session"))
     assert model is not None
     np.testing.assert_array_equal(found.select(VOLATILITY_COLUMNS).to_numpy(), model.predict(rows))
@@ -139,17 +132,12 @@ def test_baselines_stand_beside_the_rows_they_were_asked_for() -> None:
     assert found["momentum_12_1"].to_list() == [None, 2.0**231 - 1, 2.0**231 - 1]
 
 
-def test_the_prior_is_what_the_training_rows_were() -> None:
+def test_baseline_columns_without_a_model_have_the_prior_only() -> None:
     # 2 BUY, 1 HOLD, 1 SELL and one without a label; returns -0.1, -0.025, 0.05, 0.125, 0.2: mean 0.05
     train = train_rows(["BUY", "HOLD", "BUY", "SELL", None])
     found = baseline_columns(TRAIN.head(3), train, None, flat_bars({"S0": [1.0]}))
     assert found.select(PRIOR_COLUMNS).rows() == [(0.5, 0.25, 0.25)] * 3
     assert found["prior_return"].to_list() == pytest.approx([0.05] * 3)
-
-
-def test_without_the_model_its_columns_are_empty_and_still_numbers() -> None:
-    found = baseline_columns(TRAIN.head(3), TRAIN, None, flat_bars({"S0": [1.0]}))
-    assert found.select(VOLATILITY_COLUMNS).dtypes == [pl.Float64] * 3
-    assert found.select(VOLATILITY_COLUMNS).null_count().row(0) == (3, 3, 3)
-    assert found["momentum_12_1"].dtype == pl.Float64
-    assert found["momentum_12_1"].null_count() == 3
+    empty = found.select(*VOLATILITY_COLUMNS, "momentum_12_1")
+    assert empty.dtypes == [pl.Float64] * 4
+    assert empty.null_count().row(0) == (3, 3, 3, 3)

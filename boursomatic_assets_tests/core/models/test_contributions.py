@@ -1,5 +1,3 @@
-"""SHAP values: they add up to the score, go to the feature that decides, and rows are picked evenly."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -33,53 +31,42 @@ def classifier() -> FittedModel:
     return fit_classifier(panel_of(), EXPERIMENT, 1)
 
 
-@pytest.fixture(scope="module")
-def regressor() -> FittedModel:
-    return fit_regressor(panel_of(), EXPERIMENT, 1)
-
-
-def test_contributions_and_the_expected_score_add_up_to_the_raw_score(classifier: FittedModel) -> None:
+def test_feature_contributions_add_up_to_the_raw_score(classifier: FittedModel) -> None:
     panel = panel_of()
     found = feature_contributions(classifier, panel)
     raw = classifier.booster.predict(model_matrix(panel, EXPERIMENT.features), raw_score=True)
     assert found.output_names == ("BUY", "HOLD", "SELL")
     assert found.values.shape == (ROWS, 3, 2)
     np.testing.assert_allclose(found.values.sum(axis=2) + found.expected, raw, atol=1e-9)
-
-
-def test_a_regressor_has_one_output_that_adds_up_to_its_forecast(regressor: FittedModel) -> None:
-    panel = panel_of()
+    # a feature that no tree uses contributes nothing
+    assert (found.values[:, :, 1] == 0).all()
+    assert found.mean_absolute()["feature"].to_list() == ["ret_1d", "vol_20d"]
+    regressor = fit_regressor(panel, EXPERIMENT, 1)
     found = feature_contributions(regressor, panel)
     assert found.output_names == ("forward return",)
     np.testing.assert_allclose(found.values[:, 0].sum(axis=1) + found.expected[:, 0], regressor.predict(panel))
 
 
-def test_a_feature_that_no_tree_uses_contributes_nothing(classifier: FittedModel) -> None:
-    found = feature_contributions(classifier, panel_of())
-    assert (found.values[:, :, 1] == 0).all()
-    assert found.mean_absolute()["feature"].to_list() == ["ret_1d", "vol_20d"]
-
-
-def test_no_rows_contribute_nothing(classifier: FittedModel) -> None:
+def test_feature_contributions_of_no_rows_are_zero(classifier: FittedModel) -> None:
     found = feature_contributions(classifier, panel_of().clear())
     assert found.values.shape == (0, 3, 2)
     assert found.mean_absolute().select("BUY", "HOLD", "SELL").sum().row(0) == (0.0, 0.0, 0.0)
 
 
-def test_the_mean_size_ignores_the_sign_and_ranks_by_the_sum_over_outputs() -> None:
+def test_mean_absolute_ranks_by_the_sum_over_outputs() -> None:
     # a: (|1| + |-3|) / 2 = 2 for x, (0 + 0) / 2 = 0 for y, together 2; b: (0.5 + 0.5) / 2 = 0.5 and (2 + 4) / 2 = 3
     values = np.array([[[1.0, 0.5], [0.0, 2.0]], [[-3.0, -0.5], [0.0, -4.0]]])
     found = Contributions(("a", "b"), ("x", "y"), values, np.zeros((2, 2)), np.zeros((2, 2)))
     assert found.mean_absolute().rows() == [("b", 0.5, 3.0), ("a", 2.0, 0.0)]
 
 
-def test_rows_are_picked_at_equal_distances_with_both_ends() -> None:
+def test_spread_rows_by_hand() -> None:
     # 0, 9 / 3, 18 / 3, 27 / 3 of the numbers 0 to 9
     assert spread_rows(pl.DataFrame({"row": range(10)}), 4)["row"].to_list() == [0, 3, 6, 9]
 
 
 @given(st.integers(0, 300), st.integers(1, 50))
-def test_never_more_rows_than_asked_for_and_never_one_twice(rows: int, count: int) -> None:
+def test_spread_rows_picks_each_row_once(rows: int, count: int) -> None:
     picked = spread_rows(pl.DataFrame({"row": range(rows)}), count)["row"].to_list()
     assert len(picked) == min(rows, count)
     assert picked == sorted(set(picked))

@@ -3,7 +3,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -20,17 +19,14 @@ from boursomatic_assets.core.models.predictions import (
     set_of,
 )
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
-from boursomatic_assets_tests.support.strategies import random_walk_bars, weekdays
+from boursomatic_assets_tests.support.labelled import TELLTALE, signal_rows
+from boursomatic_assets_tests.support.strategies import random_walk_bars
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FEW_TREES = BoosterParameters(n_estimators=10)
 EXPERIMENT = Experiment(classifier=FEW_TREES, regressor=FEW_TREES, horizon=5)
-DECISIVE = BoosterParameters(
-    n_estimators=30, learning_rate=0.3, min_child_samples=1, subsample=1.0, colsample_bytree=1.0
-)
-TELLTALE = Experiment(features=("ret_1d", "vol_20d"), classifier=DECISIVE, regressor=DECISIVE)
 COLUMNS = [
     "symbol", "session", "label", "forward_return", "label_end",
     "probability_buy", "probability_hold", "probability_sell", "predicted_label", "predicted_return", "vol_20d",
@@ -66,23 +62,7 @@ def predictions(split: Split, models: Models) -> pl.DataFrame:
     return predict_sets(unseen(split), *models)
 
 
-def signal_rows() -> pl.DataFrame:
-    """Sixty rows whose class and return `ret_1d` gives away: -1 SELL, 0 HOLD, +1 BUY."""
-    signal = np.tile([-1.0, 0.0, 1.0], 20)
-    return pl.DataFrame(
-        {
-            "symbol": ["AAA"] * 60,
-            "session": weekdays(60),
-            "ret_1d": signal,
-            "vol_20d": np.random.default_rng(0).uniform(size=60),
-            "forward_return": 0.1 * signal,
-            "label_end": weekdays(60),
-            "label": pl.Series(np.array(["SELL", "HOLD", "BUY"])[signal.astype(int) + 1], dtype=LABEL_TYPE),
-        }
-    )
-
-
-def test_predictions_stand_in_the_columns_of_their_classes() -> None:
+def test_predict_rows_has_a_column_per_class() -> None:
     rows = signal_rows()
     models = fit_classifier(rows, TELLTALE, threads=1), fit_regressor(rows, TELLTALE, threads=1)
     predicted = predict_rows(rows, *models)
@@ -95,13 +75,13 @@ def test_predictions_stand_in_the_columns_of_their_classes() -> None:
         assert row["predicted_return"] == pytest.approx(row["forward_return"], abs=1e-3)
 
 
-def test_keys_outcomes_and_volatility_are_carried_along(split: Split, models: Models) -> None:
+def test_predict_rows_keeps_keys_outcomes_and_volatility(split: Split, models: Models) -> None:
     predicted = predict_rows(split.test, *models)
     kept = ["symbol", "session", "label", "forward_return", "label_end", "vol_20d"]
     assert_frame_equal(predicted.select(kept), split.test.select(kept), check_exact=True)
 
 
-def test_volatility_that_is_no_feature_is_null() -> None:
+def test_predict_rows_without_the_volatility_feature() -> None:
     rows = signal_rows()
     narrow = TELLTALE.model_copy(update={"features": ("ret_1d",)})
     models = fit_classifier(rows, narrow, threads=1), fit_regressor(rows, narrow, threads=1)
@@ -111,14 +91,12 @@ def test_volatility_that_is_no_feature_is_null() -> None:
     assert predicted.schema["vol_20d"] == pl.Float64
 
 
-def test_the_classifier_alone_says_the_same_without_a_forecast(split: Split, models: Models) -> None:
+def test_classify_rows_is_predict_rows_without_a_forecast(split: Split, models: Models) -> None:
     expected = predict_rows(split.test, *models).drop("predicted_return")
     assert_frame_equal(classify_rows(split.test, models[0]), expected, check_exact=True)
 
 
-def test_both_sets_are_predicted_each_under_its_name(
-    split: Split, models: Models, predictions: pl.DataFrame
-) -> None:
+def test_predict_sets_names_each_set(split: Split, models: Models, predictions: pl.DataFrame) -> None:
     assert predictions.columns == [*COLUMNS[:2], "set", *COLUMNS[2:]]
     assert predictions.schema["set"] == pl.Enum(["validation", "test"])
     assert predictions.select("symbol", "session").equals(predictions.select("symbol", "session").sort(pl.all()))
@@ -126,9 +104,7 @@ def test_both_sets_are_predicted_each_under_its_name(
         assert_frame_equal(set_of(predictions, name), predict_rows(panel, *models), check_exact=True)
 
 
-def test_todays_rows_are_predicted_as_a_backtest_would_to_the_last_bit(
-    labels: pl.DataFrame, models: Models
-) -> None:
+def test_predict_rows_of_today_are_those_of_a_backtest(labels: pl.DataFrame, models: Models) -> None:
     # the five newest sessions of four symbols have no outcome yet
     today = unlabelled_rows(labels)
     assert today.height == 20
@@ -139,19 +115,19 @@ def test_todays_rows_are_predicted_as_a_backtest_would_to_the_last_bit(
         assert_frame_equal(predict_rows(today[row : row + 1], *models), alone[row : row + 1], check_exact=True)
 
 
-def test_the_order_of_the_rows_changes_nothing(split: Split, models: Models, predictions: pl.DataFrame) -> None:
+def test_predict_sets_does_not_depend_on_row_order(split: Split, models: Models, predictions: pl.DataFrame) -> None:
     shuffled = {name: panel.sample(fraction=1.0, shuffle=True, seed=3) for name, panel in unseen(split).items()}
     assert_frame_equal(predict_sets(shuffled, *models), predictions, check_exact=True)
 
 
-def test_another_instrument_changes_nothing_for_this_one(labels: pl.DataFrame, models: Models) -> None:
+def test_predict_rows_does_not_depend_on_other_instruments(labels: pl.DataFrame, models: Models) -> None:
     stranger = labels_of(random_walk_bars(symbols=1, sessions=260, seed=9)).with_columns(symbol=pl.lit("A"))
     with_stranger = predict_rows(pl.concat([stranger, labels]), *models)
     kept = with_stranger.filter(pl.col("symbol") != "A")
     assert_frame_equal(kept, predict_rows(labels, *models), check_exact=True)
 
 
-def test_sound_predictions_have_no_fault(split: Split, predictions: pl.DataFrame) -> None:
+def test_prediction_faults_of_sound_predictions(split: Split, predictions: pl.DataFrame) -> None:
     assert prediction_faults(predictions, split.train, unseen(split)) == []
 
 
@@ -181,16 +157,14 @@ def changed(column: str, value: pl.Expr) -> Callable[[pl.DataFrame], pl.DataFram
         (changed("predicted_return", pl.lit(None)), "1 rows whose forecast is no finite number"),
     ],
 )
-def test_each_planted_fault_is_found(
+def test_prediction_faults_find_a_planted_fault(
     split: Split, predictions: pl.DataFrame, plant: Callable[[pl.DataFrame], pl.DataFrame], fault: str
 ) -> None:
     faults = prediction_faults(plant(predictions), split.train, unseen(split))
     assert any(found.startswith(fault) for found in faults), faults
 
 
-def test_predictions_of_sessions_that_training_labels_reach_into_are_found(
-    split: Split, predictions: pl.DataFrame
-) -> None:
+def test_prediction_faults_find_a_missing_purge(split: Split, predictions: pl.DataFrame) -> None:
     # labels of the training set that end three weeks into the validation set: a split without a purge
     until = predictions["session"].min() + timedelta(days=20)
     reaching = split.train.with_columns(label_end=pl.lit(until))

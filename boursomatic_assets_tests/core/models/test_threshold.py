@@ -16,12 +16,12 @@ from boursomatic_assets.core.measures.calibration import fit_temperature
 from boursomatic_assets.core.measures.classification import PROBABILITIES, buy_precision
 from boursomatic_assets.core.measures.resampling import bootstrap_weights
 from boursomatic_assets.core.models.threshold import (
-    SCHEMA,
+    CANDIDATE_SCHEMA,
     Threshold,
     choose_threshold,
     differences_without_test_set,
-    make_calls,
     threshold_of,
+    with_calls,
 )
 from boursomatic_assets_tests.support.judged import matched_base_rate
 from boursomatic_assets_tests.support.strategies import weekdays
@@ -56,22 +56,19 @@ def chosen(rows: pl.DataFrame, min_sessions: int = 2 * HORIZON) -> Threshold:
     return choose_threshold(rows, HORIZON, draws=500, seed=1, min_sessions=min_sessions)
 
 
-def test_probabilities_that_know_something_have_a_threshold() -> None:
-    found = chosen(predicted(skill=1.0, seed=0))
-    assert found.tau is not None
+def test_choose_threshold_follows_skill() -> None:
+    skilled = chosen(predicted(skill=1.0, seed=0))
+    assert skilled.tau is not None
     # BUY comes as often as p(BUY) says: 0.4 on the whole, more above any value within
-    assert 0.1 < found.tau < 0.4
-    assert "smallest of 40 values" in found.reason
+    assert 0.1 < skilled.tau < 0.4
+    assert "smallest of 40 values" in skilled.reason
+    wrong = chosen(predicted(skill=-1.0, seed=0))
+    assert wrong.tau is None
+    assert "none has a lower 95 % bound" in wrong.reason
+    assert "the most probable class is called" in wrong.reason
 
 
-def test_probabilities_that_know_the_wrong_way_have_no_threshold() -> None:
-    found = chosen(predicted(skill=-1.0, seed=0))
-    assert found.tau is None
-    assert "none has a lower 95 % bound" in found.reason
-    assert "the most probable class is called" in found.reason
-
-
-def test_a_candidate_of_probabilities_that_know_nothing_is_rarely_better() -> None:
+def test_choose_threshold_rarely_finds_a_candidate_without_skill() -> None:
     # a bound that holds in 95 % of panels: of 60, about 3 are above the base rate by luck
     better = 0
     for seed in range(60):
@@ -81,7 +78,7 @@ def test_a_candidate_of_probabilities_that_know_nothing_is_rarely_better() -> No
     assert better <= 7
 
 
-def test_the_threshold_is_the_smallest_candidate_that_is_better_on_enough_sessions() -> None:
+def test_choose_threshold_takes_the_smallest_better_candidate() -> None:
     found = chosen(predicted(skill=1.0, seed=0))
     table = found.candidates
     assert table["tau"].is_sorted()
@@ -90,16 +87,16 @@ def test_the_threshold_is_the_smallest_candidate_that_is_better_on_enough_sessio
     assert not better[0]
 
 
-def test_each_candidate_is_what_its_calls_are() -> None:
+def test_choose_threshold_candidates_agree_with_their_calls() -> None:
     rows = predicted(skill=1.0, seed=0)
     table = chosen(rows).candidates
-    assert table.schema == SCHEMA
+    assert table.schema == CANDIDATE_SCHEMA
     assert table.height == 40
     # at the smallest candidate every row is called
     assert table["calls"][0] == rows.height
     assert table["precision"][0] == pytest.approx(table["matched_base_rate"][0], rel=1e-9)
     for candidate in table.gather_every(9).iter_rows(named=True):
-        calls = make_calls(rows, candidate["tau"])
+        calls = with_calls(rows, candidate["tau"])
         called = calls.filter(pl.col("call") == "BUY")
         assert candidate["calls"] == called.height
         assert candidate["sessions"] == called["session"].n_unique()
@@ -107,7 +104,7 @@ def test_each_candidate_is_what_its_calls_are() -> None:
         assert candidate["matched_base_rate"] == pytest.approx(matched_base_rate(calls), rel=1e-12)
 
 
-def test_the_lower_bound_is_a_quantile_over_draws_of_whole_sessions() -> None:
+def test_choose_threshold_lower_bound_is_a_bootstrap_quantile() -> None:
     rows = predicted(skill=0.5, seed=2, symbols=3, sessions=30)
     tau = chosen(rows).candidates["tau"][20]
     weights = bootstrap_weights(30, HORIZON, 500, 1)
@@ -121,7 +118,7 @@ def test_the_lower_bound_is_a_quantile_over_draws_of_whole_sessions() -> None:
     assert bound == pytest.approx(np.quantile(drawn, 0.05), rel=1e-12)
 
 
-def test_calls_on_too_few_sessions_are_not_enough() -> None:
+def test_choose_threshold_needs_calls_on_enough_sessions() -> None:
     # 30 of 1,170 rows are more than a fortieth: the last of forty quantiles is theirs, all right, on one session
     rows = predicted(skill=0.0, seed=3, symbols=30, sessions=39)
     sure = pl.col("session") == weekdays(39)[20]
@@ -138,7 +135,7 @@ def test_calls_on_too_few_sessions_are_not_enough() -> None:
     assert "none with calls on 121 sessions or more" in few.reason
 
 
-def test_draws_without_a_call_count_as_never_right() -> None:
+def test_choose_threshold_counts_draws_without_a_call_as_zero() -> None:
     # The last of forty quantiles of 39 rows is the greatest: one right call, on the last of 39 sessions. More than
     # a third of the draws miss that session.
     rows = predicted(skill=0.0, seed=4, symbols=1, sessions=39).with_columns(
@@ -148,14 +145,14 @@ def test_draws_without_a_call_count_as_never_right() -> None:
     assert (best["calls"], best["sessions"], best["precision"], best["lower_bound"]) == (1, 1, 1.0, 0.0)
 
 
-def test_without_volatility_there_is_nothing_to_compare_with() -> None:
+def test_choose_threshold_without_volatility() -> None:
     found = chosen(predicted(skill=1.0, seed=0).with_columns(vol_20d=pl.lit(None, pl.Float64)))
     assert found.tau is None
     assert "vol_20d" in found.reason
     assert found.to_json()["candidates"] == []
 
 
-def test_rows_that_are_all_alike_have_no_threshold() -> None:
+def test_choose_threshold_of_equal_rows_is_none() -> None:
     # every session has the same share: no draw differs, and the bound is the base rate up to rounding
     rows = predicted(skill=0.0, seed=5, symbols=3, sessions=40).with_columns(
         label=pl.when(pl.col("symbol") == "S000")
@@ -170,7 +167,7 @@ def test_rows_that_are_all_alike_have_no_threshold() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_order_of_the_rows_changes_nothing(seed: int) -> None:
+def test_choose_threshold_does_not_depend_on_row_order(seed: int) -> None:
     rows = predicted(skill=0.6, seed=seed)
     other = chosen(rows.sample(fraction=1.0, shuffle=True, seed=seed))
     assert other.to_json() == chosen(rows).to_json()
@@ -186,7 +183,7 @@ def with_sets(rows: pl.DataFrame) -> pl.DataFrame:
 EXPERIMENT = Experiment(horizon=HORIZON, bootstrap_draws=500, seed=1)
 
 
-def test_the_threshold_of_predictions_is_that_of_the_validation_set() -> None:
+def test_threshold_of_reads_the_validation_set() -> None:
     rows = with_sets(predicted(skill=1.0, seed=0))
     validation = rows.filter(pl.col("set") == "validation")
     alone = choose_threshold(validation, HORIZON, 500, 1, 10)
@@ -195,7 +192,7 @@ def test_the_threshold_of_predictions_is_that_of_the_validation_set() -> None:
     assert alone.tau is not None
 
 
-def test_a_threshold_chosen_on_the_validation_set_is_found_sound() -> None:
+def test_differences_without_test_set_of_an_honest_threshold() -> None:
     for skill in (0.0, 1.0):
         rows = with_sets(predicted(skill, seed=0))
         # as it is read from the file that keeps it
@@ -203,7 +200,7 @@ def test_a_threshold_chosen_on_the_validation_set_is_found_sound() -> None:
         assert differences_without_test_set(stored, rows, EXPERIMENT) == []
 
 
-def test_a_threshold_that_has_seen_the_test_set_is_found() -> None:
+def test_differences_without_test_set_of_a_leaking_threshold() -> None:
     rows = with_sets(predicted(skill=1.0, seed=0))
     leaking = choose_threshold(rows, HORIZON, 500, 1, 10).to_json()
     found = differences_without_test_set(leaking, rows, EXPERIMENT)
@@ -212,7 +209,7 @@ def test_a_threshold_that_has_seen_the_test_set_is_found() -> None:
     assert "turned around" in found[1]
 
 
-def test_calls_with_a_threshold_are_buy_from_it_on_and_else_the_more_probable_other() -> None:
+def test_with_calls_by_hand() -> None:
     rows = pl.DataFrame(
         {
             "probability_buy": [0.30, 0.29, 0.10, 0.20],
@@ -221,22 +218,22 @@ def test_calls_with_a_threshold_are_buy_from_it_on_and_else_the_more_probable_ot
             "predicted_label": pl.Series(["HOLD", "SELL", "SELL", "HOLD"], dtype=LABEL_TYPE),
         }
     )
-    calls = make_calls(rows, 0.30)
+    calls = with_calls(rows, 0.30)
     # equally probable: the first in the order of the classes
     assert calls["call"].to_list() == ["BUY", "SELL", "SELL", "HOLD"]
     assert calls.schema["call"] == LABEL_TYPE
-    assert make_calls(rows, None)["call"].to_list() == rows["predicted_label"].to_list()
+    assert with_calls(rows, None)["call"].to_list() == rows["predicted_label"].to_list()
 
 
 @given(st.floats(0, 1), st.integers(0, 100))
-def test_a_call_depends_on_its_row_alone(tau: float, seed: int) -> None:
+def test_with_calls_depends_on_the_row_alone(tau: float, seed: int) -> None:
     rows = predicted(skill=0.0, seed=seed, symbols=2, sessions=5)
-    whole = make_calls(rows, tau)
-    assert_frame_equal(make_calls(rows[3:7], tau), whole[3:7])
+    whole = with_calls(rows, tau)
+    assert_frame_equal(with_calls(rows[3:7], tau), whole[3:7])
     assert (whole["call"] == "BUY").sum() == (rows["probability_buy"] >= tau).sum()
 
 
-def test_a_large_validation_set_takes_little_time() -> None:
+def test_choose_threshold_is_fast_on_a_large_set() -> None:
     rows = predicted(skill=0.2, seed=0, symbols=500, sessions=180)
     started = time.process_time()
     choose_threshold(rows, 20, draws=2000, seed=1, min_sessions=40)

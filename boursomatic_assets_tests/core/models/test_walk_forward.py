@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from boursomatic_assets.core.dataset.labels import LABEL_TYPE, label_panel, real
 from boursomatic_assets.core.models.folds import Fold, FoldFacts, fold_sets, folds_overlap, plan_folds
 from boursomatic_assets.core.models.walk_forward import fold_table, join_folds, run_fold, sequential_calls
 from boursomatic_assets.errors import DegenerateLabelsError, NotEnoughHistoryError, PanelContractError
+from boursomatic_assets_tests.support.labelled import constant_labels, session_numbers
 from boursomatic_assets_tests.support.strategies import (
     bar_panels,
     flat_bars,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 DAYS = weekdays(400)
 SHORT = Experiment(horizon=2, features=("ret_1d",), walk_forward=WalkForward(folds=3, history_fraction=0.4))
+labels_over = partial(constant_labels, experiment=SHORT)
 SMALL_TREES = BoosterParameters(n_estimators=3, max_depth=3, num_leaves=7)
 
 
@@ -39,54 +42,37 @@ def with_folds(experiment: Experiment, **plan: object) -> Experiment:
     return experiment.model_copy(update={"walk_forward": changed})
 
 
-def labels_over(*symbols: str, sessions: int = 42, experiment: Experiment = SHORT) -> pl.DataFrame:
-    """Labels of constant prices; of 42 sessions, 40 have a label two sessions ahead."""
-    bars = flat_bars({symbol: [100.0] * sessions for symbol in symbols})
-    features = bars.select("symbol", "session", ret_1d=pl.lit(0.0))
-    return label_panel(features, bars, experiment)
-
-
 def spans(folds: tuple[Fold, ...]) -> list[tuple[int, int, int]]:
     """Where each fold's training begins, and its first and last session lie, among the weekdays."""
     return [tuple(DAYS.index(day) for day in (fold.train_first, fold.test_first, fold.test_last)) for fold in folds]
 
 
-def positions(panel: pl.DataFrame) -> list[int]:
-    return [DAYS.index(session) for session in panel["session"]]
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        # 40 labelled sessions: 16 = 0.40 x 40 are history, 24 are left: 8 to each of 3 folds.
+        ({}, [(0, 16, 23), (0, 24, 31), (0, 32, 39)]),
+        # 24 sessions over 5 folds begin 0, 24/5, 48/5, 72/5 and 96/5 after the history, rounded down.
+        ({"folds": 5}, [(0, 16, 19), (0, 20, 24), (0, 25, 29), (0, 30, 34), (0, 35, 39)]),
+        # 16 sessions before each fold
+        ({"window": "rolling"}, [(0, 16, 23), (8, 24, 31), (16, 32, 39)]),
+        ({"folds": 1, "history_fraction": 0.75}, [(0, 30, 39)]),
+    ],
+)
+def test_plan_folds_by_hand(plan: dict[str, object], expected: list[tuple[int, int, int]]) -> None:
+    folds = plan_folds(labels_over("AAA"), with_folds(SHORT, **plan))
+    assert [fold.number for fold in folds] == list(range(1, len(expected) + 1))
+    assert spans(folds) == expected
 
 
-def test_what_follows_the_history_is_cut_into_equal_spans() -> None:
-    # 40 labelled sessions: 16 = 0.40 x 40 are history, 24 are left: 8 to each of 3 folds.
-    folds = plan_folds(labels_over("AAA"), SHORT)
-    assert [fold.number for fold in folds] == [1, 2, 3]
-    assert spans(folds) == [(0, 16, 23), (0, 24, 31), (0, 32, 39)]
-
-
-def test_spans_differ_by_one_session_where_they_cannot_be_equal() -> None:
-    # 24 sessions over 5 folds begin 0, 24/5, 48/5, 72/5 and 96/5 after the history, rounded down: 0, 4, 9, 14, 19.
-    folds = plan_folds(labels_over("AAA"), with_folds(SHORT, folds=5))
-    assert spans(folds) == [(0, 16, 19), (0, 20, 24), (0, 25, 29), (0, 30, 34), (0, 35, 39)]
-
-
-def test_a_rolling_window_is_as_long_as_the_history() -> None:
-    folds = plan_folds(labels_over("AAA"), with_folds(SHORT, window="rolling"))
-    # 16 sessions before each fold
-    assert spans(folds) == [(0, 16, 23), (8, 24, 31), (16, 32, 39)]
-
-
-def test_one_fold_predicts_all_that_follows_the_history() -> None:
-    folds = plan_folds(labels_over("AAA"), with_folds(SHORT, folds=1, history_fraction=0.75))
-    assert spans(folds) == [(0, 30, 39)]
-
-
-def test_sessions_count_not_rows() -> None:
+def test_plan_folds_counts_sessions_and_not_rows() -> None:
     # BBB has bars in the last 10 weekdays only: rows are many late, the sessions are the same 40.
     bars = flat_bars({"AAA": [100.0] * 42, "BBB": [None] * 32 + [100.0] * 10})
     labels = label_panel(bars.select("symbol", "session", ret_1d=pl.lit(0.0)), bars, SHORT)
     assert spans(plan_folds(labels, SHORT)) == [(0, 16, 23), (0, 24, 31), (0, 32, 39)]
 
 
-def test_rows_without_the_history_their_features_need_do_not_count() -> None:
+def test_plan_folds_ignores_rows_without_history() -> None:
     # ret_5d is null in the first 5 sessions: of the 35 left 14 = 0.4 x 35 are history; then 7 a fold.
     experiment = SHORT.model_copy(update={"features": ("ret_5d",)})
     bars = flat_bars({"AAA": [100.0] * 42})
@@ -103,51 +89,43 @@ def test_rows_without_the_history_their_features_need_do_not_count() -> None:
         (6, {"history_fraction": 0.1}, "0 sessions of history leave 4 to predict"),
     ],
 )
-def test_too_few_sessions_are_named_with_what_to_do(sessions: int, plan: dict[str, object], found: str) -> None:
+def test_plan_folds_refuses_too_few_sessions(sessions: int, plan: dict[str, object], found: str) -> None:
     with pytest.raises(NotEnoughHistoryError, match=found) as caught:
         plan_folds(labels_over("AAA", sessions=sessions), with_folds(SHORT, **plan))
     assert "--folds" in str(caught.value)
     assert "--lookback-days" in str(caught.value)
 
 
-def test_a_fold_trains_on_labels_that_ended_before_it() -> None:
+def test_fold_sets_by_hand() -> None:
     labels = labels_over("AAA")
     trained = [fold_sets(labels, fold, SHORT) for fold in plan_folds(labels, SHORT)]
     # A label ends 2 sessions on: of the 16 sessions before the first fold those up to 13 (13 + 2 < 16) are known.
-    assert [positions(train) for train, _ in trained] == [list(range(14)), list(range(22)), list(range(30))]
-    assert [positions(test) for _, test in trained] == [
-        list(range(16, 24)),
-        list(range(24, 32)),
-        list(range(32, 40)),
+    assert [session_numbers(train) for train, _ in trained] == [
+        list(range(14)),
+        list(range(22)),
+        list(range(30)),
     ]
-
-
-def test_an_embargo_leaves_out_sessions_before_each_fold() -> None:
+    assert [session_numbers(test) for _, test in trained] == [[*range(start, start + 8)] for start in (16, 24, 32)]
+    # an embargo of 3: labels end before 13, 21 and 29
     experiment = SHORT.model_copy(update={"embargo": 3})
-    labels = labels_over("AAA")
-    trained = [fold_sets(labels, fold, experiment)[0] for fold in plan_folds(labels, experiment)]
-    # labels end before 13, 21 and 29
-    assert [positions(train)[-1] for train in trained] == [10, 18, 26]
+    trained = [fold_sets(labels, fold, experiment) for fold in plan_folds(labels, experiment)]
+    assert [session_numbers(train)[-1] for train, _ in trained] == [10, 18, 26]
 
 
-def test_a_rolling_fold_trains_on_its_window_only() -> None:
+def test_fold_sets_of_a_rolling_window() -> None:
     experiment = with_folds(SHORT, window="rolling")
     labels = labels_over("AAA", "BBB")
     train, test = fold_sets(labels, plan_folds(labels, experiment)[2], experiment)
-    assert positions(train) == [*range(16, 30)] * 2
-    assert positions(test) == [*range(32, 40)] * 2
+    assert session_numbers(train) == [*range(16, 30)] * 2
+    assert session_numbers(test) == [*range(32, 40)] * 2
 
 
 @pytest.mark.parametrize(("embargo", "fold"), [(14, 1), (100, 1), (100, 3)])
-def test_a_fold_without_rows_to_train_on_is_named(embargo: int, fold: int) -> None:
+def test_fold_sets_refuse_a_fold_without_rows(embargo: int, fold: int) -> None:
     experiment = SHORT.model_copy(update={"embargo": embargo})
     labels = labels_over("AAA")
     with pytest.raises(NotEnoughHistoryError, match=f"fold {fold} .* has 0 rows to train on and 8 to predict"):
         fold_sets(labels, plan_folds(labels, experiment)[fold - 1], experiment)
-
-
-def test_a_fold_without_rows_to_predict_is_named() -> None:
-    labels = labels_over("AAA")
     later = Fold(4, DAYS[0], DAYS[300], DAYS[310])
     with pytest.raises(NotEnoughHistoryError, match=r"fold 4 .* has 40 rows to train on and 0 to predict"):
         fold_sets(labels, later, SHORT)
@@ -171,7 +149,7 @@ def plans(draw: DrawFn) -> tuple[pl.DataFrame, Experiment]:
 
 
 @given(plans())
-def test_every_label_trained_on_ended_before_the_fold_and_every_later_session_is_predicted_once(
+def test_fold_sets_are_purged_and_predict_every_session_once(
     plan: tuple[pl.DataFrame, Experiment],
 ) -> None:
     labels, experiment = plan
@@ -199,8 +177,6 @@ def test_every_label_trained_on_ended_before_the_fold_and_every_later_session_is
     lengths = [test["session"].n_unique() for _, test in sets]
     assert max(lengths) - min(lengths) <= 1
 
-
-# Folds that are trained: random walks with features that need 20 sessions, and small trees.
 
 WALKS = random_walk_bars(symbols=6, sessions=160, seed=7)
 TRAINED = Experiment(
@@ -234,9 +210,7 @@ def record(walk_labels: pl.DataFrame, folds: tuple[Fold, ...]) -> pl.DataFrame:
     return join_folds({fold.number: run_fold(walk_labels, fold, TRAINED, 1).panel for fold in folds})
 
 
-def test_a_folds_panel_holds_predictions_beside_those_of_the_baselines(
-    walk_labels: pl.DataFrame, folds: tuple[Fold, ...]
-) -> None:
+def test_run_fold_has_predictions_and_baselines(walk_labels: pl.DataFrame, folds: tuple[Fold, ...]) -> None:
     result = run_fold(walk_labels, folds[1], TRAINED, 1)
     assert result.panel.columns[:6] == ["symbol", "session", "fold", "label", "forward_return", "label_end"]
     train, test = fold_sets(walk_labels, folds[1], TRAINED)
@@ -256,7 +230,7 @@ def test_a_folds_panel_holds_predictions_beside_those_of_the_baselines(
     assert (facts.test_first, facts.test_last) == (folds[1].test_first, folds[1].test_last)
 
 
-def test_without_volatility_among_the_features_there_is_no_baseline_of_it() -> None:
+def test_run_fold_without_the_volatility_feature() -> None:
     experiment = TRAINED.model_copy(update={"features": ("ret_1d", "ret_5d")})
     labels = labels_of(WALKS, experiment)
     panel = run_fold(labels, plan_folds(labels, experiment)[0], experiment, 1).panel
@@ -264,14 +238,14 @@ def test_without_volatility_among_the_features_there_is_no_baseline_of_it() -> N
     assert panel["vol_20d"].null_count() == panel.height
 
 
-def test_a_fold_whose_training_rows_lack_a_class_cannot_be_trained() -> None:
+def test_run_fold_refuses_training_rows_without_a_class() -> None:
     labels = labels_over("AAA")
     with pytest.raises(DegenerateLabelsError, match="rows of every class"):
         run_fold(labels, plan_folds(labels, SHORT)[0], SHORT, 1)
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_another_future_changes_nothing_in_a_fold(
+def test_run_fold_never_changes_with_the_future(
     walk_labels: pl.DataFrame, folds: tuple[Fold, ...], number: int
 ) -> None:
     fold = folds[number - 1]
@@ -286,18 +260,18 @@ def test_another_future_changes_nothing_in_a_fold(
         assert again.facts == result.facts
 
 
-def test_the_number_of_threads_changes_nothing(walk_labels: pl.DataFrame, folds: tuple[Fold, ...]) -> None:
+def test_run_fold_does_not_depend_on_threads(walk_labels: pl.DataFrame, folds: tuple[Fold, ...]) -> None:
     one, two = (run_fold(walk_labels, folds[0], TRAINED, threads).panel for threads in (1, 2))
     assert_frame_equal(one, two, check_exact=True)
 
 
-def test_labels_in_another_order_are_refused(walk_labels: pl.DataFrame, folds: tuple[Fold, ...]) -> None:
+def test_run_fold_refuses_unsorted_labels(walk_labels: pl.DataFrame, folds: tuple[Fold, ...]) -> None:
     shuffled = walk_labels.sample(fraction=1.0, shuffle=True, seed=5)
     with pytest.raises(PanelContractError, match="sorted by symbol and session"):
         run_fold(shuffled, folds[0], TRAINED, 1)
 
 
-def test_predictions_in_another_order_are_called_alike(record: pl.DataFrame) -> None:
+def test_sequential_calls_do_not_depend_on_row_order(record: pl.DataFrame) -> None:
     called, thresholds = sequential_calls(record, TRAINED)
     again, others = sequential_calls(record.sample(fraction=1.0, shuffle=True, seed=5), TRAINED)
     assert_frame_equal(called, again, check_exact=True)
@@ -306,7 +280,7 @@ def test_predictions_in_another_order_are_called_alike(record: pl.DataFrame) -> 
     }
 
 
-def test_folds_added_later_leave_earlier_ones_as_they_were(folds: tuple[Fold, ...], record: pl.DataFrame) -> None:
+def test_run_fold_of_earlier_folds_ignores_added_ones(folds: tuple[Fold, ...], record: pl.DataFrame) -> None:
     longer = pl.concat([WALKS, _continued(WALKS, 40)]).sort("symbol", "session")
     labels = labels_of(longer)
     added = Fold(4, folds[0].train_first, DAYS[160], DAYS[180])
@@ -325,9 +299,6 @@ def _continued(bars: pl.DataFrame, sessions: int) -> pl.DataFrame:
         )
         for i in range(1, sessions + 1)
     ).select(bars.columns)
-
-
-# The threshold of each fold.
 
 
 def predictions(rows: list[tuple[int, int, float, str]]) -> pl.DataFrame:
@@ -353,7 +324,7 @@ ONE_SYMBOL = Experiment(horizon=2, bootstrap_draws=100, walk_forward=WalkForward
 TOLD = [(1 + place // 40, place, *((0.3, "BUY") if place % 2 else (0.1, "HOLD"))) for place in range(120)]
 
 
-def test_the_first_fold_calls_the_most_probable_class_and_later_ones_by_what_earlier_ones_told() -> None:
+def test_sequential_calls_learn_from_earlier_folds() -> None:
     called, thresholds = sequential_calls(predictions(TOLD), ONE_SYMBOL)
     # The smallest value whose calls are better than all rows are (half of them BUY) is 0.3.
     assert {number: threshold.tau for number, threshold in thresholds.items()} == {1: None, 2: 0.3, 3: 0.3}
@@ -364,7 +335,7 @@ def test_the_first_fold_calls_the_most_probable_class_and_later_ones_by_what_ear
     assert called.filter(pl.col("fold") > 1)["call"].equals(called.filter(pl.col("fold") > 1)["label"])
 
 
-def test_no_fold_is_called_by_its_own_or_later_sessions_nor_by_labels_that_reach_into_it() -> None:
+def test_sequential_calls_never_read_their_own_or_later_sessions() -> None:
     panel = predictions(TOLD)
     before, thresholds = sequential_calls(panel, ONE_SYMBOL)
     for number, first in ((2, 40), (3, 80)):
@@ -379,7 +350,7 @@ def test_no_fold_is_called_by_its_own_or_later_sessions_nor_by_labels_that_reach
         assert after.filter(fold=number)["call"].equals(before.filter(fold=number)["call"])
 
 
-def test_a_fold_before_which_no_label_was_known_calls_the_most_probable_class() -> None:
+def test_sequential_calls_without_known_labels_take_the_most_probable_class() -> None:
     # The only row of fold 1 has a label that ends in fold 2's first session.
     rows = [(1, 0, 0.3, "BUY"), (2, 2, 0.3, "BUY"), (2, 3, 0.1, "HOLD")]
     _, thresholds = sequential_calls(predictions(rows), ONE_SYMBOL)
@@ -393,7 +364,7 @@ def facts(fold: int, label_end: int, first: int, last: int) -> FoldFacts:
     )
 
 
-def test_the_table_of_folds_has_their_facts_and_figures() -> None:
+def test_fold_table_by_hand() -> None:
     panel = predictions([(1, 10, 0.9, "BUY"), (1, 11, 0.9, "HOLD"), (1, 12, 0.1, "HOLD")])
     called, thresholds = sequential_calls(panel.with_columns(predicted_return=0.0, forward_return=0.0), ONE_SYMBOL)
     (row,) = fold_table(called, [facts(1, 9, 10, 12)], thresholds)
@@ -423,38 +394,30 @@ def sound() -> tuple[list[FoldFacts], dict[int, pl.DataFrame]]:
     return [facts(1, 9, 10, 19), facts(2, 19, 20, 29)], {1: predicted(1, 10, 19), 2: predicted(2, 20, 29)}
 
 
-def test_sound_folds_do_not_overlap() -> None:
-    assert folds_overlap(*sound()) == []
-
-
-def test_a_label_that_ends_in_the_fold_is_found_whatever_the_facts_say_of_its_sessions() -> None:
+def test_folds_overlap_finds_a_label_that_ends_in_the_fold() -> None:
     folds, panels = sound()
     ends = replace(folds[1], train_last_label_end=DAYS[20], test_first=DAYS[25])
     (found,) = folds_overlap([folds[0], ends], panels)
     assert found == f"fold 2 was trained on labels that end {DAYS[20]}, and predicts from {DAYS[20]} on"
 
 
-def test_two_folds_that_predict_the_same_session_are_found() -> None:
+def test_folds_overlap_finds_shared_missing_and_foreign_predictions() -> None:
     folds, panels = sound()
+    assert folds_overlap(folds, panels) == []
     shared = panels | {2: predicted(2, 19, 20, 29)}
     found = folds_overlap([folds[0], replace(folds[1], train_last_label_end=DAYS[18])], shared)
     assert found == [f"fold 2 predicts from {DAYS[19]} on, and fold 1 up to {DAYS[19]}"]
-
-
-def test_a_fold_without_predictions_and_one_with_those_of_another_are_found() -> None:
-    folds, panels = sound()
     assert folds_overlap([*folds, facts(3, 29, 30, 39)], panels) == ["fold 3 has no predictions"]
-    exchanged = panels | {2: predicted(1, 20, 29)}
-    assert folds_overlap(folds, exchanged) == ["fold 2 holds predictions of fold 1"]
+    assert folds_overlap(folds, panels | {2: predicted(1, 20, 29)}) == ["fold 2 holds predictions of fold 1"]
 
 
-def test_trained_folds_do_not_overlap(walk_labels: pl.DataFrame, folds: tuple[Fold, ...]) -> None:
+def test_folds_overlap_of_trained_folds_is_empty(walk_labels: pl.DataFrame, folds: tuple[Fold, ...]) -> None:
     results = [run_fold(walk_labels, fold, TRAINED, 1) for fold in folds]
     assert folds_overlap([made.facts for made in results], {made.facts.fold: made.panel for made in results}) == []
     for earlier, later in pairwise(results):
         assert timedelta(0) < later.facts.test_first - earlier.facts.test_last <= timedelta(days=3)  # a weekend
 
 
-def test_facts_are_dates_in_iso_8601_and_numbers() -> None:
+def test_fold_facts_to_json_has_iso_dates() -> None:
     assert facts(1, 9, 10, 19).to_json()["test_first"] == "2018-01-15"
     assert date.fromisoformat(facts(1, 9, 10, 19).to_json()["train_last_label_end"]) == DAYS[9]

@@ -31,41 +31,28 @@ def index_on(places: Sequence[int], closes: Sequence[float | None] | None = None
     )
 
 
-def test_an_unknown_benchmark_names_near_symbols_and_the_way_to_bring_it() -> None:
-    message = unknown_benchmark("SPX", ["SPY", "AAPL", "MSFT"], "add its bars to the files, or leave it out")
-    assert message == (
-        "the benchmark 'SPX' has no bars, among 3 symbols that have (near it: SPY): add its bars to the files, or "
-        "leave it out"
-    )
+@pytest.mark.parametrize(
+    ("symbol", "known", "found"),
+    [
+        ("SPX", ["SPY", "AAPL", "MSFT"], "among 3 symbols that have (near it: SPY): add its bars"),
+        ("ZZZ", ["AAPL"], "among 1 symbols that have: add its bars"),
+        ("SPY", [], "among 0 symbols that have: add its bars"),
+        # small letters
+        ("spy", ["SPY", "AAPL"], "among 2 symbols that have (near it: SPY): add its bars"),
+    ],
+)
+def test_unknown_benchmark_names_similar_symbols_and_the_remedy(symbol: str, known: list[str], found: str) -> None:
+    assert unknown_benchmark(symbol, known, "add its bars") == f"the benchmark '{symbol}' has no bars, {found}"
 
 
-def test_nothing_is_near_a_symbol_unlike_all_others_nor_in_an_empty_database() -> None:
-    assert (
-        unknown_benchmark("ZZZ", ["AAPL"], "r") == "the benchmark 'ZZZ' has no bars, among 1 symbols that have: r"
-    )
-    assert unknown_benchmark("SPY", [], "r") == "the benchmark 'SPY' has no bars, among 0 symbols that have: r"
+def test_benchmark_coverage_of_all_sessions() -> None:
+    assert benchmark_coverage("SPY", index_on(range(12)), D[1:11]) == {
+        "symbol": "SPY", "first": str(D[1]), "last": str(D[10]), "sessions": 10, "covered": 10,
+        "before_its_first": 0, "after_its_last": 0, "without_bar": 0, "sentence": "SPY covers 10 of 10 sessions",
+    }  # fmt: skip
 
 
-def test_a_symbol_in_small_letters_is_near_itself() -> None:
-    assert "(near it: SPY)" in unknown_benchmark("spy", ["SPY", "AAPL"], "r")
-
-
-def test_a_benchmark_with_all_bars_covers_all_sessions() -> None:
-    found = benchmark_coverage("SPY", index_on(range(12)), D[1:11])
-    assert found == {
-        "symbol": "SPY",
-        "first": str(D[1]),
-        "last": str(D[10]),
-        "sessions": 10,
-        "covered": 10,
-        "before_its_first": 0,
-        "after_its_last": 0,
-        "without_bar": 0,
-        "sentence": "SPY covers 10 of 10 sessions",
-    }
-
-
-def test_a_benchmark_that_begins_later_ends_earlier_and_has_gaps_is_said_to() -> None:
+def test_benchmark_coverage_names_what_is_missing() -> None:
     # Sessions 0 to 11; bars at 3, 4, 7, 8. The first return is that of 4; compared are 4 to 8, where 5 and 6 have
     # no bar; before lie 0 to 3, after 9 to 11.
     found = benchmark_coverage("SPY", index_on([3, 4, 7, 8]), D)
@@ -77,7 +64,7 @@ def test_a_benchmark_that_begins_later_ends_earlier_and_has_gaps_is_said_to() ->
     )
 
 
-def test_in_the_first_session_of_all_it_is_bought_with_the_others() -> None:
+def test_covered_sessions_begin_with_the_first_close() -> None:
     assert covered_sessions(index_on([0, 1, 2]), D[:3]) == tuple(D[:3])
     assert covered_sessions(index_on([1, 2]), D[:3]) == (D[2],)
 
@@ -92,24 +79,22 @@ def test_in_the_first_session_of_all_it_is_bought_with_the_others() -> None:
     ],
     ids=["empty", "all null", "one row", "before all sessions"],
 )
-def test_a_benchmark_without_two_closes_around_the_sessions_is_not_compared(
-    closes: pl.DataFrame, bars: str
-) -> None:
+def test_benchmark_coverage_without_two_closes(closes: pl.DataFrame, bars: str) -> None:
     found = benchmark_coverage("SPY", closes, D[3:])
-    assert found["covered"] == 0
-    assert [found[name] for name in ("first", "last", "before_its_first", "after_its_last", "without_bar")] == [
-        None
-    ] * 5
-    assert found["sentence"] == f"SPY is not compared: it has {bars}, and needs two around the 9 sessions"
+    undefined = dict.fromkeys(("first", "last", "before_its_first", "after_its_last", "without_bar"))
+    assert found == undefined | {
+        "symbol": "SPY", "sessions": 9, "covered": 0,
+        "sentence": f"SPY is not compared: it has {bars}, and needs two around the 9 sessions",
+    }  # fmt: skip
 
 
-def test_no_benchmark_and_one_that_nobody_read_are_told_apart() -> None:
+def test_benchmark_coverage_without_a_benchmark_or_its_bars() -> None:
     assert benchmark_coverage(None, None, D)["sentence"] == NO_BENCHMARK
     assert benchmark_coverage("SPY", None, D)["sentence"] == "nobody looked at the bars of SPY"
 
 
 @given(st.sets(st.integers(0, 11), min_size=2))
-def test_wealth_of_the_index_over_what_is_covered_is_that_of_its_closes(places: set[int]) -> None:
+def test_index_book_wealth_is_that_of_its_closes(places: set[int]) -> None:
     known = sorted(places)
     book = index_book(index_on(known), D)
     assert book.sessions == covered_sessions(index_on(known), D)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -47,185 +47,138 @@ def assert_close(values: np.ndarray, expected: list[float]) -> None:
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-15)
 
 
-def test_weights_drift_inside_a_tranche() -> None:
+BY_HAND: dict[str, tuple[list[tuple[str, int]], int, float, dict[str, Any], dict[str, list[float]]]] = {
     # Called at 0, filled at 1 in halves; half of the capital is in this tranche (horizon 2).
     # At 2 A doubles: 0.5 x 2 + 0.5 x 1 = 1.5, +50 %, the book half of it.
     # At 3 B doubles: 0.5 x 2 + 0.5 x 2 = 2.0, 2.0 / 1.5 - 1 = +1/3, the book 1/6; rebalanced it would be +1/2.
-    book = book_of(("A", 0), ("B", 0), A=[10, 10, 20, 20, 20], B=[10, 10, 10, 20, 20])
-    assert_close(book.returns, [0, 0.25, 1 / 6])
-    assert book.sessions == (D[1], D[2], D[3])
-
-
-def test_both_entry_and_exit_cost() -> None:
     # 100 basis points of what is traded: half of the capital in at 1 and out at 3
-    book = book_of(("A", 0), ("B", 0), cost_bps=100, A=[10, 10, 20, 20, 20], B=[10, 10, 10, 20, 20])
-    assert_close(book.turnover, [0.5, 0, 0.5])
-    assert_close(book.returns, [-0.005, 0.25, 1 / 6 - 0.005])
-
-
-def test_the_session_of_the_call_and_the_night_after_it_earn_nothing() -> None:
+    "weights drift and trades cost": (
+        [("A", 0), ("B", 0)], 2, 100, {"A": [10, 10, 20, 20, 20], "B": [10, 10, 10, 20, 20]},
+        {"gross": [0, 0.25, 1 / 6], "turnover": [0.5, 0, 0.5], "returns": [-0.005, 0.25, 1 / 6 - 0.005]},
+    ),
     # A doubles from 0 to 1, before the fill, and again from 3 to 4, after the exit
-    book = book_of(("A", 0), horizon=2, A=[10, 20, 20, 20, 40])
-    assert_close(book.returns, [0, 0, 0])
-
-
-def test_the_exit_is_horizon_sessions_after_the_fill() -> None:
+    "before the fill and after the exit": ([("A", 0)], 2, 0, {"A": [10, 20, 20, 20, 40]}, {"returns": [0, 0, 0]}),
     # filled at 1, sold at the close of 3: the rise into 3 is earned, the one into 4 is not
-    book = book_of(("A", 0), horizon=2, A=[10, 10, 10, 15, 30])
-    assert_close(book.returns, [0, 0, 0.25])
-    assert_close(book.exposure, [0, 0.5, 0.5])
-
-
-def test_calls_of_every_session_fill_the_tranches_one_after_the_other() -> None:
+    "exit": (
+        [("A", 0)], 2, 0, {"A": [10, 10, 10, 15, 30]}, {"returns": [0, 0, 0.25], "exposure": [0, 0.5, 0.5]},
+    ),
     # Horizon 2, called at 0, 1 and 2, filled at 1, 2 and 3. Doubling at 2 finds one tranche of two invested, at 3
-    # both, at 4 both; at 5 only the one filled at 3, sold then.
-    book = book_of(("A", 0), ("A", 1), ("A", 2), horizon=2, A=[10, 10, 20, 40, 80, 160, 160])
-    assert_close(book.returns, [0, 0.5, 1, 1, 0.5])
-    assert_close(book.exposure, [0, 0.5, 1, 1, 0.5])
-    # In at 1 and at 2; at 3 the same name leaves and enters, nothing is traded; out at 4 and at 5.
-    assert_close(book.turnover, [0.5, 0.5, 0, 0.5, 0.5])
-    assert book.sessions == tuple(D[1:6])
-
-
-def test_a_tranche_entered_anew_trades_only_the_difference_from_its_drifted_weights() -> None:
+    # both, at 4 both; at 5 only the one filled at 3, sold then. In at 1 and at 2; at 3 the same name leaves and
+    # enters, nothing is traded; out at 4 and at 5.
+    "tranches in turn": (
+        [("A", 0), ("A", 1), ("A", 2)], 2, 0, {"A": [10, 10, 20, 40, 80, 160, 160]},
+        {"returns": [0, 0.5, 1, 1, 0.5], "exposure": [0, 0.5, 1, 1, 0.5], "turnover": [0.5, 0.5, 0, 0.5, 0.5]},
+    ),
     # Horizon 1: filled in halves at 1, A doubles: 2/3 and 1/3 at 2, back to halves: 1/6 + 1/6 traded. Out at 3.
-    book = book_of(("A", 0), ("B", 0), ("A", 1), ("B", 1), horizon=1, A=[10, 10, 20, 20], B=[10, 10, 10, 10])
-    assert_close(book.turnover, [1, 1 / 3, 1])
-    assert_close(book.returns, [0, 0.5, 0])
-
-
-def test_a_tranche_that_changes_its_names_sells_and_buys() -> None:
+    "only the difference is traded": (
+        [("A", 0), ("B", 0), ("A", 1), ("B", 1)], 1, 0, {"A": [10, 10, 20, 20], "B": [10, 10, 10, 10]},
+        {"turnover": [1, 1 / 3, 1], "returns": [0, 0.5, 0]},
+    ),
     # Horizon 1: A in at 1, at 2 A out and B in, at 3 B out
-    book = book_of(("A", 0), ("B", 1), horizon=1, cost_bps=10, A=[10] * 4, B=[10] * 4)
-    assert_close(book.turnover, [1, 2, 1])
-    assert_close(book.returns, [-0.001, -0.002, -0.001])
-
-
-def test_a_session_without_calls_leaves_its_tranche_in_cash() -> None:
-    # Horizon 1, called at 0 and 2 but not at 1: invested from 1 to 2 and from 3 to 4, in cash from 2 to 3
-    book = book_of(("A", 0), ("A", 2), horizon=1, cost_bps=100, A=[10, 10, 20, 40, 60])
-    assert_close(book.exposure, [0, 1, 0, 1])
-    assert_close(book.turnover, [1, 1, 1, 1])
+    "other names": (
+        [("A", 0), ("B", 1)], 1, 10, {"A": [10] * 4, "B": [10] * 4},
+        {"turnover": [1, 2, 1], "returns": [-0.001, -0.002, -0.001]},
+    ),
+    # Horizon 1, called at 0 and 2 but not at 1: invested from 1 to 2 and from 3 to 4, in cash from 2 to 3.
     # 20/10 - 1 = 1; nothing of 40/20; 60/40 - 1 = 0.5; each session trades once, at 1 %
-    assert_close(book.returns, [-0.01, 1 - 0.01, -0.01, 0.5 - 0.01])
-
-
-def test_the_book_is_the_mean_over_tranches_whatever_the_number_of_calls() -> None:
+    "cash in a session without calls": (
+        [("A", 0), ("A", 2)], 1, 100, {"A": [10, 10, 20, 40, 60]},
+        {"exposure": [0, 1, 0, 1], "turnover": [1] * 4, "returns": [-0.01, 1 - 0.01, -0.01, 0.5 - 0.01]},
+    ),
     # Horizon 2: two names called at 0, one at 1. At 3 A is +20 %, B 0 %, C +50 %:
     # the first tranche has +10 %, the second +50 %; the book (0.10 + 0.50) / 2.
-    book = book_of(("A", 0), ("B", 0), ("C", 1), horizon=2, A=[10, 10, 10, 12, 12], B=[7] * 5, C=[4, 4, 4, 6, 6])
-    assert_close(book.returns, [0, 0, 0.3, 0])
-
-
-def test_an_instrument_that_stops_trading_is_sold_at_its_last_close_and_counted() -> None:
+    "mean over tranches": (
+        [("A", 0), ("B", 0), ("C", 1)], 2, 0, {"A": [10, 10, 10, 12, 12], "B": [7] * 5, "C": [4, 4, 4, 6, 6]},
+        {"returns": [0, 0, 0.3, 0]},
+    ),
     # A rises 20 % at 2 and never trades again: its tranche, a third of the capital, stands still and leaves at 4
-    book = book_of(("A", 0), horizon=3, cost_bps=100, A=[10, 10, 12, None, None, None], B=[5] * 6)
-    assert_close(book.returns, [-0.01 / 3, 0.2 / 3, 0, -0.01 / 3])
-    assert_close(book.exposure, [0, 1 / 3, 1 / 3, 1 / 3])
-    assert book.early_exits == 1
-
-
-def test_an_instrument_that_stops_trading_keeps_the_others_of_its_tranche_moving() -> None:
+    "stopped": (
+        [("A", 0)], 3, 100, {"A": [10, 10, 12, None, None, None], "B": [5] * 6},
+        {"returns": [-0.01 / 3, 0.2 / 3, 0, -0.01 / 3], "exposure": [0, 1 / 3, 1 / 3, 1 / 3]},
+    ),
     # At 3, A at its last 12 and B doubled: (1.2 + 2) / (1.2 + 1) - 1 = 1 / 2.2, a third of it for the book
-    book = book_of(("A", 0), ("B", 0), horizon=3, A=[10, 10, 12, None, None], B=[5, 5, 5, 10, 10])
-    assert_close(book.returns, [0, 0.1 / 3, 1 / 2.2 / 3, 0])
-    assert book.early_exits == 1
-
-
-def test_an_instrument_that_stops_on_the_session_of_its_exit_is_no_early_exit() -> None:
-    # filled at 1, sold at 3, which is its last bar
-    book = book_of(("A", 0), horizon=2, A=[10, 10, 10, 20, None, None], B=[5] * 6)
-    assert_close(book.returns, [0, 0, 0.5])
-    assert book.early_exits == 0
-
-
-def test_an_instrument_that_pauses_is_no_early_exit() -> None:
-    # no bar at 2: worth its last close then, and the whole move at 3
-    book = book_of(("A", 0), horizon=2, A=[10, 10, None, 20, 20], B=[5] * 5)
-    assert_close(book.returns, [0, 0, 0.5])
-    assert book.early_exits == 0
-
-
-def test_an_instrument_that_trades_again_only_after_the_book_ended_is_no_early_exit() -> None:
-    # no bar at 3, where the book ends; it trades again at 5
-    book = book_of(("A", 0), horizon=2, A=[10, 10, 12, None, None, 30], B=[5] * 6)
-    assert_close(book.returns, [0, 0.1, 0])
-    assert book.early_exits == 0
-
-
-def test_each_tranche_that_a_stop_cuts_short_is_counted() -> None:
-    # called at 0 and 1, filled at 1 and 2, never traded after 2; both would have left later
-    book = book_of(("A", 0), ("A", 1), horizon=3, A=[10, 10, 10, None, None, None], B=[5] * 6)
-    assert book.early_exits == 2
-
-
-def test_an_instrument_without_a_bar_at_the_fill_is_bought_at_its_next_close() -> None:
-    # A has no bar at 1; bought at 2 for 20, it doubles at 3 and stands at 4. From 10 to 20 nothing is earned.
-    book = book_of(("A", 0), horizon=3, A=[10, None, 20, 40, 40], B=[5] * 5)
-    assert_close(book.returns, [0, 0, 1 / 3, 0])
-    assert book.early_exits == 0
-
-
-def test_an_instrument_without_any_bar_until_its_exit_earns_nothing() -> None:
-    # called on its last bar but one: no bar at 1, 2 and 3, then 40
-    book = book_of(("A", 0), horizon=2, A=[10, None, None, None, 40], B=[5] * 5)
-    assert_close(book.returns, [0, 0, 0])
-
-
-def test_a_call_on_an_instruments_last_bar_is_an_early_exit_without_any_return() -> None:
-    book = book_of(("A", 1), horizon=2, A=[10, 20, None, None, None], B=[5] * 5)
-    assert_close(book.returns, [0, 0, 0])
-    assert book.early_exits == 1
-
-
-def test_what_the_end_of_the_data_leaves_open_is_sold_there() -> None:
-    # Horizon 3, called at 0 and 1, filled at 1 and 2; the data end at 3, before either leaves. The third tranche's
-    # turn comes at 3, but there is nothing left to earn: no fill.
-    book = book_of(("A", 0), ("A", 1), ("A", 2), horizon=3, cost_bps=100, A=[10, 10, 20, 30])
-    # at 2 the first tranche doubles; at 3 both rise by a half
-    assert_close(book.turnover, [1 / 3, 1 / 3, 2 / 3])
-    assert_close(book.returns, [-0.01 / 3, 1 / 3 - 0.01 / 3, 0.5 * 2 / 3 - 0.02 / 3])
-    assert book.sessions == (D[1], D[2], D[3])
-    assert book.early_exits == 0
-
-
-def test_a_tranche_that_leaves_as_the_data_end_is_sold_once() -> None:
+    "beside a stopped one": (
+        [("A", 0), ("B", 0)], 3, 0, {"A": [10, 10, 12, None, None], "B": [5, 5, 5, 10, 10]},
+        {"returns": [0, 0.1 / 3, 1 / 2.2 / 3, 0]},
+    ),
+    # Horizon 3, called at 0 and 1, filled at 1 and 2; the data end at 3, before either leaves. The third tranche
+    # would be filled at 3, the last session: no fill. At 2 the first tranche doubles; at 3 both rise by a half.
+    "open at the end of the data": (
+        [("A", 0), ("A", 1), ("A", 2)], 3, 100, {"A": [10, 10, 20, 30]},
+        {
+            "turnover": [1 / 3, 1 / 3, 2 / 3],
+            "returns": [-0.01 / 3, 1 / 3 - 0.01 / 3, 0.5 * 2 / 3 - 0.02 / 3],
+        },
+    ),
     # Horizon 2: filled at 1, leaves at 3, where the data end
-    book = book_of(("A", 0), horizon=2, A=[10, 10, 10, 10])
-    assert_close(book.turnover, [0.5, 0, 0.5])
+    "leaves as the data end": ([("A", 0)], 2, 0, {"A": [10] * 4}, {"turnover": [0.5, 0, 0.5]}),
+}  # fmt: skip
 
 
-def test_calls_on_the_last_session_make_no_book() -> None:
-    book = book_of(("A", 3), horizon=2, cost_bps=10, A=[10, 10, 10, 10])
-    assert book.sessions == ()
-    assert book.returns.shape == book.turnover.shape == book.exposure.shape == (0,)
-    assert book.early_exits == 0
+@pytest.mark.parametrize("case", BY_HAND.values(), ids=BY_HAND)
+def test_tranche_book_by_hand(
+    case: tuple[list[tuple[str, int]], int, float, dict[str, Any], dict[str, Any]],
+) -> None:
+    calls, horizon, cost_bps, paths, expected = case
+    book = book_of(*calls, horizon=horizon, cost_bps=cost_bps, **paths)
+    for name, values in expected.items():
+        assert_close(getattr(book, name), values)
+        assert book.sessions == tuple(D[1 : len(values) + 1])
 
 
-def test_calls_on_the_last_session_but_one_are_never_filled() -> None:
+def test_tranche_book_never_fills_in_its_last_session() -> None:
     book = book_of(("A", 2), horizon=2, cost_bps=10, A=[10, 10, 10, 20])
     assert book.sessions == (D[3],)
     assert_close(book.returns, [0])
     assert_close(book.turnover, [0])
 
 
-def test_no_calls_make_no_book() -> None:
-    book = book_of(horizon=2, A=[10, 10, 10])
+@pytest.mark.parametrize(
+    ("calls", "horizon", "path", "returns", "exits"),
+    [
+        # rises 20 % at 2 and never trades again: its tranche, a third of the capital, stands still and leaves at 4
+        ([0], 3, [10, 10, 12, None, None, None], [0, 0.2 / 3, 0, 0], 1),
+        # filled at 1, sold at 3, which is its last bar
+        ([0], 2, [10, 10, 10, 20, None, None], [0, 0, 0.5], 0),
+        # no bar at 2: worth its last close then, and the whole move at 3
+        ([0], 2, [10, 10, None, 20, 20, 20], [0, 0, 0.5], 0),
+        # no bar at 3, where the book ends; it trades again at 5
+        ([0], 2, [10, 10, 12, None, None, 30], [0, 0.1, 0], 0),
+        # called at 0 and 1, filled at 1 and 2, never traded after 2; both would have left later
+        ([0, 1], 3, [10, 10, 10, None, None, None], [0, 0, 0, 0, 0], 2),
+        # no bar at 1; bought at 2 for 20, it doubles at 3 and stands at 4. From 10 to 20 nothing is earned.
+        ([0], 3, [10, None, 20, 40, 40, 40], [0, 0, 1 / 3, 0], 0),
+        # no bar at 1, 2 and 3, then 40
+        ([0], 2, [10, None, None, None, 40, 40], [0, 0, 0], 0),
+        # called on its last bar
+        ([1], 2, [10, 20, None, None, None, None], [0, 0, 0], 1),
+    ],
+    ids=[
+        "stops trading", "stops at its exit", "pauses", "trades again later", "two tranches", "late fill",
+        "no bar until its exit", "last bar",
+    ],
+)  # fmt: skip
+def test_tranche_book_without_a_bar(
+    calls: list[int], horizon: int, path: list[float | None], returns: list[float], exits: int
+) -> None:
+    book = book_of(*(("A", call) for call in calls), horizon=horizon, A=path, B=[5] * 6)
+    assert_close(book.returns, returns)
+    assert book.early_exits == exits
+
+
+@pytest.mark.parametrize("calls", [[("A", 3)], []], ids=["on the last session", "none"])
+def test_tranche_book_without_a_possible_fill_is_empty(calls: list[tuple[str, int]]) -> None:
+    book = book_of(*calls, horizon=2, cost_bps=10, A=[10, 10, 10, 10])
     assert book.sessions == ()
     assert book.returns.shape == book.turnover.shape == book.exposure.shape == (0,)
     assert book.early_exits == 0
 
 
-def test_the_same_call_twice_counts_once() -> None:
-    once = book_of(("A", 0), ("B", 0), A=[10, 10, 20, 20], B=[10] * 4)
-    twice = book_of(("A", 0), ("B", 0), ("A", 0), A=[10, 10, 20, 20], B=[10] * 4)
-    assert_close(twice.returns, once.returns.tolist())
-
-
-def test_closes_of_instruments_without_a_call_never_change_the_book() -> None:
+def test_tranche_book_ignores_repeated_calls_and_other_instruments() -> None:
     paths = {"A": [10, 11, 12, 13, 14, 15], "B": [10, 9, 8, 7, 6, 5]}
     calls = [("A", 0), ("B", 1)]
     alone = book_of(*calls, A=paths["A"], B=paths["B"])
+    np.testing.assert_array_equal(book_of(*calls, calls[0], A=paths["A"], B=paths["B"]).returns, alone.returns)
     beside = book_of(*calls, A=paths["A"], B=paths["B"], C=[1, 100, 1, 100, 1, 100])
     np.testing.assert_array_equal(beside.returns, alone.returns)
 
@@ -235,7 +188,7 @@ def test_closes_of_instruments_without_a_call_never_change_the_book() -> None:
     [("A", date(2018, 1, 6)), ("A", D[25]), ("A", date(2017, 12, 29)), ("A", D[3]), ("Z", D[0])],
     ids=["a weekend inside", "after the last", "before the first", "a session of others", "an unknown symbol"],
 )
-def test_a_call_without_a_close_is_refused_and_not_moved_to_another_session(symbol: str, session: date) -> None:
+def test_tranche_book_refuses_a_call_without_a_close(symbol: str, session: date) -> None:
     calls = pl.DataFrame({"symbol": [symbol, "A"], "session": [session, D[0]]})
     closes = flat_bars({"A": [10.0, 10.0, 10.0, None, 10.0, 10.0], "B": [10.0] * 10})
     with pytest.raises(ValueError, match=str(session)):
@@ -249,41 +202,45 @@ def short_book(*calls: tuple[str, int, int], horizon: int = 2, **closes: Sequenc
     return tranche_book(sided, flat_bars(closes), horizon, 0.0, legs="long_short")
 
 
-def test_a_long_short_tranche_puts_half_into_each_side_and_drifts() -> None:
-    # Horizon 1, filled at 1: +1/2 A, -1/2 B. At 2 A is +20 %, B -10 %: 1 + 0.5 x 0.2 + 0.5 x 0.1 = 1.15.
-    book = short_book(("A", 0, 1), ("B", 0, -1), horizon=1, A=[10, 10, 12, 12], B=[10, 10, 9, 9])
-    assert_close(book.gross, [0, 0.15])
-    # Worth 0.6 and -0.45 of 1.15 then, which is what is traded to close.
-    assert_close(book.turnover, [1, 1.05 / 1.15])
-    assert_close(book.exposure, [0, 1])
+@pytest.mark.parametrize(
+    ("calls", "horizon", "paths", "expected"),
+    [
+        # Horizon 1, filled at 1: +1/2 A, -1/2 B. At 2 A is +20 %, B -10 %: 1 + 0.5 x 0.2 + 0.5 x 0.1 = 1.15.
+        # Worth 0.6 and -0.45 of 1.15 then, which is what is traded to close.
+        (
+            [("A", 0, 1), ("B", 0, -1)], 1, {"A": [10, 10, 12, 12], "B": [10, 10, 9, 9]},
+            {"gross": [0, 0.15], "turnover": [1, 1.05 / 1.15], "exposure": [0, 1]},
+        ),
+        # Horizon 2, half of the capital. At 2 A doubles: wealth 1 + 0.5 = 1.5, the book +0.25; A is worth 1.0, B
+        # -0.5: exposure 1.5 / 1.5 = 1, half of it. At 3 B doubles: wealth 1.5 - 0.5 = 1.0, 1.0 / 1.5 - 1 = -1/3,
+        # book -1/6. Closed at 3: A worth 1.0, B -1.0, over a wealth of 1.0; half of it
+        (
+            [("A", 0, 1), ("B", 0, -1)], 2, {"A": [10, 10, 20, 20, 20], "B": [10, 10, 10, 20, 20]},
+            {"gross": [0, 0.25, -1 / 6], "exposure": [0, 0.5, 0.5], "turnover": [0.5, 0, 1]},
+        ),
+        # Filled at 1: B doubles at 2: wealth 1 - 0.5 = 0.5, A 0.5 and B -1.0: 1.5 / 0.5 = 3 over session 3, half of
+        # it.
+        (
+            [("A", 0, 1), ("B", 0, -1)], 2, {"A": [10] * 5, "B": [10, 10, 20, 20, 20]},
+            {"exposure": [0, 0.5, 1.5], "gross": [0, -0.25, 0]},
+        ),
+        # Horizon 1: half of the capital in A, which rises 20 %; the other half is cash
+        ([("A", 0, 1)], 1, {"A": [10, 10, 12, 12]}, {"gross": [0, 0.1], "exposure": [0, 0.5]}),
+        ([("A", 0, -1)], 1, {"A": [10, 10, 12, 12]}, {"gross": [0, -0.1], "exposure": [0, 0.5]}),
+        # 1 - 0.5 x (30 / 10 - 1) = 0: losing exactly all is ruin
+        ([("A", 0, 1), ("B", 0, -1)], 1, {"A": [10] * 3, "B": [10, 10, 30]}, {"gross": [0, -1], "ruined": 1}),
+    ],
+    ids=["both sides", "drift", "losing shorts", "longs only", "shorts only", "ruin"],
+)  # fmt: skip
+def test_long_short_book_by_hand(
+    calls: list[tuple[str, int, int]], horizon: int, paths: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    book = short_book(*calls, horizon=horizon, **paths)
+    for name, values in expected.items():
+        assert_close(getattr(book, name), values)
 
 
-def test_the_weights_of_a_long_short_tranche_drift_apart() -> None:
-    # Horizon 2, half of the capital. At 2 A doubles: wealth 1 + 0.5 = 1.5, the book +0.25; A is worth 1.0, B -0.5:
-    # exposure 1.5 / 1.5 = 1, half of it. At 3 B doubles: wealth 1.5 - 0.5 = 1.0, 1.0 / 1.5 - 1 = -1/3, book -1/6.
-    book = short_book(("A", 0, 1), ("B", 0, -1), A=[10, 10, 20, 20, 20], B=[10, 10, 10, 20, 20])
-    assert_close(book.gross, [0, 0.25, -1 / 6])
-    assert_close(book.exposure, [0, 0.5, 0.5])
-    # Closed at 3: A worth 1.0, B -1.0, over a wealth of 1.0; half of it
-    assert_close(book.turnover, [0.5, 0, 1])
-
-
-def test_losing_shorts_take_the_exposure_above_one() -> None:
-    # Filled at 1: B doubles at 2: wealth 1 - 0.5 = 0.5, A 0.5 and B -1.0: 1.5 / 0.5 = 3 over session 3, half of it.
-    book = short_book(("A", 0, 1), ("B", 0, -1), A=[10] * 5, B=[10, 10, 20, 20, 20])
-    assert_close(book.exposure, [0, 0.5, 1.5])
-    assert_close(book.gross, [0, -0.25, 0])
-
-
-@pytest.mark.parametrize(("side", "expected"), [(1, 0.1), (-1, -0.1)], ids=["longs only", "shorts only"])
-def test_a_missing_side_stays_in_cash(side: int, expected: float) -> None:
-    # Horizon 1: half of the capital in A, which rises 20 %; the other half is cash
-    book = short_book(("A", 0, side), horizon=1, A=[10, 10, 12, 12])
-    assert_close(book.gross, [0, expected])
-    assert_close(book.exposure, [0, 0.5])
-
-
-def test_names_share_their_side_equally_whatever_the_other_side_holds() -> None:
+def test_long_short_book_weights_are_equal_within_a_side() -> None:
     # Horizon 1: A and B a quarter each, C minus a half. At 2: 0.25 x 0.2 + 0.25 x 0 - 0.5 x 0.1 = 0
     book = short_book(
         ("A", 0, 1), ("B", 0, 1), ("C", 0, -1), horizon=1, A=[10, 10, 12], B=[10, 10, 10], C=[10, 10, 11]
@@ -293,16 +250,16 @@ def test_names_share_their_side_equally_whatever_the_other_side_holds() -> None:
     assert found["weight"].to_list() == [0.25, 0.25, -0.5]
 
 
-def test_a_long_book_leaves_calls_to_sell_aside() -> None:
+def test_long_book_ignores_calls_to_sell() -> None:
     calls = calls_of(("A", 0), ("B", 0)).with_columns(side=pl.Series([1, -1]))
     closes = flat_bars({"A": [10, 10, 12, 12], "B": [10, 10, 20, 20]})
     alone = tranche_book(calls.head(1), closes, 1, 10.0)
     np.testing.assert_array_equal(tranche_book(calls, closes, 1, 10.0).returns, alone.returns)
 
 
-def test_a_tranche_whose_shorts_take_all_is_closed_at_zero_and_counted() -> None:
+def test_long_short_book_closes_a_ruined_tranche_at_zero() -> None:
     # Horizon 2: B is short with a half and rises from 10 to 40 at 2: 1 - 0.5 x 3 = -0.5, closed at 0: the tranche
-    # loses all, the book half. It falls back at 3, which is of no use any more. Nothing is left to trade at 3.
+    # loses all, the book half. That it falls back at 3 does not count. Nothing is left to trade at 3.
     book = short_book(("A", 0, 1), ("B", 0, -1), A=[10] * 5, B=[10, 10, 40, 10, 10])
     assert_close(book.gross, [0, -0.5, 0])
     assert_close(book.turnover, [0.5, 0, 0])
@@ -312,14 +269,7 @@ def test_a_tranche_whose_shorts_take_all_is_closed_at_zero_and_counted() -> None
     assert trades(book)["session"].unique().to_list() == [D[1]]
 
 
-def test_a_tranche_that_loses_exactly_all_is_ruined_too() -> None:
-    # 1 - 0.5 x (30 / 10 - 1) = 0
-    book = short_book(("A", 0, 1), ("B", 0, -1), horizon=1, A=[10] * 3, B=[10, 10, 30])
-    assert_close(book.gross, [0, -1])
-    assert book.ruined == 1
-
-
-def test_a_cost_never_takes_more_than_all() -> None:
+def test_net_return_is_at_least_minus_one() -> None:
     # All in at 1 and nothing earned: 10,000 basis points are the capital, 20,000 would be twice that
     book = book_of(("A", 0), horizon=1, A=[10] * 4)
     assert book.net(10_000).tolist() == [-1, -1]
@@ -327,7 +277,7 @@ def test_a_cost_never_takes_more_than_all() -> None:
     assert book.net(0).tolist() == [0, 0]
 
 
-def test_what_two_tranches_hold_against_each_other_is_not_traded_as_the_book_closes() -> None:
+def test_long_short_book_nets_opposite_tranches_at_its_close() -> None:
     # Horizon 2, A bought at 1 and sold short at 2, prices flat: at 3, where the data end, both tranches close.
     # +1/2 and -1/2 of half of the capital each: nothing.
     book = short_book(("A", 0, 1), ("A", 1, -1), A=[10] * 4)
@@ -338,19 +288,19 @@ def test_what_two_tranches_hold_against_each_other_is_not_traded_as_the_book_clo
 
 
 @pytest.mark.parametrize("sides", [[1, -1], [0, 1], [2, -1], [None, 1]], ids=["both", "none", "twofold", "unknown"])
-def test_a_call_must_be_on_one_side(sides: list[int | None]) -> None:
+def test_tranche_book_refuses_a_call_on_both_sides_or_none(sides: list[int | None]) -> None:
     calls = calls_of(("A", 0), ("A", 0)).with_columns(side=pl.Series(sides, dtype=pl.Int64))
     with pytest.raises(PanelContractError, match="first 'A' 2018-01-01"):
         tranche_book(calls, flat_bars({"A": [10.0] * 4}), 1, 0.0, legs="long_short")
 
 
-def test_early_exits_are_listed_with_their_fill_and_last_bar() -> None:
+def test_exits_have_their_fill_and_last_bar() -> None:
     # called at 0 and 1, filled at 1 and 2, never traded after 2; B trades on
     book = book_of(("A", 0), ("B", 0), ("A", 1), horizon=3, A=[10, 10, 10, None, None, None], B=[5] * 6)
     assert book.exits.rows() == [("A", D[1], D[2]), ("A", D[2], D[2])]
 
 
-def test_a_book_can_stand_ready_before_its_first_call_and_after_its_last() -> None:
+def test_tranche_book_spans_sessions_without_calls() -> None:
     # Calls could come from 0 to 3, one came at 2: cash at 1 and 2, filled at 3, sold at 4; the last call could have
     # been filled at 4 and sold at 5.
     closes = flat_bars({"A": [10, 10, 10, 10, 20, 20, 20, 20]})
@@ -359,7 +309,7 @@ def test_a_book_can_stand_ready_before_its_first_call_and_after_its_last() -> No
     assert_close(book.gross, [0, 0, 0, 1, 0])
 
 
-def test_a_book_that_stands_ready_without_any_call_stays_in_cash() -> None:
+def test_tranche_book_with_a_span_but_no_calls_is_cash() -> None:
     book = tranche_book(calls_of(), flat_bars({"A": [10.0] * 8}), 2, 10.0, span=(D[0], D[3]))
     assert book.sessions == tuple(D[1:7])
     assert_close(book.returns, [0] * 6)
@@ -368,43 +318,42 @@ def test_a_book_that_stands_ready_without_any_call_stays_in_cash() -> None:
     assert trades(book).is_empty()
 
 
-def test_positions_are_the_weights_after_the_trades_of_the_session() -> None:
+def test_positions_are_weights_after_the_trades() -> None:
     # Horizon 2, half of the capital in halves: a quarter each. At 2 A doubles: 2/3 and 1/3 of the tranche.
     book = book_of(("A", 0), ("B", 0), A=[10, 10, 20, 20], B=[10, 10, 10, 10])
     found = positions(book)
     assert found.rows() == [(D[1], "A", 0.25), (D[1], "B", 0.25), (D[2], "A", 1 / 3), (D[2], "B", 1 / 6)]
 
 
-def test_trades_are_the_changes_in_weight_with_the_close_they_are_made_at() -> None:
-    # as above: in at 1, out at 3
+def test_trades_are_changes_in_weight_at_a_close() -> None:
+    # as above: in at 1, out at 3, where they are 3 and 1 of 4, of half of the capital
     book = book_of(("A", 0), ("B", 0), A=[10, 10, 20, 30], B=[10, 10, 10, 10])
-    sold = trades(book).filter(pl.col("session") == D[3])
-    # at 3: 3 and 1 of 4, of half of the capital
-    assert sold.rows() == [(D[3], "A", -0.375, 30.0), (D[3], "B", -0.125, 10.0)]
-    assert trades(book).filter(pl.col("session") == D[1]).rows() == [
+    assert trades(book).rows() == [
         (D[1], "A", 0.25, 10.0),
         (D[1], "B", 0.25, 10.0),
+        (D[3], "A", -0.375, 30.0),
+        (D[3], "B", -0.125, 10.0),
     ]
 
 
-def test_without_a_bar_the_next_close_is_paid_and_the_last_one_received() -> None:
+def test_trades_without_a_bar_take_the_next_or_last_close() -> None:
     # A: no bar at 1, bought at 2 for 20; no bar at 4, where it leaves: the 40 of 3
     book = book_of(("A", 0), horizon=3, A=[10, None, 20, 40, None, 50], B=[5] * 6)
     assert trades(book).select("session", "price").rows() == [(D[1], 20.0), (D[4], 40.0)]
 
 
-def test_a_book_that_is_only_its_returns_lists_neither_positions_nor_trades() -> None:
+def test_a_book_without_matrices_has_no_positions_or_trades() -> None:
     book = TrancheBook((D[0],), np.zeros(1), np.zeros(1), np.zeros(1))
     assert positions(book).columns == ["session", "symbol", "weight"]
     assert trades(book).columns == ["session", "symbol", "weight_change", "price"]
     assert positions(book).height == trades(book).height == 0
 
 
-Made = tuple[pl.DataFrame, pl.DataFrame, int, float]
+Case = tuple[pl.DataFrame, pl.DataFrame, int, float]
 
 
 @st.composite
-def books(draw: DrawFn) -> Made:
+def books(draw: DrawFn) -> Case:
     """Closes, calls on any of their bars, a horizon and a cost."""
     closes = draw(bar_panels(symbols=4, min_sessions=2, max_sessions=15))
     each_bar = st.lists(st.booleans(), min_size=closes.height, max_size=closes.height)
@@ -415,7 +364,7 @@ def books(draw: DrawFn) -> Made:
 
 
 @given(books())
-def test_books_agree_with_a_slow_separate_implementation(made: Made) -> None:
+def test_tranche_book_agrees_with_a_slow_implementation(made: Case) -> None:
     book, slow = tranche_book(*made), slow_tranche_book(*made)
     assert list(book.sessions) == slow.sessions
     for ours, theirs in (
@@ -426,7 +375,7 @@ def test_books_agree_with_a_slow_separate_implementation(made: Made) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def test_a_book_on_real_sized_walks_agrees_with_a_slow_separate_implementation() -> None:
+def test_tranche_book_of_long_walks_agrees_with_a_slow_implementation() -> None:
     closes = random_walk_bars(symbols=10, sessions=120, seed=7)
     calls = closes.sample(fraction=0.2, seed=1).select("symbol", "session")
     book, slow = tranche_book(calls, closes, 20, 10.0), slow_tranche_book(calls, closes, 20, 10.0)
@@ -435,7 +384,7 @@ def test_a_book_on_real_sized_walks_agrees_with_a_slow_separate_implementation()
 
 
 @given(books())
-def test_a_book_is_always_finite_and_bounded(made: Made) -> None:
+def test_tranche_book_is_finite_and_bounded(made: Case) -> None:
     book = tranche_book(*made)
     assert np.isfinite(book.returns).all()
     assert ((book.exposure >= 0) & (book.exposure <= 1 + 1e-12)).all()
@@ -450,7 +399,7 @@ def test_a_book_is_always_finite_and_bounded(made: Made) -> None:
 
 
 @st.composite
-def sided_books(draw: DrawFn) -> Made:
+def sided_books(draw: DrawFn) -> Case:
     """As `books`, each call on one side."""
     calls, *others = draw(books())
     sides = draw(st.lists(st.sampled_from([1, -1]), min_size=calls.height, max_size=calls.height), label="sides")
@@ -458,7 +407,7 @@ def sided_books(draw: DrawFn) -> Made:
 
 
 @given(sided_books(), st.sampled_from(["long", "long_short"]))
-def test_sided_books_agree_with_a_slow_separate_implementation(made: Made, legs: Legs) -> None:
+def test_sided_book_agrees_with_a_slow_implementation(made: Case, legs: Legs) -> None:
     book, slow = tranche_book(*made, legs=legs), slow_tranche_book(*made, legs=legs)
     assert list(book.sessions) == slow.sessions
     for ours, theirs in (
@@ -469,13 +418,8 @@ def test_sided_books_agree_with_a_slow_separate_implementation(made: Made, legs:
     ):
         # A leverage of a thousand magnifies rounding as much.
         np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
-    for table, weight, slow_weights in (
-        (positions(book), "weight", slow.positions),
-        (trades(book), "weight_change", slow.trades),
-    ):
-        found = {
-            (session, symbol): value for session, symbol, value in table.select("session", "symbol", weight).rows()
-        }
+    for table, slow_weights in ((positions(book), slow.positions), (trades(book), slow.trades)):
+        found = {(session, symbol): value for session, symbol, value, *_ in table.rows()}
         expected = {
             (session, symbol): value
             for session, each in zip(slow.sessions, slow_weights, strict=True)
@@ -486,7 +430,7 @@ def test_sided_books_agree_with_a_slow_separate_implementation(made: Made, legs:
 
 
 @given(sided_books(), st.sampled_from(["long", "long_short"]))
-def test_positions_and_trades_add_up_to_the_book(made: Made, legs: Legs) -> None:
+def test_positions_and_trades_add_up_to_the_book(made: Case, legs: Legs) -> None:
     book = tranche_book(*made, legs=legs)
     traded = dict(trades(book).group_by("session").agg(pl.col("weight_change").abs().sum()).iter_rows())
     for session, turnover in zip(book.sessions, book.turnover, strict=True):
@@ -500,7 +444,7 @@ def test_positions_and_trades_add_up_to_the_book(made: Made, legs: Legs) -> None
 
 
 @given(sided_books())
-def test_a_long_short_book_never_loses_more_than_all(made: Made) -> None:
+def test_long_short_book_never_loses_more_than_all(made: Case) -> None:
     book = tranche_book(*made, legs="long_short")
     assert np.isfinite(book.gross).all()
     assert np.isfinite(book.exposure).all()
@@ -509,7 +453,7 @@ def test_a_long_short_book_never_loses_more_than_all(made: Made) -> None:
         assert not book.sessions or -1 <= max_drawdown(book.net(cost_bps)) <= 0
 
 
-def test_positions_earn_the_gross_return_of_the_next_session() -> None:
+def test_positions_earn_the_next_gross_return() -> None:
     # Flat walks without gaps or ruin: sum of weight x return of the instrument
     closes = random_walk_bars(symbols=6, sessions=60, seed=3)
     calls = closes.filter(closes["session"] < weekdays(60)[40]).sample(fraction=0.4, seed=3)
@@ -529,7 +473,7 @@ def test_positions_earn_the_gross_return_of_the_next_session() -> None:
 
 
 @given(books(), st.integers(0, 2**32 - 1))
-def test_the_order_of_calls_and_closes_never_matters(made: Made, seed: int) -> None:
+def test_tranche_book_does_not_depend_on_row_order(made: Case, seed: int) -> None:
     calls, closes, horizon, cost_bps = made
     book = tranche_book(calls, closes, horizon, cost_bps)
     shuffled = [frame.sample(fraction=1.0, shuffle=True, seed=seed) for frame in (calls, closes)]
@@ -539,7 +483,7 @@ def test_the_order_of_calls_and_closes_never_matters(made: Made, seed: int) -> N
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(10, 50))
-def test_a_books_past_never_changes_with_the_future(seed: int, known: int) -> None:
+def test_tranche_book_never_changes_with_the_future(seed: int, known: int) -> None:
     closes = random_walk_bars(symbols=5, sessions=60, seed=seed)
     present = weekdays(60)[known]
     calls = closes.sample(fraction=0.3, seed=seed).select("symbol", "session")

@@ -66,27 +66,20 @@ def followed(name: str, judged: pl.DataFrame = JUDGED) -> list[tuple[str, int, i
     return [(symbol, D.index(session), side) for symbol, session, side in book_calls(judged)[name].rows()]
 
 
-def test_the_models_books_follow_its_calls() -> None:
-    assert followed("buy") == [("A", 0, 1), ("B", 0, 1), ("B", 2, 1)]
-    assert followed("long_short") == [("A", 0, 1), ("B", 0, 1), ("C", 0, -1), ("B", 1, -1), ("B", 2, 1)]
-
-
-def test_equal_weight_holds_every_row_and_matched_only_the_sessions_with_a_buy_call() -> None:
+def test_book_calls_by_hand() -> None:
     everything = [
-        ("A", 0, 1),
-        ("B", 0, 1),
-        ("C", 0, 1),
-        ("A", 1, 1),
-        ("B", 1, 1),
-        ("A", 2, 1),
-        ("B", 2, 1),
-        ("C", 2, 1),
-    ]
-    assert followed("equal_weight") == everything
-    assert followed("equal_weight_matched") == [call for call in everything if call[1] != 1]
+        ("A", 0, 1), ("B", 0, 1), ("C", 0, 1), ("A", 1, 1), ("B", 1, 1), ("A", 2, 1), ("B", 2, 1), ("C", 2, 1),
+    ]  # fmt: skip
+    expected = {
+        "buy": [("A", 0, 1), ("B", 0, 1), ("B", 2, 1)],
+        "long_short": [("A", 0, 1), ("B", 0, 1), ("C", 0, -1), ("B", 1, -1), ("B", 2, 1)],
+        "equal_weight": everything,
+        "equal_weight_matched": [call for call in everything if call[1] != 1],
+    }
+    assert {name: followed(name) for name in expected} == expected
 
 
-def test_baselines_hold_as_many_names_as_the_model_buys() -> None:
+def test_book_calls_of_baselines_hold_as_many_names_as_the_model() -> None:
     # two at 0: B and C are the most probable; none at 1; one at 2, where A and B are alike
     volatility = followed("volatility")
     assert sorted(volatility[:2]) == [("B", 0, 1), ("C", 0, 1)]
@@ -96,12 +89,12 @@ def test_baselines_hold_as_many_names_as_the_model_buys() -> None:
     assert sorted(followed("momentum")) == [("A", 0, 1), ("C", 0, 1)]
 
 
-def test_books_follow_the_same_names_whatever_the_order_of_the_rows() -> None:
+def test_book_calls_do_not_depend_on_row_order() -> None:
     turned = {name: calls.rows() for name, calls in book_calls(JUDGED.reverse()).items()}
     assert turned == {name: calls.rows() for name, calls in book_calls(JUDGED).items()}
 
 
-def test_all_books_cover_the_same_sessions_and_keep_their_order() -> None:
+def test_judged_books_cover_the_same_sessions() -> None:
     late = JUDGED.with_columns(
         call=pl.when(pl.col("session") > D[0]).then("call").otherwise(pl.lit("HOLD", LABEL_TYPE))
     )
@@ -113,7 +106,7 @@ def test_all_books_cover_the_same_sessions_and_keep_their_order() -> None:
     assert books["buy"].turnover.tolist() == [0, 0, 0.5, 0, 0.5]
 
 
-def test_a_model_that_never_calls_leaves_its_books_in_cash() -> None:
+def test_judged_books_without_calls_are_cash() -> None:
     silent = JUDGED.with_columns(call=pl.lit("HOLD", LABEL_TYPE))
     books = judged_books(silent, CLOSES, 2, 10.0)
     for name in ("buy", "long_short", "equal_weight_matched", "volatility", "momentum"):
@@ -122,13 +115,13 @@ def test_a_model_that_never_calls_leaves_its_books_in_cash() -> None:
     assert "benchmark" not in books
 
 
-def test_a_model_that_buys_everything_holds_what_equal_weight_holds() -> None:
+def test_judged_books_of_calls_for_all_are_equal_weight() -> None:
     books = judged_books(JUDGED.with_columns(call=pl.lit("BUY", LABEL_TYPE)), CLOSES, 2, 10.0)
     for name in ("buy", "equal_weight_matched", "volatility"):
         np.testing.assert_array_equal(books[name].returns, books["equal_weight"].returns)
 
 
-def test_books_bear_the_cost_and_the_sides_of_their_calls() -> None:
+def test_judged_books_bear_cost_and_sides() -> None:
     books = judged_books(JUDGED, CLOSES, 2, 25.0)
     calls = book_calls(JUDGED)
     for name, legs in (("buy", "long"), ("long_short", "long_short")):
@@ -140,7 +133,7 @@ def test_books_bear_the_cost_and_the_sides_of_their_calls() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_baselines_never_hold_other_numbers_of_names_than_the_model(seed: int) -> None:
+def test_book_calls_of_baselines_match_the_model_in_each_session(seed: int) -> None:
     random = np.random.default_rng(seed)
     closes = random_walk_bars(symbols=6, sessions=12, seed=seed)
     judged = closes.select("symbol", "session").with_columns(
@@ -162,7 +155,7 @@ def index_of(closes: Sequence[float | None]) -> pl.DataFrame:
     return flat_bars({"I": closes}).select("session", "close")
 
 
-def test_an_index_is_bought_at_the_first_close_and_held() -> None:
+def test_index_book_buys_at_the_first_close() -> None:
     book = index_book(index_of([8, 10, 12, 9, 20]), D[1:4])
     # paid 10 at 1; 12/10, 9/12
     np.testing.assert_allclose(book.returns, [0, 0.2, -0.25], rtol=0, atol=1e-15)
@@ -171,24 +164,20 @@ def test_an_index_is_bought_at_the_first_close_and_held() -> None:
     assert book.sessions == tuple(D[1:4])
 
 
-def test_the_index_earns_its_first_return_in_the_session_in_which_the_other_books_do() -> None:
+def test_index_book_earns_first_when_the_other_books_do() -> None:
     # called at 0, filled at the closes of 1: every book earns from 2 on. That the index doubles from 0 to 1 is for
     # nobody; from 1 to 2 it doubles again: +100 %. So do A and B, in one of two tranches: +50 %
     closes = flat_bars({"A": [10, 10, 20, 20, 20, 20], "B": [5, 5, 10, 10, 10, 10]})
     judged = judged_panel(*((name, number, "BUY", 0.5, 0.5) for name in "AB" for number in range(3)))
     books = judged_books(judged, closes, 2, 0.0, benchmark=index_of([10, 20, 40, 40, 40, 40]))
-    first = {name: np.flatnonzero(book.returns)[0] for name, book in books.items() if book.returns.any()}
-    assert first == {
-        "buy": 1, "long_short": 1, "equal_weight": 1, "equal_weight_matched": 1, "volatility": 1, "momentum": 1,
-        "benchmark": 1,
-    }  # fmt: skip
+    assert {name: np.flatnonzero(book.returns)[0] for name, book in books.items()} == dict.fromkeys(BOOK_NAMES, 1)
     assert books["equal_weight"].sessions[1] == books["benchmark"].sessions[1] == D[2]
     assert books["equal_weight"].returns[:2].tolist() == [0.0, 0.5]
     assert books["benchmark"].returns[:2].tolist() == [0.0, 1.0]
     assert books["benchmark"].exposure[:2].tolist() == [0.0, 1.0]
 
 
-def test_a_bar_on_a_saturday_of_one_of_forty_makes_no_session() -> None:
+def test_judged_books_ignore_a_stray_saturday_bar() -> None:
     # D[4] is a Friday, D[5] the Monday after it; S07 alone trades on the Saturday, at ten times its price
     saturday = D[4] + timedelta(days=1)
     closes = flat_bars({f"S{number:02d}": [10.0] * 10 for number in range(40)}).select("symbol", "session", "close")
@@ -207,7 +196,7 @@ def test_a_bar_on_a_saturday_of_one_of_forty_makes_no_session() -> None:
         assert trades(book).equals(trades(expected[name]))
 
 
-def test_a_holiday_of_one_exchange_is_a_session_of_the_books() -> None:
+def test_judged_books_trade_on_a_holiday_of_one_exchange() -> None:
     # New York is closed on 2018-01-15: only the one symbol in Paris trades, and rises by half
     days = [day for day in weekdays(15) if day != D[0]]
     holiday = date(2018, 1, 15)
@@ -229,7 +218,7 @@ def test_a_holiday_of_one_exchange_is_a_session_of_the_books() -> None:
     np.testing.assert_allclose(book.returns, [0, 0.25], rtol=0, atol=1e-15)
 
 
-def test_a_position_entered_as_a_member_is_held_to_its_horizon() -> None:
+def test_judged_books_hold_a_former_member_to_its_horizon() -> None:
     # A is a member, and judged, up to 1 only, and goes on trading: it doubles at 3, its last session in the book
     closes = flat_bars({"A": [10, 10, 10, 20, 20, 20], "B": [5] * 6, "Z": [7] * 6}).with_columns(
         exchange=pl.lit("unknown")
@@ -251,7 +240,7 @@ def test_a_position_entered_as_a_member_is_held_to_its_horizon() -> None:
     assert not labels_hold_closes(kept, labels)
 
 
-def test_labels_hold_the_closes_where_every_close_on_a_session_has_a_row() -> None:
+def test_labels_hold_closes_with_a_row_for_each() -> None:
     closes = flat_bars({f"S{number}": [10.0] * 10 for number in range(8)}).select("symbol", "session", "close")
     placed = closes.with_columns(exchange=pl.lit("unknown"))
     later = placed.filter(pl.col("session") >= D[3])
@@ -266,39 +255,34 @@ def test_labels_hold_the_closes_where_every_close_on_a_session_has_a_row() -> No
     )
 
 
-def test_an_index_keeps_its_last_close_over_sessions_of_others() -> None:
-    # no bar at 1, where it is bought at the 10 of 0, nor at 3
-    book = index_book(index_of([10, None, 12, None, 15]), D[1:5])
-    np.testing.assert_allclose(book.returns, [0, 0.2, 0, 0.25], rtol=0, atol=1e-15)
+@pytest.mark.parametrize(
+    ("closes", "sessions", "covered", "returns", "exposure"),
+    [
+        # no bar at 1, where it is bought at the 10 of 0, nor at 3
+        ([10, None, 12, None, 15], D[1:5], D[1:5], [0, 0.2, 0, 0.25], [0, 1, 1, 1]),
+        # its first close is at 2: bought there; before 3 it has no return, and no zero stands for it
+        ([None, None, 10, 11], D[:4], D[3:4], [0.1], [1]),
+        # 11/10, then nothing is known
+        ([10, 11, None, None], D[:4], D[:2], [0, 0.1], [0, 1]),
+        *((closes, D[:4], [], [], []) for closes in ([], [None, None], [10, None])),
+        *(([10, 11], D[:count], D[:count], [0.0] * count, [0] * count) for count in (0, 1)),
+    ],
+    ids=["gaps", "begins later", "ends earlier", "empty", "all null", "one row", "no session", "one session"],
+)
+def test_index_book_covers_only_its_closes(
+    closes: list[float | None],
+    sessions: list[date],
+    covered: list[date],
+    returns: list[float],
+    exposure: list[float],
+) -> None:
+    book = index_book(index_of(closes), sessions)
+    assert book.sessions == tuple(covered)
+    np.testing.assert_allclose(book.returns, returns, rtol=0, atol=1e-15)
+    assert book.exposure.tolist() == exposure
 
 
-def test_an_index_that_begins_later_is_not_held_before() -> None:
-    # its first close is at 2: bought there; before 3 it has no return, and no zero stands for it
-    book = index_book(index_of([None, None, 10, 11]), D[:4])
-    assert book.sessions == (D[3],)
-    np.testing.assert_allclose(book.returns, [0.1], rtol=0, atol=1e-15)
-    assert book.exposure.tolist() == [1]
-
-
-def test_an_index_that_ends_earlier_is_not_held_afterwards() -> None:
-    # 11/10, then nothing is known
-    book = index_book(index_of([10, 11, None, None]), D[:4])
-    assert book.sessions == tuple(D[:2])
-    np.testing.assert_allclose(book.returns, [0, 0.1], rtol=0, atol=1e-15)
-
-
-@pytest.mark.parametrize("closes", [[], [None, None], [10, None]], ids=["empty", "all null", "one row"])
-def test_an_index_without_two_closes_has_no_session(closes: list[float | None]) -> None:
-    assert index_book(index_of(closes), D[:4]).sessions == ()
-
-
-@pytest.mark.parametrize("sessions", [[], D[:1]], ids=["none", "one"])
-def test_an_index_over_no_span_earns_nothing(sessions: list[object]) -> None:
-    book = index_book(index_of([10, 11]), sessions)  # type: ignore[arg-type]
-    assert book.returns.tolist() == [0.0] * len(sessions)
-
-
-def test_the_portfolio_table_shows_wealth_and_its_falls_after_each_session() -> None:
+def test_portfolio_table_by_hand() -> None:
     # returns 0, +50 %, -50 % net of 100 bp of a turnover of 1: wealth 1, 1.5, 0.75; the last is half of its peak
     book = TrancheBook(
         tuple(D[:3]), np.array([0.01, 0.5, -0.5]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0.5]), 100.0
@@ -312,7 +296,7 @@ def test_the_portfolio_table_shows_wealth_and_its_falls_after_each_session() -> 
     assert table["book"].to_list() == ["buy"] * 3
 
 
-def test_books_come_back_from_their_table() -> None:
+def test_books_of_reads_a_portfolio_table() -> None:
     books = judged_books(JUDGED, CLOSES, 2, 10.0)
     back = books_of(portfolio_table(books), 10.0)
     assert list(back) == list(books)
@@ -320,14 +304,11 @@ def test_books_come_back_from_their_table() -> None:
         assert book.sessions == books[name].sessions
         np.testing.assert_array_equal(book.returns, books[name].returns)
         np.testing.assert_array_equal(book.exposure, books[name].exposure)
-
-
-def test_a_portfolio_without_books_is_an_empty_table() -> None:
     assert portfolio_table({}).is_empty()
     assert books_of(portfolio_table({}), 10.0) == {}
 
 
-def test_details_name_the_book_they_are_of() -> None:
+def test_detail_table_names_the_book() -> None:
     books = judged_books(JUDGED, CLOSES, 2, 10.0)
     held = detail_table(books, positions)
     assert held.columns == ["book", "session", "symbol", "weight"]
@@ -339,46 +320,34 @@ PORTFOLIO = portfolio_table(judged_books(JUDGED, CLOSES, 2, 10.0))
 TRADES = detail_table(judged_books(JUDGED, CLOSES, 2, 10.0), trades)
 
 
-def test_books_as_they_are_have_no_faults() -> None:
+def test_portfolio_faults_of_sound_or_missing_books() -> None:
     assert portfolio_faults(PORTFOLIO, TRADES) == []
-
-
-def test_books_that_are_not_there_are_a_fault() -> None:
     assert portfolio_faults(PORTFOLIO.clear(), TRADES.clear()) == [
         "no session of the book buy", "no session of the book long_short"
     ]  # fmt: skip
+    assert PORTFOLIO.schema["book"] == BOOK_TYPE
+    assert PORTFOLIO["book"].unique(maintain_order=True).to_list() == list(BOOK_NAMES[:-1])
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "values", "said"),
     [
-        ("equity", float("nan"), "an equity that is no number"),
-        ("equity", None, "an equity that is no number"),
-        ("equity", float("inf"), "an equity that is no number"),
-        ("equity", -0.1, "an equity that is no number"),
-        ("drawdown", -1.1, "a drawdown outside"),
-        ("drawdown", 0.1, "a drawdown outside"),
-        ("drawdown", float("nan"), "a drawdown outside"),
-        ("drawdown", None, "a drawdown outside"),
-        ("turnover", 0.9, "trades that do not sum"),
-        ("turnover", None, "trades that do not sum"),
+        ("equity", (float("nan"), None, float("inf"), -0.1), "an equity that is no number"),
+        ("drawdown", (-1.1, 0.1, float("nan"), None), "a drawdown outside"),
+        ("turnover", (0.9, None), "trades that do not sum"),
     ],
 )
-def test_what_cannot_be_is_said_with_its_first_session(column: str, value: float | None, said: str) -> None:
+def test_portfolio_faults_name_an_impossible_value(column: str, values: tuple[float | None], said: str) -> None:
     here = (pl.col("session") == D[1]) & (pl.col("book") == "buy")
-    broken = PORTFOLIO.with_columns(pl.when(~here).then(column).otherwise(pl.lit(value)).alias(column))
-    (fault,) = portfolio_faults(broken, TRADES)
-    assert fault.startswith(f"sessions with {said}")
-    assert fault.endswith(f": 1, first buy {D[1]}")
+    for value in values:
+        broken = PORTFOLIO.with_columns(pl.when(~here).then(column).otherwise(pl.lit(value)).alias(column))
+        (fault,) = portfolio_faults(broken, TRADES)
+        assert fault.startswith(f"sessions with {said}")
+        assert fault.endswith(f": 1, first buy {D[1]}")
 
 
-def test_a_trade_that_is_lost_or_of_no_session_of_the_book_is_a_fault() -> None:
+def test_portfolio_faults_find_a_lost_or_extra_trade() -> None:
     lost = TRADES.filter(~((pl.col("session") == D[1]) & (pl.col("book") == "buy")))
     assert "first buy 2018-01-02" in portfolio_faults(PORTFOLIO, lost)[0]
     more = TRADES.head(1).with_columns(session=pl.lit(D[20]))
     assert "first buy 2018-01-29" in portfolio_faults(PORTFOLIO, pl.concat([TRADES, more]))[0]
-
-
-def test_books_are_named_in_their_tables_by_an_enum_in_the_order_of_the_books() -> None:
-    assert PORTFOLIO.schema["book"] == BOOK_TYPE
-    assert PORTFOLIO["book"].unique(maintain_order=True).to_list() == list(BOOK_NAMES[:-1])

@@ -10,7 +10,7 @@ from boursomatic_assets.core.dataset.labels import label_panel
 from boursomatic_assets.core.dataset.splits import judged_sets, split_panel
 from boursomatic_assets.core.evaluation.metrics import measure
 from boursomatic_assets.core.models.predictions import classify_rows, predict_sets
-from boursomatic_assets.core.models.threshold import make_calls, threshold_of
+from boursomatic_assets.core.models.threshold import threshold_of, with_calls
 from boursomatic_assets.core.models.training import feature_importance, fit_classifier, fit_regressor
 from boursomatic_assets.core.registry.bundle import strict_json
 from boursomatic_assets.core.registry.retraining import Retrained, retrain
@@ -70,6 +70,6 @@ def test_books_follow_the_closes_that_are_given_and_else_those_of_the_labels(
 
 
 def test_the_metrics_are_those_of_the_calls_that_the_threshold_makes(made: Retrained) -> None:
-    calls = make_calls(made.predictions, made.threshold.tau).filter(pl.col("set") == "test")
+    calls = with_calls(made.predictions, made.threshold.tau).filter(pl.col("set") == "test")
     assert made.metrics_json["buy_calls_test"] == (calls["call"] == "BUY").sum()
     assert made.metrics_json["test_accuracy"] == pytest.approx((calls["call"] == calls["label"]).mean(), rel=1e-12)
