@@ -1,4 +1,4 @@
-"""New bars, over and over, while the daemon is killed and comes again: each event dealt with, none twice."""
+"""Bar events while the daemon is killed repeatedly: each event is handled once."""
 
 from __future__ import annotations
 
@@ -36,15 +36,13 @@ if TYPE_CHECKING:
     from benchmarks.product import Product, RunRecord
 
 SEED = 42
-# The sessions that are there before the storm.
+# Sessions before the first event.
 BASE = 400
-# Of so many events one brings nothing new.
-NOTHING_EVERY = 5
-# Which of them: not the last. After it the checks of the features have not seen the newest bars, though these are
-# equal, and a training waits for the next news.
-NOTHING_AT = 2
+# One in five events brings nothing new, but not the last one: after it the checks of the features have not seen the
+# newest, equal bars, and a training would wait.
+NOTHING_EVERY, NOTHING_AT = 5, 2
 MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
-# After so many events they pause: a training is never started on features that are behind the bars.
+# Pauses between bursts of events: no training starts while features are behind the bars.
 BURST, PAUSE_SECONDS = 20, 90.0
 QUIET_SECONDS = 1200
 LOOKING_SECONDS = 0.1
@@ -53,7 +51,7 @@ _SELECTED = [dg.AssetKey("instruments"), dg.AssetKey("price_bars")]
 
 
 def sample_prices(sessions: int, left_out: int = 0) -> pl.DataFrame:
-    """Bars of the bundled sample: so many sessions, but for the newest ones that are left out."""
+    """The newest sessions of the bundled sample, except the `left_out` last ones."""
     bars = SampleProvider().bars()
     kept = bars["session"].unique().sort()
     end = kept.len() - left_out
@@ -62,32 +60,12 @@ def sample_prices(sessions: int, left_out: int = 0) -> pl.DataFrame:
 
 @dataclass
 class BarStorm(Watched):
-    """What became of bar events while the daemon was killed again and again.
+    """Results of bar events while the daemon is killed.
 
-    Attributes
-    ----------
-    events : int
-        Materializations of `price_bars`.
-    with_news : int
-        Those that brought a session.
-    restarts : int
-        How often the daemon was killed, and came again.
-    seconds_to_return : list of float
-        From each kill to the next answer of the UI and a new daemon.
-    seconds : float
-        From the first event to quiet.
-    runs : dict of str to int
-        Runs of each job that sensors started.
-    retried : int
-        Of these, second attempts for runs whose process had died.
-    uncovered : int
-        Events with news from which no features were computed.
-    duplicate_trainings : int
-        Trainings for data and an experiment that another one was started for.
-    trainings_at_once : int
-        Trainings that began before another one had ended.
-    stuck_sensors : list of str
-    unfinished_runs : int
+    `with_news` counts events that brought a session. `seconds_to_return` is the time from each kill to an answer of
+    the UI and a new daemon. `runs` counts the runs that sensors started, by job; `retried` are second attempts.
+    `uncovered` events with news led to no features. `duplicate_trainings` had the same data and experiment as
+    another. `trainings_at_once` began before another had ended.
     """
 
     events: int = 0
@@ -105,17 +83,9 @@ class BarStorm(Watched):
 
 
 class BarSource:
-    """Brings bars into a running product, as a command would, session by session.
+    """Brings bars into a running product, session by session, as a command does.
 
-    Parameters
-    ----------
-    product : Product
-        Its environment must be that of this process.
-    instance : DagsterInstance
-    path : Path
-        Where the prices are put.
-    left : int
-        Sessions that can still be brought.
+    The product's environment must be that of this process. `left` sessions can still be brought.
     """
 
     def __init__(self, product: Product, instance: dg.DagsterInstance, path: Path, left: int) -> None:
@@ -123,7 +93,7 @@ class BarSource:
         self.sessions = BASE
 
     def bring(self, sessions: int = 0) -> int:
-        """Materialize `price_bars` with so many new sessions; the event's number."""
+        """Materialize `price_bars` with so many new sessions; returns the event's number."""
         self.left, self.sessions = self.left - sessions, self.sessions + sessions
         sample_prices(self.sessions, self.left).write_parquet(self.path)
         result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
@@ -143,7 +113,7 @@ class BarSource:
 
 @contextmanager
 def bar_source(product: Product, sessions: int) -> Iterator[BarSource]:
-    """Make the product's home that of this process, and have so many sessions in store."""
+    """A source of `sessions` new sessions for a product, in its environment."""
     with product.entered():
         settings = Settings.from_environment()
         with open_instance(settings, Database.open(settings)) as instance:
@@ -159,18 +129,9 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
     *,
     seed: int = SEED,
 ) -> BarStorm:
-    """Bring bars again and again while the daemon is killed at random moments, and look what became of it.
+    """Bring bars while the daemon is killed at random moments, and check the results.
 
-    Parameters
-    ----------
-    product : Product
-        Running, with an active model; nothing is going on in it.
-    source : BarSource
-    events, restarts : int
-    advance : callable
-        Is called after each event and each restart.
-    seed : int
-        Of the moments.
+    The product has an active model and is idle. `advance` is called after each event and each restart.
     """
     found, database = BarStorm(), Database.open(Settings.from_environment())
     numbers, began = [], time.monotonic()
@@ -198,7 +159,7 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
 def _killing(
     product: Product, restarts: int, found: BarStorm, advance: Callable[[], object], seed: int
 ) -> Iterator[None]:
-    """Kill the daemon at random moments, and see it come again; the end waits for the last."""
+    """Kill the daemon at random moments and wait for its return; at the end wait for the last one."""
     moments, problems = random.Random(seed + 1), []  # noqa: S311 (moments, not secrets)
 
     def kill() -> None:
@@ -227,17 +188,9 @@ def _has_returned(product: Product, killed: int) -> bool:
 
 
 def wait_until_quiet(product: Product, since: float) -> None:
-    """Wait until no run goes on, and every sensor has looked at what came last, and started nothing.
+    """Wait until no run is in flight and every sensor has ticked since and started nothing.
 
-    Parameters
-    ----------
-    product : Product
-    since : float
-        Looks before it do not count, nor do those before the end of any run.
-
-    Raises
-    ------
-    TimeoutError
+    Ticks before `since`, or before the end of any run, do not count. Raises TimeoutError.
     """
 
     def is_quiet() -> bool:
@@ -263,7 +216,7 @@ def _judge(  # noqa: PLR0913, PLR0917 (what was done, and where to look)
     found: BarStorm,
     last_restart: float,
 ) -> None:
-    """Compare what is recorded with what was promised."""
+    """Compare recorded facts with the guarantees."""
     runs = product.runs()
     started = [run for run in runs if "dagster/sensor_name" in run.tags]
     found.runs = dict(Counter(run.job for run in started))
@@ -295,7 +248,7 @@ def _judge_features(
     covered = max((int(run.tags[BARS_UNTIL_TAG]) for run in done), default=0)
     features, bars = newest(source.instance, "features"), newest(source.instance, "price_bars")
     if features is None or bars is None or features.version_of("price_bars") != bars.data_version:
-        # Features of the newest bars are features of every event: a run may read bars that came after its request.
+        # Features of the newest bars cover every event: a run may read bars that came after its request.
         found.uncovered = sum(number > covered for number in numbers)
         found.broken.append("the newest features were not computed from the newest bars")
     (counted,) = database.read(
@@ -307,7 +260,7 @@ def _judge_features(
 
 def _judge_trainings(started: Sequence[RunRecord], found: BarStorm) -> None:
     trainings = [run for run in started if TRAINED_ON_TAG in run.tags]
-    # A second attempt for a run whose process has died is the same training.
+    # A second attempt after a dead process is the same training.
     first = Counter(run.tags[TRAINED_ON_TAG] for run in trainings if PARENT_RUN_TAG not in run.tags)
     found.duplicate_trainings = sum(count - 1 for count in first.values())
     spans = sorted((run.started, run.ended) for run in trainings if run.started and run.ended)
@@ -332,7 +285,7 @@ def _judge_models(source: BarSource, database: Database, found: BarStorm) -> Non
 
 
 def _matured(sessions: Sequence[date], database: Database) -> int:
-    """Sessions that had a label after the last training, counted here by other means than the sensor's."""
+    """Sessions with a label since the last training, counted independently of the sensor."""
     row = list_versions(database, 1)[0]
     manifest: dict[str, Any] = open_bundle(row.model_path, row.manifest_sha256).manifest
     known = manifest["training_data"]["test_set"]["last_session"]

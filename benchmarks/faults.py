@@ -1,4 +1,4 @@
-"""The storms in full: daemons, trainings and receivers that fail while bars go on coming, and what held."""
+"""The fault tests in full: killed daemons and trainings and a silent receiver, while bars arrive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks.bar_events import BarStorm, bar_source, storm_of_bars
 from benchmarks.killed_trainings import KilledTrainings, kill_trainings
 from benchmarks.product import free_port, running_product
-from benchmarks.silent_receiver import SilentReceiver, Told, webhook_at
+from benchmarks.silent_receiver import LateDelivery, SilentReceiver, webhook_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,27 +22,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EVENTS, RESTARTS, KILLS = 100, 10, 50
-# Often enough for several trainings among so many new sessions.
+# Low enough for several trainings.
 RETRAIN_AFTER = 10
 
 
 def run_faults(console: Console, events: int, restarts: int, kills: int) -> bool:
-    """Let things fail in homes of their own, with the real daemon, webserver and PostgreSQL; print what held.
+    """Run the fault tests in temporary homes, with the real daemon, webserver and PostgreSQL; print the results.
 
-    Parameters
-    ----------
-    console : Console
-    events, restarts : int
-        Materializations of `price_bars`, and times that the daemon is killed meanwhile; 0 events leave both out.
-    kills : int
-        Trainings that are killed; 0 leaves them out.
-
-    Returns
-    -------
-    bool
-        Whether every promise held.
+    `events` counts materializations of `price_bars`, `restarts` kills of the daemon meanwhile, `kills` killed
+    trainings. 0 events or 0 kills skip that test. Returns whether every guarantee held.
     """
-    found: list[KilledTrainings | Told | BarStorm] = []
+    found: list[KilledTrainings | LateDelivery | BarStorm] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         if kills:
@@ -54,8 +44,8 @@ def run_faults(console: Console, events: int, restarts: int, kills: int) -> bool
     return print_faults(console, found)
 
 
-def print_faults(console: Console, found: Sequence[KilledTrainings | Told | BarStorm]) -> bool:
-    """Print a table for each storm, and what did not hold; whether there was nothing of that."""
+def print_faults(console: Console, found: Sequence[KilledTrainings | LateDelivery | BarStorm]) -> bool:
+    """Print a table per test, and the broken guarantees; returns whether there are none."""
     for storm in found:
         console.print(_tabulated(storm))
     broken = [what for storm in found for what in storm.broken]
@@ -64,12 +54,12 @@ def print_faults(console: Console, found: Sequence[KilledTrainings | Told | BarS
     for what in broken:
         console.print(f"[bold red]Broken:[/bold red] {what}", soft_wrap=True)
     if not broken:
-        console.print("Every promise held.")
+        console.print("Every guarantee held.")
     return not broken
 
 
-def _storm(events: int, restarts: int, advance: Callable[[], object]) -> tuple[Told, BarStorm]:
-    """In one product: a message to nobody, the first training, then the storm."""
+def _storm(events: int, restarts: int, advance: Callable[[], object]) -> tuple[LateDelivery, BarStorm]:
+    """In one product: an undelivered message, the first training, then the bar events."""
     port = free_port()
     settings = {**webhook_at(port), "BOURSOMATIC_RETRAIN_AFTER": str(RETRAIN_AFTER)}
     with running_product(settings) as product, bar_source(product, events) as source:
@@ -84,10 +74,10 @@ def _storm(events: int, restarts: int, advance: Callable[[], object]) -> tuple[T
             return receiver.found, storm_of_bars(product, source, events, restarts, advance)
 
 
-def _tabulated(found: KilledTrainings | Told | BarStorm) -> Table:
+def _tabulated(found: KilledTrainings | LateDelivery | BarStorm) -> Table:
     if isinstance(found, KilledTrainings):
         return _killed_table(found)
-    return _told_table(found) if isinstance(found, Told) else _storm_table(found)
+    return _told_table(found) if isinstance(found, LateDelivery) else _storm_table(found)
 
 
 def _killed_table(found: KilledTrainings) -> Table:
@@ -98,14 +88,14 @@ def _killed_table(found: KilledTrainings) -> Table:
             "of these from the first file of its bundle on": f"{found.writing_seconds:.1f}",
             "looks meanwhile; active versions seen": f"{found.looks:,}; {_listed(found.active_counts)}",
             "killed after their version was recorded": str(found.recorded),
-            "killed with half a bundle written, under a name that nobody reads": str(found.left_behind),
+            "killed with a partial bundle, under a name that nobody reads": str(found.left_behind),
             "bundles in the end, each verified after each kill": str(found.bundles),
             "the next training": "succeeded" if found.healed else "failed",
         },
     )
 
 
-def _told_table(found: Told) -> Table:
+def _told_table(found: LateDelivery) -> Table:
     return _table(
         "A run failed while the webhook's receiver was down",
         {
