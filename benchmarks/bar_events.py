@@ -133,9 +133,9 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
 
     The product has an active model and is idle. `advance` is called after each event and each restart.
     """
-    found, database = BarStorm(), Database.open(Settings.from_environment())
+    result, database = BarStorm(), Database.open(Settings.from_environment())
     numbers, began = [], time.monotonic()
-    with watching(database, found, LOOKING_SECONDS), _killing(product, restarts, found, advance, seed):
+    with watching(database, result, LOOKING_SECONDS), _killing(product, restarts, result, advance, seed):
         moments = random.Random(seed)  # noqa: S311 (moments, not secrets)
         for event in range(events):
             has_news = event % NOTHING_EVERY != NOTHING_AT
@@ -144,20 +144,20 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
             advance()
             is_burst_over = event + 1 < events and (event + 1) % BURST == 0
             time.sleep(PAUSE_SECONDS if is_burst_over else moments.uniform(0, MOST_SECONDS_BETWEEN))
-    found.events, found.with_news = events, len(numbers)
+    result.events, result.with_news = events, len(numbers)
     last_restart = time.time()
     try:
         wait_until_quiet(product, last_restart)
     except TimeoutError as error:
-        found.broken.append(f"{error}: {[(run.job, run.status) for run in product.runs() if run.is_in_flight]}")
-    found.seconds = time.monotonic() - began
-    _judge(product, source, database, numbers, found, last_restart)
-    return found
+        result.broken.append(f"{error}: {[(run.job, run.status) for run in product.runs() if run.is_in_flight]}")
+    result.seconds = time.monotonic() - began
+    _judge(product, source, database, numbers, result, last_restart)
+    return result
 
 
 @contextmanager
 def _killing(
-    product: Product, restarts: int, found: BarStorm, advance: Callable[[], object], seed: int
+    product: Product, restarts: int, result: BarStorm, advance: Callable[[], object], seed: int
 ) -> Iterator[None]:
     """Kill the daemon at random moments and wait for its return; at the end wait for the last one."""
     moments, problems = random.Random(seed + 1), []  # noqa: S311 (moments, not secrets)
@@ -168,8 +168,8 @@ def _killing(
                 time.sleep(moments.uniform(0, MOST_SECONDS_UP))
                 killed, began = product.kill_daemon(), time.monotonic()
                 wait_until(lambda killed=killed: _has_returned(product, killed), 180, "new daemon")  # type: ignore[misc]
-                found.seconds_to_return.append(time.monotonic() - began)
-                found.restarts += 1
+                result.seconds_to_return.append(time.monotonic() - began)
+                result.restarts += 1
                 advance()
         except Exception as error:  # noqa: BLE001 (told where it is waited for)
             problems.append(error)
@@ -213,75 +213,75 @@ def _judge(  # noqa: PLR0913, PLR0917 (what was done, and where to look)
     source: BarSource,
     database: Database,
     numbers: Sequence[int],
-    found: BarStorm,
+    result: BarStorm,
     last_restart: float,
 ) -> None:
     """Compare recorded facts with the guarantees."""
     runs = product.runs()
     started = [run for run in runs if "dagster/sensor_name" in run.tags]
-    found.runs = dict(Counter(run.job for run in started))
-    found.retried = sum(PARENT_RUN_TAG in run.tags for run in runs)
-    found.unfinished_runs = sum(run.is_in_flight for run in runs)
-    _judge_features(source, database, numbers, started, found)
-    _judge_trainings(started, found)
-    _judge_models(source, database, found)
+    result.runs = dict(Counter(run.job for run in started))
+    result.retried = sum(PARENT_RUN_TAG in run.tags for run in runs)
+    result.unfinished_runs = sum(run.is_in_flight for run in runs)
+    _judge_features(source, database, numbers, started, result)
+    _judge_trainings(started, result)
+    _judge_models(source, database, result)
     for name, sensor in product.sensors().items():
         ticks = [tick for tick in sensor["sensorState"]["ticks"] if tick["timestamp"] > last_restart]
         ended = [tick for tick in ticks if tick["status"] in {"SKIPPED", "SUCCESS"}]
         if not ended or any(tick["error"] for tick in ticks):
-            found.stuck_sensors.append(name)
+            result.stuck_sensors.append(name)
     figures = {
-        "events without features": found.uncovered,
-        "second trainings for the same data and experiment": found.duplicate_trainings,
-        "trainings at once": found.trainings_at_once,
-        "runs without an end": found.unfinished_runs,
+        "events without features": result.uncovered,
+        "second trainings for the same data and experiment": result.duplicate_trainings,
+        "trainings at once": result.trainings_at_once,
+        "runs without an end": result.unfinished_runs,
     }
-    found.broken += [f"{what}: {count}" for what, count in figures.items() if count]
-    found.broken += [f"sensor {name} is stuck" for name in found.stuck_sensors]
-    found.require_one_active()
+    result.broken += [f"{what}: {count}" for what, count in figures.items() if count]
+    result.broken += [f"sensor {name} is stuck" for name in result.stuck_sensors]
+    result.require_one_active()
 
 
 def _judge_features(
-    source: BarSource, database: Database, numbers: Sequence[int], started: Sequence[RunRecord], found: BarStorm
+    source: BarSource, database: Database, numbers: Sequence[int], started: Sequence[RunRecord], result: BarStorm
 ) -> None:
     done = [run for run in started if run.status == "SUCCESS" and BARS_UNTIL_TAG in run.tags]
     covered = max((int(run.tags[BARS_UNTIL_TAG]) for run in done), default=0)
     features, bars = newest(source.instance, "features"), newest(source.instance, "price_bars")
     if features is None or bars is None or features.version_of("price_bars") != bars.data_version:
         # Features of the newest bars cover every event: a run may read bars that came after its request.
-        found.uncovered = sum(number > covered for number in numbers)
-        found.broken.append("the newest features were not computed from the newest bars")
+        result.uncovered = sum(number > covered for number in numbers)
+        result.broken.append("the newest features were not computed from the newest bars")
     (counted,) = database.read(
         "SELECT (SELECT count(*) FROM price_bars) = (SELECT count(*) FROM features) AS same"
     )["same"]
     if not counted:
-        found.broken.append("there are not as many rows of features as bars")
+        result.broken.append("there are not as many rows of features as bars")
 
 
-def _judge_trainings(started: Sequence[RunRecord], found: BarStorm) -> None:
+def _judge_trainings(started: Sequence[RunRecord], result: BarStorm) -> None:
     trainings = [run for run in started if TRAINED_ON_TAG in run.tags]
     # A second attempt after a dead process is the same training.
     first = Counter(run.tags[TRAINED_ON_TAG] for run in trainings if PARENT_RUN_TAG not in run.tags)
-    found.duplicate_trainings = sum(count - 1 for count in first.values())
+    result.duplicate_trainings = sum(count - 1 for count in first.values())
     spans = sorted((run.started, run.ended) for run in trainings if run.started and run.ended)
-    found.trainings_at_once = sum(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
+    result.trainings_at_once = sum(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
 
 
-def _judge_models(source: BarSource, database: Database, found: BarStorm) -> None:
+def _judge_models(source: BarSource, database: Database, result: BarStorm) -> None:
     active, made = active_version(database), newest(source.instance, "recommendations")
     features = newest(source.instance, "features")
     if active is None or len(active_versions(database)) != 1:
-        found.broken.append(f"active versions: {active_versions(database)}")
+        result.broken.append(f"active versions: {active_versions(database)}")
         return
     if made is None or features is None:
-        found.broken.append("there are no recommendations")
+        result.broken.append("there are no recommendations")
         return
     if (made.values.get("version"), made.version_of("features")) != (active.version, features.data_version):
-        found.broken.append("the recommendations are not of the active version and the newest features")
+        result.broken.append("the recommendations are not of the active version and the newest features")
     enough = Settings.from_environment().retrain_after
     matured = _matured(sample_prices(source.sessions, source.left)["session"].unique().sort().to_list(), database)
     if matured >= enough:
-        found.broken.append(f"{matured} sessions have matured since the last training; {enough} were enough")
+        result.broken.append(f"{matured} sessions have matured since the last training; {enough} were enough")
 
 
 def _matured(sessions: Sequence[date], database: Database) -> int:

@@ -112,11 +112,11 @@ def measure(bars: pl.DataFrame, kind: str) -> dict[str, Any]:
     events = hits = false = 0
     for seed in SEEDS:
         planted, truth = plant(bars, kind, seed)
-        truth, found = held_out(truth), held_out(found_in(planted))
+        truth, detected = held_out(truth), held_out(found_in(planted))
         key = ["symbol", "session"]
         events += truth.height
-        hits += truth.join(found, on=key, how="semi").height
-        false += found.join(truth, on=key, how="anti").height
+        hits += truth.join(detected, on=key, how="semi").height
+        false += detected.join(truth, on=key, how="anti").height
     precision = hits / (hits + false) if hits + false else None
     return {"events": events, "recall": hits / events, "precision": precision, "false": false}
 

@@ -74,36 +74,36 @@ def kill_trainings(kills: int, advance: Callable[[], object], seed: int = SEED) 
     Half of the moments are spread evenly over the whole training. The other half is in its end, in which a bundle
     and its row are written.
     """
-    found, moments = KilledTrainings(), random.Random(seed)  # noqa: S311 (moments, not secrets)
+    result, moments = KilledTrainings(), random.Random(seed)  # noqa: S311 (moments, not secrets)
     with new_home() as home, entered(environment_at(home, QUIET)):
         settings = Settings.from_environment()
         try:
             database = Database.open(settings)
             models = home / "artifacts" / "models"
             _materialize("instruments,price_bars", prices=_small_prices(home))
-            found.seconds, found.writing_seconds = _timed(models)
-            with watching(database, found, LOOKING_SECONDS):
+            result.seconds, result.writing_seconds = _timed(models)
+            with watching(database, result, LOOKING_SECONDS):
                 # A training may end before its kill: try up to twice as often.
-                for number in itertools.takewhile(lambda _: found.kills < kills, range(2 * kills)):
+                for number in itertools.takewhile(lambda _: result.kills < kills, range(2 * kills)):
                     part = (number // 2 + moments.random()) / ((kills + 1) // 2) % 1
                     before = len(list_versions(database, MOST))
-                    was_killed = _killed_at(part, models, found, in_the_end=bool(number % 2))
-                    found.recorded += len(list_versions(database, MOST)) - before
-                    found.left_behind += len(_partial(models))
-                    found.broken += [f"after kill {number + 1}: {what}" for what in _broken(database, models)]
+                    was_killed = _killed_at(part, models, result, in_the_end=bool(number % 2))
+                    result.recorded += len(list_versions(database, MOST)) - before
+                    result.left_behind += len(_partial(models))
+                    result.broken += [f"after kill {number + 1}: {what}" for what in _broken(database, models)]
                     if was_killed:
-                        found.kills += 1
+                        result.kills += 1
                         advance()
-                found.healed = _ended(_begun(*RETRAIN)) == 0
-            found.broken += _broken(database, models)
-            found.broken += [f"{path.name} was left behind" for path in _partial(models)]
-            found.bundles = len(_bundles(models))
+                result.healed = _ended(_begun(*RETRAIN)) == 0
+            result.broken += _broken(database, models)
+            result.broken += [f"{path.name} was left behind" for path in _partial(models)]
+            result.bundles = len(_bundles(models))
         finally:
             stop(settings)
-    if not found.healed:
-        found.broken.append("the training after the killed ones failed")
-    found.require_one_active()
-    return found
+    if not result.healed:
+        result.broken.append("the training after the killed ones failed")
+    result.require_one_active()
+    return result
 
 
 def _small_prices(home: Path) -> Path:
@@ -165,7 +165,7 @@ def _timed(models: Path) -> tuple[float, float]:
     return ended - started, ended - writing
 
 
-def _killed_at(part: float, models: Path, found: KilledTrainings, *, in_the_end: bool) -> bool:
+def _killed_at(part: float, models: Path, result: KilledTrainings, *, in_the_end: bool) -> bool:
     """Kill a training after a part of it, or of its end; returns whether it had not ended before."""
     before, started = _entries(models), time.monotonic()
     process = _begun(*RETRAIN)
@@ -173,9 +173,9 @@ def _killed_at(part: float, models: Path, found: KilledTrainings, *, in_the_end:
         while process.is_alive() and _entries(models) == before:
             time.sleep(LOOKING_SECONDS / 20)
         # Most of the end only verifies: the moments are denser at its beginning, where files are written.
-        time.sleep(part**2 * found.writing_seconds)
+        time.sleep(part**2 * result.writing_seconds)
     else:
-        time.sleep(max(started + part * found.seconds - time.monotonic(), 0))
+        time.sleep(max(started + part * result.seconds - time.monotonic(), 0))
     with suppress(ProcessLookupError):
         os.killpg(process.pid or 0, signal.SIGKILL)
     # In case the child has no session yet.

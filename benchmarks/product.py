@@ -132,8 +132,8 @@ class Product:
             connection.close()
         if "errors" in answer:
             raise ProductError(str(answer["errors"]))
-        found: dict[str, Any] = answer["data"]
-        return found
+        data: dict[str, Any] = answer["data"]
+        return data
 
     def runs(self) -> list[RunRecord]:
         """All runs, the newest first."""
@@ -160,16 +160,16 @@ class Product:
     def run_status(self, run_id: str) -> str:
         """The state of a run."""
         query = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
-        found: str = self.graphql(query, id=run_id)["runOrError"]["status"]
-        return found
+        status: str = self.graphql(query, id=run_id)["runOrError"]["status"]
+        return status
 
     def launch(self, job: str, config: Mapping[str, Any] | None = None) -> str:
         """Launch a job as the Launchpad does; returns the run's id."""
         made = self.graphql(_LAUNCH, job={**REPOSITORY, "jobName": job}, config=config or {})["launchRun"]
         if made["__typename"] != "LaunchRunSuccess":
             raise ProductError(str(made))
-        found: str = made["run"]["runId"]
-        return found
+        run_id: str = made["run"]["runId"]
+        return run_id
 
     def end_of(self, run_id: str) -> str:
         """Wait for the end of a run: SUCCESS, FAILURE or CANCELED."""
@@ -187,25 +187,25 @@ class Product:
 
     def wait_for_jobs(self, **jobs: int) -> list[RunRecord]:
         """Wait until sensors have started this number of runs of each job, and all have succeeded; returns them."""
-        found: list[RunRecord] = []
+        runs: list[RunRecord] = []
 
         def ended() -> bool:
-            found[:] = self.runs_of_sensors()
-            if any(run.status in {"FAILURE", "CANCELED"} for run in found):
+            runs[:] = self.runs_of_sensors()
+            if any(run.status in {"FAILURE", "CANCELED"} for run in runs):
                 raise ProductError(self.log())
-            return Counter(run.job for run in found if run.status == "SUCCESS") == jobs
+            return Counter(run.job for run in runs if run.status == "SUCCESS") == jobs
 
         try:
             wait_until(ended, 2 * RUN_SECONDS, f"end of {jobs}")
         except TimeoutError as error:
-            error.add_note(f"there were {[(run.job, run.status, run.tags) for run in found]}")
+            error.add_note(f"there were {[(run.job, run.status, run.tags) for run in runs]}")
             raise
-        return found
+        return runs
 
     def sensors(self) -> dict[str, dict[str, Any]]:
         """Each sensor with description, state and newest ticks."""
-        found = self.graphql(_SENSORS, repository=REPOSITORY)["sensorsOrError"]["results"]
-        return {sensor["name"]: sensor for sensor in found}
+        sensors = self.graphql(_SENSORS, repository=REPOSITORY)["sensorsOrError"]["results"]
+        return {sensor["name"]: sensor for sensor in sensors}
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
         """A sensor's ended ticks, the newest first; raises if one failed."""
@@ -310,9 +310,9 @@ def wait_until(condition: Callable[[], T | None], seconds: float, expected: str)
         If there is none in time.
     """
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         if time.monotonic() > deadline:
             message = f"no {expected} within {seconds:.0f} s"
             raise TimeoutError(message)
         time.sleep(ASKING_SECONDS)
-    return found
+    return value

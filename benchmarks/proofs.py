@@ -58,20 +58,20 @@ def run_proofs(console: Console, settings: Settings, null_panels: int, signal_pa
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with Progress(*columns, console=console, transient=True) as progress:
         if null_panels:
             task = progress.add_task("panels without a signal", total=null_panels)
             null = null_calibration(list(_advancing(progress, task, judge_panels(NOTHING_TO_FIND, null_panels))))
             console.print(_null_table(null))
-            found["null"] = asdict(null)
+            results["null"] = asdict(null)
         if signal_panels:
             task = progress.add_task("panels with a planted signal", total=signal_panels)
             signal = power(list(_advancing(progress, task, judge_panels(SOMETHING_TO_FIND, signal_panels))))
             console.print(_power_line(signal))
-            found["power"] = asdict(signal)
+            results["power"] = asdict(signal)
     path = UPath(settings.artifacts_dir) / FILE
-    write_whole(path, strict_json({**found, **_circumstances()}))
+    write_whole(path, strict_json({**results, **_circumstances()}))
     console.print(f"Stored for the report: {path}", soft_wrap=True)
 
 
@@ -125,8 +125,8 @@ def _null_table(null: NullCalibration) -> Table:
     return table
 
 
-def _power_line(found: Power) -> str:
+def _power_line(measured: Power) -> str:
     return (
-        f"{found.panels} panels with a planted signal of rank IC {found.planted_rank_ic:.3f} (the forecasts reach "
-        f"{found.rank_ic:.3f}): reported as skill in {found.found:.0%}"
+        f"{measured.panels} panels with a planted signal of rank IC {measured.planted_rank_ic:.3f} (the forecasts "
+        f"reach {measured.rank_ic:.3f}): reported as skill in {measured.found:.0%}"
     )

@@ -64,10 +64,10 @@ def measure_recommendations(watch: Stopwatch, sizes: Sequence[int]) -> None:
             environment = {**inherited, "BOURSOMATIC_HOME": home}
             try:
                 _call(environment, f"prepare({instruments})")
-                found = json.loads(_call(environment, "measure()"))
+                measured = json.loads(_call(environment, "measure()"))
             finally:
                 stop(Settings.from_environment(environment))
-        watch.stages[stage_name(instruments)] = (found["seconds"], found["rows"], found["peak"])
+        watch.stages[stage_name(instruments)] = (measured["seconds"], measured["rows"], measured["peak"])
 
 
 def _call(environment: dict[str, str], what: str) -> str:

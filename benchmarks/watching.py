@@ -30,7 +30,7 @@ class Watched:
 
 
 @contextmanager
-def watching(database: Database, found: Watched, seconds: float) -> Iterator[None]:
+def watching(database: Database, watched: Watched, seconds: float) -> Iterator[None]:
     """Count the active versions every `seconds`."""
     is_over = threading.Event()
 
@@ -38,8 +38,8 @@ def watching(database: Database, found: Watched, seconds: float) -> Iterator[Non
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             while not is_over.wait(seconds):
                 count = connection.execute(sa.text("SELECT count(*) FROM model_versions WHERE is_active")).scalar()
-                found.active_counts.add(int(count or 0))
-                found.looks += 1
+                watched.active_counts.add(int(count or 0))
+                watched.looks += 1
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

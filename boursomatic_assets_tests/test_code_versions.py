@@ -334,7 +334,7 @@ def test_what_reads_tables_counts_for_what_is_made_of_them(package: Copy) -> Non
 
 
 def test_display_counts_for_the_report_and_for_nothing_else(package: Copy) -> None:
-    assert package.changed_by_statement(f"{PACKAGE}.display.report.tables") == {"report"}
+    assert package.changed_by_statement(f"{PACKAGE}.display.report.filters") == {"report"}
     assert package.changed_by_statement(f"{PACKAGE}.display.ui.metadata") <= {"report"}
     style = package.root / "display" / "report" / "report.css"
     assert package.changed_by(style, style.read_text("utf-8") + "b {}\n") == {"report"}

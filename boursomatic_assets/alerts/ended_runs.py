@@ -183,9 +183,9 @@ class _Steps:
         """Failed blocking checks, and steps that ended in an error of their own."""
         for check in self.evaluations:
             if _blocks(check):
-                found = check.description or figures_in_words(_figures(check))
+                findings = check.description or figures_in_words(_figures(check))
                 promise = wording.descriptions.get(check.asset_check_key, "")
-                yield check_failure(_of(check), promise, wording.safe(found))
+                yield check_failure(_of(check), promise, wording.safe(findings))
         for event in self.errors:
             error = event.step_failure_data.error
             # A failed blocking check also leaves an error of Dagster's.

@@ -139,8 +139,8 @@ def check_failure(check: Target, description: str, found: str) -> Failure:
 
 def figures_in_words(figures: Mapping[str, object]) -> str:
     """The figures of a check, such as `broken_rows 3; symbols AAPL, KO`. Empty ones are left out."""
-    found = {name: _plain(value) for name, value in figures.items()}
-    return "; ".join(f"{name} {words}" for name, words in found.items() if words)
+    words_by_name = {name: _plain(value) for name, value in figures.items()}
+    return "; ".join(f"{name} {words}" for name, words in words_by_name.items() if words)
 
 
 def error_failure(awaiting: Iterable[Target], kind: str, message: str) -> Failure:
