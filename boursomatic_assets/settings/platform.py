@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.settings import variables
@@ -44,23 +44,8 @@ class Settings:
             If a variable is invalid.
         """
         values = os.environ if environ is None else environ
-        return cls(
-            home=variables.HOME.read(values),
-            database_url=variables.DATABASE_URL.find(values),
-            artifacts_dir=variables.ARTIFACTS_DIR.read(values),
-            provider=variables.PROVIDER.read(values),
-            provider_path=variables.PROVIDER_PATH.find(values),
-            max_rejected_share=variables.MAX_REJECTED_SHARE.read(values),
-            threads=variables.THREADS.read(values),
-            universe=variables.UNIVERSE.find(values),
-            min_arrived_share=variables.MIN_ARRIVED_SHARE.read(values),
-            overlap_sessions=variables.OVERLAP_SESSIONS.read(values),
-            retrain_after=variables.RETRAIN_AFTER.read(values),
-            gateway=variables.GATEWAY.find(values),
-            requests_per_second=variables.REQUESTS_PER_SECOND.find(values),
-            exchanges=variables.EXCHANGES.find(values) or (),
-            stooq_key=variables.STOOQ_KEY.find(values),
-        )
+        found = {each.name: getattr(variables, each.name.upper()).find(values) for each in fields(cls)}
+        return cls(**{**found, "exchanges": found["exchanges"] or ()})
 
 
 def sensor_seconds(environ: Values | None = None) -> int:
