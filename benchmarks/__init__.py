@@ -1,5 +1,4 @@
-"""Speed of each stage, proofs on simulated prices, and storms of faults: started by `boursomatic bench`.
+"""Speed of each stage, proofs on simulated prices, and fault tests, started by `boursomatic bench`.
 
-They lie beside the package, in a clone of its repository, and are not installed with it. Shortened, they run as
-tests.
+They are part of a clone, not of the installed package. Shortened, they run as tests.
 """

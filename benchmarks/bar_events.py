@@ -1,4 +1,4 @@
-"""New bars, over and over, while the daemon is killed and comes again: each event dealt with, none twice."""
+"""Bar events while the daemon is killed repeatedly: each event is handled once."""
 
 from __future__ import annotations
 
@@ -36,15 +36,13 @@ if TYPE_CHECKING:
     from benchmarks.product import Product, RunRecord
 
 SEED = 42
-# The sessions that are there before the storm.
+# Sessions before the first event.
 BASE = 400
-# Of so many events one brings nothing new.
-NOTHING_EVERY = 5
-# Which of them: not the last. After it the checks of the features have not seen the newest bars, though these are
-# equal, and a training waits for the next news.
-NOTHING_AT = 2
+# One in five events brings nothing new, but not the last one: after it the checks of the features have not seen the
+# newest, equal bars, and a training would wait.
+NOTHING_EVERY, NOTHING_AT = 5, 2
 MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
-# After so many events they pause: a training is never started on features that are behind the bars.
+# Pauses between bursts of events: no training starts while features are behind the bars.
 BURST, PAUSE_SECONDS = 20, 90.0
 QUIET_SECONDS = 1200
 LOOKING_SECONDS = 0.1
@@ -53,7 +51,7 @@ _SELECTED = [dg.AssetKey("instruments"), dg.AssetKey("price_bars")]
 
 
 def sample_prices(sessions: int, left_out: int = 0) -> pl.DataFrame:
-    """Bars of the bundled sample: so many sessions, but for the newest ones that are left out."""
+    """The newest sessions of the bundled sample, except the `left_out` last ones."""
     bars = SampleProvider().bars()
     kept = bars["session"].unique().sort()
     end = kept.len() - left_out
@@ -62,32 +60,12 @@ def sample_prices(sessions: int, left_out: int = 0) -> pl.DataFrame:
 
 @dataclass
 class BarStorm(Watched):
-    """What became of bar events while the daemon was killed again and again.
+    """Results of bar events while the daemon is killed.
 
-    Attributes
-    ----------
-    events : int
-        Materializations of `price_bars`.
-    with_news : int
-        Those that brought a session.
-    restarts : int
-        How often the daemon was killed, and came again.
-    seconds_to_return : list of float
-        From each kill to the next answer of the UI and a new daemon.
-    seconds : float
-        From the first event to quiet.
-    runs : dict of str to int
-        Runs of each job that sensors started.
-    retried : int
-        Of these, second attempts for runs whose process had died.
-    uncovered : int
-        Events with news from which no features were computed.
-    duplicate_trainings : int
-        Trainings for data and an experiment that another one was started for.
-    trainings_at_once : int
-        Trainings that began before another one had ended.
-    stuck_sensors : list of str
-    unfinished_runs : int
+    `with_news` counts events that brought a session. `seconds_to_return` is the time from each kill to an answer of
+    the UI and a new daemon. `runs` counts the runs that sensors started, by job; `retried` are second attempts.
+    `uncovered` events with news led to no features. `duplicate_trainings` had the same data and experiment as
+    another. `trainings_at_once` began before another had ended.
     """
 
     events: int = 0
@@ -105,17 +83,9 @@ class BarStorm(Watched):
 
 
 class BarSource:
-    """Brings bars into a running product, as a command would, session by session.
+    """Brings bars into a running product, session by session, as a command does.
 
-    Parameters
-    ----------
-    product : Product
-        Its environment must be that of this process.
-    instance : DagsterInstance
-    path : Path
-        Where the prices are put.
-    left : int
-        Sessions that can still be brought.
+    The product's environment must be that of this process. `left` sessions can still be brought.
     """
 
     def __init__(self, product: Product, instance: dg.DagsterInstance, path: Path, left: int) -> None:
@@ -123,7 +93,7 @@ class BarSource:
         self.sessions = BASE
 
     def bring(self, sessions: int = 0) -> int:
-        """Materialize `price_bars` with so many new sessions; the event's number."""
+        """Materialize `price_bars` with so many new sessions; returns the event's number."""
         self.left, self.sessions = self.left - sessions, self.sessions + sessions
         sample_prices(self.sessions, self.left).write_parquet(self.path)
         result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
@@ -143,7 +113,7 @@ class BarSource:
 
 @contextmanager
 def bar_source(product: Product, sessions: int) -> Iterator[BarSource]:
-    """Make the product's home that of this process, and have so many sessions in store."""
+    """A source of `sessions` new sessions for a product, in its environment."""
     with product.entered():
         settings = Settings.from_environment()
         with open_instance(settings, Database.open(settings)) as instance:
@@ -161,22 +131,13 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
     *,
     seed: int = SEED,
 ) -> BarStorm:
-    """Bring bars again and again while the daemon is killed at random moments, and look what became of it.
+    """Bring bars while the daemon is killed at random moments, and check the results.
 
-    Parameters
-    ----------
-    product : Product
-        Running, with an active model; nothing is going on in it.
-    source : BarSource
-    events, restarts : int
-    advance : callable
-        Is called after each event and each restart.
-    seed : int
-        Of the moments.
+    The product has an active model and is idle. `advance` is called after each event and each restart.
     """
-    found, database = BarStorm(), Database.open(Settings.from_environment())
+    result, database = BarStorm(), Database.open(Settings.from_environment())
     numbers, began = [], time.monotonic()
-    with watching(database, found, LOOKING_SECONDS), _killing(product, restarts, found, advance, seed):
+    with watching(database, result, LOOKING_SECONDS), _killing(product, restarts, result, advance, seed):
         moments = random.Random(seed)  # noqa: S311 (moments, not secrets)
         for event in range(events):
             has_news = event % NOTHING_EVERY != NOTHING_AT
@@ -185,22 +146,22 @@ def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)
             advance()
             is_burst_over = event + 1 < events and (event + 1) % BURST == 0
             time.sleep(PAUSE_SECONDS if is_burst_over else moments.uniform(0, MOST_SECONDS_BETWEEN))
-    found.events, found.with_news = events, len(numbers)
+    result.events, result.with_news = events, len(numbers)
     last_restart = time.time()
     try:
         wait_until_quiet(product, last_restart)
     except TimeoutError as error:
-        found.broken.append(f"{error}: {[(run.job, run.status) for run in product.runs() if run.is_in_flight]}")
-    found.seconds = time.monotonic() - began
-    _judge(product, source, database, numbers, found, last_restart)
-    return found
+        result.broken.append(f"{error}: {[(run.job, run.status) for run in product.runs() if run.is_in_flight]}")
+    result.seconds = time.monotonic() - began
+    _judge(product, source, database, numbers, result, last_restart)
+    return result
 
 
 @contextmanager
 def _killing(
-    product: Product, restarts: int, found: BarStorm, advance: Callable[[], object], seed: int
+    product: Product, restarts: int, result: BarStorm, advance: Callable[[], object], seed: int
 ) -> Iterator[None]:
-    """Kill the daemon at random moments, and see it come again; the end waits for the last."""
+    """Kill the daemon at random moments and wait for its return; at the end wait for the last one."""
     moments, problems = random.Random(seed + 1), []  # noqa: S311 (moments, not secrets)
 
     def kill() -> None:
@@ -209,8 +170,8 @@ def _killing(
                 time.sleep(moments.uniform(0, MOST_SECONDS_UP))
                 killed, began = product.kill_daemon(), time.monotonic()
                 wait_until(lambda killed=killed: _has_returned(product, killed), 180, "new daemon")  # type: ignore[misc]
-                found.seconds_to_return.append(time.monotonic() - began)
-                found.restarts += 1
+                result.seconds_to_return.append(time.monotonic() - began)
+                result.restarts += 1
                 advance()
         except Exception as error:  # noqa: BLE001 (told where it is waited for)
             problems.append(error)
@@ -229,17 +190,9 @@ def _has_returned(product: Product, killed: int) -> bool:
 
 
 def wait_until_quiet(product: Product, since: float) -> None:
-    """Wait until no run goes on, and every sensor has looked at what came last, and started nothing.
+    """Wait until no run is in flight and every sensor has ticked since and started nothing.
 
-    Parameters
-    ----------
-    product : Product
-    since : float
-        Looks before it do not count, nor do those before the end of any run.
-
-    Raises
-    ------
-    TimeoutError
+    Ticks before `since`, or before the end of any run, do not count. Raises TimeoutError.
     """
 
     def is_quiet() -> bool:
@@ -262,79 +215,79 @@ def _judge(  # noqa: PLR0913, PLR0917 (what was done, and where to look)
     source: BarSource,
     database: Database,
     numbers: Sequence[int],
-    found: BarStorm,
+    result: BarStorm,
     last_restart: float,
 ) -> None:
-    """Compare what is recorded with what was promised."""
+    """Compare recorded facts with the guarantees."""
     runs = product.runs()
     started = [run for run in runs if "dagster/sensor_name" in run.tags]
-    found.runs = dict(Counter(run.job for run in started))
-    found.retried = sum(PARENT_RUN_TAG in run.tags for run in runs)
-    found.unfinished_runs = sum(run.is_in_flight for run in runs)
-    _judge_features(source, database, numbers, started, found)
-    _judge_trainings(started, found)
-    _judge_models(source, database, found)
+    result.runs = dict(Counter(run.job for run in started))
+    result.retried = sum(PARENT_RUN_TAG in run.tags for run in runs)
+    result.unfinished_runs = sum(run.is_in_flight for run in runs)
+    _judge_features(source, database, numbers, started, result)
+    _judge_trainings(started, result)
+    _judge_models(source, database, result)
     for name, sensor in product.sensors().items():
         ticks = [tick for tick in sensor["sensorState"]["ticks"] if tick["timestamp"] > last_restart]
         ended = [tick for tick in ticks if tick["status"] in {"SKIPPED", "SUCCESS"}]
         if not ended or any(tick["error"] for tick in ticks):
-            found.stuck_sensors.append(name)
+            result.stuck_sensors.append(name)
     figures = {
-        "events without features": found.uncovered,
-        "second trainings for the same data and experiment": found.duplicate_trainings,
-        "trainings at once": found.trainings_at_once,
-        "runs without an end": found.unfinished_runs,
+        "events without features": result.uncovered,
+        "second trainings for the same data and experiment": result.duplicate_trainings,
+        "trainings at once": result.trainings_at_once,
+        "runs without an end": result.unfinished_runs,
     }
-    found.broken += [f"{what}: {count}" for what, count in figures.items() if count]
-    found.broken += [f"sensor {name} is stuck" for name in found.stuck_sensors]
-    found.require_one_active()
+    result.broken += [f"{what}: {count}" for what, count in figures.items() if count]
+    result.broken += [f"sensor {name} is stuck" for name in result.stuck_sensors]
+    result.require_one_active()
 
 
 def _judge_features(
-    source: BarSource, database: Database, numbers: Sequence[int], started: Sequence[RunRecord], found: BarStorm
+    source: BarSource, database: Database, numbers: Sequence[int], started: Sequence[RunRecord], result: BarStorm
 ) -> None:
     done = [run for run in started if run.status == "SUCCESS" and BARS_UNTIL_TAG in run.tags]
     covered = max((int(run.tags[BARS_UNTIL_TAG]) for run in done), default=0)
     features, bars = newest(source.instance, "features"), newest(source.instance, "price_bars")
     if features is None or bars is None or features.version_of("price_bars") != bars.data_version:
-        # Features of the newest bars are features of every event: a run may read bars that came after its request.
-        found.uncovered = sum(number > covered for number in numbers)
-        found.broken.append("the newest features were not computed from the newest bars")
+        # Features of the newest bars cover every event: a run may read bars that came after its request.
+        result.uncovered = sum(number > covered for number in numbers)
+        result.broken.append("the newest features were not computed from the newest bars")
     (counted,) = database.read(
         "SELECT (SELECT count(*) FROM price_bars) = (SELECT count(*) FROM features) AS same"
     )["same"]
     if not counted:
-        found.broken.append("there are not as many rows of features as bars")
+        result.broken.append("there are not as many rows of features as bars")
 
 
-def _judge_trainings(started: Sequence[RunRecord], found: BarStorm) -> None:
+def _judge_trainings(started: Sequence[RunRecord], result: BarStorm) -> None:
     trainings = [run for run in started if TRAINED_ON_TAG in run.tags]
-    # A second attempt for a run whose process has died is the same training.
+    # A second attempt after a dead process is the same training.
     first = Counter(run.tags[TRAINED_ON_TAG] for run in trainings if PARENT_RUN_TAG not in run.tags)
-    found.duplicate_trainings = sum(count - 1 for count in first.values())
+    result.duplicate_trainings = sum(count - 1 for count in first.values())
     spans = sorted((run.started, run.ended) for run in trainings if run.started and run.ended)
-    found.trainings_at_once = sum(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
+    result.trainings_at_once = sum(later[0] < earlier[1] for earlier, later in itertools.pairwise(spans))
 
 
-def _judge_models(source: BarSource, database: Database, found: BarStorm) -> None:
+def _judge_models(source: BarSource, database: Database, result: BarStorm) -> None:
     active, made = active_version(database), newest(source.instance, "recommendations")
     features = newest(source.instance, "features")
     if active is None or len(active_versions(database)) != 1:
-        found.broken.append(f"active versions: {active_versions(database)}")
+        result.broken.append(f"active versions: {active_versions(database)}")
         return
     if made is None or features is None:
-        found.broken.append("there are no recommendations")
+        result.broken.append("there are no recommendations")
         return
     if (made.values.get("version"), made.version_of("features")) != (active.version, features.data_version):
-        found.broken.append("the recommendations are not of the active version and the newest features")
+        result.broken.append("the recommendations are not of the active version and the newest features")
     enough = Settings.from_environment().retrain_after
     matured = _matured(sample_prices(source.sessions, source.left)["session"].unique().sort().to_list(), database)
     if matured >= enough:
-        found.broken.append(f"{matured} sessions have matured since the last training; {enough} were enough")
+        result.broken.append(f"{matured} sessions have matured since the last training; {enough} were enough")
 
 
 def _matured(sessions: Sequence[date], database: Database) -> int:
-    """Sessions that had a label after the last training, counted here by other means than the sensor's."""
+    """Sessions with a label since the last training, counted independently of the sensor."""
     row = list_versions(database, 1)[0]
     known = str(open_bundle(row.model_path, row.manifest_sha256).manifest.training_data["test_set"].last_session)
     labelled = sessions[: len(sessions) - Experiment().horizon]

@@ -1,4 +1,4 @@
-"""The storms in full: daemons, trainings and receivers that fail while bars go on coming, and what held."""
+"""The fault tests in full: killed daemons and trainings and a silent receiver, while bars arrive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks.bar_events import BarStorm, bar_source, storm_of_bars
 from benchmarks.killed_trainings import KilledTrainings, kill_trainings
 from benchmarks.product import free_port, running_product
-from benchmarks.silent_receiver import SilentReceiver, Told, webhook_at
+from benchmarks.silent_receiver import LateDelivery, SilentReceiver, webhook_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,54 +22,44 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EVENTS, RESTARTS, KILLS = 100, 10, 50
-# Often enough for several trainings among so many new sessions.
+# Low enough for several trainings.
 RETRAIN_AFTER = 10
 
 
 def run_faults(console: Console, events: int, restarts: int, kills: int) -> bool:
-    """Let things fail in homes of their own, with the real daemon, webserver and PostgreSQL; print what held.
+    """Run the fault tests in temporary homes, with the real daemon, webserver and PostgreSQL; print the results.
 
-    Parameters
-    ----------
-    console : Console
-    events, restarts : int
-        Materializations of `price_bars`, and times that the daemon is killed meanwhile; 0 events leave both out.
-    kills : int
-        Trainings that are killed; 0 leaves them out.
-
-    Returns
-    -------
-    bool
-        Whether every promise held.
+    `events` counts materializations of `price_bars`, `restarts` kills of the daemon meanwhile, `kills` killed
+    trainings. 0 events or 0 kills skip that test. Returns whether every guarantee held.
     """
-    found: list[KilledTrainings | Told | BarStorm] = []
+    results: list[KilledTrainings | LateDelivery | BarStorm] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         if kills:
             killed = progress.add_task("trainings killed", total=kills)
-            found.append(kill_trainings(kills, lambda: progress.advance(killed)))
+            results.append(kill_trainings(kills, lambda: progress.advance(killed)))
         if events:
             stormy = progress.add_task("bar events, and daemons killed", total=events + restarts)
-            found += _storm(events, restarts, lambda: progress.advance(stormy))
-    return print_faults(console, found)
+            results += _storm(events, restarts, lambda: progress.advance(stormy))
+    return print_faults(console, results)
 
 
-def print_faults(console: Console, found: Sequence[KilledTrainings | Told | BarStorm]) -> bool:
-    """Print a table for each storm, and what did not hold; whether there was nothing of that."""
-    for storm in found:
+def print_faults(console: Console, results: Sequence[KilledTrainings | LateDelivery | BarStorm]) -> bool:
+    """Print a table per test, and the broken guarantees; returns whether there are none."""
+    for storm in results:
         console.print(_tabulated(storm))
-    broken = [what for storm in found for what in storm.broken]
+    broken = [what for storm in results for what in storm.broken]
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     console.print(f"{datetime.now(UTC).date()}, {machine}.")
     for what in broken:
         console.print(f"[bold red]Broken:[/bold red] {what}", soft_wrap=True)
     if not broken:
-        console.print("Every promise held.")
+        console.print("Every guarantee held.")
     return not broken
 
 
-def _storm(events: int, restarts: int, advance: Callable[[], object]) -> tuple[Told, BarStorm]:
-    """In one product: a message to nobody, the first training, then the storm."""
+def _storm(events: int, restarts: int, advance: Callable[[], object]) -> tuple[LateDelivery, BarStorm]:
+    """In one product: an undelivered message, the first training, then the bar events."""
     port = free_port()
     settings = {**webhook_at(port), "BOURSOMATIC_RETRAIN_AFTER": str(RETRAIN_AFTER)}
     with running_product(settings) as product, bar_source(product, events) as source:
@@ -84,54 +74,54 @@ def _storm(events: int, restarts: int, advance: Callable[[], object]) -> tuple[T
             return receiver.found, storm_of_bars(product, source, events, restarts, advance)
 
 
-def _tabulated(found: KilledTrainings | Told | BarStorm) -> Table:
-    if isinstance(found, KilledTrainings):
-        return _killed_table(found)
-    return _told_table(found) if isinstance(found, Told) else _storm_table(found)
+def _tabulated(result: KilledTrainings | LateDelivery | BarStorm) -> Table:
+    if isinstance(result, KilledTrainings):
+        return _killed_table(result)
+    return _told_table(result) if isinstance(result, LateDelivery) else _storm_table(result)
 
 
-def _killed_table(found: KilledTrainings) -> Table:
+def _killed_table(result: KilledTrainings) -> Table:
     return _table(
-        f"{found.kills} trainings killed with kill -9",
+        f"{result.kills} trainings killed with kill -9",
         {
-            "a whole training, seconds": f"{found.seconds:.1f}",
-            "of these from the first file of its bundle on": f"{found.writing_seconds:.1f}",
-            "looks meanwhile; active versions seen": f"{found.looks:,}; {_listed(found.active_counts)}",
-            "killed after their version was recorded": str(found.recorded),
-            "killed with half a bundle written, under a name that nobody reads": str(found.left_behind),
-            "bundles in the end, each verified after each kill": str(found.bundles),
-            "the next training": "succeeded" if found.healed else "failed",
+            "a whole training, seconds": f"{result.seconds:.1f}",
+            "of these from the first file of its bundle on": f"{result.writing_seconds:.1f}",
+            "looks meanwhile; active versions seen": f"{result.looks:,}; {_listed(result.active_counts)}",
+            "killed after their version was recorded": str(result.recorded),
+            "killed with a partial bundle, under a name that nobody reads": str(result.left_behind),
+            "bundles in the end, each verified after each kill": str(result.bundles),
+            "the next training": "succeeded" if result.healed else "failed",
         },
     )
 
 
-def _told_table(found: Told) -> Table:
+def _told_table(result: LateDelivery) -> Table:
     return _table(
         "A run failed while the webhook's receiver was down",
         {
-            "attempts before it was there": str(found.attempts),
-            "seconds until the message arrived then": f"{found.seconds_to_arrive:.1f}",
-            "messages of the failure; of the recovery": f"{found.failures}; {found.recoveries}",
+            "attempts before it was there": str(result.attempts),
+            "seconds until the message arrived then": f"{result.seconds_to_arrive:.1f}",
+            "messages of the failure; of the recovery": f"{result.failures}; {result.recoveries}",
         },
     )
 
 
-def _storm_table(found: BarStorm) -> Table:
-    back = found.seconds_to_return
+def _storm_table(result: BarStorm) -> Table:
+    back = result.seconds_to_return
     return _table(
-        f"{found.events} bar events, the daemon killed {found.restarts} times",
+        f"{result.events} bar events, the daemon killed {result.restarts} times",
         {
-            "events that brought a session; without features in the end": f"{found.with_news}; {found.uncovered}",
-            **{f"runs of {job}": str(count) for job, count in sorted(found.runs.items())},
-            "second attempts, of runs whose process had died": str(found.retried),
-            "trainings twice for the same data; two at once": f"{found.duplicate_trainings}; "
-            f"{found.trainings_at_once}",
-            "looks meanwhile; active versions seen": f"{found.looks:,}; {_listed(found.active_counts)}",
-            "sensors stuck; runs without an end": f"{len(found.stuck_sensors)}; {found.unfinished_runs}",
+            "events that brought a session; without features in the end": f"{result.with_news}; {result.uncovered}",
+            **{f"runs of {job}": str(count) for job, count in sorted(result.runs.items())},
+            "second attempts, of runs whose process had died": str(result.retried),
+            "trainings twice for the same data; two at once": f"{result.duplicate_trainings}; "
+            f"{result.trainings_at_once}",
+            "looks meanwhile; active versions seen": f"{result.looks:,}; {_listed(result.active_counts)}",
+            "sensors stuck; runs without an end": f"{len(result.stuck_sensors)}; {result.unfinished_runs}",
             "seconds from a kill to UI and daemon being back": f"median {median(back):.0f}, at most {max(back):.0f}"
             if back
             else "-",
-            "seconds from the first event to quiet": f"{found.seconds:,.0f}",
+            "seconds from the first event to quiet": f"{result.seconds:,.0f}",
         },
     )
 

@@ -1,4 +1,4 @@
-"""Homes of their own for what is tried out: folder, environment, and the processes that work there."""
+"""Temporary homes: folder, environment, and the processes that work there."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SETTINGS, _PREFIXES = ("DATABASE_URL", "ARTIFACTS_DIR"), ("BOURSOMATIC_", "DAGS
 
 @contextmanager
 def new_home() -> Iterator[Path]:
-    """An empty home; at the end it goes."""
-    # Short, since the embedded server's socket lies in it and a socket's path may have some 100 characters.
+    """An empty home, removed at the end."""
+    # A short name: it holds the embedded server's socket, whose path is limited to about 100 characters.
     home = Path(tempfile.mkdtemp(prefix="bm-ui-"))
     try:
         yield home
@@ -30,7 +30,7 @@ def new_home() -> Iterator[Path]:
 
 
 def environment_at(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    """An environment that names a home and these settings, and none of the caller's own."""
+    """The caller's environment with this home and these settings, without other settings of the product."""
     kept = {
         name: text for name, text in os.environ.items() if name not in _SETTINGS and not name.startswith(_PREFIXES)
     }
@@ -39,7 +39,7 @@ def environment_at(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def entered(environment: Mapping[str, str]) -> Iterator[None]:
-    """Make an environment that of this process; afterwards it is as before."""
+    """Use an environment for this process, and restore the former one."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(environment)
@@ -56,12 +56,12 @@ def executable() -> str:
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    """Processes that work on a home, but for this one."""
+    """Other processes that work on a home."""
     return [process for process in psutil.process_iter() if process.pid != os.getpid() and _mentions(process, home)]
 
 
 def _mentions(process: psutil.Process, home: Path) -> bool:
-    """Whether a process names the home: in its command, its environment, or as the folder it works in."""
+    """Whether a process names the home in its command, its environment or its working folder."""
     known: list[Callable[[], list[str]]] = [
         process.cmdline,
         lambda: list(process.environ().values()),
@@ -71,7 +71,7 @@ def _mentions(process: psutil.Process, home: Path) -> bool:
 
 
 def readable(texts: Callable[[], list[str]]) -> list[str]:
-    """What a process says of itself; nothing where it has ended meanwhile, or is somebody else's."""
+    """A process's texts; empty if it has ended, or belongs to another user."""
     try:
         return texts()
     except psutil.Error:

@@ -1,11 +1,11 @@
-"""Recall and precision of jumps on real prices with splits and spin-offs put into them, and what is found without.
+"""Recall and precision of the jump detection on real prices with planted splits and spin-offs.
 
     python -m benchmarks.jumps ../shared/data
 
-Each symbol of a panel that is free of splits gets one of them, at a random session: the prices before are stated
-in old shares, and for a split so is the volume. Volume and range of the session itself are lifted as on such days.
-The thresholds were fitted on the even half of the symbols; the odd half is what is reported. What a panel jumps by
-itself counts as false there, its real spin-offs too.
+Each symbol of a split-free panel gets one event at a random session: earlier prices, and for splits earlier
+volumes, are stated in old shares. Volume and range of the session itself are raised as on such days. The thresholds
+were fitted on the even half of the symbols; results are of the odd half. Jumps of the panel itself count as false,
+even real spin-offs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SEEDS = (11, 12, 13)
 
 
 def read(path: Path) -> pl.DataFrame:
-    """A panel as an update takes it: scaled to the adjusted close, checked, isolated prices set aside."""
+    """A panel as an update reads it: scaled to the adjusted close, checked, without isolated prices."""
     raw = pl.read_parquet(path).rename({"date": "session"}).with_columns(pl.col("session").cast(pl.Date))
     prices = [pl.col(name).cast(pl.Float64) for name in (*PRICE_COLUMNS, "volume")]
     typed = raw.with_columns(*prices)
@@ -59,7 +59,7 @@ def read(path: Path) -> pl.DataFrame:
 
 
 def plant(bars: pl.DataFrame, kind: str, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Put one event into each symbol; returns the bars and `symbol`, `session`, `planted` of the events.
+    """Plant one event per symbol; returns the bars, and `symbol`, `session`, `planted` of the events.
 
     `kind` is "split", "split, volume as it was", "stock dividend" or "spin-off".
     """
@@ -102,21 +102,21 @@ def found_in(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def held_out(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the symbols on which no threshold was chosen."""
+    """Rows of the symbols that no threshold was fitted on."""
     odd = [zlib.crc32(symbol.encode()) % 2 == 1 for symbol in frame["symbol"].to_list()]
     return frame.filter(pl.Series(odd, dtype=pl.Boolean))
 
 
 def measure(bars: pl.DataFrame, kind: str) -> dict[str, Any]:
-    """Recall and precision on the held-out half, over some seeds; what a panel jumps by itself counts as false."""
+    """Recall and precision on the held-out half, over some seeds."""
     events = hits = false = 0
     for seed in SEEDS:
         planted, truth = plant(bars, kind, seed)
-        truth, found = held_out(truth), held_out(found_in(planted))
+        truth, detected = held_out(truth), held_out(found_in(planted))
         key = ["symbol", "session"]
         events += truth.height
-        hits += truth.join(found, on=key, how="semi").height
-        false += found.join(truth, on=key, how="anti").height
+        hits += truth.join(detected, on=key, how="semi").height
+        false += detected.join(truth, on=key, how="anti").height
     precision = hits / (hits + false) if hits + false else None
     return {"events": events, "recall": hits / events, "precision": precision, "false": false}
 

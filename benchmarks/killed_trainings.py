@@ -1,4 +1,4 @@
-"""Trainings that are killed (kill -9) at random moments: what must hold after each, and at every moment between."""
+"""Trainings killed (kill -9) at random moments: what must hold after each kill, and at every moment between."""
 
 from __future__ import annotations
 
@@ -37,40 +37,26 @@ if TYPE_CHECKING:
 SEED = 42
 SESSIONS = 400
 RETRAIN = ("--select", "features+", "--to", "model_version")
-# Everything a training imports, once: each is forked from a process that has, and has started no thread.
-PRELOADED = ["boursomatic_assets.cli", "boursomatic_assets.definitions", "polars", "pandas", "lightgbm"]
-PRELOADED += [
-    "sklearn.metrics",
-    "boursomatic_assets.storage.dagster.instance",
-    "boursomatic_assets.display.terminal.closing",
-]
+# All imports of a training: trainings are forked from a process that has imported them and started no thread.
+PRELOADED = [
+    "boursomatic_assets.cli", "boursomatic_assets.definitions", "polars", "pandas", "lightgbm", "sklearn.metrics",
+    "boursomatic_assets.storage.dagster.instance", "boursomatic_assets.display.terminal.closing",
+]  # fmt: skip
 LOOKING_SECONDS = 0.02
 ENDING_SECONDS = 300
 MOST = 10_000
-# Trainings inherit it: at each import Dagster would print what it may change one day.
+# Inherited by trainings: silences Dagster's warnings at import.
 QUIET = {"PYTHONWARNINGS": "ignore"}
 
 
 @dataclass
 class KilledTrainings(Watched):
-    """What became of trainings that were killed.
+    """Results of killed trainings.
 
-    Attributes
-    ----------
-    kills : int
-        Trainings that were killed before they had ended.
-    seconds : float
-        That a training takes when nobody kills it.
-    writing_seconds : float
-        The end of it: from the first file of its bundle on.
-    recorded : int
-        Killed trainings whose version had been recorded by then.
-    bundles : int
-        Bundles that could be opened in the end, all whole.
-    left_behind : int
-        Killed trainings that left half a bundle, under a name that nobody reads; the next one removes it.
-    healed : bool
-        Whether the training after all of them ran to its end.
+    `seconds` is the time of an undisturbed training, `writing_seconds` the part from the first file of its bundle
+    on. `recorded` counts killed trainings whose version was recorded, `left_behind` those that left a partial
+    bundle, which the next training removes. `bundles` counts whole bundles at the end. `healed` says whether the
+    last training succeeded.
     """
 
     kills: int = 0
@@ -83,49 +69,41 @@ class KilledTrainings(Watched):
 
 
 def kill_trainings(kills: int, advance: Callable[[], object], seed: int = SEED) -> KilledTrainings:
-    """Kill trainings at random moments in a home of their own.
+    """Kill trainings at random moments in a temporary home; `advance` is called after each.
 
-    Half of the moments are spread evenly over the whole training, the other half over its end, in which a bundle
-    and its row are written: there is something to be broken.
-
-    Parameters
-    ----------
-    kills : int
-    advance : callable
-        Is called after each.
-    seed : int
-        Of the moments.
+    Half of the moments are spread evenly over the whole training. The other half is in its end, in which a bundle
+    and its row are written.
     """
-    found, moments = KilledTrainings(), random.Random(seed)  # noqa: S311 (moments, not secrets)
+    result, moments = KilledTrainings(), random.Random(seed)  # noqa: S311 (moments, not secrets)
     with new_home() as home, entered(environment_at(home, QUIET)):
         settings = Settings.from_environment()
         try:
             database = Database.open(settings)
             models = home / "artifacts" / "models"
             _materialize("instruments,price_bars", prices=_small_prices(home))
-            found.seconds, found.writing_seconds = _timed(models)
-            with watching(database, found, LOOKING_SECONDS):
-                # Now and then a training is quicker than the first one was, and has ended.
-                for number in itertools.takewhile(lambda _: found.kills < kills, range(2 * kills)):
+            result.seconds, result.writing_seconds = _timed(models)
+            with watching(database, result, LOOKING_SECONDS):
+                # A training may end before its kill: try up to twice as often.
+                for number in itertools.takewhile(lambda _: result.kills < kills, range(2 * kills)):
                     part = (number // 2 + moments.random()) / ((kills + 1) // 2) % 1
                     before = len(list_versions(database, MOST))
-                    was_killed = _killed_at(part, models, found, in_the_end=bool(number % 2))
-                    found.recorded += len(list_versions(database, MOST)) - before
-                    found.left_behind += len(_partial(models))
-                    found.broken += [f"after kill {number + 1}: {what}" for what in _broken(database, models)]
+                    was_killed = _killed_at(part, models, result, in_the_end=bool(number % 2))
+                    result.recorded += len(list_versions(database, MOST)) - before
+                    result.left_behind += len(_partial(models))
+                    result.broken += [f"after kill {number + 1}: {what}" for what in _broken(database, models)]
                     if was_killed:
-                        found.kills += 1
+                        result.kills += 1
                         advance()
-                found.healed = _ended(_begun(*RETRAIN)) == 0
-            found.broken += _broken(database, models)
-            found.broken += [f"{path.name} was left behind" for path in _partial(models)]
-            found.bundles = len(_bundles(models))
+                result.healed = _ended(_begun(*RETRAIN)) == 0
+            result.broken += _broken(database, models)
+            result.broken += [f"{path.name} was left behind" for path in _partial(models)]
+            result.bundles = len(_bundles(models))
         finally:
             stop(settings)
-    if not found.healed:
-        found.broken.append("the training after all that were killed has failed")
-    found.require_one_active()
-    return found
+    if not result.healed:
+        result.broken.append("the training after the killed ones failed")
+    result.require_one_active()
+    return result
 
 
 def _small_prices(home: Path) -> Path:
@@ -148,7 +126,7 @@ def _require_success(process: ForkServerProcess, what: str) -> None:
 
 
 def _begun(*arguments: str) -> ForkServerProcess:
-    """Start `boursomatic materialize` in a process, and a session, of its own."""
+    """Start `boursomatic materialize` in its own process and session."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=_command, args=(("materialize", *arguments), dict(os.environ)))
@@ -157,7 +135,7 @@ def _begun(*arguments: str) -> ForkServerProcess:
 
 
 def _command(arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-    """Be the command: what it starts itself is in the same session, so that all of it can be killed at once."""
+    """Become the command in a new session, so that it is killed with all its children."""
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
@@ -187,20 +165,20 @@ def _timed(models: Path) -> tuple[float, float]:
     return ended - started, ended - writing
 
 
-def _killed_at(part: float, models: Path, found: KilledTrainings, *, in_the_end: bool) -> bool:
-    """Kill a training after a part of it, or of its end; whether it had not ended by itself."""
+def _killed_at(part: float, models: Path, result: KilledTrainings, *, in_the_end: bool) -> bool:
+    """Kill a training after a part of it, or of its end; returns whether it had not ended before."""
     before, started = _entries(models), time.monotonic()
     process = _begun(*RETRAIN)
     if in_the_end:
         while process.is_alive() and _entries(models) == before:
             time.sleep(LOOKING_SECONDS / 20)
-        # Most of the end are looks at what has been written: the moments crowd at its beginning.
-        time.sleep(part**2 * found.writing_seconds)
+        # Most of the end only verifies: the moments are denser at its beginning, where files are written.
+        time.sleep(part**2 * result.writing_seconds)
     else:
-        time.sleep(max(started + part * found.seconds - time.monotonic(), 0))
+        time.sleep(max(started + part * result.seconds - time.monotonic(), 0))
     with suppress(ProcessLookupError):
         os.killpg(process.pid or 0, signal.SIGKILL)
-    # One that has not yet a session of its own.
+    # In case the child has no session yet.
     process.kill()
     process.join(ENDING_SECONDS)
     return process.exitcode == -signal.SIGKILL
@@ -215,12 +193,12 @@ def _partial(models: Path) -> list[Path]:
 
 
 def _bundles(models: Path) -> list[Path]:
-    """Folders that a reader can find by a version's name."""
+    """Folders that readers find by a version's name."""
     return [path for path in sorted(models.iterdir()) if not path.name.startswith(".")]
 
 
 def _broken(database: Database, models: Path) -> list[str]:
-    """What must hold at any time, and does not."""
+    """Broken guarantees."""
     broken, recorded = [], {row.version: row.manifest_sha256 for row in list_versions(database, MOST)}
     if len(active := active_versions(database)) != 1:
         broken.append(f"{len(active)} versions are active")
@@ -230,7 +208,7 @@ def _broken(database: Database, models: Path) -> list[str]:
         try:
             bundle = open_bundle(str(folder), recorded.get(folder.name))
         except BoursomaticError as error:
-            broken.append(f"{folder.name} can be opened, and is not whole: {error}")
+            broken.append(f"{folder.name} is not whole: {error}")
         else:
             if bundle.manifest.version != folder.name:
                 broken.append(f"{folder.name} says that it is {bundle.manifest.version}")
@@ -242,7 +220,7 @@ def _broken(database: Database, models: Path) -> list[str]:
 
 
 def _broken_serving(database: Database) -> list[str]:
-    """Let the active version predict on the newest features."""
+    """Predict with the active version on the newest features."""
     row = active_version(database)
     if row is None:
         return ["no version is active"]

@@ -1,4 +1,4 @@
-"""The product as a person leaves it on: `boursomatic dev` in a process of its own, asked over GraphQL."""
+"""The product as users run it: `boursomatic dev` in its own process, queried over GraphQL."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "127.0.0.1"
-# Shared machines are slow at times; nothing here waits longer than what it waits for.
+# Long, for slow machines; waiting ends as soon as the condition holds.
 START_SECONDS, RUN_SECONDS, STOP_SECONDS = 240, 480, 120
 ASKING_SECONDS = 0.5
 DAEMON = "dagster._daemon"
-# Settings by which sensors look again at once, for who waits for them.
+# Makes sensors tick often.
 OFTEN = {"BOURSOMATIC_SENSOR_SECONDS": "6"}
 ENDS = ("SUCCESS", "FAILURE", "CANCELED")
 REPOSITORY = {
@@ -46,7 +46,7 @@ mutation ($job: JobOrPipelineSelector!, $config: RunConfigData!) {
   }
 }
 """
-# Ticks before a moment that is far off: without one, those from before the last restart are not found.
+# A far future timestamp: without one, ticks from before the last restart are missing.
 _SENSORS = """
 query ($repository: RepositorySelector!) {
   sensorsOrError(repositorySelector: $repository) { ... on Sensors { results {
@@ -59,20 +59,12 @@ T = TypeVar("T")
 
 
 class ProductError(RuntimeError):
-    """The product did not do what it was asked for, or ended."""
+    """The product failed or ended."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as the UI shows it.
-
-    Attributes
-    ----------
-    run_id, job, status : str
-    started, ended : float or None
-        Seconds since 1970; None where it has not.
-    tags : dict of str to str
-    """
+    """A run as the UI shows it; times are seconds since 1970, None if not reached."""
 
     run_id: str
     job: str
@@ -83,22 +75,13 @@ class RunRecord:
 
     @property
     def is_in_flight(self) -> bool:
-        """Whether its end is still to come."""
+        """Whether it has not ended."""
         return self.status not in ENDS
 
 
 @dataclass
 class Product:
-    """A running `boursomatic dev` with a home of its own.
-
-    Attributes
-    ----------
-    home : Path
-    port : int
-    settings : mapping of str to str
-        Variables that it was given beside its home.
-    process : subprocess.Popen
-    """
+    """A running `boursomatic dev` with its own home, and these settings beside the home."""
 
     home: Path
     port: int
@@ -106,12 +89,12 @@ class Product:
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
-        """Start it, and wait for its answer."""
+        """Start it, and wait until it answers."""
         self.process = _start(self)
         self.wait_for_answer()
 
     def wait_for_answer(self) -> None:
-        """Wait until the UI answers and a daemon is there."""
+        """Wait until the UI answers and a daemon runs."""
         wait_until(self.answers, START_SECONDS, "answer of the UI")
         wait_until(self.daemon, START_SECONDS, "daemon")
 
@@ -131,15 +114,15 @@ class Product:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment of its commands: nothing of the caller's own settings is in it."""
+        """The environment of its commands, without the caller's settings."""
         return environment_at(self.home, self.settings)
 
     def entered(self) -> AbstractContextManager[None]:
-        """Make its environment that of this process, for what is done in it against the same home."""
+        """Use its environment for this process."""
         return entered(self.variables)
 
     def graphql(self, query: str, **variables: object) -> dict[str, Any]:
-        """Ask the UI's own interface."""
+        """Query the UI's interface."""
         connection = http.client.HTTPConnection(HOST, self.port, timeout=60)
         try:
             body = json.dumps({"query": query, "variables": variables})
@@ -149,8 +132,8 @@ class Product:
             connection.close()
         if "errors" in answer:
             raise ProductError(str(answer["errors"]))
-        found: dict[str, Any] = answer["data"]
-        return found
+        data: dict[str, Any] = answer["data"]
+        return data
 
     def runs(self) -> list[RunRecord]:
         """All runs, the newest first."""
@@ -175,18 +158,18 @@ class Product:
         return [run.run_id for run in self.runs()]
 
     def run_status(self, run_id: str) -> str:
-        """How far a run is, or how it ended."""
+        """The state of a run."""
         query = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
-        found: str = self.graphql(query, id=run_id)["runOrError"]["status"]
-        return found
+        status: str = self.graphql(query, id=run_id)["runOrError"]["status"]
+        return status
 
     def launch(self, job: str, config: Mapping[str, Any] | None = None) -> str:
-        """Launch a job as the Launchpad does; its run's id."""
+        """Launch a job as the Launchpad does; returns the run's id."""
         made = self.graphql(_LAUNCH, job={**REPOSITORY, "jobName": job}, config=config or {})["launchRun"]
         if made["__typename"] != "LaunchRunSuccess":
             raise ProductError(str(made))
-        found: str = made["run"]["runId"]
-        return found
+        run_id: str = made["run"]["runId"]
+        return run_id
 
     def end_of(self, run_id: str) -> str:
         """Wait for the end of a run: SUCCESS, FAILURE or CANCELED."""
@@ -198,41 +181,41 @@ class Product:
         return wait_until(end, RUN_SECONDS, "end of the run")
 
     def require_success(self, run_id: str) -> None:
-        """Wait for the end of a run, and show the log when it is not a good one."""
+        """Wait for the end of a run; raise with the log if it failed."""
         if self.end_of(run_id) != "SUCCESS":
             raise ProductError(self.log())
 
     def wait_for_jobs(self, **jobs: int) -> list[RunRecord]:
-        """Wait until sensors have started so many runs of each job, all ended well; returns them."""
-        found: list[RunRecord] = []
+        """Wait until sensors have started this number of runs of each job, and all have succeeded; returns them."""
+        runs: list[RunRecord] = []
 
         def ended() -> bool:
-            found[:] = self.runs_of_sensors()
-            if any(run.status in {"FAILURE", "CANCELED"} for run in found):
+            runs[:] = self.runs_of_sensors()
+            if any(run.status in {"FAILURE", "CANCELED"} for run in runs):
                 raise ProductError(self.log())
-            return Counter(run.job for run in found if run.status == "SUCCESS") == jobs
+            return Counter(run.job for run in runs if run.status == "SUCCESS") == jobs
 
         try:
             wait_until(ended, 2 * RUN_SECONDS, f"end of {jobs}")
         except TimeoutError as error:
-            error.add_note(f"there were {[(run.job, run.status, run.tags) for run in found]}")
+            error.add_note(f"there were {[(run.job, run.status, run.tags) for run in runs]}")
             raise
-        return found
+        return runs
 
     def sensors(self) -> dict[str, dict[str, Any]]:
-        """Each sensor with its description, whether it is on, and its newest ticks."""
-        found = self.graphql(_SENSORS, repository=REPOSITORY)["sensorsOrError"]["results"]
-        return {sensor["name"]: sensor for sensor in found}
+        """Each sensor with description, state and newest ticks."""
+        sensors = self.graphql(_SENSORS, repository=REPOSITORY)["sensorsOrError"]["results"]
+        return {sensor["name"]: sensor for sensor in sensors}
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
-        """A sensor's ticks that have ended, the newest first; none failed."""
+        """A sensor's ended ticks, the newest first; raises if one failed."""
         ticks = self.sensors()[sensor]["sensorState"]["ticks"]
         if errors := [tick["error"] for tick in ticks if tick["error"]]:
             raise ProductError(str(errors))
         return [tick for tick in ticks if tick["status"] != "STARTED"]
 
     def wait_for_ticks(self, count: int, *names: str) -> None:
-        """Let every sensor, or the named ones, look so many times more."""
+        """Wait for `count` more ticks of every sensor, or of the named ones."""
         known = {name: {tick["tickId"] for tick in self.ticks(name)} for name in names or self.sensors()}
         for name, before in known.items():
 
@@ -242,23 +225,23 @@ class Product:
             wait_until(ticked, RUN_SECONDS, f"{count} ticks of {name}")
 
     def command(self, *arguments: str) -> str:
-        """What `boursomatic …` prints, on the same home."""
+        """Output of `boursomatic …` on the same home."""
         command, environment = [executable(), *arguments], {**self.variables, "COLUMNS": "300"}
         return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
     def log(self) -> str:
-        """The end of what it has said."""
+        """The end of its log."""
         return _log(self.home).read_text()[-10_000:]
 
     def daemon(self) -> psutil.Process | None:
-        """The process of Dagster's daemon; None where there is none."""
+        """The process of Dagster's daemon, if any."""
         for process in processes_of(self.home):
             if DAEMON in readable(process.cmdline):
                 return process
         return None
 
     def kill_daemon(self) -> int:
-        """End the daemon with kill -9; the number its process had."""
+        """Kill the daemon with kill -9; returns its process number."""
         daemon = wait_until(self.daemon, START_SECONDS, "daemon")
         with suppress(psutil.NoSuchProcess):
             daemon.kill()
@@ -271,7 +254,7 @@ class Product:
         return self.process.wait(STOP_SECONDS)
 
     def remaining(self) -> list[str]:
-        """Commands that still run for this home, after those that are about to end had time to."""
+        """Commands of processes left for this home, after a while to end."""
         with suppress(TimeoutError):
             wait_until(lambda: not processes_of(self.home), STOP_SECONDS / 2, "end of all processes")
         return [f"{process.pid}: {' '.join(readable(process.cmdline))[:80]}" for process in processes_of(self.home)]
@@ -279,20 +262,14 @@ class Product:
 
 @contextmanager
 def running_product(environment: Mapping[str, str] | None = None) -> Iterator[Product]:
-    """Start `boursomatic dev` with an empty home and wait for its answer; stop it, and all it may leave.
-
-    Parameters
-    ----------
-    environment : mapping of str to str, optional
-        Settings beside the home.
-    """
+    """Start `boursomatic dev` in an empty home with these settings; stop it and all its processes at the end."""
     with new_home() as home:
         product = Product(home, free_port(), environment or {})
         try:
             product.start()
             yield product
         finally:
-            # First what would start the others again.
+            # First the process that would restart the others.
             for process in sorted(processes_of(home), key=lambda found: found.pid != product.process.pid):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -300,7 +277,7 @@ def running_product(environment: Mapping[str, str] | None = None) -> Iterator[Pr
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -311,7 +288,7 @@ def _start(product: Product) -> subprocess.Popen[bytes]:
     with _log(product.home).open("ab") as log:
         return subprocess.Popen(
             [executable(), "dev", "--port", str(product.port)],
-            # Another folder than the checkout: what is started must be the installed package.
+            # Not the checkout, so that the installed package is started.
             cwd=product.home,
             env=product.variables,
             stdin=subprocess.DEVNULL,
@@ -325,7 +302,7 @@ def _log(home: Path) -> Path:
 
 
 def wait_until(condition: Callable[[], T | None], seconds: float, expected: str) -> T:
-    """Ask again and again; returns the first answer that is not empty.
+    """Poll until the condition gives a true value, and return it.
 
     Raises
     ------
@@ -333,9 +310,9 @@ def wait_until(condition: Callable[[], T | None], seconds: float, expected: str)
         If there is none in time.
     """
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         if time.monotonic() > deadline:
             message = f"no {expected} within {seconds:.0f} s"
             raise TimeoutError(message)
         time.sleep(ASKING_SECONDS)
-    return found
+    return value

@@ -1,4 +1,4 @@
-"""The proofs in full: many simulated panels, judged side by side in processes, and what became of them kept."""
+"""The proofs in full: many simulated panels, evaluated in parallel processes and stored for the report."""
 
 from __future__ import annotations
 
@@ -45,40 +45,34 @@ if TYPE_CHECKING:
 
 NULL_PANELS, SIGNAL_PANELS = 200, 20
 FILE = "proofs.json"
-# One thread a process: panels are judged side by side, and the result is the same at any number.
+# One thread per process, since panels are evaluated in parallel. Results do not depend on it.
 _ALONE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
 
 def run_proofs(console: Console, settings: Settings, null_panels: int, signal_panels: int) -> None:
-    """Judge simulated panels, print what was reported of them, and keep it for the report.
+    """Evaluate simulated panels, print the results, and store them as `proofs.json` among the artifacts.
 
-    Parameters
-    ----------
-    console : Console
-    settings : Settings
-        Where the artifacts are: the result is `proofs.json` there.
-    null_panels, signal_panels : int
-        Panels with nothing to find, and with a planted signal; 0 leaves one of them out. Seeds count up from 0.
+    0 panels skip that kind. Seeds count up from 0.
     """
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with Progress(*columns, console=console, transient=True) as progress:
         if null_panels:
-            task = progress.add_task("panels with nothing to find", total=null_panels)
+            task = progress.add_task("panels without a signal", total=null_panels)
             null = null_calibration(list(_advancing(progress, task, judge_panels(NOTHING_TO_FIND, null_panels))))
             console.print(_null_table(null))
-            found["null"] = asdict(null)
+            results["null"] = asdict(null)
         if signal_panels:
             task = progress.add_task("panels with a planted signal", total=signal_panels)
             signal = power(list(_advancing(progress, task, judge_panels(SOMETHING_TO_FIND, signal_panels))))
             console.print(_power_line(signal))
-            found["power"] = asdict(signal)
+            results["power"] = asdict(signal)
     path = UPath(settings.artifacts_dir) / FILE
-    write_whole(path, strict_json({**found, **_circumstances()}))
-    console.print(f"Kept for the report: {path}", soft_wrap=True)
+    write_whole(path, strict_json({**results, **_circumstances()}))
+    console.print(f"Stored for the report: {path}", soft_wrap=True)
 
 
 def _advancing(progress: Progress, task: Any, judged: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (rich's TaskID)
@@ -88,17 +82,9 @@ def _advancing(progress: Progress, task: Any, judged: Iterator[dict[str, Any]]) 
 
 
 def judge_panels(market: SimulatedMarket, panels: int, processes: int | None = None) -> Iterator[dict[str, Any]]:
-    """Judge panels of a market side by side, in the order of their seeds 0, 1, 2 and so on.
-
-    Parameters
-    ----------
-    market : SimulatedMarket
-    panels : int
-    processes : int, optional
-        As many as there are cores.
-    """
+    """Evaluate panels of a market in parallel, in the order of their seeds 0, 1, 2 and so on."""
     workers = min(panels, processes or os.cpu_count() or 1)
-    # A fresh interpreter each: a fork of one that has trained would wait for OpenMP's threads for ever.
+    # Not forked: after a training, a fork would wait for OpenMP's threads forever.
     context = multiprocessing.get_context("spawn")
     before = {name: os.environ.get(name) for name in _ALONE}
     os.environ.update(_ALONE)
@@ -115,7 +101,7 @@ def judge_panels(market: SimulatedMarket, panels: int, processes: int | None = N
 
 def _judge(market: SimulatedMarket, seed: int) -> dict[str, Any]:
     evaluation = judge_simulated(market, seed, threads=1)
-    # Curves are for pictures; from a thousand panels they would fill the memory.
+    # Curves of many panels would fill the memory.
     return {name: value for name, value in evaluation.items() if name != "curves"}
 
 
@@ -128,7 +114,7 @@ def _circumstances() -> dict[str, Any]:
 
 
 def _null_table(null: NullCalibration) -> Table:
-    title = f"{null.panels} panels with nothing to find: share in which each p-value was below 0.05"
+    title = f"{null.panels} panels without a signal: share in which each p-value was below 0.05"
     table = Table("p-value of", title=title, title_justify="left")
     table.add_column("Share", justify="right")
     for name, share in null.rejected.items():
@@ -139,8 +125,8 @@ def _null_table(null: NullCalibration) -> Table:
     return table
 
 
-def _power_line(found: Power) -> str:
+def _power_line(measured: Power) -> str:
     return (
-        f"{found.panels} panels with a planted signal of rank IC {found.planted_rank_ic:.3f} (the forecasts reach "
-        f"{found.rank_ic:.3f}): reported as skill in {found.found:.0%}"
+        f"{measured.panels} panels with a planted signal of rank IC {measured.planted_rank_ic:.3f} (the forecasts "
+        f"reach {measured.rank_ic:.3f}): reported as skill in {measured.found:.0%}"
     )

@@ -1,4 +1,4 @@
-"""What recommendations cost, from database to committed rows: each size on simulated bars, in a process apart."""
+"""Seconds and memory of recommendations on simulated bars, each size in its own process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from benchmarks.stopwatch import Stopwatch
 
-# Instruments, and what is promised for them: seconds after the start of the process, and gigabytes at most.
+# Bounds by number of instruments: seconds after the start of the process, and gigabytes.
 BOUNDS: dict[int, tuple[float, float | None]] = {505: (3.0, None), 10_000: (15.0, 1.5)}
 # Enough for every feature and for labels to train on.
 SESSIONS = 80
@@ -50,12 +50,12 @@ KILOBYTE, GIGABYTE = 1024, 1e9
 
 
 def stage_name(instruments: int) -> str:
-    """What the stage of so many instruments is called in the table."""
+    """The stage's name in the table."""
     return f"recommendations: {instruments:,} instruments"
 
 
 def measure_recommendations(watch: Stopwatch, sizes: Sequence[int]) -> None:
-    """Measure each number of instruments once, in a home and a process of its own: its memory is its own too."""
+    """Measure each number of instruments once, in its own home and process, so that memory is measured alone."""
     for instruments in sizes:
         with tempfile.TemporaryDirectory(prefix="bench-") as home:
             inherited = {
@@ -64,10 +64,10 @@ def measure_recommendations(watch: Stopwatch, sizes: Sequence[int]) -> None:
             environment = {**inherited, "BOURSOMATIC_HOME": home}
             try:
                 _call(environment, f"prepare({instruments})")
-                found = json.loads(_call(environment, "measure()"))
+                measured = json.loads(_call(environment, "measure()"))
             finally:
                 stop(Settings.from_environment(environment))
-        watch.stages[stage_name(instruments)] = (found["seconds"], found["rows"], found["peak"])
+        watch.stages[stage_name(instruments)] = (measured["seconds"], measured["rows"], measured["peak"])
 
 
 def _call(environment: dict[str, str], what: str) -> str:
@@ -108,8 +108,8 @@ def _record_model(database: Database, settings: Settings, rows: pl.DataFrame, ex
 
 
 def measure() -> None:
-    """Recommend on everything once; print what it took as JSON."""
-    # Imports are the start of a process, as that of Dagster is for the command.
+    """Recommend on all instruments once; print seconds, rows and memory as JSON."""
+    # Imports count as the start of the process, not as recommending.
     import lightgbm  # noqa: F401
 
     database = Database.open(Settings.from_environment())
@@ -121,7 +121,7 @@ def measure() -> None:
 
 
 def print_verdicts(console: Console, watch: Stopwatch) -> None:
-    """Say what each size took for which something is promised."""
+    """Print the seconds of each size that has a bound."""
     measured = {size: promise for size, promise in BOUNDS.items() if stage_name(size) in watch.stages}
     for instruments, (bound, memory) in measured.items():
         seconds, _, peak = watch.stages[stage_name(instruments)]
@@ -134,4 +134,4 @@ def print_verdicts(console: Console, watch: Stopwatch) -> None:
 
 
 def _say_nothing(_message: str) -> None:
-    """Stand in for a log."""
+    """Stands in for a log."""

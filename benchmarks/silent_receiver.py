@@ -18,26 +18,14 @@ if TYPE_CHECKING:
     from benchmarks.product import Product
 
 WEBHOOK = "BOURSOMATIC_NOTICE_WEBHOOK"
-# Without an active model it must fail, and with one it succeeds again.
+# The job fails without an active model, and succeeds with one.
 JOB, ASSET, CAUSE = "recommend", "recommendations", "no model version is active"
 OK = 200
 
 
 @dataclass
-class Told:
-    """What became of a message whose receiver was down.
-
-    Attributes
-    ----------
-    attempts : int
-        To deliver it while nobody listened.
-    seconds_to_arrive : float
-        From the start of the receiver.
-    failures, recoveries : int
-        Messages that arrived.
-    broken : list of str
-        Promises that did not hold.
-    """
+class LateDelivery:
+    """A message whose receiver was down: attempts before, seconds from the receiver's start, messages received."""
 
     attempts: int = 0
     seconds_to_arrive: float = 0.0
@@ -47,37 +35,29 @@ class Told:
 
 
 def webhook_at(port: int) -> dict[str, str]:
-    """Settings by which messages go to a port of this machine."""
+    """Settings that send messages to a port of this machine."""
     return {WEBHOOK: f"http://{HOST}:{port}/boursomatic"}
 
 
 class SilentReceiver:
-    """A receiver that is down at first, and what is expected of messages meanwhile.
-
-    Parameters
-    ----------
-    product : Product
-        Its messages go to the port; no model is active yet.
-    port : int
-        On which nobody listens.
-    """
+    """A receiver that is down at first, on a port of this machine. The product has no active model yet."""
 
     def __init__(self, product: Product, port: int) -> None:
-        self.product, self.port, self.found = product, port, Told()
+        self.product, self.port, self.found = product, port, LateDelivery()
         self.bodies: list[dict[str, Any]] = []
         self.run_id = ""
 
     def fail(self) -> None:
-        """Let a run fail while the receiver is down. Its own end is not another for that."""
-        # What failed before the first look is not told.
+        """Let a run fail while the receiver is down."""
+        # Failures before the sensor's first tick are not told.
         self.product.wait_for_ticks(1, "failure_notices")
         self.run_id = self.product.launch(JOB)
         if (end := self.product.end_of(self.run_id)) != "FAILURE":
             self.found.broken.append(f"the run that had to fail ended with {end}")
 
     def wait_until_tried(self) -> None:
-        """Wait until the message was tried to be delivered, in vain."""
-        # To ask is a command each time: only once the sensor has looked.
+        """Wait for a failed attempt to deliver the message."""
+        # Each query is a slow command: wait for the sensor first.
         self.product.wait_for_ticks(1, "failure_notices")
         wait_until(lambda: self._tried() > 0, RUN_SECONDS, "attempt to deliver")
         self.found.attempts = self._tried()
@@ -87,11 +67,11 @@ class SilentReceiver:
         return max((int(notice["attempts"]) for notice in waiting), default=0)
 
     def wait_for_failure(self) -> None:
-        """Wait until the message arrives, now that the receiver is there."""
+        """Wait for the message, with the receiver up."""
         began = time.monotonic()
         wait_until(lambda: self.bodies, RUN_SECONDS, "message about the failure")
         self.found.seconds_to_arrive = time.monotonic() - began
-        # A recovery may follow at once; how many came in all is told at the end.
+        # A recovery may follow at once; the total is checked at the end.
         told = self.bodies[0]
         expected = {"kind": "failure", "asset": ASSET, "run_url": self.product.address(f"/runs/{self.run_id}")}
         self.found.broken += [
@@ -103,9 +83,9 @@ class SilentReceiver:
             self.found.broken.append(f"the message does not say the cause: {told}")
 
     def wait_for_recovery(self) -> None:
-        """Wait for the message that what failed has succeeded; the receiver has had nothing else."""
+        """Wait for the message about the recovery; there must be no others."""
         wait_until(lambda: len(self.bodies) > 1, RUN_SECONDS, "message about the recovery")
-        # Whatever else might come would come by the next looks.
+        # Other messages would arrive by the next tick.
         self.product.wait_for_ticks(1, "failure_notices")
         kinds = [body["kind"] for body in self.bodies]
         self.found.failures, self.found.recoveries = kinds.count("failure"), kinds.count("recovery")
@@ -116,7 +96,7 @@ class SilentReceiver:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Be there."""
+        """Receive messages."""
         bodies = self.bodies
 
         class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The benchmark: what each stage costs, beside the floor of LightGBM alone in the same run."""
+"""Seconds, rows and memory of each stage, beside LightGBM alone in the same run."""
 
 from __future__ import annotations
 
@@ -62,16 +62,9 @@ FOLDS = "walk-forward: all folds"
 
 
 def run_benchmark(console: Console, provider: str, path: str | None, sizes: Sequence[int]) -> None:
-    """Measure every stage once on one source of prices, in a temporary home, and print the table.
+    """Measure every stage once on one price source, in a temporary home, and print the table.
 
-    Parameters
-    ----------
-    console : Console
-    provider : str
-    path : str or None
-        For the provider `files`.
-    sizes : sequence of int
-        Numbers of simulated instruments to recommend on.
+    `sizes` are numbers of simulated instruments to recommend on.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         environment = {
@@ -135,7 +128,7 @@ def _measure_evaluation(  # noqa: PLR0913, PLR0917 (what an evaluation is made o
     predictions: pl.DataFrame,
     experiment: Experiment,
 ) -> None:
-    """The test set's figures with what they are read beside, and the largest book there can be."""
+    """The test set's figures with their baselines, and the largest possible book."""
     with watch.stage("baselines: volatility-only classifier, momentum", train_set.height):
         volatility = fit_volatility_classifier(train_set, experiment)
         beside = baseline_columns(test_rows, train_set, volatility, closes)
@@ -165,11 +158,11 @@ def _measure_folds(watch: Stopwatch, labels: pl.DataFrame, experiment: Experimen
 
 
 def _say_nothing(_message: str) -> None:
-    """Stand in for a log."""
+    """Stands in for a log."""
 
 
 def _measure_one_session(watch: Stopwatch, database: Database) -> None:
-    """One more session for every symbol: from the frame that a source delivered to the stored features."""
+    """One more session for every symbol: from the source's frame to the stored features."""
     bars = market_tables.read_bars(database)
     newest = bars.group_by("symbol", maintain_order=True).last()
     session = sessions_ahead(newest.select(pl.col("session").max())["session"], CALENDARS[0], 1).item()

@@ -15,25 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SAMPLE_SECONDS = 0.01
-# To find its children, a process has to ask about all there are: at every sample that would cost what it measures.
+# Finding child processes costs too much for every sample.
 SAMPLES_A_SEARCH = 10
 
 
 @dataclass
 class Stopwatch:
-    """Collects stages as they are measured.
-
-    Attributes
-    ----------
-    stages : dict of str to tuple
-        Seconds, rows and peak resident memory in bytes, by stage.
-    """
+    """Seconds, rows and peak resident memory in bytes, by stage."""
 
     stages: dict[str, tuple[float, int, int]] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str, rows: int) -> Iterator[None]:
-        """Measure one stage; memory is sampled from another thread, children included."""
+        """Measure one stage; another thread samples the memory, also of child processes."""
         peak, ended = [0], threading.Event()
         sampler = threading.Thread(target=_sample_memory, args=(peak, ended), daemon=True)
         sampler.start()
@@ -47,12 +41,12 @@ class Stopwatch:
             self.stages[name] = (seconds, rows, peak[0])
 
     def seconds(self, *names: str) -> float:
-        """Sum of some stages."""
+        """Sum over some stages."""
         return sum(self.stages[name][0] for name in names)
 
 
 def _sample_memory(peak: list[int], ended: threading.Event) -> None:
-    """Largest resident memory of this process or, while one runs, of a child in Python."""
+    """Largest resident memory of this process or of a child."""
     here = psutil.Process()
     children: list[psutil.Process] = []
     for sample in itertools.count():
@@ -60,7 +54,7 @@ def _sample_memory(peak: list[int], ended: threading.Event) -> None:
             children = here.children(recursive=True)
         for process in (here, *children):
             try:
-                # PostgreSQL's processes share their buffers: each would count them again.
+                # PostgreSQL's processes share their buffers, which would count repeatedly.
                 if process.name() != "postgres":
                     peak[0] = max(peak[0], process.memory_info().rss)
             except psutil.NoSuchProcess:

@@ -334,7 +334,7 @@ def test_edit_of_a_table_reader_changes_assets_read_from_tables(package: Copy) -
 
 
 def test_edit_of_display_changes_only_the_report(package: Copy) -> None:
-    assert package.changed_by_statement(f"{PACKAGE}.display.report.tables") == {"report"}
+    assert package.changed_by_statement(f"{PACKAGE}.display.report.filters") == {"report"}
     assert package.changed_by_statement(f"{PACKAGE}.display.ui.metadata") <= {"report"}
     style = package.root / "display" / "report" / "report.css"
     assert package.changed_by(style, style.read_text("utf-8") + "b {}\n") == {"report"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import boursomatic_assets
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.providers.registry import PROVIDER_NAMES
-from boursomatic_assets.settings import NoticeSettings, variables
+from boursomatic_assets.settings import NoticeSettings, Settings, variables
 from boursomatic_assets.settings.variable import Secret, Variable, without_password
 from boursomatic_assets.settings.variables import OTHERS, PROVIDER, VARIABLES
 
@@ -105,10 +106,11 @@ def test_every_name_in_code_and_documentation_is_declared() -> None:
 def test_every_declaration_is_listed_once_and_read() -> None:
     constants = {name: each for name, each in vars(variables).items() if isinstance(each, Variable)}
     assert sorted(each.name for each in VARIABLES) == sorted(each.name for each in constants.values())
-    readers = "".join(
-        (PACKAGE / "settings" / name).read_text("utf-8") for name in ("platform.py", "notices.py", "web.py")
-    )
-    assert [name for name in constants if not re.search(rf"\bvariables\.{name}\.(read|find)\(", readers)] == []
+    files = ("platform.py", "notices.py", "web.py")
+    readers = "".join((PACKAGE / "settings" / name).read_text("utf-8") for name in files)
+    # Each field of Settings is read from the variable of its name.
+    others = constants.keys() - {each.name.upper() for each in fields(Settings)}
+    assert [name for name in others if not re.search(rf"\bvariables\.{name}\.(read|find)\(", readers)] == []
 
 
 def test_the_form_of_the_provider_names_every_provider() -> None:

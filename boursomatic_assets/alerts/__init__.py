@@ -1,6 +1,5 @@
-"""Failure notices, whole: what is told, where it waits, how it is delivered.
+"""Failure notices: messages about failed runs, the outbox that keeps them, and the channels that deliver them.
 
-`messages` decides what to tell of runs that ended, `outbox` keeps it in PostgreSQL until it is delivered,
-`channels` are the log, webhooks and e-mail. The sensor that sends is in `sensor`; the command that lists notices
-is in `commands`.
+`failures` decides what to tell, `outbox` keeps messages in PostgreSQL until they are delivered, `channels` are the
+log, webhooks and e-mail.
 """

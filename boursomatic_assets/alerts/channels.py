@@ -1,7 +1,7 @@
-"""Ways by which a message reaches people: the log, a webhook, e-mail.
+"""Channels for messages: the log, a webhook, e-mail.
 
-A channel either takes a message or raises `NotDeliveredError`, within a time that is known beforehand. What it
-raises names no password and no secret address.
+A channel takes a message or raises `NotDeliveredError`, within a known time. The error names no password and no
+secret address.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.settings import MailSettings, NoticeSettings
 
-# For each answer that is waited for, and for all of them together.
+# Limits for each answer and for a whole attempt.
 ANSWER_SECONDS = 10.0
 ATTEMPT_SECONDS = 20.0
 LOG, WEBHOOK, EMAIL = "log", "webhook", "email"
 
 
 class Channel(Protocol):
-    """One way by which messages reach people."""
+    """One way to deliver messages."""
 
     @property
     def name(self) -> str:
-        """As the outbox names it."""
+        """The name in the outbox."""
         ...
 
     def send(self, message: Message, identity: str) -> None:
-        """Deliver a message; `identity` is the same for every attempt at it.
+        """Deliver a message; `identity` is the same for every attempt.
 
         Raises
         ------
         NotDeliveredError
-            If the receiver did not say that it has it.
+            If the receiver did not confirm it.
         """
         ...
 
 
 def configured_channels(settings: NoticeSettings, logger: logging.Logger) -> list[Channel]:
-    """The log, and what the environment names beside it."""
+    """The log, and the channels set in the environment."""
     channels: list[Channel] = [LogChannel(logger)]
     if settings.webhook is not None:
         channels.append(WebhookChannel(settings.webhook, settings.secrets))
@@ -63,29 +63,22 @@ def configured_channels(settings: NoticeSettings, logger: logging.Logger) -> lis
 
 @dataclass(frozen=True)
 class LogChannel:
-    """Writes a message to a log: Dagster shows it with the sensor's tick, and on the console."""
+    """Writes messages to a log: Dagster shows it with the sensor's tick, and on the console."""
 
     logger: logging.Logger
     name: str = LOG
 
     def send(self, message: Message, identity: str) -> None:  # noqa: ARG002 (as of every channel)
-        """Write it: a failure as an error, all else as information."""
+        """Write a failure as an error, all else as information."""
         write = self.logger.error if message.kind is Kind.FAILURE else self.logger.info
         write("%s", message.text)
 
 
 @dataclass(frozen=True)
 class WebhookChannel:
-    """Posts a message as JSON: Slack and its likes read `text`, programs the other fields.
+    """Posts messages as JSON: Slack and similar receivers read `text`, programs the other fields.
 
-    Attributes
-    ----------
-    url : str
-        Kept out of `repr`: who knows it may write there.
-    secrets : tuple of str
-        Never repeated.
-    seconds : float, optional
-        How long an answer is waited for.
+    The URL is secret: anyone who knows it may post there. `seconds` limits the wait for an answer.
     """
 
     url: str = field(repr=False)
@@ -94,15 +87,15 @@ class WebhookChannel:
     name: str = WEBHOOK
 
     def send(self, message: Message, identity: str) -> None:
-        """Post it; only an answer from 200 to 299 says that it has arrived."""
+        """Post a message; only an answer from 200 to 299 confirms it."""
         _within(lambda: self._post(json.dumps(webhook_body(message, identity)).encode(), identity), self.name)
 
     def _post(self, body: bytes, identity: str) -> None:
-        # Whoever has had it already can tell by the key.
+        # The key shows receivers that a message is repeated.
         headers = {"Content-Type": "application/json", "Idempotency-Key": identity, "User-Agent": "boursomatic"}
         request = urllib.request.Request(self.url, body, headers, method="POST")  # noqa: S310 (http or https: settings)
         try:
-            # A message that is redirected would arrive as a request for a page.
+            # A redirected message would arrive as a request for a page.
             with urllib.request.build_opener(_NoRedirects).open(request, timeout=self.seconds):
                 pass
         except urllib.error.HTTPError as error:
@@ -116,24 +109,13 @@ class WebhookChannel:
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:  # noqa: ANN401 (as the base class)
-        """Follow none: the redirect itself is the answer."""
+        """Follow no redirect: it is the answer."""
         return
 
 
 @dataclass(frozen=True)
 class MailChannel:
-    """Hands a message to a mail server, protected by TLS; nobody logs in over a connection that is not.
-
-    Attributes
-    ----------
-    mail : MailSettings
-    logger : Logger
-        Is told of receivers that the server refuses.
-    secrets : tuple of str
-        Never repeated.
-    seconds : float, optional
-        How long each answer is waited for.
-    """
+    """Submits messages to a mail server, over TLS if offered. A login requires TLS."""
 
     mail: MailSettings
     logger: logging.Logger
@@ -142,16 +124,16 @@ class MailChannel:
     name: str = EMAIL
 
     def send(self, message: Message, identity: str) -> None:
-        """Hand it in for all receivers; the server has to take it for one of them at least."""
+        """Submit a message for all receivers; the server must accept at least one."""
         _within(lambda: self._hand_in(self._letter(message, identity)), self.name)
 
     def _letter(self, message: Message, identity: str) -> EmailMessage:
         letter = EmailMessage()
         letter["Subject"] = f"Boursomatic: {' '.join(message.subject.split())}"
         letter["From"], letter["To"] = self.mail.sender, ", ".join(self.mail.to)
-        # The same for every attempt: a mailbox shows a repetition once.
+        # The same for every attempt, so that a mailbox shows a repeated message once.
         letter["Message-ID"] = f"<{identity}@{self.mail.sender.rpartition('@')[2].rstrip('>')}>"
-        # No machine is to answer this one.
+        # Asks for no automatic replies.
         letter["Auto-Submitted"] = "auto-generated"
         letter.set_content(message.text)
         return letter
@@ -165,7 +147,7 @@ class MailChannel:
         except (OSError, smtplib.SMTPException, ValueError) as error:
             raise _not_delivered(self.name, error, self.secrets) from None
         if refused:
-            # The others have it, and would get it again and again if it counted as not delivered.
+            # The others have it, and would get it repeatedly if it counted as not delivered.
             self.logger.warning("email: the server took the message, but not for: %s", ", ".join(refused))
 
     def _connected(self) -> smtplib.SMTP:
@@ -203,10 +185,10 @@ def _not_delivered(channel: str, reason: object, secrets: tuple[str, ...]) -> No
 
 
 def _within(attempt: Callable[[], None], channel: str) -> None:
-    """Attempt something and wait no longer than so for it.
+    """Run an attempt in a thread and wait for at most `ATTEMPT_SECONDS`.
 
-    Each answer has its own limit; this one is for a name that is not resolved and a receiver that answers a byte at
-    a time. Such an attempt is left behind: it ends when its connection does.
+    Each answer has its own limit. This one covers slow name resolution and receivers that answer a byte at a time.
+    Such a thread ends when its connection does.
     """
     raised: list[BaseException] = []
 

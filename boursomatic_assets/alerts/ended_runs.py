@@ -1,4 +1,4 @@
-"""What Dagster recorded of runs that have ended: what failed in each and why, what succeeded."""
+"""Ended runs as Dagster recorded them: failures with their causes, and successes."""
 
 from __future__ import annotations
 
@@ -52,38 +52,30 @@ _STEPS = {
 _PAGE = 100
 _BLOCKED = "DagsterAssetCheckFailedError"
 _RETRIED_TAG = "dagster/will_retry"
-# What became of a run in which no step failed, for a person.
+# Why a run failed in which no step failed, for people.
 _REASONS = {
     "UNEXPECTED_TERMINATION": "the run's process ended before the run did",
     "JOB_INITIALIZATION_FAILURE": "the run could not be started",
     "START_TIMEOUT": "the run did not start in time",
-    "RUN_WORKER_RESTART": "the run's process was started anew",
+    "RUN_WORKER_RESTART": "the run's process was restarted",
 }
 _ENDED_EARLY = "the run ended before it was done"
 
 
 def instance_identity(instance: DagsterInstance) -> str:
-    """Tell this instance from one that was created anew in its place."""
-    # Every storage in SQL has it, and the instance's is PostgreSQL.
+    """Identifies this instance, also against a new one in its place."""
+    # All SQL storages have this method; the instance's is PostgreSQL.
     return str(instance.run_storage.get_run_storage_id())  # type: ignore[attr-defined]
 
 
 def newest_event(instance: DagsterInstance) -> int:
-    """Id of the newest event of any kind; 0 where there is none."""
+    """Id of the newest event of any kind; 0 without one."""
     return instance.event_log_storage.get_maximum_record_id() or 0
 
 
 @dataclass(frozen=True)
 class Wording:
-    """What it takes to put causes in words.
-
-    Attributes
-    ----------
-    secrets : tuple of str
-        Taken out of every cause.
-    descriptions : mapping of AssetCheckKey to str
-        What each check finds to be so when it passes.
-    """
+    """What causes are worded with: secrets to hide, and what each check says if it passes."""
 
     secrets: tuple[str, ...] = field(default=(), repr=False)
     descriptions: Mapping[AssetCheckKey, str] = field(default_factory=dict)
@@ -96,20 +88,9 @@ class Wording:
 def read_ended_runs(
     instance: DagsterInstance, noticed: Noticed, wording: Wording, *, limit: int
 ) -> list[tuple[int, RunOutcome]]:
-    """Read runs that have ended and were not looked at yet, in the order of their ends.
+    """Read at most `limit` ended runs that are not noticed yet, in the order of their ends.
 
-    Parameters
-    ----------
-    instance : DagsterInstance
-    noticed : Noticed
-    wording : Wording
-    limit : int
-        At most so many.
-
-    Returns
-    -------
-    list of tuple of int and RunOutcome
-        Each with the id of the event by which the run ended. A run that was deleted since is left out.
+    Each comes with the id of the event that ended it. Deleted runs are left out.
     """
     ends = sorted(
         (record for kind in _ENDS for record in _new_ends(instance, kind, noticed, limit)),
@@ -153,12 +134,12 @@ def _outcome(instance: DagsterInstance, run: DagsterRun, end: EventLogRecord, wo
 
 
 def _of_run(run: DagsterRun) -> Target:
-    """Stand for a run that was to make no asset."""
+    """Stands for a run without assets."""
     return Target(f"job {run.job_name}")
 
 
 class _Steps:
-    """What the events of a run say of its steps."""
+    """The steps of a run, from its events."""
 
     def __init__(self, events: Iterable[DagsterEvent]) -> None:
         self.planned: dict[str, list[Target]] = defaultdict(list)
@@ -195,19 +176,19 @@ class _Steps:
                 self.errors.append(event)
 
     def succeeded(self) -> set[Target]:
-        """What was materialized, and which checks passed or did not have to."""
+        """Materialized assets, and checks that passed or did not block."""
         return self.materialized | {_of(check) for check in self.evaluations if not _blocks(check)}
 
     def failures(self, wording: Wording) -> Iterator[Failure]:
-        """Each blocking check that did not pass, each step that ended in an error of its own."""
+        """Failed blocking checks, and steps that ended in an error of their own."""
         for check in self.evaluations:
             if _blocks(check):
-                found = check.description or figures_in_words(_figures(check))
+                findings = check.description or figures_in_words(_figures(check))
                 promise = wording.descriptions.get(check.asset_check_key, "")
-                yield check_failure(_of(check), promise, wording.safe(found))
+                yield check_failure(_of(check), promise, wording.safe(findings))
         for event in self.errors:
             error = event.step_failure_data.error
-            # Of a check that stops the run Dagster records an error too.
+            # A failed blocking check also leaves an error of Dagster's.
             if error is None or error.cls_name != _BLOCKED:
                 awaiting = self._undone([event.step_key or ""]) or [Target(f"step {event.step_key}")]
                 described = event.step_failure_data.user_failure_data
@@ -215,9 +196,9 @@ class _Steps:
                 yield error_failure(awaiting, kind, wording.safe(said))
 
     def undone(self) -> list[Target]:
-        """What the run was at when it ended; of one that was between two steps, all that it had not done."""
+        """Targets of the steps that were running when the run ended; between two steps, all that were left."""
         undone = self._undone(sorted(self.running)) or self._undone(list(self.planned))
-        # Checks follow from what they check.
+        # Assets first: their checks depend on them.
         return [target for target in undone if not target.check] or undone
 
     def _undone(self, steps: Sequence[str]) -> list[Target]:
@@ -240,7 +221,7 @@ def _figures(check: AssetCheckEvaluation) -> dict[str, object]:
 
 
 def _told(error: SerializableErrorInfo | None, description: str | None) -> tuple[str, str]:
-    """Kind and words of an error: what the asset raised, not how Dagster wrapped it."""
+    """Kind and words of an error: the asset's own, without Dagster's wrappers."""
     if error is None:
         return "the step failed", description or ""
     while (error.cls_name or "").startswith("Dagster") and error.cause is not None:
@@ -248,13 +229,13 @@ def _told(error: SerializableErrorInfo | None, description: str | None) -> tuple
     kind = error.cls_name or "error"
     if description:
         return kind, description
-    # As a traceback ends: "package.Kind: words".
+    # The message is like the end of a traceback: "package.Kind: words".
     head, _, words = error.message.partition(": ")
     return kind, words if head.rpartition(".")[2] == kind else error.message
 
 
 def _ended_early(end: DagsterEvent, undone: list[Target], wording: Wording) -> Failure:
-    # Whoever ends a run from outside leaves only a sentence.
+    # A run ended from outside has only a sentence.
     reason, error = (getattr(end.event_specific_data, name, None) for name in ("failure_reason", "error"))
     happened = _REASONS.get(reason.value if reason else "", _ENDED_EARLY)
     words = ": ".join(_told(error, None)) if error else end.message or ""

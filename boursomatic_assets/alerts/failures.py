@@ -1,7 +1,7 @@
-"""Failures of ended runs: when two are the same, which one is new, and when one is over.
+"""Failures of ended runs: when two are the same, which one is new, and when one has recovered.
 
-A failure is known by the asset it struck and by its cause. The same cause on the same asset is told once, however
-often it comes back, until everything that failed has succeeded since: then that is told once, too.
+A failure is identified by its asset and its cause. The same cause on the same asset is told once, until everything
+that failed has succeeded since. Then the recovery is told once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-# A cause that fills a screen is read in the run itself.
+# Longer causes are cut; the run has them whole.
 LONGEST_CAUSE = 1500
-# Of a run that ended before most of it was done, so many assets are named.
+# Assets named in a message.
 _NAMED = 3
 _CHANGING = re.compile(
     r"\b0x[0-9a-f]+\b"
@@ -30,7 +30,7 @@ _CHANGING = re.compile(
 
 
 class Target(NamedTuple):
-    """What can succeed: the materialization of an asset or of one partition of it, or a check of it."""
+    """What can succeed: the materialization of an asset or of one of its partitions, or a check."""
 
     asset: str
     partition: str = ""
@@ -41,16 +41,8 @@ class Target(NamedTuple):
 class Failure:
     """Something that failed in a run.
 
-    Attributes
-    ----------
-    asset : str
-        What it struck, as people call it: an asset, or several.
-    cause : str
-        In words.
-    sign : str
-        What stays the same when the same thing goes wrong again: the check's name, the kind of error.
-    awaiting : frozenset of Target
-        What has to succeed before this is over.
+    `asset` names one asset or several. `sign` stays the same when the same fault returns: the check's name, or the
+    kind of error. `awaiting` must succeed before the failure has recovered.
     """
 
     asset: str
@@ -60,25 +52,13 @@ class Failure:
 
     @property
     def key(self) -> str:
-        """Two failures are the same where their keys are."""
+        """Equal for equal failures."""
         return f"{self.asset}: {self.sign}"
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended.
-
-    Attributes
-    ----------
-    run_id, job : str
-    ended_at : datetime
-        UTC.
-    failures : tuple of Failure
-    succeeded : frozenset of Target
-        What was materialized, and which checks passed.
-    is_tried_again : bool
-        Whether Dagster starts the run anew by itself.
-    """
+    """How a run ended: its failures, and what was materialized or passed. Dagster may start it again by itself."""
 
     run_id: str
     job: str
@@ -90,18 +70,10 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class OpenFailure:
-    """A failure that was told and is not over.
+    """A failure that was told and has not recovered.
 
-    Attributes
-    ----------
-    key, asset, cause : str
-        As of the `Failure`.
-    since : datetime
-        UTC: the end of the run that showed it first.
-    awaiting : frozenset of Target
-        What has not succeeded since it failed last. Empty while another cause keeps the asset from recovering.
-    times : int
-        How often it was seen.
+    `since` is the end of the run that showed it first, in UTC. `awaiting` has not succeeded since the last failure;
+    it is empty while another cause keeps the asset from recovering. `times` counts its occurrences.
     """
 
     key: str
@@ -114,17 +86,7 @@ class OpenFailure:
 
 @dataclass(frozen=True)
 class Advance:
-    """What a run's end changes.
-
-    Attributes
-    ----------
-    open_failures : tuple of OpenFailure
-        All that are open now.
-    new : tuple of Failure
-        Those of which nobody was told yet.
-    recovered : mapping of str to tuple of OpenFailure
-        For each asset that works again, what had been wrong with it.
-    """
+    """Changes by the end of a run: all open failures, those not told yet, and the recovered ones by asset."""
 
     open_failures: tuple[OpenFailure, ...]
     new: tuple[Failure, ...]
@@ -132,18 +94,10 @@ class Advance:
 
 
 def advance(open_failures: Iterable[OpenFailure], outcome: RunOutcome) -> Advance:
-    """Take a run's end into account.
+    """Update the open failures, which are unique by key, by the end of a run.
 
-    Parameters
-    ----------
-    open_failures : iterable of OpenFailure
-        Unique by key.
-    outcome : RunOutcome
-
-    Notes
-    -----
-    A run in which an asset failed shows nothing of that asset to be well: bars that are stored and then fail their
-    check are no success. An asset has recovered when nothing is awaited of any of its failures.
+    An asset that failed in a run gets no success from it: bars that are stored and then fail their check are no
+    success. An asset has recovered when none of its failures awaits anything.
     """
     known = {failure.key: failure for failure in open_failures}
     new = []
@@ -172,15 +126,9 @@ def advance(open_failures: Iterable[OpenFailure], outcome: RunOutcome) -> Advanc
 
 
 def check_failure(check: Target, description: str, found: str) -> Failure:
-    """A blocking check did not pass; its figures may differ the next time, and it is still the same failure.
+    """A failed blocking check; the same failure whenever that check fails, with any figures.
 
-    Parameters
-    ----------
-    check : Target
-    description : str
-        What the check finds to be so when it passes; may be empty.
-    found : str
-        What it found instead; may be empty.
+    `description` is what holds if the check passes, `found` is what it found instead. Both may be empty.
     """
     promise = f" ({description.rstrip('.')})" if description else ""
     words = _words(found)
@@ -190,22 +138,16 @@ def check_failure(check: Target, description: str, found: str) -> Failure:
 
 
 def figures_in_words(figures: Mapping[str, object]) -> str:
-    """Put what a check found, such as `broken_rows 3; symbols AAPL, KO`; what is empty is left out."""
-    found = {name: _plain(value) for name, value in figures.items()}
-    return "; ".join(f"{name} {words}" for name, words in found.items() if words)
+    """The figures of a check, such as `broken_rows 3; symbols AAPL, KO`. Empty ones are left out."""
+    words_by_name = {name: _plain(value) for name, value in figures.items()}
+    return "; ".join(f"{name} {words}" for name, words in words_by_name.items() if words)
 
 
 def error_failure(awaiting: Iterable[Target], kind: str, message: str) -> Failure:
-    """An error ended a step, or the run itself, before these had succeeded.
+    """An error that ended a step, or the run, before these targets had succeeded; there is at least one.
 
-    Parameters
-    ----------
-    awaiting : iterable of Target
-        At least one.
-    kind : str
-        Of the error: the name of its class, or what happened to the run.
-    message : str
-        Numbers and identifiers in it may differ the next time, and it is still the same failure.
+    `kind` is the name of the error's class, or what happened to the run. Messages that differ only in numbers and
+    identifiers are the same failure.
     """
     targets = list(awaiting)
     checks = sorted({f"check {target.check}" for target in targets if target.check})
@@ -232,6 +174,6 @@ def _named(assets: Iterable[str]) -> str:
 
 
 def _words(text: str) -> str:
-    """A text of any origin as one line that every channel and the database can take."""
+    """A text as one line that every channel and the database accept."""
     words = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     return words if len(words) <= LONGEST_CAUSE else words[: LONGEST_CAUSE - 1] + "\N{HORIZONTAL ELLIPSIS}"

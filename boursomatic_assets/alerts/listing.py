@@ -1,4 +1,4 @@
-"""The table of messages about failures that the command line shows."""
+"""The table of messages that the command line shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def notices_table(notices: Sequence[Notice]) -> Table:
-    """Messages with what they are about and how far they have come."""
+    """Messages with asset, cause and state of delivery."""
     table = Table(title="Messages about failures (times in UTC)")
     table.add_column("At", no_wrap=True)
     for heading in ("About", "Cause", "Delivery"):

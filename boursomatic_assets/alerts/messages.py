@@ -1,4 +1,4 @@
-"""Messages to people: their words, the wait between two attempts to deliver one, and the secrets kept out."""
+"""Messages to people: their words, the wait between attempts to deliver one, and secrets kept out of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST_WAIT = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(hours=1)
 HIDDEN = "***"
 _CREDENTIALS = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
-# Far beyond the longest wait, and far from an overflow.
+# Enough for the longest wait, without an overflow.
 _MOST_DOUBLINGS = 16
 
 
@@ -32,17 +32,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Message:
-    """One message to people.
-
-    Attributes
-    ----------
-    key : str
-        Of the failure; of a recovery, the asset.
-    kind : Kind
-    asset, subject, text : str
-    details : dict
-        The same for programs: values that JSON can hold.
-    """
+    """A message to people. `key` is that of the failure, or a recovered asset; `details` are JSON for programs."""
 
     key: str
     kind: Kind
@@ -74,7 +64,7 @@ def failure_message(failure: Failure, outcome: RunOutcome, ui_url: str) -> Messa
 
 
 def recovery_message(asset: str, recovered: Sequence[OpenFailure], outcome: RunOutcome, ui_url: str) -> Message:
-    """Tell that what had failed works again: once, for all its causes together."""
+    """Tell once, for all causes together, that an asset works again."""
     address, since = run_url(ui_url, outcome.run_id), min(failure.since for failure in recovered)
     times = sum(failure.times for failure in recovered)
     causes = [failure.cause for failure in recovered]
@@ -98,20 +88,16 @@ def recovery_message(asset: str, recovered: Sequence[OpenFailure], outcome: RunO
 
 
 def trial_message(now: datetime, ui_url: str) -> Message:
-    """Tell nothing but that messages arrive."""
+    """A message that only shows that messages arrive."""
     text = f"A test of Boursomatic's notices, sent on {_moment(now)}: messages arrive here.\nUI: {ui_url}"
     details = {"sent_at": _iso(now), "ui_url": ui_url}
     return Message("test", Kind.TEST, "notices", "A test of the notices", text, details)
 
 
 def webhook_body(message: Message, identity: str) -> dict[str, Any]:
-    """Body of the request that brings a message: `text` as Slack and its likes read it, all else for programs.
+    """Body of the request that delivers a message: `text` for Slack and similar receivers, the rest for programs.
 
-    Parameters
-    ----------
-    message : Message
-    identity : str
-        The same for every attempt to deliver this message.
+    `identity` is the same for every attempt to deliver this message.
     """
     # Slack gives these three a meaning: <!channel> in a cause would call everyone.
     text = message.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -119,32 +105,14 @@ def webhook_body(message: Message, identity: str) -> dict[str, Any]:
 
 
 def wait_before_next(attempts: int) -> timedelta:
-    """Time from a failed attempt to the next one.
-
-    Parameters
-    ----------
-    attempts : int
-        How many were made, at least one.
-
-    Returns
-    -------
-    timedelta
-        Doubles from `FIRST_WAIT` on, never above `LONGEST_WAIT`.
-    """
+    """Time to the next attempt, after at least one: doubles from `FIRST_WAIT`, at most `LONGEST_WAIT`."""
     doublings = min(attempts - 1, _MOST_DOUBLINGS)
     return min(FIRST_WAIT * (1 << doublings), LONGEST_WAIT)
 
 
 def hide_secrets(text: str, secrets: Iterable[str]) -> str:
-    """Take secrets out of a text, and the password out of every address in it.
-
-    Parameters
-    ----------
-    text : str
-    secrets : iterable of str
-        Empty ones are ignored.
-    """
-    # One that is part of another must not leave the rest of it.
+    """Remove secrets from a text, and the password from every address in it."""
+    # Longest first: one secret may contain another.
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     return _CREDENTIALS.sub(rf"\1:{HIDDEN}@", text)
@@ -156,7 +124,7 @@ def run_url(ui_url: str, run_id: str) -> str:
 
 
 def _job(name: str) -> str:
-    # What Dagster calls a run of assets that were picked by hand.
+    # Dagster's name for runs of hand-picked assets begins with underscores.
     return "chosen assets" if name.startswith("__") else name
 
 

@@ -1,4 +1,4 @@
-"""The outbox: messages, and which channels have taken them. Each is handed out to one sender at a time."""
+"""The outbox: messages, and the channels that have taken them. One sender at a time holds a message."""
 
 from __future__ import annotations
 
@@ -15,32 +15,17 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.database import Database
 
-# Longer than the slowest attempt takes on all channels together.
+# Longer than the slowest attempt on all channels together.
 CLAIM_SECONDS = 120
 _UTC_CLOCK = "timezone('utc', clock_timestamp())"
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A message in the outbox.
+    """A message in the outbox; moments are in UTC.
 
-    Attributes
-    ----------
-    id : int
-    message : Message
-    times : int
-        How often the failure was seen.
-    created_at : datetime
-        UTC, as all others.
-    recovered_at : datetime or None
-        When the failure was over.
-    delivered : mapping of str to str or None
-        Each channel it is for, with the moment at which the channel took it.
-    attempts : int
-    next_attempt_at : datetime or None
-        None once every channel has taken it.
-    last_error : str or None
-        Why the last attempt failed.
+    `times` counts the occurrences of the failure. `delivered` maps each channel to the moment it took the message,
+    or None. `next_attempt_at` is None once all channels have taken it.
     """
 
     id: int
@@ -55,30 +40,17 @@ class Notice:
 
     @property
     def identity(self) -> str:
-        """The same for every attempt, and no other message's: receivers can tell a repetition."""
+        """The same for every attempt and unique to this message, so that receivers recognise repetitions."""
         return f"boursomatic-notice-{self.id}-{self.created_at:%Y%m%d%H%M%S%f}"
 
 
 def claim(
     database: Database, channels: Sequence[str], *, ignore_wait: bool = False
 ) -> tuple[Notice, list[str]] | None:
-    """Take the oldest message that waits for one of these channels: nobody else gets it for a while.
+    """Claim the oldest message that waits for one of these channels, for `CLAIM_SECONDS`.
 
-    Parameters
-    ----------
-    database : Database
-    channels : sequence of str
-    ignore_wait : bool, optional
-        Also before its next attempt is due.
-
-    Returns
-    -------
-    tuple of Notice and list of str, or None
-        The message, and which channels to try in their order; None where nothing waits.
-
-    Notes
-    -----
-    On one channel the messages about one asset keep their order: nobody hears that it recovered before it failed.
+    Returns the message and the channels to try, in their order; None if nothing waits. `ignore_wait` includes
+    messages whose next attempt is not due. On one channel, messages about one asset keep their order.
     """
     given = {"channels": list(channels), "seconds": CLAIM_SECONDS, "ignore_wait": ignore_wait}
     with database.connection() as connection:
@@ -91,28 +63,20 @@ def claim(
 
 
 def mark_delivered(database: Database, notice: Notice, channel: str) -> None:
-    """Note at once that a channel has taken a message: a sender that dies on the next one does not repeat it."""
+    """Record at once that a channel has taken a message, so that a sender that dies later does not repeat it."""
     with database.connection() as connection:
         connection.execute(sa.text(_DELIVERED), {"id": notice.id, "channel": channel})
 
 
 def release(database: Database, notice: Notice, error: str | None) -> None:
-    """Give a message back; after an error it waits, the longer the more often it has failed."""
+    """Give a message back. After an error it waits longer with each attempt."""
     wait = wait_before_next(notice.attempts).total_seconds()
     with database.connection() as connection:
         connection.execute(sa.text(_RELEASED), {"id": notice.id, "error": error, "wait": wait})
 
 
 def list_notices(database: Database, *, limit: int, is_waiting: bool = False) -> list[Notice]:
-    """Messages, the newest first.
-
-    Parameters
-    ----------
-    database : Database
-    limit : int
-    is_waiting : bool, optional
-        Only those that some channel has not taken.
-    """
+    """Messages, the newest first; with `is_waiting` only those that a channel has not taken."""
     query = (
         f"SELECT {_COLUMNS} FROM notices n WHERE NOT :waiting OR next_attempt_at IS NOT NULL "  # noqa: S608
         "ORDER BY id DESC LIMIT :limit"
@@ -123,7 +87,7 @@ def list_notices(database: Database, *, limit: int, is_waiting: bool = False) ->
 
 
 def count_waiting(database: Database) -> int:
-    """How many messages some channel has not taken."""
+    """Number of messages that a channel has not taken."""
     with database.connection() as connection:
         query = sa.text("SELECT count(*) FROM notices WHERE next_attempt_at IS NOT NULL")
         return int(connection.execute(query).scalar_one())
@@ -136,7 +100,7 @@ _COLUMNS = ", ".join(
         "delivered", "attempts", "next_attempt_at", "last_error",
     )
 )  # fmt: skip
-# Channels among those given that have yet to take n, with no earlier message about its asset to take before.
+# Given channels that have not taken n and have taken all earlier messages about its asset.
 _WAITS = """
     FROM unnest(CAST(:channels AS text[])) WITH ORDINALITY AS given (channel, place)
     WHERE jsonb_exists(n.delivered, channel) AND n.delivered ->> channel IS NULL

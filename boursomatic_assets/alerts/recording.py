@@ -1,6 +1,6 @@
-"""Ended runs taken into account: open failures are brought up to date, and messages put into the outbox.
+"""Record ended runs: update open failures and put messages into the outbox.
 
-A message is written in the transaction that notes its run as looked at.
+A message is written in the transaction that marks its run as noticed.
 """
 
 from __future__ import annotations
@@ -23,21 +23,13 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.database import Database
 
-# Events get their ids before they are committed: one may appear below those already seen, never so far below.
+# Events get their ids before they are committed: an event may appear late, but never this far below the newest.
 LATE_EVENTS = 2000
 
 
 @dataclass(frozen=True)
 class Noticed:
-    """Which ended runs have been looked at, by the event with which each ended.
-
-    Attributes
-    ----------
-    after : int
-        What lies at or below is settled.
-    events : frozenset of int
-        Of those above, the ones that have been looked at.
-    """
+    """Ended runs that were read, by the event of their end: all up to `after`, and these `events` above it."""
 
     after: int
     events: frozenset[int]
@@ -47,9 +39,9 @@ class Noticed:
 
 
 def begin_noticing(database: Database, instance_id: str, newest_event: int) -> None:
-    """Look at runs from the next event on, unless that was settled before: what failed long ago is not told."""
+    """Start after the newest event, unless there is a start already: earlier failures are not told."""
     with database.connection() as connection:
-        _take_turns(connection)
+        _lock(connection)
         connection.execute(
             sa.text(
                 "INSERT INTO noticed_runs (instance_id, event_id) SELECT :instance, :event "
@@ -60,7 +52,7 @@ def begin_noticing(database: Database, instance_id: str, newest_event: int) -> N
 
 
 def noticed_events(database: Database, instance_id: str) -> Noticed | None:
-    """Which ended runs have been looked at; None before the beginning."""
+    """Ended runs that were read; None before the start."""
     with database.connection() as connection:
         return _noticed(connection, instance_id)
 
@@ -72,27 +64,14 @@ def record_outcomes(
     channels: Sequence[str],
     ui_url: str,
 ) -> list[Message]:
-    """Put into the outbox what people have to be told of ended runs, in one transaction.
+    """Put messages about ended runs into the outbox, in one transaction; returns the new ones.
 
-    Parameters
-    ----------
-    database : Database
-    instance_id : str
-    outcomes : iterable of tuple of int and RunOutcome
-        With the id of the event by which each run ended; a run that was noted before is passed over.
-    channels : sequence of str
-        Names of those that are to deliver the messages.
-    ui_url : str
-
-    Returns
-    -------
-    list of Message
-        The new ones.
+    Each outcome comes with the id of the event that ended its run. Runs recorded before are skipped.
     """
     messages = []
     with database.connection() as connection:
-        # Of two who look at the same run, the second finds it noted.
-        _take_turns(connection)
+        # The second of two senders then finds the run recorded.
+        _lock(connection)
         noticed = _noticed(connection, instance_id)
         for event, outcome in outcomes:
             if noticed is None or event not in noticed:
@@ -103,12 +82,12 @@ def record_outcomes(
 
 
 def open_failures(database: Database) -> list[OpenFailure]:
-    """Failures that are not over, the oldest first."""
+    """Failures that have not recovered, the oldest first."""
     with database.connection() as connection:
         return _open_failures(connection)
 
 
-def _take_turns(connection: Connection) -> None:
+def _lock(connection: Connection) -> None:
     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('boursomatic:notices'))")
 
 
@@ -117,9 +96,9 @@ def _noticed(connection: Connection, instance_id: str) -> Noticed | None:
     rows = connection.execute(query, {"instance": instance_id}).all()
     if not rows:
         return None
-    # The row without a run is where it began; it is forgotten once it lies far back.
-    begun = max((event for event, is_beginning in rows if is_beginning), default=-1)
-    after = max(begun, max(event for event, _ in rows) - LATE_EVENTS)
+    # The row without a run is the start; it is deleted when it is old.
+    start = max((event for event, is_start in rows if is_start), default=-1)
+    after = max(start, max(event for event, _ in rows) - LATE_EVENTS)
     return Noticed(after, frozenset(event for event, _ in rows if event > after))
 
 
@@ -131,7 +110,7 @@ def _note(connection: Connection, instance_id: str, event: int, run_id: str) -> 
 
 
 def _forget(connection: Connection, instance_id: str) -> None:
-    """Drop what lies so far back that no late event can be there; the newest stays."""
+    """Delete events so old that no late event can be near them; the newest stays."""
     connection.execute(
         sa.text(
             "DELETE FROM noticed_runs WHERE instance_id = :instance AND event_id < "

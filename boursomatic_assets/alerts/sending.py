@@ -1,4 +1,4 @@
-"""From ended runs to messages that arrive: a run is looked at once, a message is sent until it is taken."""
+"""From ended runs to delivered messages: each run is read once, each message is sent until it is taken."""
 
 from __future__ import annotations
 
@@ -21,21 +21,13 @@ if TYPE_CHECKING:
     from boursomatic_assets.alerts.outbox import Notice
     from boursomatic_assets.storage.postgres.database import Database
 
-# What one look takes in: a tick has a minute.
+# Few enough for a tick, which has a minute.
 RUNS_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """What became of the messages that were due.
-
-    Attributes
-    ----------
-    delivered : int
-        Messages that a channel has taken, counted for each channel.
-    failed : dict of str to str
-        Channels that did not take one, each with the reason.
-    """
+class DeliveryResult:
+    """Number of deliveries, and the channels that failed, each with the reason."""
 
     delivered: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -44,22 +36,10 @@ class Delivery:
 def notice_ended_runs(
     instance: DagsterInstance, database: Database, wording: Wording, channels: Sequence[str], ui_url: str
 ) -> tuple[int, list[Message]]:
-    """Look at the runs that have ended since the last time, and put what people have to be told into the outbox.
+    """Read the runs that ended since the last call and put messages into the outbox.
 
-    Parameters
-    ----------
-    instance : DagsterInstance
-    database : Database
-    wording : Wording
-    channels : sequence of str
-        Names of those that are to deliver the messages.
-    ui_url : str
-
-    Returns
-    -------
-    tuple of int and list of Message
-        How many runs had ended, and the new messages. The very first time there are none: what failed before
-        anyone looked is not told.
+    Returns the number of ended runs and the new messages. The first call only records the present state: earlier
+    failures are not told.
     """
     identity = instance_identity(instance)
     noticed = noticed_events(database, identity)
@@ -72,21 +52,11 @@ def notice_ended_runs(
 
 def deliver_due(
     database: Database, channels: Sequence[Channel], seconds: float, *, ignore_wait: bool = False
-) -> Delivery:
-    """Deliver the messages whose turn it is, the oldest first.
+) -> DeliveryResult:
+    """Deliver the messages that are due, the oldest first. After `seconds`, no further message is begun.
 
-    Parameters
-    ----------
-    database : Database
-    channels : sequence of Channel
-    seconds : float
-        After that no further message is begun.
-    ignore_wait : bool, optional
-        Also those whose next attempt is not due yet.
-
-    Notes
-    -----
-    A channel that fails is left alone until the next time: whoever is down is not knocked at once for each message.
+    `ignore_wait` includes messages whose next attempt is not due yet. A channel that fails gets no further message
+    until the next call.
     """
     latest = time.monotonic() + seconds
     usable = {channel.name: channel for channel in channels}
@@ -101,7 +71,7 @@ def deliver_due(
         delivered += len(names) - len(refused)
         failed.update(refused)
         usable = {name: channel for name, channel in usable.items() if name not in refused}
-    return Delivery(delivered, failed)
+    return DeliveryResult(delivered, failed)
 
 
 def _deliver(database: Database, notice: Notice, channels: Sequence[Channel]) -> Mapping[str, str]:

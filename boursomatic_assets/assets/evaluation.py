@@ -46,8 +46,8 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     judged = judged_rows(predictions, baselines, threshold["tau"])
     benchmark = read_benchmark(database, platform.settings(), settings.benchmark)
     books = books_of(portfolio, settings.cost_bps)
-    found = evaluate_stored(database, judged, books, settings, "test set", labels=labels, benchmark=benchmark)
-    value = {**found, "threshold": {name: threshold[name] for name in ("tau", "reason")}}
+    evaluated = evaluate_stored(database, judged, books, settings, "test set", labels=labels, benchmark=benchmark)
+    value = {**evaluated, "threshold": {name: threshold[name] for name in ("tau", "reason")}}
     return dg.Output(value, metadata=evaluation_metadata(value), data_version=data_version(value))
 
 
@@ -71,12 +71,12 @@ def evaluated_figures_are_possible(evaluation: dict[str, Any]) -> dg.AssetCheckR
 @dg.asset_check(asset=evaluation)
 def evaluated_figures_are_plausible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """No figure is better than such features can achieve. A failure is a warning: look for a leak."""
-    found = too_good(values_of(evaluation))
+    implausible = too_good(values_of(evaluation))
     return dg.AssetCheckResult(
-        passed=not found,
+        passed=not implausible,
         severity=dg.AssetCheckSeverity.WARN,
         description=why_too_good(evaluation["figures"]) or None,
-        metadata={"too_good": found},
+        metadata={"too_good": implausible},
     )
 
 
@@ -88,10 +88,10 @@ def evaluated_figures_rest_on_plausible_prices(evaluation: dict[str, Any]) -> dg
 
 def price_check(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """Warn of suspect prices, by symbol and session."""
-    found = evaluation["suspects"]
+    suspects = evaluation["suspects"]
     return dg.AssetCheckResult(
-        passed=found["sentence"] is None,
+        passed=suspects["sentence"] is None,
         severity=dg.AssetCheckSeverity.WARN,
-        description=found["sentence"],
-        metadata=suspects_metadata(found),
+        description=suspects["sentence"],
+        metadata=suspects_metadata(suspects),
     )

@@ -101,15 +101,15 @@ def inputs_do_not_depend_on_price_level(
     The level of back-adjusted prices knows the future: they are divided by every later split and dividend.
     """
     names = experiment.value().features
-    found = label_audit.audit_levels(platform.database(), labels, compute_inputs, names)
+    audited = label_audit.audit_levels(platform.database(), labels, compute_inputs, names)
     return dg.AssetCheckResult(
-        passed=not found.guilty,
-        description=found.why,
+        passed=not audited.guilty,
+        description=audited.why,
         metadata={
-            "inputs_that_follow_levels": found.guilty,
-            "changed_rows": table(found.changed),
-            "rows": found.rows,
-            "symbols": found.symbols,
+            "inputs_that_follow_levels": audited.guilty,
+            "changed_rows": table(audited.changed),
+            "rows": audited.rows,
+            "symbols": audited.symbols,
         },
     )
 
@@ -119,20 +119,20 @@ def only_members_of_the_time(
     labels: pl.DataFrame, experiment: ExperimentResource, platform: PlatformResource
 ) -> dg.AssetCheckResult:
     """If memberships are known, every row is of a member in its session, and no member is missing."""
-    found = label_audit.audit_members(platform.database(), labels, experiment.value().benchmark)
+    audited = label_audit.audit_members(platform.database(), labels, experiment.value().benchmark)
     return dg.AssetCheckResult(
-        passed=found.strangers == 0 and not found.forgotten,
+        passed=audited.strangers == 0 and not audited.forgotten,
         metadata={
-            "rows_of_no_members": found.strangers,
-            "members_without_rows": found.forgotten,
-            "memberships": found.memberships,
+            "rows_of_no_members": audited.strangers,
+            "members_without_rows": audited.forgotten,
+            "memberships": audited.memberships,
         },
     )
 
 
-def _result(found: label_audit.LabelAudit) -> dg.AssetCheckResult:
+def _result(audited: label_audit.LabelAudit) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        passed=found.wrong_rows == 0, metadata={"wrong_rows": found.wrong_rows, "rows": found.rows}
+        passed=audited.wrong_rows == 0, metadata={"wrong_rows": audited.wrong_rows, "rows": audited.rows}
     )
 
 

@@ -110,14 +110,14 @@ def sessions_of_exchanges(
     settings, database = platform.settings(), platform.database()
     for key in sorted(context.selected_asset_check_keys, key=str):
         calendar = key.name.removeprefix("sessions_of_").upper()
-        found = audit.audit_exchange(database, settings, calendar, datetime.now(UTC))
+        audited = audit.audit_exchange(database, settings, calendar, datetime.now(UTC))
         yield dg.AssetCheckResult(
             check_name=key.name,
             asset_key=key.asset_key,
-            passed=found.is_sound,
+            passed=audited.is_sound,
             severity=dg.AssetCheckSeverity.WARN,
-            description=None if found.is_sound else shown.audit_sentence(found.sessions, found.missed),
-            metadata=shown.audit_metadata(found.sessions, found.newest),
+            description=None if audited.is_sound else shown.audit_sentence(audited.sessions, audited.missed),
+            metadata=shown.audit_metadata(audited.sessions, audited.newest),
         )
 
 
@@ -139,10 +139,10 @@ def jumps_are_explained(platform: PlatformResource) -> dg.AssetCheckResult:
     A jump is an overnight step that the instrument, the market and the volume do not explain. Other moves of more
     than 40 % are listed as well.
     """
-    found = audit_jumps(platform.database())
+    audited = audit_jumps(platform.database())
     return dg.AssetCheckResult(
-        passed=found.waiting.is_empty() and found.left.is_empty(),
+        passed=audited.waiting.is_empty() and audited.left.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
-        description=shown.jumps_sentence(found),
-        metadata=shown.jumps_metadata(found),
+        description=shown.jumps_sentence(audited),
+        metadata=shown.jumps_metadata(audited),
     )

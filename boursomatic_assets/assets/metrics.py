@@ -50,12 +50,12 @@ def metrics(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     """
     closes = closes_of_books(price_bars, labels, predictions["session"].min())  # type: ignore[arg-type]
     settings = experiment.value()
-    found = measure(predictions, threshold["tau"], classify_rows(train_set, classifier), closes, settings)
-    value = found.to_json()
+    measured = measure(predictions, threshold["tau"], classify_rows(train_set, classifier), closes, settings)
+    value = measured.to_json()
     count_as_trial(platform.database(), settings, labels, predictions, value, context.run.run_id)
     return dg.Output(
         value,
-        metadata=metrics_metadata(found, value, closes),
+        metadata=metrics_metadata(measured, value, closes),
         data_version=data_version(value),
     )
 

@@ -53,10 +53,14 @@ def outcomes_follow_from_their_bars(platform: PlatformResource) -> dg.AssetCheck
     Outcomes whose bars were rewritten since are only counted, and so are those of instruments without bars or in
     quarantine.
     """
-    found = audit_outcomes(platform.database())
-    wrong = found.wrong
+    audited = audit_outcomes(platform.database())
+    wrong = audited.wrong
     listed = {"wrong": table(wrong)} if wrong else {}
-    counts = {"rows": found.rows, "rewritten_since": found.rewritten_since, "without_bars": found.without_bars}
+    counts = {
+        "rows": audited.rows,
+        "rewritten_since": audited.rewritten_since,
+        "without_bars": audited.without_bars,
+    }
     return dg.AssetCheckResult(passed=not wrong, metadata={**counts, "wrong_rows": len(wrong), **listed})
 
 
@@ -64,12 +68,12 @@ def outcomes_follow_from_their_bars(platform: PlatformResource) -> dg.AssetCheck
 def calls_come_true_as_often_as_expected(platform: PlatformResource) -> dg.AssetCheckResult:
     """No profile and label comes true more or less often than its confidence says, beyond what chance explains."""
     summary = summarise_outcomes(read_outcomes(platform.database()))
-    found = surprises(summary)
+    surprising = surprises(summary)
     return dg.AssetCheckResult(
-        passed=found.is_empty(),
+        passed=surprising.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
             "judged": summary.drop_nulls("p_value").height,
-            "surprises": dg.MetadataValue.md(record_table(found)) if found.height else "none",
+            "surprises": dg.MetadataValue.md(record_table(surprising)) if surprising.height else "none",
         },
     )

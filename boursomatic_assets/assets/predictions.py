@@ -62,10 +62,10 @@ def predictions(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage
 
 def _closed_early(sets: dict[str, pl.DataFrame]) -> dict[str, Any]:
     """Rows closed at their last price, per set, and their symbols."""
-    found = {name: closed_early(rows) for name, rows in sets.items()}
-    symbols = sorted({symbol for each in found.values() for symbol in each["symbols"]})
+    closed = {name: closed_early(rows) for name, rows in sets.items()}
+    symbols = sorted({symbol for each in closed.values() for symbol in each["symbols"]})
     return {
-        **{f"rows_of_{name}_closed_at_their_last_price": each["rows"] for name, each in found.items()},
+        **{f"rows_of_{name}_closed_at_their_last_price": each["rows"] for name, each in closed.items()},
         "symbols_closed_at_their_last_price": len(symbols),
         **({"closed_at_their_last_price": ", ".join(symbols[:SYMBOLS_SHOWN])} if symbols else {}),
     }

@@ -13,10 +13,8 @@ from boursomatic_assets.assets import OWNERS, code_version
 from boursomatic_assets.core.models.contributions import feature_contributions, spread_rows
 from boursomatic_assets.core.models.training import FittedModel
 from boursomatic_assets.core.registry.bundle import sha256
-from boursomatic_assets.display.report import writing as page_of
 from boursomatic_assets.display.report.importance import ReportImportance
-from boursomatic_assets.display.report.judged import judged_model
-from boursomatic_assets.display.report.writing import ReportProofs
+from boursomatic_assets.display.report.writing import ReportProofs, judged_model, report_page
 from boursomatic_assets.storage.artifacts.files import browser_url, write_whole
 from boursomatic_assets.storage.artifacts.optional_figures import read_if_current, read_json
 from boursomatic_assets.storage.dagster.check_results import CheckResult, latest_results
@@ -55,7 +53,7 @@ def report(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     importance = ReportImportance(feature_importance, sample)
     proofs = ReportProofs(_checks(context.instance), read_json(root / PROOFS))
     model = judged_model(context.instance, context.run.run_id, settings, missing)
-    page = page_of.report_page(evaluation, walk_forward, importance, proofs, model).encode()
+    page = report_page(evaluation, walk_forward, importance, proofs, model).encode()
     path = _write(root / FOLDER, model.version, page)
     record = walk_forward or evaluation
     return dg.MaterializeResult(
@@ -88,6 +86,6 @@ def _link(path: UPath) -> dict[str, dg.MetadataValue[Any]]:
 
 def _checks(instance: dg.DagsterInstance) -> list[CheckResult]:
     """The results of all checks: a run knows only those of its own assets."""
-    modules = [import_module(found.name) for found in iter_modules(assets.__path__, f"{assets.__name__}.")]
+    modules = [import_module(module.name) for module in iter_modules(assets.__path__, f"{assets.__name__}.")]
     checks = dg.load_asset_checks_from_modules(modules)
     return latest_results(instance, [spec for check in checks for spec in check.check_specs])

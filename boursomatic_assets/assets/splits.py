@@ -79,8 +79,8 @@ def sets_do_not_touch(
     train_set: pl.DataFrame, validation_set: pl.DataFrame, test_set: pl.DataFrame
 ) -> dg.AssetCheckResult:
     """No label of an earlier set reaches into a later one, and no session lies in two sets."""
-    found = overlaps(Split(train_set, validation_set, test_set, purged=0))
-    return dg.AssetCheckResult(passed=not found, metadata={"overlaps": found})
+    overlapping = overlaps(Split(train_set, validation_set, test_set, purged=0))
+    return dg.AssetCheckResult(passed=not overlapping, metadata={"overlaps": overlapping})
 
 
 @dg.asset_check(
@@ -100,13 +100,13 @@ def sets_are_rows_of_the_labels(
 def no_feature_knows_the_label(train_set: pl.DataFrame, experiment: ExperimentResource) -> dg.AssetCheckResult:
     """No feature's changes predict the returns that enter the label, within sessions or between them."""
     settings = experiment.value()
-    found = knowledge_of_the_label(train_set, settings.features, settings.horizon)
-    guilty = found.filter("knows")
+    correlations = knowledge_of_the_label(train_set, settings.features, settings.horizon)
+    guilty = correlations.filter("knows")
     return dg.AssetCheckResult(
         passed=guilty.is_empty(),
         metadata={
             "features_that_know": guilty["feature"].unique().sort().to_list(),
-            "largest_correlation": float(found["correlation"].abs().max()),  # type: ignore[arg-type]
-            "correlations": table(found),
+            "largest_correlation": float(correlations["correlation"].abs().max()),  # type: ignore[arg-type]
+            "correlations": table(correlations),
         },
     )

@@ -111,8 +111,8 @@ def walk_forward_summary(
 )
 def folds_train_on_the_past(walk_forward: StoredFolds) -> dg.AssetCheckResult:
     """All training labels of a fold were known before its first session, and no two folds predict the same row."""
-    found = folds_overlap(walk_forward.facts, walk_forward.panels)
-    return dg.AssetCheckResult(passed=not found, metadata={"overlaps": found})
+    overlapping = folds_overlap(walk_forward.facts, walk_forward.panels)
+    return dg.AssetCheckResult(passed=not overlapping, metadata={"overlaps": overlapping})
 
 
 @dg.asset_check(asset=walk_forward_summary)

@@ -85,8 +85,8 @@ def date_of(value: object) -> date | None:
 def newest(instance: DagsterInstance, asset: str, before: int | None = None) -> Materialization | None:
     """The newest materialization of an asset, or the newest before an event."""
     records = AssetRecordsFilter(asset_key=AssetKey(asset), before_storage_id=before)
-    found = instance.fetch_materializations(records, limit=1).records
-    return Materialization.of(found[0]) if found else None
+    newest_records = instance.fetch_materializations(records, limit=1).records
+    return Materialization.of(newest_records[0]) if newest_records else None
 
 
 def bar_events(instance: DagsterInstance, after: int) -> list[BarEvent]:
@@ -125,20 +125,20 @@ def unmet_check(instance: DagsterInstance, *assets: str) -> str | None:
 
 def _unmet(instance: DagsterInstance, assets: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
     checks = {key: others for key, others in REQUIRED_CHECKS.items() if key.asset_key.path[-1] in assets}
-    found = unmet_checks(instance, NO_RUN, checks)
+    unmet = unmet_checks(instance, NO_RUN, checks)
     for key in checks:
-        if why := found.get(str(key)):
+        if why := unmet.get(str(key)):
             yield f"check {key.name} {why}", why.startswith("failed")
 
 
 def in_flight(instance: DagsterInstance, asset: str) -> list[DagsterRun]:
     """Runs that are queued, running or about to be retried, and have yet to materialize an asset."""
-    found = []
+    runs = []
     for run in [*instance.get_runs(filters=RunsFilter(statuses=IN_FLIGHT)), *_about_to_be_retried(instance)]:
         planned = _assets(instance, run, DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
         if asset in planned and asset not in _assets(instance, run, DagsterEventType.ASSET_MATERIALIZATION):
-            found.append(run)
-    return found
+            runs.append(run)
+    return runs
 
 
 def _about_to_be_retried(instance: DagsterInstance) -> list[DagsterRun]:

@@ -91,7 +91,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
         rests_on_lines,
     )
     from boursomatic_assets.display.terminal.recommendation_tables import made_line
-    from boursomatic_assets.display.ui.promotion import outcome_lines
+    from boursomatic_assets.display.ui.model_version import outcome_lines
 
     console.print(assets_table(materialized))
     for line in bars_summary(materialized["price_bars"]) if "price_bars" in materialized else ():

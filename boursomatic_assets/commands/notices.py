@@ -36,11 +36,11 @@ def list_messages(
     from boursomatic_assets.alerts.outbox import count_waiting, list_notices
 
     _, database = open_database()
-    found = list_notices(database, limit=SHOWN, is_waiting=waiting)
+    listed = list_notices(database, limit=SHOWN, is_waiting=waiting)
     if as_json:
-        typer.echo(json.dumps([_plain(notice) for notice in found], indent=2, ensure_ascii=False, allow_nan=False))
-    elif found:
-        console.print(notices_table(found))
+        typer.echo(json.dumps([_plain(notice) for notice in listed], indent=2, ensure_ascii=False, allow_nan=False))
+    elif listed:
+        console.print(notices_table(listed))
         console.print(f"Waiting for delivery: {count_waiting(database)}")
     else:
         console.print("No messages wait." if waiting else "No messages: nothing has failed while the daemon ran.")

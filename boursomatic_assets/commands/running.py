@@ -57,17 +57,17 @@ def _metadata_by_asset(materializations: Iterable[Any]) -> dict[str, dict[str, A
     """Metadata of each asset as plain values; for partitions, the sum of rows and the whole span."""
     import dagster as dg
 
-    found: dict[str, dict[str, Any]] = {}
+    metadata: dict[str, dict[str, Any]] = {}
     for made in materializations:
         values = {
             name: entry.value
             for name, entry in made.metadata.items()
             if not isinstance(entry, dg.MarkdownMetadataValue)
         }
-        name, before = made.asset_key.to_user_string(), found.get(made.asset_key.to_user_string())
+        name, before = made.asset_key.to_user_string(), metadata.get(made.asset_key.to_user_string())
         if before is not None and made.partition is not None:
             values["dagster/row_count"] += before["dagster/row_count"]
             values["first_session"] = min(values["first_session"], before["first_session"])
             values["last_session"] = max(values["last_session"], before["last_session"])
-        found[name] = values
-    return found
+        metadata[name] = values
+    return metadata

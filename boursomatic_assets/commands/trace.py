@@ -45,19 +45,19 @@ def trace(
     day = None if session is None else session.date()
     row = choose_recommendation(database, wanted, day, profile)
     with errors.status(f"Tracing {row['symbol']}"), open_instance(settings, database) as instance:
-        found = trace_row(database, instance, row)
+        traced = trace_row(database, instance, row)
     if html is not None:
         try:
-            html.write_bytes(trace_page(found))
+            html.write_bytes(trace_page(traced))
         except OSError as error:
             message = f"{html} cannot be written: {error.strerror}. Choose another file: --html FILE"
             raise ArtifactWriteError(message) from error
     if as_json:
-        print_json(found.to_json())
+        print_json(traced.to_json())
     else:
-        for part in trace_report(found):
+        for part in trace_report(traced):
             console.print(part, soft_wrap=isinstance(part, str))
         if html is not None:
             console.print(f"Page: {html}", soft_wrap=True, markup=False, highlight=False)
-    if not found.matches:
+    if not traced.matches:
         raise typer.Exit(1)

@@ -35,11 +35,11 @@ def overview(context: typer.Context) -> None:
 
     place = universe_place(Settings.from_environment())
     listing = read_listing(place)
-    found = check_universe(listing)
+    checked = check_universe(listing)
     _print(f"Universe: {place}")
     if listing.rows:
         console.print(_counts_table(instruments_of(listing)))
-    _conclude(listing, found)
+    _conclude(listing, checked)
     if place == SHIPPED:
         console.print("A list of your own: [bold]boursomatic universe init[/bold]")
 
@@ -105,20 +105,20 @@ def check(
     _conclude(listing, check_universe(listing))
 
 
-def _conclude(listing: "Listing", found: "UniverseCheck") -> None:
+def _conclude(listing: "Listing", checked: "UniverseCheck") -> None:
     """Print the problems; end with exit code 1 if the list cannot be used."""
     from boursomatic_assets.providers.universe_check import instruments_of
 
-    for error in found.errors:
+    for error in checked.errors:
         _print(f"error    {error}", style="red")
-    for warning in found.warnings:
+    for warning in checked.warnings:
         _print(f"warning  {warning}", style="yellow")
-    if found.errors:
-        _print(f"The list cannot be used: {counted(len(found.errors), 'error')}.", style="bold red")
+    if checked.errors:
+        _print(f"The list cannot be used: {counted(len(checked.errors), 'error')}.", style="bold red")
         raise typer.Exit(1)
     exchanges = instruments_of(listing)["exchange"].n_unique()
     size = f"{counted(len(listing.rows), 'instrument')} on {counted(exchanges, 'exchange')}"
-    _print(f"OK: {size}, {counted(len(found.warnings), 'warning')}.", style="green")
+    _print(f"OK: {size}, {counted(len(checked.warnings), 'warning')}.", style="green")
 
 
 @universe.command()

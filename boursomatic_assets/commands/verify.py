@@ -73,13 +73,13 @@ def _show_parts(  # noqa: PLR0913 (a version, its two snapshots, and how to show
     changed = environment_changes(bundle.manifest, code_revision(), package_versions())
     identical = all(part.is_identical for part in parts)
     if as_json:
-        found = {
+        report = {
             "version": row.version,
             "identical": identical,
             "parts": [{**asdict(part), "identical": part.is_identical} for part in parts],
             "changed_since": [asdict(change) for change in changed],
         }
-        print_json(found)
+        print_json(report)
     else:
         for shown in parts_report(row.version, parts, changed):
             console.print(shown, soft_wrap=True)
@@ -98,14 +98,14 @@ def _show_changes(
         changes = compare_panels(labels, today, bundle.experiment.features)
     by_symbol = changes_by_symbol(changes)
     if as_json:
-        found = {
+        report = {
             "version": row.version,
             "rows": labels.height,
             "changed_rows": changes.height,
             "symbols": by_symbol.to_dicts(),
             "bars": changes.to_dicts(),
         }
-        print_json(found)
+        print_json(report)
     else:
         for shown in changes_report(row.version, labels, by_symbol):
             console.print(shown, soft_wrap=True)

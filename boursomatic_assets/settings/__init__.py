@@ -1,7 +1,7 @@
-"""The environment as typed settings, read when asked for and not at import.
+"""The environment as typed settings, read on demand and not at import.
 
 `variables` declares every environment variable once; `Settings`, `NoticeSettings` and `WebSettings` read them. Only
-`sensor_seconds` is asked for as the code location is loaded: Dagster wants it there.
+`sensor_seconds` is read when the code location is loaded, because Dagster needs it there.
 """
 
 from boursomatic_assets.settings.notices import MailSettings, NoticeSettings

@@ -1,4 +1,4 @@
-"""Settings of failure notices: the webhook, the mail server, and what no message may repeat."""
+"""Settings of failure notices: the webhook, the mail server, and the secrets that no message may contain."""
 
 from __future__ import annotations
 
@@ -14,28 +14,18 @@ from boursomatic_assets.settings.variable import Secret
 if TYPE_CHECKING:
     from boursomatic_assets.settings.variable import Values
 
-# Ports for submitting mail: protected once connected (STARTTLS), and protected from the first byte.
+# Ports for mail submission, with STARTTLS and with TLS from the start.
 SMTP_PORT, SMTPS_PORT = 587, 465
-# A short path, such as /notices, is a word of other texts too.
+# A shorter path, such as /notices, may be a word of other texts.
 _SHORTEST_SECRET_PATH = 16
 
 
 @dataclass(frozen=True)
 class MailSettings:
-    """How e-mail is submitted, and who receives it.
+    """How e-mail is submitted, and its receivers. Without a user there is no login.
 
-    Attributes
-    ----------
-    host : str
-    port : int
-    user : str or None
-        None: no login.
-    password : str or None
-        Kept out of `repr`.
-    is_tls_from_start : bool
-        Otherwise STARTTLS protects the connection if the server offers it; without that there is no login.
-    sender : str
-    to : tuple of str
+    Without TLS from the start, STARTTLS protects the connection if the server offers it; a login requires one of
+    them.
     """
 
     host: str
@@ -49,17 +39,9 @@ class MailSettings:
 
 @dataclass(frozen=True)
 class NoticeSettings:
-    """Where messages about failures go.
+    """Channels of failure notices, and `secrets`, which no message may contain: those of `settings.variables`.
 
-    Attributes
-    ----------
-    ui_url : str
-        The Dagster UI as readers of a message reach it, for links.
-    webhook : str or None
-        Kept out of `repr`: anyone who knows it may write there.
-    mail : MailSettings or None
-    secrets : tuple of str
-        What must not be in any message: every secret of `settings.variables`. Kept out of `repr`.
+    Readers of a message reach the Dagster UI at `ui_url`. Anyone who knows the webhook may post there.
     """
 
     ui_url: str = variables.DEFAULT_UI_URL
@@ -69,17 +51,12 @@ class NoticeSettings:
 
     @classmethod
     def from_environment(cls, environ: Values | None = None) -> NoticeSettings:
-        """Read the settings.
-
-        Parameters
-        ----------
-        environ : mapping of str to str, optional
-            Stands in for `os.environ`.
+        """Read the settings from `environ`, by default `os.environ`.
 
         Raises
         ------
         ConfigurationError
-            If a variable cannot be used, or one is missing beside another. Secrets are not repeated.
+            If a variable is invalid, or one needs another that is missing. Secrets are not repeated.
         """
         values = os.environ if environ is None else environ
         return cls(
@@ -103,9 +80,7 @@ def _mail(values: Values) -> MailSettings | None:
         )
         raise ConfigurationError(message)
     is_tls = url.scheme == "smtps"
-    port = url.port
-    if port is None:
-        port = variables.SMTP_PORT.find(values)
+    port = variables.SMTP_PORT.find(values) if url.port is None else url.port
     user = unquote(url.username or "") or variables.SMTP_USER.find(values)
     sender = variables.NOTICE_FROM.find(values) or (user if user and "@" in user else f"boursomatic@{host}")
     for address in (*to, sender):
@@ -120,7 +95,7 @@ def _mail(values: Values) -> MailSettings | None:
 
 
 def _secrets(values: Values) -> set[str]:
-    """What must not be read in a message, also as it is written within an address."""
+    """All secrets, also as they are written within an address."""
     secrets: set[str | None] = set()
     for variable in variables.VARIABLES:
         if variable.secret is not Secret.NONE:
@@ -136,7 +111,7 @@ def _address_secrets(text: str, *, is_path_secret: bool) -> set[str | None]:
     except ValueError:
         return set()
     secrets = {url.password, unquote(url.password or "")}
-    # A receiver that refuses may repeat what comes after its name, which is the secret of such an address.
+    # A refusing receiver may repeat path and query, the secret part of a webhook's address.
     resource = url.path + (f"?{url.query}" if url.query else "")
     if is_path_secret and len(resource) >= _SHORTEST_SECRET_PATH:
         secrets.add(resource)

@@ -1,9 +1,9 @@
-"""Settings of the platform: where things are, which source feeds them, and how often it acts by itself."""
+"""Settings of the platform: places, the price source, and how often sensors run."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.settings import variables
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are and which source feeds them.
-
-    Each attribute is the variable of that name in `settings.variables`. None means that the variable is not set;
-    no exchange means all of them. What may hold a secret is kept out of `repr`.
-    """
+    """Values of the variables in `settings.variables`. None means not set; no exchange means all."""
 
     home: Path
     database_url: str | None = field(repr=False)
@@ -41,46 +37,20 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Values | None = None) -> Settings:
-        """Read the settings.
-
-        Parameters
-        ----------
-        environ : mapping of str to str, optional
-            Stands in for `os.environ`.
+        """Read the settings from `environ`, by default `os.environ`.
 
         Raises
         ------
         ConfigurationError
-            If a variable cannot be read as its type.
+            If a variable is invalid.
         """
         values = os.environ if environ is None else environ
-        return cls(
-            home=variables.HOME.read(values),
-            database_url=variables.DATABASE_URL.find(values),
-            artifacts_dir=variables.ARTIFACTS_DIR.read(values),
-            provider=variables.PROVIDER.read(values),
-            provider_path=variables.PROVIDER_PATH.find(values),
-            price_folders=variables.PRICE_FOLDERS.read(values),
-            max_rejected_share=variables.MAX_REJECTED_SHARE.read(values),
-            threads=variables.THREADS.read(values),
-            universe=variables.UNIVERSE.find(values),
-            min_arrived_share=variables.MIN_ARRIVED_SHARE.read(values),
-            overlap_sessions=variables.OVERLAP_SESSIONS.read(values),
-            retrain_after=variables.RETRAIN_AFTER.read(values),
-            gateway=variables.GATEWAY.find(values),
-            requests_per_second=variables.REQUESTS_PER_SECOND.find(values),
-            exchanges=variables.EXCHANGES.find(values) or (),
-            stooq_key=variables.STOOQ_KEY.find(values),
-        )
+        found = {each.name: getattr(variables, each.name.upper()).find(values) for each in fields(cls)}
+        return cls(**{**found, "exchanges": found["exchanges"] or ()})
 
 
 def sensor_seconds(environ: Values | None = None) -> int:
     """Seconds between two evaluations of a sensor.
-
-    Parameters
-    ----------
-    environ : mapping of str to str, optional
-        Stands in for `os.environ`.
 
     Raises
     ------
@@ -91,11 +61,10 @@ def sensor_seconds(environ: Values | None = None) -> int:
 
 
 def wait_briefly() -> None:
-    """Let the threads of a training wait for each other for microseconds, and then sleep.
+    """Let training threads wait for microseconds before they sleep. Call it before LightGBM's import.
 
-    To be called before LightGBM is imported. On two cores a training of a few thousand rows takes eleven times as
-    long if threads sleep at once. With two other trainings beside it, it takes five times as long if they wait as
-    long as GNU's OpenMP lets them. A policy that the user has set is kept.
+    On two cores, a training of a few thousand rows takes eleven times as long if threads sleep at once. Beside two
+    other trainings it takes five times as long with GNU OpenMP's default wait. The user's own policy is kept.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -26,24 +26,12 @@ class Secret(Enum):
 
 @dataclass(frozen=True)
 class Variable(Generic[T]):
-    """An environment variable. One that is set to nothing counts as not set.
+    """An environment variable. One set to nothing counts as not set.
 
-    Attributes
-    ----------
-    name : str
-    meaning : str
-        What it sets, in sentences.
-    form : str
-        How its text is written, with the unit. The error message says that the text must be this.
-    parse : callable
-        Turns the text into the value. Raises ValueError if it cannot; the message of a RuntimeError is repeated.
-    default : str or callable
-        Text in force where the variable is not set, perhaps made from other variables. Empty: there is none.
-    default_note : str
-        The default in words, where `default` does not say it.
-    example : str
-        A text that the error message recommends.
-    secret : Secret
+    `form` says how the text is written, with the unit; error messages repeat it. `parse` raises ValueError on any
+    other text; the message of a RuntimeError is repeated. `default` is the text in force if the variable is not
+    set, perhaps made from other variables; empty means none. `default_note` describes it in words. Error messages
+    show `example`.
     """
 
     name: str
@@ -65,12 +53,12 @@ class Variable(Generic[T]):
         return bool(values.get(self.name))
 
     def text(self, values: Values) -> str:
-        """Text in force; empty if the variable is not set and has no default."""
+        """The text in force; empty if not set and without a default."""
         default = self.default if isinstance(self.default, str) else self.default(values)
         return values.get(self.name) or default
 
     def read(self, values: Values) -> T:
-        """Value in force.
+        """The value in force.
 
         Raises
         ------
@@ -84,23 +72,11 @@ class Variable(Generic[T]):
             raise ConfigurationError(self._refusal(text, error)) from None
 
     def find(self, values: Values) -> T | None:
-        """Value in force, or None where there is none.
-
-        Raises
-        ------
-        ConfigurationError
-            As `read`.
-        """
+        """The value in force, or None; raises like `read`."""
         return self.read(values) if self.text(values) else None
 
     def shown(self, values: Values) -> str | float | list[str] | None:
-        """Value in force with its secrets hidden; None where there is none.
-
-        Raises
-        ------
-        ConfigurationError
-            As `read`.
-        """
+        """The value in force with hidden secrets, or None; raises like `read`."""
         value = self.find(values)
         if value is None or isinstance(value, (int, float)):
             return value
@@ -120,10 +96,10 @@ class Variable(Generic[T]):
 
 
 def without_password(text: str, *, is_address: bool = False) -> str:
-    """Hide what may be secret in an address: its password, and what follows its path.
+    """Hide the secret parts of an address: its password, and everything after its path.
 
-    An address that cannot be taken apart with certainty is hidden whole: an `@` or a `/` that is not escaped may
-    belong to a password. A text without `://` is returned as it is, unless it should be an address.
+    An address that is not parsed with certainty is hidden whole: an unescaped `@` or `/` may belong to a password.
+    A text without `://` is returned unchanged, unless it should be an address.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Every environment variable of the product, declared once: what reads, lists and documents them starts here."""
+"""Declarations of all environment variables; reading, listing and documenting start here."""
 
 from __future__ import annotations
 

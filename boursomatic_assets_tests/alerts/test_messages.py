@@ -1,4 +1,4 @@
-"""Which messages there are and what they say: state by state, and for any sequence of runs."""
+"""Failures and their messages: step by step, and for any sequence of runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def ended(*failures: Failure, succeeded: tuple[Target, ...] = (), minutes: int =
     )
 
 
-def test_the_same_cause_is_told_once_until_it_is_over() -> None:
+def test_advance_tells_the_same_cause_once_until_it_recovers() -> None:
     first = advance((), ended(DOWN))
     assert first.new == (DOWN,)
     again = advance(first.open_failures, ended(DOWN, minutes=1))
@@ -57,10 +57,10 @@ def test_the_same_cause_is_told_once_until_it_is_over() -> None:
     assert advance(over.open_failures, ended(DOWN, minutes=3)).new == (DOWN,)
 
 
-def test_another_cause_on_the_same_asset_is_told_and_both_are_over_together() -> None:
+def test_advance_tells_another_cause_and_recovers_both_together() -> None:
     both = advance(advance((), ended(DOWN)).open_failures, ended(INFINITE, succeeded=(FEATURES,), minutes=1))
     assert both.new == (INFINITE,)
-    # Stored and then found wrong: a run in which it failed shows nothing of it to be well.
+    # Stored, then failed its check: no success of the asset counts in that run.
     assert {failure.key: failure.awaiting for failure in both.open_failures} == {
         DOWN.key: {FEATURES},
         INFINITE.key: {FINITE},
@@ -71,14 +71,14 @@ def test_another_cause_on_the_same_asset_is_told_and_both_are_over_together() ->
     assert [failure.key for failure in over.recovered["features"]] == [DOWN.key, INFINITE.key]
 
 
-def test_what_succeeds_beside_a_failure_of_another_asset_is_well() -> None:
+def test_advance_recovers_an_asset_beside_a_failure_of_another() -> None:
     down = advance((), ended(DOWN)).open_failures
     other = error_failure([LABELS], "ValueError", "")
     assert set(advance(down, ended(other, succeeded=(FEATURES,))).recovered) == {"features"}
     assert advance(down, ended(succeeded=(LABELS,))).recovered == {}
 
 
-def test_every_partition_that_failed_has_to_succeed() -> None:
+def test_advance_awaits_every_failed_partition() -> None:
     one, two, three = (Target("walk_forward", f"fold {number}") for number in (1, 2, 3))
     failed = advance((), ended(error_failure([one], "ValueError", "x"))).open_failures
     more = advance(failed, ended(error_failure([two], "ValueError", "x"), succeeded=(three,)))
@@ -98,7 +98,7 @@ def test_every_partition_that_failed_has_to_succeed() -> None:
         ("two\n  lines", "two lines"),
     ],
 )
-def test_numbers_and_identifiers_make_no_other_cause(one: str, other: str) -> None:
+def test_error_failure_key_ignores_numbers_and_identifiers(one: str, other: str) -> None:
     assert error_failure([FEATURES], "ValueError", one).key == error_failure([FEATURES], "ValueError", other).key
 
 
@@ -112,11 +112,11 @@ def test_numbers_and_identifiers_make_no_other_cause(one: str, other: str) -> No
         check_failure(FINITE, "", "'FB' is missing"),
     ],
 )
-def test_another_asset_kind_or_word_makes_another_cause(other: Failure) -> None:
+def test_failure_key_differs_by_asset_kind_and_words(other: Failure) -> None:
     assert other.key != error_failure([FEATURES], "ValueError", "'FB' is missing").key
 
 
-def test_a_check_is_the_same_failure_whatever_it_found() -> None:
+def test_check_failure_is_the_same_with_any_figures() -> None:
     assert check_failure(FINITE, "", "broken_rows 4").key == INFINITE.key
     assert INFINITE.cause == (
         "the blocking check values_are_finite did not pass (Every value is finite): broken_rows 3"
@@ -124,20 +124,17 @@ def test_a_check_is_the_same_failure_whatever_it_found() -> None:
     assert check_failure(FINITE, "", "").cause == "the blocking check values_are_finite did not pass"
 
 
-def test_an_error_in_a_check_is_told_as_such() -> None:
+def test_error_failure_names_a_check_and_a_few_assets() -> None:
     broken = error_failure([FINITE], "KeyError", "'close'")
     assert broken.cause == "check values_are_finite could not be evaluated: KeyError: 'close'"
     assert (broken.asset, broken.awaiting) == ("features", {FINITE})
-
-
-def test_a_run_that_died_names_a_few_of_what_it_had_not_done() -> None:
     targets = [Target(name) for name in ("a", "b", "c", "d", "e")]
     assert error_failure(targets, "died", "").asset == "a, b, c, 2 more"
     assert error_failure(targets[:3], "died", "").asset == "a, b, c"
     assert error_failure(targets, "died", "").cause == "died"
 
 
-def test_a_failure_in_words() -> None:
+def test_failure_message() -> None:
     message = failure_message(DOWN, ended(DOWN), UI)
     assert message.subject == "features failed"
     assert message.text == (
@@ -155,16 +152,12 @@ def test_a_failure_in_words() -> None:
         "run_url": "http://ui.example:3000/runs/run-0",
         "failed_at": "2024-06-10T12:00:00+00:00",
     }
+    again = failure_message(DOWN, RunOutcome("r", "__ASSET_JOB", NOON, (DOWN,), is_tried_again=True), UI).text
+    assert "in a run of chosen assets." in again
+    assert "Dagster tries the run again by itself." in again
 
 
-def test_a_run_that_dagster_tries_again_says_so() -> None:
-    outcome = RunOutcome("r", "__ASSET_JOB", NOON, (DOWN,), is_tried_again=True)
-    text = failure_message(DOWN, outcome, UI).text
-    assert "in a run of chosen assets." in text
-    assert "Dagster tries the run again by itself." in text
-
-
-def test_a_recovery_in_words() -> None:
+def test_recovery_message() -> None:
     outcome = ended(succeeded=(FEATURES,), minutes=90)
     seen = [
         OpenFailure(DOWN.key, "features", DOWN.cause, NOON, frozenset(), times=2),
@@ -183,7 +176,7 @@ def test_a_recovery_in_words() -> None:
     assert "failed once since" in recovery_message("features", seen[1:], outcome, UI).text
 
 
-def test_a_webhook_gets_text_for_slack_and_fields_for_programs() -> None:
+def test_webhook_body_has_text_for_slack_and_fields_for_programs() -> None:
     failure = error_failure([FEATURES], "ValueError", "<!channel> & 'FB'")
     body = webhook_body(failure_message(failure, ended(failure), UI), "notice-7")
     assert "Cause: ValueError: &lt;!channel&gt; &amp; 'FB'\n" in body["text"]
@@ -194,21 +187,21 @@ def test_a_webhook_gets_text_for_slack_and_fields_for_programs() -> None:
     assert "sent on 2024-06-10 at 12:00 UTC" in trial["text"]
 
 
-def test_figures_of_a_check_in_words() -> None:
+def test_figures_in_words() -> None:
     figures = {"broken_rows": 3, "symbols": ["AAPL", "KO"], "share": 0.0512345678, "faults": {}, "by": {"KO": 2}}
     assert figures_in_words({**figures, "none": None}) == (
         "broken_rows 3; symbols AAPL, KO; share 0.0512346; by KO: 2"
     )
 
 
-def test_waits_double_from_half_a_minute_to_an_hour() -> None:
+def test_wait_before_next_doubles_from_half_a_minute_to_an_hour() -> None:
     # 30 s, 1, 2, 4, 8, 16, 32 min; 64 min would be above the hour
     minutes = [wait_before_next(attempt) / timedelta(minutes=1) for attempt in range(1, 10)]
     assert minutes == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
     assert wait_before_next(10**9) == LONGEST_WAIT
 
 
-def test_secrets_and_passwords_in_addresses_are_hidden() -> None:
+def test_hide_secrets_removes_secrets_and_passwords_in_addresses() -> None:
     said = "postgresql://me:hush@db/prices refused hush-hush; smtp://other:word@mail"
     assert hide_secrets(said, ["hush", "hush-hush", ""]) == (
         "postgresql://me:***@db/prices refused ***; smtp://other:***@mail"
@@ -216,23 +209,20 @@ def test_secrets_and_passwords_in_addresses_are_hidden() -> None:
 
 
 @given(st.text(st.characters(exclude_characters="*"), min_size=1), st.text(), st.text())
-def test_no_secret_is_left_in_a_text(secret: str, before: str, after: str) -> None:
+def test_hide_secrets_leaves_no_secret_in_any_text(secret: str, before: str, after: str) -> None:
     hidden = hide_secrets(f"{before}{secret}{after}", [secret])
     assert secret not in hidden.replace(HIDDEN, "*")
 
 
 @given(st.text())
-def test_a_cause_of_any_origin_is_one_line_that_can_be_sent(text: str) -> None:
+def test_failure_cause_is_one_short_line_for_any_text(text: str) -> None:
     failure = error_failure([FEATURES], "ValueError", text)
     assert failure.cause.isprintable()
     assert len(failure.cause) <= len("ValueError: ") + LONGEST_CAUSE
     failure.cause.encode()
     assert check_failure(FINITE, "", text).cause.isprintable()
-
-
-def test_a_long_cause_is_cut() -> None:
-    cause = check_failure(FINITE, "", "x" * (LONGEST_CAUSE + 1)).cause
-    assert cause.endswith("did not pass: " + "x" * (LONGEST_CAUSE - 1) + "\N{HORIZONTAL ELLIPSIS}")
+    long = check_failure(FINITE, "", "x" * (LONGEST_CAUSE + 1)).cause
+    assert long.endswith("did not pass: " + "x" * (LONGEST_CAUSE - 1) + "\N{HORIZONTAL ELLIPSIS}")
 
 
 _NAMES = st.sampled_from(["a", "b"])
@@ -252,7 +242,7 @@ _OUTCOMES = st.lists(
 
 
 @given(_OUTCOMES)
-def test_of_any_runs_each_trouble_is_told_once_and_ended_once(outcomes: list[RunOutcome]) -> None:
+def test_advance_tells_and_recovers_each_failure_once_over_any_runs(outcomes: list[RunOutcome]) -> None:
     still: tuple[OpenFailure, ...] = ()
     told: dict[str, set[str]] = {}
     for outcome in outcomes:
@@ -266,7 +256,7 @@ def test_of_any_runs_each_trouble_is_told_once_and_ended_once(outcomes: list[Run
             # All that was told of it, at once, in a run in which nothing of it failed.
             assert {failure.key for failure in failures} == told.pop(asset)
             assert not any(failure.asset == asset for failure in outcome.failures)
-        # What is told and not over is exactly what is remembered, and no failure of this run is forgotten.
+        # Open failures are exactly those told and not recovered, with all failures of this run.
         remembered = {failure.key for failure in still}
         assert len(remembered) == len(still)
         assert remembered == {key for keys in told.values() for key in keys}
@@ -275,7 +265,7 @@ def test_of_any_runs_each_trouble_is_told_once_and_ended_once(outcomes: list[Run
 
 
 @given(_OUTCOMES)
-def test_in_the_end_one_run_in_which_all_is_well_ends_every_trouble(outcomes: list[RunOutcome]) -> None:
+def test_advance_recovers_everything_by_one_run_that_succeeds(outcomes: list[RunOutcome]) -> None:
     still: tuple[OpenFailure, ...] = ()
     for outcome in outcomes:
         still = advance(still, outcome).open_failures

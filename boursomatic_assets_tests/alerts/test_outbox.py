@@ -1,4 +1,4 @@
-"""The outbox: a run is taken into account once, a message handed out to one sender at a time."""
+"""The outbox: a run is recorded once, a message is claimed by one sender at a time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from boursomatic_assets.alerts.messages import Kind
 from boursomatic_assets.alerts.outbox import claim, count_waiting, list_notices, mark_delivered, release
 from boursomatic_assets.alerts.recording import (
     LATE_EVENTS,
+    Noticed,
     begin_noticing,
     noticed_events,
     open_failures,
@@ -22,6 +23,7 @@ from boursomatic_assets.alerts.recording import (
 from boursomatic_assets_tests.support.catalog import rows, run
 
 if TYPE_CHECKING:
+    from boursomatic_assets.alerts.outbox import Notice
     from boursomatic_assets.storage.postgres.database import Database
 
 NOON = datetime(2024, 6, 10, 12, 0, tzinfo=UTC)
@@ -55,46 +57,49 @@ def due_now(database: Database) -> None:
     run(database, "UPDATE notices SET next_attempt_at = '2020-01-01' WHERE next_attempt_at IS NOT NULL")
 
 
+def claimed(outbox: Database, *, ignore_wait: bool = False) -> tuple[Notice, list[str]]:
+    found = claim(outbox, BOTH, ignore_wait=ignore_wait)
+    assert found is not None
+    return found
+
+
 def taken(database: Database, channels: list[str] | None = None) -> tuple[int, list[str]] | None:
     found = claim(database, BOTH if channels is None else channels)
     return None if found is None else (found[0].id, found[1])
 
 
-def test_it_begins_once_and_with_what_comes_after(outbox: Database) -> None:
+def test_begin_noticing_sets_the_start_once(outbox: Database) -> None:
     begin_noticing(outbox, HERE, 500)
     noticed = noticed_events(outbox, HERE)
-    assert noticed is not None
-    assert (noticed.after, noticed.events) == (100, frozenset())
+    assert noticed == Noticed(100, frozenset())
     assert 100 in noticed
     assert 101 not in noticed
     assert noticed_events(outbox, "another instance") is None
     assert record(outbox, (99, failed())) == []
 
 
-def test_a_run_counts_once_however_often_it_is_brought(outbox: Database) -> None:
+def test_record_outcomes_counts_a_run_once(outbox: Database) -> None:
     ended = [(101, failed()), (102, failed(run_id="again")), (103, well(FEATURES))]
     assert record(outbox, *ended) == ["features failure", "features recovery"]
-    # As after a daemon that died before it knew that this was done.
+    # As by a daemon that died and reads the same runs again.
     assert record(outbox, *ended) == []
     assert [notice.message.kind for notice in list_notices(outbox, limit=9)] == [Kind.RECOVERY, Kind.FAILURE]
     assert open_failures(outbox) == []
 
 
-def test_an_event_that_appears_late_is_not_missed(outbox: Database) -> None:
+def test_record_outcomes_accepts_a_late_event(outbox: Database) -> None:
     assert record(outbox, (110, failed())) == ["features failure"]
     assert record(outbox, (105, failed(BROKEN))) == ["labels failure"]
 
 
-def test_what_lies_far_back_is_forgotten_and_stays_settled(outbox: Database) -> None:
+def test_record_outcomes_deletes_old_events_and_keeps_them_settled(outbox: Database) -> None:
     record(outbox, (101, failed()), (200 + LATE_EVENTS, well(FEATURES)))
     assert rows(outbox, "SELECT event_id FROM noticed_runs") == [(200 + LATE_EVENTS,)]
-    noticed = noticed_events(outbox, HERE)
-    assert noticed is not None
-    assert noticed.after == 200
+    assert noticed_events(outbox, HERE) == Noticed(200, frozenset({200 + LATE_EVENTS}))
     assert record(outbox, (101, failed())) == []
 
 
-def test_what_is_open_is_remembered_in_full(outbox: Database) -> None:
+def test_open_failures_returns_all_their_fields(outbox: Database) -> None:
     partition = Target("walk_forward", "fold 3")
     record(outbox, (101, failed(error_failure([partition], "ValueError", "x"), BROKEN)), (102, failed(BROKEN)))
     first, second = open_failures(outbox)
@@ -102,9 +107,7 @@ def test_what_is_open_is_remembered_in_full(outbox: Database) -> None:
     assert (second.awaiting, second.times, second.cause) == (BROKEN.awaiting, 2, BROKEN.cause)
 
 
-def test_a_transaction_that_fails_leaves_neither_messages_nor_notes(
-    outbox: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_record_outcomes_is_one_transaction(outbox: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError
 
@@ -116,7 +119,7 @@ def test_a_transaction_that_fails_leaves_neither_messages_nor_notes(
     assert record(outbox, (101, failed())) == ["features failure"]
 
 
-def test_one_open_failure_by_key_is_the_databases_own_rule(outbox: Database) -> None:
+def test_notices_table_allows_one_open_failure_per_key(outbox: Database) -> None:
     record(outbox, (101, failed()))
     with pytest.raises(sa.exc.IntegrityError, match="notices_one_open_failure_by_key"):
         run(
@@ -128,11 +131,9 @@ def test_one_open_failure_by_key_is_the_databases_own_rule(outbox: Database) -> 
         run(outbox, "UPDATE notices SET kind = 'test'")
 
 
-def test_a_message_is_one_senders_until_it_gives_it_back(outbox: Database) -> None:
+def test_claim_holds_a_message_until_release(outbox: Database) -> None:
     record(outbox, (101, failed()))
-    found = claim(outbox, BOTH)
-    assert found is not None
-    notice, channels = found
+    notice, channels = claimed(outbox)
     assert (channels, notice.attempts) == (BOTH, 1)
     assert taken(outbox) is None
     mark_delivered(outbox, notice, "log")
@@ -146,10 +147,10 @@ def test_a_message_is_one_senders_until_it_gives_it_back(outbox: Database) -> No
     assert isinstance(seconds, float)
     assert 25 < seconds <= 30
     assert taken(outbox) is None
-    assert claim(outbox, BOTH, ignore_wait=True) is not None
+    claimed(outbox, ignore_wait=True)
 
 
-def test_a_message_of_a_sender_that_died_is_handed_out_again(outbox: Database) -> None:
+def test_claim_expires(outbox: Database) -> None:
     record(outbox, (101, failed()))
     assert taken(outbox) is not None
     assert taken(outbox) is None
@@ -157,56 +158,48 @@ def test_a_message_of_a_sender_that_died_is_handed_out_again(outbox: Database) -
     assert taken(outbox) is not None
 
 
-def test_what_every_channel_has_taken_waits_no_more(outbox: Database) -> None:
+def test_claim_finds_nothing_once_every_channel_has_taken_it(outbox: Database) -> None:
     record(outbox, (101, failed()))
     assert (count_waiting(outbox), len(list_notices(outbox, limit=9, is_waiting=True))) == (1, 1)
-    found = claim(outbox, BOTH)
-    assert found is not None
+    notice, _ = claimed(outbox)
     for channel in BOTH:
-        mark_delivered(outbox, found[0], channel)
-    release(outbox, found[0], None)
+        mark_delivered(outbox, notice, channel)
+    release(outbox, notice, None)
     assert (count_waiting(outbox), list_notices(outbox, limit=9, is_waiting=True)) == (0, [])
     assert claim(outbox, BOTH, ignore_wait=True) is None
 
 
-def test_a_message_waits_for_its_own_channels_only(outbox: Database) -> None:
+def test_claim_is_for_the_channels_of_a_message(outbox: Database) -> None:
     record(outbox, (101, failed()), channels=["email"])
-    # A channel that was set later is not told of what was before; one that is not set now is waited for.
+    # A channel set later gets no earlier message; a message waits for a channel that is not set now.
     assert taken(outbox, BOTH) is None
     assert taken(outbox, []) is None
     assert taken(outbox, ["log", "email"]) == (1, ["email"])
 
 
-def test_a_recovery_never_overtakes_its_failure_on_a_channel(outbox: Database) -> None:
+def test_claim_never_gives_a_recovery_before_its_failure(outbox: Database) -> None:
     record(outbox, (101, failed()), (102, failed(BROKEN)), (103, well(FEATURES)))
-    first = claim(outbox, BOTH)
-    assert first is not None
-    mark_delivered(outbox, first[0], "log")
-    release(outbox, first[0], "webhook: answered 500")
+    first, _ = claimed(outbox)
+    mark_delivered(outbox, first, "log")
+    release(outbox, first, "webhook: answered 500")
     # The failure waits for the webhook: another asset's message goes, and the recovery only to the log.
     assert taken(outbox) == (2, BOTH)
-    recovery = claim(outbox, BOTH)
-    assert recovery is not None
-    assert (recovery[0].message.kind, recovery[1]) == (Kind.RECOVERY, ["log"])
-    mark_delivered(outbox, recovery[0], "log")
-    release(outbox, recovery[0], None)
+    recovery, channels = claimed(outbox)
+    assert (recovery.message.kind, channels) == (Kind.RECOVERY, ["log"])
+    mark_delivered(outbox, recovery, "log")
+    release(outbox, recovery, None)
     assert taken(outbox) is None
     due_now(outbox)
-    again = claim(outbox, BOTH)
-    assert again is not None
-    assert (again[0].id, again[1]) == (1, ["webhook"])
-    mark_delivered(outbox, again[0], "webhook")
-    release(outbox, again[0], None)
+    again, channels = claimed(outbox)
+    assert (again.id, channels) == (1, ["webhook"])
+    mark_delivered(outbox, again, "webhook")
+    release(outbox, again, None)
     assert taken(outbox) == (3, ["webhook"])
 
 
-def test_identities_differ_between_messages_and_not_between_attempts(outbox: Database) -> None:
+def test_notice_identity_is_per_message_and_not_per_attempt(outbox: Database) -> None:
     record(outbox, (101, failed()), (102, failed(BROKEN)))
-    one, other = claim(outbox, BOTH), claim(outbox, BOTH)
-    assert one is not None
-    assert other is not None
-    assert one[0].identity != other[0].identity
-    release(outbox, one[0], None)
-    again = claim(outbox, BOTH)
-    assert again is not None
-    assert again[0].identity == one[0].identity
+    (one, _), (other, _) = claimed(outbox), claimed(outbox)
+    assert one.identity != other.identity
+    release(outbox, one, None)
+    assert claimed(outbox)[0].identity == one.identity

@@ -21,24 +21,16 @@ from boursomatic_assets.alerts.recording import begin_noticing, record_outcomes
 from boursomatic_assets.alerts.sending import deliver_due
 from boursomatic_assets.settings import NoticeSettings
 from boursomatic_assets.storage.postgres.database import Database
-from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.catalog import rows, run
 from boursomatic_assets_tests.support.processes import spawn, wait_until_ready
-from boursomatic_assets_tests.support.receivers import WebReceiver, mail_receiver, web_receiver
+from boursomatic_assets_tests.support.receivers import WebReceiver, mail_receiver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from boursomatic_assets.settings import Settings
 
 LOGGER = logging.getLogger("tests.notices")
 HERE = "instance-1"
 SENDING = 30.0
-
-
-@pytest.fixture
-def web() -> Iterator[WebReceiver]:
-    with web_receiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture
@@ -58,17 +50,17 @@ def webhook(receiver: WebReceiver, seconds: float = 5.0) -> WebhookChannel:
 
 
 def due_now(outbox: Database) -> None:
-    """Let the wait before the next attempt be over."""
+    """End the wait before the next attempt."""
     run(outbox, "UPDATE notices SET next_attempt_at = '2020-01-01' WHERE next_attempt_at IS NOT NULL")
 
 
-def test_a_receiver_that_fails_in_every_way_and_comes_back_gets_each_message_once(
+def test_deliver_due_delivers_each_message_once_to_a_receiver_that_recovers(
     outbox: Database, web: WebReceiver
 ) -> None:
     fill(outbox, 3)
     web.status = 500
     assert deliver_due(outbox, [webhook(web)], SENDING).failed == {"webhook": "webhook: answered 500"}
-    # Once it has failed, it is not knocked at for the other two.
+    # After its failure the other two messages are not tried.
     assert len(web.seen) == 1
     due_now(outbox)
     web.status, web.delay = 500, 0.6
@@ -84,12 +76,11 @@ def test_a_receiver_that_fails_in_every_way_and_comes_back_gets_each_message_onc
     assert count_waiting(outbox) == 0
     assert Counter(body["asset"] for body in web.bodies) == {"asset_0": 1, "asset_1": 1, "asset_2": 1}
     assert list_notices(outbox, limit=1)[0].last_error is None
-    # And there it ends.
     due_now(outbox)
     assert deliver_due(outbox, [webhook(web)], SENDING).delivered == 0
 
 
-def test_a_message_that_is_refused_does_not_hold_up_the_others(outbox: Database, web: WebReceiver) -> None:
+def test_deliver_due_sends_others_while_a_refused_message_waits(outbox: Database, web: WebReceiver) -> None:
     fill(outbox, 2)
     web.status = 400
     deliver_due(outbox, [webhook(web)], SENDING)
@@ -99,7 +90,7 @@ def test_a_message_that_is_refused_does_not_hold_up_the_others(outbox: Database,
     assert [body["asset"] for body in web.bodies] == ["asset_1"]
 
 
-def test_channels_do_not_wait_for_each_other(
+def test_deliver_due_treats_channels_independently(
     outbox: Database, web: WebReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(outbox, 2, ("log", "webhook", "email"))
@@ -121,14 +112,14 @@ def test_channels_do_not_wait_for_each_other(
         assert (len(mail.letters), len(web.bodies), len(caplog.records)) == (2, 2, 2)
 
 
-def test_no_further_message_is_begun_after_the_time_that_is_given(outbox: Database, web: WebReceiver) -> None:
+def test_deliver_due_begins_no_message_after_its_time(outbox: Database, web: WebReceiver) -> None:
     fill(outbox, 3)
     web.delay = 0.3
     assert deliver_due(outbox, [webhook(web)], 0.2).delivered == 1
     assert deliver_due(outbox, [webhook(web)], 0.0).delivered == 0
 
 
-def test_eight_senders_at_once_deliver_each_message_once(outbox: Database, web: WebReceiver) -> None:
+def test_deliver_due_by_eight_senders_delivers_each_message_once(outbox: Database, web: WebReceiver) -> None:
     fill(outbox, 40)
     web.delay = 0.01
     together = threading.Barrier(8)
@@ -145,7 +136,7 @@ def test_eight_senders_at_once_deliver_each_message_once(outbox: Database, web: 
     assert count_waiting(outbox) == 0
 
 
-def test_eight_who_look_at_the_same_runs_write_each_message_once(outbox: Database) -> None:
+def test_record_outcomes_by_eight_at_once_writes_each_message_once(outbox: Database) -> None:
     together = threading.Barrier(8)
 
     def look(_number: int) -> int:
@@ -161,7 +152,7 @@ def test_eight_who_look_at_the_same_runs_write_each_message_once(outbox: Databas
     assert notice.times == 1
 
 
-def test_a_sender_that_is_killed_while_sending_loses_nothing(
+def test_deliver_due_after_a_killed_sender_loses_nothing(
     outbox: Database, settings: Settings, web: WebReceiver
 ) -> None:
     fill(outbox, 1)
@@ -175,18 +166,13 @@ def test_a_sender_that_is_killed_while_sending_loses_nothing(
     )
     wait_until_ready(sender)
     claimed = "SELECT claimed_until IS NOT NULL FROM notices"
-    while not _is_true(outbox, claimed):
+    while not rows(outbox, claimed)[0][0]:
         time.sleep(0.02)
     os.kill(sender.pid, signal.SIGKILL)
     sender.communicate()
     web.status, web.delay = 200, 0.0
-    # Its hold on the message ends by itself.
+    # The claim ends by itself.
     assert deliver_due(outbox, [webhook(web)], SENDING).delivered == 0
     run(outbox, "UPDATE notices SET claimed_until = timezone('utc', now()) - interval '1 second'")
     assert deliver_due(outbox, [webhook(web)], SENDING).delivered == 1
     assert [body["asset"] for body in web.bodies] == ["asset_0"]
-
-
-def _is_true(outbox: Database, query: str) -> bool:
-    with outbox.engine.connect() as connection:
-        return bool(connection.exec_driver_sql(query).scalar())

@@ -1,4 +1,4 @@
-"""The sensor on a real instance: what is recorded of failing runs is one message, and one when it is over."""
+"""The sensor on a real instance: one message for a failure, and one for its recovery."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ from boursomatic_assets.errors import ConfigurationError, NotEnoughHistoryError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.dagster.instance import open_instance
 from boursomatic_assets.storage.postgres.database import Database
-from boursomatic_assets_tests.support.receivers import WebReceiver, web_receiver
+from boursomatic_assets_tests.support.receivers import WebReceiver
 
 FOLDS = dg.StaticPartitionsDefinition(["fold 1", "fold 2"])
 
 
 @dataclass
 class Behaviour:
-    """What goes wrong in the graph from now on."""
+    """What fails in the graph."""
 
     errors: dict[str, Exception] = field(default_factory=dict)
     broken_rows: int = 0
@@ -94,10 +94,9 @@ def instance(settings: Settings, database: Database) -> Iterator[dg.DagsterInsta
 
 
 @pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebReceiver]:
-    with web_receiver() as receiver:
-        monkeypatch.setenv("BOURSOMATIC_NOTICE_WEBHOOK", receiver.url)
-        yield receiver
+def web(web: WebReceiver, monkeypatch: pytest.MonkeyPatch) -> WebReceiver:
+    monkeypatch.setenv("BOURSOMATIC_NOTICE_WEBHOOK", web.url)
+    return web
 
 
 def execute(instance: dg.DagsterInstance, job: str = "update", **options: object) -> str:
@@ -127,7 +126,7 @@ def told(receiver: WebReceiver) -> list[str]:
     return [f"{body['asset']} {body['kind']}" for body in receiver.bodies]
 
 
-def test_an_asset_that_fails_is_told_once_and_once_when_it_is_over(
+def test_sensor_tells_a_failure_once_and_its_recovery_once(
     instance: dg.DagsterInstance, watched: WebReceiver
 ) -> None:
     BEHAVIOUR.errors["features"] = NotEnoughHistoryError("'FB' has 12 sessions")
@@ -148,13 +147,13 @@ def test_an_asset_that_fails_is_told_once_and_once_when_it_is_over(
     assert tick(instance).startswith("Runs that ended: 0;")
 
 
-def test_a_blocking_check_is_one_message_with_what_it_found(
+def test_sensor_tells_a_failed_blocking_check_with_its_figures(
     instance: dg.DagsterInstance, database: Database, watched: WebReceiver
 ) -> None:
     BEHAVIOUR.broken_rows = 3
     execute(instance)
     tick(instance)
-    # The run failed for it, and what follows was left out: still one message. A warning is none.
+    # The run failed for it, and later steps were skipped: one message. A warning is none.
     (body,) = watched.bodies
     assert body["cause"] == "the blocking check rows_are_whole did not pass (No row is broken): broken_rows 3"
     assert body["asset"] == "features"
@@ -162,7 +161,7 @@ def test_a_blocking_check_is_one_message_with_what_it_found(
     execute(instance)
     tick(instance)
     assert open_failures(database)[0].times == 2
-    # Stored again without its check is not yet well.
+    # Materialized without its check: not recovered.
     execute(instance, asset_selection=[dg.AssetKey("features")])
     BEHAVIOUR.broken_rows = 0
     execute(instance)
@@ -170,27 +169,28 @@ def test_a_blocking_check_is_one_message_with_what_it_found(
     assert told(watched) == ["features failure", "features recovery"]
 
 
-def test_a_check_that_cannot_be_evaluated_is_told_as_such(
-    instance: dg.DagsterInstance, watched: WebReceiver
+@pytest.mark.parametrize(
+    ("name", "error", "cause"),
+    [
+        ("check", KeyError("close"), "check rows_are_whole could not be evaluated: KeyError: 'close'"),
+        (
+            "labels",
+            dg.Failure("checks are missing: features", allow_retries=False),
+            "Failure: checks are missing: features",
+        ),
+    ],
+    ids=["error in a check", "dagster's failure"],
+)
+def test_sensor_words_the_cause(
+    instance: dg.DagsterInstance, watched: WebReceiver, name: str, error: Exception, cause: str
 ) -> None:
-    BEHAVIOUR.errors["check"] = KeyError("close")
+    BEHAVIOUR.errors[name] = error
     execute(instance)
     tick(instance)
-    assert [body["cause"] for body in watched.bodies] == [
-        "check rows_are_whole could not be evaluated: KeyError: 'close'"
-    ]
+    assert [body["cause"] for body in watched.bodies] == [cause]
 
 
-def test_a_failure_that_was_meant_is_told_in_its_own_words(
-    instance: dg.DagsterInstance, watched: WebReceiver
-) -> None:
-    BEHAVIOUR.errors["labels"] = dg.Failure("checks are missing: features", allow_retries=False)
-    execute(instance)
-    tick(instance)
-    assert [body["cause"] for body in watched.bodies] == ["Failure: checks are missing: features"]
-
-
-def test_of_several_sets_the_one_that_is_missing_is_told(
+def test_sensor_names_the_missing_asset_of_a_multi_asset(
     instance: dg.DagsterInstance, watched: WebReceiver
 ) -> None:
     BEHAVIOUR.errors["sets"] = ValueError("x")
@@ -201,7 +201,7 @@ def test_of_several_sets_the_one_that_is_missing_is_told(
     assert told(watched) == ["test_set failure", "test_set recovery"]
 
 
-def test_each_partition_that_failed_has_to_succeed(instance: dg.DagsterInstance, watched: WebReceiver) -> None:
+def test_sensor_awaits_each_failed_partition(instance: dg.DagsterInstance, watched: WebReceiver) -> None:
     for fold in ("fold 1", "fold 2"):
         BEHAVIOUR.errors[fold] = ValueError("x")
         execute(instance, "folds", partition_key=fold)
@@ -214,9 +214,7 @@ def test_each_partition_that_failed_has_to_succeed(instance: dg.DagsterInstance,
     assert told(watched) == ["walk_forward failure", "walk_forward recovery"]
 
 
-def test_a_run_whose_process_died_is_told_with_what_it_had_not_done(
-    instance: dg.DagsterInstance, watched: WebReceiver
-) -> None:
+def test_sensor_names_what_a_dead_run_had_not_done(instance: dg.DagsterInstance, watched: WebReceiver) -> None:
     run = instance.create_run_for_job(GRAPH.resolve_job_def("update"))
     # As Dagster's monitor does when a process is gone.
     instance.report_run_failed(run, "Detected run worker status FAILED: exit code -9")
@@ -229,14 +227,14 @@ def test_a_run_whose_process_died_is_told_with_what_it_had_not_done(
     assert told(watched)[1:] == ["bars, features, labels recovery"]
 
 
-def test_a_run_that_was_cancelled_is_no_failure(instance: dg.DagsterInstance, watched: WebReceiver) -> None:
+def test_sensor_ignores_a_cancelled_run(instance: dg.DagsterInstance, watched: WebReceiver) -> None:
     run = instance.create_run_for_job(GRAPH.resolve_job_def("update"))
     instance.report_run_canceled(run)
     assert tick(instance).startswith("Runs that ended: 1; new messages: 0;")
     assert watched.bodies == []
 
 
-def test_what_failed_before_anyone_looked_is_not_told(instance: dg.DagsterInstance, web: WebReceiver) -> None:
+def test_sensor_tells_nothing_from_before_its_first_tick(instance: dg.DagsterInstance, web: WebReceiver) -> None:
     BEHAVIOUR.errors["bars"] = ValueError("x")
     execute(instance)
     tick(instance)
@@ -244,7 +242,7 @@ def test_what_failed_before_anyone_looked_is_not_told(instance: dg.DagsterInstan
     assert web.bodies == []
 
 
-def test_what_fails_while_the_daemon_is_away_is_told_when_it_is_back(
+def test_sensor_tells_later_what_failed_while_the_daemon_was_down(
     instance: dg.DagsterInstance, watched: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     BEHAVIOUR.errors["bars"] = ValueError("x")
@@ -255,7 +253,7 @@ def test_what_fails_while_the_daemon_is_away_is_told_when_it_is_back(
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    # Killed after it has taken note and before it has told anyone.
+    # Killed after it has recorded the runs and before delivery.
     with monkeypatch.context() as patch:
         patch.setattr(automation, "deliver_due", die)
         with pytest.raises(KeyboardInterrupt):
@@ -266,7 +264,7 @@ def test_what_fails_while_the_daemon_is_away_is_told_when_it_is_back(
     assert sorted(told(watched)) == ["bars failure", "bars recovery", "labels failure"]
 
 
-def test_a_receiver_that_is_down_changes_nothing_for_the_run_and_is_told_in_the_tick(
+def test_sensor_reports_an_undelivered_message_in_its_tick(
     instance: dg.DagsterInstance, database: Database, watched: WebReceiver
 ) -> None:
     watched.status = 500
@@ -282,7 +280,7 @@ def test_a_receiver_that_is_down_changes_nothing_for_the_run_and_is_told_in_the_
     assert count_waiting(database) == 2
 
 
-def test_no_secret_reaches_a_message_the_outbox_or_a_tick(
+def test_sensor_keeps_secrets_out_of_messages_outbox_and_tick(
     instance: dg.DagsterInstance,
     database: Database,
     watched: WebReceiver,
@@ -302,7 +300,7 @@ def test_no_secret_reaches_a_message_the_outbox_or_a_tick(
         assert secret not in everything
 
 
-def test_a_setting_that_cannot_be_used_loses_nothing(
+def test_sensor_loses_nothing_by_an_invalid_setting(
     instance: dg.DagsterInstance, watched: WebReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     BEHAVIOUR.errors["bars"] = ValueError("x")
@@ -315,7 +313,7 @@ def test_a_setting_that_cannot_be_used_loses_nothing(
     assert told(watched) == ["bars failure"]
 
 
-def test_the_sensor_is_part_of_the_platform_on_from_the_start_and_says_what_it_does() -> None:
+def test_sensor_is_on_by_default_and_described() -> None:
     sensor = defs.resolve_sensor_def("failure_notices")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
     assert sensor.description

@@ -11,7 +11,7 @@ from benchmarks.bar_events import BarStorm, bar_source, storm_of_bars
 from benchmarks.faults import print_faults
 from benchmarks.killed_trainings import KilledTrainings, kill_trainings
 from benchmarks.product import OFTEN, running_product
-from benchmarks.silent_receiver import Told
+from benchmarks.silent_receiver import LateDelivery
 from boursomatic_assets_tests.conftest import ONE_THREAD
 
 pytestmark = pytest.mark.slow
@@ -57,13 +57,17 @@ def test_no_bar_event_is_lost_and_no_training_doubled_while_the_daemon_is_killed
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_broken_promise_of_any_storm_is_named_and_counts(place: int) -> None:
-    storms = [KilledTrainings(kills=50), Told(failures=1), BarStorm(events=100, seconds_to_return=[12.0, 30.0])]
+    storms = [
+        KilledTrainings(kills=50),
+        LateDelivery(failures=1),
+        BarStorm(events=100, seconds_to_return=[12.0, 30.0]),
+    ]
     output = io.StringIO()
     assert print_faults(Console(file=output, width=120), storms)
-    assert "Every promise held." in output.getvalue()
+    assert "Every guarantee held." in output.getvalue()
     assert "median 21, at most 30" in output.getvalue()
     storms[place].broken.append("two versions are active")
     output = io.StringIO()
     assert not print_faults(Console(file=output, width=120), storms)
     assert "Broken: two versions are active" in output.getvalue()
-    assert "Every promise held." not in output.getvalue()
+    assert "Every guarantee held." not in output.getvalue()

@@ -62,10 +62,10 @@ def test_a_list_is_imported_shown_replaced_and_forgotten(installed: Installation
     assert installed.ask(VERSIONS)[0] == before
 
     done = installed.run("universe", "members", "clear")
-    assert (done.code, "2 memberships forgotten." in done.said) == (0, True)
+    assert (done.code, "2 memberships removed." in done.said) == (0, True)
     assert installed.ask(STORED) == []
     again = installed.run("universe", "members", "clear")
-    assert (again.code, again.said) == (0, "0 memberships forgotten.")
+    assert (again.code, again.said) == (0, "0 memberships removed.")
 
 
 def test_the_same_list_again_changes_nothing_and_asks_for_nothing(installed: Installation, tmp_path: Path) -> None:
@@ -141,5 +141,5 @@ def test_a_file_that_is_not_there_is_named(installed: Installation, tmp_path: Pa
 
 def test_help_says_what_the_columns_mean(installed: Installation) -> None:
     told = installed.run("universe", "members", "import", "--help").said
-    assert all(word in told for word in ("member_from", "member_until", "a symbol without any was never a member"))
+    assert all(word in told for word in ("member_from", "member_until", "a symbol without one was never a member"))
     assert "import" in installed.run("universe", "members", "--help").said

@@ -14,7 +14,7 @@ from boursomatic_assets.display.report.figures import (
     rank_ic_chart,
     reliability_chart,
 )
-from boursomatic_assets.display.report.formats import whole_number
+from boursomatic_assets.display.report.filters import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

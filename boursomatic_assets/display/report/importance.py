@@ -33,11 +33,11 @@ class ReportImportance:
 
 def importance_charts(importance: ReportImportance) -> list[Chart]:
     """Gain, mean contribution by class, and the contributions to BUY row by row."""
-    found = importance.classifier
-    explained = found is not None and len(found.values) > 0 and found.feature_names
+    contributions = importance.classifier
+    explained = contributions is not None and len(contributions.values) > 0 and contributions.feature_names
     charts = [gain_chart(importance.gains)] if importance.gains.height else []
-    if found is not None and explained:
-        charts += [contribution_chart(found), swarm_chart(found)]
+    if contributions is not None and explained:
+        charts += [contribution_chart(contributions), swarm_chart(contributions)]
     return charts
 
 
@@ -56,33 +56,35 @@ def gain_chart(gains: pl.DataFrame) -> Chart:
     return Chart("importance_gain", "Gain", caption, traces, _by_feature(gains.height, ".0%"), lines)
 
 
-def contribution_chart(found: Contributions) -> Chart:
+def contribution_chart(contributions: Contributions) -> Chart:
     """Mean absolute contribution of each feature to the score of each class."""
-    ranked = found.mean_absolute()
-    lines = tuple(_CLASS_LINES.get(name, Line(name, f"to {name}", "var:--other")) for name in found.output_names)
+    ranked = contributions.mean_absolute()
+    lines = tuple(
+        _CLASS_LINES.get(name, Line(name, f"to {name}", "var:--other")) for name in contributions.output_names
+    )
     traces = [
         _bars(line, ranked["feature"].to_list(), ranked[line.group].to_list(), "%{x:.4f}", line.label)
         for line in lines
     ]
-    rows = f"over {len(found.values):,} rows of the test set"
+    rows = f"over {len(contributions.values):,} rows of the test set"
     caption = f"SHAP: mean absolute contribution of a feature to the log-odds of a class, {rows}."
     shape = {**_by_feature(ranked.height, ""), "barmode": "stack"}
     return Chart("importance_shap", "Contribution to the predictions", caption, traces, shape, lines)
 
 
-def swarm_chart(found: Contributions) -> Chart:
+def swarm_chart(contributions: Contributions) -> Chart:
     """A dot per row and feature: its contribution to the first class, coloured by the feature's value."""
-    output = found.output_names[0]
-    names = found.mean_absolute()["feature"].to_list()
-    chosen = np.unique(np.linspace(0, len(found.values) - 1, SWARM_ROWS).round().astype(np.int64))
-    values = found.values[chosen, 0]
+    output = contributions.output_names[0]
+    names = contributions.mean_absolute()["feature"].to_list()
+    chosen = np.unique(np.linspace(0, len(contributions.values) - 1, SWARM_ROWS).round().astype(np.int64))
+    values = contributions.values[chosen, 0]
     trace: dict[str, Any] = {"type": "scatter", "mode": "markers", "x": [], "y": [], "hoverinfo": "x"}
     shades: list[float | None] = []
     for place, name in enumerate(names):
-        column = found.feature_names.index(name)
+        column = contributions.feature_names.index(name)
         trace["x"] += rounded(values[:, column].tolist())
         trace["y"] += rounded((place + _heights(values[:, column])).tolist())
-        shades += rounded(_ranks(found.inputs[chosen, column]).tolist())
+        shades += rounded(_ranks(contributions.inputs[chosen, column]).tolist())
     trace["marker"] = {
         "size": 4, "opacity": 0.8, "color": shades, "cmin": 0, "cmax": 1,
         "colorscale": [[0, "var:--low"], [0.5, "var:--middle"], [1, "var:--high"]],

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.trace.tree import shown
-from boursomatic_assets.display.report import formats, tables
+from boursomatic_assets.display.report import filters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,14 +47,14 @@ def environment() -> Environment:
     )
     # Keys keep their order; NaN is not JSON.
     templates.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    filters = (
-        formats.decimals_for, formats.decimals_of_differences, formats.in_words, formats.number, formats.p_value,
-        formats.sentence, formats.whole_number, formats.words, shown, tables.by_cost, tables.grouped, tables.notes,
-        tables.value_of, sha256_base64,
+    used = (
+        filters.by_cost, filters.decimals_for, filters.decimals_of_differences, filters.grouped, filters.in_words,
+        filters.notes, filters.number, filters.p_value, filters.sentence, filters.value_of, filters.whole_number,
+        filters.words, shown, sha256_base64,
     )  # fmt: skip
-    templates.filters.update({each.__name__: each for each in filters})
-    templates.tests["detail"] = tables.is_detail
-    templates.globals.update(interval=formats.interval, zip=zip)
+    templates.filters.update({each.__name__: each for each in used})
+    templates.tests["detail"] = filters.is_detail
+    templates.globals.update(interval=filters.interval, zip=zip)
     return templates
 
 

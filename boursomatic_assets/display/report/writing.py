@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.display.report.chapter import Chapter
 from boursomatic_assets.display.report.importance import ReportImportance, importance_charts
 from boursomatic_assets.display.report.page import render
+from boursomatic_assets.errors import MissingArtifactError
+from boursomatic_assets.storage.artifacts.bundles import code_revision, package_versions
+from boursomatic_assets.storage.dagster.instance import outdated_inputs, recorded_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
+    from dagster import DagsterInstance
+
+    from boursomatic_assets.core.dataset.experiment import Experiment
     from boursomatic_assets.storage.dagster.check_results import CheckResult
 
     Judgement = Mapping[str, Any]
@@ -77,3 +84,32 @@ def _setting(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def judged_model(instance: DagsterInstance, run_id: str, experiment: Experiment, missing: str) -> ReportModel:
+    """Describe the judged models: data, code, and the version if these very models are recorded as one.
+
+    `missing` says why there is no walk-forward.
+    """
+    version, span = None, {}
+    with suppress(MissingArtifactError):
+        span = recorded_metadata(instance, run_id, "labels")
+    with suppress(MissingArtifactError):
+        recorded = recorded_metadata(instance, run_id, "model_version")
+        changed = outdated_inputs(instance, run_id, {"model_version": ["classifier", "regressor"]})
+        version = None if changed else str(recorded["version"])
+    return ReportModel(
+        version=version,
+        params_hash=experiment.params_hash,
+        experiment=experiment.model_dump(mode="json"),
+        first_session=span.get("first_session"),
+        last_session=span.get("last_session"),
+        run_id=run_id,
+        made_at=datetime.now(UTC),
+        code=code_revision(),
+        packages=package_versions(),
+        no_walk_forward=(
+            f"The walk-forward {missing}: the figures below rest on one short test set. "
+            "Make it: boursomatic materialize --select walk_forward+"
+        ),
+    )

@@ -11,7 +11,7 @@ from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.portfolio.benchmark import NO_BENCHMARK
 from boursomatic_assets.display.ui.evaluation import NONE_FOUND
 from boursomatic_assets.display.ui.jumps import jump_words
-from boursomatic_assets.display.ui.promotion import activation, comparison_table
+from boursomatic_assets.display.ui.model_version import activation, comparison_table
 from boursomatic_assets.storage.postgres.model_events import ACTIVATED, PRUNED, REFUSED, ROLLED_BACK
 
 if TYPE_CHECKING:
@@ -106,17 +106,20 @@ def conclusion_lines(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     judged = {title: made[name] for name, title in _JUDGED if name in made}
     lines = []
-    for title, found in judged.items():
-        lines += [f"[bold]{title}[/bold]: {escape(found['verdict'])}", f"  {escape(found['could_have_been_seen'])}"]
+    for title, metadata in judged.items():
+        lines += [
+            f"[bold]{title}[/bold]: {escape(metadata['verdict'])}",
+            f"  {escape(metadata['could_have_been_seen'])}",
+        ]
     # Both assets report on one panel.
-    return [*lines, *dict.fromkeys(escape(found["survivors"]) for found in judged.values())]
+    return [*lines, *dict.fromkeys(escape(metadata["survivors"]) for metadata in judged.values())]
 
 
 def rests_on_lines(materialized: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Suspect prices behind the figures, and the sessions that the benchmark covers, as lines."""
     judged = {title.lower(): materialized[name] for name, title in _JUDGED if name in materialized}
-    suspects = {scope: found["suspect_prices"] for scope, found in judged.items()}
-    covered = {scope: found["benchmark"] for scope, found in judged.items()}
+    suspects = {scope: metadata["suspect_prices"] for scope, metadata in judged.items()}
+    covered = {scope: metadata["benchmark"] for scope, metadata in judged.items()}
     return [
         *(f"[yellow]{escape(said)}[/yellow] ({scope})" for scope, said in suspects.items() if said != NONE_FOUND),
         *(f"Benchmark, {scope}: {escape(said)}" for scope, said in covered.items() if said != NO_BENCHMARK),

@@ -44,9 +44,9 @@ def _follow(progress: Progress, instance: DagsterInstance, run_id: str, total: i
     task, cursor, last = progress.add_task("starting", total=total), None, False
     while not last:
         last = ended.wait(POLL_SECONDS)
-        found = instance.get_records_for_run(run_id, cursor=cursor)
-        cursor = found.cursor
-        for record in found.records:
+        page = instance.get_records_for_run(run_id, cursor=cursor)
+        cursor = page.cursor
+        for record in page.records:
             _show_event(progress, task, record.event_log_entry)
 
 
@@ -65,15 +65,15 @@ def _show_event(progress: Progress, task: Any, entry: EventLogEntry) -> None:  #
         name = " ".join(filter(None, [event.asset_key.to_user_string(), event.partition]))  # type: ignore[union-attr]
         progress.console.print(f"[green]materialized[/green] {name}{count}")
     elif event.event_type_value == "ASSET_CHECK_EVALUATION":
-        found = event.asset_check_evaluation_data
+        check = event.asset_check_evaluation_data
         # A passed check may still have something to look at.
-        if not found.passed or TO_LOOK_AT in found.metadata:
-            colour = "red" if found.severity.value == "ERROR" else "yellow"
-            verdict = "check passed, to look at" if found.passed else "check failed"
+        if not check.passed or TO_LOOK_AT in check.metadata:
+            colour = "red" if check.severity.value == "ERROR" else "yellow"
+            verdict = "check passed, to look at" if check.passed else "check failed"
             progress.console.print(
-                f"[{colour}]{verdict}[/{colour}] {found.check_name} of {found.asset_key.to_user_string()}"
+                f"[{colour}]{verdict}[/{colour}] {check.check_name} of {check.asset_key.to_user_string()}"
             )
-            if found.description:
-                progress.console.print(f"  {escape(found.description)}", soft_wrap=True)
+            if check.description:
+                progress.console.print(f"  {escape(check.description)}", soft_wrap=True)
     if event.is_step_success or event.is_step_failure or event.is_step_skipped:
         progress.advance(task)

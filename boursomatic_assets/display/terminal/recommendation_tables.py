@@ -124,20 +124,20 @@ def _version(row: Mapping[str, Any]) -> str:
     return known if row["is_of_active_model"] else f"[yellow]{known} (not active)[/yellow]"
 
 
-def explanation(found: Mapping[str, Any]) -> list[Any]:
+def explanation(recommendation: Mapping[str, Any]) -> list[Any]:
     """One recommendation: the call, its probabilities, contributions as bars, the reason."""
-    evidence, label = found["snapshot"], found["label"]
+    evidence, label = recommendation["snapshot"], recommendation["label"]
     raw, calibrated = evidence["probabilities"], evidence["calibrated"]
     close, session = evidence["close"], evidence["session"]
-    stop = "" if found["stop_loss"] is None else f"; stop {found['stop_loss']:,.2f}"
-    target = "" if found["take_profit"] is None else f", target {found['take_profit']:,.2f}"
-    head = f"[bold]{escape(found['symbol'])}[/bold], session {session}, close {close:,.2f}"
+    stop = "" if recommendation["stop_loss"] is None else f"; stop {recommendation['stop_loss']:,.2f}"
+    target = "" if recommendation["take_profit"] is None else f", target {recommendation['take_profit']:,.2f}"
+    head = f"[bold]{escape(recommendation['symbol'])}[/bold], session {session}, close {close:,.2f}"
     return [
-        f"{head}: {_label(label)} for the profile {found['profile']}{stop}{target}",
+        f"{head}: {_label(label)} for the profile {recommendation['profile']}{stop}{target}",
         f"Probabilities: {_shares(calibrated)}; before calibration {_shares(raw)}",
         f"Forecast: {evidence['predicted_return']:+.1%} over {evidence['horizon']} sessions",
         contribution_table(evidence, label),
-        escape(found["justification"] or ""),
+        escape(recommendation["justification"] or ""),
     ]
 
 

@@ -62,9 +62,9 @@ def other_than_default(experiment: Mapping[str, Any]) -> dict[str, Any]:
     return _differences(experiment, Experiment().model_dump(mode="json"), "")
 
 
-def _differences(found: Mapping[str, Any], default: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def _differences(values: Mapping[str, Any], default: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     different: dict[str, Any] = {}
-    for name, value in found.items():
+    for name, value in values.items():
         if isinstance(value, dict) and isinstance(default.get(name), dict):
             different |= _differences(value, default[name], f"{prefix}{name}.")
         elif name in default and value != default[name]:

@@ -72,15 +72,15 @@ def jumps_sentence(found: JumpAudit) -> str | None:
     return ". ".join(words + jumps_in_words(jumps) for words, jumps in said.items() if jumps.height) or None
 
 
-def jumps_metadata(found: JumpAudit) -> dict[str, Any]:
+def jumps_metadata(jumps: JumpAudit) -> dict[str, Any]:
     """The jumps as counts and tables."""
     tables = {
-        "quarantined": found.waiting, "left": found.left, "doubtful": found.doubtful,
-        "large_moves": found.large_moves,
+        "quarantined": jumps.waiting, "left": jumps.left, "doubtful": jumps.doubtful,
+        "large_moves": jumps.large_moves,
     }  # fmt: skip
     return {
-        **({TO_LOOK_AT: found.doubtful.height} if found.doubtful.height else {}),
-        "large_moves_count": found.large_moves.height,
+        **({TO_LOOK_AT: jumps.doubtful.height} if jumps.doubtful.height else {}),
+        "large_moves_count": jumps.large_moves.height,
         **tables_metadata(tables),
     }
 

@@ -95,11 +95,11 @@ def reach_metadata(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         SURVIVORS: survivors["sentence"],
         "survivors_by_year": table(survivors["by_year"]),
         "symbols_ended": survivors["ended"],
-        REACH: " ".join(found["sentence"] for found in reach.values()),
+        REACH: " ".join(detection["sentence"] for detection in reach.values()),
         **{
-            f"{name}_{part}": float(found[part])
-            for name, found in reach.items()
+            f"{name}_{part}": float(detection[part])
+            for name, detection in reach.items()
             for part in ("smallest", "years_for_wanted")
-            if found[part] is not None
+            if detection[part] is not None
         },
     }

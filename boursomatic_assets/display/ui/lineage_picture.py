@@ -86,8 +86,8 @@ def _place_boxes(edges: Iterable[tuple[Box, Box]], features: Sequence[str]) -> t
     # A feature stands in the row of the input that is derived from it.
     inputs = [column for name in features for column in (*table_columns([name]), name)]
     order = [*BAR_SCHEMA, *inputs, *column_dependencies("labels", features), *MODELS]
-    found = sorted({box for edge in edges for box in edge}, key=lambda box: (box[0], order.index(box[1])))
-    stages = [[box for box in found if box[0] == stage] for stage in range(len(STAGES))]
+    boxes_in_order = sorted({box for edge in edges for box in edge}, key=lambda box: (box[0], order.index(box[1])))
+    stages = [[box for box in boxes_in_order if box[0] == stage] for stage in range(len(STAGES))]
     whole = max(sum(_tall(box) + margin for box in boxes) for boxes in stages)
     placed = {}
     for stage, boxes in enumerate(stages):

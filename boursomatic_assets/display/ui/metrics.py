@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _DETAILS = ("early_exits", "exposure", "turnover", "annual_return", "_train", "prior_accuracy", "prior_log_loss")
 
 
-def metrics_metadata(found: Metrics, value: dict[str, Any], closes: pl.DataFrame) -> dict[str, Any]:
+def metrics_metadata(metrics: Metrics, value: dict[str, Any], closes: pl.DataFrame) -> dict[str, Any]:
     """Metadata of the asset `metrics`. `value` is `found` as strict JSON; `closes` marked the books to market."""
-    shown = {name: figure for name, figure in found.figures.items() if not name.endswith(_DETAILS)}
+    shown = {name: figure for name, figure in metrics.figures.items() if not name.endswith(_DETAILS)}
     return {
-        "equity_and_drawdown": picture(equity_picture(found.books), "Equity and drawdown of the BUY calls"),
-        "confusion_matrices": picture(confusion_picture(found.confusions, CLASS_NAMES), "Confusion matrices"),
+        "equity_and_drawdown": picture(equity_picture(metrics.books), "Equity and drawdown of the BUY calls"),
+        "confusion_matrices": picture(confusion_picture(metrics.confusions, CLASS_NAMES), "Confusion matrices"),
         **numeric_metadata(shown),
         **({"undefined": value["undefined"]} if value["undefined"] else {}),
         CLOSES_VERSION: fingerprint(closes),

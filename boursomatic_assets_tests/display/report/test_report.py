@@ -24,7 +24,7 @@ from plotly.graph_objects import Figure
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.display.report.canvas import rounded, shortened
 from boursomatic_assets.display.report.figures import books_chart, drawdown, rolling_mean, wealth
-from boursomatic_assets.display.report.formats import decimals_for, interval, number, p_value, sentence
+from boursomatic_assets.display.report.filters import decimals_for, interval, number, p_value, sentence
 from boursomatic_assets.display.report.importance import ReportImportance, importance_charts
 from boursomatic_assets.display.report.page import environment
 from boursomatic_assets.display.report.writing import ReportProofs

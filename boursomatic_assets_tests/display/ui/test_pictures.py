@@ -18,11 +18,11 @@ from boursomatic_assets.display.ui.data_pictures import (
     label_mix_picture,
     split_picture,
 )
-from boursomatic_assets.display.ui.drift_picture import ALARM_COLOUR, drift_picture
-from boursomatic_assets.display.ui.fold_pictures import fold_figures_picture, folds_picture
+from boursomatic_assets.display.ui.drift import ALARM_COLOUR, drift_picture
 from boursomatic_assets.display.ui.lineage_picture import lineage_picture
 from boursomatic_assets.display.ui.metadata import picture
 from boursomatic_assets.display.ui.model_pictures import confusion_picture, equity_picture, importance_picture
+from boursomatic_assets.display.ui.walk_forward import fold_figures_picture, folds_picture
 from boursomatic_assets_tests.support.pictures import check_picture, coloured, pixels
 
 if TYPE_CHECKING:
