@@ -77,5 +77,5 @@ def the_bundle_is_what_was_recorded(platform: PlatformResource) -> dg.AssetCheck
     active = active_version(platform.database())
     if active is None:
         return dg.AssetCheckResult(passed=False, description="No version is active.")
-    bundle = open_bundle(active.model_path, active.manifest_sha256)
+    bundle = open_bundle(active.model_path, active.manifest_sha256, active.version)
     return dg.AssetCheckResult(passed=True, metadata={"version": active.version, "files": len(bundle.files)})

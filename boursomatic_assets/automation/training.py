@@ -104,7 +104,7 @@ def training_started_for(instance: DagsterInstance, version: str) -> str | None:
 def _training(row: ModelRow) -> RecordedTraining:
     """What a version knew; unknown if its bundle cannot be read."""
     try:
-        manifest = open_bundle(row.model_path, row.manifest_sha256).manifest
+        manifest = open_bundle(row.model_path, row.manifest_sha256, row.version).manifest
     except (MissingArtifactError, TamperedArtifactError):
         return RecordedTraining(row.version, None)
     tested = manifest.training_data.get("test_set")

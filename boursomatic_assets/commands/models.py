@@ -136,11 +136,12 @@ def _require_servable(row: "ModelRow") -> None:
     from boursomatic_assets.errors import MissingArtifactError
     from boursomatic_assets.storage.artifacts.bundles import open_bundle
 
-    if not row.model_path:
-        message = f"version {row.version} has no bundle: another program recorded it. Nothing was changed"
+    if not row.model_path or row.manifest_sha256 is None:
+        missing = "bundle" if not row.model_path else "digest to compare its bundle with"
+        message = f"version {row.version} has no {missing}: another program recorded it. Nothing was changed"
         raise MissingArtifactError(message)
     try:
-        bundle = open_bundle(row.model_path, row.manifest_sha256)
+        bundle = open_bundle(row.model_path, row.manifest_sha256, row.version)
     except MissingArtifactError as error:
         message = (
             f"the bundle of version {row.version} is not at {row.model_path}: it was pruned or moved. "

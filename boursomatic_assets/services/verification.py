@@ -36,7 +36,7 @@ def open_recorded(row: ModelRow) -> tuple[Bundle, pl.DataFrame, pl.DataFrame | N
 
     Raises MissingArtifactError or TamperedArtifactError.
     """
-    bundle = open_bundle(row.model_path, row.manifest_sha256)
+    bundle = open_bundle(row.model_path, row.manifest_sha256, row.version)
     # Beside the bundle, even where ARTIFACTS_DIR has changed since.
     root = UPath(row.model_path).parent.parent
     labels, closes = Snapshot.named_by(bundle.manifest), Snapshot.of_closes(bundle.manifest)

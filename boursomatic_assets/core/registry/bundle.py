@@ -114,7 +114,8 @@ class Bundle:
                 raise _tampered(name, expected, "no such file")
             if sha256(files[name]) != expected:
                 raise _tampered(name, expected, sha256(files[name]))
-        return cls(manifest, dict(files))
+        # Nothing that the manifest does not list is used.
+        return cls(manifest, {name: files[name] for name in (MANIFEST, *digests)})
 
     @property
     def experiment(self) -> Experiment:

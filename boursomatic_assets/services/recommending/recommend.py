@@ -126,7 +126,7 @@ def require_active(database: Database) -> ModelRow:
 def open_active(active: ModelRow) -> Bundle:
     """Open the active version's bundle; raises MissingArtifactError or TamperedArtifactError."""
     try:
-        return open_bundle(active.model_path, active.manifest_sha256)
+        return open_bundle(active.model_path, active.manifest_sha256, active.version)
     except MissingArtifactError as error:
         message = f"the bundle of the active model version {active.version} is missing: {error}.\n{TRAIN_AGAIN}"
         raise MissingArtifactError(message) from error

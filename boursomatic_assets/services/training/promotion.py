@@ -45,7 +45,7 @@ def decide_and_record(  # noqa: PLR0913 (what is decided on, and how it is recor
     `who` and `beforehand` are as in `record_version`.
     """
     # Read back from storage: the gate scores what will be served.
-    challenger = Contender.of(open_bundle(row.model_path, row.manifest_sha256), labels)
+    challenger = Contender.of(open_bundle(row.model_path, row.manifest_sha256, row.version), labels)
     champion = _champion(active_version(database), labels)
     rows = _with_columns(database, test_rows, challenger, champion)
     decision = decide(challenger, champion, rows, experiment)
@@ -66,7 +66,7 @@ def _champion(active: ModelRow | None, labels: pl.DataFrame) -> Contender | Unsc
     if active.manifest_sha256 is None:
         return Unscored(active.version, "another program recorded it, without a bundle of this one")
     try:
-        return Contender.of(open_bundle(active.model_path, active.manifest_sha256), labels)
+        return Contender.of(open_bundle(active.model_path, active.manifest_sha256, active.version), labels)
     except (MissingArtifactError, TamperedArtifactError, ModelMismatchError, ConfigurationError) as error:
         # A version that cannot be scored cannot be served either.
         return Unscored(active.version, str(error).splitlines()[0].rstrip("."))

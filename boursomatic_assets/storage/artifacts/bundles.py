@@ -25,6 +25,7 @@ from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactErro
 from boursomatic_assets.storage.artifacts.files import read_folder, write_folder
 
 _PACKAGES = ("dagster", "lightgbm", "numpy", "pandas", "polars", "scikit-learn", "boursomatic-assets")
+MOST_MODEL_BYTES = 1 << 29
 _OLDEST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _MODEL_PARTS = ("model.txt", "model.pkl")
 # Errors of the standard library for a truncated or altered archive.
@@ -54,7 +55,12 @@ def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any
     """Read a packed model and its stamp without unpickling; raises TamperedArtifactError."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            parts = {name: archive.read(name) for name in archive.namelist()}
+            # Only what is named, and no more than a model can be: a small archive may unpack to gigabytes.
+            sizes = {name: archive.getinfo(name).file_size for name in ("model.json", *_MODEL_PARTS)}
+            if max(sizes.values()) > MOST_MODEL_BYTES:
+                message = f"a part has {max(sizes.values()):,} bytes, more than {MOST_MODEL_BYTES:,}"
+                raise ValueError(message)
+            parts = {name: archive.read(name) for name in sizes}
         card = json.loads(parts["model.json"])
         digests = {name: (card["sha256"][name], sha256(parts[name])) for name in _MODEL_PARTS}
         described, stamp = (tuple(card["feature_names"]), tuple(card["class_names"])), card["stamp"]
@@ -98,13 +104,24 @@ def save_bundle(
         return version, root / "models" / version, sha256(files[MANIFEST])
 
 
-def open_bundle(folder: str, manifest_sha256: str | None) -> Bundle:
-    """Read a bundle after comparing every digest; raises MissingArtifactError or TamperedArtifactError."""
+def open_bundle(folder: str, manifest_sha256: str | None, version: str | None = None) -> Bundle:
+    """Read a bundle after comparing every digest, and its version where one is given.
+
+    Raises MissingArtifactError if the folder or its manifest is missing, TamperedArtifactError if a file differs
+    from its digest or the bundle is another version's.
+    """
     files = read_folder(UPath(folder))
     if MANIFEST not in files:
         message = f"{folder} holds no {MANIFEST}: it is no bundle, or was never finished"
         raise MissingArtifactError(message)
-    return Bundle.verified(files, manifest_sha256)
+    bundle = Bundle.verified(files, manifest_sha256)
+    if version is not None and bundle.manifest.version != version:
+        message = (
+            f"the bundle at {folder} is that of version {bundle.manifest.version}; expected version {version}. "
+            "It was not used"
+        )
+        raise TamperedArtifactError(message)
+    return bundle
 
 
 def package_versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.models.training import FittedModel, fit_classifier, fit_regressor
 from boursomatic_assets.core.registry.bundle import MANIFEST, build_bundle, sha256
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, TamperedArtifactError
+from boursomatic_assets.storage.artifacts import bundles
 from boursomatic_assets.storage.artifacts.bundles import (
     code_revision,
     open_bundle,
@@ -192,6 +193,23 @@ def test_one_bit_is_enough(build: Callable[[str], dict[str, bytes]], tmp_path: P
         open_bundle(str(folder), digest)
 
 
+def test_open_bundle_refuses_the_bundle_of_another_version(
+    build: Callable[[str], dict[str, bytes]], tmp_path: Path
+) -> None:
+    version, folder, digest = save_bundle(UPath(str(tmp_path)), MOMENT, build)
+    assert open_bundle(str(folder), digest, version).manifest.version == version
+    with pytest.raises(TamperedArtifactError, match=f"that of version {version}; expected version other"):
+        open_bundle(str(folder), digest, "other")
+
+
+def test_open_bundle_leaves_out_what_the_manifest_does_not_list(
+    build: Callable[[str], dict[str, bytes]], tmp_path: Path
+) -> None:
+    _, folder, digest = save_bundle(UPath(str(tmp_path)), MOMENT, build)
+    (folder / "reference.json").write_bytes(b"{}")
+    assert "reference.json" not in open_bundle(str(folder), digest).files
+
+
 def test_open_bundle_names_a_missing_file(build: Callable[[str], dict[str, bytes]], tmp_path: Path) -> None:
     _, folder, digest = save_bundle(UPath(str(tmp_path)), MOMENT, build)
     (folder / "regressor.txt").unlink()
@@ -285,6 +303,21 @@ def test_unpack_model_refuses_a_changed_part_without_unpickling(
         unpack_model(repacked(packed, **{part.replace(".", "_"): changed}), "classifier")
     assert DIGEST.findall(str(caught.value)) == [sha256(original), sha256(changed)]
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "unnamed"])
+def test_unpack_model_unpacks_no_bomb(packed: bytes, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "MOST_MODEL_BYTES", len(packed))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for part in {*archive.namelist(), name}:
+            bomb.writestr(part, bytes(100 * len(packed)) if part == name else archive.read(part))
+    assert len(buffer.getvalue()) < 2 * len(packed)
+    if name == "unnamed":
+        assert unpack_model(buffer.getvalue(), "classifier") == unpack_model(packed, "classifier")
+    else:
+        with pytest.raises(TamperedArtifactError, match="more than"):
+            unpack_model(buffer.getvalue(), "classifier")
 
 
 @pytest.mark.parametrize("part", ["model_txt", "model_pkl", "model_json"])
