@@ -53,6 +53,13 @@ def test_files_that_the_architecture_names_are_there_and_hold_what_it_says() -> 
             assert f"def {function}(" in text, (function, files)
 
 
+def test_the_tests_that_the_page_of_security_names_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (CHECKOUT / "docs" / "security.md").read_text("utf-8")))
+    sources = (path.read_text("utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
+    assert len(named) > 20
+    assert named <= {name for source in sources for name in re.findall(r"^def (test_\w+)\(", source, re.MULTILINE)}
+
+
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z_]+/[\w/.]*)`", ARCHITECTURE))))
 def test_a_path_of_the_architecture_exists(name: str) -> None:
     assert all(path.exists() for path in places(name)), name
