@@ -35,8 +35,9 @@ _CARRIERS = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
         "code_text", "code_versions", "errors", "settings.notices", "settings.platform", "settings.variable",
-        "settings.variables", "storage.artifacts.files", "storage.dagster.instance", "storage.dagster.retries",
-        "storage.postgres.content", "storage.postgres.database", "storage.postgres.schema",
+        "settings.forms", "settings.variables", "settings.web", "storage.artifacts.files",
+        "storage.dagster.instance", "storage.dagster.retries", "storage.postgres.content",
+        "storage.postgres.database", "storage.postgres.schema",
         "storage.server.embedded",
     )
 )  # fmt: skip

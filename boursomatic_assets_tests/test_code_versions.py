@@ -36,10 +36,10 @@ MODULE_NAMES = {
 CARRIERS = {
     f"{PACKAGE}.{name}"
     for name in (
-        "code_text", "code_versions", "errors", "settings.notices", "settings.platform", "settings.variable",
-        "settings.variables", "storage.artifacts.files", "storage.dagster.instance", "storage.dagster.retries",
-        "storage.postgres.content", "storage.postgres.database", "storage.postgres.schema",
-        "storage.server.embedded",
+        "code_text", "code_versions", "errors", "settings.forms", "settings.notices", "settings.platform",
+        "settings.variable", "settings.variables", "settings.web", "storage.artifacts.files",
+        "storage.dagster.instance", "storage.dagster.retries", "storage.postgres.content",
+        "storage.postgres.database", "storage.postgres.schema", "storage.server.embedded",
     )
 }  # fmt: skip
 BY_DEFINITION = {
@@ -380,7 +380,7 @@ def test_definitions_of_asset_modules_count_one_by_one(package: Copy) -> None:
     path = package.path(f"{PACKAGE}.assets.predictions")
     text = path.read_text("utf-8")
     # A helper of one of its two assets.
-    assert package.changed_by(path, text.replace('"mean_"', '"average_"', 1)) == {"predictions"}
+    assert package.changed_by(path, text.replace('f"mean_', 'f"average_', 1)) == {"predictions"}
     path = package.path(f"{PACKAGE}.assets.metrics")
     text = path.read_text("utf-8")
     # A check is no part of any value.

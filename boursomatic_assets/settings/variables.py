@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from boursomatic_assets.settings import forms
 from boursomatic_assets.settings.variable import Secret, Values, Variable
 
 DEFAULT_PROVIDER = "sample"
 DEFAULT_UI_URL = "http://127.0.0.1:3000"
 _WEB_ADDRESS = "an http:// or https:// address"
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _folders(text: str) -> tuple[Path, ...]:
-    return tuple(map(_folder, filter(None, text.split(os.pathsep))))
-
-
-def _place(text: str) -> str:
-    return text if "://" in text else str(_folder(text))
 
 
 def _artifacts(values: Values) -> str:
@@ -35,66 +21,11 @@ def _prices(values: Values) -> str:
     return str(HOME.read(values) / "prices")
 
 
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0.0 <= share <= 1.0:
-        raise ValueError
-    return share
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError
-    return int(text)
-
-
-def _switch(text: str) -> bool:
-    if text not in {"0", "1"}:
-        raise ValueError
-    return text == "1"
-
-
-def _rate(text: str) -> float:
-    rate = float(text)
-    if not 0.0 < rate < math.inf:
-        raise ValueError
-    return rate
-
-
-def _address(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise ValueError
-    return text.rstrip("/")
-
-
-def _web_address(text: str) -> str:
-    url = urlsplit(text)
-    is_plain = text.isascii() and text.isprintable() and " " not in text
-    if not (is_plain and url.scheme in {"http", "https"} and url.hostname):
-        raise ValueError
-    return text
-
-
-def _smtp_address(text: str) -> str:
-    url = urlsplit(text)
-    if url.port == 0 or url.scheme not in {"smtp", "smtps"} or not url.hostname:
-        raise ValueError
-    return text
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, (part.strip() for part in text.split(","))))
-
-
-def _without_blanks(text: str) -> tuple[str, ...]:
-    return _listed(text.replace(" ", ""))
-
-
 HOME = Variable(
     "BOURSOMATIC_HOME",
     "Folder for everything that the product writes: the embedded database, the artifacts, Dagster's files.",
     "a folder",
-    _folder,
+    forms.folder,
     default="~/.boursomatic",
 )
 DATABASE_URL = Variable(
@@ -109,7 +40,7 @@ ARTIFACTS_DIR = Variable(
     "ARTIFACTS_DIR",
     "Where models, intermediate results and reports are stored.",
     "a folder, or a URL for fsspec such as s3://BUCKET/PATH",
-    _place,
+    forms.place,
     default=_artifacts,
     default_note="artifacts in BOURSOMATIC_HOME",
 )
@@ -130,7 +61,7 @@ PRICE_FOLDERS = Variable(
     "BOURSOMATIC_PRICE_FOLDERS",
     "Folders below which a run's configuration may name price files, besides BOURSOMATIC_PROVIDER_PATH.",
     f"paths, separated by {os.pathsep}",
-    _folders,
+    forms.folders,
     default=_prices,
     default_note="`prices` in BOURSOMATIC_HOME",
     example=f"/srv/prices{os.pathsep}/srv/archive",
@@ -146,14 +77,14 @@ EXCHANGES = Variable(
     "BOURSOMATIC_EXCHANGES",
     "Calendars whose instruments are requested from a network source.",
     "names of calendars, separated by commas, such as XPAR,XAMS",
-    _without_blanks,
+    forms.without_blanks,
     default_note="all",
 )
 MAX_REJECTED_SHARE = Variable(
     "BOURSOMATIC_MAX_REJECTED_SHARE",
     "Largest share of a source's bars that may break the bar contract. An update with more fails.",
     "a fraction from 0 to 1",
-    _share,
+    forms.share,
     default="0.01",
     example="0.01",
 )
@@ -161,7 +92,7 @@ MIN_ARRIVED_SHARE = Variable(
     "BOURSOMATIC_MIN_ARRIVED_SHARE",
     "Smallest share of the requested symbols that a network source must deliver. Below it, a blocking check fails.",
     "a fraction from 0 to 1",
-    _share,
+    forms.share,
     default="0.98",
     example="0.98",
 )
@@ -169,7 +100,7 @@ OVERLAP_SESSIONS = Variable(
     "BOURSOMATIC_OVERLAP_SESSIONS",
     "Stored sessions that each update fetches again, to notice that a source has rewritten its history.",
     "a whole number, of sessions",
-    _count,
+    forms.count,
     default="5",
     example="2",
 )
@@ -177,13 +108,13 @@ GATEWAY = Variable(
     "BOURSOMATIC_GATEWAY",
     "Gateway to network sources: https://HOST/PATH is requested as GATEWAY/HOST/PATH.",
     _WEB_ADDRESS,
-    _address,
+    forms.address,
 )
 REQUESTS_PER_SECOND = Variable(
     "BOURSOMATIC_REQUESTS_PER_SECOND",
     "Rate limit for each network source.",
     "a number of requests per second, above 0",
-    _rate,
+    forms.rate,
     default_note="the source's own limit",
     example="2",
 )
@@ -194,7 +125,7 @@ THREADS = Variable(
     "BOURSOMATIC_THREADS",
     "Threads for training. Their number never changes a result.",
     "a whole number, 0 for all cores",
-    _count,
+    forms.count,
     default="0",
     example="2",
 )
@@ -202,7 +133,7 @@ RETRAIN_AFTER = Variable(
     "BOURSOMATIC_RETRAIN_AFTER",
     "Sessions whose labels must have matured since the last training before the next one starts by itself.",
     "a whole number, of sessions",
-    _count,
+    forms.count,
     default="20",
     example="2",
 )
@@ -210,7 +141,7 @@ SENSOR_SECONDS = Variable(
     "BOURSOMATIC_SENSOR_SECONDS",
     "Shortest time between two evaluations of a sensor. Sensors that send notices wait twice as long.",
     "a whole number, of seconds",
-    _count,
+    forms.count,
     default="15",
     example="2",
 )
@@ -218,7 +149,7 @@ UI_URL = Variable(
     "BOURSOMATIC_UI_URL",
     "Dagster UI as readers of a notice reach it, for links.",
     _WEB_ADDRESS,
-    _address,
+    forms.address,
     default=DEFAULT_UI_URL,
     default_note=f"{DEFAULT_UI_URL}; under `boursomatic dev` its own address",
 )
@@ -233,14 +164,14 @@ UI_HOSTS = Variable(
     "BOURSOMATIC_UI_HOSTS",
     "Host names under which browsers may open the Dagster UI, besides localhost and that of BOURSOMATIC_UI_URL.",
     "host names without a port, separated by commas",
-    _listed,
+    forms.listed,
     example="boursomatic.example",
 )
 UI_REPORTS = Variable(
     "BOURSOMATIC_UI_REPORTS",
     "Whether programs may report materializations, observations and checks to the Dagster UI over HTTP.",
     "1 or 0",
-    _switch,
+    forms.switch,
     default="0",
     example="1",
 )
@@ -248,14 +179,14 @@ NOTICE_WEBHOOK = Variable(
     "BOURSOMATIC_NOTICE_WEBHOOK",
     "Address that receives notices of failures as JSON, such as a Slack webhook.",
     _WEB_ADDRESS,
-    _web_address,
+    forms.web_address,
     secret=Secret.WHOLE,
 )
 NOTICE_TO = Variable(
     "BOURSOMATIC_NOTICE_TO",
     "Receivers of notices by e-mail. A mail server must be set too.",
     "e-mail addresses, separated by commas",
-    _listed,
+    forms.listed,
 )
 NOTICE_FROM = Variable(
     "BOURSOMATIC_NOTICE_FROM",
@@ -268,7 +199,7 @@ SMTP_URL = Variable(
     "BOURSOMATIC_SMTP_URL",
     "Mail server. With smtps:// the connection uses TLS from the start; with smtp://, STARTTLS if offered.",
     "smtp://USER:PASSWORD@HOST:PORT or smtps://…, with special characters of user and password as %XX",
-    _smtp_address,
+    forms.smtp_address,
     secret=Secret.PASSWORD,
 )
 SMTP_HOST = Variable("BOURSOMATIC_SMTP_HOST", "Mail server, if no BOURSOMATIC_SMTP_URL is set.", "a host name", str)
@@ -276,7 +207,7 @@ SMTP_PORT = Variable(
     "BOURSOMATIC_SMTP_PORT",
     "Port of the mail server, if BOURSOMATIC_SMTP_URL names none.",
     "a whole number, a port",
-    _count,
+    forms.count,
     default_note="587; 465 with smtps://",
     example="2525",
 )
