@@ -15,6 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -27,6 +28,7 @@ from boursomatic_assets.core.evaluation.proofs import (
     SOMETHING_TO_FIND,
     NullCalibration,
     Power,
+    SimulatedEvaluation,
     judge_simulated,
     null_calibration,
     power,
@@ -81,13 +83,15 @@ def run_proofs(console: Console, settings: Settings, null_panels: int, signal_pa
     console.print(f"Kept for the report: {path}", soft_wrap=True)
 
 
-def _advancing(progress: Progress, task: Any, judged: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (rich's TaskID)
+def _advancing(
+    progress: Progress, task: TaskID, judged: Iterator[SimulatedEvaluation]
+) -> Iterator[SimulatedEvaluation]:
     for evaluation in judged:
         progress.advance(task)
         yield evaluation
 
 
-def judge_panels(market: Market, panels: int, processes: int | None = None) -> Iterator[dict[str, Any]]:
+def judge_panels(market: Market, panels: int, processes: int | None = None) -> Iterator[SimulatedEvaluation]:
     """Judge panels of a market side by side, in the order of their seeds 0, 1, 2 and so on.
 
     Parameters
@@ -113,10 +117,9 @@ def judge_panels(market: Market, panels: int, processes: int | None = None) -> I
                 os.environ[name] = value
 
 
-def _judge(market: Market, seed: int) -> dict[str, Any]:
-    evaluation = judge_simulated(market, seed, threads=1)
+def _judge(market: Market, seed: int) -> SimulatedEvaluation:
     # Curves are for pictures; from a thousand panels they would fill the memory.
-    return {name: value for name, value in evaluation.items() if name != "curves"}
+    return judge_simulated(market, seed, threads=1).model_copy(update={"curves": {}})
 
 
 def _circumstances() -> dict[str, Any]:

@@ -6,8 +6,8 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core.evaluation.evaluation import RecordedFigures, Suspects
 from boursomatic_assets.core.evaluation.plausibility import impossible_figures, too_good, why_too_good
-from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import books_of
 from boursomatic_assets.display.ui.evaluation import evaluation_metadata
@@ -48,21 +48,22 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     benchmark = read_benchmark(database, platform.settings(), settings.benchmark)
     books = books_of(portfolio, settings.cost_bps)
     found = evaluate_stored(database, judged, books, settings, "test set", labels=labels, benchmark=benchmark)
-    value = {**found, "threshold": {name: threshold[name] for name in ("tau", "reason")}}
-    return dg.Output(value, metadata=evaluation_metadata(value), data_version=data_version(value))
+    value = {**found.to_json(), "threshold": {name: threshold[name] for name in ("tau", "reason")}}
+    return dg.Output(value, metadata=evaluation_metadata(found), data_version=data_version(value))
 
 
 @dg.asset_check(asset=evaluation, blocking=True)
 def evaluated_figures_are_possible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """No figure is outside what arithmetic allows, and no interval leaves out its own figure."""
-    impossible = impossible_figures(values_of(evaluation))
+    found = RecordedFigures.model_validate(evaluation)
+    impossible = impossible_figures(found.values)
     outside = [
-        figure["name"]
-        for figure in evaluation["figures"]
-        if figure["low"] is not None
-        and not figure["low"] <= figure["value"] <= figure["high"]
+        figure.name
+        for figure in found.figures
+        if figure.low is not None
+        and not figure.low <= found.values[figure.name] <= (figure.high or 0.0)
         # A percentile interval of what noise always raises lies above it.
-        and figure["name"] != "ece_buy"
+        and figure.name != "ece_buy"
     ]
     return dg.AssetCheckResult(
         passed=not impossible and not outside, metadata={"impossible": impossible, "outside_interval": outside}
@@ -72,11 +73,12 @@ def evaluated_figures_are_possible(evaluation: dict[str, Any]) -> dg.AssetCheckR
 @dg.asset_check(asset=evaluation)
 def evaluated_figures_are_plausible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """No figure is better than such features can be: a warning to look for a leak before being glad."""
-    found = too_good(values_of(evaluation))
+    judged = RecordedFigures.model_validate(evaluation)
+    found = too_good(judged.values)
     return dg.AssetCheckResult(
         passed=not found,
         severity=dg.AssetCheckSeverity.WARN,
-        description=why_too_good(evaluation["figures"]) or None,
+        description=why_too_good(judged.figures) or None,
         metadata={"too_good": found},
     )
 
@@ -89,10 +91,10 @@ def evaluated_figures_rest_on_plausible_prices(evaluation: dict[str, Any]) -> dg
 
 def price_check(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """Warn of the suspects of an evaluation, by symbol and session."""
-    found = evaluation["suspects"]
+    suspects = Suspects.model_validate(evaluation["suspects"])
     return dg.AssetCheckResult(
-        passed=found["sentence"] is None,
+        passed=suspects.sentence is None,
         severity=dg.AssetCheckSeverity.WARN,
-        description=found["sentence"],
-        metadata=suspects_metadata(found),
+        description=suspects.sentence,
+        metadata=suspects_metadata(suspects),
     )

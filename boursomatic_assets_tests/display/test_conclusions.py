@@ -6,14 +6,20 @@ from typing import Any
 
 from rich.console import Console
 
+from boursomatic_assets.core.evaluation.evaluation import Reach, RecordedSurvivors
 from boursomatic_assets.display.terminal.closing import conclusion_lines
 from boursomatic_assets.display.ui.evaluation import reach_metadata
 from boursomatic_assets_tests.support.synthetic_report import SURVIVORS, evaluation_of
 
 
-def made_of(sessions: int) -> dict[str, Any]:
+def reach_of(sessions: int) -> dict[str, Any]:
     found = evaluation_of(sessions)
-    return {"verdict": f"No evidence of skill: [{sessions}].", **reach_metadata(found)}
+    reach = {name: Reach.model_validate(stored) for name, stored in found["could_have_been_seen"].items()}
+    return reach_metadata(reach, RecordedSurvivors.model_validate(found["survivors"]))
+
+
+def made_of(sessions: int) -> dict[str, Any]:
+    return {"verdict": f"No evidence of skill: [{sessions}].", **reach_of(sessions)}
 
 
 def printed_lines(made: dict[str, Any]) -> str:
@@ -52,7 +58,7 @@ def test_a_run_that_concludes_nothing_says_nothing() -> None:
 
 
 def test_what_is_undefined_plots_nowhere() -> None:
-    metadata = reach_metadata(evaluation_of(252))
+    metadata = reach_of(252)
     assert metadata["rank_ic_smallest"] == 0.023
     assert "rank_ic_years_for_wanted" in metadata
     assert "matched_rank_ic_smallest" not in metadata

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -68,11 +65,3 @@ def _json(value: str | float) -> str | float | None:
 def finite(value: float) -> float | None:
     """A plain float for JSON; None where it is not finite."""
     return float(value) if math.isfinite(value) else None
-
-
-def values_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Figures of an evaluation by name; NaN where one is not defined."""
-    return {
-        figure["name"]: math.nan if figure["value"] is None else float(figure["value"])
-        for figure in evaluation["figures"]
-    }

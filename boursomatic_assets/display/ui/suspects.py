@@ -10,26 +10,27 @@ import polars as pl
 from boursomatic_assets.display.ui.metadata import markdown_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from boursomatic_assets.core.evaluation.evaluation import Suspects
 
 NONE_FOUND = "none found"
 _TABLES = ("moves", "instruments_grown", "book_sessions", "figures")
 
 
-def rests_on(evaluation: Mapping[str, Any]) -> dict[str, str]:
+def rests_on(benchmark: str, suspects: Suspects) -> dict[str, str]:
     """What the benchmark covers, and which suspect prices the figures rest on, a sentence each."""
     return {
-        "benchmark": evaluation["benchmark"]["sentence"],
-        "suspect_prices": evaluation["suspects"]["sentence"] or NONE_FOUND,
+        "benchmark": benchmark,
+        "suspect_prices": suspects.sentence or NONE_FOUND,
     }
 
 
-def suspects_metadata(suspects: Mapping[str, Any]) -> dict[str, Any]:
+def suspects_metadata(suspects: Suspects) -> dict[str, Any]:
     """Suspects as counts and tables; without what was not found."""
+    found = {name: getattr(suspects, name) for name in _TABLES}
     tables = {
-        name: dg.MetadataValue.md(markdown_table(pl.DataFrame(suspects[name], infer_schema_length=None)))
-        for name in _TABLES
-        if suspects[name]
+        name: dg.MetadataValue.md(markdown_table(pl.DataFrame(rows, infer_schema_length=None)))
+        for name, rows in found.items()
+        if rows
     }
-    looked_at = {} if suspects["instruments"] is None else {"instruments": suspects["instruments"]}
-    return {"suspect_moves": suspects["moves_found"], "possible": suspects["possible"], **looked_at, **tables}
+    looked_at = {} if suspects.instruments is None else {"instruments": suspects.instruments}
+    return {"suspect_moves": suspects.moves_found, "possible": suspects.possible, **looked_at, **tables}

@@ -8,7 +8,6 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.core.dataset.labels import closed_early
-from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.models.walk_forward import fold_figures
 from boursomatic_assets.display.ui.canvas import embedded
 from boursomatic_assets.display.ui.evaluation import conclusion_metadata
@@ -16,9 +15,10 @@ from boursomatic_assets.display.ui.fold_pictures import fold_figures_picture, fo
 from boursomatic_assets.display.ui.metadata import column_lineage, markdown_table, numeric_metadata, panel_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from boursomatic_assets.core.dataset.experiment import Experiment
+    from boursomatic_assets.core.evaluation.evaluation import Evaluation
     from boursomatic_assets.core.models.walk_forward import FoldResult
 
 
@@ -35,13 +35,12 @@ def fold_metadata(result: FoldResult, experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def summary_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
+def summary_metadata(evaluation: Evaluation, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Metadata of the asset `walk_forward_summary`."""
-    folds = value["folds"]
     return {
-        **conclusion_metadata(value, "figures_with_intervals"),
+        **conclusion_metadata(evaluation, "figures_with_intervals"),
         "folds_in_time": dg.MetadataValue.md(embedded(folds_picture(folds), "Folds: trained on and predicted")),
         "figures_per_fold": dg.MetadataValue.md(embedded(fold_figures_picture(folds), "Rank IC and lift per fold")),
         "folds": dg.MetadataValue.md(markdown_table(pl.DataFrame(folds, infer_schema_length=None))),
-        **numeric_metadata(values_of(value)),
+        **numeric_metadata(evaluation.values),
     }

@@ -11,7 +11,8 @@ from sklearn.metrics import confusion_matrix
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.evaluation.book_figures import BOOK_TITLES, Trials
-from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
+from boursomatic_assets.core.evaluation.evaluation import Evaluation
+from boursomatic_assets.core.evaluation.judging import evaluate_judged
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.evaluation.verdict import PRIMARY
 from boursomatic_assets.core.measures.calibration import reliability_curve
@@ -58,7 +59,8 @@ def books_of(judged: pl.DataFrame, benchmark: pl.DataFrame | None = INDEX) -> di
 
 
 def evaluated(judged: pl.DataFrame, trials: Trials = Trials()) -> dict[str, Any]:  # noqa: B008 (frozen)
-    return evaluate_judged(judged, books_of(judged), EXPERIMENT, "test set", trials, SURVIVORS)
+    """An evaluation as it is stored."""
+    return evaluate_judged(judged, books_of(judged), EXPERIMENT, "test set", trials, SURVIVORS).to_json()
 
 
 BOOKS = books_of(JUDGED)
@@ -122,7 +124,8 @@ def test_figures_have_unique_names_and_known_groups_and_units() -> None:
 
 def test_evaluation_does_not_depend_on_the_order_of_the_rows() -> None:
     shuffled = JUDGED.sample(fraction=1.0, shuffle=True, seed=3)
-    assert evaluate_judged(shuffled, BOOKS, EXPERIMENT, "test set", Trials(), SURVIVORS) == EVALUATION
+    again = evaluate_judged(shuffled, BOOKS, EXPERIMENT, "test set", Trials(), SURVIVORS)
+    assert again == Evaluation.model_validate(EVALUATION)
     # Nor for the books that follow the calls; equal inputs give equal, strict JSON.
     written = json.dumps(EVALUATION, allow_nan=False)
     assert json.loads(written) == EVALUATION
@@ -186,6 +189,10 @@ def test_verdict_of_foresight_is_skill_that_is_too_good() -> None:
     assert any("Look for a leak before being glad" in remark for remark in verdict["remarks"])
 
 
+def p_values(evaluation: dict[str, Any]) -> dict[str, float]:
+    return Evaluation.model_validate(evaluation).p_values
+
+
 def reported(part: Any) -> list[float]:  # noqa: ANN401 (JSON)
     """Every number under the name `p_value`, wherever it stands."""
     if isinstance(part, dict):
@@ -241,7 +248,8 @@ def test_evaluation_of_poor_rows_has_null_with_a_reason(case: str) -> None:
 
 
 def test_evaluation_without_a_benchmark_has_no_such_book() -> None:
-    evaluation = evaluate_judged(JUDGED, books_of(JUDGED, None), EXPERIMENT, "walk-forward", Trials(), SURVIVORS)
+    books = books_of(JUDGED, None)
+    evaluation = evaluate_judged(JUDGED, books, EXPERIMENT, "walk-forward", Trials(), SURVIVORS).to_json()
     assert evaluation["scope"] == "walk-forward"
     assert "benchmark" not in evaluation["curves"]["books"]
     assert "daily return over benchmark index" not in p_values(evaluation)

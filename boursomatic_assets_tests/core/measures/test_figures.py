@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from boursomatic_assets.core.measures.figures import Figure, finite, values_of
+from boursomatic_assets.core.measures.figures import Figure, finite
 
 
 def test_a_figure_as_json_has_all_its_parts_under_their_names() -> None:
@@ -52,11 +52,3 @@ def test_finite_numbers_are_plain_floats() -> None:
     assert type(finite(np.float64(0.25))) is float
     assert finite(0) == 0.0
     assert [finite(value) for value in (math.nan, math.inf, -math.inf)] == [None] * 3
-
-
-def test_values_by_name_are_numbers_again() -> None:
-    figures = [Figure("a", "A", "ranking", 0.5).to_json(), Figure("b", "B", "ranking", math.nan).to_json()]
-    values = values_of({"figures": figures})
-    assert values["a"] == 0.5
-    assert math.isnan(values["b"])
-    assert list(values) == ["a", "b"]
