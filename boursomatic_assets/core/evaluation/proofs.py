@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 LEVEL = 0.05
 # Symmetric thresholds, so that a random walk has both labels. Without cost the null of every book is exactly zero.
 EXPERIMENT = Experiment(
-    buy_threshold=0.04,
-    sell_threshold=-0.04,
-    cost_bps=0.0,
-    bootstrap_draws=500,
-    walk_forward=WalkForward(folds=4),
+    buy_threshold=0.04, sell_threshold=-0.04, cost_bps=0.0, bootstrap_draws=500, walk_forward=WalkForward(folds=4)
 )
 NOTHING_TO_FIND = Market(symbols=60, sessions=800)
 # A drift that gives its feature a rank IC of 0.05 over 20 sessions.

@@ -137,11 +137,7 @@ def _while_held(
 
 
 def _book_sessions(
-    name: str,
-    books: Mapping[str, TrancheBook],
-    judged: pl.DataFrame,
-    ratios: pl.DataFrame,
-    experiment: Experiment,
+    name: str, books: Mapping[str, TrancheBook], judged: pl.DataFrame, ratios: pl.DataFrame, experiment: Experiment
 ) -> list[dict[str, Any]]:
     """Sessions in which a book moved by more than `BOOK_MOVE`."""
     book = books[name]

@@ -78,9 +78,7 @@ def test_detect_drift_agrees_with_the_last_window_of_a_scan(simulated: Market) -
     assert again["value"].to_list() == pytest.approx(found["value"].to_list())
 
 
-def test_drift_ignores_new_listings_without_history(
-    simulated: Market,
-) -> None:
+def test_drift_ignores_new_listings_without_history(simulated: Market) -> None:
     # The reference was made of rows with history. Sixty instruments that begin with the newest window have none:
     # their rows would be half of it, and shares of nulls and means of what they are predicted would jump.
     reference, rows = simulated
