@@ -31,6 +31,13 @@ class RecordedFigure(_Recorded):
     unit: str = "number"
     why_undefined: str | None = None
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether the interval, where there is one, holds the value."""
+        if self.low is None or self.high is None:
+            return True
+        return self.value is not None and self.low <= self.value <= self.high
+
 
 class RecordedFigures(_Recorded):
     """The figures of an evaluation, which those stored by earlier versions have too."""

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.evaluation.book_figures import BOOK_TITLES, Trials
-from boursomatic_assets.core.evaluation.evaluation import Evaluation
+from boursomatic_assets.core.evaluation.evaluation import Evaluation, RecordedFigure
 from boursomatic_assets.core.evaluation.judging import evaluate_judged
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.evaluation.verdict import PRIMARY
@@ -253,6 +253,17 @@ def test_evaluation_without_a_benchmark_has_no_such_book() -> None:
     assert evaluation["scope"] == "walk-forward"
     assert "benchmark" not in evaluation["curves"]["books"]
     assert "daily return over benchmark index" not in p_values(evaluation)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "inside"),
+    [(0.4, 0.4, 0.6, True), (0.7, 0.4, 0.6, False), (None, 0.4, 0.6, False), (0.5, None, None, True)],
+)
+def test_recorded_figure_is_inside_its_interval(
+    value: float | None, low: float | None, high: float | None, *, inside: bool
+) -> None:
+    figure = RecordedFigure(name="a", title="A", group="ranking", value=value, low=low, high=high)
+    assert figure.is_inside is inside
 
 
 BASELINE_COLUMNS = [name for name in JUDGED.columns if name.startswith(("volatility_", "prior_", "momentum"))]
