@@ -21,17 +21,14 @@ from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.models.predictions import SET_TYPE
 from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import BOOK_NAMES, judged_books
-from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, judged_panel
+from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, judged_panel, poor_panels
 from boursomatic_assets_tests.support.strategies import weekdays
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from boursomatic_assets.core.portfolio.book import TrancheBook
 
 SYMBOLS, SESSIONS = 20, 40
 JUDGED = judged_panel(SYMBOLS, SESSIONS, seed=1)
-LAST = weekdays(SESSIONS)[-1]
 
 
 SURVIVORS = find_survivors(panel_spans(JUDGED))
@@ -215,24 +212,7 @@ def test_p_values_list_each_once_under_its_own_name() -> None:
     assert all(0 <= p_value <= 1 for p_value in listed.values())
 
 
-def all_called(name: str) -> pl.Expr:
-    return pl.lit(name, JUDGED.schema["call"]).alias("call")
-
-
-NONE = pl.lit(None, pl.Float64)
-POOR: Mapping[str, pl.DataFrame] = {
-    "no volatility": JUDGED.with_columns(vol_20d=NONE),
-    "no BUY call": JUDGED.with_columns(all_called("HOLD")),
-    "only BUY calls": JUDGED.with_columns(all_called("BUY")),
-    "one session": JUDGED.filter(pl.col("session") == LAST),
-    "too few sessions": JUDGED.filter(pl.col("session").rank("dense") <= HORIZON + 1),
-    "one symbol": JUDGED.filter(pl.col("symbol") == "S000"),
-    "one row": JUDGED.head(1),
-    "no momentum": JUDGED.with_columns(momentum_12_1=NONE),
-    "no volatility classifier": JUDGED.with_columns(
-        NONE.alias(f"volatility_probability_{name.lower()}") for name in CLASS_NAMES
-    ),
-}
+POOR = poor_panels(JUDGED)
 
 
 @pytest.mark.parametrize("case", POOR)
