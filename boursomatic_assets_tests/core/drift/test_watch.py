@@ -270,6 +270,13 @@ def row_of(**values: object) -> dict[str, object]:
             "No alarm: the most unusual is spread of ret_1d, 0.5 where nothing it has reached is an alarm.",
         ),
         (
+            [row_of(level=None)],
+            (
+                "ret_1d is not what it was in the sessions before: instruments spread wider or closer than before "
+                "(spread 0.5, more than any past window reached)."
+            ),
+        ),
+        (
             [row_of(feature="rsi_14", statistic="rank_correlation", partner="ret_20d", value=9.0, level=5.0)],
             (
                 "rsi_14 is not what it was in the sessions before: it goes together with ret_20d in another way "
