@@ -15,6 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -27,6 +28,7 @@ from boursomatic_assets.core.evaluation.proofs import (
     SOMETHING_TO_FIND,
     NullCalibration,
     Power,
+    SimulatedEvaluation,
     judge_simulated,
     null_calibration,
     power,
@@ -75,13 +77,17 @@ def run_proofs(console: Console, settings: Settings, null_panels: int, signal_pa
     console.print(f"Stored for the report: {path}", soft_wrap=True)
 
 
-def _advancing(progress: Progress, task: Any, judged: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:  # noqa: ANN401 (rich's TaskID)
+def _advancing(
+    progress: Progress, task: TaskID, judged: Iterator[SimulatedEvaluation]
+) -> Iterator[SimulatedEvaluation]:
     for evaluation in judged:
         progress.advance(task)
         yield evaluation
 
 
-def judge_panels(market: SimulatedMarket, panels: int, processes: int | None = None) -> Iterator[dict[str, Any]]:
+def judge_panels(
+    market: SimulatedMarket, panels: int, processes: int | None = None
+) -> Iterator[SimulatedEvaluation]:
     """Evaluate panels of a market in parallel, in the order of their seeds 0, 1, 2 and so on."""
     workers = min(panels, processes or os.cpu_count() or 1)
     # Not forked: after a training, a fork would wait for OpenMP's threads forever.
@@ -99,10 +105,9 @@ def judge_panels(market: SimulatedMarket, panels: int, processes: int | None = N
                 os.environ[name] = value
 
 
-def _judge(market: SimulatedMarket, seed: int) -> dict[str, Any]:
-    evaluation = judge_simulated(market, seed, threads=1)
+def _judge(market: SimulatedMarket, seed: int) -> SimulatedEvaluation:
     # Curves of many panels would fill the memory.
-    return {name: value for name, value in evaluation.items() if name != "curves"}
+    return judge_simulated(market, seed, threads=1).model_copy(update={"curves": {}})
 
 
 def _circumstances() -> dict[str, Any]:

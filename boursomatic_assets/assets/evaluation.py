@@ -6,8 +6,8 @@ import dagster as dg
 import polars as pl
 
 from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.core.evaluation.evaluation import RecordedFigures, Suspects
 from boursomatic_assets.core.evaluation.plausibility import impossible_figures, too_good, why_too_good
-from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import books_of
 from boursomatic_assets.display.ui.evaluation import evaluation_metadata, suspects_metadata
@@ -47,22 +47,17 @@ def evaluation(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
     benchmark = read_benchmark(database, platform.settings(), settings.benchmark)
     books = books_of(portfolio, settings.cost_bps)
     evaluated = evaluate_stored(database, judged, books, settings, "test set", labels=labels, benchmark=benchmark)
-    value = {**evaluated, "threshold": {name: threshold[name] for name in ("tau", "reason")}}
-    return dg.Output(value, metadata=evaluation_metadata(value), data_version=data_version(value))
+    value = {**evaluated.to_json(), "threshold": {name: threshold[name] for name in ("tau", "reason")}}
+    return dg.Output(value, metadata=evaluation_metadata(evaluated), data_version=data_version(value))
 
 
 @dg.asset_check(asset=evaluation, blocking=True)
 def evaluated_figures_are_possible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """Every figure is within its arithmetic bounds, and every interval contains its figure."""
-    impossible = impossible_figures(values_of(evaluation))
-    outside = [
-        figure["name"]
-        for figure in evaluation["figures"]
-        if figure["low"] is not None
-        and not figure["low"] <= figure["value"] <= figure["high"]
-        # Noise always raises this error: its percentile interval lies above the value.
-        and figure["name"] != "ece_buy"
-    ]
+    recorded = RecordedFigures.model_validate(evaluation)
+    impossible = impossible_figures(recorded.values)
+    # Noise always raises the calibration error: its percentile interval lies above the value.
+    outside = [each.name for each in recorded.figures if not each.is_inside and each.name != "ece_buy"]
     return dg.AssetCheckResult(
         passed=not impossible and not outside, metadata={"impossible": impossible, "outside_interval": outside}
     )
@@ -71,11 +66,12 @@ def evaluated_figures_are_possible(evaluation: dict[str, Any]) -> dg.AssetCheckR
 @dg.asset_check(asset=evaluation)
 def evaluated_figures_are_plausible(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """No figure is better than such features can achieve. A failure is a warning: look for a leak."""
-    implausible = too_good(values_of(evaluation))
+    recorded = RecordedFigures.model_validate(evaluation)
+    implausible = too_good(recorded.values)
     return dg.AssetCheckResult(
         passed=not implausible,
         severity=dg.AssetCheckSeverity.WARN,
-        description=why_too_good(evaluation["figures"]) or None,
+        description=why_too_good(recorded.figures) or None,
         metadata={"too_good": implausible},
     )
 
@@ -88,10 +84,10 @@ def evaluated_figures_rest_on_plausible_prices(evaluation: dict[str, Any]) -> dg
 
 def price_check(evaluation: dict[str, Any]) -> dg.AssetCheckResult:
     """Warn of suspect prices, by symbol and session."""
-    suspects = evaluation["suspects"]
+    suspects = Suspects.model_validate(evaluation["suspects"])
     return dg.AssetCheckResult(
-        passed=suspects["sentence"] is None,
+        passed=suspects.sentence is None,
         severity=dg.AssetCheckSeverity.WARN,
-        description=suspects["sentence"],
+        description=suspects.sentence,
         metadata=suspects_metadata(suspects),
     )

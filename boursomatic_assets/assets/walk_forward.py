@@ -94,12 +94,10 @@ def walk_forward_summary(
     settings = experiment.value()
     called, thresholds = sequential_calls(join_folds(walk_forward.panels), settings)
     last = thresholds[max(thresholds)]
-    value = {
-        **evaluate_walk_forward(platform.database(), platform.settings(), called, labels, price_bars, settings),
-        "threshold": {"tau": last.tau, "reason": last.reason},
-        "folds": fold_table(called, walk_forward.facts, thresholds),
-    }
-    return dg.Output(value, metadata=summary_metadata(value), data_version=data_version(value))
+    found = evaluate_walk_forward(platform.database(), platform.settings(), called, labels, price_bars, settings)
+    folds = fold_table(called, walk_forward.facts, thresholds)
+    value = {**found.to_json(), "threshold": {"tau": last.tau, "reason": last.reason}, "folds": folds}
+    return dg.Output(value, metadata=summary_metadata(found, folds), data_version=data_version(value))
 
 
 @dg.asset_check(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boursomatic_assets.core.evaluation.book_figures import Trials
 from boursomatic_assets.core.evaluation.judging import evaluate_judged
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from boursomatic_assets.core.dataset.experiment import Experiment
+    from boursomatic_assets.core.evaluation.evaluation import Evaluation
     from boursomatic_assets.core.evaluation.price_moves import Move
     from boursomatic_assets.core.portfolio.book import TrancheBook
     from boursomatic_assets.settings import Settings
@@ -34,7 +35,7 @@ def evaluate_stored(  # noqa: PLR0913 (what is measured, by which rules, and wha
     *,
     labels: pl.DataFrame,
     benchmark: pl.DataFrame | None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Evaluate judged rows and their books as `evaluate_judged` does.
 
     Trials, closes and the survivors of `labels` come from the database.
@@ -59,7 +60,7 @@ def evaluate_walk_forward(  # noqa: PLR0913, PLR0917 (what is measured, and what
     labels: pl.DataFrame,
     price_bars: pl.DataFrame,
     experiment: Experiment,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Evaluate the calls of all folds, and the portfolios that trade on them.
 
     `called` is the result of `sequential_calls`; `price_bars` has `close` and `exchange`.

@@ -23,6 +23,7 @@ from boursomatic_assets.core.evaluation.book_figures import (
     book_figures,
     cost_sweep,
 )
+from boursomatic_assets.core.evaluation.evaluation import Suspects
 from boursomatic_assets.core.evaluation.plausibility import AT_MOST
 from boursomatic_assets.core.evaluation.session_sums import session_sums
 from boursomatic_assets.core.evaluation.survivors import Survivors
@@ -101,7 +102,6 @@ NO_FIGURE = {
     "ranking.volatility_groups": "the rows that came in, with their group",
     "calibration.calibrate": "probabilities that came in",
     "calibration.calibration_bins": "the rows that came in, with their bin",
-    "figures.values_of": "figures that came in",
 }
 # One row, or one session, has them.
 ONE_IS_ENOUGH = {
@@ -170,12 +170,6 @@ def book(kind: str) -> TrancheBook:
     return TrancheBook(tuple(DAYS[: len(returns)]), returns, np.zeros(len(returns)), np.ones(len(returns)))
 
 
-def evaluated(kind: str) -> dict[str, Any]:
-    nothing = {"figures": [], "comparisons": [], "superior_predictive_ability": {"p_value": None}}
-    undefined = Figure("rank_ic", "Rank IC", "ranking", math.nan).to_json()
-    return nothing if kind == "empty" else nothing | {"figures": [undefined]}
-
-
 def judged_figures(kind: str) -> list[Figure]:
     names = () if kind == "empty" else {*PRIMARY, *AT_MOST, "buy_sharpe_ratio"}
     return [Figure(name, name, "ranking", math.nan) for name in sorted(names)]
@@ -236,7 +230,7 @@ def argument(parameter: inspect.Parameter, kind: str) -> Any:  # noqa: ANN401, C
         "Sequence[Figure]": judged_figures,
         "Mapping[str, BookSpec]": lambda kind: {"buy": BookSpec(rows(CLOSES, kind).select("symbol", "session"))},
         "Mapping[str, float]": metric_figures,
-        "Mapping[str, Any]": lambda kind: evaluated(kind) | {"sentence": None, "possible": True},
+        "Suspects": lambda _: Suspects.model_construct(sentence=None, possible=True),
         "Sequence[date]": lambda kind: DAYS[:5] if kind == "all null" else DAYS[: len(series(kind))],
         "Verdict": lambda _: Verdict(skill=False, sentence="No evidence of skill.", remarks=()),
         "Trials": lambda _: Trials(),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from boursomatic_assets.core.evaluation.evaluation import Reach, RecordedFigure, RecordedSurvivors, Suspects
 from boursomatic_assets.core.measures.figures import Figure
 from boursomatic_assets.core.portfolio.benchmark import NO_BENCHMARK
 from boursomatic_assets.display.report.chapter import Chapter
@@ -23,15 +24,21 @@ from boursomatic_assets.display.ui.evaluation import (
 )
 from boursomatic_assets_tests.support.synthetic_report import SURVIVORS, evaluation_of
 
-QUIET: dict[str, Any] = {
-    "instruments": 5, "moves": [], "moves_found": 0, "instruments_grown": [], "book_sessions": [], "figures": [],
-    "possible": True, "sentence": None,
-}  # fmt: skip
+QUIET = Suspects(
+    instruments=5, moves=[], moves_found=0, instruments_grown=[], book_sessions=[], figures=[], possible=True,
+    sentence=None,
+)  # fmt: skip
 MOVE = {
     "symbol": "ENGI.PA", "session": "2009-03-02", "ratio": 86.0, "back_on": "2009-03-03", "back_ratio": 0.0116,
     "possible": False,
 }  # fmt: skip
-LOUD = QUIET | {"moves": [MOVE], "moves_found": 1, "possible": False, "sentence": "The figures rest on [x86]"}
+LOUD = QUIET.model_copy(
+    update={"moves": [MOVE], "moves_found": 1, "possible": False, "sentence": "The figures rest on [x86]"}
+)
+
+
+def recorded(figure: Figure) -> RecordedFigure:
+    return RecordedFigure.model_validate(figure.to_json())
 
 
 @pytest.mark.parametrize(
@@ -53,22 +60,22 @@ LOUD = QUIET | {"moves": [MOVE], "moves_found": 1, "possible": False, "sentence"
     ids=["number", "percent", "undefined"],
 )
 def test_figures_table_has_a_row_per_figure(figure: Figure, row: str) -> None:
-    lines = figures_table({"figures": [figure.to_json()] * 3}).splitlines()
+    lines = figures_table([recorded(figure)] * 3).splitlines()
     assert lines[2:] == [row] * 3
     assert {line.count("|") for line in lines} == {8}
 
 
 @pytest.mark.parametrize(("unit", "expected"), [("number", "-0.500"), ("percent", "-50.00 %")])
 def test_shown_gives_any_number_of_a_figure_in_its_unit(unit: str, expected: str) -> None:
-    figure = Figure("a", "A", "ranking", math.nan, baseline=-0.5, unit=unit).to_json()
+    figure = recorded(Figure("a", "A", "ranking", math.nan, baseline=-0.5, unit=unit))
     assert shown(figure, "baseline") == expected
     assert not shown(figure, "low")
 
 
 def test_rests_on_is_a_sentence_each() -> None:
-    quiet = rests_on({"benchmark": {"sentence": NO_BENCHMARK}, "suspects": QUIET})
+    quiet = rests_on(NO_BENCHMARK, QUIET)
     assert quiet == {"benchmark": NO_BENCHMARK, "suspect_prices": NONE_FOUND}
-    loud = rests_on({"benchmark": {"sentence": "SPY covers 3 of 5 sessions"}, "suspects": LOUD})
+    loud = rests_on("SPY covers 3 of 5 sessions", LOUD)
     assert loud == {"benchmark": "SPY covers 3 of 5 sessions", "suspect_prices": "The figures rest on [x86]"}
 
 
@@ -76,7 +83,7 @@ def test_suspects_metadata_names_symbol_session_and_the_move_back() -> None:
     assert suspects_metadata(QUIET) == {"suspect_moves": 0, "possible": True, "instruments": 5}
     table = suspects_metadata(LOUD)["moves"].value
     assert all(part in table for part in ("ENGI.PA", "2009-03-02", "86", "2009-03-03"))
-    assert "instruments" not in suspects_metadata(QUIET | {"instruments": None})
+    assert "instruments" not in suspects_metadata(QUIET.model_copy(update={"instruments": None}))
 
 
 def test_rests_on_lines_are_only_what_needs_a_look() -> None:
@@ -96,9 +103,14 @@ def test_chapter_names_the_sessions_of_the_benchmark() -> None:
     assert "Benchmark:" not in chapter(Chapter({"scope": "test set"}))
 
 
+def reach_of(sessions: int) -> dict[str, Any]:
+    stored = evaluation_of(sessions)
+    reach = {name: Reach.model_validate(each) for name, each in stored["could_have_been_seen"].items()}
+    return reach_metadata(reach, RecordedSurvivors.model_validate(stored["survivors"]))
+
+
 def made_of(sessions: int) -> dict[str, Any]:
-    found = evaluation_of(sessions)
-    return {"verdict": f"No evidence of skill: [{sessions}].", **reach_metadata(found)}
+    return {"verdict": f"No evidence of skill: [{sessions}].", **reach_of(sessions)}
 
 
 def printed_lines(made: dict[str, Any]) -> str:
@@ -137,7 +149,7 @@ def test_conclusion_lines_skip_assets_without_a_verdict() -> None:
 
 
 def test_reach_metadata_leaves_out_undefined_numbers() -> None:
-    metadata = reach_metadata(evaluation_of(252))
+    metadata = reach_of(252)
     assert metadata["rank_ic_smallest"] == 0.023
     assert "rank_ic_years_for_wanted" in metadata
     assert "matched_rank_ic_smallest" not in metadata

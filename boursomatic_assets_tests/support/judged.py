@@ -92,3 +92,30 @@ def matched_base_rate(panel: pl.DataFrame) -> float:
     deciles = precision_by_decile(panel)
     expected = float((deciles["base_rate"] * deciles["calls"]).sum())
     return expected / deciles["calls"].sum() if deciles["calls"].sum() else float("nan")
+
+
+def poor_panels(judged: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Judged rows from which something cannot be measured, by what they lack."""
+    session, label, nothing = pl.col("session"), pl.col("label"), pl.lit(None, pl.Float64)
+
+    def called(name: str) -> pl.Expr:
+        return pl.lit(name, LABEL_TYPE).alias("call")
+
+    wrong = pl.when(label == "BUY").then(called("SELL")).otherwise(called("BUY"))
+    of_volatility = [f"volatility_probability_{name.lower()}" for name in CLASS_NAMES]
+    return {
+        "no volatility": judged.with_columns(vol_20d=nothing),
+        "no BUY call": judged.with_columns(called("SELL")),
+        "only BUY calls": judged.with_columns(called("BUY")),
+        "no BUY label": judged.filter(label != "BUY"),
+        "neither BUY call nor BUY label": judged.filter(label != "BUY").with_columns(called("HOLD")),
+        "BUY called and never right": judged.with_columns(wrong),
+        "one session": judged.filter(session == session.min()),
+        "one session more than the horizon": judged.filter(session.rank("dense") <= HORIZON + 1),
+        "one symbol": judged.filter(pl.col("symbol") == "S000"),
+        "one row": judged.head(1),
+        "no momentum": judged.with_columns(momentum_12_1=nothing),
+        "no volatility classifier": judged.with_columns(nothing.alias(name) for name in of_volatility),
+        "equal forecasts": judged.with_columns(predicted_return=pl.lit(0.0)),
+        "the prior is right": judged.with_columns(forward_return="prior_return"),
+    }

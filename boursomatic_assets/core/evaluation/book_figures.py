@@ -159,10 +159,8 @@ def book_comparisons(books: Mapping[str, TrancheBook], horizon: int) -> list[dic
 def _against(own: TrancheBook, other: TrancheBook, title: str, horizon: int) -> dict[str, Any]:
     returns = aligned_returns({"own": own, "other": other})
     test = diebold_mariano(-returns["own"], -returns["other"], 1, horizon - 1)
-    shared = len(returns["own"])
-    few = (
-        None if shared == len(own.sessions) else f"{title}: compared over {shared} of {len(own.sessions)} sessions"
-    )
+    shared, whole = len(returns["own"]), len(own.sessions)
+    few = None if shared == whole else f"{title}: compared over {shared} of {whole} sessions"
     return _comparison(title, "daily return", test) | {"note": few}
 
 
@@ -206,12 +204,10 @@ def better_baseline(books: Mapping[str, TrancheBook], experiment: Experiment) ->
     require_books(books, ("buy",))
     returns = aligned_returns({name: books[name] for name in ("buy", *SEARCHED) if name in books})
     own = returns.pop("buy")
-    held = bool(len(own)) and np.ptp(own) > 0
-    p_value = (
-        superior_predictive_ability(own, returns, experiment.horizon, experiment.bootstrap_draws, experiment.seed)
-        if held
-        else math.nan
-    )
+    p_value = math.nan
+    if len(own) and np.ptp(own) > 0:
+        settings = experiment.horizon, experiment.bootstrap_draws, experiment.seed
+        p_value = superior_predictive_ability(own, returns, *settings)
     return {
         "p_value": finite(p_value),
         "against": [BOOK_TITLES[name] for name in returns],
@@ -222,14 +218,9 @@ def better_baseline(books: Mapping[str, TrancheBook], experiment: Experiment) ->
 def cost_sweep(books: Mapping[str, TrancheBook]) -> list[dict[str, Any]]:
     """Sharpe ratio and annual return of the model's books at several costs, in basis points a side."""
     require_books(books, tuple(MODEL_BOOKS))
+    nets = {(name, cost): books[name].net(cost) for name in MODEL_BOOKS for cost in COST_SWEEP}
+    figures = {"sharpe": sharpe_ratio, "annual_return": annual_return}
     return [
-        {
-            "book": name,
-            "cost_bps": cost,
-            "sharpe": finite(sharpe_ratio(net)),
-            "annual_return": finite(annual_return(net)),
-        }
-        for name in MODEL_BOOKS
-        for cost in COST_SWEEP
-        for net in [books[name].net(cost)]
+        {"book": name, "cost_bps": cost, **{key: finite(figure(net)) for key, figure in figures.items()}}
+        for (name, cost), net in nets.items()
     ]

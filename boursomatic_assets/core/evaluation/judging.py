@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boursomatic_assets.core.dataset.labels import closed_early
 from boursomatic_assets.core.evaluation.book_figures import Trials, better_baseline, book_comparisons, book_figures
 from boursomatic_assets.core.evaluation.curves import curves
+from boursomatic_assets.core.evaluation.evaluation import Evaluation
 from boursomatic_assets.core.evaluation.scores import scores
 from boursomatic_assets.core.evaluation.suspects import qualified, suspects_of, with_benchmark
 from boursomatic_assets.core.evaluation.verdict import conclude
@@ -34,7 +34,7 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, and by which r
     *,
     closes: pl.DataFrame | None = None,
     benchmark: pl.DataFrame | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Evaluate judged rows and the books that follow their calls.
 
     Parameters
@@ -54,11 +54,6 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, and by which r
     benchmark : DataFrame, optional
         `session`, `close` of the benchmark.
 
-    Returns
-    -------
-    dict
-        Strict JSON; what is undefined is None.
-
     Raises
     ------
     NoRowsError
@@ -72,32 +67,26 @@ def evaluate_judged(  # noqa: PLR0913, PLR0917 (what is measured, and by which r
     looked_at = closes if closes is None else with_benchmark(closes, experiment.benchmark, benchmark)
     suspects = suspects_of(judged, books, looked_at, experiment)
     verdict = qualified(conclude(figures, sessions / experiment.horizon, trials, survivors), suspects)
-    return {
-        "scope": scope,
-        "first_session": str(judged["session"].min()),
-        "last_session": str(judged["session"].max()),
-        "sessions": sessions,
-        "rows": judged.height,
-        "symbols": judged["symbol"].n_unique(),
-        "closed_at_last_price": closed_early(judged),
-        "horizon": experiment.horizon,
-        "independent_periods": sessions / experiment.horizon,
-        "figures": [figure.to_json() for figure in figures],
-        "could_have_been_seen": {name: found.to_json() for name, found in scored.detections.items()},
-        "survivors": survivors.to_json(),
-        "comparisons": [*book_comparisons(books, experiment.horizon), *scored.comparisons],
-        "superior_predictive_ability": better_baseline(books, experiment),
-        "curves": curves(judged, scored.rank_ic, books),
-        "trials": asdict(trials),
-        "benchmark": benchmark_coverage(experiment.benchmark, benchmark, books["buy"].sessions),
-        "suspects": suspects,
-        "verdict": {**asdict(verdict), "remarks": list(verdict.remarks)},
-    }
-
-
-def p_values(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Every p-value that an evaluation reports, by the name of its figure or comparison."""
-    figures = {figure["name"]: figure["p_value"] for figure in evaluation["figures"]}
-    compared = {f"{row['measure']} over {row['baseline']}": row["p_value"] for row in evaluation["comparisons"]}
-    searched = {"superior_predictive_ability": evaluation["superior_predictive_ability"]["p_value"]}
-    return {name: p for name, p in (figures | compared | searched).items() if p is not None}
+    return Evaluation.model_validate(
+        {
+            "scope": scope,
+            "first_session": str(judged["session"].min()),
+            "last_session": str(judged["session"].max()),
+            "sessions": sessions,
+            "rows": judged.height,
+            "symbols": judged["symbol"].n_unique(),
+            "closed_at_last_price": closed_early(judged),
+            "horizon": experiment.horizon,
+            "independent_periods": sessions / experiment.horizon,
+            "figures": [figure.to_json() for figure in figures],
+            "could_have_been_seen": {name: found.to_json() for name, found in scored.detections.items()},
+            "survivors": survivors.to_json(),
+            "comparisons": [*book_comparisons(books, experiment.horizon), *scored.comparisons],
+            "superior_predictive_ability": better_baseline(books, experiment),
+            "curves": curves(judged, scored.rank_ic, books),
+            "trials": trials,
+            "benchmark": benchmark_coverage(experiment.benchmark, benchmark, books["buy"].sessions),
+            "suspects": suspects,
+            "verdict": verdict,
+        }
+    )

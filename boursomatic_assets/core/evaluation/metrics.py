@@ -60,11 +60,7 @@ class Metrics:
 
 
 def measure(
-    predictions: pl.DataFrame,
-    tau: float | None,
-    train: pl.DataFrame,
-    closes: pl.DataFrame,
-    experiment: Experiment,
+    predictions: pl.DataFrame, tau: float | None, train: pl.DataFrame, closes: pl.DataFrame, experiment: Experiment
 ) -> Metrics:
     """Measure the models' predictions of the validation and test sets.
 

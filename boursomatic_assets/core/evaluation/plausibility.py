@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boursomatic_assets.core.market.printed import printed, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from boursomatic_assets.core.evaluation.evaluation import RecordedFigure
 
 
 # Arithmetic bounds, a blocking check. The longest of these keys in a figure's name counts.
@@ -132,21 +134,21 @@ def implausible_figures(figures: Mapping[str, float], *, threshold_chosen: bool 
     return {name: value for name, value in found.items() if name not in chosen_for}
 
 
-def why_too_good(figures: Iterable[Mapping[str, Any]]) -> str:
-    """Say by how much each figure (as JSON) is above its bound, and whether chance can explain it."""
+def why_too_good(figures: Iterable[RecordedFigure]) -> str:
+    """Say by how much each figure is above its bound, and whether chance can explain it."""
     return "; ".join(
-        _why_too_good(figure, most_plausible(figure["name"]))
+        _why_too_good(figure, figure.value, most_plausible(figure.name))
         for figure in figures
-        if figure["value"] is not None and too_good({figure["name"]: figure["value"]})
+        if figure.value is not None and too_good({figure.name: figure.value})
     )
 
 
-def _why_too_good(figure: Mapping[str, Any], most: float) -> str:
-    found = told_apart(figure["value"], most, 3)
+def _why_too_good(figure: RecordedFigure, value: float, most: float) -> str:
+    found = told_apart(value, most, 3)
     if found is None:
-        return f"{figure['title']} is not finite"
-    low, high = figure["low"], figure["high"]
-    said = f"{figure['title']} {found.first} {found.words} {found.second}, the most that such features can reach"
+        return f"{figure.title} is not finite"
+    low, high = figure.low, figure.high
+    said = f"{figure.title} {found.first} {found.words} {found.second}, the most that such features can reach"
     if low is None or high is None:
         return said
     by_chance = "chance alone can do this" if low <= most else "chance does not explain it"

@@ -150,13 +150,10 @@ def find_survivors(spans: pl.DataFrame, members: pl.DataFrame | None = None) -> 
             "Ingest prices: boursomatic materialize --select price_bars"
         )
         raise NotEnoughHistoryError(message)
-    first, last = spans["first"].min(), spans["last"].max()
-    assert isinstance(first, date)  # noqa: S101 (a span has both ends)
-    assert isinstance(last, date)  # noqa: S101
+    first: date = spans["first"].min()  # type: ignore[assignment]
+    last: date = spans["last"].max()  # type: ignore[assignment]
     marked = _marked(spans)
-    years = tuple(
-        _year(year, marked, members, (first, last)) for year in range(first.year, last.year + 1)
-    )  # fmt: skip
+    years = tuple(_year(year, marked, members, (first, last)) for year in range(first.year, last.year + 1))
     return Survivors(marked.height, int(marked["ended"].sum()), first, last, years)
 
 

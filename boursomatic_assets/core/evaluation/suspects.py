@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from boursomatic_assets.core.evaluation.evaluation import Suspects
 from boursomatic_assets.core.evaluation.plausibility import BOOK_GROWTH, BOOK_MOVE, growth_bound, rmse_bound
 from boursomatic_assets.core.evaluation.price_moves import close_ratios, suspect_growth, suspect_moves
 from boursomatic_assets.core.measures.forecasts import root_mean_squared_error, row_error
@@ -31,7 +32,7 @@ REMEDY = "Mend the source, or explain them: boursomatic adjustments add SYMBOL S
 
 def suspects_of(
     judged: pl.DataFrame, books: Mapping[str, TrancheBook], closes: pl.DataFrame | None, experiment: Experiment
-) -> dict[str, Any]:
+) -> Suspects:
     """Find what is implausible in the prices and returns from which figures are made.
 
     Parameters
@@ -42,13 +43,6 @@ def suspects_of(
         Of the same rows, as `judged_books` returns them.
     closes : DataFrame or None
         As for `suspect_moves`, the benchmark's included; only judged and held sessions count. None: not checked.
-
-    Returns
-    -------
-    dict
-        Strict JSON: `instruments` checked (or None); `moves`, the largest first, and their count `moves_found`;
-        `instruments_grown`; `book_sessions` with the `symbol` that moved the book most and its `ratio`; `figures`
-        beyond their bounds; `possible`, False where a move cannot have happened; `sentence`, None without any.
     """
     held = _while_held(judged, books, closes)
     moves = sorted(suspect_moves(held), key=lambda move: (move.possible, -abs(np.log(move.ratio)), move.symbol))
@@ -68,21 +62,21 @@ def suspects_of(
         *(_said(row, row["book"].replace("_", " "), row["return"]) for row in sessions),
         *(_said(row, row["name"].replace("_", " "), row["value"]) for row in figures),
     ]
-    return {
-        "instruments": None if closes is None else held["symbol"].n_unique(),
-        "moves": [move.to_json() for move in moves[:LISTED]],
-        "moves_found": len(moves),
-        "instruments_grown": grown,
-        "book_sessions": sessions[:LISTED],
-        "figures": figures,
-        "possible": all(move.possible for move in moves),
-        "sentence": _sentence(named),
-    }
+    return Suspects(
+        instruments=None if closes is None else held["symbol"].n_unique(),
+        moves=[move.to_json() for move in moves[:LISTED]],
+        moves_found=len(moves),
+        instruments_grown=grown,
+        book_sessions=sessions[:LISTED],
+        figures=figures,
+        possible=all(move.possible for move in moves),
+        sentence=_sentence(named),
+    )
 
 
-def qualified(verdict: Verdict, suspects: Mapping[str, Any]) -> Verdict:
+def qualified(verdict: Verdict, suspects: Suspects) -> Verdict:
     """Add suspect prices to a verdict's sentence; withhold skill where a move cannot have happened."""
-    sentence = suspects["sentence"]
+    sentence = suspects.sentence
     if sentence is None:
         return verdict
     remarks = (*verdict.remarks, f"{sentence}. {REMEDY}.")
@@ -90,7 +84,7 @@ def qualified(verdict: Verdict, suspects: Mapping[str, Any]) -> Verdict:
         return replace(verdict, remarks=remarks)
     lower = sentence[0].lower() + sentence[1:]
     rest = verdict.sentence.removeprefix(SKILL)
-    if suspects["possible"]:
+    if suspects.possible:
         return replace(verdict, sentence=f"{SKILL}, but {lower}{rest}", remarks=remarks)
     return replace(
         verdict,
@@ -143,11 +137,7 @@ def _while_held(
 
 
 def _book_sessions(
-    name: str,
-    books: Mapping[str, TrancheBook],
-    judged: pl.DataFrame,
-    ratios: pl.DataFrame,
-    experiment: Experiment,
+    name: str, books: Mapping[str, TrancheBook], judged: pl.DataFrame, ratios: pl.DataFrame, experiment: Experiment
 ) -> list[dict[str, Any]]:
     """Sessions in which a book moved by more than `BOOK_MOVE`."""
     book = books[name]

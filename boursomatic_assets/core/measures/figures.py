@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,3 @@ class Figure:
 def finite(value: float) -> float | None:
     """A plain float for JSON; None where it is not finite."""
     return float(value) if math.isfinite(value) else None
-
-
-def values_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Values of an evaluation's figures by name; NaN for an undefined one."""
-    return {
-        figure["name"]: math.nan if figure["value"] is None else float(figure["value"])
-        for figure in evaluation["figures"]
-    }

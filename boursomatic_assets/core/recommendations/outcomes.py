@@ -28,6 +28,13 @@ _COLUMNS = [
     "recommendation_id", "entry_session", "entry_close", "exit_session", "exit_close", "realised_return",
     "realised_label", "hit", "first_touch", "touched_session", "ended",
 ]  # fmt: skip
+_SUMMARY: dict[str, pl.DataType] = {
+    "profile": pl.Enum(PROFILE_NAMES), "label": pl.Enum(CLASS_NAMES), "calls": pl.Int64(), "sessions": pl.Int64(),
+    "expected": pl.Float64(), "realised": pl.Float64(), "difference": pl.Float64(), "low": pl.Float64(),
+    "high": pl.Float64(), "p_value": pl.Float64(), "stop_first": pl.Float64(), "target_first": pl.Float64(),
+    "mean_return": pl.Float64(), "stopped_trading": pl.Int64(),
+}  # fmt: skip
+_HOW_OFTEN = {1: "more often than expected", 0: "as often as expected", -1: "less often than expected"}
 
 
 def judge_outcomes(
@@ -120,22 +127,10 @@ def summarise_outcomes(outcomes: pl.DataFrame) -> pl.DataFrame:
     Calls of one session share a market, and neighbouring horizons overlap: the difference is a ratio of sums over
     sessions, with an error that allows for neighbours whose horizons overlap.
     """
-    kinds = pl.Enum(PROFILE_NAMES), pl.Enum(CLASS_NAMES)
     named = outcomes.with_columns(pl.col("profile", "label").cast(pl.String))
     groups = named.partition_by("profile", "label", as_dict=True)
     rows = [{"profile": profile, "label": label, **_record(own)} for (profile, label), own in groups.items()]
-    summary = pl.DataFrame(rows, schema=_SUMMARY).fill_nan(None)
-    return summary.with_columns(pl.col("profile").cast(kinds[0]), pl.col("label").cast(kinds[1])).sort(
-        "profile", "label"
-    )
-
-
-_SUMMARY: dict[str, pl.DataType] = {
-    "profile": pl.String(), "label": pl.String(), "calls": pl.Int64(), "sessions": pl.Int64(),
-    "expected": pl.Float64(), "realised": pl.Float64(), "difference": pl.Float64(), "low": pl.Float64(),
-    "high": pl.Float64(), "p_value": pl.Float64(), "stop_first": pl.Float64(), "target_first": pl.Float64(),
-    "mean_return": pl.Float64(), "stopped_trading": pl.Int64(),
-}  # fmt: skip
+    return pl.DataFrame(rows, schema=_SUMMARY).fill_nan(None).sort("profile", "label")
 
 
 def _record(calls: pl.DataFrame) -> dict[str, object]:
@@ -212,9 +207,6 @@ class BuyRecord:
         within = ", within chance" if beside.order < 0 and not self.falls_short else ""
         least = f"chance explains {printed(max(self.bound, 0.0), digits, percent=True)} or more"
         return f"{calls} came true {how}{within}: {shares}, and {least} ({count})."
-
-
-_HOW_OFTEN = {1: "more often than expected", 0: "as often as expected", -1: "less often than expected"}
 
 
 def buy_record(outcomes: pl.DataFrame, version: str) -> BuyRecord:

@@ -153,10 +153,7 @@ def _reasons_of_the_instrument(serving: Serving) -> list[pl.Expr]:
             "quarantined: a jump in its price is not explained (boursomatic adjustments list)",
         ),
         _when(pl.col("newest_bar").is_null(), "it has no bars"),
-        _when(
-            symbol.eq_missing(pl.lit(serving.experiment.benchmark, pl.String)),
-            IS_BENCHMARK,
-        ),
+        _when(symbol.eq_missing(pl.lit(serving.experiment.benchmark, pl.String)), IS_BENCHMARK),
         _when(~known, f"the model does not know it: no row of it was in the panel of {serving.version}"),
         _when(~pl.col("member"), IS_NO_MEMBER),
     ]

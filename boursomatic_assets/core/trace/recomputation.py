@@ -73,16 +73,9 @@ def call_step(row: Mapping[str, Any], evidence: Evidence) -> TraceStep:
     step = values_step("call", stored, expected, "The rule, applied to the recorded probabilities and profile")
     texts = list(evidence.justification.values())
     said = row["justification"] if row["justification"] in texts else next(iter(texts), None)
-    return group_step(
-        "call",
-        [
-            *step.children,
-            *(part for part in [value_step("justification", row["justification"], said)] if not part.is_sound),
-        ],
-        step.detail,
-        recorded=_call(stored),
-        found=_call(expected),
-    )
+    justified = value_step("justification", row["justification"], said)
+    parts = [*step.children, *([] if justified.is_sound else [justified])]
+    return group_step("call", parts, step.detail, recorded=_call(stored), found=_call(expected))
 
 
 def _call(values: Mapping[str, Any]) -> str:

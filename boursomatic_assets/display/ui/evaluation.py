@@ -6,100 +6,102 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from boursomatic_assets.core.evaluation.judging import p_values
-from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.display.ui.metadata import bullets, numeric_metadata, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from boursomatic_assets.core.evaluation.evaluation import (
+        Evaluation,
+        Reach,
+        RecordedFigure,
+        RecordedSurvivors,
+        Suspects,
+    )
 
 NONE_FOUND = "none found"
 REACH, SURVIVORS = "could_have_been_seen", "survivors"
 _SUSPECTS = ("moves", "instruments_grown", "book_sessions", "figures")
 
 
-def evaluation_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
+def evaluation_metadata(evaluation: Evaluation) -> dict[str, Any]:
     """Metadata of the asset `evaluation`."""
     return {
-        **conclusion_metadata(value, "figures"),
-        "independent_periods": float(value["independent_periods"]),
-        "trials": value["trials"]["count"],
-        **numeric_metadata(values_of(value)),
+        **conclusion_metadata(evaluation, "figures"),
+        "independent_periods": evaluation.independent_periods,
+        "trials": evaluation.trials.count,
+        **numeric_metadata(evaluation.values),
     }
 
 
-def conclusion_metadata(value: Mapping[str, Any], figures: str) -> dict[str, Any]:
+def conclusion_metadata(evaluation: Evaluation, figures: str) -> dict[str, Any]:
     """Verdict, figures, rows, and what the figures rest on. `figures` names the entry with their table."""
     return {
-        "verdict": value["verdict"]["sentence"],
-        "remarks": bullets(value["verdict"]["remarks"]),
-        figures: dg.MetadataValue.md(figures_table(value)),
-        **reach_metadata(value),
-        **{name: value[name] for name in ("first_session", "last_session", "sessions", "symbols", "rows")},
-        "rows_closed_at_their_last_price": value["closed_at_last_price"]["rows"],
-        **rests_on(value),
-        "p_values": dg.MetadataValue.json(p_values(value)),
+        "verdict": evaluation.verdict.sentence,
+        "remarks": bullets(evaluation.verdict.remarks),
+        figures: dg.MetadataValue.md(figures_table(evaluation.figures)),
+        **reach_metadata(evaluation.could_have_been_seen, evaluation.survivors),
+        **evaluation.model_dump(include={"first_session", "last_session", "sessions", "symbols", "rows"}),
+        "rows_closed_at_their_last_price": evaluation.closed_at_last_price["rows"],
+        **rests_on(evaluation.benchmark["sentence"], evaluation.suspects),
+        "p_values": dg.MetadataValue.json(evaluation.p_values),
     }
 
 
-def rests_on(evaluation: Mapping[str, Any]) -> dict[str, str]:
+def rests_on(benchmark: str, suspects: Suspects) -> dict[str, str]:
     """The sessions that the benchmark covers, and the suspect prices behind the figures, a sentence each."""
-    return {
-        "benchmark": evaluation["benchmark"]["sentence"],
-        "suspect_prices": evaluation["suspects"]["sentence"] or NONE_FOUND,
-    }
+    return {"benchmark": benchmark, "suspect_prices": suspects.sentence or NONE_FOUND}
 
 
-def suspects_metadata(suspects: Mapping[str, Any]) -> dict[str, Any]:
+def suspects_metadata(suspects: Suspects) -> dict[str, Any]:
     """Suspect prices as counts and tables; empty tables are left out."""
-    instruments = suspects["instruments"]
     return {
-        "suspect_moves": suspects["moves_found"],
-        "possible": suspects["possible"],
-        **({} if instruments is None else {"instruments": instruments}),
-        **{name: table(suspects[name]) for name in _SUSPECTS if suspects[name]},
+        "suspect_moves": suspects.moves_found,
+        "possible": suspects.possible,
+        **({} if suspects.instruments is None else {"instruments": suspects.instruments}),
+        **{name: table(rows) for name in _SUSPECTS if (rows := getattr(suspects, name))},
     }
 
 
-def figures_table(evaluation: Mapping[str, Any]) -> str:
-    """Figures as a Markdown table: value, interval, p-value, value without skill, baseline."""
+def figures_table(figures: Sequence[RecordedFigure]) -> str:
+    """Figures with interval, p-value, value without skill and baseline, as a Markdown table."""
     head = "| figure | value | 95 % interval | p | without skill | baseline | |\n|---|---|---|---|---|---|---|"
     rows = [
-        f"| {figure['title']} | {shown(figure, 'value')} | {_interval(figure)} | {_p_value(figure['p_value'])} "
-        f"| {shown(figure, 'no_skill')} | {shown(figure, 'baseline')} | {figure['baseline_is'] or ''} |"
-        for figure in evaluation["figures"]
+        f"| {figure.title} | {shown(figure, 'value')} | {_interval(figure)} | {_p_value(figure.p_value)} "
+        f"| {shown(figure, 'no_skill')} | {shown(figure, 'baseline')} | {figure.baseline_is or ''} |"
+        for figure in figures
     ]
     return "\n".join([head, *rows])
 
 
-def shown(figure: Mapping[str, Any], field: str) -> str:
-    """One number of a figure in its unit. Empty where there is none; an undefined value gives its reason."""
-    number = figure[field]
+def shown(figure: RecordedFigure, field: str) -> str:
+    """One of a figure's numbers in its unit; empty where it has none, and why where its value is not defined."""
+    number: float | None = getattr(figure, field)
     if number is None:
-        return str(figure["why_undefined"]) if field == "value" else ""
-    return f"{100 * number:.2f} %" if figure["unit"] == "percent" else f"{number:.3f}"
+        return str(figure.why_undefined) if field == "value" else ""
+    return f"{100 * number:.2f} %" if figure.unit == "percent" else f"{number:.3f}"
 
 
-def _interval(figure: Mapping[str, Any]) -> str:
-    return "" if figure["low"] is None else f"{shown(figure, 'low')} to {shown(figure, 'high')}"
+def _interval(figure: RecordedFigure) -> str:
+    return "" if figure.low is None else f"{shown(figure, 'low')} to {shown(figure, 'high')}"
 
 
 def _p_value(p_value: float | None) -> str:
     return "" if p_value is None else f"{p_value:.3f}"
 
 
-def reach_metadata(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The smallest effect that the sample could show, and its survivors: sentences, numbers that plot, tables."""
-    reach, survivors = evaluation[REACH], evaluation[SURVIVORS]
+def reach_metadata(reach: Mapping[str, Reach], survivors: RecordedSurvivors) -> dict[str, Any]:
+    """What the sample could have shown, and of which survivors it is: sentences, numbers that plot, and tables."""
+    plotted = {
+        f"{name}_{part}": number
+        for name, found in reach.items()
+        for part, number in (("smallest", found.smallest), ("years_for_wanted", found.years_for_wanted))
+        if number is not None
+    }
     return {
-        SURVIVORS: survivors["sentence"],
-        "survivors_by_year": table(survivors["by_year"]),
-        "symbols_ended": survivors["ended"],
-        REACH: " ".join(detection["sentence"] for detection in reach.values()),
-        **{
-            f"{name}_{part}": float(detection[part])
-            for name, detection in reach.items()
-            for part in ("smallest", "years_for_wanted")
-            if detection[part] is not None
-        },
+        SURVIVORS: survivors.sentence,
+        "survivors_by_year": table(survivors.by_year),
+        "symbols_ended": survivors.ended,
+        REACH: " ".join(found.sentence for found in reach.values()),
+        **plotted,
     }

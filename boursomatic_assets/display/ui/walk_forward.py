@@ -6,7 +6,6 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.dataset.labels import closed_early
-from boursomatic_assets.core.measures.figures import values_of
 from boursomatic_assets.core.models.walk_forward import fold_figures
 from boursomatic_assets.display.ui.canvas import (
     CLASSIFIER_COLOUR,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from boursomatic_assets.core.dataset.experiment import Experiment
+    from boursomatic_assets.core.evaluation.evaluation import Evaluation
     from boursomatic_assets.core.models.walk_forward import FoldResult
 
 _PARTS = (("train", CLASSIFIER_COLOUR, "trained on"), ("test", REGRESSOR_COLOUR, "predicted; before it purged"))
@@ -51,15 +51,14 @@ def fold_metadata(result: FoldResult, experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def summary_metadata(value: Mapping[str, Any]) -> dict[str, Any]:
+def summary_metadata(evaluation: Evaluation, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Metadata of the asset `walk_forward_summary`."""
-    folds = value["folds"]
     return {
-        **conclusion_metadata(value, "figures_with_intervals"),
+        **conclusion_metadata(evaluation, "figures_with_intervals"),
         "folds_in_time": picture(folds_picture(folds), "Folds: trained on and predicted"),
         "figures_per_fold": picture(fold_figures_picture(folds), "Rank IC and lift per fold"),
         "folds": table(folds),
-        **numeric_metadata(values_of(value)),
+        **numeric_metadata(evaluation.values),
     }
 
 

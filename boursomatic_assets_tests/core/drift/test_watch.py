@@ -78,9 +78,7 @@ def test_detect_drift_agrees_with_the_last_window_of_a_scan(simulated: Market) -
     assert again["value"].to_list() == pytest.approx(found["value"].to_list())
 
 
-def test_drift_ignores_new_listings_without_history(
-    simulated: Market,
-) -> None:
+def test_drift_ignores_new_listings_without_history(simulated: Market) -> None:
     # The reference was made of rows with history. Sixty instruments that begin with the newest window have none:
     # their rows would be half of it, and shares of nulls and means of what they are predicted would jump.
     reference, rows = simulated
@@ -270,6 +268,13 @@ def row_of(**values: object) -> dict[str, object]:
         (
             [row_of(alarmed=False, level=None)],
             "No alarm: the most unusual is spread of ret_1d, 0.5 where nothing it has reached is an alarm.",
+        ),
+        (
+            [row_of(level=None)],
+            (
+                "ret_1d is not what it was in the sessions before: instruments spread wider or closer than before "
+                "(spread 0.5, more than any past window reached)."
+            ),
         ),
         (
             [row_of(feature="rsi_14", statistic="rank_correlation", partner="ret_20d", value=9.0, level=5.0)],

@@ -11,7 +11,8 @@ from sklearn.metrics import confusion_matrix
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.evaluation.book_figures import BOOK_TITLES, Trials
-from boursomatic_assets.core.evaluation.judging import evaluate_judged, p_values
+from boursomatic_assets.core.evaluation.evaluation import Evaluation, RecordedFigure
+from boursomatic_assets.core.evaluation.judging import evaluate_judged
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.evaluation.verdict import PRIMARY
 from boursomatic_assets.core.measures.calibration import reliability_curve
@@ -20,17 +21,14 @@ from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.models.predictions import SET_TYPE
 from boursomatic_assets.core.models.threshold import judged_rows
 from boursomatic_assets.core.portfolio.books import BOOK_NAMES, judged_books
-from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, judged_panel
+from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, judged_panel, poor_panels
 from boursomatic_assets_tests.support.strategies import weekdays
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from boursomatic_assets.core.portfolio.book import TrancheBook
 
 SYMBOLS, SESSIONS = 20, 40
 JUDGED = judged_panel(SYMBOLS, SESSIONS, seed=1)
-LAST = weekdays(SESSIONS)[-1]
 
 
 SURVIVORS = find_survivors(panel_spans(JUDGED))
@@ -58,7 +56,8 @@ def books_of(judged: pl.DataFrame, benchmark: pl.DataFrame | None = INDEX) -> di
 
 
 def evaluated(judged: pl.DataFrame, trials: Trials = Trials()) -> dict[str, Any]:  # noqa: B008 (frozen)
-    return evaluate_judged(judged, books_of(judged), EXPERIMENT, "test set", trials, SURVIVORS)
+    """An evaluation as it is stored."""
+    return evaluate_judged(judged, books_of(judged), EXPERIMENT, "test set", trials, SURVIVORS).to_json()
 
 
 BOOKS = books_of(JUDGED)
@@ -122,7 +121,8 @@ def test_figures_have_unique_names_and_known_groups_and_units() -> None:
 
 def test_evaluation_does_not_depend_on_the_order_of_the_rows() -> None:
     shuffled = JUDGED.sample(fraction=1.0, shuffle=True, seed=3)
-    assert evaluate_judged(shuffled, BOOKS, EXPERIMENT, "test set", Trials(), SURVIVORS) == EVALUATION
+    again = evaluate_judged(shuffled, BOOKS, EXPERIMENT, "test set", Trials(), SURVIVORS)
+    assert again == Evaluation.model_validate(EVALUATION)
     # Nor for the books that follow the calls; equal inputs give equal, strict JSON.
     written = json.dumps(EVALUATION, allow_nan=False)
     assert json.loads(written) == EVALUATION
@@ -186,6 +186,10 @@ def test_verdict_of_foresight_is_skill_that_is_too_good() -> None:
     assert any("Look for a leak before being glad" in remark for remark in verdict["remarks"])
 
 
+def p_values(evaluation: dict[str, Any]) -> dict[str, float]:
+    return Evaluation.model_validate(evaluation).p_values
+
+
 def reported(part: Any) -> list[float]:  # noqa: ANN401 (JSON)
     """Every number under the name `p_value`, wherever it stands."""
     if isinstance(part, dict):
@@ -208,24 +212,7 @@ def test_p_values_list_each_once_under_its_own_name() -> None:
     assert all(0 <= p_value <= 1 for p_value in listed.values())
 
 
-def all_called(name: str) -> pl.Expr:
-    return pl.lit(name, JUDGED.schema["call"]).alias("call")
-
-
-NONE = pl.lit(None, pl.Float64)
-POOR: Mapping[str, pl.DataFrame] = {
-    "no volatility": JUDGED.with_columns(vol_20d=NONE),
-    "no BUY call": JUDGED.with_columns(all_called("HOLD")),
-    "only BUY calls": JUDGED.with_columns(all_called("BUY")),
-    "one session": JUDGED.filter(pl.col("session") == LAST),
-    "too few sessions": JUDGED.filter(pl.col("session").rank("dense") <= HORIZON + 1),
-    "one symbol": JUDGED.filter(pl.col("symbol") == "S000"),
-    "one row": JUDGED.head(1),
-    "no momentum": JUDGED.with_columns(momentum_12_1=NONE),
-    "no volatility classifier": JUDGED.with_columns(
-        NONE.alias(f"volatility_probability_{name.lower()}") for name in CLASS_NAMES
-    ),
-}
+POOR = poor_panels(JUDGED)
 
 
 @pytest.mark.parametrize("case", POOR)
@@ -241,10 +228,22 @@ def test_evaluation_of_poor_rows_has_null_with_a_reason(case: str) -> None:
 
 
 def test_evaluation_without_a_benchmark_has_no_such_book() -> None:
-    evaluation = evaluate_judged(JUDGED, books_of(JUDGED, None), EXPERIMENT, "walk-forward", Trials(), SURVIVORS)
+    books = books_of(JUDGED, None)
+    evaluation = evaluate_judged(JUDGED, books, EXPERIMENT, "walk-forward", Trials(), SURVIVORS).to_json()
     assert evaluation["scope"] == "walk-forward"
     assert "benchmark" not in evaluation["curves"]["books"]
     assert "daily return over benchmark index" not in p_values(evaluation)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "inside"),
+    [(0.4, 0.4, 0.6, True), (0.7, 0.4, 0.6, False), (None, 0.4, 0.6, False), (0.5, None, None, True)],
+)
+def test_recorded_figure_is_inside_its_interval(
+    value: float | None, low: float | None, high: float | None, *, inside: bool
+) -> None:
+    figure = RecordedFigure(name="a", title="A", group="ranking", value=value, low=low, high=high)
+    assert figure.is_inside is inside
 
 
 BASELINE_COLUMNS = [name for name in JUDGED.columns if name.startswith(("volatility_", "prior_", "momentum"))]

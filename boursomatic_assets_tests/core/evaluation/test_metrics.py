@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.metrics import (
-    accuracy_score,
-    classification_report,
-    confusion_matrix,
-    precision_score,
-    r2_score,
-)
+from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, precision_score, r2_score
 
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment
 from boursomatic_assets.core.dataset.features import compute_features
@@ -101,10 +95,7 @@ def measured(
 
 
 def evaluated(
-    models: Models,
-    validation: pl.DataFrame,
-    test: pl.DataFrame | None = None,
-    closes: pl.DataFrame | None = None,
+    models: Models, validation: pl.DataFrame, test: pl.DataFrame | None = None, closes: pl.DataFrame | None = None
 ) -> Metrics:
     sets = {"train_set": TRAIN, "validation_set": validation, "test_set": validation if test is None else test}
     symbols = sorted({symbol for panel in sets.values() for symbol in panel["symbol"]})

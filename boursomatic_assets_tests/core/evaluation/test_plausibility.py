@@ -9,6 +9,7 @@ import pytest
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment
 from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.dataset.labels import label_panel
+from boursomatic_assets.core.evaluation.evaluation import RecordedFigure
 from boursomatic_assets.core.evaluation.metrics import measure
 from boursomatic_assets.core.evaluation.plausibility import (
     implausible_figures,
@@ -135,7 +136,8 @@ def test_implausible_figures_excuse_validation_lifts_of_a_chosen_threshold() -> 
     assert implausible_figures(figures, threshold_chosen=True) == {"matched_lift_buy_test": 2.0}
 
 
-RANK_IC = {"name": "rank_ic", "title": "Rank IC", "low": None, "high": None}
+def recorded(name: str = "rank_ic", title: str = "Rank IC", **values: float | None) -> RecordedFigure:
+    return RecordedFigure(name=name, title=title, group="ranking", **values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -164,11 +166,11 @@ RANK_IC = {"name": "rank_ic", "title": "Rank IC", "low": None, "high": None}
     ],
 )
 def test_why_too_good_says_whether_chance_explains_it(figure: dict[str, float], said: str) -> None:
-    assert why_too_good([RANK_IC | figure, {**RANK_IC, "name": "accuracy", "value": 1.0}]) == said
+    assert why_too_good([recorded(**figure), recorded("accuracy", value=1.0)]) == said
 
 
 def test_why_too_good_explains_each_figure() -> None:
-    both = [RANK_IC | {"value": 0.5}, {**RANK_IC, "name": "lift_buy", "title": "BUY lift, raw", "value": math.inf}]
+    both = [recorded(value=0.5), recorded("lift_buy", "BUY lift, raw", value=math.inf)]
     assert why_too_good(both) == (
         "Rank IC 0.500 is above 0.060, the most that such features can reach; BUY lift, raw is not finite"
     )

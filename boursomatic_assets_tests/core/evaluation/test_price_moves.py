@@ -138,10 +138,7 @@ def test_suspect_moves_within_the_bounds_are_none(ratios: list[float]) -> None:
         ("europe_1989_2017", []),
         ("benchmarks_to_2018", []),
         # HealthSouth's fraud was real; EP is the ticker of a company that left in 2012, and of another one since.
-        (
-            "us_sp500_members_2000_2016",
-            [("EHC", "2003-03-26", 0.028, True), ("EP", "2014-03-07", 5.091, True)],
-        ),
+        ("us_sp500_members_2000_2016", [("EHC", "2003-03-26", 0.028, True), ("EP", "2014-03-07", 5.091, True)]),
     ],
 )
 def test_suspect_moves_of_real_panels_are_known(name: str, found: list[tuple[str, str, float, bool]]) -> None:

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, WalkForward
-from boursomatic_assets.core.evaluation.proofs import EXPERIMENT, judge_simulated, null_calibration, power
+from boursomatic_assets.core.evaluation.evaluation import RecordedFigure
+from boursomatic_assets.core.evaluation.proofs import (
+    EXPERIMENT,
+    SimulatedEvaluation,
+    judge_simulated,
+    null_calibration,
+    power,
+)
+from boursomatic_assets.core.evaluation.verdict import Verdict
 from boursomatic_assets.core.market.simulation import SimulatedMarket
 
 SMALL = EXPERIMENT.model_copy(
@@ -22,25 +28,25 @@ def test_judge_simulated_reaches_a_verdict_and_repeats_it() -> None:
     market = SimulatedMarket(symbols=20, sessions=400, signal=0.3)
     first, again = (judge_simulated(market, 7, SMALL, threads=threads) for threads in (1, 2))
     assert first == again
-    assert first["scope"] == "walk-forward"
-    assert first["verdict"]["sentence"]
+    assert first.scope == "walk-forward"
+    assert first.verdict.sentence
     # Volume shows a drift of 0.3 deviations a day: its rank goes with that of the return.
-    assert first["planted_rank_ic"] > 0.1
-    assert judge_simulated(SimulatedMarket(symbols=20, sessions=400), 7, SMALL)["planted_rank_ic"] < 0.1
+    assert first.planted_rank_ic > 0.1
+    assert judge_simulated(SimulatedMarket(symbols=20, sessions=400), 7, SMALL).planted_rank_ic < 0.1
 
 
-def evaluation(p_value: float, lift: float | None, *, skill: bool, rank_ic: float = 0.0) -> dict[str, Any]:
-    figures = [
-        {"name": "rank_ic", "value": rank_ic, "p_value": p_value},
-        {"name": "matched_lift_buy", "value": lift, "p_value": None},
-    ]
-    return {
-        "figures": figures,
-        "comparisons": [],
-        "superior_predictive_ability": {"p_value": None},
-        "verdict": {"skill": skill},
-        "planted_rank_ic": 0.05,
-    }
+def evaluation(p_value: float, lift: float | None, *, skill: bool, rank_ic: float = 0.0) -> SimulatedEvaluation:
+    figures = {"rank_ic": (rank_ic, p_value), "matched_lift_buy": (lift, None)}
+    return SimulatedEvaluation.model_construct(
+        figures=[
+            RecordedFigure(name=name, title=name, group="ranking", value=value, p_value=p)
+            for name, (value, p) in figures.items()
+        ],
+        comparisons=[],
+        superior_predictive_ability={"p_value": None},
+        verdict=Verdict(skill=skill, sentence="", remarks=()),
+        planted_rank_ic=0.05,
+    )
 
 
 def test_null_calibration_counts_rejections_and_averages_lifts() -> None:

@@ -20,7 +20,14 @@ from boursomatic_assets.core.measures.classification import matched_lift
 from boursomatic_assets.core.measures.inference import clark_west_terms, newey_west_error, overlap_test
 from boursomatic_assets.core.measures.ranking import rank_ic
 from boursomatic_assets.core.measures.resampling import bootstrap_weights
-from boursomatic_assets_tests.support.judged import EXPERIMENT, HORIZON, hand_made, judged_panel, on_sessions
+from boursomatic_assets_tests.support.judged import (
+    EXPERIMENT,
+    HORIZON,
+    hand_made,
+    judged_panel,
+    on_sessions,
+    poor_panels,
+)
 
 if TYPE_CHECKING:
     from boursomatic_assets.core.dataset.experiment import Experiment
@@ -336,58 +343,29 @@ def test_scores_calibration_error_is_resampled_by_sessions() -> None:
     assert [figure.low, figure.high] == pytest.approx(np.quantile(errors, [0.025, 0.975]), abs=1e-9)
 
 
-def all_calls(name: str) -> pl.Expr:
-    return pl.lit(name, JUDGED.schema["call"]).alias("call")
-
-
-NONE = pl.lit(None, pl.Float64)
-ICIR = {"icir", "rank_ic_deviation", "rank_ic_t"}
-POOR = {
-    "no volatility": (JUDGED.with_columns(vol_20d=NONE), {"matched_lift_buy"}),
-    "no BUY call": (
-        JUDGED.with_columns(all_calls("SELL")),
-        {"precision_buy", "precision_hold", "lift_buy", "matched_lift_buy", "selection_lift_buy"},
-    ),
-    "no BUY label": (
-        JUDGED.filter(pl.col("label") != "BUY"),
-        {"recall_buy", "lift_buy", "matched_lift_buy", "selection_lift_buy"},
-    ),
-    "neither BUY call nor BUY label": (
-        JUDGED.filter(pl.col("label") != "BUY").with_columns(all_calls("HOLD")),
-        {
-            *("precision_buy", "recall_buy", "f1_buy", "precision_sell"),
-            *("lift_buy", "matched_lift_buy", "selection_lift_buy"),
-        },
-    ),
-    "BUY called and never right": (
-        JUDGED.with_columns(pl.when(pl.col("label") == "BUY").then(all_calls("SELL")).otherwise(all_calls("BUY"))),
-        {"precision_hold"},
-    ),
-    "one session": (JUDGED.filter(pl.col("session") == pl.col("session").min()), ICIR),
-    "one session more than the horizon": (
-        JUDGED.filter(pl.col("session").rank("dense") <= HORIZON + 1),
-        {"rank_ic_t"},
-    ),
-    "one symbol": (
-        JUDGED.filter(pl.col("symbol") == "S000"),
-        {"rank_ic", "matched_rank_ic", *ICIR, "selection_lift_buy"},
-    ),
-    "no momentum": (JUDGED.with_columns(momentum_12_1=NONE), set()),
-    "no volatility classifier": (
-        JUDGED.with_columns(NONE.alias(f"volatility_probability_{name.lower()}") for name in CLASS_NAMES),
-        set(),
-    ),
-    "equal forecasts": (JUDGED.with_columns(predicted_return=pl.lit(0.0)), {"rank_ic", "matched_rank_ic", *ICIR}),
-    "the prior is right": (
-        JUDGED.with_columns(forward_return="prior_return"),
-        {"rank_ic", "matched_rank_ic", *ICIR, "r2_over_prior"},
-    ),
+POOR = poor_panels(JUDGED)
+ICIR, RANKS = {"icir", "rank_ic_deviation", "rank_ic_t"}, {"rank_ic", "matched_rank_ic"}
+LIFTS = {"lift_buy", "matched_lift_buy", "selection_lift_buy"}
+UNDEFINED = {
+    "no volatility": {"matched_lift_buy"},
+    "no BUY call": {"precision_buy", "precision_hold", *LIFTS},
+    "only BUY calls": {"precision_hold", "precision_sell"},
+    "no BUY label": {"recall_buy", *LIFTS},
+    "neither BUY call nor BUY label": {"precision_buy", "recall_buy", "f1_buy", "precision_sell", *LIFTS},
+    "BUY called and never right": {"precision_hold"},
+    "one session": ICIR,
+    "one session more than the horizon": {"rank_ic_t"},
+    "one symbol": {*RANKS, *ICIR, "selection_lift_buy"},
+    "no momentum": set(),
+    "no volatility classifier": set(),
+    "equal forecasts": {*RANKS, *ICIR},
+    "the prior is right": {*RANKS, *ICIR, "r2_over_prior"},
 }
 
 
-@pytest.mark.parametrize("case", POOR)
+@pytest.mark.parametrize("case", UNDEFINED)
 def test_scores_that_are_undefined_say_why(case: str) -> None:
-    judged, undefined = POOR[case]
+    judged, undefined = POOR[case], UNDEFINED[case]
     stored = [figure.to_json() for figure in figures_of(judged).values()]
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
     assert {figure["name"] for figure in stored if figure["value"] is None} == undefined
@@ -396,7 +374,7 @@ def test_scores_that_are_undefined_say_why(case: str) -> None:
 
 
 def test_scores_without_a_volatility_classifier_have_no_loss_of_it() -> None:
-    judged, _ = POOR["no volatility classifier"]
+    judged = POOR["no volatility classifier"]
     assert session_sums(judged)["log_loss_volatility"].null_count() == 40
     figures = figures_of(judged)
     assert all(math.isnan(figures[name].baseline) for name in ("log_loss", "brier", "brier_skill"))
@@ -413,7 +391,7 @@ def test_scores_without_a_volatility_classifier_have_no_loss_of_it() -> None:
 
 
 def test_scores_of_too_few_sessions_have_no_intervals() -> None:
-    judged, _ = POOR["one session more than the horizon"]
+    judged = POOR["one session more than the horizon"]
     for name, figure in figures_of(judged).items():
         assert math.isfinite(figure.value) != (name == "rank_ic_t"), name
         # The calibration error resamples what there is.

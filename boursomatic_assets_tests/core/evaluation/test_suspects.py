@@ -60,7 +60,7 @@ def closes_with(symbol: str = "S007", changed: dict[int, float] | None = None) -
 def found_in(closes: pl.DataFrame, judged: pl.DataFrame = JUDGED, **changes: Any) -> dict[str, Any]:  # noqa: ANN401
     experiment = EXPERIMENT.model_copy(update=changes)
     books = judged_books(judged, closes, HORIZON, 0.0)
-    return suspects_of(judged, books, closes, experiment)
+    return suspects_of(judged, books, closes, experiment).model_dump()
 
 
 def test_suspects_of_quiet_prices_are_none() -> None:
@@ -172,7 +172,9 @@ def test_suspects_name_a_benchmark_that_jumps() -> None:
     index = pl.DataFrame({"session": D, "close": [100.0] * 20 + [140.0] * 26})
     closes = with_benchmark(closes_with(), "SPY", index)
     experiment = EXPERIMENT.model_copy(update={"benchmark": "SPY"})
-    found = suspects_of(JUDGED, judged_books(JUDGED, closes_with(), HORIZON, 0.0, index), closes, experiment)
+    found = suspects_of(
+        JUDGED, judged_books(JUDGED, closes_with(), HORIZON, 0.0, index), closes, experiment
+    ).model_dump()
     (row,) = found["book_sessions"]
     assert row == {
         "book": "benchmark", "session": str(D[20]), "return": pytest.approx(0.4), "symbol": "SPY",
@@ -182,7 +184,7 @@ def test_suspects_name_a_benchmark_that_jumps() -> None:
 
 
 def test_suspects_without_closes_say_nothing_of_moves() -> None:
-    found = suspects_of(JUDGED, {"buy": book_of([0.3])}, None, EXPERIMENT)
+    found = suspects_of(JUDGED, {"buy": book_of([0.3])}, None, EXPERIMENT).model_dump()
     assert (found["instruments"], found["moves"]) == (None, [])
     assert found["book_sessions"] == [
         {"book": "buy", "session": str(D[1]), "return": 0.3, "symbol": None, "ratio": None}
@@ -195,7 +197,7 @@ def book_of(returns: Sequence[float]) -> TrancheBook:
 
 
 def test_suspects_of_a_book_without_sessions_are_none() -> None:
-    assert suspects_of(JUDGED, {"buy": book_of([])}, None, EXPERIMENT)["sentence"] is None
+    assert suspects_of(JUDGED, {"buy": book_of([])}, None, EXPERIMENT).sentence is None
 
 
 def test_suspects_beyond_three_are_counted() -> None:
@@ -207,8 +209,13 @@ def test_suspects_beyond_three_are_counted() -> None:
     assert found["sentence"].endswith(f" and {17 + further} more")
 
 
-SUSPICIOUS = {"sentence": f"The figures rest on suspect prices: A 2018-01-02 {TIMES}5", "possible": True}
-IMPOSSIBLE = {"sentence": f"The figures rest on suspect prices: A 2018-01-02 {TIMES}86", "possible": False}
+QUIET = suspects_of(JUDGED, {"buy": book_of([])}, None, EXPERIMENT)
+SUSPICIOUS, IMPOSSIBLE = (
+    QUIET.model_copy(
+        update={"sentence": f"The figures rest on suspect prices: A 2018-01-02 {TIMES}{size}", "possible": possible}
+    )
+    for size, possible in ((5, True), (86, False))
+)
 
 
 def test_qualified_skill_names_suspect_prices_in_the_same_sentence() -> None:
@@ -235,7 +242,7 @@ def test_qualified_sentence_stays_without_skill_or_suspects() -> None:
     assert qualified(NO_SKILL, IMPOSSIBLE) == replace(
         NO_SKILL, remarks=(f"The figures rest on suspect prices: A 2018-01-02 {TIMES}86. {REMEDY}.",)
     )
-    assert qualified(SKILL, {"sentence": None, "possible": True}) == SKILL
+    assert qualified(SKILL, QUIET) == SKILL
 
 
 SURVIVORS = Survivors(2, 1, date(2018, 1, 1), date(2018, 3, 1), ())
@@ -243,15 +250,8 @@ SURVIVORS = Survivors(2, 1, date(2018, 1, 1), date(2018, 3, 1), ())
 
 def test_evaluation_names_suspects_and_is_strict_json() -> None:
     closes = closes_with(changed={20: 8600.0})
-    found = evaluate_judged(
-        JUDGED,
-        judged_books(JUDGED, closes, HORIZON, 0.0),
-        EXPERIMENT,
-        "test set",
-        Trials(),
-        SURVIVORS,
-        closes=closes,
-    )
+    books = judged_books(JUDGED, closes, HORIZON, 0.0)
+    found = evaluate_judged(JUDGED, books, EXPERIMENT, "test set", Trials(), SURVIVORS, closes=closes).to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["suspects"]["moves_found"] == 1
     assert found["suspects"]["sentence"] in found["verdict"]["remarks"][-1]

@@ -178,11 +178,3 @@ def test_justify_volatility_above_its_limit_reads_true(limit: float, beyond: flo
     )  # fmt: skip
     size, bound = read(rf"moves by about {NUMBER} % a day, .* limit of {NUMBER} %\.", said)
     assert size > bound if "more than this profile's limit" in said else size >= bound
-
-
-@pytest.mark.parametrize("volatility", [None, NAN])
-def test_justify_says_where_volatility_is_not_known(volatility: float | None) -> None:
-    said = call(
-        {"BUY": 0.6, "HOLD": 0.3, "SELL": 0.1}, "HOLD", held_back="volatility", features={"vol_20d": volatility}
-    )
-    assert "but it is not known how widely the price moves, for which this profile has a limit." in said

@@ -7,7 +7,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from boursomatic_assets.core.measures.figures import Figure, finite, values_of
+from boursomatic_assets.core.measures.figures import Figure, finite
 
 
 def test_figure_to_json_has_every_field_under_its_name() -> None:
@@ -41,8 +41,3 @@ def test_finite_gives_plain_floats_or_none() -> None:
     assert type(finite(np.float64(0.25))) is float
     assert finite(0) == 0.0
     assert [finite(value) for value in (math.nan, math.inf, -math.inf)] == [None] * 3
-
-
-def test_values_of_gives_numbers_by_name() -> None:
-    figures = [Figure("a", "A", "ranking", 0.5).to_json(), Figure("b", "B", "ranking", math.nan).to_json()]
-    assert values_of({"figures": figures}) == pytest.approx({"a": 0.5, "b": math.nan}, nan_ok=True)

@@ -230,10 +230,7 @@ def test_outcomes_refuse_bars_out_of_order() -> None:
 
 def test_newest_sessions_are_those_of_the_calendar() -> None:
     spans = pl.DataFrame(
-        {
-            "exchange": ["NYSE", "XNAS", "XPAR", "XLON", None],
-            "last": [july(1), july(2), july(3), july(5), july(4)],
-        }
+        {"exchange": ["NYSE", "XNAS", "XPAR", "XLON", None], "last": [july(1), july(2), july(3), july(5), july(4)]}
     )
     assert newest_sessions(spans) == {"XNYS": july(2), "XPAR": july(3), None: july(5)}
     assert newest_sessions(spans.clear()) == {}

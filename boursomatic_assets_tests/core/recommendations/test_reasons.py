@@ -184,6 +184,13 @@ def test_justify_says_just_above_where_volatility_rounds_to_the_limit() -> None:
     assert "varie d'environ 2~% par séance, juste au-dessus de la limite de 2~% de ce profil." in texts[1]
 
 
+@pytest.mark.parametrize("volatility", [None, math.nan])
+def test_justify_says_where_volatility_is_not_known(volatility: float | None) -> None:
+    features = FEATURES | {"vol_20d": volatility}
+    facts = given_label("HOLD", 0.6, 0.3, 0.1, held_back="volatility", features=features)
+    assert "but it is not known how widely the price moves, for which this profile has a limit." in english(facts)
+
+
 def test_justify_gives_no_number_of_an_unknown_threshold() -> None:
     facts = given_label("HOLD", 0.42, 0.38, 0.20, held_back="threshold", tau=None)
     assert "but its raw score stays below the model's own threshold." in justify(facts)["en"]

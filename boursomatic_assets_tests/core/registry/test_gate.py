@@ -21,7 +21,7 @@ from boursomatic_assets.core.models.threshold import threshold_of
 from boursomatic_assets.core.models.training import fit_classifier, fit_regressor
 from boursomatic_assets.core.registry.comparison import Comparison, Difference, compare
 from boursomatic_assets.core.registry.contenders import Contender, Unscored, common_rows, last_label_end, score
-from boursomatic_assets.core.registry.gate import decide, weigh
+from boursomatic_assets.core.registry.gate import GateDecision, decide, weigh
 from boursomatic_assets.core.registry.serving import Serving
 from boursomatic_assets_tests.support import served
 
@@ -272,6 +272,8 @@ SOUND = Comparison(
         ({"matched_lift": difference(-0.2, -0.3, 0.0)}, []),
         ({"rank_ic": difference(-0.2, -0.3, -0.1)}, ["rank IC is lower"]),
         ({"rank_ic": difference(math.nan, math.nan, math.nan)}, []),
+        # an interval below zero, of a value that is not
+        ({"rank_ic": difference(0.001, -0.003, -0.001)}, ["rank IC is lower"]),
         (
             {"matched_lift": difference(-0.2, -0.3, -0.1), "rank_ic": difference(-0.2, -0.3, -0.1)},
             ["BUY lift at equal volatility is lower", "rank IC is lower"],
@@ -302,6 +304,8 @@ def test_gate_decision_is_strict_json() -> None:
     decision = decide(shuffled("new"), contender("old"), window(), EXPERIMENT)
     written = json.loads(json.dumps(decision.to_json(), allow_nan=False))
     assert written == decision.to_json()
+    assert GateDecision.read(written) == decision
+    assert GateDecision.read({"promoted": True, "reason": "first"}).champion is None
     assert list(written) == ["promoted", "reason", "champion", "challenger", "sessions", "figures"]
     assert {"mode", "margin", "log_loss", "matched_lift_buy", "rank_ic"} <= set(written["figures"])
     for name in ("log_loss", "matched_lift_buy", "rank_ic"):

@@ -82,9 +82,7 @@ def test_column_dependencies_hold_every_column_of_the_baselines_in_order(compute
     assert list(column_dependencies("baselines")) == [symbol, session, "set", *others]
 
 
-def test_column_dependencies_follow_the_chosen_features(
-    computed: dict[str, pl.DataFrame],
-) -> None:
+def test_column_dependencies_follow_the_chosen_features(computed: dict[str, pl.DataFrame]) -> None:
     chosen = ("vol_20d", "ret_1d")
     narrow = EXPERIMENT.model_copy(update={"features": chosen})
     labels = label_panel(computed["features"], computed["price_bars"], narrow)
