@@ -119,10 +119,7 @@ def _fitted(
     return FittedModel(
         # The training machine's thread count, the only line that is not about the model, becomes 0 (all cores).
         text=re.sub(
-            r"^\[num_threads: -?\d+\]$",
-            "[num_threads: 0]",
-            model.booster_.model_to_string(),
-            flags=re.MULTILINE,
+            r"^\[num_threads: -?\d+\]$", "[num_threads: 0]", model.booster_.model_to_string(), flags=re.MULTILINE
         ),
         pickled=pickle.dumps(model, protocol=5),
         feature_names=feature_names,

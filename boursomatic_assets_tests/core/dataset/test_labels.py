@@ -177,16 +177,8 @@ def test_label_panel_skips_holidays_of_the_exchange() -> None:
     paris = listed_on("XPAR", dict(zip(july(1, 2, 3, 4, 5), [10.0, 10.0, 10.0, 9.0, 8.0], strict=True)), "BBB")
     labels = label_closes(pl.concat([new_york, paris]))
     ends = labels.select("symbol", "session", "label_end", "label").rows()
-    assert ends[:3] == [
-        ("AAA", *july(1, 3), "HOLD"),
-        ("AAA", *july(2, 5), "BUY"),
-        ("AAA", *july(3, 8), "BUY"),
-    ]
-    assert ends[5:8] == [
-        ("BBB", *july(1, 3), "HOLD"),
-        ("BBB", *july(2, 4), "SELL"),
-        ("BBB", *july(3, 5), "SELL"),
-    ]
+    assert ends[:3] == [("AAA", *july(1, 3), "HOLD"), ("AAA", *july(2, 5), "BUY"), ("AAA", *july(3, 8), "BUY")]
+    assert ends[5:8] == [("BBB", *july(1, 3), "HOLD"), ("BBB", *july(2, 4), "SELL"), ("BBB", *july(3, 5), "SELL")]
     assert labels["label"].null_count() == 2 + 2
 
 
@@ -227,9 +219,7 @@ def test_label_panel_counts_a_stray_bar_from_the_session_before() -> None:
 
 
 @pytest.mark.parametrize("exchange", ["XLON", "unknown", None])
-def test_label_panel_counts_own_bars_without_a_calendar(
-    exchange: str | None,
-) -> None:
+def test_label_panel_counts_own_bars_without_a_calendar(exchange: str | None) -> None:
     closes = listed_on(exchange, dict(zip(july(1, 3, 6, 8), [10.0, 11.0, 12.0, 13.0], strict=True)))
     known = listed_on("XNYS", dict.fromkeys(july(1, 2, 3, 5, 8), 10.0), "BBB")
     labels = label_closes(pl.concat([closes, known]))

@@ -105,7 +105,7 @@ def test_check_bars_rejects_beyond_rounding_without_a_change() -> None:
 
 def test_check_bars_names_unread_text_first_and_counts_it_by_kind() -> None:
     bars = bars_of({"open": None}, {"open": None, "session": date(2018, 1, 2)}, {"volume": -1.0}).with_columns(
-        unread=pl.Series(["not a number: 1,105", "not a number: ten", None]),
+        unread=pl.Series(["not a number: 1,105", "not a number: ten", None])
     )
     checked = check_bars(bars, TODAY)
     assert sorted(checked.rejected["reason"]) == ["negative volume", "not a number: 1,105", "not a number: ten"]

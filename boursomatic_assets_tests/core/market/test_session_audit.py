@@ -11,10 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.market.calendars import (
-    before_first_trade,
-    outside_sessions,
-)
+from boursomatic_assets.core.market.calendars import before_first_trade, outside_sessions
 from boursomatic_assets.core.market.session_audit import SessionAudit, audit_sessions, traded_on_weekends
 from boursomatic_assets.errors import PanelContractError
 

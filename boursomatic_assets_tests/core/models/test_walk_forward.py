@@ -100,11 +100,7 @@ def test_fold_sets_by_hand() -> None:
     labels = labels_over("AAA")
     trained = [fold_sets(labels, fold, SHORT) for fold in plan_folds(labels, SHORT)]
     # A label ends 2 sessions on: of the 16 sessions before the first fold those up to 13 (13 + 2 < 16) are known.
-    assert [session_numbers(train) for train, _ in trained] == [
-        list(range(14)),
-        list(range(22)),
-        list(range(30)),
-    ]
+    assert [session_numbers(train) for train, _ in trained] == [list(range(14)), list(range(22)), list(range(30))]
     assert [session_numbers(test) for _, test in trained] == [[*range(start, start + 8)] for start in (16, 24, 32)]
     # an embargo of 3: labels end before 13, 21 and 29
     experiment = SHORT.model_copy(update={"embargo": 3})
@@ -149,9 +145,7 @@ def plans(draw: DrawFn) -> tuple[pl.DataFrame, Experiment]:
 
 
 @given(plans())
-def test_fold_sets_are_purged_and_predict_every_session_once(
-    plan: tuple[pl.DataFrame, Experiment],
-) -> None:
+def test_fold_sets_are_purged_and_predict_every_session_once(plan: tuple[pl.DataFrame, Experiment]) -> None:
     labels, experiment = plan
     try:
         folds = plan_folds(labels, experiment)
