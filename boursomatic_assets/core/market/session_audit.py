@@ -67,8 +67,8 @@ def audit_sessions(bars: pl.DataFrame) -> SessionAudit:
     rows = dated.group_by("calendar").agg(
         pl.col("symbol").n_unique().alias("symbols"), newest=pl.col("session").max(), stored=pl.len()
     )
-    for name, found in {"missing": missing, "extra": extra, "before_trading": early, "stale_runs": stale}.items():
-        rows = rows.join(found.group_by("calendar").agg(pl.len().alias(name)), on="calendar", how="left")
+    for name, table in {"missing": missing, "extra": extra, "before_trading": early, "stale_runs": stale}.items():
+        rows = rows.join(table.group_by("calendar").agg(pl.len().alias(name)), on="calendar", how="left")
     counts = ("stored", "missing", "extra", "before_trading", "stale_runs")
     exchanges = rows.with_columns(pl.col(name).fill_null(0).cast(pl.Int64) for name in counts).with_columns(
         expected=pl.col("stored") - pl.col("extra") + pl.col("missing")

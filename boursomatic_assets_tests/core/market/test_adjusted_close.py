@@ -47,7 +47,7 @@ def test_scale_to_adjusted_accepts_a_steady_factor_at_any_level(level: float) ->
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_scale_to_adjusted_objects_to_a_factor_off_for_up_to_three_sessions(factor: float, length: int) -> None:
     factors = [*[1.0] * 3, *[factor] * length, *[1.0] * 4]
-    # whatever the price does later: a rise of 45 % excuses nothing
+    # a later rise of 45 % changes nothing
     for later in ([100.0] * 2, [145.0] * 2):
         bars = with_factors([100.0] * (5 + length) + later, factors)
         assert objected(bars) == [False] * 3 + [True] * length + [False] * 4

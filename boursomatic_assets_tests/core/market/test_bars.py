@@ -192,7 +192,7 @@ def test_check_bars_casts_to_the_schema() -> None:
 
 @st.composite
 def soiled_bars(draw: st.DrawFn) -> pl.DataFrame:
-    """Lawful bars of which some are broken, copied or altered, in any order."""
+    """Valid bars of which some are broken, copied or altered, in any order."""
     bars = draw(bar_panels(min_sessions=3, max_sessions=8))
     spoil = st.sampled_from(
         [

@@ -155,7 +155,7 @@ def idle_bars(*rows: tuple[float, float], symbol: str = "AAA") -> pl.DataFrame:
     ("rows", "early"),
     [
         ([(5.0, 0.0), (5.0, 0.0), (5.0, 10.0), (5.0, 0.0)], 2),
-        # Another price is a price that somebody paid, whatever the volume says.
+        # Another price was traded, whatever the volume says.
         ([(5.0, 0.0), (6.0, 0.0), (6.0, 10.0)], 1),
         ([(5.0, 0.0), (6.0, 0.0), (5.0, 0.0), (5.0, 10.0)], 1),
         ([(5.0, 10.0), (5.0, 0.0), (5.0, 0.0)], 0),

@@ -79,7 +79,7 @@ def with_prior(panel: pl.DataFrame, prior: Sequence[float]) -> pl.DataFrame:
 
 @st.composite
 def judged_panels(draw: st.DrawFn) -> pl.DataFrame:
-    """Some dozens of rows with any labels, calls, volatilities (often equal) and lawful probabilities."""
+    """Up to 60 rows with any labels, calls, volatilities (often equal) and probabilities."""
     count, seed = draw(st.integers(1, 60)), draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     parts = rng.integers(1, 20, (count, 3))

@@ -85,7 +85,7 @@ def test_book_calls_of_baselines_hold_as_many_names_as_the_model() -> None:
     assert sorted(volatility[:2]) == [("B", 0, 1), ("C", 0, 1)]
     assert [session for _, session, _ in volatility] == [0, 0, 2]
     assert volatility[2][0] in {"A", "B"}
-    # two at 0: A and C, B has no momentum; at 2 nobody has one
+    # two at 0: A and C, B has no momentum; at 2 no symbol has one
     assert sorted(followed("momentum")) == [("A", 0, 1), ("C", 0, 1)]
 
 
@@ -165,8 +165,8 @@ def test_index_book_buys_at_the_first_close() -> None:
 
 
 def test_index_book_earns_first_when_the_other_books_do() -> None:
-    # called at 0, filled at the closes of 1: every book earns from 2 on. That the index doubles from 0 to 1 is for
-    # nobody; from 1 to 2 it doubles again: +100 %. So do A and B, in one of two tranches: +50 %
+    # called at 0, filled at the closes of 1: every book earns from 2 on. That the index doubles from 0 to 1 does
+    # not count; from 1 to 2 it doubles again: +100 %. So do A and B, in one of two tranches: +50 %
     closes = flat_bars({"A": [10, 10, 20, 20, 20, 20], "B": [5, 5, 10, 10, 10, 10]})
     judged = judged_panel(*((name, number, "BUY", 0.5, 0.5) for name in "AB" for number in range(3)))
     books = judged_books(judged, closes, 2, 0.0, benchmark=index_of([10, 20, 40, 40, 40, 40]))
@@ -247,7 +247,7 @@ def test_labels_hold_closes_with_a_row_for_each() -> None:
     assert labels_hold_closes(later, closes)
     assert not labels_hold_closes(later, closes.filter(pl.col("session") < D[9]))
     assert not labels_hold_closes(later, closes.with_columns(pl.col("close") * 2))
-    # a bar on a stray day has a row, and is no close of the books: without its exchange nobody would know
+    # a bar on a stray day has a row, and is no close of the books: only its exchange shows it
     stray = pl.DataFrame({"symbol": ["S3"], "session": [D[4] + timedelta(days=1)], "close": [10.0]})
     every = pl.concat([closes, stray]).sort("symbol", "session")
     assert not labels_hold_closes(
@@ -260,7 +260,7 @@ def test_labels_hold_closes_with_a_row_for_each() -> None:
     [
         # no bar at 1, where it is bought at the 10 of 0, nor at 3
         ([10, None, 12, None, 15], D[1:5], D[1:5], [0, 0.2, 0, 0.25], [0, 1, 1, 1]),
-        # its first close is at 2: bought there; before 3 it has no return, and no zero stands for it
+        # its first close is at 2: bought there; before 3 it has no return, not even zero
         ([None, None, 10, 11], D[:4], D[3:4], [0.1], [1]),
         # 11/10, then nothing is known
         ([10, 11, None, None], D[:4], D[:2], [0, 0.1], [0, 1]),
