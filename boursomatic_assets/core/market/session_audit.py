@@ -19,26 +19,14 @@ FRIDAY = 5
 
 @dataclass(frozen=True)
 class SessionAudit:
-    """Stored bars compared with the sessions of their exchanges.
+    """Stored bars compared with the sessions of their exchanges."""
 
-    Attributes
-    ----------
-    exchanges : DataFrame
-        A row per calendar: `calendar`, `symbols`, `newest` session stored, and the number of bars `expected`
-        (sessions between the first and last bar of each), `stored`, `missing`, `extra` and `before_trading` (before
-        an instrument's first trade), and of `stale_runs`.
-    missing : DataFrame
-        `calendar`, `symbol`, `session` of sessions without a bar.
-    extra : DataFrame
-        `calendar`, `symbol`, `session`, `volume` of bars on dates without a session.
-    stale : DataFrame
-        `calendar`, `symbol`, `first`, `last` and `rows` of ten or more identical closes in a row with volume 0.
-    """
-
+    # Per calendar: `symbols`, `newest` session stored, and the number of bars `expected` (sessions between the
+    # first and last bar of each), `stored`, `missing`, `extra` and `before_trading`, and of `stale_runs`.
     exchanges: pl.DataFrame
-    missing: pl.DataFrame
-    extra: pl.DataFrame
-    stale: pl.DataFrame
+    missing: pl.DataFrame  # `calendar`, `symbol`, `session` of sessions without a bar
+    extra: pl.DataFrame  # `calendar`, `symbol`, `session`, `volume` of bars on dates without a session
+    stale: pl.DataFrame  # `calendar`, `symbol`, `first`, `last`, `rows` of 10 or more equal closes without volume
 
     @classmethod
     def sum(cls, audits: Sequence[SessionAudit]) -> Self:
