@@ -54,6 +54,8 @@ def test_check_bars_accepts_a_valid_bar_as_it_is() -> None:
     assert checked.reasons() == {}
     for rows in (bars_of({}), bars_of()):
         assert check_bars(rows, TODAY).rejected_share == 0.0
+    walk = random_walk_bars(symbols=5, sessions=50, seed=1)
+    assert check_bars(walk, TODAY).accepted.equals(walk)
 
 
 @pytest.mark.parametrize(
@@ -239,8 +241,6 @@ def test_check_bars_accepts_valid_panels_in_any_order(bars: pl.DataFrame, random
     random.shuffle(rows)
     shuffled = pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row")
     assert check_bars(shuffled, TODAY).accepted.equals(bars)
-    walk = random_walk_bars(symbols=5, sessions=50, seed=1)
-    assert check_bars(walk, TODAY).accepted.equals(walk)
 
 
 def test_check_bars_names_the_objection_of_a_source_last() -> None:

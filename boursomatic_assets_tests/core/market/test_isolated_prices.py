@@ -88,7 +88,7 @@ def test_set_aside_isolated_rejects_a_factor_of_2_5_at_any_volume() -> None:
 
 
 def test_set_aside_isolated_keeps_moves_of_a_volatile_month() -> None:
-    # As GME in January 2021: by then the usual move is 0.2 times 1.5 or so, and six of them are 1.8
+    # As GME in January 2021: by then the usual move is about 0.2 times 1.5, and six of them are 1.8
     volatile = [20.0, 24.0, 20.0, 25.0, 21.0, 26.0, 22.0, 27.0, 22.0, 50.0, 22.0]
     assert closes_kept_and_aside(*volatile)[1] == []
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -410,8 +410,3 @@ def test_folds_overlap_of_trained_folds_is_empty(walk_labels: pl.DataFrame, fold
     assert folds_overlap([made.facts for made in results], {made.facts.fold: made.panel for made in results}) == []
     for earlier, later in pairwise(results):
         assert timedelta(0) < later.facts.test_first - earlier.facts.test_last <= timedelta(days=3)  # a weekend
-
-
-def test_fold_facts_to_json_has_iso_dates() -> None:
-    assert facts(1, 9, 10, 19).to_json()["test_first"] == "2018-01-15"
-    assert date.fromisoformat(facts(1, 9, 10, 19).to_json()["train_last_label_end"]) == DAYS[9]

@@ -155,15 +155,6 @@ def index_of(closes: Sequence[float | None]) -> pl.DataFrame:
     return flat_bars({"I": closes}).select("session", "close")
 
 
-def test_index_book_buys_at_the_first_close() -> None:
-    book = index_book(index_of([8, 10, 12, 9, 20]), D[1:4])
-    # paid 10 at 1; 12/10, 9/12
-    np.testing.assert_allclose(book.returns, [0, 0.2, -0.25], rtol=0, atol=1e-15)
-    assert book.exposure.tolist() == [0, 1, 1]
-    assert book.turnover.tolist() == [0, 0, 0]
-    assert book.sessions == tuple(D[1:4])
-
-
 def test_index_book_earns_first_when_the_other_books_do() -> None:
     # called at 0, filled at the closes of 1: every book earns from 2 on. That the index doubles from 0 to 1 does
     # not count; from 1 to 2 it doubles again: +100 %. So do A and B, in one of two tranches: +50 %
@@ -258,6 +249,8 @@ def test_labels_hold_closes_with_a_row_for_each() -> None:
 @pytest.mark.parametrize(
     ("closes", "sessions", "covered", "returns", "exposure"),
     [
+        # paid 10 at 1; 12/10, 9/12
+        ([8, 10, 12, 9, 20], D[1:4], D[1:4], [0, 0.2, -0.25], [0, 1, 1]),
         # no bar at 1, where it is bought at the 10 of 0, nor at 3
         ([10, None, 12, None, 15], D[1:5], D[1:5], [0, 0.2, 0, 0.25], [0, 1, 1, 1]),
         # its first close is at 2: bought there; before 3 it has no return, not even zero
@@ -267,7 +260,17 @@ def test_labels_hold_closes_with_a_row_for_each() -> None:
         *((closes, D[:4], [], [], []) for closes in ([], [None, None], [10, None])),
         *(([10, 11], D[:count], D[:count], [0.0] * count, [0] * count) for count in (0, 1)),
     ],
-    ids=["gaps", "begins later", "ends earlier", "empty", "all null", "one row", "no session", "one session"],
+    ids=[
+        "whole",
+        "gaps",
+        "begins later",
+        "ends earlier",
+        "empty",
+        "all null",
+        "one row",
+        "no session",
+        "one session",
+    ],
 )
 def test_index_book_covers_only_its_closes(
     closes: list[float | None],
@@ -280,6 +283,7 @@ def test_index_book_covers_only_its_closes(
     assert book.sessions == tuple(covered)
     np.testing.assert_allclose(book.returns, returns, rtol=0, atol=1e-15)
     assert book.exposure.tolist() == exposure
+    assert not book.turnover.any()
 
 
 def test_portfolio_table_by_hand() -> None:
