@@ -26,24 +26,15 @@ MONTH = 20
 class Feature:
     """A named expression over the bars of one instrument in time order, evaluated `.over("symbol")`.
 
-    Attributes
-    ----------
-    lookback : int
-        Sessions before the current one that a first value needs.
-    doc : str
-        One sentence for the UI.
-    may_be_null : bool
-        Whether a ratio can be undefined after the lookback too.
-    in_price_units : bool
-        Whether it scales with prices. Models do not read it; readers of the table, stops and targets do.
+    Features in units of price are for readers of the table, stops and targets; models do not read them.
     """
 
     name: str
     expression: pl.Expr
-    lookback: int
-    doc: str
-    may_be_null: bool = False
-    in_price_units: bool = False
+    lookback: int  # sessions before the current one that a first value needs
+    doc: str  # one sentence for the UI
+    may_be_null: bool = False  # whether a ratio can be undefined after the lookback too
+    in_price_units: bool = False  # whether it scales with prices
 
     @property
     def sources(self) -> list[str]:
@@ -213,9 +204,9 @@ def is_warmed_up(names: Sequence[str] = FEATURE_NAMES) -> pl.Expr:
     """
     inputs: tuple[Feature | DerivedInput, ...] = (*FEATURES, *DERIVED_INPUTS)
     named = [feature for feature in inputs if feature.name in names]
-    vouched = max((feature.lookback for feature in named if not feature.may_be_null), default=0)
-    firm = [feature.name for feature in named if not feature.may_be_null or feature.lookback > vouched]
-    return pl.all_horizontal(pl.lit(value=True), *(pl.col(name).is_not_null() for name in firm))
+    proven = max((feature.lookback for feature in named if not feature.may_be_null), default=0)
+    required = [feature.name for feature in named if not feature.may_be_null or feature.lookback > proven]
+    return pl.all_horizontal(pl.lit(value=True), *(pl.col(name).is_not_null() for name in required))
 
 
 def require_history(spans: pl.DataFrame) -> None:

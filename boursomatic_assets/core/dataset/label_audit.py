@@ -74,7 +74,7 @@ def inconsistent_rows(labels: pl.DataFrame, experiment: Experiment) -> dict[str,
 
 
 def outlived_labels(labels: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose label ends after the `last` bar of their symbol in `spans`, at a price that nobody was paid."""
+    """Rows whose label ends after the `last` bar of their symbol in `spans`."""
     beside = labels.select(*PANEL_KEY, "label_end").join(spans.select("symbol", "last"), on="symbol", how="left")
     known = pl.col("label_end").is_not_null()
     return beside.filter(known & (pl.col("label_end") > pl.col("last")).fill_null(value=True))

@@ -99,13 +99,13 @@ def _outcomes(closes: pl.DataFrame, horizon: int) -> pl.DataFrame:
 def _ahead_on_calendar(closes: pl.DataFrame, calendar: str, horizon: int) -> pl.DataFrame:
     ends = closes.with_columns(label_end=sessions_ahead(closes["session"], calendar, horizon))
     reached = ends.join_asof(
-        closes.select("symbol", label_end="session", found="session", close_ahead="close"),
+        closes.select("symbol", label_end="session", at="session", close_ahead="close"),
         on="label_end",
         by="symbol",
         strategy="backward",
         check_sortedness=False,
     )
-    passed = (pl.col("label_end") <= pl.col("session").max().over("symbol")) & (pl.col("found") > pl.col("session"))
+    passed = (pl.col("label_end") <= pl.col("session").max().over("symbol")) & (pl.col("at") > pl.col("session"))
     return reached.with_columns(pl.when(passed).then(pl.col("label_end", "close_ahead")))
 
 

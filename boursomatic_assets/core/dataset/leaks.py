@@ -65,7 +65,7 @@ def rows_that_read_the_future(bars: pl.DataFrame, compute: Compute, columns: Seq
     Each symbol is cut inside its features' lookback, at its first full row, in its widest gap, in its middle, a
     month before its end and before its last bar. A row at or before the cut may not change, appear or vanish.
     """
-    full, found = compute(bars), []
+    full, changes = compute(bars), []
     for number, (cut, last) in enumerate(_cuts(bars).items()):
         dated = bars.join(last, on="symbol", maintain_order="left")
         past = dated.filter(pl.col("session") <= pl.col("until")).drop("until")
@@ -76,9 +76,9 @@ def rows_that_read_the_future(bars: pl.DataFrame, compute: Compute, columns: Seq
             "another": pl.concat([past, _other_bars(later, number)]).sort(PANEL_KEY),
         }.items():
             changed = different_rows(known, _up_to(compute(made), last), columns)
-            found.append(changed.with_columns(cut=pl.lit(cut), future=pl.lit(future)))
+            changes.append(changed.with_columns(cut=pl.lit(cut), future=pl.lit(future)))
     empty = bars.select(PANEL_KEY).clear().with_columns(cut=pl.lit(""), future=pl.lit(""))
-    return pl.concat([empty, *found])
+    return pl.concat([empty, *changes])
 
 
 def _cuts(bars: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -112,8 +112,8 @@ def _other_bars(bars: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Valid bars at extreme prices and volumes in place of others, a fifth of them missing."""
     random = np.random.default_rng(seed)
     close, volume = pl.Series(10 ** random.uniform(-3, 5, bars.height)), 10 ** random.uniform(0, 9, bars.height)
-    wild = {"open": close, "high": close * 2, "low": close / 2, "close": close, "volume": pl.Series(volume)}
-    return bars.with_columns(**wild).filter(pl.Series(random.random(bars.height) < 0.8, dtype=pl.Boolean))  # noqa: PLR2004
+    other = {"open": close, "high": close * 2, "low": close / 2, "close": close, "volume": pl.Series(volume)}
+    return bars.with_columns(**other).filter(pl.Series(random.random(bars.height) < 0.8, dtype=pl.Boolean))  # noqa: PLR2004
 
 
 def rows_that_touch_others(bars: pl.DataFrame, compute: Compute, columns: Sequence[str]) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """Whether a model input follows the level of prices or volumes.
 
 Back-adjusted prices are divided by every later split and dividend. Their past level knows the future, and a model
-that reads it shows skill that nobody could have had.
+that reads it shows false skill.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def rows_that_follow_levels(bars: pl.DataFrame, compute: Compute, inputs: Sequen
     of two numbers near one and carries their rounding. Values below 1e-9 are zero.
     """
     before = compute(bars).select(*PANEL_KEY, pl.col(inputs).cast(pl.Float64))
-    found = [pl.DataFrame(schema=_MOVED)]
+    changed = [pl.DataFrame(schema=_MOVED)]
     for multiplied, price, volume in _choices(bars["symbol"].unique().sort().to_list()):
         after = compute(_multiplied(bars, multiplied, price, volume))
-        found.append(_moved(before, after, inputs, multiplied))
-    return pl.concat(found).unique().sort(*PANEL_KEY, "input", "is_own")
+        changed.append(_moved(before, after, inputs, multiplied))
+    return pl.concat(changed).unique().sort(*PANEL_KEY, "input", "is_own")
 
 
 def _choices(symbols: list[str]) -> Iterator[tuple[list[str], float, float]]:

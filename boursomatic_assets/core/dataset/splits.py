@@ -105,7 +105,7 @@ def _too_short(sessions: pl.Series, experiment: Experiment, why: str) -> NotEnou
 
 def overlaps(split: Split) -> list[str]:
     """Describe every overlap of the sets in time; empty for a sound split. Independent of the code that splits."""
-    found = []
+    problems = []
     named = list(split.sets().items())
     for (earlier_name, earlier), (later_name, later) in combinations(named, 2):
         if later.is_empty():
@@ -114,11 +114,13 @@ def overlaps(split: Split) -> list[str]:
         leaking = earlier.filter(pl.col("label_end") >= first_later)
         if leaking.height:
             row = leaking.row(0, named=True)
-            found.append(
+            problems.append(
                 f"{leaking.height} rows of {earlier_name} have labels that end in {later_name}, which starts "
                 f"{first_later!s}: first {row['symbol']!r} {row['session']}, label_end {row['label_end']}"
             )
         shared = earlier.filter(pl.col("session") >= first_later)
         if shared.height:
-            found.append(f"{shared.height} rows of {earlier_name} are at or after {first_later!s}, in {later_name}")
-    return found
+            problems.append(
+                f"{shared.height} rows of {earlier_name} are at or after {first_later!s}, in {later_name}"
+            )
+    return problems

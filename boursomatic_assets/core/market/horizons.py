@@ -38,10 +38,7 @@ def newest_sessions(spans: pl.DataFrame) -> dict[str | None, date]:
 
 
 def spans_over(
-    calls: pl.DataFrame,
-    bars: pl.DataFrame,
-    newest: Mapping[str | None, date],
-    sessions: pl.DataFrame | None = None,
+    calls: pl.DataFrame, bars: pl.DataFrame, newest: Mapping[str | None, date], sessions: pl.DataFrame | None = None
 ) -> pl.DataFrame:
     """Find the calls whose horizon is over, and the bar at whose close each position ended.
 

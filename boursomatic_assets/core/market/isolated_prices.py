@@ -120,7 +120,7 @@ def _distance(history: PriceHistory, here: Places, length: int, direction: Float
 def _untraded(history: PriceHistory) -> list[int]:
     """Up to three last rows of an instrument that lie far off without a trade, so that nothing confirms them."""
     ends = np.append(history.starts[1:], history.close.size)[: history.starts.size]
-    found: list[int] = []
+    untraded: list[int] = []
     for length in range(1, LONGEST + 1):
         first = ends - length
         first = first[history.seen(ends - 1) >= length]
@@ -129,8 +129,8 @@ def _untraded(history: PriceHistory) -> list[int]:
         off = np.abs(history.returns[first])
         traded_before = history.volume_surprise(first) < 0
         for row in first[traded_before & (off >= FEWEST_DEVIATIONS * history.usual_moves(first))].tolist():
-            found.extend(range(row, row + length))
-    return found
+            untraded.extend(range(row, row + length))
+    return untraded
 
 
 def _idle(history: PriceHistory, rows: Places) -> NDArray[np.bool_]:

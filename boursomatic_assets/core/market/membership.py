@@ -11,11 +11,7 @@ import polars as pl
 from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.errors import NotEnoughHistoryError, PanelContractError
 
-MEMBER_SCHEMA: dict[str, pl.DataType] = {
-    "symbol": pl.String(),
-    "member_from": pl.Date(),
-    "member_until": pl.Date(),
-}
+MEMBER_SCHEMA: dict[str, pl.DataType] = {"symbol": pl.String(), "member_from": pl.Date(), "member_until": pl.Date()}
 
 
 def within_membership(panel: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:

@@ -106,7 +106,7 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
         # A jump is no move of the instrument: later steps are judged without it.
         jumps = unexplained
         prices.returns[rows[jumps]] = 0.0
-    found = bars[rows].select(
+    steps = bars[rows].select(
         *PANEL_KEY,
         ratio=pl.Series(prices.close[rows] / prices.close[rows - 1]),
         split_ratio=pl.Series(nearest),
@@ -116,7 +116,7 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
         score=pl.Series(score),
     )
     large_enough = (pl.col("size") > SMALLEST_STEP) & (pl.col("deviations") >= LEAST_DEVIATIONS)
-    return found.filter(large_enough).cast(STEP_SCHEMA)  # type: ignore[arg-type]
+    return steps.filter(large_enough).cast(STEP_SCHEMA)  # type: ignore[arg-type]
 
 
 def news_surprise(deviations: Floats, size: Floats) -> Floats:
@@ -258,14 +258,14 @@ def _quantiles_before(
     values: Floats, rows: Places, seen: Places, of: Callable[[Floats], Floats], quantiles: tuple[float, ...]
 ) -> list[Floats]:
     """Lower quantiles of a function of the `seen` values before each row; 0 where none was seen."""
-    found = [np.zeros(rows.size) for _ in quantiles]
+    results = [np.zeros(rows.size) for _ in quantiles]
     back = np.arange(1, WINDOW + 2)
     for first in range(0, rows.size, _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
         places = np.maximum(rows[part, np.newaxis] - back, 0)
         past = np.where(back <= seen[part, np.newaxis], of(values[places]), np.inf)
         past.sort(axis=1)
-        for quantile, into in zip(quantiles, found, strict=True):
+        for quantile, into in zip(quantiles, results, strict=True):
             at = np.floor(quantile * np.maximum(seen[part] - 1, 0)).astype(np.int64)
             into[part] = np.take_along_axis(past, at[:, np.newaxis], axis=1)[:, 0]
-    return [np.where(seen > 0, value, 0.0) for value in found]
+    return [np.where(seen > 0, value, 0.0) for value in results]

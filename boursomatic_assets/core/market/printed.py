@@ -63,9 +63,9 @@ def told_apart(
     value: float, other: float, digits: int, kind: Literal["f", "g"] = "f", *, percent: bool = False
 ) -> Compared | None:
     """Print two figures with enough digits to show their order, at least `digits`; None unless both are finite."""
-    found = compared(value, other, digits, kind, percent=percent)
-    if found is None or value == other or found.order or digits >= MOST_DIGITS:
-        return found
+    pair = compared(value, other, digits, kind, percent=percent)
+    if pair is None or value == other or pair.order or digits >= MOST_DIGITS:
+        return pair
     return told_apart(value, other, digits + 1, kind, percent=percent)
 
 

@@ -19,26 +19,14 @@ FRIDAY = 5
 
 @dataclass(frozen=True)
 class SessionAudit:
-    """Stored bars compared with the sessions of their exchanges.
+    """Stored bars compared with the sessions of their exchanges."""
 
-    Attributes
-    ----------
-    exchanges : DataFrame
-        A row per calendar: `calendar`, `symbols`, `newest` session stored, and the number of bars `expected`
-        (sessions between the first and last bar of each), `stored`, `missing`, `extra` and `before_trading` (before
-        an instrument's first trade), and of `stale_runs`.
-    missing : DataFrame
-        `calendar`, `symbol`, `session` of sessions without a bar.
-    extra : DataFrame
-        `calendar`, `symbol`, `session`, `volume` of bars on dates without a session.
-    stale : DataFrame
-        `calendar`, `symbol`, `first`, `last` and `rows` of ten or more identical closes in a row with volume 0.
-    """
-
+    # Per calendar: `symbols`, `newest` session stored, and the number of bars `expected` (sessions between the
+    # first and last bar of each), `stored`, `missing`, `extra` and `before_trading`, and of `stale_runs`.
     exchanges: pl.DataFrame
-    missing: pl.DataFrame
-    extra: pl.DataFrame
-    stale: pl.DataFrame
+    missing: pl.DataFrame  # `calendar`, `symbol`, `session` of sessions without a bar
+    extra: pl.DataFrame  # `calendar`, `symbol`, `session`, `volume` of bars on dates without a session
+    stale: pl.DataFrame  # `calendar`, `symbol`, `first`, `last`, `rows` of 10 or more equal closes without volume
 
     @classmethod
     def sum(cls, audits: Sequence[SessionAudit]) -> Self:
@@ -67,8 +55,8 @@ def audit_sessions(bars: pl.DataFrame) -> SessionAudit:
     rows = dated.group_by("calendar").agg(
         pl.col("symbol").n_unique().alias("symbols"), newest=pl.col("session").max(), stored=pl.len()
     )
-    for name, found in {"missing": missing, "extra": extra, "before_trading": early, "stale_runs": stale}.items():
-        rows = rows.join(found.group_by("calendar").agg(pl.len().alias(name)), on="calendar", how="left")
+    for name, table in {"missing": missing, "extra": extra, "before_trading": early, "stale_runs": stale}.items():
+        rows = rows.join(table.group_by("calendar").agg(pl.len().alias(name)), on="calendar", how="left")
     counts = ("stored", "missing", "extra", "before_trading", "stale_runs")
     exchanges = rows.with_columns(pl.col(name).fill_null(0).cast(pl.Int64) for name in counts).with_columns(
         expected=pl.col("stored") - pl.col("extra") + pl.col("missing")

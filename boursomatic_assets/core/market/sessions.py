@@ -58,15 +58,15 @@ def off_sessions(panel: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sessions_of(placed: pl.DataFrame) -> pl.DataFrame:
-    found = [placed.select(_KEY).clear()]
+    pieces = [placed.select(_KEY).clear()]
     for (market,), rows in placed.select("market", *PANEL_KEY).partition_by("market", as_dict=True).items():
         if market in CALENDARS:
             known = known_sessions(rows.rename({"market": "calendar"}))["session"]
             days = known.filter(known.is_in(rows["session"].unique().implode()))
         else:
             days = _well_attended(rows)
-        found.append(days.to_frame().select(market=pl.lit(market, pl.String), session="session"))
-    return pl.concat(found).sort(_KEY)
+        pieces.append(days.to_frame().select(market=pl.lit(market, pl.String), session="session"))
+    return pl.concat(pieces).sort(_KEY)
 
 
 def _well_attended(rows: pl.DataFrame) -> pl.Series:

@@ -14,8 +14,8 @@ import polars as pl
 from boursomatic_assets.core.market.bars import BAR_SCHEMA
 
 MONDAY = date(2018, 1, 1)
-# Step of log volatility per session, and its memory: it reverts by a fiftieth, so that calm and wild times last for
-# months, as in real prices.
+# Step of log volatility per session, and its memory: it reverts by a fiftieth, so that calm and volatile times last
+# for months, as in real prices.
 VOLATILITY_STEP, VOLATILITY_MEMORY = 0.05, 0.98
 TYPICAL_VOLATILITY, SPREAD_OF_VOLATILITY = 0.02, 0.35
 # Share of each price's movement that is the market's.

@@ -22,9 +22,7 @@ def rank_ic(panel: pl.DataFrame, score: str = "predicted_return", outcome: str =
     side does not vary, are left out.
     """
     ranked = panel.drop_nulls([score, outcome]).select(
-        "session",
-        score=pl.col(score).rank().over("session"),
-        outcome=pl.col(outcome).rank().over("session"),
+        "session", score=pl.col(score).rank().over("session"), outcome=pl.col(outcome).rank().over("session")
     )
     sessions = ranked.group_by("session").agg(rank_ic=pl.corr("score", "outcome"), names=pl.len())
     defined = pl.col("rank_ic").is_finite() & (pl.col("names") >= FEWEST_NAMES)

@@ -18,25 +18,13 @@ SAMPLE_ROWS = 1000
 
 @dataclass(frozen=True)
 class Contributions:
-    """SHAP values of some rows.
-
-    Attributes
-    ----------
-    output_names : tuple of str
-        The classes of a classifier, or the forward return of a regressor.
-    values : ndarray of shape (n_rows, n_outputs, n_features)
-        In the model's raw score: log-odds for a class, a fraction for a forward return.
-    expected : ndarray of shape (n_rows, n_outputs)
-        Score of the average training row; with a row's values it sums to the row's raw score.
-    inputs : ndarray of shape (n_rows, n_features)
-        The features; NaN for null.
-    """
+    """SHAP values of some rows."""
 
     feature_names: tuple[str, ...]
-    output_names: tuple[str, ...]
-    values: np.ndarray
-    expected: np.ndarray
-    inputs: np.ndarray
+    output_names: tuple[str, ...]  # classes of a classifier, or the forward return of a regressor
+    values: np.ndarray  # (n_rows, n_outputs, n_features), in the raw score: log-odds, or a fraction
+    expected: np.ndarray  # (n_rows, n_outputs): score of the average training row, the rest of a row's raw score
+    inputs: np.ndarray  # (n_rows, n_features): the features; NaN for null
 
     def mean_absolute(self) -> pl.DataFrame:
         """Mean absolute contribution of each `feature` to each output, the largest sum first; 0.0 without rows."""
@@ -63,6 +51,6 @@ def feature_contributions(model: FittedModel, panel: pl.DataFrame) -> Contributi
     inputs = model_matrix(panel, model.feature_names)
     shape = (panel.height, len(outputs), len(model.feature_names) + 1)
     # LightGBM refuses a frame without rows.
-    found = np.asarray(model.booster.predict(inputs, pred_contrib=True)) if panel.height else np.empty(0)
-    values = found.reshape(shape)
+    contributions = np.asarray(model.booster.predict(inputs, pred_contrib=True)) if panel.height else np.empty(0)
+    values = contributions.reshape(shape)
     return Contributions(model.feature_names, outputs, values[:, :, :-1], values[:, :, -1], inputs.to_numpy())

@@ -126,14 +126,14 @@ def folds_overlap(folds: Sequence[FoldFacts], panels: Mapping[int, pl.DataFrame]
     spans: dict[int, tuple[Any, Any]] = {
         number: (panel["session"].min(), panel["session"].max()) for number, panel in sorted(panels.items())
     }
-    found = [
+    problems = [
         f"fold {fold.fold} was trained on labels that end {fold.train_last_label_end}, and predicts from "
         f"{spans[fold.fold][0]} on"
         for fold in folds
         if fold.fold in spans and fold.train_last_label_end >= spans[fold.fold][0]
     ]
-    found += [f"fold {fold.fold} has no predictions" for fold in folds if fold.fold not in spans]
-    found += [
+    problems += [f"fold {fold.fold} has no predictions" for fold in folds if fold.fold not in spans]
+    problems += [
         f"fold {number} holds predictions of fold {other}"
         for number, panel in sorted(panels.items())
         for other in panel["fold"].unique().sort()
@@ -141,5 +141,5 @@ def folds_overlap(folds: Sequence[FoldFacts], panels: Mapping[int, pl.DataFrame]
     ]
     for (earlier, (_, last)), (later, (first, _)) in pairwise(spans.items()):
         if first <= last:
-            found.append(f"fold {later} predicts from {first} on, and fold {earlier} up to {last}")
-    return found
+            problems.append(f"fold {later} predicts from {first} on, and fold {earlier} up to {last}")
+    return problems

@@ -84,8 +84,8 @@ def prediction_faults(
     learned_by = train_set["label_end"].max()
     probabilities = predictions.select(PROBABILITIES).to_numpy()
     # A comparison with NaN is false, so NaN counts as invalid.
-    lawful = ((probabilities >= 0) & (probabilities <= 1)).all(axis=1)
-    lawful &= np.abs(probabilities.sum(axis=1) - 1) <= SUM_TOLERANCE
+    valid = ((probabilities >= 0) & (probabilities <= 1)).all(axis=1)
+    valid &= np.abs(probabilities.sum(axis=1) - 1) <= SUM_TOLERANCE
     finite = np.isfinite(predictions["predicted_return"].to_numpy())
     counts = {
         f"rows at or before {learned_by!s}, where the training labels end": predictions.filter(
@@ -94,7 +94,7 @@ def prediction_faults(
         "rows of neither set": predictions.join(wanted, on=key, how="anti").height,
         "rows of a set that are not predicted": wanted.join(predictions, on=key, how="anti").height,
         "rows predicted twice": predictions.height - predictions.select(key).unique().height,
-        "rows whose probabilities are outside 0 and 1 or do not sum to 1": int((~lawful).sum()),
+        "rows whose probabilities are outside 0 and 1 or do not sum to 1": int((~valid).sum()),
         "rows whose forecast is no finite number": int((~finite).sum()),
     }
     return [f"{count} {what}" for what, count in counts.items() if count]

@@ -39,24 +39,12 @@ CANDIDATE_SCHEMA = pl.Schema(
 
 @dataclass(frozen=True)
 class Threshold:
-    """The decision rule.
+    """The decision rule."""
 
-    Attributes
-    ----------
-    tau : float or None
-        Rows with at least this p(BUY) are called BUY; None calls the most probable class.
-    reason : str
-        Why this threshold, or why none.
-    candidates : DataFrame
-        `tau`, `calls`, `sessions` (with a call), `precision`, `lower_bound`, `matched_base_rate`.
-    temperature : float
-        Calibrates the displayed probabilities; the rule reads uncalibrated ones.
-    """
-
-    tau: float | None
-    reason: str
-    candidates: pl.DataFrame
-    temperature: float = UNCALIBRATED
+    tau: float | None  # rows with at least this p(BUY) are called BUY; None calls the most probable class
+    reason: str  # why this threshold, or why none
+    candidates: pl.DataFrame  # of `CANDIDATE_SCHEMA`; `sessions` are those with a call
+    temperature: float = UNCALIBRATED  # calibrates the displayed probabilities; the rule reads uncalibrated ones
 
     def to_json(self) -> dict[str, Any]:
         """As strict JSON: `tau`, `reason`, `temperature`, and `candidates` as a list."""
@@ -112,15 +100,15 @@ def choose_threshold(validation: pl.DataFrame, horizon: int, draws: int, seed: i
     candidates = _candidates(volatility_deciles(validation), horizon, draws, seed)
     better = candidates["lower_bound"] > candidates["matched_base_rate"] + ROUNDING
     enough = candidates["sessions"] >= min_sessions
-    found = candidates.filter(better & enough)
-    if found.is_empty():
+    suitable = candidates.filter(better & enough)
+    if suitable.is_empty():
         missing = f"none with calls on {min_sessions} sessions or more" if better.any() else "none"
         reason = (
             f"of {candidates.height} values of p(BUY), {missing} has a lower 95 % bound of precision above the "
             f"base rate of rows as volatile; {_ARGMAX}"
         )
         return Threshold(None, reason, candidates)
-    chosen = found.row(0, named=True)
+    chosen = suitable.row(0, named=True)
     beside = told_apart(chosen["lower_bound"], chosen["matched_base_rate"], 3)
     assert beside is not None  # noqa: S101 (one is larger than the other)
     reason = (
@@ -185,11 +173,11 @@ def differences_without_test_set(
         "dropped": predictions.filter(~is_test),
         "turned around": predictions.with_columns(probability_buy=turned, label=bought),
     }
-    found = {how: threshold_of(panel, experiment).to_json() for how, panel in others.items()}
+    without = {how: threshold_of(panel, experiment).to_json() for how, panel in others.items()}
     return [
         f"with the test rows {how} the threshold is {value['tau']} (temperature {value['temperature']}), and it is "
         f"stored as {stored['tau']} ({stored.get('temperature')})"
-        for how, value in found.items()
+        for how, value in without.items()
         if value != stored
     ]
 

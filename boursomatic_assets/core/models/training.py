@@ -23,24 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A trained model as the bytes that are stored, which are also the bytes that predict.
+    """A trained model as the bytes that are stored, which are also the bytes that predict."""
 
-    Attributes
-    ----------
-    text : str
-        LightGBM's text format; the same for the same data and experiment at any thread count.
-    pickled : bytes
-        The scikit-learn estimator, for people; opened only by `estimator()`.
-    feature_names : tuple of str
-        Inputs in order.
-    class_names : tuple of str
-        Classes in the order of the probabilities; empty for a regressor.
-    """
-
-    text: str
-    pickled: bytes
+    text: str  # LightGBM's text format; the same for the same data and experiment at any thread count
+    pickled: bytes  # the scikit-learn estimator, for people; opened only by `estimator()`
     feature_names: tuple[str, ...]
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()  # in the order of the probabilities; empty for a regressor
 
     @cached_property
     def booster(self) -> lightgbm.Booster:
@@ -119,10 +107,7 @@ def _fitted(
     return FittedModel(
         # The training machine's thread count, the only line that is not about the model, becomes 0 (all cores).
         text=re.sub(
-            r"^\[num_threads: -?\d+\]$",
-            "[num_threads: 0]",
-            model.booster_.model_to_string(),
-            flags=re.MULTILINE,
+            r"^\[num_threads: -?\d+\]$", "[num_threads: 0]", model.booster_.model_to_string(), flags=re.MULTILINE
         ),
         pickled=pickle.dumps(model, protocol=5),
         feature_names=feature_names,

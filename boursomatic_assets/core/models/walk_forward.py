@@ -50,11 +50,7 @@ class FoldResult:
 
 
 def run_fold(
-    labels: pl.DataFrame,
-    fold: Fold,
-    experiment: Experiment,
-    threads: int = 0,
-    closes: pl.DataFrame | None = None,
+    labels: pl.DataFrame, fold: Fold, experiment: Experiment, threads: int = 0, closes: pl.DataFrame | None = None
 ) -> FoldResult:
     """Train both models and the volatility baseline for one fold, and predict its sessions.
 

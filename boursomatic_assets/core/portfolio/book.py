@@ -30,37 +30,20 @@ TRADE_SCHEMA: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True)
 class TrancheBook:
-    """Daily history of a portfolio.
+    """Daily history of a portfolio, as arrays of shape (n_sessions,).
 
-    Attributes
-    ----------
-    sessions : tuple of date
-        From the first possible fill, one session after the first call, to the last exit.
-    gross : ndarray of shape (n_sessions,)
-        Simple return of the whole book per session, as fractions, before cost.
-    turnover : ndarray of shape (n_sessions,)
-        Traded value per session over the book's value, both sides counted.
-    exposure : ndarray of shape (n_sessions,)
-        Longs plus shorts over the book's value as the session begins. At most 1 for longs alone; losing shorts can
-        take it above.
-    cost_bps : float
-        The book's own cost, in basis points of the value traded.
-    exits : DataFrame
-        Positions closed early at an instrument's last close: `symbol`, `entered` (session of the fill) and
-        `last_session` (of its last bar).
-    ruined : int
-        Tranches closed at zero because their shorts lost everything.
-    matrices : BookMatrices or None
-        Source of `positions` and `trades`; None for a book without them, such as an index.
+    `sessions` last from the first possible fill, one session after the first call, to the last exit.
     """
 
     sessions: tuple[date, ...]
-    gross: np.ndarray
-    turnover: np.ndarray
-    exposure: np.ndarray
-    cost_bps: float = 0.0
+    gross: np.ndarray  # simple return of the whole book, as fractions, before cost
+    turnover: np.ndarray  # traded value over the book's value, both sides counted
+    exposure: np.ndarray  # longs plus shorts over the value as the session begins; above 1 only by losing shorts
+    cost_bps: float = 0.0  # the book's own cost, in basis points of the value traded
+    # Positions closed at an instrument's last close, before their horizon.
     exits: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EXIT_SCHEMA))
-    ruined: int = 0
+    ruined: int = 0  # tranches closed at zero because their shorts lost everything
+    # Source of `positions` and `trades`; an index has none.
     matrices: BookMatrices | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -34,11 +34,7 @@ ROUNDING = 1e-9
 
 
 def judged_books(
-    judged: pl.DataFrame,
-    closes: pl.DataFrame,
-    horizon: int,
-    cost_bps: float,
-    benchmark: pl.DataFrame | None = None,
+    judged: pl.DataFrame, closes: pl.DataFrame, horizon: int, cost_bps: float, benchmark: pl.DataFrame | None = None
 ) -> dict[str, TrancheBook]:
     """Account for the model's books and their baselines, each over the same sessions, in the order of `BOOK_NAMES`.
 

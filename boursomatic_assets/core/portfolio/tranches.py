@@ -24,31 +24,16 @@ RUINOUS_LEVERAGE = 1e9
 
 @dataclass(frozen=True)
 class HoldingPeriod:
-    """One tranche from its fill to its next fill.
+    """One tranche from its fill to its next fill."""
 
-    Attributes
-    ----------
-    entry : int
-        Row of the session whose close fills it.
-    changes : ndarray of shape (n_symbols,)
-        Trades at the fill, as signed shares of the tranche's wealth: new weights less the drifted old ones. The
-        last period, which closes the book, has those of all tranches together.
-    names : ndarray of shape (n_names,)
-        Columns of the instruments held.
-    values : ndarray of shape (n_held + 1, n_names)
-        Value of each at each close, the fill first, over the wealth at the fill; below zero for shorts.
-    wealth : ndarray of shape (n_held + 1,)
-        1.0 at the fill; 0.0 from its ruin on.
-    ruined : bool
-        Whether its shorts lost everything.
-    """
-
-    entry: int
+    entry: int  # row of the session whose close fills it
+    # Traded at the fill, as signed shares of the wealth, (n_symbols,): new weights less the drifted old ones. The
+    # last period, which closes the book, has those of all tranches together.
     changes: np.ndarray
-    names: np.ndarray
-    values: np.ndarray
-    wealth: np.ndarray
-    ruined: bool
+    names: np.ndarray  # columns of the instruments held, shape (n_names,)
+    values: np.ndarray  # at each close over the wealth at the fill, (n_held + 1, n_names); below zero for shorts
+    wealth: np.ndarray  # shape (n_held + 1,); 1.0 at the fill, 0.0 from its ruin on
+    ruined: bool  # whether its shorts lost everything
 
     @property
     def leave(self) -> int:
@@ -76,35 +61,18 @@ class HoldingPeriod:
 class BookMatrices:
     """Prices and entry weights as session x instrument matrices over the life of a book.
 
-    Attributes
-    ----------
-    sessions : list of date
-        From the first that can make a call to the exit of the last call (filled one session later, held `horizon`
-        sessions), or to the end of the data.
-    symbols : list of str
-        Instruments called at least once, sorted.
-    horizon : int
-        Sessions that a tranche is held, and number of tranches.
-    prices : ndarray of shape (n_sessions, n_symbols)
-        Closes; without a bar the last one before.
-    next_bar : ndarray of shape (n_sessions, n_symbols)
-        Row of the next bar at or after each session; `n_sessions` without one.
-    final_bar : ndarray of shape (n_symbols,)
-        Row of an instrument's very last bar; `n_sessions` if that is after the life of the book.
-    weights : ndarray of shape (n_sessions, n_symbols)
-        Signed weights of each session's calls.
-    cash : ndarray of shape (n_sessions,)
-        Share of a tranche that is in cash once they are filled, including the proceeds of its shorts.
+    `sessions` last from the first that can make a call to the exit of the last call (filled one session later, held
+    `horizon` sessions), or to the end of the data.
     """
 
     sessions: list[date]
-    symbols: list[str]
-    horizon: int
-    prices: np.ndarray
-    next_bar: np.ndarray
-    final_bar: np.ndarray
-    weights: np.ndarray
-    cash: np.ndarray
+    symbols: list[str]  # instruments called at least once, sorted
+    horizon: int  # sessions that a tranche is held, and number of tranches
+    prices: np.ndarray  # closes; without a bar the last one before
+    next_bar: np.ndarray  # row of the next bar at or after each session; n_sessions without one
+    final_bar: np.ndarray  # row of each instrument's very last bar; n_sessions if after the life of the book
+    weights: np.ndarray  # signed weights of each session's calls
+    cash: np.ndarray  # share of a tranche in cash once they are filled, with the proceeds of its shorts
 
     @classmethod
     def of(

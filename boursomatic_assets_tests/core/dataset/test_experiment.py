@@ -25,65 +25,34 @@ from boursomatic_assets.core.dataset.experiment import (
 from boursomatic_assets.core.dataset.features import DEFAULT_INPUTS, FEATURE_NAMES
 from boursomatic_assets.errors import ConfigurationError
 
-# One other lawful value for every field.
+# Another valid value of every field.
 OTHER: dict[str, Any] = {
-    "lookback_days": 1000,
-    "features": ("ret_1d", "vol_20d"),
-    "horizon": 10,
-    "buy_threshold": 0.06,
-    "sell_threshold": -0.03,
-    "train_fraction": 0.6,
-    "validation_fraction": 0.2,
-    "embargo": 5,
-    "classifier": BoosterParameters(num_leaves=15),
-    "regressor": BoosterParameters(num_leaves=15),
-    "seed": 7,
-    "cost_bps": 20.0,
-    "benchmark": "SPY",
-    "bootstrap_draws": 500,
-    "walk_forward": WalkForward(folds=4),
-    "profiles": Profiles(moderate=Profile(stop_atr=1.0)),
-    "language": "fr",
-    "promotion": Promotion(mode="never"),
-}
-# What is made of a model's probabilities afterwards shapes no asset that is trained or judged.
-JUDGED = set(OTHER) - {"profiles", "language", "promotion"}
+    "lookback_days": 1000, "features": ("ret_1d", "vol_20d"), "horizon": 10, "buy_threshold": 0.06,
+    "sell_threshold": -0.03, "train_fraction": 0.6, "validation_fraction": 0.2, "embargo": 5,
+    "classifier": BoosterParameters(num_leaves=15), "regressor": BoosterParameters(num_leaves=15), "seed": 7,
+    "cost_bps": 20.0, "benchmark": "SPY", "bootstrap_draws": 500, "walk_forward": WalkForward(folds=4),
+    "profiles": Profiles(moderate=Profile(stop_atr=1.0)), "language": "fr", "promotion": Promotion(mode="never"),
+}  # fmt: skip
 OTHER_BOOSTER: dict[str, Any] = {
-    "n_estimators": 50,
-    "learning_rate": 0.1,
-    "max_depth": -1,
-    "num_leaves": 15,
-    "min_child_samples": 5,
-    "subsample": 1.0,
-    "subsample_freq": 2,
-    "colsample_bytree": 1.0,
-}
-LABEL_FIELDS = {"lookback_days", "features", "horizon", "buy_threshold", "sell_threshold", "benchmark"}
-SET_FIELDS = LABEL_FIELDS | {"train_fraction", "validation_fraction", "embargo"}
-SHAPED_BY = {
-    "instruments": set(),
-    "price_bars": set(),
-    "features": set(),
-    "labels": LABEL_FIELDS,
-    "train_set": SET_FIELDS,
-    "validation_set": SET_FIELDS,
-    "test_set": SET_FIELDS,
-    "classifier": SET_FIELDS | {"classifier", "seed"},
-    "regressor": SET_FIELDS | {"regressor", "seed"},
-    "feature_importance": SET_FIELDS | {"classifier", "regressor", "seed"},
-    "predictions": SET_FIELDS | {"classifier", "regressor", "seed"},
-    "threshold": SET_FIELDS | {"classifier", "regressor", "seed", "bootstrap_draws"},
-    "baselines": SET_FIELDS | {"classifier", "seed"},
-    "metrics": JUDGED - {"walk_forward"},
-    "portfolio": JUDGED - {"walk_forward"},
-    "positions": JUDGED - {"walk_forward"},
-    "trades": JUDGED - {"walk_forward"},
-    "evaluation": JUDGED - {"walk_forward"},
-    "walk_forward": LABEL_FIELDS | {"embargo", "classifier", "regressor", "seed", "walk_forward"},
-    "walk_forward_summary": JUDGED,
-    "report": JUDGED,
-    "model_version": JUDGED,
-}
+    "n_estimators": 50, "learning_rate": 0.1, "max_depth": -1, "num_leaves": 15, "min_child_samples": 5,
+    "subsample": 1.0, "subsample_freq": 2, "colsample_bytree": 1.0,
+}  # fmt: skip
+# The use of a model's probabilities shapes no asset that is trained or judged.
+WHOLE = set(OTHER) - {"profiles", "language", "promotion"}
+JUDGED = WHOLE - {"walk_forward"}
+LABELS = {"lookback_days", "features", "horizon", "buy_threshold", "sell_threshold", "benchmark"}
+SETS = LABELS | {"train_fraction", "validation_fraction", "embargo"}
+MODELS = SETS | {"classifier", "regressor", "seed"}
+SHAPED_BY: dict[str, set[str]] = {
+    "instruments": set(), "price_bars": set(), "features": set(), "labels": LABELS,
+    "train_set": SETS, "validation_set": SETS, "test_set": SETS,
+    "classifier": SETS | {"classifier", "seed"}, "regressor": SETS | {"regressor", "seed"},
+    "feature_importance": MODELS, "predictions": MODELS, "threshold": MODELS | {"bootstrap_draws"},
+    "baselines": SETS | {"classifier", "seed"},
+    "metrics": JUDGED, "portfolio": JUDGED, "positions": JUDGED, "trades": JUDGED, "evaluation": JUDGED,
+    "walk_forward": LABELS | {"embargo", "classifier", "regressor", "seed", "walk_forward"},
+    "walk_forward_summary": WHOLE, "report": WHOLE, "model_version": WHOLE,
+}  # fmt: skip
 
 
 def profile(probability: float, volatility: float, stop: float, target: float) -> dict[str, float]:
@@ -134,7 +103,7 @@ def test_every_field_has_a_description_and_another_value_here() -> None:
 
 
 def test_params_hash_leaves_out_profiles_language_and_promotion() -> None:
-    assert set(Experiment.model_fields) - JUDGED == {"profiles", "language", "promotion"}
+    assert set(Experiment.model_fields) - WHOLE == {"profiles", "language", "promotion"}
     # Each field by itself: see the fingerprint for "model_version" below.
     assert Experiment().params_hash == Experiment().fingerprint_for("model_version")
 
@@ -213,66 +182,52 @@ def test_experiment_survives_json() -> None:
     assert Experiment.parse(experiment.model_dump(mode="json")).params_hash == experiment.params_hash
 
 
-@pytest.mark.parametrize(
-    ("values", "named"),
-    [
-        ({"lookback_days": 0}, "lookback_days"),
-        ({"features": []}, "features"),
-        ({"features": ["ret_1d", "price"]}, "features"),
-        ({"features": ["ret_1d", "ret_1d"]}, "features"),
-        ({"horizon": 0}, "horizon"),
-        ({"horizon": 2.5}, "horizon"),
-        ({"horizon": "soon"}, "horizon"),
-        ({"horizon": None}, "horizon"),
-        ({"buy_threshold": -0.02}, "buy_threshold"),
-        ({"sell_threshold": 0.06}, "sell_threshold"),
-        ({"buy_threshold": math.nan}, "buy_threshold"),
-        ({"buy_threshold": math.inf}, "buy_threshold"),
-        ({"sell_threshold": math.nan}, "sell_threshold"),
-        ({"sell_threshold": -math.inf}, "sell_threshold"),
-        ({"train_fraction": 0.0}, "train_fraction"),
-        ({"train_fraction": 1.0}, "train_fraction"),
-        ({"train_fraction": 0.85}, "train_fraction"),
-        ({"validation_fraction": 0.0}, "validation_fraction"),
-        ({"validation_fraction": 0.3}, "validation_fraction"),
-        ({"embargo": -1}, "embargo"),
-        ({"seed": -1}, "seed"),
-        ({"cost_bps": -1.0}, "cost_bps"),
-        ({"cost_bps": math.nan}, "cost_bps"),
-        ({"cost_bps": math.inf}, "cost_bps"),
-        ({"classifier": {"n_estimators": 0}}, "classifier.n_estimators"),
-        ({"classifier": {"learning_rate": 0.0}}, "classifier.learning_rate"),
-        ({"classifier": {"max_depth": -2}}, "classifier.max_depth"),
-        ({"regressor": {"num_leaves": 1}}, "regressor.num_leaves"),
-        ({"regressor": {"num_leaves": 131_073}}, "regressor.num_leaves"),
-        ({"regressor": {"min_child_samples": 0}}, "regressor.min_child_samples"),
-        ({"regressor": {"subsample": 1.1}}, "regressor.subsample"),
-        ({"regressor": {"subsample_freq": 0}}, "regressor.subsample_freq"),
-        ({"regressor": {"colsample_bytree": 0.0}}, "regressor.colsample_bytree"),
-        ({"bootstrap_draws": 99}, "bootstrap_draws"),
-        ({"walk_forward": {"folds": 0}}, "walk_forward.folds"),
-        ({"walk_forward": {"window": "sliding"}}, "walk_forward.window"),
-        ({"walk_forward": {"history_fraction": 1.0}}, "walk_forward.history_fraction"),
-        ({"profiles": {"moderate": {"buy_probability": 0.0}}}, "profiles.moderate.buy_probability"),
-        ({"profiles": {"moderate": {"sell_probability": 1.1}}}, "profiles.moderate.sell_probability"),
-        ({"profiles": {"moderate": {"max_volatility": math.inf}}}, "profiles.moderate.max_volatility"),
-        ({"profiles": {"moderate": {"stop_atr": 0.0}}}, "profiles.moderate.stop_atr"),
-        ({"profiles": {"moderate": {"target_atr": -1.0}}}, "profiles.moderate.target_atr"),
-        ({"profiles": {"reckless": {}}}, "profiles.reckless"),
-        ({"language": "de"}, "language"),
-        ({"promotion": {"mode": "perhaps"}}, "promotion.mode"),
-        ({"promotion": {"margin": -0.001}}, "promotion.margin"),
-        ({"promotion": {"margin": math.inf}}, "promotion.margin"),
-        ({"classifier": {"bagging": 1}}, "classifier.bagging"),
-        ({"horizons": 20}, "horizons"),
-    ],
-    ids=str,
-)
-def test_parse_refuses_an_invalid_value_by_its_field(values: dict[str, Any], named: str) -> None:
+INVALID: dict[str, tuple[Any, ...]] = {
+    "lookback_days": (0,),
+    "features": ([], ["ret_1d", "price"], ["ret_1d", "ret_1d"]),
+    "horizon": (0, 2.5, "soon", None),
+    "buy_threshold": (-0.02, math.nan, math.inf),
+    "sell_threshold": (0.06, math.nan, -math.inf),
+    "train_fraction": (0.0, 1.0, 0.85),
+    "validation_fraction": (0.0, 0.3),
+    "embargo": (-1,),
+    "seed": (-1,),
+    "cost_bps": (-1.0, math.nan, math.inf),
+    "classifier.n_estimators": (0,),
+    "classifier.learning_rate": (0.0,),
+    "classifier.max_depth": (-2,),
+    "classifier.bagging": (1,),
+    "regressor.num_leaves": (1, 131_073),
+    "regressor.min_child_samples": (0,),
+    "regressor.subsample": (1.1,),
+    "regressor.subsample_freq": (0,),
+    "regressor.colsample_bytree": (0.0,),
+    "bootstrap_draws": (99,),
+    "walk_forward.folds": (0,),
+    "walk_forward.window": ("sliding",),
+    "walk_forward.history_fraction": (1.0,),
+    "profiles.moderate.buy_probability": (0.0,),
+    "profiles.moderate.sell_probability": (1.1,),
+    "profiles.moderate.max_volatility": (math.inf,),
+    "profiles.moderate.stop_atr": (0.0,),
+    "profiles.moderate.target_atr": (-1.0,),
+    "profiles.reckless": ({},),
+    "language": ("de",),
+    "promotion.mode": ("perhaps",),
+    "promotion.margin": (-0.001, math.inf),
+    "horizons": (20,),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field in INVALID for value in INVALID[field]])
+def test_parse_refuses_an_invalid_value_by_its_field(field: str, value: object) -> None:
+    values = value
+    for name in reversed(field.split(".")):
+        values = {name: values}
     with pytest.raises(ConfigurationError) as caught:
-        Experiment.parse(values)
+        Experiment.parse(values)  # type: ignore[arg-type]
     # named before what was found, since the values found may be a whole experiment
-    assert re.search(rf"\n  [^(]*\b{named}\b", str(caught.value))
+    assert re.search(rf"\n  [^(]*\b{field}\b", str(caught.value))
     assert str(caught.value).startswith("the experiment cannot be used:")
 
 

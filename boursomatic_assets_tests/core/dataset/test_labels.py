@@ -171,65 +171,41 @@ def label_closes(closes: pl.DataFrame, horizon: int = 2) -> pl.DataFrame:
     return label_panel(features_for(closes), closes, Experiment(horizon=horizon, features=("ret_1d",)))
 
 
-def test_label_panel_skips_holidays_of_the_exchange() -> None:
-    # Tuesday the 2nd: New York's next but one is Friday the 5th, Thursday being a holiday; Paris's is Thursday
-    new_york = listed_on("XNYS", dict(zip(july(1, 2, 3, 5, 8), [10.0, 10.0, 10.0, 11.0, 12.0], strict=True)))
-    paris = listed_on("XPAR", dict(zip(july(1, 2, 3, 4, 5), [10.0, 10.0, 10.0, 9.0, 8.0], strict=True)), "BBB")
-    labels = label_closes(pl.concat([new_york, paris]))
-    ends = labels.select("symbol", "session", "label_end", "label").rows()
-    assert ends[:3] == [
-        ("AAA", *july(1, 3), "HOLD"),
-        ("AAA", *july(2, 5), "BUY"),
-        ("AAA", *july(3, 8), "BUY"),
+@pytest.mark.parametrize(
+    ("exchange", "horizon", "closes", "expected"),
+    [
+        # Tuesday the 2nd: New York's next but one is Friday the 5th, Thursday being a holiday; Paris's is Thursday
+        ("XNYS", 2, {1: 10, 2: 10, 3: 10, 5: 11, 8: 12}, [(3, 0.0, "HOLD"), (5, 0.1, "BUY"), (8, 0.2, "BUY")]),
+        ("XPAR", 2, {1: 10, 2: 10, 3: 10, 4: 9, 5: 8}, [(3, 0.0, "HOLD"), (4, -0.1, "SELL"), (5, -0.2, "SELL")]),
+        # no bar on Wednesday the 3rd, two sessions after Monday: Tuesday's 11 counts; from Tuesday 15 / 11 - 1
+        ("Euronext Paris", 2, {1: 10, 2: 11, 4: 15, 5: 20}, [(3, 0.1, "BUY"), (4, 4 / 11, "BUY")]),
+        # no bar from the 2nd to the 5th: two sessions after Monday the 1st nobody knew another price
+        ("XPAR", 2, {1: 10, 8: 5, 9: 5, 10: 5}, [None, (10, 0.0, "HOLD")]),
+        # nothing follows the last bar, though the exchange goes on
+        ("XPAR", 2, {1: 10, 2: 10, 3: 5}, [(3, -0.5, "SELL")]),
+        # Sunday the 7th: one session on is Monday, as from Friday the 5th
+        ("XPAR", 1, {5: 10, 7: 10, 8: 11, 9: 12}, [(8, 0.1, "BUY"), (8, 0.1, "BUY"), (9, 1 / 11, "BUY")]),
+    ],
+    ids=["holiday", "no holiday", "missing end", "suspension", "last bar", "stray bar"],
+)
+def test_label_panel_counts_sessions_of_the_exchange(
+    exchange: str, horizon: int, closes: dict[int, float], expected: list[tuple[int, float, str] | None]
+) -> None:
+    own = listed_on(exchange, {date(2024, 7, day): float(close) for day, close in closes.items()})
+    other = listed_on("XPAR", dict.fromkeys(july(1, 2, 3, 4, 5, 8, 9, 10), 10.0), "BBB")
+    labels = label_closes(pl.concat([own, other]), horizon).filter(symbol="AAA")
+    found = [
+        None if end is None else (end.day, pytest.approx(gain, rel=1e-9), label)
+        for end, gain, label in labels.select("label_end", "forward_return", "label").rows()
     ]
-    assert ends[5:8] == [
-        ("BBB", *july(1, 3), "HOLD"),
-        ("BBB", *july(2, 4), "SELL"),
-        ("BBB", *july(3, 5), "SELL"),
-    ]
-    assert labels["label"].null_count() == 2 + 2
-
-
-def test_label_panel_takes_the_last_close_before_a_missing_end() -> None:
-    # Paris without Wednesday the 3rd: from Monday two sessions on is that Wednesday, when Tuesday's 11 still stood
-    closes = dict(zip(july(1, 2, 4, 5), [10.0, 11.0, 15.0, 20.0], strict=True))
-    labels = label_closes(listed_on("Euronext Paris", closes))
-    assert labels["label_end"].to_list() == [*july(3, 4), None, None]
-    # 11 / 10 - 1; from Tuesday the 2nd it is Thursday's 15 / 11 - 1
-    assert labels["forward_return"].to_list()[:2] == [
-        pytest.approx(0.1, rel=1e-12),
-        pytest.approx(4 / 11, rel=1e-12),
-    ]
-
-
-def test_label_panel_has_no_label_over_a_long_suspension() -> None:
-    # no bar from the 2nd to the 5th: two sessions after Monday the 1st nobody knew another price
-    closes = dict(zip(july(1, 8, 9, 10), [10.0, 5.0, 5.0, 5.0], strict=True))
-    labels = label_closes(listed_on("XPAR", closes))
-    assert labels["label"].to_list() == [None, "HOLD", None, None]
-    assert labels["forward_return"].to_list() == [None, 0.0, None, None]
-    assert labels["label_end"].to_list() == [None, *july(10), None, None]
-
-
-def test_label_panel_has_no_label_after_the_last_bar() -> None:
-    delisted = listed_on("XPAR", dict(zip(july(1, 2, 3), [10.0, 10.0, 5.0], strict=True)))
-    other = listed_on("XPAR", dict.fromkeys(july(1, 2, 3, 4, 5, 8), 10.0), "BBB")
-    labels = label_closes(pl.concat([delisted, other])).filter(pl.col("symbol") == "AAA")
-    assert labels["label_end"].to_list() == [*july(3), None, None]
-    assert labels["label"].to_list() == ["SELL", None, None]
-
-
-def test_label_panel_counts_a_stray_bar_from_the_session_before() -> None:
-    # Sunday the 7th: one session on is Monday, as from Friday the 5th
-    closes = dict(zip(july(5, 7, 8, 9), [10.0, 10.0, 11.0, 12.0], strict=True))
-    labels = label_closes(listed_on("XPAR", closes), horizon=1)
-    assert labels["label_end"].to_list() == [*july(8, 8, 9), None]
+    # the newest rows have neither
+    assert found == [*expected, *[None] * (len(closes) - len(expected))]
+    without_end = labels.filter(pl.col("label_end").is_null())
+    assert without_end.select("forward_return", "label").null_count().row(0) == (found.count(None),) * 2
 
 
 @pytest.mark.parametrize("exchange", ["XLON", "unknown", None])
-def test_label_panel_counts_own_bars_without_a_calendar(
-    exchange: str | None,
-) -> None:
+def test_label_panel_counts_own_bars_without_a_calendar(exchange: str | None) -> None:
     closes = listed_on(exchange, dict(zip(july(1, 3, 6, 8), [10.0, 11.0, 12.0, 13.0], strict=True)))
     known = listed_on("XNYS", dict.fromkeys(july(1, 2, 3, 5, 8), 10.0), "BBB")
     labels = label_closes(pl.concat([closes, known]))

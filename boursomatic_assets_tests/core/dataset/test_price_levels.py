@@ -203,9 +203,7 @@ def test_rows_that_follow_levels_separates_each_two_instruments() -> None:
 
 def test_rows_that_follow_levels_finds_rows_that_vanish() -> None:
     found = rows_that_follow_levels(
-        market(2),
-        lambda bars: bars.filter(CLOSE > 50).select("symbol", "session", x=pl.lit(1.0)),
-        ["x"],
+        market(2), lambda bars: bars.filter(CLOSE > 50).select("symbol", "session", x=pl.lit(1.0)), ["x"]
     )
     assert not found.is_empty()
 

@@ -47,24 +47,10 @@ def test_scale_to_adjusted_accepts_a_steady_factor_at_any_level(level: float) ->
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_scale_to_adjusted_objects_to_a_factor_off_for_up_to_three_sessions(factor: float, length: int) -> None:
     factors = [*[1.0] * 3, *[factor] * length, *[1.0] * 4]
-    # whatever the price does later: a rise of 45 % excuses nothing
+    # a later rise of 45 % changes nothing
     for later in ([100.0] * 2, [145.0] * 2):
         bars = with_factors([100.0] * (5 + length) + later, factors)
         assert objected(bars) == [False] * 3 + [True] * length + [False] * 4
-
-
-def test_scale_to_adjusted_accepts_rounding_and_a_lasting_step() -> None:
-    assert objected(with_factors([0.05] * 5, [1.0, 1.0, 1.29, 1.0, 1.0])) == [False] * 5
-    assert objected(with_factors([100.0] * 8, [1.0] * 2 + [0.5] * 4 + [1.0] * 2)) == [False] * 8
-
-
-def test_scale_to_adjusted_objects_to_raised_factors_before_negative_ones() -> None:
-    # ACA.PA: an adjusted close that runs from -4 over 2.7 to -0.7 times the close, and is right from 2007 on
-    factors = [-4.0, -4.0, 2.7, 2.7, 2.7, 2.7, 2.7, -0.7, -0.7, 0.6, 0.6, 0.6]
-    assert objected(with_factors([100.0] * 12, factors)) == [True] * 9 + [False] * 3
-    # A reverse split behind them brings them down: 2.7 * 100 = 0.6 * 450
-    undone = with_factors([100.0] * 9 + [450.0] * 3, factors)
-    assert objected(undone) == [True] * 2 + [False] * 5 + [True] * 2 + [False] * 3
 
 
 def test_scale_to_adjusted_accepts_a_factor_that_corrects_the_raw_price() -> None:
@@ -74,24 +60,35 @@ def test_scale_to_adjusted_accepts_a_factor_that_corrects_the_raw_price() -> Non
     np.testing.assert_allclose(scale_to_adjusted(bars)["close"], 100.0)
 
 
+# ACA.PA: an adjusted close that runs from -4 over 2.7 to -0.7 times the close, and is right from 2007 on
+RUNS = [-4.0, -4.0, 2.7, 2.7, 2.7, 2.7, 2.7, -0.7, -0.7, 0.6, 0.6, 0.6]
+
+
 @pytest.mark.parametrize(
-    ("factors", "absurd"),
+    ("closes", "factors", "absurd"),
     [
-        ([2.0, 1.0, 1.0], [True, False, False]),
-        ([1.0, 1.0, 2.0], [False, False, True]),
-        ([1.0, 1.0, 0.5], [False, False, True]),
+        # a first or last factor that alone has left 1
+        ([100.0] * 3, [2.0, 1.0, 1.0], [True, False, False]),
+        ([100.0] * 3, [1.0, 1.0, 2.0], [False, False, True]),
+        ([100.0] * 3, [1.0, 1.0, 0.5], [False, False, True]),
         # A dividend of half the price pushes all before it down.
-        ([0.5, 1.0, 1.0], [False, False, False]),
-        ([1.29, 1.0, 1.0], [False, False, False]),
+        ([100.0] * 3, [0.5, 1.0, 1.0], [False] * 3),
+        ([100.0] * 3, [1.29, 1.0, 1.0], [False] * 3),
         # The last one is 1, as it ought to be; that all others are 2 is no wrong bar.
-        ([2.0, 2.0, 1.0], [False, False, False]),
-        ([2.0], [False]),
+        ([100.0] * 3, [2.0, 2.0, 1.0], [False] * 3),
+        ([100.0], [2.0], [False]),
+        # rounding, and a step that lasts
+        ([0.05] * 5, [1.0, 1.0, 1.29, 1.0, 1.0], [False] * 5),
+        ([100.0] * 8, [1.0] * 2 + [0.5] * 4 + [1.0] * 2, [False] * 8),
+        # raised factors that end at negative ones; a reverse split brings them down: 2.7 * 100 = 0.6 * 450
+        ([100.0] * 12, RUNS, [True] * 9 + [False] * 3),
+        ([100.0] * 9 + [450.0] * 3, RUNS, [True] * 2 + [False] * 5 + [True] * 2 + [False] * 3),
     ],
 )
-def test_scale_to_adjusted_objects_to_a_first_or_last_factor_that_left_one(
-    factors: list[float], absurd: list[bool]
+def test_scale_to_adjusted_objects_to_absurd_factors(
+    closes: list[float], factors: list[float], absurd: list[bool]
 ) -> None:
-    assert objected(with_factors([100.0] * len(factors), factors)) == absurd
+    assert objected(with_factors(closes, factors)) == absurd
 
 
 def test_scale_to_adjusted_accepts_a_split_of_raw_close_and_factor() -> None:

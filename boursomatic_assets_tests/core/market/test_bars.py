@@ -54,6 +54,8 @@ def test_check_bars_accepts_a_valid_bar_as_it_is() -> None:
     assert checked.reasons() == {}
     for rows in (bars_of({}), bars_of()):
         assert check_bars(rows, TODAY).rejected_share == 0.0
+    walk = random_walk_bars(symbols=5, sessions=50, seed=1)
+    assert check_bars(walk, TODAY).accepted.equals(walk)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_check_bars_rejects_beyond_rounding_without_a_change() -> None:
 
 def test_check_bars_names_unread_text_first_and_counts_it_by_kind() -> None:
     bars = bars_of({"open": None}, {"open": None, "session": date(2018, 1, 2)}, {"volume": -1.0}).with_columns(
-        unread=pl.Series(["not a number: 1,105", "not a number: ten", None]),
+        unread=pl.Series(["not a number: 1,105", "not a number: ten", None])
     )
     checked = check_bars(bars, TODAY)
     assert sorted(checked.rejected["reason"]) == ["negative volume", "not a number: 1,105", "not a number: ten"]
@@ -192,7 +194,7 @@ def test_check_bars_casts_to_the_schema() -> None:
 
 @st.composite
 def soiled_bars(draw: st.DrawFn) -> pl.DataFrame:
-    """Lawful bars of which some are broken, copied or altered, in any order."""
+    """Valid bars of which some are broken, copied or altered, in any order."""
     bars = draw(bar_panels(min_sessions=3, max_sessions=8))
     spoil = st.sampled_from(
         [
@@ -239,8 +241,6 @@ def test_check_bars_accepts_valid_panels_in_any_order(bars: pl.DataFrame, random
     random.shuffle(rows)
     shuffled = pl.DataFrame(rows, schema=BAR_SCHEMA, orient="row")
     assert check_bars(shuffled, TODAY).accepted.equals(bars)
-    walk = random_walk_bars(symbols=5, sessions=50, seed=1)
-    assert check_bars(walk, TODAY).accepted.equals(walk)
 
 
 def test_check_bars_names_the_objection_of_a_source_last() -> None:

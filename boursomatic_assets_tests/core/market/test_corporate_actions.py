@@ -207,11 +207,7 @@ def test_large_moves_exceed_40_percent() -> None:
     bars = flat_bars(
         {"AAA": [100.0, 60.0, 100.0], "BBB": [100.0, 59.0, 100.0], "CCC": [1.0, 1.6], "DDD": [1.0, 1.7, 1.7]}
     )
-    assert large_moves(bars).rows() == [
-        ("BBB", SECOND, 0.59),
-        ("BBB", THIRD, 100 / 59),
-        ("DDD", SECOND, 1.7),
-    ]
+    assert large_moves(bars).rows() == [("BBB", SECOND, 0.59), ("BBB", THIRD, 100 / 59), ("DDD", SECOND, 1.7)]
 
 
 @given(bar_panels(min_sessions=2, max_sessions=15))

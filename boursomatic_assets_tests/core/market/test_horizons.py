@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # July 2024: the 1st is a Monday and every weekday a session in Paris.
 JULY = [day for day in range(1, 32) if date(2024, 7, day).weekday() < 5]
 MARKETS = ("XPAR", "unknown", None)
+THREE_SESSIONS = Experiment(horizon=3, features=("ret_1d",))
 
 
 def july(day: int) -> date:
@@ -82,7 +83,7 @@ def test_realised_rows_close_an_ended_instrument_at_its_last_price(exchange: str
 @pytest.mark.parametrize("exchange", MARKETS)
 def test_realised_rows_are_labelled_by_their_realised_return(exchange: str | None) -> None:
     closes = closes_of(exchange, AAA={1: 10.0, 2: 8.0, 3: 4.0}, BBB=steady(), CCC={1: 10.0, 2: 10.4, 3: 10.5})
-    rows = realised_rows(panel_of(closes), Experiment(horizon=3, features=("ret_1d",)))
+    rows = realised_rows(panel_of(closes), THREE_SESSIONS)
     early = rows.filter("ended_early").select("symbol", pl.col("session").dt.day(), pl.col("label").cast(pl.String))
     # -60 %, -50 %, 0; then 5 %, 10.5 / 10.4 - 1 = 1 %, 0
     assert early.rows() == [
@@ -128,7 +129,7 @@ def test_a_halt_longer_than_the_horizon_closes_at_the_last_price() -> None:
 
 def test_a_halt_within_the_horizon_does_not_count() -> None:
     closes = halted("XPAR", 4)
-    rows = realised_rows(panel_of(closes), Experiment(horizon=3, features=("ret_1d",))).filter(symbol="AAA")
+    rows = realised_rows(panel_of(closes), THREE_SESSIONS).filter(symbol="AAA")
     assert realised(closes)[0] == (1, -50.0, 4)
     assert not rows["ended_early"].any()
 
@@ -166,8 +167,7 @@ def test_an_instrument_before_1960_ends_by_the_sessions_of_its_exchange() -> Non
 def test_realised_rows_of_an_older_panel_are_the_labelled_ones() -> None:
     closes = closes_of("XPAR", AAA={1: 10.0, 2: 8.0, 3: 4.0}, BBB=steady())
     old = panel_of(closes).drop(REALISED)
-    settings = Experiment(horizon=3, features=("ret_1d",))
-    assert realised_rows(old, settings).drop("ended_early").equals(labelled_rows(old))
+    assert realised_rows(old, THREE_SESSIONS).drop("ended_early").equals(labelled_rows(old))
     assert usable_rows(old).equals(labelled_rows(old))
     assert closed_early(old) == {"rows": None, "symbols": None}
 
@@ -220,8 +220,7 @@ def long_panel() -> tuple[pl.DataFrame, Experiment]:
     # 57 sessions have labels: 40 (39.9) to train on, 40 to 47 to validate on (48.45), 48 to 56 to test on
     paths |= {"V0": [10.0] * 43 + [5.0], "V1": [10.0] * 46 + [5.0], "T0": [10.0] * 51 + [5.0]}
     bars = flat_bars({name: path + [None] * (60 - len(path)) for name, path in paths.items()})
-    settings = Experiment(horizon=3, features=("ret_1d",))
-    return label_panel(bars.select(*PANEL_KEY, ret_1d=pl.lit(0.0)), bars, settings), settings
+    return label_panel(bars.select(*PANEL_KEY, ret_1d=pl.lit(0.0)), bars, THREE_SESSIONS), THREE_SESSIONS
 
 
 def test_judged_sets_add_rows_that_ended_early() -> None:
@@ -261,12 +260,11 @@ def test_a_row_on_a_stray_day_is_in_no_set() -> None:
     closes = flat_bars({f"S{number:02d}": [10.0] * 40 for number in range(40)}).select(*PANEL_KEY, "close")
     stray = pl.DataFrame({"symbol": ["S07"], "session": [saturday], "close": [10.0]})
     labels = panel_of(pl.concat([closes, stray]).sort(PANEL_KEY))
-    settings = Experiment(horizon=3, features=("ret_1d",))
     # it keeps its row and its label, which no set has
     assert labels.filter(session=saturday)["label"].to_list() == ["HOLD"]
     assert labels.filter(session=saturday)["realised_return"].to_list() == [None]
-    assert saturday not in realised_rows(labels, settings)["session"].to_list()
-    split = split_panel(labels, settings)
+    assert saturday not in realised_rows(labels, THREE_SESSIONS)["session"].to_list()
+    split = split_panel(labels, THREE_SESSIONS)
     kept = pl.concat([split.train, split.validation, split.test])
     assert saturday not in kept["session"].to_list()
     # 37 labelled sessions: 26 (25.9), 5 (31.45) and 6

@@ -87,10 +87,10 @@ def test_set_aside_isolated_rejects_a_factor_of_2_5_at_any_volume() -> None:
         assert checked.rejected["close"].to_list() == [77.25]
 
 
-def test_set_aside_isolated_keeps_moves_of_a_wild_month() -> None:
-    # As GME in January 2021: by then the usual move is 0.2 times 1.5 or so, and six of them are 1.8
-    wild = [20.0, 24.0, 20.0, 25.0, 21.0, 26.0, 22.0, 27.0, 22.0, 50.0, 22.0]
-    assert closes_kept_and_aside(*wild)[1] == []
+def test_set_aside_isolated_keeps_moves_of_a_volatile_month() -> None:
+    # As GME in January 2021: by then the usual move is about 0.2 times 1.5, and six of them are 1.8
+    volatile = [20.0, 24.0, 20.0, 25.0, 21.0, 26.0, 22.0, 27.0, 22.0, 50.0, 22.0]
+    assert closes_kept_and_aside(*volatile)[1] == []
 
 
 def test_set_aside_isolated_rejects_untraded_last_bars() -> None:
@@ -104,7 +104,7 @@ def test_set_aside_isolated_rejects_untraded_last_bars() -> None:
     assert set_aside_isolated(sound(bars_like(*traded, idle, idle, idle))).rejected.height == 3
     assert set_aside_isolated(sound(bars_like(*traded, idle, idle, idle, idle))).rejected.is_empty()
     assert set_aside_isolated(sound(bars_like(*traded, idle, (0.02, 0.02, 0.02, 0.02, 9.0)))).rejected.is_empty()
-    # Where nobody ever traded, as of an index, a volume of nothing tells nothing.
+    # An index never has a volume.
     silent = [(38.0, 38.5, 37.5, 38.0, 0.0)] * 4
     assert set_aside_isolated(sound(bars_like(*silent, idle))).rejected.is_empty()
 

@@ -17,7 +17,7 @@ from boursomatic_assets.core.market.membership import (
 from boursomatic_assets.errors import NotEnoughHistoryError, PanelContractError
 from boursomatic_assets_tests.support.strategies import MONDAY, SYMBOLS, weekdays
 
-NOBODY = pl.DataFrame(schema=MEMBER_SCHEMA)
+NO_MEMBERS = pl.DataFrame(schema=MEMBER_SCHEMA)
 DAYS = weekdays(5)
 
 
@@ -49,7 +49,7 @@ def test_within_membership_by_hand(known: list[tuple[str, int, int | None]], row
 
 def test_within_membership_without_a_list_keeps_everything() -> None:
     everything = panel("AAA", "BBB")
-    assert within_membership(everything, NOBODY).equals(everything)
+    assert within_membership(everything, NO_MEMBERS).equals(everything)
     assert within_membership(everything.clear(), members(("AAA", DAYS[0], None))).is_empty()
 
 
@@ -97,9 +97,9 @@ def test_within_membership_agrees_with_a_loop(known: pl.DataFrame) -> None:
 
 
 def test_membership_audits_without_a_list_find_nothing() -> None:
-    assert non_members(panel("AAA"), NOBODY).is_empty()
+    assert non_members(panel("AAA"), NO_MEMBERS).is_empty()
     spans = pl.DataFrame({"symbol": ["AAA"], "first": [DAYS[0]], "last": [DAYS[4]]})
-    assert forgotten_members(panel("BBB"), NOBODY, spans) == []
+    assert forgotten_members(panel("BBB"), NO_MEMBERS, spans) == []
 
 
 def test_forgotten_members_had_prices_in_their_time() -> None:

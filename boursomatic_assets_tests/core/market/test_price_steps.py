@@ -109,9 +109,9 @@ def test_overnight_steps_need_a_whole_bar_to_move(opened: float, closed: float, 
 
 def test_overnight_steps_exceed_five_usual_moves() -> None:
     # Alternating moves of 5 %: the median is 0.0488 or so, times 1.4826 = 0.072; five of them are 0.36.
-    wild = [100.0, 105.0] * 20
-    assert overnight_steps(flat_bars({"AAA": [*wild, 105.0 / 1.4]})).is_empty()
-    assert overnight_steps(flat_bars({"AAA": [*wild, 105.0 / 1.5]})).height == 1
+    volatile = [100.0, 105.0] * 20
+    assert overnight_steps(flat_bars({"AAA": [*volatile, 105.0 / 1.4]})).is_empty()
+    assert overnight_steps(flat_bars({"AAA": [*volatile, 105.0 / 1.5]})).height == 1
 
 
 def test_overnight_steps_leave_jumps_out_of_the_usual_move() -> None:

@@ -12,8 +12,7 @@ ANY = st.floats(allow_nan=True, allow_infinity=True)
 NEAR = st.floats(-2, 2)
 # Pairs that often round alike.
 PAIRS = st.one_of(
-    st.tuples(ANY, ANY),
-    st.tuples(NEAR, st.floats(-0.02, 0.02)).map(lambda pair: (pair[0], pair[0] + pair[1])),
+    st.tuples(ANY, ANY), st.tuples(NEAR, st.floats(-0.02, 0.02)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 )
 
 
@@ -64,11 +63,7 @@ def test_told_apart_prints_enough_digits_to_show_the_order() -> None:
 @example(pair=(0.5449, 0.5351), digits=2, kind="f", percent=False)
 @example(pair=(math.inf, 1.0), digits=2, kind="f", percent=False)
 def test_compared_order_is_that_of_the_printed_digits(
-    pair: tuple[float, float],
-    digits: int,
-    kind: str,
-    *,
-    percent: bool,
+    pair: tuple[float, float], digits: int, kind: str, *, percent: bool
 ) -> None:
     value, other = pair
     for compare in (compared, told_apart):

@@ -11,10 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.market.calendars import (
-    before_first_trade,
-    outside_sessions,
-)
+from boursomatic_assets.core.market.calendars import before_first_trade, outside_sessions
 from boursomatic_assets.core.market.session_audit import SessionAudit, audit_sessions, traded_on_weekends
 from boursomatic_assets.errors import PanelContractError
 
@@ -158,7 +155,7 @@ def idle_bars(*rows: tuple[float, float], symbol: str = "AAA") -> pl.DataFrame:
     ("rows", "early"),
     [
         ([(5.0, 0.0), (5.0, 0.0), (5.0, 10.0), (5.0, 0.0)], 2),
-        # Another price is a price that somebody paid, whatever the volume says.
+        # Another price was traded, whatever the volume says.
         ([(5.0, 0.0), (6.0, 0.0), (6.0, 10.0)], 1),
         ([(5.0, 0.0), (6.0, 0.0), (5.0, 0.0), (5.0, 10.0)], 1),
         ([(5.0, 10.0), (5.0, 0.0), (5.0, 0.0)], 0),

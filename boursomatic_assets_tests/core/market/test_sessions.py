@@ -47,7 +47,7 @@ def test_calendar_sessions_count_at_any_attendance() -> None:
     # Friday the 5th is a session for one of two symbols; Saturday is none, though half of them traded
     panel = traded("XNYS", {"A": [D[1], D[4], SATURDAY, D[5]], "B": [D[1], D[5]]})
     assert stray(panel) == [("A", SATURDAY)]
-    # New Year's Day is a holiday in New York, whoever has a bar
+    # New Year's Day is a holiday in New York
     assert stray(market("NASDAQ", 3)) == [(f"S0{number}", D[0]) for number in range(3)]
 
 
@@ -65,7 +65,7 @@ def test_a_quarter_of_the_symbols_makes_a_session(symbols: int, trading: int, *,
 
 @pytest.mark.parametrize("exchange", ["XPAR", "XLON"])
 def test_a_holiday_of_one_exchange_is_a_session_of_the_other(exchange: str) -> None:
-    # Monday 2018-01-15 is a holiday in New York: one of 41 symbols trades, in a market of its own
+    # Monday 2018-01-15 is a holiday in New York: one of 41 symbols trades, in another market
     holiday = date(2018, 1, 15)
     days = [day for day in weekdays(15) if day != D[0]]
     panel = pl.concat(
@@ -90,7 +90,7 @@ def test_a_stray_bar_after_the_last_session_is_no_session() -> None:
     # on Saturday all others ended yesterday, and so does this one today: 1 of 40 that lived until lately
     panel = pl.concat([market("unknown", 40, D[:5]), traded("unknown", {"S03": [SATURDAY]})])
     assert stray(panel.sort("symbol", "session")) == [("S03", SATURDAY)]
-    # more than a long weekend later nobody else is there
+    # more than a long weekend later no other symbol lives
     late = SATURDAY + timedelta(days=4)
     panel = pl.concat([market("unknown", 40, D[:5]), traded("unknown", {"S03": [late]})])
     assert stray(panel.sort("symbol", "session")) == []

@@ -96,7 +96,7 @@ def test_nothing_ranks_tomorrows_returns_of_a_walk() -> None:
 
 def test_volatility_is_predictable() -> None:
     distances = np.abs(returns_of(WALK))
-    # Instruments differ (their level spreads by a factor of e^0.35, a third), and calm and wild times last. A
+    # Instruments differ (their level spreads by a factor of e^0.35, a third), and calm and volatile times last. A
     # coefficient of 100 independent pairs varies by 0.1; the mean of nearly 600 of them by 0.004.
     assert coefficients(distances[:-1], distances[1:]).mean() > 0.05
     # Months later as well: that is the instruments' own level.

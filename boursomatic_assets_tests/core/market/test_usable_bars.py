@@ -34,7 +34,7 @@ def bar(
         (INDEPENDENCE_DAY, "XPAR", 0.0, True),
         (SUNDAY, "NASDAQ", 0.0, False),
         (MONDAY, "XNYS", 0.0, True),
-        # somebody traded: whatever the calendar says
+        # with a volume, whatever the calendar says
         (CHRISTMAS, "XNYS", 1.0, True),
         (SUNDAY, "XPAR", 1.0, True),
         # nothing is known of the exchange
@@ -109,7 +109,7 @@ def test_usable_bars_agree_with_a_loop(rows: list[tuple[str, date, float]], quar
     for symbol, day, volume in sorted(rows):
         holidays = CLOSED[exchange_of[symbol]]
         closed = holidays is not None and (day.weekday() >= 5 or day in holidays)
-        # the price never changes here: whatever lies before a first trade was filled in
+        # the price never changes here: rows before a first trade were filled in
         waiting = day < first_trades.get(symbol, day)
         if symbol not in quarantined and not (closed and volume == 0) and not waiting:
             kept.append((symbol, day, volume))

@@ -16,11 +16,7 @@ temperatures = st.floats(COLDEST, HOTTEST)
 def probabilities(draw: st.DrawFn) -> np.ndarray:
     """One to five rows of three probabilities; some classes may be impossible."""
     weights = draw(
-        st.lists(
-            st.tuples(*[st.floats(0, 1)] * 3).filter(lambda row: sum(row) > 1e-3),
-            min_size=1,
-            max_size=5,
-        )
+        st.lists(st.tuples(*[st.floats(0, 1)] * 3).filter(lambda row: sum(row) > 1e-3), min_size=1, max_size=5)
     )
     table = np.array(weights)
     return np.asarray(table / table.sum(axis=1, keepdims=True))

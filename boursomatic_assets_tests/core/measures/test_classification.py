@@ -79,7 +79,7 @@ def with_prior(panel: pl.DataFrame, prior: Sequence[float]) -> pl.DataFrame:
 
 @st.composite
 def judged_panels(draw: st.DrawFn) -> pl.DataFrame:
-    """Some dozens of rows with any labels, calls, volatilities (often equal) and lawful probabilities."""
+    """Up to 60 rows with any labels, calls, volatilities (often equal) and probabilities."""
     count, seed = draw(st.integers(1, 60)), draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     parts = rng.integers(1, 20, (count, 3))
@@ -242,19 +242,15 @@ def twenty(called: set[int], bought: set[int], sessions: int = 1) -> pl.DataFram
 
 
 def test_volatility_deciles_by_hand() -> None:
+    places = [number // 2 + 1 for number in range(20)]
     deciles = volatility_deciles(twenty({0}, {0, 18, 19}))
-    assert deciles["decile"].to_list() == [number // 2 + 1 for number in range(20)]
+    assert deciles["decile"].to_list() == places
     # one of two is BUY in the first, both in the last
     assert deciles["base_rate"].to_list() == [0.5] * 2 + [0.0] * 16 + [1.0] * 2
-
-
-def test_volatility_deciles_order_equally_volatile_rows_by_symbol() -> None:
-    panel = judged(["BUY"] * 20)
-    shuffled = volatility_deciles(panel.sample(fraction=1.0, shuffle=True, seed=1))
-    assert shuffled["decile"].to_list() == [number // 2 + 1 for number in range(20)]
-
-
-def test_volatility_deciles_leave_out_unknown_volatility() -> None:
+    # equally volatile rows are ordered by symbol
+    shuffled = judged(["BUY"] * 20).sample(fraction=1.0, shuffle=True, seed=1)
+    assert volatility_deciles(shuffled)["decile"].to_list() == places
+    # unknown volatility has no decile
     panel = judged(["BUY"] * 3, volatility=[None, 0.1, 0.2])
     assert volatility_deciles(panel)["symbol"].to_list() == ["S0001", "S0002"]
     unknown = judged(["BUY"] * 3, volatility=[None] * 3)

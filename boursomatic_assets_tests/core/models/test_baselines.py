@@ -31,7 +31,7 @@ PRIOR_COLUMNS = [f"prior_probability_{name.lower()}" for name in CLASS_NAMES]
 
 
 def train_rows(labels: Sequence[str | None], symbols: int = 2, seed: int = 1) -> pl.DataFrame:
-    """Labels dealt to the symbols session by session; calm rows first, wild ones last."""
+    """Labels dealt to the symbols session by session; calm rows first, volatile ones last."""
     count = len(labels)
     random = np.random.default_rng(seed)
     sessions = weekdays(math.ceil(count / symbols))
@@ -47,7 +47,7 @@ def train_rows(labels: Sequence[str | None], symbols: int = 2, seed: int = 1) ->
     ).sort("symbol", "session")
 
 
-# Calm rows hold, wild ones are bought and sold by turns.
+# Calm rows are HOLD, volatile ones BUY or SELL.
 LABELS = ["HOLD"] * 60 + ["BUY", "SELL", "BUY"] * 20
 TRAIN = train_rows(LABELS)
 
@@ -91,10 +91,10 @@ def test_fit_volatility_classifier_reads_only_volatility() -> None:
     assert model is not None
     assert model.feature_names == (VOLATILITY,)
     assert model.class_names == CLASS_NAMES
-    # Of 60 wild rows 40 are BUY and 20 SELL, calm ones are all HOLD.
-    calm, wild = model.predict(pl.DataFrame({VOLATILITY: [0.011, 0.049]}))
+    # Of 60 volatile rows 40 are BUY and 20 SELL, calm ones are all HOLD.
+    calm, volatile = model.predict(pl.DataFrame({VOLATILITY: [0.011, 0.049]}))
     assert calm.argmax() == CLASS_NAMES.index("HOLD")
-    assert wild[0] > wild[2] > calm[2]
+    assert volatile[0] > volatile[2] > calm[2]
     other = TRAIN.with_columns(ret_1d=pl.lit(7.0))
     again = fit_volatility_classifier(other, EXPERIMENT, threads=1)
     assert again is not None

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -100,11 +100,7 @@ def test_fold_sets_by_hand() -> None:
     labels = labels_over("AAA")
     trained = [fold_sets(labels, fold, SHORT) for fold in plan_folds(labels, SHORT)]
     # A label ends 2 sessions on: of the 16 sessions before the first fold those up to 13 (13 + 2 < 16) are known.
-    assert [session_numbers(train) for train, _ in trained] == [
-        list(range(14)),
-        list(range(22)),
-        list(range(30)),
-    ]
+    assert [session_numbers(train) for train, _ in trained] == [list(range(14)), list(range(22)), list(range(30))]
     assert [session_numbers(test) for _, test in trained] == [[*range(start, start + 8)] for start in (16, 24, 32)]
     # an embargo of 3: labels end before 13, 21 and 29
     experiment = SHORT.model_copy(update={"embargo": 3})
@@ -149,9 +145,7 @@ def plans(draw: DrawFn) -> tuple[pl.DataFrame, Experiment]:
 
 
 @given(plans())
-def test_fold_sets_are_purged_and_predict_every_session_once(
-    plan: tuple[pl.DataFrame, Experiment],
-) -> None:
+def test_fold_sets_are_purged_and_predict_every_session_once(plan: tuple[pl.DataFrame, Experiment]) -> None:
     labels, experiment = plan
     try:
         folds = plan_folds(labels, experiment)
@@ -416,8 +410,3 @@ def test_folds_overlap_of_trained_folds_is_empty(walk_labels: pl.DataFrame, fold
     assert folds_overlap([made.facts for made in results], {made.facts.fold: made.panel for made in results}) == []
     for earlier, later in pairwise(results):
         assert timedelta(0) < later.facts.test_first - earlier.facts.test_last <= timedelta(days=3)  # a weekend
-
-
-def test_fold_facts_to_json_has_iso_dates() -> None:
-    assert facts(1, 9, 10, 19).to_json()["test_first"] == "2018-01-15"
-    assert date.fromisoformat(facts(1, 9, 10, 19).to_json()["train_last_label_end"]) == DAYS[9]

@@ -85,7 +85,7 @@ def test_book_calls_of_baselines_hold_as_many_names_as_the_model() -> None:
     assert sorted(volatility[:2]) == [("B", 0, 1), ("C", 0, 1)]
     assert [session for _, session, _ in volatility] == [0, 0, 2]
     assert volatility[2][0] in {"A", "B"}
-    # two at 0: A and C, B has no momentum; at 2 nobody has one
+    # two at 0: A and C, B has no momentum; at 2 no symbol has one
     assert sorted(followed("momentum")) == [("A", 0, 1), ("C", 0, 1)]
 
 
@@ -155,18 +155,9 @@ def index_of(closes: Sequence[float | None]) -> pl.DataFrame:
     return flat_bars({"I": closes}).select("session", "close")
 
 
-def test_index_book_buys_at_the_first_close() -> None:
-    book = index_book(index_of([8, 10, 12, 9, 20]), D[1:4])
-    # paid 10 at 1; 12/10, 9/12
-    np.testing.assert_allclose(book.returns, [0, 0.2, -0.25], rtol=0, atol=1e-15)
-    assert book.exposure.tolist() == [0, 1, 1]
-    assert book.turnover.tolist() == [0, 0, 0]
-    assert book.sessions == tuple(D[1:4])
-
-
 def test_index_book_earns_first_when_the_other_books_do() -> None:
-    # called at 0, filled at the closes of 1: every book earns from 2 on. That the index doubles from 0 to 1 is for
-    # nobody; from 1 to 2 it doubles again: +100 %. So do A and B, in one of two tranches: +50 %
+    # called at 0, filled at the closes of 1: every book earns from 2 on. That the index doubles from 0 to 1 does
+    # not count; from 1 to 2 it doubles again: +100 %. So do A and B, in one of two tranches: +50 %
     closes = flat_bars({"A": [10, 10, 20, 20, 20, 20], "B": [5, 5, 10, 10, 10, 10]})
     judged = judged_panel(*((name, number, "BUY", 0.5, 0.5) for name in "AB" for number in range(3)))
     books = judged_books(judged, closes, 2, 0.0, benchmark=index_of([10, 20, 40, 40, 40, 40]))
@@ -247,7 +238,7 @@ def test_labels_hold_closes_with_a_row_for_each() -> None:
     assert labels_hold_closes(later, closes)
     assert not labels_hold_closes(later, closes.filter(pl.col("session") < D[9]))
     assert not labels_hold_closes(later, closes.with_columns(pl.col("close") * 2))
-    # a bar on a stray day has a row, and is no close of the books: without its exchange nobody would know
+    # a bar on a stray day has a row, and is no close of the books: only its exchange shows it
     stray = pl.DataFrame({"symbol": ["S3"], "session": [D[4] + timedelta(days=1)], "close": [10.0]})
     every = pl.concat([closes, stray]).sort("symbol", "session")
     assert not labels_hold_closes(
@@ -258,16 +249,28 @@ def test_labels_hold_closes_with_a_row_for_each() -> None:
 @pytest.mark.parametrize(
     ("closes", "sessions", "covered", "returns", "exposure"),
     [
+        # paid 10 at 1; 12/10, 9/12
+        ([8, 10, 12, 9, 20], D[1:4], D[1:4], [0, 0.2, -0.25], [0, 1, 1]),
         # no bar at 1, where it is bought at the 10 of 0, nor at 3
         ([10, None, 12, None, 15], D[1:5], D[1:5], [0, 0.2, 0, 0.25], [0, 1, 1, 1]),
-        # its first close is at 2: bought there; before 3 it has no return, and no zero stands for it
+        # its first close is at 2: bought there; before 3 it has no return, not even zero
         ([None, None, 10, 11], D[:4], D[3:4], [0.1], [1]),
         # 11/10, then nothing is known
         ([10, 11, None, None], D[:4], D[:2], [0, 0.1], [0, 1]),
         *((closes, D[:4], [], [], []) for closes in ([], [None, None], [10, None])),
         *(([10, 11], D[:count], D[:count], [0.0] * count, [0] * count) for count in (0, 1)),
     ],
-    ids=["gaps", "begins later", "ends earlier", "empty", "all null", "one row", "no session", "one session"],
+    ids=[
+        "whole",
+        "gaps",
+        "begins later",
+        "ends earlier",
+        "empty",
+        "all null",
+        "one row",
+        "no session",
+        "one session",
+    ],
 )
 def test_index_book_covers_only_its_closes(
     closes: list[float | None],
@@ -280,6 +283,7 @@ def test_index_book_covers_only_its_closes(
     assert book.sessions == tuple(covered)
     np.testing.assert_allclose(book.returns, returns, rtol=0, atol=1e-15)
     assert book.exposure.tolist() == exposure
+    assert not book.turnover.any()
 
 
 def test_portfolio_table_by_hand() -> None:
