@@ -74,6 +74,36 @@ def materialize(*assets: Any, only: str | None = None, **config: dict[str, Any])
         )
 
 
+def read_back(
+    *assets: dg.AssetsDefinition,
+    only: str | None = None,
+    metadata: dict[str, dict[str, Any]] | None = None,
+    types: dict[str, Any] | None = None,
+    **config: dict[str, Any],
+) -> dict[str, Any]:
+    """Materialize assets, or only their reader, and return what that reads of them, by asset name.
+
+    `metadata` is that of the reader's inputs; `types` annotate them.
+    """
+    seen: dict[str, Any] = {}
+    names = [asset.key.to_user_string() for asset in assets]
+    ins = {
+        name: dg.AssetIn(name, metadata=(metadata or {}).get(name), **({"dagster_type": kind} if kind else {}))
+        for name in names
+        for kind in [(types or {}).get(name)]
+    }
+
+    @dg.asset(ins=ins)
+    def reader(**given: Any) -> None:  # noqa: ANN401
+        seen.update(given)
+
+    materialize(*assets, reader, only=only, **config)
+    return seen
+
+
+AS_POLARS = {"labels": pl.DataFrame}
+
+
 def recorded(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     (event,) = result.asset_materializations_for_node(asset)
     return {name: value.value for name, value in event.metadata.items()}
@@ -126,46 +156,24 @@ def test_panels_round_trip_as_polars(artifacts: Path) -> None:
 
 
 def test_panels_load_as_pandas_unless_annotated_polars(artifacts: Path) -> None:
-    seen = []
-
-    @dg.asset
-    def annotated(labels: pd.DataFrame) -> None:
-        seen.append(labels)
-
-    @dg.asset
-    def silent(labels) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        seen.append(labels)
-
-    materialize(labels, annotated, silent)
+    found = [read_back(labels, types=types)["labels"] for types in ({"labels": pd.DataFrame}, None)]
     assert artifacts.exists()
-    for found in seen:
-        assert isinstance(found, pd.DataFrame)
-        pd.testing.assert_frame_equal(found, PANEL.to_pandas())
+    for frame in found:
+        assert isinstance(frame, pd.DataFrame)
+        pd.testing.assert_frame_equal(frame, PANEL.to_pandas())
 
 
 def test_panels_load_only_the_chosen_columns(artifacts: Path) -> None:
-    seen = []
-
-    @dg.asset(ins={"labels": dg.AssetIn(metadata={"columns": ["session", "close"]})})
-    def reader(labels: pl.DataFrame) -> None:
-        seen.append(labels)
-
-    materialize(labels, reader)
+    found = read_back(labels, types=AS_POLARS, metadata={"labels": {"columns": ["session", "close"]}})
     assert artifacts.exists()
-    assert seen[0].equals(PANEL.select("session", "close"))
+    assert found["labels"].equals(PANEL.select("session", "close"))
 
 
 def test_models_and_figures_round_trip(artifacts: Path) -> None:
-    seen = []
-
-    @dg.asset
-    def reader(classifier: FittedModel, metrics: dict[str, Any]) -> None:
-        seen.append((classifier, metrics))
-
-    materialize(classifier, metrics, reader)
-    assert seen == [
-        (MODEL, {"test_accuracy": 0.1 + 0.2, "undefined": {"sharpe_ratio": "no variance"}, "rows": [1, 2]})
-    ]
+    assert read_back(classifier, metrics) == {
+        "classifier": MODEL,
+        "metrics": {"test_accuracy": 0.1 + 0.2, "undefined": {"sharpe_ratio": "no variance"}, "rows": [1, 2]},
+    }
     assert sorted(path.name for path in artifacts.iterdir()) == ["classifier.zip", "metrics.json"]
 
 
@@ -223,14 +231,9 @@ def test_damaged_file_is_reported_with_a_command(artifacts: Path, damage: str) -
     assets = {"labels.parquet": labels, "classifier.zip": classifier, "metrics.json": metrics}
     materialize(*assets.values())
     for file, asset in assets.items():
-
-        @dg.asset(ins={"given": dg.AssetIn(asset.key)})
-        def reader(given) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-            raise AssertionError(given)
-
         (artifacts / file).write_bytes(DAMAGES[damage]((artifacts / file).read_bytes()))
         with pytest.raises(TamperedArtifactError, match=f"boursomatic materialize --select {asset.key.path[-1]}"):
-            materialize(asset, reader, only="reader")
+            read_back(asset, only="reader")
 
 
 def test_truncated_parquet_is_reported(artifacts: Path) -> None:
@@ -249,13 +252,8 @@ def test_truncated_parquet_is_reported(artifacts: Path) -> None:
 @pytest.mark.parametrize("asset", [labels, classifier, metrics])
 def test_missing_asset_is_reported_with_a_command(artifacts: Path, asset: dg.AssetsDefinition) -> None:
     name = asset.key.path[-1]
-
-    @dg.asset(ins={"given": dg.AssetIn(name)})
-    def reader(given) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        raise AssertionError(given)
-
     with pytest.raises(MissingArtifactError) as caught:
-        materialize(asset, reader, only="reader")
+        read_back(asset, only="reader")
     assert str(artifacts) in str(caught.value)
     assert f"boursomatic materialize --select {name}" in str(caught.value)
 
@@ -280,12 +278,8 @@ def test_stale_input_depends_only_on_its_part_of_the_experiment(artifacts: Path)
     result = materialize(labels, train_set, only="train_set", experiment={"train_fraction": 0.6, "seed": 7})
     assert result.success
 
-    @dg.asset
-    def reader(train_set: pl.DataFrame) -> int:
-        return train_set.height
-
     with pytest.raises(StaleInputError) as caught:
-        materialize(labels, train_set, reader, only="reader", experiment={"seed": 7})
+        read_back(labels, train_set, only="reader", experiment={"seed": 7})
     assert "train_fraction: 0.6 -> 0.7" in str(caught.value)
     assert "seed" not in str(caught.value)
     assert artifacts.exists()
@@ -293,14 +287,10 @@ def test_stale_input_depends_only_on_its_part_of_the_experiment(artifacts: Path)
 
 @pytest.mark.parametrize("asset", [classifier, metrics])
 def test_stale_models_and_figures_are_refused(artifacts: Path, asset: dg.AssetsDefinition) -> None:
-    @dg.asset(ins={"given": dg.AssetIn(asset.key)})
-    def reader(given) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        raise AssertionError(given)
-
     materialize(asset, experiment={"seed": 1})
     assert artifacts.exists()
     with pytest.raises(StaleInputError) as caught:
-        materialize(asset, reader, only="reader", experiment={"seed": 2})
+        read_back(asset, only="reader", experiment={"seed": 2})
     assert "seed: 1 -> 2" in str(caught.value)
 
 
@@ -411,19 +401,15 @@ def test_table_manager_reads_the_market_assets() -> None:
 
 
 def test_table_manager_reads_usable_bars(database: Database) -> None:
-    seen: list[pl.DataFrame] = []
-
-    @dg.asset(ins={"price_bars": dg.AssetIn(metadata={"columns": ["close", "exchange"]})})
-    def reader(price_bars: pl.DataFrame) -> None:
-        seen.append(price_bars)
-
-    materialize(instruments, price_bars, reader)
+    asked = {"metadata": {"price_bars": {"columns": ["close", "exchange"]}}, "types": {"price_bars": pl.DataFrame}}
+    materialize(instruments)
+    before = read_back(price_bars, **asked)["price_bars"]
     add_adjustment(database, "AAA", date(2018, 1, 2), 0.5, None)
     run(database, "INSERT INTO unexplained_jumps VALUES ('BBB', '2018-01-02', 0.5, 0.5)")
-    materialize(instruments, price_bars, reader, only="reader")
-    assert seen[0]["close"].to_list() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    after = read_back(price_bars, only="reader", **asked)["price_bars"]
+    assert before["close"].to_list() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     # before its split 1 * 0.5; BBB is quarantined
-    assert seen[1].rows() == [
+    assert after.rows() == [
         ("AAA", date(2018, 1, 1), 0.5, "XNYS"),
         ("AAA", date(2018, 1, 2), 2.0, "XNYS"),
         ("AAA", date(2018, 1, 3), 3.0, "XNYS"),
@@ -472,16 +458,10 @@ def test_table_metadata_hides_the_password() -> None:
 
 
 def test_empty_panel_keeps_its_schema(artifacts: Path) -> None:
-    seen = []
-
     @dg.asset(name="labels", io_manager_key="panels")
     def empty() -> pl.DataFrame:
         return pl.DataFrame(schema=BAR_SCHEMA)
 
-    @dg.asset
-    def reader(labels: pl.DataFrame) -> None:
-        seen.append(labels)
-
-    materialize(empty, reader)
+    found = read_back(empty, types=AS_POLARS)
     assert artifacts.exists()
-    assert seen[0].schema == pl.Schema(BAR_SCHEMA)
+    assert found["labels"].schema == pl.Schema(BAR_SCHEMA)
