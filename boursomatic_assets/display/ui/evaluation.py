@@ -64,11 +64,14 @@ def suspects_metadata(suspects: Mapping[str, Any]) -> dict[str, Any]:
 def figures_table(evaluation: Mapping[str, Any]) -> str:
     """Figures as a Markdown table: value, interval, p-value, value without skill, baseline."""
     head = "| figure | value | 95 % interval | p | without skill | baseline | |\n|---|---|---|---|---|---|---|"
-    rows = [
-        f"| {figure['title']} | {shown(figure, 'value')} | {_interval(figure)} | {_p_value(figure['p_value'])} "
-        f"| {shown(figure, 'no_skill')} | {shown(figure, 'baseline')} | {figure['baseline_is'] or ''} |"
-        for figure in evaluation["figures"]
-    ]
+    rows = []
+    for figure in evaluation["figures"]:
+        interval = "" if figure["low"] is None else f"{shown(figure, 'low')} to {shown(figure, 'high')}"
+        p_value = "" if figure["p_value"] is None else f"{figure['p_value']:.3f}"
+        rows.append(
+            f"| {figure['title']} | {shown(figure, 'value')} | {interval} | {p_value} "
+            f"| {shown(figure, 'no_skill')} | {shown(figure, 'baseline')} | {figure['baseline_is'] or ''} |"
+        )
     return "\n".join([head, *rows])
 
 
@@ -78,14 +81,6 @@ def shown(figure: Mapping[str, Any], field: str) -> str:
     if number is None:
         return str(figure["why_undefined"]) if field == "value" else ""
     return f"{100 * number:.2f} %" if figure["unit"] == "percent" else f"{number:.3f}"
-
-
-def _interval(figure: Mapping[str, Any]) -> str:
-    return "" if figure["low"] is None else f"{shown(figure, 'low')} to {shown(figure, 'high')}"
-
-
-def _p_value(p_value: float | None) -> str:
-    return "" if p_value is None else f"{p_value:.3f}"
 
 
 def reach_metadata(evaluation: Mapping[str, Any]) -> dict[str, Any]:

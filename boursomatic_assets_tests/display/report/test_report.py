@@ -1,4 +1,4 @@
-"""The report as a document: well-formed, complete whatever is missing, and closed to the outside."""
+"""The report as a document: well-formed, complete with any value missing, and without any request."""
 
 from __future__ import annotations
 
