@@ -380,7 +380,9 @@ def test_the_functions_of_a_module_count_one_by_one(package: Copy) -> None:
     path = package.path(f"{PACKAGE}.assets.predictions")
     text = path.read_text("utf-8")
     # A helper of one of its two assets.
-    assert package.changed_by(path, text.replace('"mean_"', '"average_"', 1)) == {"predictions"}
+    assert package.changed_by(
+        path, text.replace('"symbols_closed_at_their_last_price"', '"symbols_closed"', 1)
+    ) == {"predictions"}
     path = package.path(f"{PACKAGE}.assets.metrics")
     text = path.read_text("utf-8")
     # A check is no part of any value.
