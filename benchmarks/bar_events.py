@@ -93,7 +93,7 @@ class BarSource:
         self.sessions = BASE
 
     def bring(self, sessions: int = 0) -> int:
-        """Materialize `price_bars` with so many new sessions; returns the event's number."""
+        """Materialize `price_bars` with this number of new sessions; returns the event's number."""
         self.left, self.sessions = self.left - sessions, self.sessions + sessions
         sample_prices(self.sessions, self.left).write_parquet(self.path)
         result = defs.resolve_implicit_global_asset_job_def().execute_in_process(

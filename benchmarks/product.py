@@ -30,10 +30,7 @@ DAEMON = "dagster._daemon"
 # Makes sensors tick often.
 OFTEN = {"BOURSOMATIC_SENSOR_SECONDS": "6"}
 ENDS = ("SUCCESS", "FAILURE", "CANCELED")
-REPOSITORY = {
-    "repositoryName": "__repository__",
-    "repositoryLocationName": "boursomatic_assets.definitions",
-}
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "boursomatic_assets.definitions"}
 
 _RUNS = """
 { runsOrError { ... on Runs { results { runId jobName status startTime endTime tags { key value } } } } }
@@ -89,12 +86,17 @@ class Product:
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self.process = _start(self)
-        self.wait_for_answer()
-
-    def wait_for_answer(self) -> None:
-        """Wait until the UI answers and a daemon runs."""
+        """Start it, and wait until the UI answers and a daemon runs."""
+        with (self.home / "dev.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [executable(), "dev", "--port", str(self.port)],
+                # Not the checkout, so that the installed package is started.
+                cwd=self.home,
+                env=self.variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         wait_until(self.answers, START_SECONDS, "answer of the UI")
         wait_until(self.daemon, START_SECONDS, "daemon")
 
@@ -152,10 +154,6 @@ class Product:
     def runs_of_sensors(self) -> list[RunRecord]:
         """Runs that sensors started, the newest first."""
         return [run for run in self.runs() if "dagster/sensor_name" in run.tags]
-
-    def run_ids(self) -> list[str]:
-        """Ids of all runs, the newest first."""
-        return [run.run_id for run in self.runs()]
 
     def run_status(self, run_id: str) -> str:
         """The state of a run."""
@@ -231,7 +229,7 @@ class Product:
 
     def log(self) -> str:
         """The end of its log."""
-        return _log(self.home).read_text()[-10_000:]
+        return (self.home / "dev.log").read_text()[-10_000:]
 
     def daemon(self) -> psutil.Process | None:
         """The process of Dagster's daemon, if any."""
@@ -282,23 +280,6 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _start(product: Product) -> subprocess.Popen[bytes]:
-    with _log(product.home).open("ab") as log:
-        return subprocess.Popen(
-            [executable(), "dev", "--port", str(product.port)],
-            # Not the checkout, so that the installed package is started.
-            cwd=product.home,
-            env=product.variables,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-
-
-def _log(home: Path) -> Path:
-    return home / "dev.log"
 
 
 def wait_until(condition: Callable[[], T | None], seconds: float, expected: str) -> T:

@@ -49,6 +49,7 @@ _STEPS = {
     DagsterEventType.ASSET_CHECK_EVALUATION,
     DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
 }
+_PLAIN = (FloatMetadataValue, IntMetadataValue, TextMetadataValue, JsonMetadataValue)
 _PAGE = 100
 _BLOCKED = "DagsterAssetCheckFailedError"
 _RETRIED_TAG = "dagster/will_retry"
@@ -183,7 +184,8 @@ class _Steps:
         """Failed blocking checks, and steps that ended in an error of their own."""
         for check in self.evaluations:
             if _blocks(check):
-                findings = check.description or figures_in_words(_figures(check))
+                figures = {name: entry.value for name, entry in check.metadata.items() if isinstance(entry, _PLAIN)}
+                findings = check.description or figures_in_words(figures)
                 promise = wording.descriptions.get(check.asset_check_key, "")
                 yield check_failure(_of(check), promise, wording.safe(findings))
         for event in self.errors:
@@ -213,11 +215,6 @@ def _of(check: AssetCheckEvaluation) -> Target:
 
 def _blocks(check: AssetCheckEvaluation) -> bool:
     return bool(check.blocking) and not check.passed and check.severity is AssetCheckSeverity.ERROR
-
-
-def _figures(check: AssetCheckEvaluation) -> dict[str, object]:
-    plain = (FloatMetadataValue, IntMetadataValue, TextMetadataValue, JsonMetadataValue)
-    return {name: entry.value for name, entry in check.metadata.items() if isinstance(entry, plain)}
 
 
 def _told(error: SerializableErrorInfo | None, description: str | None) -> tuple[str, str]:

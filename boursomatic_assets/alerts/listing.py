@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from boursomatic_assets.alerts.messages import Kind
 
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 
 def notices_table(notices: Sequence[Notice]) -> Table:
     """Messages with asset, cause and state of delivery."""
-    table = Table(title="Messages about failures (times in UTC)")
-    table.add_column("At", no_wrap=True)
-    for heading in ("About", "Cause", "Delivery"):
-        table.add_column(heading, overflow="fold")
+    folded = (Column(heading, overflow="fold") for heading in ("About", "Cause", "Delivery"))
+    table = Table(Column("At", no_wrap=True), *folded, title="Messages about failures (times in UTC)")
     for notice in notices:
-        table.add_row(
-            f"{notice.created_at:%Y-%m-%d %H:%M}", _about(notice), escape(_cause(notice)), _delivery(notice)
-        )
+        details = notice.message.details
+        cause = str(details["cause"]) if "cause" in details else "; ".join(details["causes"])
+        table.add_row(f"{notice.created_at:%Y-%m-%d %H:%M}", _about(notice), escape(cause), _delivery(notice))
     return table
 
 
@@ -35,11 +33,6 @@ def _about(notice: Notice) -> str:
     times = f" {notice.times} times" if notice.times > 1 else ""
     over = "" if notice.recovered_at is None else f", over since {notice.recovered_at:%Y-%m-%d %H:%M}"
     return f"{asset} [red]failed[/red]{times}{over}"
-
-
-def _cause(notice: Notice) -> str:
-    details = notice.message.details
-    return str(details["cause"]) if "cause" in details else "; ".join(details["causes"])
 
 
 def _delivery(notice: Notice) -> str:

@@ -76,7 +76,12 @@ def record_outcomes(
         for event, outcome in outcomes:
             if noticed is None or event not in noticed:
                 messages += _record(connection, outcome, channels, ui_url)
-                _note(connection, instance_id, event, outcome.run_id)
+                connection.execute(
+                    sa.text(
+                        "INSERT INTO noticed_runs (instance_id, event_id, run_id) VALUES (:instance, :event, :run)"
+                    ),
+                    {"instance": instance_id, "event": event, "run": outcome.run_id},
+                )
         _forget(connection, instance_id)
     return messages
 
@@ -100,13 +105,6 @@ def _noticed(connection: Connection, instance_id: str) -> Noticed | None:
     start = max((event for event, is_start in rows if is_start), default=-1)
     after = max(start, max(event for event, _ in rows) - LATE_EVENTS)
     return Noticed(after, frozenset(event for event, _ in rows if event > after))
-
-
-def _note(connection: Connection, instance_id: str, event: int, run_id: str) -> None:
-    connection.execute(
-        sa.text("INSERT INTO noticed_runs (instance_id, event_id, run_id) VALUES (:instance, :event, :run)"),
-        {"instance": instance_id, "event": event, "run": run_id},
-    )
 
 
 def _forget(connection: Connection, instance_id: str) -> None:

@@ -96,14 +96,11 @@ def bar_events(instance: DagsterInstance, after: int) -> list[BarEvent]:
     cursor, more = None, True
     while more:
         page = instance.fetch_materializations(records, limit=_AT_ONCE, cursor=cursor, ascending=True)
-        events.extend(_bar_event(Materialization.of(record)) for record in page.records)
+        for made in map(Materialization.of, page.records):
+            rows = sum(count for name in WRITTEN if isinstance(count := made.values.get(name), int))
+            events.append(BarEvent(made.number, made.data_version, rows))
         cursor, more = page.cursor, page.has_more
     return events
-
-
-def _bar_event(made: Materialization) -> BarEvent:
-    counts = [made.values.get(name) for name in WRITTEN]
-    return BarEvent(made.number, made.data_version, sum(count for count in counts if isinstance(count, int)))
 
 
 def features_are_behind(bars: Materialization | None, features: Materialization | None) -> bool:
@@ -114,7 +111,7 @@ def features_are_behind(bars: Materialization | None, features: Materialization 
 
 
 def failed_check(instance: DagsterInstance, *assets: str) -> str | None:
-    """The blocking check of these assets that failed last, in words. Checks that never ran do not count."""
+    """A blocking check of these assets that failed at its last evaluation, in words."""
     return next((reason for reason, failed in _unmet(instance, assets) if failed), None)
 
 

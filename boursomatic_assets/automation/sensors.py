@@ -10,7 +10,6 @@ materialization. The reason for a run would be in no tag.
 """
 
 import json
-from collections.abc import Mapping
 
 import dagster as dg
 
@@ -105,7 +104,7 @@ def retrain_when_due(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return dg.SensorResult(skip_reason=FIRST_LOOK, cursor=json.dumps(look))
     if features is None:
         return dg.SensorResult(skip_reason="There are no features yet.", cursor=json.dumps(look))
-    if _same(context.cursor, look):
+    if context.cursor == json.dumps(look):
         return dg.SensorResult(skip_reason="Neither features nor the experiment are new.")
     enough = max(Settings.from_environment().retrain_after, 1)
     decision = decide_training(observe_training(instance, features), enough)
@@ -136,7 +135,7 @@ def retrain_when_drifted(context: dg.SensorEvaluationContext) -> dg.SensorResult
     features = newest(instance, "features")
     if features is None or (drift is None and outcomes is None):
         return dg.SensorResult(skip_reason="There are neither drift nor outcomes yet.", cursor=json.dumps(look))
-    if _same(context.cursor, look):
+    if context.cursor == json.dumps(look):
         return dg.SensorResult(skip_reason="Neither drift nor outcomes are new.")
     state, calls = observe_training(instance, features), reported_calls(outcomes)
     decisions = {
@@ -172,7 +171,7 @@ def recommend_when_new(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     look = dict(zip(("model", "features"), wanted, strict=True))
     if not context.cursor and not started_for(instance, RECOMMEND):
         return dg.SensorResult(skip_reason=FIRST_LOOK, cursor=json.dumps(look))
-    if _same(context.cursor, look):
+    if context.cursor == json.dumps(look):
         return dg.SensorResult(skip_reason="Neither the active model version nor the features are new.")
     made = newest(instance, "recommendations")
     decision = decide_recommendations(
@@ -190,10 +189,6 @@ def _recommendations_obstacle(instance: dg.DagsterInstance) -> str | None:
     if features_are_behind(newest(instance, "price_bars"), newest(instance, "features")):
         return "the features are behind the bars"
     return failed_check(instance, "price_bars", "features")
-
-
-def _same(cursor: str | None, look: Mapping[str, object]) -> bool:
-    return cursor is not None and cursor == json.dumps(look)
 
 
 def _result(decision: RunDecision, cursor: str | None, tags: dict[str, str]) -> dg.SensorResult:

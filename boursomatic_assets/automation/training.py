@@ -56,12 +56,13 @@ def observe_training(instance: DagsterInstance, features: Materialization) -> Tr
         sessions = sessions_by_exchange(database, training.labelled_until)
         matured = len(matured_since(sessions, training.labelled_until, experiment.horizon))
     key = training_key(features.data_version or str(features.number), experiment.params_hash)
+    runs = instance.get_runs(filters=RunsFilter(tags={TRAINED_ON_TAG: key}), limit=1)
     return TrainingState(
         active=None if active is None else active.version,
         newest=training,
         matured=matured,
         key=key,
-        started=_started(instance, key),
+        started=described(runs[0]) if runs else None,
         obstacle=_obstacle(instance, features),
     )
 
@@ -109,11 +110,6 @@ def _training(row: ModelRow) -> RecordedTraining:
         return RecordedTraining(row.version, None)
     tested = manifest.training_data.get("test_set")
     return RecordedTraining(row.version, None if tested is None else tested.last_session, manifest.known_until)
-
-
-def _started(instance: DagsterInstance, key: str) -> str | None:
-    runs = instance.get_runs(filters=RunsFilter(tags={TRAINED_ON_TAG: key}), limit=1)
-    return described(runs[0]) if runs else None
 
 
 def _obstacle(instance: DagsterInstance, features: Materialization) -> str | None:

@@ -61,6 +61,8 @@ def materialize(  # noqa: PLR0913 (each is an option)
 ) -> None:
     """Run the graph: from prices to an active model version and its record of skill, with a closing table.
 
+    A selection also makes assets of the same function that its checks read: the three sets together, for example.
+
     For example:
 
       boursomatic materialize

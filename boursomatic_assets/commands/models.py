@@ -72,7 +72,7 @@ def show(
 
 @models.command()
 def activate(version: Version, *, why: Why = NOT_SAID) -> None:
-    """Make a recorded version the active one, whatever the gate decided.
+    """Make a recorded version the active one, also against the decision of the gate.
 
     Its bundle is verified first. The next recommendations use it. For example:
 

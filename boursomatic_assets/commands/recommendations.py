@@ -42,16 +42,15 @@ def recommendations(
     rows = read_recommendations(database, profile=profile, label=label, symbols=symbol and [symbol])
     if as_json:
         # One object per line, for shells and people.
-        lines = [json.dumps(_plain(row), ensure_ascii=False, allow_nan=False) for row in rows.to_dicts()]
+        lines = [
+            json.dumps(row, ensure_ascii=False, allow_nan=False, default=lambda moment: moment.isoformat())
+            for row in rows.to_dicts()
+        ]
         sys.stdout.write("[" + ",\n ".join(lines) + "]\n")
     elif as_csv:
         sys.stdout.write(rows.write_csv())
     else:
         _show(rows, filtered=any((profile, label, symbol)))
-
-
-def _plain(row: dict[str, object]) -> dict[str, object]:
-    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
 
 
 def _show(rows: "DataFrame", *, filtered: bool) -> None:

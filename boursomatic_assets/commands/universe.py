@@ -210,14 +210,12 @@ def clear_members() -> None:
 def _counts_table(instruments: "pl.DataFrame") -> "Table":
     """Instruments by sector and exchange, with totals."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     exchanges = instruments["exchange"].fill_null("unknown")
     sectors = instruments["sector"].fill_null("unknown")
     columns = exchanges.unique(maintain_order=True).to_list()
-    table = Table("Sector")
-    for heading in (*columns, "All"):
-        table.add_column(escape(heading), justify="right")
+    table = Table("Sector", *(Column(escape(heading), justify="right") for heading in (*columns, "All")))
     for sector in sectors.unique().sort():
         counts = [((exchanges == exchange) & (sectors == sector)).sum() for exchange in columns]
         table.add_row(escape(sector), *(str(count or "") for count in counts), str(sum(counts)))
@@ -229,11 +227,10 @@ def _counts_table(instruments: "pl.DataFrame") -> "Table":
 
 def _instruments_table(instruments: "pl.DataFrame") -> "Table":
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table()
-    for heading in ("Symbol", "Exchange", "Name", "Sector", "Size", "P/E", "Currency"):
-        table.add_column(heading, overflow="fold")
+    headings = ("Symbol", "Exchange", "Name", "Sector", "Size", "P/E", "Currency")
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))
     for row in instruments.iter_rows():
         table.add_row(*(escape(value or "") for value in row))
     return table

@@ -105,7 +105,7 @@ def test_decide_features_covers_every_event_once_with_any_cursor(data: st.DataOb
                 cursors.append(cursor)
     brought = [one.number for one in changing_events(events, None)]
     times = {number: sum(after < number <= until for after, until in asked) for number in brought}
-    # Once by a run of its own, or not at all where one that was started for an earlier event had read it too.
+    # Covered once, or not at all if a run started for an earlier event had read it too.
     assert set(times.values()) <= {0, 1}
     # After the last of them has ended nothing is left behind: covered by a run, or computed from by one.
     assert all(times[number] or number <= computed_from for number in brought)

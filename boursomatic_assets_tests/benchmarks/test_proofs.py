@@ -1,6 +1,6 @@
-"""The proofs, shortened: panels with nothing to find, and with a planted signal, judged from bars to the sentence.
+"""The proofs, shortened: panels without a signal and with a planted one, evaluated from bars to the verdict.
 
-`boursomatic bench --proofs` runs them in full; the README has what came of it.
+`boursomatic bench --proofs` runs them in full; the README has the results.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.evaluation.proofs import NullCalibration
 
 PANELS = 40
-# Where 5 % are to be expected, 9 of 40 or more have a chance of 0.0003 (binomial); one p-value in some twenty is
-# allowed no more than that. A naive test on overlapping sessions rejects about 20 of 40.
+# With 5 % expected, 9 or more of 40 have probability 0.0003 (binomial), for each of some twenty p-values.
+# A naive test on overlapping sessions rejects about 20 of 40.
 MOST_REJECTIONS = 8 / PANELS
 # Of all p-values together, as in full.
 LEAST_SHARE, MOST_SHARE = 0.02, 0.09
@@ -31,7 +31,7 @@ def null() -> NullCalibration:
 
 
 @pytest.mark.slow
-def test_where_there_is_nothing_every_p_value_is_low_about_as_often_as_it_says(null: NullCalibration) -> None:
+def test_p_values_without_a_signal_are_low_about_as_often_as_they_say(null: NullCalibration) -> None:
     assert null.panels == PANELS
     assert {name: share for name, share in null.rejected.items() if share > MOST_REJECTIONS} == {}
     together = sum(null.rejected.values()) / len(null.rejected)
@@ -39,7 +39,7 @@ def test_where_there_is_nothing_every_p_value_is_low_about_as_often_as_it_says(n
 
 
 @pytest.mark.slow
-def test_every_kind_of_p_value_is_among_them(null: NullCalibration) -> None:
+def test_p_values_without_a_signal_cover_every_test(null: NullCalibration) -> None:
     assert {
         "rank_ic", "matched_rank_ic", "selection_lift_buy", "r2_over_prior", "buy_sharpe_ratio",
         "long_short_sharpe_ratio", "buy_deflated_sharpe", "daily return over volatility-only classifier",
@@ -48,17 +48,17 @@ def test_every_kind_of_p_value_is_among_them(null: NullCalibration) -> None:
 
 
 @pytest.mark.slow
-def test_where_there_is_nothing_the_lift_at_equal_volatility_is_one(null: NullCalibration) -> None:
+def test_matched_lift_without_a_signal_is_one(null: NullCalibration) -> None:
     assert null.matched_lift == pytest.approx(1.0, abs=0.03)
 
 
 @pytest.mark.slow
-def test_where_there_is_nothing_the_sentence_says_so(null: NullCalibration) -> None:
+def test_verdict_without_a_signal_is_no_evidence_of_skill(null: NullCalibration) -> None:
     assert null.no_evidence >= 0.93
 
 
 @pytest.mark.slow
-def test_a_planted_signal_is_reported_as_skill() -> None:
+def test_verdict_with_a_planted_signal_is_skill() -> None:
     found = power(list(judge_panels(SOMETHING_TO_FIND, 1)))
     # One panel of 500 symbols and 1,250 sessions; in full there are twenty.
     assert found.planted_rank_ic == pytest.approx(0.05, abs=0.01)
@@ -67,7 +67,7 @@ def test_a_planted_signal_is_reported_as_skill() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_prints_what_was_reported_and_keeps_it_for_the_report() -> None:
+def test_bench_proofs_prints_the_results_and_stores_them_for_the_report() -> None:
     with new_installation() as installation:
         ended = installation.run_apart("bench", "--proofs", "--null-panels", "1", "--signal-panels", "0")
         assert ended.code == 0, ended.errors

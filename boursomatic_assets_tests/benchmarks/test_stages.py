@@ -1,4 +1,4 @@
-"""The benchmark runs and prints every stage; how long anything takes is not for a test to say."""
+"""The benchmark runs and prints every stage. Tests do not check seconds."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STAGES = {
 @pytest.mark.slow
 def test_bench_prints_each_stage_beside_the_floor_and_leaves_nothing_behind() -> None:
     with new_installation() as installation:
-        # Its own home is made in the folder for temporary files: here, so that what it leaves would be seen.
+        # Temporary files go into the home, so that leftovers are seen.
         ended = installation.run_apart(
             "bench", "--instruments", "505", "--instruments", "60", TMPDIR=str(installation.home)
         )
@@ -62,17 +62,17 @@ def test_bench_prints_each_stage_beside_the_floor_and_leaves_nothing_behind() ->
         assert re.search(r"Evaluation: [\d.]+ s; bound 20 s", ended.said)
         assert re.search(r"Portfolio of every instrument in every session: [\d.]+ s; bound 2 s", ended.said)
         assert re.search(r"for 505 instruments and three profiles: [\d.]+ s; bound 3 s", ended.said)
-        # Nothing is promised for sixty.
+        # There is no bound for sixty.
         assert "for 60 instruments" not in ended.said
         assert ended.errors == ""
         assert [path for path in installation.home.iterdir() if path.name.startswith("bench-")] == []
 
 
-def test_thousands_of_instruments_are_told_apart() -> None:
+def test_stage_name_separates_thousands() -> None:
     assert stage_name(10_000) == "recommendations: 10,000 instruments"
 
 
-def test_bench_of_a_file_that_is_not_there_fails_with_one_message(tmp_path: Path) -> None:
+def test_bench_of_a_missing_file_fails_with_one_message(tmp_path: Path) -> None:
     with new_installation() as installation:
         ended = installation.run("bench", "--provider", "files", "--path", str(tmp_path / "none.csv"))
     assert ended.code == 1
@@ -80,8 +80,8 @@ def test_bench_of_a_file_that_is_not_there_fails_with_one_message(tmp_path: Path
     assert "Traceback" not in ended.said
 
 
-def test_bench_reads_the_path_when_the_environment_has_chosen_files(tmp_path: Path) -> None:
-    # One bar is too few for any feature: a bench of anything else would end well.
+def test_bench_reads_the_path_if_the_environment_chooses_files(tmp_path: Path) -> None:
+    # One bar is too few for any feature: a bench of another source would succeed.
     prices = tmp_path / "prices.csv"
     prices.write_text("Date,Symbol,Open,High,Low,Close,Volume\n2015-01-05,ZZZ,10,11,9,10.5,1000\n")
     with new_installation() as installation:

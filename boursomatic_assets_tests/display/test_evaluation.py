@@ -11,7 +11,7 @@ from rich.console import Console
 from boursomatic_assets.core.evaluation.evaluation import Reach, RecordedFigure, RecordedSurvivors, Suspects
 from boursomatic_assets.core.measures.figures import Figure
 from boursomatic_assets.core.portfolio.benchmark import NO_BENCHMARK
-from boursomatic_assets.display.report.chapter import Chapter
+from boursomatic_assets.display.report.chapter import chapter_of
 from boursomatic_assets.display.report.page import environment
 from boursomatic_assets.display.terminal.closing import conclusion_lines, rests_on_lines
 from boursomatic_assets.display.ui.evaluation import (
@@ -99,8 +99,8 @@ def test_rests_on_lines_are_only_what_needs_a_look() -> None:
 def test_chapter_names_the_sessions_of_the_benchmark() -> None:
     chapter = environment().get_template("chapter.html").module.chapter  # type: ignore[attr-defined]
     covered = {"scope": "test set", "benchmark": {"sentence": "SPY covers 3 of 5 sessions"}}
-    assert "Benchmark: SPY covers 3 of 5 sessions." in chapter(Chapter(covered))
-    assert "Benchmark:" not in chapter(Chapter({"scope": "test set"}))
+    assert "Benchmark: SPY covers 3 of 5 sessions." in chapter(chapter_of(covered))
+    assert "Benchmark:" not in chapter(chapter_of({"scope": "test set"}))
 
 
 def reach_of(sessions: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.display.report.figures import (
@@ -31,53 +30,37 @@ _SCOPES = {
 
 @dataclass(frozen=True)
 class Chapter:
-    """Values for the template `chapter.html`. Any key of the evaluation may be missing."""
+    """Values for the template `chapter.html`. `name` is the heading's id; a chart is None if it would be empty."""
 
     judged: Mapping[str, Any]
+    name: str
+    title: str
+    short_title: str
+    span: str
+    size: str
+    charts: Mapping[str, Chart | None]
 
-    @property
-    def name(self) -> str:
-        """The heading's id."""
-        return self._scope[0]
 
-    @property
-    def title(self) -> str:
-        """The heading."""
-        return self._scope[1]
-
-    @property
-    def short_title(self) -> str:
-        """The heading without its explanation."""
-        return self.title.partition(":")[0]
-
-    @property
-    def _scope(self) -> tuple[str, str]:
-        scope = str(self.judged.get("scope") or "test set")
-        return _SCOPES.get(scope, (scope.replace(" ", "_"), scope.capitalize()))
-
-    @property
-    def span(self) -> str:
-        """First and last session."""
-        return f"{self.judged.get('first_session') or '?'} to {self.judged.get('last_session') or '?'}"
-
-    @property
-    def size(self) -> str:
-        """Sessions, rows and symbols."""
-        counts = [(self.judged.get(name), name) for name in ("sessions", "rows", "symbols")]
-        return ", ".join(
-            f"{whole_number(many)} {name if many != 1 else name.removesuffix('s')}" for many, name in counts
-        )
-
-    @cached_property
-    def charts(self) -> dict[str, Chart | None]:
-        """The charts; None where there is nothing to draw."""
-        name, curves = self.name, self.judged.get("curves") or {}
-        window = HORIZONS_SMOOTHED * int(self.judged.get("horizon") or 1)
-        return {
+def chapter_of(judged: Mapping[str, Any]) -> Chapter:
+    """Prepare an evaluation for the page. Any key may be missing."""
+    scope = str(judged.get("scope") or "test set")
+    name, title = _SCOPES.get(scope, (scope.replace(" ", "_"), scope.capitalize()))
+    counts = [(judged.get(each), each) for each in ("sessions", "rows", "symbols")]
+    curves = judged.get("curves") or {}
+    window = HORIZONS_SMOOTHED * int(judged.get("horizon") or 1)
+    return Chapter(
+        judged,
+        name,
+        title,
+        short_title=title.partition(":")[0],
+        span=f"{judged.get('first_session') or '?'} to {judged.get('last_session') or '?'}",
+        size=", ".join(f"{whole_number(many)} {each if many != 1 else each[:-1]}" for many, each in counts),
+        charts={
             "books": books_chart(f"{name}_books", curves.get("books") or {}),
             "ic": rank_ic_chart(f"{name}_ic", curves.get("rank_ic") or {}, window),
             "years": rank_ic_by_year_chart(f"{name}_years", curves.get("rank_ic_by_year") or ()),
             "reliability": reliability_chart(f"{name}_reliability", curves.get("reliability") or ()),
             "deciles": decile_chart(f"{name}_deciles", curves.get("precision_by_decile") or ()),
             "costs": cost_chart(f"{name}_costs", curves.get("cost_sweep") or ()),
-        }
+        },
+    )

@@ -5,6 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import polars as pl
+
+from boursomatic_assets.core.measures.performance import drawdown, wealth
 from boursomatic_assets.display.report.canvas import (
     FAINT,
     Chart,
@@ -41,31 +45,10 @@ def book_line(name: str) -> Line:
     return known.get(name, Line(name, shortened(name.replace("_", " ")), "var:--other", "longdashdot"))
 
 
-def wealth(returns: Numbers) -> list[float]:
-    """Compound returns from 1. A session without a return leaves the wealth unchanged."""
-    path, held = [], 1.0
-    for change in returns:
-        held *= 1 + (change or 0.0)
-        path.append(held)
-    return path
-
-
-def drawdown(path: Sequence[float]) -> list[float]:
-    """Fall below the running peak, 0 or less. The starting capital counts as a peak."""
-    falls, peak = [], 1.0
-    for held in path:
-        peak = max(peak, held)
-        falls.append(held / peak - 1)
-    return falls
-
-
 def rolling_mean(values: Numbers, window: int) -> list[float | None]:
     """Mean of the known values among the last `window`; None at the first `window - 1` places."""
-    means: list[float | None] = []
-    for end in range(1, len(values) + 1):
-        known = [value for value in values[max(end - window, 0) : end] if value is not None]
-        means.append(sum(known) / len(known) if end >= window and known else None)
-    return means
+    means = pl.Series(values, dtype=pl.Float64).rolling_mean(window, min_samples=1)
+    return [None if place < window - 1 else mean for place, mean in enumerate(means)]
 
 
 def books_chart(name: str, books: Curves) -> Chart | None:
@@ -92,7 +75,8 @@ def books_chart(name: str, books: Curves) -> Chart | None:
 
 
 def _book_traces(line: Line, book: Curves) -> list[dict[str, Any]]:
-    path = wealth(book["returns"])
+    # A session without a return leaves the wealth unchanged.
+    returns = np.array([change or 0.0 for change in book["returns"]])
     common = {
         "type": "scatter",
         "mode": "lines",
@@ -102,8 +86,8 @@ def _book_traces(line: Line, book: Curves) -> list[dict[str, Any]]:
         "line": {"color": line.colour, "dash": line.dash, "width": 1.8 if line.group == "buy" else 1.3},
     }
     return [
-        {**common, "y": rounded(path), "hovertemplate": "%{y:.3f}"},
-        {**common, "y": rounded(drawdown(path)), "yaxis": "y2", "hovertemplate": "%{y:.1%}"},
+        {**common, "y": rounded(wealth(returns)[1:].tolist()), "hovertemplate": "%{y:.3f}"},
+        {**common, "y": rounded(drawdown(returns)[1:].tolist()), "yaxis": "y2", "hovertemplate": "%{y:.1%}"},
     ]
 
 

@@ -34,9 +34,8 @@ class ReportImportance:
 def importance_charts(importance: ReportImportance) -> list[Chart]:
     """Gain, mean contribution by class, and the contributions to BUY row by row."""
     contributions = importance.classifier
-    explained = contributions is not None and len(contributions.values) > 0 and contributions.feature_names
     charts = [gain_chart(importance.gains)] if importance.gains.height else []
-    if contributions is not None and explained:
+    if contributions is not None and len(contributions.values) and contributions.feature_names:
         charts += [contribution_chart(contributions), swarm_chart(contributions)]
     return charts
 

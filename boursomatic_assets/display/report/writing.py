@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from boursomatic_assets.display.report.chapter import Chapter
+from boursomatic_assets.display.report.chapter import chapter_of
 from boursomatic_assets.display.report.importance import ReportImportance, importance_charts
 from boursomatic_assets.display.report.page import render
 from boursomatic_assets.errors import MissingArtifactError
@@ -65,7 +65,7 @@ def report_page(
     `evaluation` and `walk_forward` are the values of the assets `evaluation` and `walk_forward_summary`. The
     walk-forward comes first if it is given.
     """
-    chapters = [Chapter(scope) for scope in (walk_forward, evaluation) if scope]
+    chapters = [chapter_of(scope) for scope in (walk_forward, evaluation) if scope]
     looked_at = importance_charts(importance)
     charts = [chart for chapter in chapters for chart in chapter.charts.values() if chart] + looked_at
     return render(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.portfolio.benchmark import NO_BENCHMARK
@@ -43,10 +43,9 @@ _JUDGED = (("walk_forward_summary", "Walk-forward"), ("evaluation", "Test set"))
 
 def assets_table(materialized: Mapping[str, Mapping[str, Any]]) -> Table:
     """Rows, sessions and labels of each materialized asset; values are plain metadata."""
-    table = Table("Asset", title="Materialized", title_justify="left")
-    table.add_column("Rows", justify="right")
-    table.add_column("Sessions")
-    table.add_column("BUY / HOLD / SELL", justify="right")
+    mix_column = Column("BUY / HOLD / SELL", justify="right")
+    columns = ("Asset", Column("Rows", justify="right"), "Sessions", mix_column)
+    table = Table(*columns, title="Materialized", title_justify="left")
     for name, metadata in materialized.items():
         rows = metadata.get("dagster/row_count")
         span = f"{metadata['first_session']} .. {metadata['last_session']}" if "first_session" in metadata else ""
@@ -88,10 +87,9 @@ def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
 
 def metrics_table(figures: Mapping[str, Any]) -> Table:
     """The main figures, each beside its baseline."""
-    table = Table("Figure", title="How good is it", title_justify="left")
-    for heading in ("Model", "Baseline"):
-        table.add_column(heading, justify="right")
-    table.add_column("The baseline is", style="dim")
+    numbers = (Column(heading, justify="right") for heading in ("Model", "Baseline"))
+    meaning_column = Column("The baseline is", style="dim")
+    table = Table("Figure", *numbers, meaning_column, title="How good is it", title_justify="left")
     for name, baseline, title, meaning in _PAIRS:
         table.add_row(
             title, _figure(figures.get(name)), _figure(figures.get(baseline)) if baseline else "", meaning
@@ -129,18 +127,15 @@ def rests_on_lines(materialized: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence[str]]) -> Table:
     """Model versions, the newest first. Those in `price_levels` are coloured."""
     title = "Model versions (named by their training time, UTC; figures of the test set)"
-    table = Table(title=title, title_justify="left")
     # Version names never wrap: other commands need them whole.
-    table.add_column("Version", no_wrap=True)
-    for heading in ("Active", "Gate", "Experiment"):
-        table.add_column(heading)
-    for heading in ("Accuracy", "Baseline", "Sharpe"):
-        table.add_column(heading, justify="right")
+    columns = (Column("Version", no_wrap=True), "Active", "Gate", "Experiment")
+    numbers = (Column(heading, justify="right") for heading in ("Accuracy", "Baseline", "Sharpe"))
+    table = Table(*columns, *numbers, title=title, title_justify="left")
     names = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")
     for row in rows:
         figures = row.metrics if isinstance(row.metrics, dict) else {}
         active = "[green]yes[/green]" if row.is_active else ""
-        decided = _decided(row)
+        decided = "" if row.gate is None else "promoted" if row.gate.promoted else "[yellow]refused[/yellow]"
         name = f"[yellow]{row.version}[/yellow]" if row.version in price_levels else row.version
         table.add_row(name, active, decided, row.params_hash[:8], *(_figure(figures.get(name)) for name in names))
     return table
@@ -152,12 +147,6 @@ def price_level_note(version: str, inputs: Sequence[str]) -> str:
         f"[yellow]{version}[/yellow] reads price levels ({', '.join(inputs)}). They know the future, "
         "so its figures may show skill that is not there. New versions do not read them."
     )
-
-
-def _decided(row: ModelRow) -> str:
-    if row.gate is None:
-        return ""
-    return "promoted" if row.gate.promoted else "[yellow]refused[/yellow]"
 
 
 def version_report(
@@ -188,9 +177,9 @@ def version_report(
 
 def _comparison(figures: Mapping[str, Any]) -> Table:
     span = f"{figures['sessions']} sessions, {figures['first_session']} to {figures['last_session']}"
-    table = Table("Figure", title=f"What the gate compared ({span})", title_justify="left")
-    for heading in ("New", "Active then", "Difference", "From", "To (95 %)", "At most (95 %)"):
-        table.add_column(heading, justify="right")
+    headings = ("New", "Active then", "Difference", "From", "To (95 %)", "At most (95 %)")
+    columns = (Column(heading, justify="right") for heading in headings)
+    table = Table("Figure", *columns, title=f"What the gate compared ({span})", title_justify="left")
     for title, *numbers in comparison_table(figures).iter_rows():
         table.add_row(title, *("" if number is None else f"{number:.4f}" for number in numbers))
     return table
@@ -212,10 +201,8 @@ def adjustments_table(entries: Sequence[tuple[Any, ...]], moved: Mapping[tuple[s
 
     `moved` gives the price after a jump as a multiple of the close before, by symbol and session.
     """
-    table = Table("Symbol", "Session", title="Adjustments", title_justify="left")
-    table.add_column("Ratio", justify="right")
-    table.add_column("")
-    table.add_column("Price went to", justify="right")
+    columns = ("Symbol", "Session", Column("Ratio", justify="right"), "", Column("Price went to", justify="right"))
+    table = Table(*columns, title="Adjustments", title_justify="left")
     for symbol, session, ratio, split_ratio, note in entries:
         if ratio:
             table.add_row(escape(symbol), str(session), f"{ratio:.6g}", escape(note or ""))

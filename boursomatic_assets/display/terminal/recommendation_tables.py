@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
@@ -25,9 +25,7 @@ _FRACTIONS = ("ret_", "momentum_", "vol_", "natr_")
 
 def mix_table(metadata: Mapping[str, Any]) -> Table:
     """Calls of each profile, from the asset's metadata as plain values."""
-    table = Table("Profile")
-    for name in CLASS_NAMES:
-        table.add_column(name, justify="right")
+    table = Table("Profile", *(Column(name, justify="right") for name in CLASS_NAMES))
     for profile in PROFILE_NAMES:
         table.add_row(profile, *(f"{metadata[f'{profile}_{name.lower()}']:,}" for name in CLASS_NAMES))
     return table
@@ -54,9 +52,7 @@ def written_line(metadata: Mapping[str, Any]) -> str:
 
 def calls_table(calls: Sequence[Mapping[str, Any]], count: int = STRONGEST) -> Table:
     """The most probable calls; `calls` is from `strongest_calls`."""
-    table = Table("Symbol", "Call", "Profiles", title="Strongest calls", title_justify="left")
-    for heading in ("Confidence", "Expected", "Stop", "Target"):
-        table.add_column(heading, justify="right")
+    table = Table("Symbol", "Call", "Profiles", *_numbers(), title="Strongest calls", title_justify="left")
     for call in calls[:count]:
         profiles = "all" if len(call["profiles"]) == len(PROFILE_NAMES) else " & ".join(call["profiles"])
         table.add_row(escape(call["symbol"]), _label(call["label"]), profiles, *_figures(call))
@@ -70,6 +66,10 @@ def reason_lines(calls: Sequence[Mapping[str, Any]], count: int = STRONGEST) -> 
 
 def _label(label: str) -> str:
     return f"[{COLOURS[label]}]{label}[/{COLOURS[label]}]" if label in COLOURS else escape(label)
+
+
+def _numbers() -> list[Column]:
+    return [Column(heading, justify="right") for heading in ("Confidence", "Expected", "Stop", "Target")]
 
 
 def _figures(row: Mapping[str, Any]) -> list[str]:
@@ -96,15 +96,12 @@ def recommendations_table(rows: pl.DataFrame) -> Table:
     """
     shared = {name for name in ("session", "version") if rows[name].n_unique() == 1}
     title = _shared_title(rows.row(0, named=True), shared)
-    table = Table("Symbol", "Profile", "Call", title=title, title_justify="left")
-    for heading in ("Confidence", "Expected", "Stop", "Target"):
-        table.add_column(heading, justify="right")
-    for name in ("session", "version"):
-        if name not in shared:
-            table.add_column(name.capitalize())
+    differing = [name for name in ("session", "version") if name not in shared]
+    table = Table("Symbol", "Profile", "Call", *_numbers(), *map(str.capitalize, differing), title=title)
+    table.title_justify = "left"
     for row in rows.iter_rows(named=True):
         own = {"session": _session(row), "version": _version(row)}
-        more = [text for name, text in own.items() if name not in shared]
+        more = [own[name] for name in differing]
         table.add_row(escape(row["symbol"]), escape(row["profile"]), _label(row["label"]), *_figures(row), *more)
     return table
 
@@ -153,10 +150,9 @@ def contribution_table(evidence: Mapping[str, Any], label: str) -> Table:
     score = expected + sum(contributions.values())
     title = f"What speaks for {label} (right) and against it (left)"
     caption = f"Score of {label}, log-odds: {expected:+.3f} on average, {score:+.3f} here"
-    table = Table("Feature", title=title, title_justify="left", caption=caption, caption_justify="left")
-    table.add_column("Value", justify="right")
-    table.add_column("Contribution", justify="right")
-    table.add_column(no_wrap=True)
+    numbers = (Column(heading, justify="right") for heading in ("Value", "Contribution"))
+    table = Table("Feature", *numbers, Column(no_wrap=True), title=title, title_justify="left")
+    table.caption, table.caption_justify = caption, "left"
     for name, value in sorted(contributions.items(), key=lambda entry: (-abs(entry[1]), entry[0])):
         table.add_row(name, _value(name, evidence["features"].get(name)), f"{value:+.3f}", bar(value / largest))
     return table

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.measures.performance import SESSIONS_PER_YEAR
@@ -22,16 +22,16 @@ def trials_report(trials: Sequence[Trial], distinct: int) -> list[Table | str]:
 
     `distinct` counts the experiments whose test sessions overlap those of the first trial.
     """
+    different = Column("Other than the default", overflow="fold")
+    headings = ("Accuracy", "Matched lift", "Sharpe", "Rank IC")
+    numbers = (Column(heading, justify="right") for heading in headings)
     table = Table(
-        "First tried (UTC)", "Experiment", title="Experiments (figures of the test set)", title_justify="left"
+        "First tried (UTC)", "Experiment", different, "Sessions", *numbers, "Version", title_justify="left"
     )
-    table.add_column("Other than the default", overflow="fold")
-    table.add_column("Sessions")
-    for heading in ("Accuracy", "Matched lift", "Sharpe", "Rank IC"):
-        table.add_column(heading, justify="right")
-    table.add_column("Version")
+    table.title = "Experiments (figures of the test set)"
     for trial in trials:
-        figures = (trial.accuracy, trial.matched_lift, _a_year(trial.sharpe), trial.rank_ic)
+        sharpe = None if trial.sharpe is None else trial.sharpe * math.sqrt(SESSIONS_PER_YEAR)
+        figures = (trial.accuracy, trial.matched_lift, sharpe, trial.rank_ic)
         table.add_row(
             f"{trial.created_at:%Y-%m-%d %H:%M}" if trial.created_at else "",
             trial.params_hash[:8],
@@ -40,18 +40,8 @@ def trials_report(trials: Sequence[Trial], distinct: int) -> list[Table | str]:
             *("undefined" if figure is None else f"{figure:.3f}" for figure in figures),
             trial.version or "",
         )
-    return [
-        table,
-        f"{_count(distinct)} tried on overlapping test sessions: the deflated Sharpe ratio counts them all.",
-    ]
-
-
-def _count(distinct: int) -> str:
-    return "1 distinct experiment was" if distinct == 1 else f"{distinct} distinct experiments were"
-
-
-def _a_year(sharpe: float | None) -> float | None:
-    return None if sharpe is None else sharpe * math.sqrt(SESSIONS_PER_YEAR)
+    tried = "1 distinct experiment was" if distinct == 1 else f"{distinct} distinct experiments were"
+    return [table, f"{tried} tried on overlapping test sessions: the deflated Sharpe ratio counts them all."]
 
 
 def other_than_default(experiment: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +22,15 @@ def parts_report(
     version: str, parts: Sequence[ComparedPart], changed: Sequence[EnvironmentChange]
 ) -> list[Table | str]:
     """A table of the parts, changes of code and packages since the training, and the conclusion."""
-    table = Table("Part", "Computed again", title=f"Version {version}", title_justify="left")
-    table.add_column("Where it differs", overflow="fold")
+    columns = ("Part", "Computed again", Column("Where it differs", overflow="fold"))
+    table = Table(*columns, title=f"Version {version}", title_justify="left")
     for part in parts:
         outcome = "[green]identical[/green]" if part.is_identical else "[red]differs[/red]"
         table.add_row(part.name, outcome, escape(_difference(part)))
-    report: list[Table | str] = [table]
-    if changed:
-        report.append(_changed_table(changed))
-    return [*report, _conclusion(version, parts, changed)]
+    since = Table("Changed since the training", "", Column("Then -> now", overflow="fold"), title_justify="left")
+    for change in changed:
+        since.add_row(change.kind, change.name, f"{change.then or 'none'} -> {change.now or 'none'}")
+    return [table, *([since] if changed else []), _conclusion(version, parts, changed)]
 
 
 def _difference(part: ComparedPart) -> str:
@@ -38,14 +38,6 @@ def _difference(part: ComparedPart) -> str:
         return ""
     digests = f"SHA-256 {part.recorded[:_DIGITS_SHOWN]} -> {part.found[:_DIGITS_SHOWN]}"
     return f"{part.first_difference} ({digests})" if part.first_difference else digests
-
-
-def _changed_table(changed: Sequence[EnvironmentChange]) -> Table:
-    table = Table("Not as it was when it was trained", "", title_justify="left")
-    table.add_column("Then -> now", overflow="fold")
-    for change in changed:
-        table.add_row(change.kind, change.name, f"{change.then or 'none'} -> {change.now or 'none'}")
-    return table
 
 
 def _conclusion(version: str, parts: Sequence[ComparedPart], changed: Sequence[EnvironmentChange]) -> str:
@@ -67,12 +59,10 @@ def changes_report(version: str, labels: pl.DataFrame, by_symbol: pl.DataFrame) 
     span = f"{labels['session'].min()!s} .. {labels['session'].max()!s}"
     if by_symbol.is_empty():
         return [f"[bold green]Unchanged[/bold green]: all {labels.height:,} rows of {version}, {span}."]
-    title = f"Changed since {version} was trained, {span}"
-    table = Table("Symbol", title=title, title_justify="left")
-    for heading in ("Rows", "Gone", "New", "Other close", "Other features only"):
-        table.add_column(heading, justify="right")
-    table.add_column("Sessions")
-    table.add_column("Close then -> now")
+    headings = ("Rows", "Gone", "New", "Other close", "Other features only")
+    counts_columns = (Column(heading, justify="right") for heading in headings)
+    table = Table("Symbol", *counts_columns, "Sessions", "Close then -> now", title_justify="left")
+    table.title = f"Changed since {version} was trained, {span}"
     for row in by_symbol.head(MOST_SYMBOLS).iter_rows(named=True):
         counts = (f"{row[name]:,}" for name in ("rows", "gone", "new", "close", "features"))
         table.add_row(row["symbol"], *counts, f"{row['first']} .. {row['last']}", _closes(row))

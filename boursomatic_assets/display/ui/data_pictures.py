@@ -87,7 +87,8 @@ def coverage_picture(content: pl.DataFrame) -> bytes:
     months = content.select(pl.date_range(pl.col("first").min(), pl.col("last").max(), "1mo")).to_series()
     moments = pl.concat([months, pl.Series([end], dtype=pl.Date)]).unique().sort()
     exchanges = content["exchange"].unique().sort().to_list()
-    counts = [_symbols_at(content.filter(exchange=name), moments) for name in exchanges]
+    open_at = [content.filter((pl.col("first") <= each) & (pl.col("last") >= each)) for each in moments]
+    counts = [[frame.filter(exchange=name).height for frame in open_at] for name in exchanges]
     colours = [EXCHANGE_COLOURS[number % len(EXCHANGE_COLOURS)] for number in range(len(exchanges))]
     axes.stackplot(moments.to_list(), counts, labels=exchanges, colors=colours, step="post", linewidth=0)
     axes.set_ylim(bottom=0)
@@ -96,10 +97,6 @@ def coverage_picture(content: pl.DataFrame) -> bytes:
     use_date_axis(axes, most_ticks=8)
     draw_legend(figure, len(exchanges))
     return to_png(figure)
-
-
-def _symbols_at(content: pl.DataFrame, moments: pl.Series) -> list[int]:
-    return [content.filter((pl.col("first") <= moment) & (pl.col("last") >= moment)).height for moment in moments]
 
 
 def split_picture(spans: Mapping[str, tuple[date, date, int]]) -> bytes:

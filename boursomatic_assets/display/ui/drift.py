@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from boursomatic_assets.core.drift.alarms import Episode, cause_of, episodes, newest_alarm, words_of
+from boursomatic_assets.core.drift.alarms import cause_of, episodes, newest_alarm, words_of
 from boursomatic_assets.core.drift.watch import FALSE_ALARMS
 from boursomatic_assets.core.drift.windows import WINDOW
 from boursomatic_assets.display.ui.canvas import (
@@ -50,7 +50,9 @@ def drift_metadata(newest: pl.DataFrame, scan: pl.DataFrame, version: str) -> di
         "windows": scan.height,
         "alarmed_windows": int(scan["alarmed"].sum()),
         "alarm_episodes": len(alarms),
-        "episodes": bullets([_sentence(each) for each in alarms]),
+        "episodes": bullets(
+            [f"{each.first} to {each.last}: {each.windows} window{'s' * (each.windows > 1)}" for each in alarms]
+        ),
         **(
             {
                 "alarmed_since": str(alarm.first),
@@ -68,11 +70,6 @@ def drift_metadata(newest: pl.DataFrame, scan: pl.DataFrame, version: str) -> di
 def no_drift_metadata(empty: pl.DataFrame, version: str, reason: str) -> dict[str, Any]:
     """Metadata without a comparison: the reason, and no alarm."""
     return {**table_metadata(empty), "alarmed": False, "cause": reason, "version": version, "windows": 0}
-
-
-def _sentence(episode: Episode) -> str:
-    windows = "1 window" if episode.windows == 1 else f"{episode.windows} windows"
-    return f"{episode.first} to {episode.last}: {windows}"
 
 
 def drift_picture(scan: pl.DataFrame, newest: pl.DataFrame) -> bytes:

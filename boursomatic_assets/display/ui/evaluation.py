@@ -66,11 +66,14 @@ def suspects_metadata(suspects: Suspects) -> dict[str, Any]:
 def figures_table(figures: Sequence[RecordedFigure]) -> str:
     """Figures with interval, p-value, value without skill and baseline, as a Markdown table."""
     head = "| figure | value | 95 % interval | p | without skill | baseline | |\n|---|---|---|---|---|---|---|"
-    rows = [
-        f"| {figure.title} | {shown(figure, 'value')} | {_interval(figure)} | {_p_value(figure.p_value)} "
-        f"| {shown(figure, 'no_skill')} | {shown(figure, 'baseline')} | {figure.baseline_is or ''} |"
-        for figure in figures
-    ]
+    rows = []
+    for figure in figures:
+        interval = "" if figure.low is None else f"{shown(figure, 'low')} to {shown(figure, 'high')}"
+        p_value = "" if figure.p_value is None else f"{figure.p_value:.3f}"
+        rows.append(
+            f"| {figure.title} | {shown(figure, 'value')} | {interval} | {p_value} "
+            f"| {shown(figure, 'no_skill')} | {shown(figure, 'baseline')} | {figure.baseline_is or ''} |"
+        )
     return "\n".join([head, *rows])
 
 
@@ -82,26 +85,17 @@ def shown(figure: RecordedFigure, field: str) -> str:
     return f"{100 * number:.2f} %" if figure.unit == "percent" else f"{number:.3f}"
 
 
-def _interval(figure: RecordedFigure) -> str:
-    return "" if figure.low is None else f"{shown(figure, 'low')} to {shown(figure, 'high')}"
-
-
-def _p_value(p_value: float | None) -> str:
-    return "" if p_value is None else f"{p_value:.3f}"
-
-
 def reach_metadata(reach: Mapping[str, Reach], survivors: RecordedSurvivors) -> dict[str, Any]:
-    """What the sample could have shown, and of which survivors it is: sentences, numbers that plot, and tables."""
-    plotted = {
-        f"{name}_{part}": number
-        for name, found in reach.items()
-        for part, number in (("smallest", found.smallest), ("years_for_wanted", found.years_for_wanted))
-        if number is not None
-    }
+    """The smallest effect that the sample could show, and its survivors: sentences, numbers that plot, tables."""
     return {
         SURVIVORS: survivors.sentence,
         "survivors_by_year": table(survivors.by_year),
         "symbols_ended": survivors.ended,
         REACH: " ".join(found.sentence for found in reach.values()),
-        **plotted,
+        **{
+            f"{name}_{part}": number
+            for name, found in reach.items()
+            for part, number in (("smallest", found.smallest), ("years_for_wanted", found.years_for_wanted))
+            if number is not None
+        },
     }

@@ -47,7 +47,8 @@ def lineage_picture(features: Sequence[str] = DEFAULT_INPUTS) -> bytes:
 
     A line has the colour of its source column. Columns that no model reads are left out.
     """
-    edges = _stage_edges(lineage_edges(MODELS, features))
+    drawn = dict.fromkeys((_box(parent), _box(child)) for parent, child in lineage_edges(MODELS, features))
+    edges = [(parent, child) for parent, child in drawn if parent != child]
     middles, height = _place_boxes(edges, features)
     names = dict.fromkeys(name for _, name in middles if name not in MODELS)
     colours = dict.fromkeys(MODELS, INK) | dict(zip(names, cycle(LINE_COLOURS), strict=False))
@@ -64,11 +65,6 @@ def lineage_picture(features: Sequence[str] = DEFAULT_INPUTS) -> bytes:
         axes.text(_left(stage) + BOX_WIDTH / 2, HEADER / 2, heading, fontsize=12, color=FAINT, **style)
     axes.text(LINEAGE_WIDTH / 2, height - FOOTER / 2, LINEAGE_CAPTION, fontsize=TEXT, color=FAINT, **style)
     return to_png(figure)
-
-
-def _stage_edges(edges: Iterable[tuple[Column, Column]]) -> list[tuple[Box, Box]]:
-    drawn = dict.fromkeys((_box(parent), _box(child)) for parent, child in edges)
-    return [(parent, child) for parent, child in drawn if parent != child]
 
 
 def _box(column: Column) -> Box:

@@ -50,24 +50,17 @@ def version_metadata(recorded: RecordedVersion) -> dict[str, Any]:
 
 
 def _gate(version: str, decision: GateDecision) -> dict[str, Any]:
-    shown: dict[str, Any] = {
+    replaced = decision.champion or "nothing: it is the first"
+    stays = f"nothing: {decision.champion} stays the active one"
+    return {
         "promoted": decision.promoted,
         "gate": decision.reason,
-        "replaces": _replaced(decision),
+        "replaces": replaced if decision.promoted else stays,
         "active_version": decision.active,
         **_plotted(decision.figures),
+        **({} if decision.promoted else {"to_activate_it": activation(version)}),
+        **({"gate_figures": table(comparison_table(decision.figures))} if decision.sessions else {}),
     }
-    if not decision.promoted:
-        shown["to_activate_it"] = activation(version)
-    if decision.sessions:
-        shown["gate_figures"] = table(comparison_table(decision.figures))
-    return shown
-
-
-def _replaced(decision: GateDecision) -> str:
-    if not decision.promoted:
-        return f"nothing: {decision.champion} stays the active one"
-    return decision.champion or "nothing: it is the first"
 
 
 def activation(version: str, program: str = "boursomatic") -> str:

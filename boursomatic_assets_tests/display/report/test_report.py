@@ -1,4 +1,4 @@
-"""The report as a document: well-formed, complete whatever is missing, and closed to the outside."""
+"""The report as a document: well-formed, complete with any value missing, and without any request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from plotly.graph_objects import Figure
 
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.display.report.canvas import rounded, shortened
-from boursomatic_assets.display.report.figures import books_chart, drawdown, rolling_mean, wealth
+from boursomatic_assets.display.report.figures import books_chart, rolling_mean
 from boursomatic_assets.display.report.filters import decimals_for, interval, number, p_value, sentence
 from boursomatic_assets.display.report.importance import ReportImportance, importance_charts
 from boursomatic_assets.display.report.page import environment
@@ -340,19 +340,11 @@ def test_books_chart_hides_some_books_at_first(page: str) -> None:
     assert dict(pressed)["buy"] == "true"
 
 
-def test_wealth_compounds_and_skips_gaps() -> None:
-    # 1 * 1.1 = 1.1; no return; 1.1 * 0.5 = 0.55
-    assert wealth([0.1, None, -0.5]) == pytest.approx([1.1, 1.1, 0.55])
-
-
-def test_drawdown_counts_the_starting_capital_as_a_peak() -> None:
-    # 0.5 of 1; 1.2 is a peak; 0.9 / 1.2 - 1 = -0.25
-    assert drawdown([0.5, 1.2, 0.9]) == pytest.approx([-0.5, 0.0, -0.25])
-
-
-@given(st.lists(st.floats(-0.99, 1.0), max_size=50))
-def test_drawdown_lies_in_minus_1_to_0(returns: list[float]) -> None:
-    assert all(-1 <= fall <= 0 for fall in drawdown(wealth(returns)))
+def test_books_chart_compounds_returns_and_skips_gaps() -> None:
+    # 1 * 1.1 = 1.1; no return; 1.1 * 0.5 = 0.55, which is 0.55 / 1.1 - 1 = -0.5 from the peak
+    chart = books_chart("books", {"buy": {"sessions": ["a", "b", "c"], "returns": [0.1, None, -0.5]}})
+    assert chart is not None
+    assert [trace["y"] for trace in chart.data] == [[1.1, 1.1, 0.55], [0.0, 0.0, -0.5]]
 
 
 def test_rolling_mean_begins_with_a_full_window_and_skips_gaps() -> None:

@@ -1,4 +1,4 @@
-"""Recommendations as people see them: tables, bars around a middle line, and pictures that can be read."""
+"""Recommendations in the UI and in the terminal: tables, bars and pictures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TODAY = date(2024, 6, 28)
 
 
 def rows_of(labels: dict[str, tuple[str, str, str]], confidence: dict[str, float]) -> pl.DataFrame:
-    """Rows of symbols with a label for each profile, from the cautious one on; prices differ by profile."""
+    """Rows of symbols with a label for each profile, cautious first; prices differ by profile."""
     rows = [
         {
             **dict.fromkeys(RECOMMENDATION_SCHEMA),
@@ -68,7 +68,7 @@ def printed(*parts: object, width: int = 120) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_the_strongest_calls_are_the_likeliest_each_as_its_most_cautious_profile_has_it() -> None:
+def test_strongest_calls_are_the_most_probable_as_the_most_cautious_profile_has_them() -> None:
     found = strongest_calls(ROWS, 2)
     assert [(call["symbol"], call["label"], call["profiles"]) for call in found] == [
         ("BBB", "SELL", ["conservative", "moderate", "aggressive"]),
@@ -79,13 +79,13 @@ def test_the_strongest_calls_are_the_likeliest_each_as_its_most_cautious_profile
     assert strongest_calls(NOBODY, 5) == []
 
 
-def test_the_strongest_row_is_a_call_where_there_is_one() -> None:
+def test_strongest_row_is_a_call_if_there_is_one() -> None:
     strongest = strongest_row(ROWS)
     assert (strongest["symbol"], strongest["profile"]) == ("BBB", "conservative")
     assert (strongest_row(NOBODY)["symbol"], strongest_row(NOBODY)["profile"]) == ("DDD", "conservative")
 
 
-def test_calls_are_counted_by_profile() -> None:
+def test_mixes_of_counts_calls_by_profile() -> None:
     assert mixes_of(ROWS) == {
         "conservative": {"BUY": 0, "HOLD": 3, "SELL": 1},
         "moderate": {"BUY": 1, "HOLD": 2, "SELL": 1},
@@ -96,7 +96,7 @@ def test_calls_are_counted_by_profile() -> None:
 @pytest.mark.parametrize(
     ("share", "left", "right"), [(1.0, 0, 16), (-1.0, 16, 0), (0.5, 0, 8), (-0.25, 4, 0), (0.0, 0, 0), (0.01, 0, 0)]
 )
-def test_a_bar_leaves_its_middle_line_in_the_direction_of_its_sign(share: float, left: int, right: int) -> None:
+def test_bar_extends_from_the_middle_in_the_direction_of_its_sign(share: float, left: int, right: int) -> None:
     drawn = bar(share).plain
     assert len(drawn) == 2 * HALF_A_BAR + 1
     before, after = drawn.split("\N{BOX DRAWINGS LIGHT VERTICAL}")
@@ -108,7 +108,7 @@ def evidence(contributions: dict[str, float], features: dict[str, float | None])
     return {"contributions": {"BUY": contributions}, "expected_scores": {"BUY": -1.0}, "features": features}
 
 
-def test_contributions_are_listed_by_size_with_values_in_the_units_people_read() -> None:
+def test_contribution_table_lists_features_by_size_with_values_in_their_units() -> None:
     shown = printed(
         contribution_table(
             evidence({"ret_20d": -0.2, "rsi_14": 0.4, "volume_zscore": 0.0}, {"ret_20d": -0.0612, "rsi_14": 71.5}),
@@ -124,7 +124,7 @@ def test_contributions_are_listed_by_size_with_values_in_the_units_people_read()
     assert "-1.000 on average, -0.800 here" in shown
 
 
-def test_a_row_without_any_contribution_is_no_division_by_zero() -> None:
+def test_contribution_table_without_contributions_has_no_bar() -> None:
     assert FULL not in printed(contribution_table(evidence({"ret_1d": 0.0}, {"ret_1d": 0.01}), "BUY"))
 
 
@@ -136,7 +136,7 @@ def stored(symbol: str, session: date) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_what_all_rows_share_is_in_the_title_and_a_narrow_terminal_cuts_nothing_off() -> None:
+def test_recommendations_table_has_shared_values_in_the_title_and_fits_80_columns() -> None:
     both = pl.DataFrame([stored("AAA", TODAY), stored("MC.PA", TODAY)], schema=STORED_SCHEMA)
     lines = printed(recommendations_table(both), width=80).splitlines()
     assert lines[0].strip() == f"Recommendations: session {TODAY}, model {'1' * 22}"
@@ -146,7 +146,7 @@ def test_what_all_rows_share_is_in_the_title_and_a_narrow_terminal_cuts_nothing_
         assert text in row
 
 
-def test_what_rows_do_not_share_is_a_column() -> None:
+def test_recommendations_table_has_a_column_for_differing_sessions() -> None:
     two = pl.DataFrame([stored("AAA", TODAY), stored("BBB", TODAY + timedelta(days=1))], schema=STORED_SCHEMA)
     shown = printed(recommendations_table(two))
     assert "Recommendations: model" in shown
@@ -154,7 +154,7 @@ def test_what_rows_do_not_share_is_a_column() -> None:
     assert [str(TODAY) in line for line in shown.splitlines() if "BBB" in line] == [False]
 
 
-def test_texts_of_others_are_printed_as_they_are_and_not_read_as_markup() -> None:
+def test_tables_print_foreign_texts_without_markup() -> None:
     stored = dict.fromkeys(STORED_SCHEMA) | {
         "symbol": "[bold]X", "profile": "moderate", "label": "[red]", "confidence": 0.5, "version": "1",
         "is_of_active_model": False,
@@ -170,7 +170,7 @@ def test_texts_of_others_are_printed_as_they_are_and_not_read_as_markup() -> Non
 
 
 @pytest.mark.parametrize("rows", [ROWS, NOBODY], ids=["calls", "none"])
-def test_the_picture_can_be_read_and_is_small(rows: pl.DataFrame) -> None:
+def test_calls_picture_is_small(rows: pl.DataFrame) -> None:
     symbols = rows["symbol"].unique().sort()
     predictions = pl.DataFrame({"symbol": symbols, "calibrated_buy": 0.4, "vol_20d": 0.02})
     content = calls_picture(predictions, rows, Profiles())
