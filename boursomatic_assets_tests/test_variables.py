@@ -143,10 +143,10 @@ def test_what_should_be_an_address_and_is_none_is_hidden() -> None:
 SECRETS = [variable for variable in VARIABLES if variable.secret is not Secret.NONE]
 
 
-def test_five_variables_hold_secrets() -> None:
+def test_seven_variables_hold_secrets() -> None:
     assert {variable.name for variable in SECRETS} == {
         "DATABASE_URL", "BOURSOMATIC_STOOQ_KEY", "BOURSOMATIC_NOTICE_WEBHOOK", "BOURSOMATIC_SMTP_URL",
-        "BOURSOMATIC_SMTP_PASSWORD",
+        "BOURSOMATIC_SMTP_PASSWORD", "BOURSOMATIC_EODHD_KEY", "BOURSOMATIC_TIINGO_KEY",
     }  # fmt: skip
 
 

@@ -91,6 +91,8 @@ def _wanted(database: Database, corrections: Corrections, code: str) -> pl.DataF
     """Symbols to have features of, each with `inputs`, a text that changes with whatever its features depend on."""
     bars = read_content(database, "price_bars").filter(~pl.col("symbol").is_in(corrections.quarantined))
     entries = {str(symbol): fingerprint(rows) for (symbol,), rows in corrections.adjustments.group_by("symbol")}
+    for (symbol,), rows in corrections.actions.group_by("symbol"):
+        entries[str(symbol)] = f"{entries.get(str(symbol), '')} {fingerprint(rows)}"
     adjusted = pl.col("symbol").replace_strict(entries, default="", return_dtype=pl.String)
     rules = f"{code} {importlib.metadata.version('exchange_calendars')}"
     return bars.with_columns(

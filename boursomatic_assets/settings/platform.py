@@ -37,6 +37,8 @@ class Settings:
     requests_per_second: float | None
     exchanges: tuple[str, ...]
     stooq_key: str | None = field(default=None, repr=False)
+    eodhd_key: str | None = field(default=None, repr=False)
+    tiingo_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environ: Values | None = None) -> Settings:
@@ -69,6 +71,8 @@ class Settings:
             requests_per_second=variables.REQUESTS_PER_SECOND.find(values),
             exchanges=variables.EXCHANGES.find(values) or (),
             stooq_key=variables.STOOQ_KEY.find(values),
+            eodhd_key=variables.EODHD_KEY.find(values),
+            tiingo_key=variables.TIINGO_KEY.find(values),
         )
 
 

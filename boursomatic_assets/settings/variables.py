@@ -101,7 +101,7 @@ ARTIFACTS_DIR = Variable(
 PROVIDER = Variable(
     "BOURSOMATIC_PROVIDER",
     "Price source. `sample` is bundled; `database` uses bars that another program stored.",
-    "sample, files, yahoo, stooq or database",
+    "sample, files, yahoo, stooq, eodhd, tiingo or database",
     str,
     default=DEFAULT_PROVIDER,
 )
@@ -165,6 +165,20 @@ REQUESTS_PER_SECOND = Variable(
 )
 STOOQ_KEY = Variable(
     "BOURSOMATIC_STOOQ_KEY", "API key for Stooq, if it asks for one.", "a key", str, secret=Secret.WHOLE
+)
+EODHD_KEY = Variable(
+    "BOURSOMATIC_EODHD_KEY",
+    "API key for the source `eodhd`. Each symbol takes three requests; a paid plan has 100,000 a day.",
+    "a key",
+    str,
+    secret=Secret.WHOLE,
+)
+TIINGO_KEY = Variable(
+    "BOURSOMATIC_TIINGO_KEY",
+    "API key for the source `tiingo`. Each symbol takes one request; the free plan has 50 an hour.",
+    "a key",
+    str,
+    secret=Secret.WHOLE,
 )
 THREADS = Variable(
     "BOURSOMATIC_THREADS",
@@ -253,7 +267,7 @@ GROUPS: dict[str, tuple[Variable[Any], ...]] = {
     "Places": (HOME, DATABASE_URL, ARTIFACTS_DIR),
     "Prices": (
         PROVIDER, PROVIDER_PATH, UNIVERSE, EXCHANGES, MAX_REJECTED_SHARE, MIN_ARRIVED_SHARE, OVERLAP_SESSIONS,
-        GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY,
+        GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY, EODHD_KEY, TIINGO_KEY,
     ),
     "Training and sensors": (THREADS, RETRAIN_AFTER, SENSOR_SECONDS),
     "Notices": (

@@ -30,7 +30,8 @@ def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
         Bar panel; of prices and volume, those that are there are scaled.
     adjustments : DataFrame
         `symbol`, `session`, `ratio`: price after over price before; 0.5 for a two-for-one split, 1.0 for a
-        jump that was real. A row per symbol and session.
+        jump that was real. A row per symbol and session. `volume_ratio` where there is one is the ratio of the
+        shares before to those after, which a dividend leaves at 1; else it is the price's.
 
     Returns
     -------
@@ -38,12 +39,18 @@ def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
         Prices before a session are multiplied by its ratio, volumes divided by it; ratios of several sessions
         multiply.
     """
-    real = adjustments.filter((pl.col("ratio") != 1.0) & pl.col("symbol").is_in(bars["symbol"].unique().implode()))
+    shares = "volume_ratio" if "volume_ratio" in adjustments.columns else "ratio"
+    mine = pl.col("symbol").is_in(bars["symbol"].unique().implode())
+    real = adjustments.filter(((pl.col("ratio") != 1.0) | (pl.col(shares) != 1.0)) & mine)
     if real.is_empty():
         return bars
-    factors = real.sort(PANEL_KEY).with_columns(factor=pl.col("ratio").cum_prod(reverse=True).over("symbol"))
+    factors = real.sort(PANEL_KEY).select(
+        *PANEL_KEY,
+        factor=pl.col("ratio").cum_prod(reverse=True).over("symbol"),
+        volume_factor=pl.col(shares).cum_prod(reverse=True).over("symbol"),
+    )
     scaled = bars.sort(PANEL_KEY).join_asof(
-        factors.select(*PANEL_KEY, "factor"),
+        factors,
         on="session",
         by="symbol",
         strategy="forward",
@@ -52,7 +59,7 @@ def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
     )
     factor = pl.col("factor").fill_null(1.0)
     prices = [pl.col(name) * factor for name in PRICE_COLUMNS if name in bars.columns]
-    volume = [pl.col("volume") / factor] if "volume" in bars.columns else []
+    volume = [pl.col("volume") / pl.col("volume_factor").fill_null(1.0)] if "volume" in bars.columns else []
     return scaled.with_columns(*prices, *volume).select(bars.columns)
 
 

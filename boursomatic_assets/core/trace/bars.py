@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import INPUT_NAMES, compute_features, with_derived_inputs
-from boursomatic_assets.core.market.corporate_actions import ADJUSTMENT_SCHEMA
 from boursomatic_assets.core.market.usable_bars import usable_bars
+from boursomatic_assets.core.market.vendor_actions import ratios_of
 from boursomatic_assets.core.trace.tree import (
     CHANGED,
     DIFFERS,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
+    from boursomatic_assets.core.market.vendor_actions import Adjustment
     from boursomatic_assets.core.recommendations.evidence import Evidence
 
 # The table of features leaves a row as it is that agrees to this relative difference.
@@ -34,7 +35,7 @@ SAME_VALUE = 1e-9
 
 
 def features_at(
-    bars: pl.DataFrame, exchange: str | None, adjustments: Sequence[tuple[date, float]], session: date
+    bars: pl.DataFrame, exchange: str | None, adjustments: Sequence[Adjustment], session: date
 ) -> dict[str, float | None] | None:
     """Compute close and model inputs of a session from an instrument's bars up to it.
 
@@ -43,7 +44,7 @@ def features_at(
     bars : DataFrame
         Bar panel of one symbol, as the sources gave it.
     exchange : str or None
-    adjustments : sequence of (date, float)
+    adjustments : sequence of Adjustment
         Sessions and ratios.
     session : date
 
@@ -53,11 +54,7 @@ def features_at(
         None where the session has no usable bar.
     """
     placed = bars.filter(pl.col("session") <= session).with_columns(exchange=pl.lit(exchange, pl.String))
-    symbol = pl.lit(placed["symbol"].first(), pl.String)
-    entered = pl.DataFrame(adjustments, schema=["session", "ratio"], orient="row").select(
-        symbol.alias("symbol"), "session", "ratio"
-    )
-    usable = usable_bars(placed, entered.cast(ADJUSTMENT_SCHEMA), [])  # type: ignore[arg-type]
+    usable = usable_bars(placed, ratios_of(placed["symbol"].first(), adjustments), [])  # type: ignore[arg-type]
     computed = with_derived_inputs(compute_features(usable).with_columns(close=usable["close"]))
     found = computed.filter(pl.col("session") == session)
     return found.select("close", *INPUT_NAMES).row(0, named=True) if found.height else None
@@ -145,17 +142,15 @@ def _values(rows: pl.DataFrame, side: str) -> str:
     return ", ".join(f"{column} {shown(value)}" for column, value in known)
 
 
-def adjustments_step(
-    recorded: Sequence[tuple[date, float]] | None, found: Sequence[tuple[date, float]]
-) -> TraceStep:
+def adjustments_step(recorded: Sequence[Adjustment] | None, found: Sequence[Adjustment]) -> TraceStep:
     """Compare the adjustments of then with those of now; those entered, altered or taken back become steps."""
     if recorded is None:
         return TraceStep("adjustments", NOT_RECORDED, NOTHING, _listed(found))
-    then, now = dict(recorded), dict(found)
+    then, now = ({session: ratio for session, ratio, *_ in rows} for rows in (recorded, found))
     steps = [compared(str(session), then.get(session), now.get(session)) for session in sorted({*then, *now})]
     broken = [step for step in steps if not step.is_sound]
     return gathered("adjustments", broken, recorded=_listed(recorded), found=_listed(found))
 
 
-def _listed(adjustments: Sequence[tuple[date, float]]) -> str:
-    return ", ".join(f"{session} by {shown(ratio)}" for session, ratio in adjustments) or "none"
+def _listed(adjustments: Sequence[Adjustment]) -> str:
+    return ", ".join(f"{session} by {shown(ratio)}" for session, ratio, *_ in adjustments) or "none"

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.market.bars import PANEL_KEY, BarTally, CheckedBars, check_bars, require_usable
-from boursomatic_assets.core.market.corporate_actions import split_like_jumps
+from boursomatic_assets.core.market.corporate_actions import (
+    ADJUSTMENT_SCHEMA,
+    apply_adjustments,
+    split_like_jumps,
+)
 from boursomatic_assets.core.market.isolated_prices import LONGEST, set_aside_isolated
 from boursomatic_assets.core.market.price_steps import WINDOW
-from boursomatic_assets.storage.postgres.adjustments_table import replace_jumps
+from boursomatic_assets.core.market.vendor_actions import applied_ratios
+from boursomatic_assets.storage.postgres.adjustments_table import read_actions, replace_actions, replace_jumps
 from boursomatic_assets.storage.postgres.database import UpsertCounts
 from boursomatic_assets.storage.postgres.market_tables import (
     Written,
@@ -37,6 +42,14 @@ _DISAGREEMENT_SCHEMA = {
     "symbol": pl.String, "session": pl.Date, "source": pl.String, "stored_close": pl.Float64,
     "delivered_close": pl.Float64,
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StoredBeside:
+    """Stored bars around a delivery, and what vendors state of their symbols, of `ACTION_SCHEMA`."""
+
+    bars: pl.DataFrame
+    actions: pl.DataFrame
 
 
 @dataclass
@@ -88,15 +101,31 @@ def survey(provider: Provider, settings: Settings, today: date) -> BarTally:
     return tally
 
 
-def judged(delivery: Delivery, today: date, beside: pl.DataFrame | None = None) -> CheckedBars:
-    """Check the bars of a delivery, each and against the sessions around it, such as stored ones `beside`."""
-    return set_aside_isolated(check_bars(delivery.bars, today), beside)
+def judged(delivery: Delivery, today: date, stored: StoredBeside | None = None) -> CheckedBars:
+    """Check the bars of a delivery, each and against the sessions around it, such as stored ones."""
+    checked = check_bars(delivery.bars, today)
+    if stored is None:
+        stored = StoredBeside(checked.accepted.clear(), delivery.actions.clear())
+    actions = pl.concat([stored.actions.join(delivery.actions, on=PANEL_KEY, how="anti"), delivery.actions])
+    if actions.is_empty():
+        return set_aside_isolated(checked, stored.bars)
+    # Judged as they will be read; set aside as they came.
+    ratios = applied_ratios(pl.DataFrame(schema=ADJUSTMENT_SCHEMA), actions)
+    read = CheckedBars(apply_adjustments(checked.accepted, ratios), checked.rejected.clear())
+    gone = set_aside_isolated(read, apply_adjustments(stored.bars, ratios)).rejected.select(*PANEL_KEY, "reason")
+    came = pl.concat([checked.accepted, stored.bars.select(checked.accepted.columns)])
+    rejected = pl.concat([checked.rejected, came.join(gone, on=PANEL_KEY)])
+    return CheckedBars(
+        checked.accepted.join(gone, on=PANEL_KEY, how="anti", maintain_order="left"),
+        rejected.sort([*PANEL_KEY, "reason"], maintain_order=True),
+    )
 
 
-def stored_beside(cursor: Any, delivery: Delivery) -> pl.DataFrame:  # noqa: ANN401 (an ADBC cursor)
-    """Stored bars that show what is usual for a delivery's symbols, and whether its ends jump."""
+def stored_beside(cursor: Any, delivery: Delivery) -> StoredBeside:  # noqa: ANN401 (an ADBC cursor)
+    """Read stored bars that show what is usual for a delivery's symbols, and whether its ends jump."""
     dated = delivery.bars.select(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).drop_nulls()
-    return read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
+    bars = read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
+    return StoredBeside(bars, read_actions(cursor, bars["symbol"].unique().to_list()))
 
 
 def delivered(checked: CheckedBars, beside: pl.DataFrame) -> CheckedBars:
@@ -118,16 +147,22 @@ def take_all(
     update, source = BarUpdate(), ":".join(filter(None, [settings.provider, settings.provider_path]))
     with database.bulk() as cursor:
         for delivery in provider.deliveries():
-            beside = stored_beside(cursor, delivery)
-            checked = judged(delivery, today, beside)
-            update.tally = update.tally.plus(delivered(checked, beside))
+            stored = stored_beside(cursor, delivery)
+            checked = judged(delivery, today, stored)
+            update.tally = update.tally.plus(delivered(checked, stored.bars))
             update.reports.extend(delivery.reports)
             update.left_out.update(delivery.left_out)
             update.add(upsert_bars(cursor, checked, source))
-            note_jumps(cursor, checked, beside)
+            replace_actions(cursor, _spans(checked.accepted), delivery.actions)
+            note_jumps(cursor, checked, stored.bars)
             note(f"{len(update.reports):,} symbols, {update.tally.accepted:,} bars")
         require_usable(update.tally, settings.max_rejected_share, provider.description)
     return update
+
+
+def _spans(bars: pl.DataFrame) -> pl.DataFrame:
+    """Spans of which a source at hand says what actions there are: from behind its first bar to its last one."""
+    return bars.group_by("symbol").agg(after=pl.col("session").min(), until=pl.col("session").max())
 
 
 def look_through(database: Database, note: Callable[[str], None]) -> BarUpdate:
@@ -168,7 +203,10 @@ def note_jumps(cursor: Any, bars: CheckedBars, beside: pl.DataFrame) -> None:  #
     looked_at = spans.join(reached, on="symbol", how="left").select(
         "symbol", first=pl.coalesce("before", "first"), last=pl.coalesce("after", "last")
     )
-    # Those that an entry explains are recorded too: when it is taken back, they count again.
-    jumps = split_like_jumps(panel).join(looked_at, on="symbol")
+    # Those that an entry explains are recorded too: when it is taken back, they count again. What a vendor states
+    # is applied: only what it leaves is a jump.
+    stated = read_actions(cursor, new["symbol"].unique().to_list())
+    read = apply_adjustments(panel, applied_ratios(pl.DataFrame(schema=ADJUSTMENT_SCHEMA), stated))
+    jumps = split_like_jumps(read).join(looked_at, on="symbol")
     inside = jumps.filter((pl.col("session") > pl.col("first")) & (pl.col("session") <= pl.col("last")))
     replace_jumps(cursor, looked_at, inside.drop("first", "last"))

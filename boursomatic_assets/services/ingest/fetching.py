@@ -15,6 +15,7 @@ from boursomatic_assets.core.market.overlap import SAME_CLOSE, SAME_PRICE, compa
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.providers.source import Delivery, Provider, Wish
 from boursomatic_assets.services.ingest.bars import BarUpdate, delivered, judged, note_jumps, stored_beside
+from boursomatic_assets.storage.postgres.adjustments_table import replace_actions
 from boursomatic_assets.storage.postgres.database import take_turns
 from boursomatic_assets.storage.postgres.fetch_log import (
     begin_round,
@@ -131,13 +132,14 @@ class _Fetching:
         wanted, total, again = {wish.symbol: wish for wish in wishes}, self.settled + len(wishes), []
         for delivery in deliveries:
             with self.database.bulk() as cursor:
-                beside = stored_beside(cursor, delivery)
-            checked = judged(delivery, self.now.date(), beside)
+                stored = stored_beside(cursor, delivery)
+            checked = judged(delivery, self.now.date(), stored)
             verdicts = self._verdicts(delivery, checked.accepted, wanted)
             again += [
                 replace(wanted[symbol], first=None) for symbol, verdict in verdicts.items() if verdict is None
             ]
-            self._keep(checked, beside, [verdict for verdict in verdicts.values() if verdict])
+            settled = [verdict for verdict in verdicts.values() if verdict]
+            self._keep(checked, stored.bars, settled, self._stated(delivery, settled, wanted))
             self.settled += sum(verdict is not None for verdict in verdicts.values())
             note(f"{self.settled:,} of {total:,} symbols")
         return again
@@ -196,8 +198,29 @@ class _Fetching:
             [self.update.disagreements, more.select(self.update.disagreements.columns)]
         )
 
-    def _keep(self, checked: CheckedBars, beside: pl.DataFrame, reports: Sequence[SymbolReport]) -> None:
-        """Store bars and reports of the settled symbols together, so that neither is there without the other."""
+    def _stated(
+        self, delivery: Delivery, reports: Sequence[SymbolReport], wanted: Mapping[str, Wish]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Spans of which sources say what splits and dividends there are, and those there are.
+
+        Up to the first session wished for the stored bars stay, and with them what is stated of them. A source that
+        may not rewrite history says nothing on it either.
+        """
+        taken = [report for report in reports if report.outcome is Outcome.FETCHED and self._may_rewrite(report)]
+        rows = [(report.symbol, wanted[report.symbol].first, None) for report in taken]
+        schema = {"symbol": pl.String, "after": pl.Date, "until": pl.Date}
+        spans = pl.DataFrame(rows, schema=schema, orient="row")
+        inside = (pl.col("session") > pl.col("after")).fill_null(value=True)
+        return spans, delivery.actions.join(spans, on="symbol").filter(inside).drop("after", "until")
+
+    def _keep(
+        self,
+        checked: CheckedBars,
+        beside: pl.DataFrame,
+        reports: Sequence[SymbolReport],
+        stated: tuple[pl.DataFrame, pl.DataFrame],
+    ) -> None:
+        """Store bars, actions and reports of the settled symbols together, so that none is there alone."""
         taken = [report.symbol for report in reports if report.outcome is Outcome.FETCHED]
         accepted = checked.accepted.filter(pl.col("symbol").is_in(taken))
         rejected = checked.rejected.filter(pl.col("symbol").is_in([report.symbol for report in reports]))
@@ -207,6 +230,7 @@ class _Fetching:
         with self.database.bulk() as cursor:
             written = upsert_bars(cursor, fresh, _named(reports))
             self.update.add(written, unchanged=accepted.height - fresh.accepted.height)
+            replace_actions(cursor, *stated)
             note_jumps(cursor, CheckedBars(accepted, rejected), beside)
             record_results(cursor, self.number, reports)
 

@@ -1,4 +1,4 @@
-"""Adjustments that people entered, and jumps that nobody has explained yet."""
+"""Adjustments that people entered, splits and dividends of vendors, and jumps that nobody has explained yet."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import sqlalchemy as sa
 
+from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.market.corporate_actions import ADJUSTMENT_SCHEMA, JUMP_SCHEMA
+from boursomatic_assets.core.market.vendor_actions import ACTION_SCHEMA, applied_ratios
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.storage.postgres.database import STAGING, fetch, stage, take_turns
+from boursomatic_assets.storage.postgres.panels import SEPARATOR
 from boursomatic_assets.storage.postgres.tables import KEYS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date
 
     from boursomatic_assets.storage.postgres.database import Database
@@ -23,6 +27,7 @@ _UNEXPLAINED = """
     WHERE NOT EXISTS (SELECT FROM adjustments a WHERE a.symbol = j.symbol AND a.session = j.session)
     ORDER BY j.symbol, j.session
 """
+_ACTIONS = "SELECT symbol, session, split, dividend, ratio FROM vendor_actions"
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,18 @@ class Corrections:
         Of `ADJUSTMENT_SCHEMA`: what people entered.
     jumps : DataFrame
         Of `JUMP_SCHEMA`: sessions at which a price seems to be stated anew, without an entry.
+    actions : DataFrame
+        Of `ACTION_SCHEMA`: splits and dividends that a vendor of raw prices states.
     """
 
     adjustments: pl.DataFrame
     jumps: pl.DataFrame
+    actions: pl.DataFrame
+
+    @property
+    def applied(self) -> pl.DataFrame:
+        """What bars are adjusted by, as `apply_adjustments` takes it."""
+        return applied_ratios(self.adjustments, self.actions)
 
     @property
     def quarantined(self) -> list[str]:
@@ -47,9 +60,54 @@ class Corrections:
 
 
 def read_corrections(cursor: Any) -> Corrections:  # noqa: ANN401 (an ADBC cursor)
-    """Read adjustments and unexplained jumps in the transaction of `cursor`."""
+    """Read adjustments, vendors' actions and unexplained jumps in the transaction of `cursor`."""
     entered = fetch(cursor, "SELECT symbol, session, ratio FROM adjustments ORDER BY symbol, session")
-    return Corrections(entered.cast(ADJUSTMENT_SCHEMA), fetch(cursor, _UNEXPLAINED).cast(JUMP_SCHEMA))  # type: ignore[arg-type]
+    jumps = fetch(cursor, _UNEXPLAINED)
+    actions = fetch(cursor, f"{_ACTIONS} ORDER BY symbol, session")
+    return Corrections(entered.cast(ADJUSTMENT_SCHEMA), jumps.cast(JUMP_SCHEMA), actions.cast(ACTION_SCHEMA))  # type: ignore[arg-type]
+
+
+def read_actions(cursor: Any, symbols: Sequence[str]) -> pl.DataFrame:  # noqa: ANN401 (an ADBC cursor)
+    """Read vendors' actions of some symbols: of `ACTION_SCHEMA`."""
+    mine = f"{_ACTIONS} WHERE symbol = ANY (string_to_array($1, '{SEPARATOR}')) ORDER BY symbol, session"
+    return fetch(cursor, mine, [SEPARATOR.join(symbols)]).cast(ACTION_SCHEMA)  # type: ignore[arg-type]
+
+
+def replace_actions(cursor: Any, spans: pl.DataFrame, actions: pl.DataFrame) -> None:  # noqa: ANN401
+    """Record the splits and dividends of a delivery, and forget those that it no longer states.
+
+    Parameters
+    ----------
+    cursor : ADBC cursor
+    spans : DataFrame
+        `symbol`, `after`, `until`: the sessions of each symbol that the delivery speaks of, from behind `after`
+        on; null for an open end.
+    actions : DataFrame
+        Of `ACTION_SCHEMA`, within these spans; none from a source whose prices are adjusted already.
+    """
+    take_turns(cursor, "vendor_actions")
+    stage(cursor, spans)
+    known = fetch(
+        cursor,
+        "SELECT v.symbol, v.session, v.split, v.dividend, v.ratio FROM vendor_actions v "  # noqa: S608
+        f"JOIN {STAGING} s ON s.symbol = v.symbol AND (s.after IS NULL OR v.session > s.after) "
+        "AND (s.until IS NULL OR v.session <= s.until)",
+    ).cast(ACTION_SCHEMA)  # type: ignore[arg-type]
+    gone, new = (
+        known.join(actions, on=list(ACTION_SCHEMA), how="anti"),
+        actions.join(known, on=list(ACTION_SCHEMA), how="anti"),
+    )
+    if gone.height:
+        stage(cursor, gone.select(PANEL_KEY))
+        cursor.execute(
+            f"DELETE FROM vendor_actions v USING {STAGING} s WHERE s.symbol = v.symbol AND s.session = v.session"  # noqa: S608
+        )
+    if new.height:
+        stage(cursor, new)
+        cursor.execute(
+            "INSERT INTO vendor_actions (symbol, session, split, dividend, ratio) "  # noqa: S608
+            f"SELECT symbol, session, split, dividend, ratio FROM {STAGING}"
+        )
 
 
 def replace_jumps(cursor: Any, looked_at: pl.DataFrame, jumps: pl.DataFrame) -> None:  # noqa: ANN401

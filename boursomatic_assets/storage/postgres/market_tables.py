@@ -177,7 +177,7 @@ def read_usable_bars(
         bars = read_panel(cursor, _BARS, needed, part)
     placed = bars.join(exchanges, on="symbol", how="left", maintain_order="left")
     usable = usable_bars(
-        placed, corrections.adjustments, corrections.quarantined, from_the_first_bar=part.is_from_the_first_bar
+        placed, corrections.applied, corrections.quarantined, from_the_first_bar=part.is_from_the_first_bar
     )
     return usable.select(*PANEL_KEY, *columns)
 

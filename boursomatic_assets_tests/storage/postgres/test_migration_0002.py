@@ -35,7 +35,7 @@ KEPT = ("instruments", "price_bars", "features", "model_versions", "rejected_bar
 ADDED = {
     "adjustments", "unexplained_jumps", "fetch_rounds", "fetch_results", "feature_state",
     "universe_members", "trials", "recommendation_outcomes", "bar_changes",
-    "model_events", "notices", "noticed_runs",
+    "model_events", "notices", "noticed_runs", "vendor_actions",
 }  # fmt: skip
 
 

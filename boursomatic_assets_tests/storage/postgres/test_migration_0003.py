@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 KEPT = ("instruments", "price_bars", "adjustments", "fetch_rounds", "model_versions")
 ADDED = {"universe_members", "trials"}
-LATER = {"recommendation_outcomes", "bar_changes", "model_events", "notices", "noticed_runs"}
+LATER = {"recommendation_outcomes", "bar_changes", "model_events", "notices", "noticed_runs", "vendor_actions"}
 TRIAL = (
     "INSERT INTO trials (id, params_hash, experiment, data_version, symbols, first_session, last_session, "
     "test_first, test_last) VALUES (gen_random_uuid(), '{}', '{{}}', '{}', 5, '2010-01-04', '2013-03-01', "

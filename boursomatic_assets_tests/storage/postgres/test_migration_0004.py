@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 KEPT = ("instruments", "price_bars", "adjustments", "model_versions", "recommendations", "trials")
 ADDED = {"recommendation_outcomes", "bar_changes"}
-LATER = {"model_events", "notices", "noticed_runs"}
+LATER = {"model_events", "notices", "noticed_runs", "vendor_actions"}
 ONE, TWO, THREE, FOUR = (f"00000000-0000-0000-0000-00000000000{number}" for number in (1, 2, 3, 4))
 FILLED = (
     f"INSERT INTO instruments (id, symbol, exchange, name, sector) VALUES ('{ONE}', 'AAA', 'XNYS', 'A', 'Energy'), "

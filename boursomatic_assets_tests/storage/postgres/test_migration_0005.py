@@ -27,7 +27,7 @@ FILLED = (
     "VALUES (gen_random_uuid(), 'old', 'p', '{}', '/old', 'd', false), "
     "(gen_random_uuid(), 'new', 'p', '{}', NULL, NULL, true)"
 )
-LATER = {"notices", "noticed_runs"}
+LATER = {"notices", "noticed_runs", "vendor_actions"}
 ROWS = "SELECT xmin::text, ctid::text, (to_jsonb(m) - 'gate')::text FROM model_versions m ORDER BY 2"
 EVENT = "INSERT INTO model_events (who, event, version_from, version_to, why) VALUES ('ann', '{}', {}, {}, 'why')"
 
