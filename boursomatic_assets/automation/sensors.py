@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from boursomatic_assets.automation.decisions import Decision, decide_features, decide_recommendations
+from boursomatic_assets.automation.feeds import fetch_late_bars
 from boursomatic_assets.automation.jobs import features_of_new_bars, recommend_and_judge, retrain
 from boursomatic_assets.automation.observing import (
     CAUSE_TAG,
@@ -206,4 +207,4 @@ def _result(decision: Decision, cursor: str | None, tags: dict[str, str]) -> dg.
     return dg.SensorResult(run_requests=[request], cursor=cursor)
 
 
-SENSORS = [features_after_new_bars, retrain_when_due, retrain_when_drifted, recommend_when_new]
+SENSORS = [fetch_late_bars, features_after_new_bars, retrain_when_due, retrain_when_drifted, recommend_when_new]

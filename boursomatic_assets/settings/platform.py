@@ -33,6 +33,7 @@ class Settings:
     min_arrived_share: float
     overlap_sessions: int
     retrain_after: int
+    feed_hours: float
     gateway: str | None
     requests_per_second: float | None
     exchanges: tuple[str, ...]
@@ -67,6 +68,7 @@ class Settings:
             min_arrived_share=variables.MIN_ARRIVED_SHARE.read(values),
             overlap_sessions=variables.OVERLAP_SESSIONS.read(values),
             retrain_after=variables.RETRAIN_AFTER.read(values),
+            feed_hours=variables.FEED_HOURS.read(values),
             gateway=variables.GATEWAY.find(values),
             requests_per_second=variables.REQUESTS_PER_SECOND.find(values),
             exchanges=variables.EXCHANGES.find(values) or (),

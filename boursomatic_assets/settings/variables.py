@@ -149,6 +149,14 @@ OVERLAP_SESSIONS = Variable(
     default="5",
     example="2",
 )
+FEED_HOURS = Variable(
+    "BOURSOMATIC_FEED_HOURS",
+    "Hours after a close until which its bars are requested again while they are missing. Then a notice is sent.",
+    "a number of hours, above 0",
+    _rate,
+    default="8",
+    example="8",
+)
 GATEWAY = Variable(
     "BOURSOMATIC_GATEWAY",
     "Gateway to network sources: https://HOST/PATH is requested as GATEWAY/HOST/PATH.",
@@ -267,6 +275,7 @@ GROUPS: dict[str, tuple[Variable[Any], ...]] = {
     "Places": (HOME, DATABASE_URL, ARTIFACTS_DIR),
     "Prices": (
         PROVIDER, PROVIDER_PATH, UNIVERSE, EXCHANGES, MAX_REJECTED_SHARE, MIN_ARRIVED_SHARE, OVERLAP_SESSIONS,
+        FEED_HOURS,
         GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY, EODHD_KEY, TIINGO_KEY,
     ),
     "Training and sensors": (THREADS, RETRAIN_AFTER, SENSOR_SECONDS),

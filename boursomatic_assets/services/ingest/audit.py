@@ -6,6 +6,7 @@ Bars are read so many symbols at a time as fit in memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -17,7 +18,12 @@ from boursomatic_assets.core.market.session_audit import SessionAudit, audit_ses
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
 from boursomatic_assets.storage.postgres.instruments_table import read_exchanges
-from boursomatic_assets.storage.postgres.market_tables import read_bars, read_usable_bars, symbol_batches
+from boursomatic_assets.storage.postgres.market_tables import (
+    read_bars,
+    read_newest_sessions,
+    read_usable_bars,
+    symbol_batches,
+)
 from boursomatic_assets.storage.postgres.panels import Part
 
 if TYPE_CHECKING:
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 LONG_GAP_DAYS = 10
+# A symbol without a bar for longer is suspended or delisted: nobody waits for it.
+STILL_TRADING = timedelta(days=14)
 # Beyond this share of its sessions missing, or of rows too many, an exchange's bars deserve a look.
 MOST_AMISS = 0.001
 _NO_BARS = pl.DataFrame(schema={**BAR_SCHEMA, "exchange": pl.String})
@@ -97,6 +105,37 @@ def newest_reports(database: Database, settings: Settings) -> list[SymbolReport]
 def arrived_among(reports: Sequence[SymbolReport]) -> int:
     """How many symbols arrived."""
     return sum(report.outcome is Outcome.FETCHED for report in reports)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How far a session's bars have arrived.
+
+    Attributes
+    ----------
+    calendar : str
+    session : date
+        Newest one that was over.
+    expected, arrived : int
+        Active symbols that still trade, and those of them that have a bar of this session.
+    """
+
+    calendar: str
+    session: date
+    expected: int
+    arrived: int
+
+
+def arrivals(database: Database, calendars: Sequence[str], now: datetime) -> list[Arrival]:
+    """Count the bars that the newest session of each calendar has, and those that it should have."""
+    newest = read_newest_sessions(database)
+    return [_arrival(newest, calendar, last_complete_session(calendar, now)) for calendar in calendars]
+
+
+def _arrival(newest: pl.DataFrame, calendar: str, session: date) -> Arrival:
+    mine = newest.filter(pl.Series([calendar_of(name) == calendar for name in newest["exchange"].to_list()]))
+    trading = mine.filter(pl.col("newest") >= session - STILL_TRADING)["newest"]
+    return Arrival(calendar, session, trading.len(), int((trading >= session).sum()))
 
 
 def long_gaps(database: Database) -> pl.DataFrame:

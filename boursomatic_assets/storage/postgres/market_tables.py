@@ -146,6 +146,17 @@ def newest_session(database: Database) -> date | None:
     return found
 
 
+def read_newest_sessions(database: Database) -> pl.DataFrame:
+    """`symbol`, `exchange` and session of the `newest` daily bar of each active instrument; null without bars."""
+    found = database.read(
+        f"WITH {KEYS} SELECT k.symbol, k.exchange, (SELECT max(b.ts)::date FROM price_bars b "  # noqa: S608
+        f"WHERE b.instrument_id = k.id AND b.interval = '{DAILY}') AS newest "
+        "FROM keys k JOIN instruments i ON i.id = k.id WHERE i.is_active"
+    )
+    schema = {"symbol": pl.String, "exchange": pl.String, "newest": pl.Date}
+    return found.cast(schema).sort("symbol")  # type: ignore[arg-type]
+
+
 def read_spans(database: Database, table: str = "price_bars", since: date | None = None) -> pl.DataFrame:
     """Number of `rows`, `first` and `last` session of each symbol in `price_bars` or `features`, from a date on."""
     daily = f"t.interval = '{DAILY}'" if table == "price_bars" else "true"
