@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
+from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.services.ingest.adjusting import enter_adjustment
 from boursomatic_assets.services.ingest.jump_audit import audit_jumps
@@ -252,6 +253,21 @@ def test_bars_of_an_adjusted_source_take_the_place_of_raw_ones_with_their_action
         sources.bars = bars
         update(settings)
         whole(database, bars, ONE)
+
+
+def test_a_file_says_what_actions_there_are_between_its_own_bars_and_no_more(
+    postgres: sa.Engine, tmp_path: Path
+) -> None:
+    bars = BARS.filter(symbol="AK")
+    with FakeSources(bars) as sources, settings_for(postgres, sources, tmp_path, "tiingo", ONE) as settings:
+        database = update(settings)
+        # The last 30 of 120 bars: the dividend of the 101st is among them; the one of the 31st and the split are not.
+        path = tmp_path / "adjusted.csv"
+        vendor_adjusted(bars).tail(30).with_columns(symbol=pl.lit("AK")).write_csv(path)
+        os.environ.update({"BOURSOMATIC_PROVIDER": "files", "BOURSOMATIC_PROVIDER_PATH": str(path)})
+        update_bars(database, FilesProvider(path), Settings.from_environment(), NOW, lambda _: None)
+        left = rows(database, "SELECT session, split, dividend FROM vendor_actions ORDER BY 1")
+        assert left == [(bars["session"][30], 1.0, 0.5), (bars["session"][70], 4.0, 0.0)]
 
 
 def read_corrections_of(database: Database) -> int:
