@@ -261,7 +261,7 @@ def test_a_file_says_what_actions_there_are_between_its_own_bars_and_no_more(
     bars = BARS.filter(symbol="AK")
     with FakeSources(bars) as sources, settings_for(postgres, sources, tmp_path, "tiingo", ONE) as settings:
         database = update(settings)
-        # The last 30 of 120 bars: the dividend of the 101st is among them; the one of the 31st and the split are not.
+        # Of 120 bars the last 30: the dividend of the 101st is among them, that of the 31st and the split are not.
         path = tmp_path / "adjusted.csv"
         vendor_adjusted(bars).tail(30).with_columns(symbol=pl.lit("AK")).write_csv(path)
         os.environ.update({"BOURSOMATIC_PROVIDER": "files", "BOURSOMATIC_PROVIDER_PATH": str(path)})

@@ -206,16 +206,18 @@ def to_stooq(symbol: str) -> str | None:
 
 
 def to_eodhd(symbol: str) -> str | None:
-    """Name EODHD uses; None for a market that is not known here."""
+    """Name EODHD uses; None for a market that is not known here. Indices are an exchange of their own there."""
     exchange = exchange_of(symbol)
     if exchange is None:
         return None
+    if symbol.startswith("^"):
+        return f"{symbol[1:]}.INDX"
     return f"{symbol.replace('.', '-')}.US" if exchange == US else symbol
 
 
 def to_tiingo(symbol: str) -> str | None:
-    """Name Tiingo uses; None outside of the United States."""
-    return symbol.replace(".", "-") if exchange_of(symbol) == US else None
+    """Name Tiingo uses; None for an index, and outside of the United States."""
+    return symbol.replace(".", "-") if exchange_of(symbol) == US and not symbol.startswith("^") else None
 
 
 def from_stooq(name: str) -> str | None:
