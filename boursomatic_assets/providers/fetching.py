@@ -142,9 +142,7 @@ class FetchedProvider:
                 if isinstance(error, BarsRefusedError):
                     break
             else:
-                return bars, _delivered(
-                    wish, source.name, bars, "; ".join([*filter(None, [_quoted(said)]), *_doubts(bars)])
-                )
+                return bars, _delivered(wish, source.name, bars, said)
         return pl.DataFrame(schema=BAR_SCHEMA), _not_delivered(wish, said)
 
     def _asked(self, source: Source, wish: Wish, fuse: Fuse) -> pl.DataFrame:
@@ -170,9 +168,10 @@ def _delivery(answers: Sequence[_Answer]) -> Delivery:
     return Delivery(rows.drop("split", "dividend", "ratio", "doubt"), reports, adjusted=False, actions=actions)
 
 
-def _delivered(wish: Wish, source: str, bars: pl.DataFrame, detail: str) -> SymbolReport:
+def _delivered(wish: Wish, source: str, bars: pl.DataFrame, said: dict[str, ProviderError]) -> SymbolReport:
     sessions = bars["session"].drop_nulls().sort()
     first, last = (sessions[0], sessions[-1]) if sessions.len() else (None, None)
+    detail = "; ".join(filter(None, [_quoted(said), *_doubts(bars)]))
     return SymbolReport(wish.symbol, Outcome.FETCHED, source, bars.height, first, last, detail)
 
 

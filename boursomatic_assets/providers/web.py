@@ -77,6 +77,9 @@ class Web:
         self, client: httpx.Client, pace: Pace, gateway: str | None = None, key: str | None = None
     ) -> None:
         self._client, self._pace, self._gateway = client, pace, gateway
+        # They log each address with its query, and a key may be in it.
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         # The longest spelling first: one may contain another.
         self._spellings = sorted({key, quote(key, safe=""), quote_plus(key)}, key=len, reverse=True) if key else []
 
@@ -140,9 +143,6 @@ def web_of(settings: Settings, requests_per_second: float, key: str | None = Non
     require_installed("httpx", "tenacity")
     import httpx
 
-    # They log each address with its query, and a key may be in it.
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     client = httpx.Client(timeout=SECONDS_TO_ANSWER, follow_redirects=False)
     web = Web(client, Pace(settings.requests_per_second or requests_per_second), settings.gateway, key)
     weakref.finalize(web, client.close)
