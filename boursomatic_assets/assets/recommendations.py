@@ -5,8 +5,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.assets.market_data import FRESHNESS
+from boursomatic_assets.assets import FRESHNESS, OWNERS, code_version
 from boursomatic_assets.display.report.trace_page import trace_page
 from boursomatic_assets.display.ui.recommendations import (
     broken_rows_metadata,
