@@ -17,6 +17,14 @@ def test_a_snapshot_is_read_back() -> None:
     assert evidence.raw == stored()["snapshot"]
 
 
+def test_a_dividend_is_noted_with_a_ratio_of_volumes_of_its_own() -> None:
+    bars = {"adjustments": [["2018-02-01", 0.99, 1.0], ["2018-03-01", 0.5]]}
+    assert evidence_of(stored(), bars=bars).bars.adjustments == [
+        (date(2018, 2, 1), 0.99, 1.0),
+        (date(2018, 3, 1), 0.5),
+    ]
+
+
 def test_the_profile_of_then_holds_under_every_name() -> None:
     profiles = evidence_of(stored()).profiles
     assert [getattr(profiles, name) for name in PROFILE_NAMES] == [Profiles().moderate] * 3
