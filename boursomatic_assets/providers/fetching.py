@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import BAR_SCHEMA
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, PANEL_KEY
 from boursomatic_assets.core.market.vendor_actions import ACTION_SCHEMA
 from boursomatic_assets.errors import (
     ConfigurationError,
@@ -164,7 +164,8 @@ def _delivery(answers: Sequence[_Answer]) -> Delivery:
     reports = tuple(report for _, report in answers)
     if "ratio" not in rows.columns:
         return Delivery(rows, reports, adjusted=True)
-    actions = rows.drop_nulls("ratio").select(list(ACTION_SCHEMA))
+    # A row that was sent twice is left to the bar contract; its action counts once.
+    actions = rows.drop_nulls("ratio").select(list(ACTION_SCHEMA)).unique(PANEL_KEY, maintain_order=True)
     return Delivery(rows.drop("split", "dividend", "ratio", "doubt"), reports, adjusted=False, actions=actions)
 
 

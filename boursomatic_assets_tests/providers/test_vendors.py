@@ -325,6 +325,18 @@ def test_what_is_no_number_is_left_to_the_bar_contract() -> None:
     assert check_bars(fetched.select(list(BAR_SCHEMA)), LAST).rejected["session"].to_list() == [date(2024, 1, 11)]
 
 
+def test_an_action_of_a_row_that_is_sent_twice_counts_once() -> None:
+    names = ("open", "high", "low", "close", "volume")
+    before = dict.fromkeys((*names, "adjClose"), 40.0) | {"splitFactor": 1.0, "divCash": 0.0, "adjClose": 10.0}
+    after = dict.fromkeys((*names, "adjClose"), 10.0) | {"splitFactor": 4.0, "divCash": 0.0}
+    rows = [before | {"date": "2024-01-10"}, *[after | {"date": "2024-01-11"}] * 2]
+    with answering(rows) as client:
+        provider = FetchedProvider((TiingoSource(Web(client, Pace(1000)), KEY),), pl.DataFrame)
+        (delivery,) = provider.deliveries([wish()])
+    assert delivery.bars.height == 3
+    assert delivery.actions.rows() == [("AAPL", date(2024, 1, 11), 4.0, 0.0, 0.25)]
+
+
 @pytest.mark.parametrize("split", ["4:1", "4/0", "none"])
 def test_a_split_that_cannot_be_read_is_the_sources_failure(split: str) -> None:
     bar = dict.fromkeys(("open", "high", "low", "close", "volume", "adjusted_close"), 10.0)

@@ -124,15 +124,18 @@ def without_later_splits(bars: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFra
     splits : DataFrame
         `session`, `split`: all there were to this day.
     """
-    ratios = splits.group_by("session").agg(volume_ratio=pl.col("split").product())
+    ratios = splits.unique().group_by("session").agg(volume_ratio=pl.col("split").product())
     symbol = pl.lit(bars["symbol"].first(), pl.String)
     return apply_adjustments(bars, ratios.select(symbol.alias("symbol"), "session", "volume_ratio", ratio=1.0))
 
 
 def _by_session(events: pl.DataFrame, sessions: pl.DataFrame, total: pl.Expr) -> pl.DataFrame:
-    """Events of each session; those between two sessions belong to the later one, those after the last to none."""
+    """Events of each session; those between two sessions belong to the later one, those after the last to none.
+
+    An event that is stated twice alike is one.
+    """
     bars = sessions.with_columns(bar="session")
-    placed = events.sort("session").join_asof(bars, on="session", strategy="forward").drop_nulls("bar")
+    placed = events.unique().sort("session").join_asof(bars, on="session", strategy="forward").drop_nulls("bar")
     return placed.group_by(session="bar").agg(total)
 
 

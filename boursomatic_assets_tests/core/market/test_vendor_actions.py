@@ -63,6 +63,12 @@ def test_a_split_and_a_dividend_of_one_session_are_one_ratio() -> None:
     assert found == {date(2024, 5, 6): (4.0, 0.5, pytest.approx(ratio, rel=1e-15), None)}
 
 
+def test_an_event_that_is_stated_twice_is_one() -> None:
+    twice = pl.concat([events("split", {date(2024, 5, 6): 4.0})] * 2)
+    found = with_actions(bars([0.25] * 3 + [1.0] * 3), twice, events("dividend", {}), 1e-7)
+    assert found.drop_nulls("ratio").select("split", "ratio", "doubt").rows() == [(4.0, 0.25, None)]
+
+
 def test_events_before_the_first_and_after_the_last_bar_are_none() -> None:
     early_and_late = {date(2024, 5, 1): 4.0, date(2024, 4, 1): 3.0, date(2024, 5, 9): 2.0}
     assert stated(bars([1.0] * 6), early_and_late, {}) == {}
@@ -120,7 +126,8 @@ def test_volumes_in_shares_of_today_become_those_that_were_traded() -> None:
     frame = bars().with_columns(volume=pl.Series([4000.0, 8000.0, 1200.0, 700.0, 600.0, 500.0]))
     splits = events("split", {date(2024, 5, 6): 4.0, date(2024, 5, 20): 2.0})
     # today's shares are 2 of those of the 6th on, and 8 of those before
-    assert without_later_splits(frame, splits)["volume"].to_list() == [500.0, 1000.0, 150.0, 350.0, 300.0, 250.0]
+    twice = pl.concat([splits, splits])
+    assert without_later_splits(frame, twice)["volume"].to_list() == [500.0, 1000.0, 150.0, 350.0, 300.0, 250.0]
     assert without_later_splits(frame, events("split", {})).equals(frame)
 
 
