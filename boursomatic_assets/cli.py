@@ -20,6 +20,7 @@ from boursomatic_assets.commands.recommend import recommend
 from boursomatic_assets.commands.recommendations import recommendations
 from boursomatic_assets.commands.report import report
 from boursomatic_assets.commands.settings import settings
+from boursomatic_assets.commands.status import status
 from boursomatic_assets.commands.trace import trace
 from boursomatic_assets.commands.universe import universe
 from boursomatic_assets.commands.verify import verify
@@ -50,6 +51,7 @@ app.command()(report)
 app.command()(verify)
 app.command()(backup)
 app.command()(restore)
+app.command()(status)
 app.command()(bench)
 app.command()(settings)
 app.add_typer(universe, name="universe")

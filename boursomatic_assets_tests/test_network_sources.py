@@ -28,7 +28,7 @@ from boursomatic_assets_tests.conftest import fresh_database, upgraded
 from boursomatic_assets_tests.support.catalog import rows, versions_of
 from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault
 from boursomatic_assets_tests.support.installation import Installation, new_installation
-from boursomatic_assets_tests.support.processes import WAIT, spawn, wait_until_ready
+from boursomatic_assets_tests.support.processes import IMPORTS, UPDATE, WAIT, spawn, wait_until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,21 +40,6 @@ NOW = datetime.now(UTC)
 SYMBOLS = 60
 KILLS = 20
 QUICK = {"BOURSOMATIC_REQUESTS_PER_SECOND": "500", "BOURSOMATIC_PROVIDER": "yahoo"}
-# What `materialize --select instruments,price_bars` does to the tables, without three seconds of imports.
-UPDATE = """
-provider, now = provider_for(settings), datetime.now(UTC)
-write_universe(database, provider.instruments())
-update_bars(database, provider, settings, now, lambda message: None)
-print('done', flush=True)
-"""
-IMPORTS = """
-from datetime import UTC, datetime
-from boursomatic_assets.providers.registry import provider_for
-from boursomatic_assets.storage.postgres.database import Database
-from boursomatic_assets.storage.postgres.instruments_table import write_universe
-from boursomatic_assets.services.ingest.update import update_bars
-database = Database.open(settings)
-"""
 
 
 def market(symbols: pl.DataFrame, first: date = date(2026, 1, 2)) -> pl.DataFrame:

@@ -45,6 +45,7 @@ def test_every_variable_is_read() -> None:
             "BOURSOMATIC_PRICE_FOLDERS": os.pathsep.join(["/feeds", "/archive"]),
             "BOURSOMATIC_EXCHANGES": "XPAR, XAMS",
             "BOURSOMATIC_REQUESTS_PER_SECOND": "0.5",
+            "BOURSOMATIC_FEED_HOURS": "6",
         }
     )
     assert settings == Settings(
@@ -63,6 +64,7 @@ def test_every_variable_is_read() -> None:
         gateway="https://gate.example/fetch",
         exchanges=("XPAR", "XAMS"),
         requests_per_second=0.5,
+        feed_hours=6.0,
     )
 
 

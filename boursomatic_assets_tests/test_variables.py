@@ -147,10 +147,11 @@ def test_what_should_be_an_address_and_is_none_is_hidden() -> None:
 SECRETS = [variable for variable in VARIABLES if variable.secret is not Secret.NONE]
 
 
-def test_six_variables_hold_secrets() -> None:
+def test_eight_variables_hold_secrets() -> None:
     assert {variable.name for variable in SECRETS} == {
-        "DATABASE_URL", "BOURSOMATIC_STOOQ_KEY", "BOURSOMATIC_NOTICE_WEBHOOK", "BOURSOMATIC_SMTP_URL",
-        "BOURSOMATIC_SMTP_PASSWORD", "BOURSOMATIC_UI_PASSWORD",
+        "DATABASE_URL", "BOURSOMATIC_STOOQ_KEY", "BOURSOMATIC_EODHD_KEY", "BOURSOMATIC_TIINGO_KEY",
+        "BOURSOMATIC_NOTICE_WEBHOOK", "BOURSOMATIC_SMTP_URL", "BOURSOMATIC_SMTP_PASSWORD",
+        "BOURSOMATIC_UI_PASSWORD",
     }  # fmt: skip
 
 

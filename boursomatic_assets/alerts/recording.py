@@ -86,6 +86,18 @@ def record_outcomes(
     return messages
 
 
+def record_observation(
+    database: Database, outcome: RunOutcome, channels: Sequence[str], ui_url: str
+) -> list[Message]:
+    """Put into the outbox what people have to be told of something that no run's end shows.
+
+    The same failure again is not told again, and what was no failure does not recover. Returns the new messages.
+    """
+    with database.connection() as connection:
+        _lock(connection)
+        return _record(connection, outcome, channels, ui_url)
+
+
 def open_failures(database: Database) -> list[OpenFailure]:
     """Failures that have not recovered, the oldest first."""
     with database.connection() as connection:

@@ -3,8 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from boursomatic_assets.assets import OWNERS, code_version
-from boursomatic_assets.assets.market_data import FRESHNESS
+from boursomatic_assets.assets import FRESHNESS, OWNERS, code_version
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES, compute_features, with_derived_inputs
 from boursomatic_assets.core.dataset.leaks import (
     computed_apart,

@@ -1,11 +1,11 @@
 """Instruments and their daily bars: from the price source, through the bar contract, into the database."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 
-from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.assets import FRESHNESS, OWNERS, code_version
 from boursomatic_assets.core.market.calendars import CALENDARS
 from boursomatic_assets.display.ui import bar_update as shown
 from boursomatic_assets.display.ui.metadata import data_version
@@ -17,10 +17,6 @@ from boursomatic_assets.services.ingest.update import StoredBars, update_bars
 from boursomatic_assets.storage.dagster.resources import PlatformResource
 from boursomatic_assets.storage.dagster.retries import retried
 from boursomatic_assets.storage.postgres.market_tables import count_broken_bars
-
-# Long enough for a long weekend.
-FRESH_FOR = timedelta(days=5)
-FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=FRESH_FOR, warn_window=FRESH_FOR - timedelta(days=1))
 
 
 @dg.asset(

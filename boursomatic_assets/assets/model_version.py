@@ -1,5 +1,6 @@
 """The record of a training: a verified bundle, and a row that the gate may make the active one."""
 
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -18,6 +19,12 @@ from boursomatic_assets.storage.dagster.resources import ExperimentResource, Pla
 from boursomatic_assets.storage.dagster.retries import retried
 from boursomatic_assets.storage.postgres.model_table import active_version, active_versions
 
+# A training is due each Saturday at the latest, unless no label has matured since the last one.
+TRAINED_EVERY = timedelta(days=7)
+FRESHNESS = dg.FreshnessPolicy.time_window(
+    fail_window=2 * TRAINED_EVERY, warn_window=TRAINED_EVERY + timedelta(days=1)
+)
+
 
 @dg.asset(
     group_name="model_version",
@@ -27,6 +34,7 @@ from boursomatic_assets.storage.postgres.model_table import active_version, acti
     ins={"price_bars": dg.AssetIn(metadata={"recent": True, "columns": ["close", "exchange"]})},
     # One training at a time, so that runs that fetch bars have room.
     pool="training",
+    freshness_policy=FRESHNESS,
 )
 @retried
 def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from boursomatic_assets.assets import OWNERS, code_version
+from boursomatic_assets.assets import FRESHNESS, OWNERS, code_version
 from boursomatic_assets.display.report.trace_page import trace_page
 from boursomatic_assets.display.ui.recommendations import (
     broken_rows_metadata,
@@ -39,6 +39,7 @@ MOST_LEFT_OUT = 0.10
     code_version=code_version(__name__, "recommendations"),
     # The model is the version that the database calls active.
     deps=["model_version", "features", "price_bars", "instruments"],
+    freshness_policy=FRESHNESS,
 )
 @retried
 def recommendations(

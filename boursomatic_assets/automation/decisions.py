@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
 
 # Digits of a hash in the name of a run.
 KEY_DIGITS = 16
+# Between two updates for bars that are late.
+AGAIN_MINUTES = 30
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,78 @@ def decide_features(
 
 def _times(count: int) -> str:
     return "price_bars was materialized once" if count == 1 else f"price_bars was materialized {count} times"
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Where the bars of a group of exchanges stand after their newest close.
+
+    Attributes
+    ----------
+    group : str
+        As the schedules call it.
+    session : date
+    arrived, expected : int
+        Symbols that have a bar of the session, and those that should have.
+    required : float
+        Share of the expected symbols that is enough.
+    hours : float
+        Since the close was final.
+    last_hours : float
+        So many hours after the close the bars are no longer waited for.
+    attempts : int
+        Updates started for this session.
+    minutes_since : float or None
+        Minutes since the last of them was started; None without any.
+    obstacle : str or None
+        Why none should be started now.
+    """
+
+    group: str
+    session: date
+    arrived: int
+    expected: int
+    required: float
+    hours: float
+    last_hours: float
+    attempts: int = 0
+    minutes_since: float | None = None
+    obstacle: str | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether enough has arrived."""
+        return self.arrived >= self.required * self.expected
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether people have to be told: the time is over, and what was tried last has had its time too."""
+        waited = self.minutes_since is not None and self.minutes_since >= AGAIN_MINUTES
+        return not self.is_complete and self.hours >= self.last_hours and waited and self.obstacle is None
+
+    @property
+    def said(self) -> str:
+        """The state in words."""
+        return f"{self.group}, session {self.session}: {self.arrived} of {self.expected} symbols have its bar"
+
+
+def decide_feed(feed: Feed) -> RunDecision:
+    """Ask for an update while a session's bars are missing and may still come.
+
+    One every half hour until the time is over. Where none was started for the session at all, one is started even
+    later: the daemon was not running.
+    """
+    if feed.is_complete:
+        return RunDecision(f"{feed.said}.")
+    if feed.obstacle:
+        return RunDecision(f"{feed.said}; {feed.obstacle}.", settled=False)
+    if feed.attempts and feed.hours >= feed.last_hours:
+        return RunDecision(f"{feed.said}; {feed.last_hours:g} hours after the close it is not asked for any more.")
+    if not feed.attempts and feed.hours * 60 < AGAIN_MINUTES:
+        return RunDecision(f"{feed.said}; the update after the close comes first.", settled=False)
+    if feed.minutes_since is not None and feed.minutes_since < AGAIN_MINUTES:
+        return RunDecision(f"{feed.said}; asked for {feed.minutes_since:.0f} minutes ago.", settled=False)
+    return RunDecision(f"{feed.said}.", key=f"{feed.group}-{feed.session}-again-{feed.attempts}")
 
 
 def decide_recommendations(

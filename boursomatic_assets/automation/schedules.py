@@ -4,6 +4,7 @@ from datetime import date
 
 import dagster as dg
 
+from boursomatic_assets.automation.feeds import FEED_TAG, GROUPS, SESSION_TAG, config_of
 from boursomatic_assets.automation.jobs import daily_update, retrain
 from boursomatic_assets.automation.observing import newest
 from boursomatic_assets.automation.training import observe_training, training_request
@@ -27,7 +28,7 @@ WEEKLY_CRON, WEEKLY_ZONE = "0 6 * * 6", "UTC"
 )
 def us_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request an update of US instruments, except on exchange holidays."""
-    return _after_close("us", ("XNYS",), context.scheduled_execution_time.date())
+    return _after_close("us", context.scheduled_execution_time.date())
 
 
 @dg.schedule(
@@ -39,7 +40,7 @@ def us_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.
 )
 def euronext_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request an update of Euronext instruments, except on exchange holidays."""
-    return _after_close("euronext", ("XPAR", "XAMS", "XBRU"), context.scheduled_execution_time.date())
+    return _after_close("euronext", context.scheduled_execution_time.date())
 
 
 @dg.schedule(
@@ -59,7 +60,8 @@ def weekly_retrain(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.
     return training_request(decision) if decision.key else dg.SkipReason(decision.reason)
 
 
-def _after_close(group: str, calendars: tuple[str, ...], today: date) -> dg.RunRequest | dg.SkipReason:
+def _after_close(group: str, today: date) -> dg.RunRequest | dg.SkipReason:
+    calendars = GROUPS[group]
     provider = Settings.from_environment().provider
     if provider == DEFAULT_PROVIDER:
         return dg.SkipReason(f"The price source {provider!r} never has anything new: set BOURSOMATIC_PROVIDER.")
@@ -68,8 +70,8 @@ def _after_close(group: str, calendars: tuple[str, ...], today: date) -> dg.RunR
     return dg.RunRequest(
         # One run per session, even if the daemon is restarted.
         run_key=f"{group}-{today}",
-        run_config={"resources": {"platform": {"config": {"exchanges": ",".join(calendars)}}}},
-        tags={"boursomatic/session": str(today)},
+        run_config=config_of(group),
+        tags={SESSION_TAG: str(today), FEED_TAG: group},
     )
 
 

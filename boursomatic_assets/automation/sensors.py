@@ -14,6 +14,7 @@ import json
 import dagster as dg
 
 from boursomatic_assets.automation.decisions import RunDecision, decide_features, decide_recommendations
+from boursomatic_assets.automation.feeds import fetch_late_bars
 from boursomatic_assets.automation.jobs import features_of_new_bars, recommend_and_judge, retrain
 from boursomatic_assets.automation.observing import (
     CAUSE_TAG,
@@ -198,4 +199,4 @@ def _result(decision: RunDecision, cursor: str | None, tags: dict[str, str]) -> 
     return dg.SensorResult(run_requests=[request], cursor=cursor)
 
 
-SENSORS = [features_after_new_bars, retrain_when_due, retrain_when_drifted, recommend_when_new]
+SENSORS = [fetch_late_bars, features_after_new_bars, retrain_when_due, retrain_when_drifted, recommend_when_new]

@@ -10,7 +10,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="Show Dagster's log, an
 Provider = Annotated[
     str | None,
     typer.Option(
-        help="Price source: sample (bundled), files, yahoo, stooq, or database (bars already there).",
+        help="Price source: sample (bundled), files, yahoo, stooq, eodhd, tiingo, database (bars already there).",
         show_default="sample",
     ),
 ]

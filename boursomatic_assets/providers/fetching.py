@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import BAR_SCHEMA
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, PANEL_KEY
+from boursomatic_assets.core.market.vendor_actions import ACTION_SCHEMA
 from boursomatic_assets.errors import (
     ConfigurationError,
     DelistedError,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 NOT_FOUND = 404
+# Disagreements of a vendor with itself that a report quotes.
+MOST_DOUBTS = 3
 
 
 class BarsRefusedError(ProviderError, ValueError):
@@ -50,7 +53,8 @@ class Source(Protocol):
         Returns
         -------
         DataFrame
-            At least one row with the columns of `BAR_SCHEMA`, none outside the dates wished for.
+            At least one row with the columns of `BAR_SCHEMA`, none outside the dates wished for. Raw prices come
+            with the columns that `with_actions` adds.
 
         Raises
         ------
@@ -112,8 +116,7 @@ class FetchedProvider:
         try:
             answers = self._answers(pool, iter(wishes))
             while batch := list(islice(answers, self.symbols_per_delivery)):
-                # Both sources take splits out of their prices.
-                yield Delivery(_stacked(batch), tuple(report for _, report in batch), adjusted=True)
+                yield _delivery(batch)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -139,7 +142,7 @@ class FetchedProvider:
                 if isinstance(error, BarsRefusedError):
                     break
             else:
-                return bars, _delivered(wish, source.name, bars, _quoted(said))
+                return bars, _delivered(wish, source.name, bars, said)
         return pl.DataFrame(schema=BAR_SCHEMA), _not_delivered(wish, said)
 
     def _asked(self, source: Source, wish: Wish, fuse: Fuse) -> pl.DataFrame:
@@ -155,14 +158,28 @@ class FetchedProvider:
         return bars
 
 
-def _stacked(answers: Sequence[_Answer]) -> pl.DataFrame:
-    return pl.concat([bars for bars, _ in answers], how="diagonal")
+def _delivery(answers: Sequence[_Answer]) -> Delivery:
+    """One delivery of some answers; only vendors of raw prices state splits and dividends beside them."""
+    rows = pl.concat([bars for bars, _ in answers], how="diagonal")
+    reports = tuple(report for _, report in answers)
+    if "ratio" not in rows.columns:
+        return Delivery(rows, reports, adjusted=True)
+    # A row that was sent twice is left to the bar contract; its action counts once.
+    actions = rows.drop_nulls("ratio").select(list(ACTION_SCHEMA)).unique(PANEL_KEY, maintain_order=True)
+    return Delivery(rows.drop("split", "dividend", "ratio", "doubt"), reports, adjusted=False, actions=actions)
 
 
-def _delivered(wish: Wish, source: str, bars: pl.DataFrame, detail: str) -> SymbolReport:
+def _delivered(wish: Wish, source: str, bars: pl.DataFrame, said: dict[str, ProviderError]) -> SymbolReport:
     sessions = bars["session"].drop_nulls().sort()
     first, last = (sessions[0], sessions[-1]) if sessions.len() else (None, None)
+    detail = "; ".join(filter(None, [_quoted(said), *_doubts(bars)]))
     return SymbolReport(wish.symbol, Outcome.FETCHED, source, bars.height, first, last, detail)
+
+
+def _doubts(bars: pl.DataFrame) -> list[str]:
+    """What a vendor's tables and adjusted closes disagree on, in words; the first few."""
+    said = bars["doubt"].drop_nulls().to_list() if "doubt" in bars.columns else []
+    return [*said[:MOST_DOUBTS], *([f"and {len(said) - MOST_DOUBTS} more"] if len(said) > MOST_DOUBTS else [])]
 
 
 def _not_delivered(wish: Wish, said: dict[str, ProviderError]) -> SymbolReport:

@@ -28,11 +28,25 @@ def _stooq(settings: Settings) -> Provider:
     return stooq_provider(settings)
 
 
+def _eodhd(settings: Settings) -> Provider:
+    from boursomatic_assets.providers.eodhd import eodhd_provider
+
+    return eodhd_provider(settings)
+
+
+def _tiingo(settings: Settings) -> Provider:
+    from boursomatic_assets.providers.tiingo import tiingo_provider
+
+    return tiingo_provider(settings)
+
+
 _REGISTRY: dict[str, Callable[[Settings], Provider]] = {
     "database": DatabaseProvider.from_settings,
+    "eodhd": _eodhd,
     "files": FilesProvider.from_settings,
     "sample": SampleProvider.from_settings,
     "stooq": _stooq,
+    "tiingo": _tiingo,
     "yahoo": _yahoo,
 }
 PROVIDER_NAMES = tuple(_REGISTRY)

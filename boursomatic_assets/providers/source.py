@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import polars as pl
 
 from boursomatic_assets.core.market.fetch_report import Outcome, SymbolReport
+from boursomatic_assets.core.market.vendor_actions import ACTION_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -57,6 +58,8 @@ class Delivery:
         One per symbol.
     adjusted : bool
         Whether the source says that it has taken splits out of the prices. Jumps are looked for either way.
+    actions : DataFrame
+        Of `ACTION_SCHEMA`: splits and dividends beside raw prices.
     left_out : mapping of str to int
         Rows that are no trading, by reason; they are not among the bars.
     """
@@ -64,6 +67,7 @@ class Delivery:
     bars: pl.DataFrame
     reports: tuple[SymbolReport, ...]
     adjusted: bool
+    actions: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ACTION_SCHEMA))
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,29 +10,21 @@ import polars as pl
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
 from boursomatic_assets.errors import NoBarsError, ProviderError, SourceFailedError, SymbolNotFoundError
-from boursomatic_assets.providers.fetching import (
-    NOT_FOUND,
-    FetchedProvider,
-    require_installed,
-    start_of,
-    through,
-    within,
-)
-from boursomatic_assets.providers.patience import Pace, PassingFailureError
+from boursomatic_assets.providers.fetching import NOT_FOUND, FetchedProvider, start_of, within
+from boursomatic_assets.providers.patience import PassingFailureError
 from boursomatic_assets.providers.symbols import to_stooq
+from boursomatic_assets.providers.web import web_of
 
 if TYPE_CHECKING:
-    import httpx
-
     from boursomatic_assets.providers.source import Wish
+    from boursomatic_assets.providers.web import Web
     from boursomatic_assets.settings import Settings
 
 REQUESTS_PER_SECOND = 2.0
-SECONDS_TO_ANSWER = 20.0
-
 _DOWNLOAD = "https://stooq.com/q/d/l/"
 _COLUMNS = {"session": "Date", **{name: name.title() for name in (*PRICE_COLUMNS, "volume")}}
 _LIMIT_REACHED = "exceeded the daily hits limit"
+_KEY_WANTED = "apikey"
 
 
 def stooq_provider(settings: Settings) -> FetchedProvider:
@@ -51,14 +42,7 @@ def stooq_provider(settings: Settings) -> FetchedProvider:
 
 def stooq_source(settings: Settings) -> StooqSource:
     """Stooq at the settings' gateway and rate."""
-    require_installed("httpx", "tenacity")
-    import httpx
-
-    client = httpx.Client(timeout=SECONDS_TO_ANSWER, follow_redirects=True)
-    pace = Pace(settings.requests_per_second or REQUESTS_PER_SECOND)
-    source = StooqSource(client, pace, settings.gateway, settings.stooq_key)
-    weakref.finalize(source, client.close)
-    return source
+    return StooqSource(web_of(settings, REQUESTS_PER_SECOND, settings.stooq_key), settings.stooq_key)
 
 
 class StooqSource:
@@ -66,23 +50,16 @@ class StooqSource:
 
     Parameters
     ----------
-    client : httpx.Client
-    pace : Pace
-    gateway : str, optional
-        Address through which Stooq is reached.
+    web : Web
     key : str, optional
         API key, where Stooq asks for one.
     """
 
     name = "stooq"
 
-    def __init__(
-        self, client: httpx.Client, pace: Pace, gateway: str | None = None, key: str | None = None
-    ) -> None:
-        self._client = client
+    def __init__(self, web: Web, key: str | None = None) -> None:
+        self._web = web
         self._key = {"apikey": key} if key else {}
-        self._pace = pace
-        self._gateway = gateway
 
     def fetch(self, wish: Wish) -> pl.DataFrame:
         """Fetch the bars of one symbol; see `Source`."""
@@ -100,24 +77,17 @@ class StooqSource:
         return bars
 
     def _download(self, name: str, wish: Wish) -> str:
-        import httpx
-
         dates = {"d1": wish.first.strftime("%Y%m%d")} if wish.first else {}
-        query = {"s": name, **dates, "d2": wish.last.strftime("%Y%m%d"), "i": "d", **self._key}
-        self._pace.take_turn()
-        try:
-            response = self._client.get(through(self._gateway, _DOWNLOAD), params=query)
-        except httpx.HTTPError as error:
-            message = f"{type(error).__name__}: {error}"
-            raise PassingFailureError(message) from error
-        self._pace.heed(response.status_code, response.headers.get("Retry-After"))
-        if response.status_code == NOT_FOUND:
+        answer = self._web.get(
+            _DOWNLOAD, {"s": name, **dates, "d2": wish.last.strftime("%Y%m%d"), "i": "d", **self._key}
+        )
+        if answer.status == NOT_FOUND:
             message = "answered 404"
             raise SymbolNotFoundError(message)
-        if not response.is_success:
-            message = f"answered {response.status_code}: {start_of(response.text)}"
+        if not answer.is_success:
+            message = f"answered {answer.status}: {start_of(answer.text)}"
             raise SourceFailedError(message)
-        return response.text
+        return answer.text
 
 
 def _no_data(wish: Wish) -> ProviderError:
@@ -148,6 +118,9 @@ def _require_csv(text: str) -> None:
     if text.lstrip().startswith("<"):
         message = f"expected a CSV; found a page: {start_of(text)}"
         raise PassingFailureError(message)
+    if _KEY_WANTED in text.lower():
+        message = f"asks for an API key: set BOURSOMATIC_STOOQ_KEY. It says {start_of(text)}"
+        raise SourceFailedError(message)
     if text.strip().lower().startswith(_LIMIT_REACHED):
         message = f"allows no more downloads today: {start_of(text)}"
         raise SourceFailedError(message)

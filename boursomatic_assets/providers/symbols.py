@@ -1,7 +1,8 @@
 """One symbol under each source's name, and back.
 
 The universe writes a US share class with a dot (`BRK.B`) and a Euronext listing with Yahoo's suffix (`MC.PA`).
-Yahoo writes `BRK-B` and `MC.PA`, Stooq `brk-b.us` and `mc.fr`, Bloomberg `BRK/B US` and `MC FP`, Google `EPA:MC`.
+Yahoo writes `BRK-B` and `MC.PA`, Stooq `brk-b.us` and `mc.fr`, EODHD `BRK-B.US` and `MC.PA`, Tiingo `BRK-B`,
+Bloomberg `BRK/B US` and `MC FP`, Google `EPA:MC`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from boursomatic_assets.providers.exchanges import (
 
 __all__ = [
     "EXCHANGE_OF_SUFFIX", "US", "Listed", "exchange_of", "from_stooq", "from_yahoo", "is_isin", "listed", "spelled",
-    "to_stooq", "to_yahoo",
+    "to_eodhd", "to_stooq", "to_tiingo", "to_yahoo",
 ]  # fmt: skip
 
 EXCHANGE_OF_SUFFIX = {"PA": "XPAR", "AS": "XAMS", "BR": "XBRU"}
@@ -202,6 +203,21 @@ def to_stooq(symbol: str) -> str | None:
         return None
     root = symbol.replace(".", "-") if exchange == US else symbol.rpartition(".")[0]
     return f"{root}.{_STOOQ_COUNTRY[exchange]}".lower()
+
+
+def to_eodhd(symbol: str) -> str | None:
+    """Name EODHD uses; None for a market that is not known here. Indices are an exchange of their own there."""
+    exchange = exchange_of(symbol)
+    if exchange is None:
+        return None
+    if symbol.startswith("^"):
+        return f"{symbol[1:]}.INDX"
+    return f"{symbol.replace('.', '-')}.US" if exchange == US else symbol
+
+
+def to_tiingo(symbol: str) -> str | None:
+    """Name Tiingo uses; None for an index, and outside of the United States."""
+    return symbol.replace(".", "-") if exchange_of(symbol) == US and not symbol.startswith("^") else None
 
 
 def from_stooq(name: str) -> str | None:

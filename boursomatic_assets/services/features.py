@@ -70,6 +70,8 @@ def _wanted(database: Database, corrections: Corrections, code: str) -> pl.DataF
     """Symbols to compute, each with `inputs`, a text that changes with anything its features depend on."""
     bars = read_content(database, "price_bars").filter(~pl.col("symbol").is_in(corrections.quarantined))
     entries = {str(symbol): fingerprint(rows) for (symbol,), rows in corrections.adjustments.group_by("symbol")}
+    for (symbol,), rows in corrections.actions.group_by("symbol"):
+        entries[str(symbol)] = f"{entries.get(str(symbol), '')} {fingerprint(rows)}"
     adjusted = pl.col("symbol").replace_strict(entries, default="", return_dtype=pl.String)
     rules = f"{code} {importlib.metadata.version('exchange_calendars')}"
     return bars.with_columns(inputs=pl.concat_str("content", "exchange", adjusted, pl.lit(rules), separator=" "))

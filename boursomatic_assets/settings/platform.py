@@ -30,10 +30,13 @@ class Settings:
     min_arrived_share: float
     overlap_sessions: int
     retrain_after: int
+    feed_hours: float
     gateway: str | None
     requests_per_second: float | None
     exchanges: tuple[str, ...]
     stooq_key: str | None = field(default=None, repr=False)
+    eodhd_key: str | None = field(default=None, repr=False)
+    tiingo_key: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_environment(cls, environ: Values | None = None) -> Settings:

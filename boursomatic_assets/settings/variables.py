@@ -47,7 +47,7 @@ ARTIFACTS_DIR = Variable(
 PROVIDER = Variable(
     "BOURSOMATIC_PROVIDER",
     "Price source. `sample` is bundled; `database` uses bars that another program stored.",
-    "sample, files, yahoo, stooq or database",
+    "sample, files, yahoo, stooq, eodhd, tiingo or database",
     str,
     default=DEFAULT_PROVIDER,
 )
@@ -104,6 +104,14 @@ OVERLAP_SESSIONS = Variable(
     default="5",
     example="2",
 )
+FEED_HOURS = Variable(
+    "BOURSOMATIC_FEED_HOURS",
+    "Hours after a close until which its bars are requested again while they are missing. Then a notice is sent.",
+    "a number of hours, above 0",
+    forms.rate,
+    default="8",
+    example="8",
+)
 GATEWAY = Variable(
     "BOURSOMATIC_GATEWAY",
     "Gateway to network sources: https://HOST/PATH is requested as GATEWAY/HOST/PATH.",
@@ -120,6 +128,20 @@ REQUESTS_PER_SECOND = Variable(
 )
 STOOQ_KEY = Variable(
     "BOURSOMATIC_STOOQ_KEY", "API key for Stooq, if it asks for one.", "a key", str, secret=Secret.WHOLE
+)
+EODHD_KEY = Variable(
+    "BOURSOMATIC_EODHD_KEY",
+    "API key for the source `eodhd`. Each symbol takes three requests; a paid plan has 100,000 a day.",
+    "a key",
+    str,
+    secret=Secret.WHOLE,
+)
+TIINGO_KEY = Variable(
+    "BOURSOMATIC_TIINGO_KEY",
+    "API key for the source `tiingo`. Each symbol takes one request; the free plan has 50 an hour.",
+    "a key",
+    str,
+    secret=Secret.WHOLE,
 )
 THREADS = Variable(
     "BOURSOMATIC_THREADS",
@@ -230,7 +252,7 @@ GROUPS: dict[str, tuple[Variable[Any], ...]] = {
     "Places": (HOME, DATABASE_URL, ARTIFACTS_DIR),
     "Prices": (
         PROVIDER, PROVIDER_PATH, PRICE_FOLDERS, UNIVERSE, EXCHANGES, MAX_REJECTED_SHARE, MIN_ARRIVED_SHARE,
-        OVERLAP_SESSIONS, GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY,
+        OVERLAP_SESSIONS, FEED_HOURS, GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY, EODHD_KEY, TIINGO_KEY,
     ),
     "Training and sensors": (THREADS, RETRAIN_AFTER, SENSOR_SECONDS),
     "Dagster UI": (UI_URL, UI_PASSWORD, UI_HOSTS, UI_REPORTS),

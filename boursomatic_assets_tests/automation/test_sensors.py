@@ -37,6 +37,7 @@ def days(first: int, count: int) -> list[date]:
 def test_each_is_on_from_the_start_and_says_what_it_does() -> None:
     jobs = {sensor.name: sensor.job_name for sensor in SENSORS}
     assert jobs == {
+        "fetch_late_bars": "daily_update",
         "features_after_new_bars": "features_of_new_bars",
         "retrain_when_due": "retrain",
         "retrain_when_drifted": "retrain",

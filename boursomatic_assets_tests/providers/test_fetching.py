@@ -22,6 +22,7 @@ from boursomatic_assets.providers.fetching import FetchedProvider, through
 from boursomatic_assets.providers.patience import LONGEST_WAIT, Pace, PassingFailureError, Patience
 from boursomatic_assets.providers.source import Outcome, SymbolReport, Wish
 from boursomatic_assets.providers.stooq import StooqSource, stooq_provider
+from boursomatic_assets.providers.web import Web
 from boursomatic_assets.providers.yahoo import YahooSource, yahoo_provider
 from boursomatic_assets.providers.yahoo_session import YahooSession
 from boursomatic_assets.settings import Settings
@@ -58,7 +59,7 @@ def provider(sources: FakeSources, tmp_path: Path, pauses: list[float]) -> Itera
     pace = Pace(1000, pauses.append)
     yahoo = YahooSource(YahooSession(pace, sources.address, seconds_to_answer=1), tmp_path)
     with httpx.Client(timeout=1) as client:
-        stooq = StooqSource(client, pace, sources.address)
+        stooq = StooqSource(Web(client, pace, sources.address))
         yield FetchedProvider((yahoo, stooq), lambda: NO_INSTRUMENTS, Patience(pause=pauses.append))
 
 

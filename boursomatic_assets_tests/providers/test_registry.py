@@ -12,6 +12,8 @@ from boursomatic_assets.providers.registry import PROVIDER_NAMES, provider_for
 from boursomatic_assets.providers.sample import SampleProvider
 from boursomatic_assets.settings import Settings
 
+KEYS = {"BOURSOMATIC_EODHD_KEY": "sesame", "BOURSOMATIC_TIINGO_KEY": "sesame"}
+
 
 def settings(**environ: str) -> Settings:
     return Settings.from_environment(environ)
@@ -36,17 +38,25 @@ def test_a_path_may_begin_at_the_persons_home() -> None:
 def test_an_unknown_source_is_refused_with_the_known_ones_and_an_example() -> None:
     with pytest.raises(UnknownProviderError, match="'gazette'") as caught:
         provider_for(settings(BOURSOMATIC_PROVIDER="gazette"))
-    assert "database, files, sample, stooq, yahoo" in str(caught.value)
+    assert "database, eodhd, files, sample, stooq, tiingo, yahoo" in str(caught.value)
     assert "boursomatic materialize --provider" in str(caught.value)
     assert isinstance(caught.value, LookupError)
 
 
 @pytest.mark.parametrize(
     ("name", "asks"),
-    [("database", False), ("files", False), ("sample", False), ("stooq", True), ("yahoo", True)],
+    [
+        ("database", False),
+        ("files", False),
+        ("sample", False),
+        ("stooq", True),
+        ("yahoo", True),
+        ("eodhd", True),
+        ("tiingo", True),
+    ],
 )
 def test_only_network_sources_ask_which_bars_are_wanted(name: str, *, asks: bool) -> None:
-    provider = provider_for(settings(BOURSOMATIC_PROVIDER=name, BOURSOMATIC_PROVIDER_PATH="/prices"))
+    provider = provider_for(settings(BOURSOMATIC_PROVIDER=name, BOURSOMATIC_PROVIDER_PATH="/prices", **KEYS))
     assert provider.asks_for_wishes is asks
 
 
@@ -64,5 +74,11 @@ def test_files_without_a_path_are_refused_with_an_example() -> None:
 
 @pytest.mark.parametrize("name", PROVIDER_NAMES)
 def test_every_registered_source_can_be_built_and_says_what_it_is(name: str) -> None:
-    provider = provider_for(settings(BOURSOMATIC_PROVIDER=name, BOURSOMATIC_PROVIDER_PATH="/prices"))
+    provider = provider_for(settings(BOURSOMATIC_PROVIDER=name, BOURSOMATIC_PROVIDER_PATH="/prices", **KEYS))
     assert provider.description
+
+
+@pytest.mark.parametrize("name", ["eodhd", "tiingo"])
+def test_a_vendor_without_its_key_names_the_variable(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} needs an API key: set BOURSOMATIC_{name.upper()}_KEY"):
+        provider_for(settings(BOURSOMATIC_PROVIDER=name))

@@ -13,6 +13,7 @@ from boursomatic_assets.errors import ConfigurationError, NoBarsError, SourceFai
 from boursomatic_assets.providers.patience import Pace, PassingFailureError
 from boursomatic_assets.providers.source import Wish
 from boursomatic_assets.providers.stooq import StooqSource, stooq_source
+from boursomatic_assets.providers.web import Web
 from boursomatic_assets.settings import Settings
 from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault, weekday_bars
 
@@ -34,7 +35,7 @@ def sources() -> Iterator[FakeSources]:
 @pytest.fixture
 def stooq(sources: FakeSources) -> Iterator[StooqSource]:
     with httpx.Client(timeout=5) as client:
-        yield StooqSource(client, Pace(1000), sources.address)
+        yield StooqSource(Web(client, Pace(1000), sources.address))
 
 
 def wish(symbol: str = "AAPL", first: date | None = FIRST, *, stored: bool = False) -> Wish:
@@ -79,6 +80,7 @@ def test_what_cannot_be_read_arrives_as_a_blank_for_the_contract_to_see(
         (Fault.LIMIT_REACHED, SourceFailedError, "no more downloads today"),
         (Fault.MISSING_KEYS, SourceFailedError, r"\['Volume'\] missing, found 'Date,Open,High,Low,Close,Wolumen'"),
         (Fault.STALE_CRUMB, SourceFailedError, "answered 401"),
+        (Fault.KEY_WANTED, SourceFailedError, "asks for an API key: set BOURSOMATIC_STOOQ_KEY. It says 'Get your"),
         (Fault.PAGE, PassingFailureError, "expected a CSV; found a page: '<!DOCTYPE html>"),
         (Fault.SERVER_ERROR, PassingFailureError, "answered 500"),
         (Fault.TOO_MANY, PassingFailureError, "answered 429 and asks to wait 1 s"),
@@ -99,7 +101,7 @@ def test_each_cause_has_an_error_of_its_own(
 def test_no_answer_is_waited_for_no_longer_than_said(sources: FakeSources) -> None:
     sources.faults = {"stooq/AAPL": Fault.HANG}
     with httpx.Client(timeout=0.3) as client, pytest.raises(PassingFailureError, match="ReadTimeout"):
-        StooqSource(client, Pace(1000), sources.address).fetch(wish())
+        StooqSource(Web(client, Pace(1000), sources.address)).fetch(wish())
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_a_csv_that_breaks_off_is_a_failure_even_if_its_length_agrees(body: str)
         httpx.Client(transport=transport) as client,
         pytest.raises(PassingFailureError, match="breaks off at '2024"),
     ):
-        StooqSource(client, Pace(1000)).fetch(wish())
+        StooqSource(Web(client, Pace(1000))).fetch(wish())
 
 
 def test_without_a_gateway_stooq_itself_is_asked() -> None:
@@ -124,7 +126,7 @@ def test_without_a_gateway_stooq_itself_is_asked() -> None:
         return httpx.Response(200, text="No data")
 
     with httpx.Client(transport=httpx.MockTransport(answer)) as client, pytest.raises(NoBarsError):
-        StooqSource(client, Pace(1000)).fetch(wish())
+        StooqSource(Web(client, Pace(1000))).fetch(wish())
 
 
 @pytest.mark.parametrize("rows", ["", "2024-01-09,105,108,104,106,1000\r\n"])
@@ -132,7 +134,7 @@ def test_a_csv_without_the_dates_asked_for_holds_no_bars(rows: str) -> None:
     body = f"Date,Open,High,Low,Close,Volume\r\n{rows}"
     transport = httpx.MockTransport(lambda _: httpx.Response(200, text=body))
     with httpx.Client(transport=transport) as client, pytest.raises(NoBarsError, match="2024-01-10 to 2024-02-29"):
-        StooqSource(client, Pace(1000)).fetch(wish())
+        StooqSource(Web(client, Pace(1000))).fetch(wish())
 
 
 @pytest.mark.parametrize(

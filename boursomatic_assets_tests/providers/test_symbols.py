@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boursomatic_assets.providers.symbols import exchange_of, from_stooq, from_yahoo, to_stooq, to_yahoo
+from boursomatic_assets.providers.symbols import (
+    exchange_of,
+    from_stooq,
+    from_yahoo,
+    to_eodhd,
+    to_stooq,
+    to_tiingo,
+    to_yahoo,
+)
 
 # Symbol of the universe, its exchange, Yahoo's name, Stooq's name.
 NAMES = [
@@ -42,6 +50,22 @@ def test_the_suffix_of_another_market_is_no_us_share_class(symbol: str) -> None:
 def test_each_source_has_its_own_name_for_a_symbol(symbol: str, yahoo: str, stooq: str) -> None:
     assert (to_yahoo(symbol), to_stooq(symbol)) == (yahoo, stooq)
     assert (from_yahoo(yahoo), from_stooq(stooq)) == (symbol, symbol)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "eodhd", "tiingo"),
+    [
+        ("AAPL", "AAPL.US", "AAPL"),
+        ("BRK.B", "BRK-B.US", "BRK-B"),
+        ("MC.PA", "MC.PA", None),
+        ("^GSPC", "GSPC.INDX", None),
+        ("VOD.L", None, None),
+    ],
+)
+def test_vendors_have_their_own_names_where_they_have_the_symbol(
+    symbol: str, eodhd: str | None, tiingo: str | None
+) -> None:
+    assert (to_eodhd(symbol), to_tiingo(symbol)) == (eodhd, tiingo)
 
 
 def test_a_country_that_is_not_known_has_no_symbol() -> None:

@@ -14,6 +14,7 @@ import pytest
 from boursomatic_assets.errors import ArtifactWriteError, BackupError
 from boursomatic_assets.services import backup
 from boursomatic_assets.services.backup import restore_backup, write_backup
+from boursomatic_assets.storage.postgres import schema
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets_tests.conftest import fresh_database, upgraded
 from boursomatic_assets_tests.support.catalog import rows, run, shape
@@ -76,7 +77,7 @@ def test_restore_backup_gives_the_same_tables_and_artifacts(
     assert [row[:3] for row in shape(after)] == [row[:3] for row in shape(before)]
     assert rows(after, "SELECT word FROM noted") == [('é\n"',), (None,)]
     assert stored(tmp_path / "other" / "artifacts") == FILES
-    assert (restored.artifacts, restored.revision) == (3, "0006")
+    assert (restored.artifacts, restored.revision) == (3, schema.HEAD_REVISION)
 
 
 def test_write_backup_is_private_and_leaves_no_other_file(saved: Path) -> None:

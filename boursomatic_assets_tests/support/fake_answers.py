@@ -19,6 +19,10 @@ CONSENT_PAGE = (
 )
 LIMIT_REACHED = "Exceeded the daily hits limit\n"
 NO_DATA = "No data\n"
+KEY_WANTED = (
+    "Get your apikey:\n\n1. Open https://stooq.com/q/d/?s=aapl.us&get_apikey\n2. Enter the captcha code.\n"
+    "3. Copy the CSV download link at the bottom of the page - it will contain the <apikey> variable.\n"
+)
 STALE_CRUMB = '{"finance": {"result": null, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}'
 
 QUOTE_KEYS = ("open", "high", "low", "close", "volume")

@@ -1,4 +1,4 @@
-"""Yahoo and Stooq on this machine, for given bars, with faults on request.
+"""Yahoo, Stooq, EODHD and Tiingo on this machine, for given bars, with faults on request.
 
 In a test:      with FakeSources(bars) as sources: ... sources.address is the gateway
 As a program:   python -m boursomatic_assets_tests.support.fake_sources --bars prices.parquet
@@ -28,6 +28,7 @@ from urllib.parse import parse_qs, urlsplit
 import polars as pl
 
 from boursomatic_assets_tests.support import fake_answers as answers
+from boursomatic_assets_tests.support import fake_vendors as vendors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +50,9 @@ class Fault(StrEnum):
     MISSING_KEYS = "volume missing"
     LIMIT_REACHED = "daily limit reached"
     STALE_CRUMB = "401"
+    UNKNOWN_KEY = "401 that repeats the key"
+    REDIRECTED = "redirect to another host"
+    KEY_WANTED = "a request for a key"
 
     NO_ADJUSTED = "adjusted close missing"
     SHIFTED = "timestamps shifted"
@@ -177,6 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer("yahoo", path.rpartition("/")[2], query)
         elif host == "stooq.com" and path == "q/d/l/":
             self._answer("stooq", query["s"], query)
+        elif asked := vendors.vendor_asked(host, path):
+            self._answer_as_vendor(*asked, query)
         else:
             self._send(self._other(host, path))
 
@@ -196,14 +202,33 @@ class _Handler(BaseHTTPRequestHandler):
             return Reply(answers.CONSENT_PAGE)
         return Reply(answers.PAGE, 404)
 
-    def _answer(self, source: str, name: str, query: dict[str, str]) -> None:
-        sources, symbol = self.server.sources, answers.symbol_behind(source, name)
+    def _fault(self, source: str, symbol: str, query: dict[str, str]) -> Fault | None:
+        """Fault of this request; the connection is closed where it is one of these."""
+        sources = self.server.sources
         fault = sources.next_fault(source, symbol, query)
         sources.closing.wait(sources.delay)
         if fault is Fault.HANG:
             sources.closing.wait(60)
-        if fault in {Fault.HANG, Fault.DROPPED}:
-            self.close_connection = True
+        self.close_connection = fault in {Fault.HANG, Fault.DROPPED}
+        return fault
+
+    def _answer_as_vendor(self, source: str, table: str, symbol: str, query: dict[str, str]) -> None:
+        key = vendors.key_of(source, query, self.headers.get("Authorization", ""))
+        fault = self._fault(source, symbol, {**query, "key": key, "host": self.headers["Host"], "table": table})
+        if self.close_connection:
+            return
+        sources = self.server.sources
+        reply = _broken(fault, sources.retry_after)
+        if reply is None and fault is Fault.REDIRECTED:
+            reply = Reply("", 302, headers={"Location": vendors.elsewhere(sources, self.path)})
+        elif reply is None:
+            reply = _vendor(source, table, sources.bars_of(symbol), {**query, "key": key}, fault)
+        self._send(reply, half=fault is Fault.HALF_BODY)
+
+    def _answer(self, source: str, name: str, query: dict[str, str]) -> None:
+        sources, symbol = self.server.sources, answers.symbol_behind(source, name)
+        fault = self._fault(source, symbol, query)
+        if self.close_connection:
             return
         bars = sources.bars_of(symbol)
         reply = _broken(fault, sources.retry_after) or (
@@ -281,6 +306,8 @@ def _with_quirk(chart: dict[str, Any], fault: Fault | None, close: int) -> dict[
 def _stooq(bars: pl.DataFrame, query: dict[str, str], fault: Fault | None) -> Reply:
     if fault is Fault.LIMIT_REACHED:
         return Reply(answers.LIMIT_REACHED, kind="text/plain")
+    if fault is Fault.KEY_WANTED:
+        return Reply(answers.KEY_WANTED, kind="text/plain")
     first, last = (_day(query.get(name, default)) for name, default in (("d1", "19000101"), ("d2", "99991231")))
     if fault is not Fault.ROW_BEYOND:
         bars = bars.filter(pl.col("session").is_between(first, last))
@@ -292,6 +319,22 @@ def _stooq(bars: pl.DataFrame, query: dict[str, str], fault: Fault | None) -> Re
     if fault is Fault.MISSING_KEYS:
         body = body.replace("Volume", "Wolumen")
     return Reply(body, kind="text/csv")
+
+
+def _vendor(source: str, table: str, bars: pl.DataFrame, query: dict[str, str], fault: Fault | None) -> Reply:
+    match fault:
+        case Fault.UNKNOWN_KEY:
+            return Reply(vendors.UNKNOWN_KEY[source].format(key=query["key"]), 401)
+        case Fault.LIMIT_REACHED:
+            return Reply(*vendors.LIMITS[source])
+        case Fault.EMPTY:
+            return Reply("[]", kind="application/json")
+    if bars.is_empty() or fault is Fault.NOT_FOUND:
+        return Reply(vendors.NOT_FOUND[source], 404)
+    body = vendors.vendor_body(table, bars, query)
+    if fault is Fault.MISSING_KEYS:
+        body = body.replace('"volume"', '"shares"')
+    return Reply(body, kind="application/json")
 
 
 def _day(text: str) -> date:

@@ -69,13 +69,14 @@ def last_complete_session(calendar: str, now: datetime) -> date:
         raise ValueError(message)
     moment = now.astimezone(UTC)
     sessions = sessions_between(calendar, moment.date() - timedelta(days=14), moment.date())
-    exchange = _calendar(calendar, _last_of_decade(moment.year))
-    over = [
-        session
-        for session in sessions.to_list()
-        if exchange.session_close(session.isoformat()).to_pydatetime() + SETTLING <= moment
-    ]
+    over = [session for session in sessions.to_list() if settled_at(calendar, session) <= moment]
     return over[-1]  # type: ignore[no-any-return]
+
+
+def settled_at(calendar: str, session: date) -> datetime:
+    """Moment at which the close of a session was final: half an hour after the bell, in UTC."""
+    exchange = _calendar(calendar, _last_of_decade(session.year))
+    return exchange.session_close(session.isoformat()).to_pydatetime() + SETTLING  # type: ignore[no-any-return]
 
 
 def sessions_ahead(sessions: pl.Series, calendar: str, count: int) -> pl.Series:

@@ -24,14 +24,21 @@ def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
 
     Prices are multiplied by the product of all later ratios, volumes divided by it; absent columns are skipped.
     `ratio` is the price after over the price before, one per `symbol` and `session`: 0.5 for a two-for-one split,
-    1.0 for a real jump.
+    1.0 for a real jump. A column `volume_ratio`, the shares before over those after, replaces it for volumes: a
+    dividend leaves them.
     """
-    real = adjustments.filter((pl.col("ratio") != 1.0) & pl.col("symbol").is_in(bars["symbol"].unique().implode()))
+    shares = "volume_ratio" if "volume_ratio" in adjustments.columns else "ratio"
+    mine = pl.col("symbol").is_in(bars["symbol"].unique().implode())
+    real = adjustments.filter(((pl.col("ratio") != 1.0) | (pl.col(shares) != 1.0)) & mine)
     if real.is_empty():
         return bars
-    factors = real.sort(PANEL_KEY).with_columns(factor=pl.col("ratio").cum_prod(reverse=True).over("symbol"))
+    factors = real.sort(PANEL_KEY).select(
+        *PANEL_KEY,
+        factor=pl.col("ratio").cum_prod(reverse=True).over("symbol"),
+        volume_factor=pl.col(shares).cum_prod(reverse=True).over("symbol"),
+    )
     scaled = bars.sort(PANEL_KEY).join_asof(
-        factors.select(*PANEL_KEY, "factor"),
+        factors,
         on="session",
         by="symbol",
         strategy="forward",
@@ -40,7 +47,7 @@ def apply_adjustments(bars: pl.DataFrame, adjustments: pl.DataFrame) -> pl.DataF
     )
     factor = pl.col("factor").fill_null(1.0)
     prices = [pl.col(name) * factor for name in PRICE_COLUMNS if name in bars.columns]
-    volume = [pl.col("volume") / factor] if "volume" in bars.columns else []
+    volume = [pl.col("volume") / pl.col("volume_factor").fill_null(1.0)] if "volume" in bars.columns else []
     return scaled.with_columns(*prices, *volume).select(bars.columns)
 
 

@@ -33,7 +33,8 @@ class _NamedProfile(Profile):
 class _Bars(_Part):
     inputs: str | None = None
     exchange: str | None = None
-    adjustments: list[tuple[date, float]] | None = None
+    # As `boursomatic_assets.core.market.vendor_actions.Adjustment` says.
+    adjustments: list[tuple[date, float] | tuple[date, float, float]] | None = None
 
 
 class Evidence(_Part):

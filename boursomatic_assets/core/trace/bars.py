@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import INPUT_NAMES, compute_features, with_derived_inputs
-from boursomatic_assets.core.market.corporate_actions import ADJUSTMENT_SCHEMA
 from boursomatic_assets.core.market.usable_bars import usable_bars
+from boursomatic_assets.core.market.vendor_actions import ratios_of
 from boursomatic_assets.core.trace.tree import (
     CHANGED,
     DIFFERS,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
+    from boursomatic_assets.core.market.vendor_actions import Adjustment
     from boursomatic_assets.core.recommendations.evidence import Evidence
 
 # Relative difference up to which the table of features keeps its old row.
@@ -34,18 +35,14 @@ SAME_VALUE = 1e-9
 
 
 def features_at(
-    bars: pl.DataFrame, exchange: str | None, adjustments: Sequence[tuple[date, float]], session: date
+    bars: pl.DataFrame, exchange: str | None, adjustments: Sequence[Adjustment], session: date
 ) -> dict[str, float | None] | None:
     """Close and model inputs of a session, computed from an instrument's bars up to it; None without a usable bar.
 
-    `bars` are those of one symbol as the sources gave them; `adjustments` are sessions and ratios.
+    `bars` are those of one symbol as the sources gave them.
     """
     placed = bars.filter(pl.col("session") <= session).with_columns(exchange=pl.lit(exchange, pl.String))
-    symbol = pl.lit(placed["symbol"].first(), pl.String)
-    entered = pl.DataFrame(adjustments, schema=["session", "ratio"], orient="row").select(
-        symbol.alias("symbol"), "session", "ratio"
-    )
-    usable = usable_bars(placed, entered.cast(ADJUSTMENT_SCHEMA), [])  # type: ignore[arg-type]
+    usable = usable_bars(placed, ratios_of(placed["symbol"].first(), adjustments), [])  # type: ignore[arg-type]
     computed = with_derived_inputs(compute_features(usable).with_columns(close=usable["close"]))
     found = computed.filter(pl.col("session") == session)
     return found.select("close", *INPUT_NAMES).row(0, named=True) if found.height else None
@@ -115,17 +112,15 @@ def _values(rows: pl.DataFrame, side: str) -> str:
     return ", ".join(f"{column} {shown(value)}" for column, value in known)
 
 
-def adjustments_step(
-    recorded: Sequence[tuple[date, float]] | None, found: Sequence[tuple[date, float]]
-) -> TraceStep:
+def adjustments_step(recorded: Sequence[Adjustment] | None, found: Sequence[Adjustment]) -> TraceStep:
     """Compare recorded and current adjustments; those added, altered or removed become steps."""
     if recorded is None:
         return TraceStep("adjustments", NOT_RECORDED, NOTHING, _listed(found))
-    then, now = dict(recorded), dict(found)
+    then, now = ({session: ratio for session, ratio, *_ in rows} for rows in (recorded, found))
     steps = [value_step(str(session), then.get(session), now.get(session)) for session in sorted({*then, *now})]
     broken = [step for step in steps if not step.is_sound]
     return group_step("adjustments", broken, recorded=_listed(recorded), found=_listed(found))
 
 
-def _listed(adjustments: Sequence[tuple[date, float]]) -> str:
-    return ", ".join(f"{session} by {shown(ratio)}" for session, ratio in adjustments) or "none"
+def _listed(adjustments: Sequence[Adjustment]) -> str:
+    return ", ".join(f"{session} by {shown(ratio)}" for session, ratio, *_ in adjustments) or "none"

@@ -10,8 +10,14 @@ import polars as pl
 
 from boursomatic_assets.core.market.corporate_actions import apply_adjustments, split_like_jumps
 from boursomatic_assets.core.market.price_steps import LEAST_DEVIATIONS, PriceHistory
+from boursomatic_assets.core.market.vendor_actions import applied_ratios
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment, known_jumps, require_entry
+from boursomatic_assets.storage.postgres.adjustments_table import (
+    add_adjustment,
+    known_jumps,
+    read_actions,
+    require_entry,
+)
 from boursomatic_assets.storage.postgres.market_tables import read_bars
 from boursomatic_assets.storage.postgres.panels import Selection
 
@@ -34,7 +40,12 @@ def enter_adjustment(database: Database, symbol: str, session: date, ratio: floa
     require_entry(database, symbol, ratio)
     bars = read_bars(database, selection=Selection(symbols=[symbol]))
     jumps, entered = known_jumps(database, symbol)
+    with database.bulk() as cursor:
+        stated = read_actions(cursor, [symbol])
+    # The entry is to replace what a vendor says of its session; one that accepts a move replaces nothing.
     others = entered.filter(pl.col("session") != session)
+    if ratio != 1.0:
+        stated = stated.filter(pl.col("session") != session)
     at = bars["session"].index_of(session)
     if not at:
         where = "its first bar" if at == 0 else "no bar"
@@ -42,7 +53,7 @@ def enter_adjustment(database: Database, symbol: str, session: date, ratio: floa
             f"{symbol} has {where} on {session}: an adjustment belongs on the first session at the new price. "
         )
         raise ConfigurationError(message + _elsewhere(symbol, jumps))
-    panel = apply_adjustments(bars, others)
+    panel = apply_adjustments(bars, applied_ratios(others, stated))
     moved = panel["close"][at] / panel["close"][at - 1]
     if ratio == 1.0:
         if session not in jumps["session"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -14,7 +15,12 @@ from boursomatic_assets.core.market.session_audit import SessionAudit, audit_ses
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
 from boursomatic_assets.storage.postgres.instruments_table import read_exchanges
-from boursomatic_assets.storage.postgres.market_tables import read_bars, read_usable_bars, symbol_batches
+from boursomatic_assets.storage.postgres.market_tables import (
+    read_bars,
+    read_newest_sessions,
+    read_usable_bars,
+    symbol_batches,
+)
 from boursomatic_assets.storage.postgres.panels import Selection
 
 if TYPE_CHECKING:
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 LONG_GAP_DAYS = 10
+# A symbol without a bar for longer is suspended or delisted: nothing waits for it.
+STILL_TRADING = timedelta(days=14)
 # Largest share of missing sessions and extra rows of a sound exchange.
 MOST_AMISS = 0.001
 _NO_BARS = pl.DataFrame(schema={**BAR_SCHEMA, "exchange": pl.String})
@@ -86,6 +94,37 @@ def newest_reports(database: Database, settings: Settings) -> list[SymbolReport]
 def arrived_among(reports: Sequence[SymbolReport]) -> int:
     """Number of symbols that arrived."""
     return sum(report.outcome is Outcome.FETCHED for report in reports)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """How far a session's bars have arrived.
+
+    Attributes
+    ----------
+    calendar : str
+    session : date
+        Newest one that was over.
+    expected, arrived : int
+        Active symbols that still trade, and those of them that have a bar of this session.
+    """
+
+    calendar: str
+    session: date
+    expected: int
+    arrived: int
+
+
+def arrivals(database: Database, calendars: Sequence[str], now: datetime) -> list[Arrival]:
+    """Count the bars that the newest session of each calendar has, and those that it should have."""
+    newest = read_newest_sessions(database)
+    return [_arrival(newest, calendar, last_complete_session(calendar, now)) for calendar in calendars]
+
+
+def _arrival(newest: pl.DataFrame, calendar: str, session: date) -> Arrival:
+    mine = newest.filter(pl.Series([calendar_of(name) == calendar for name in newest["exchange"].to_list()]))
+    trading = mine.filter(pl.col("newest") >= session - STILL_TRADING)["newest"]
+    return Arrival(calendar, session, trading.len(), int((trading >= session).sum()))
 
 
 def long_gaps(database: Database) -> pl.DataFrame:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from boursomatic_assets.core.market.bars import PANEL_KEY, BarTally, CheckedBars, check_bars, require_usable
-from boursomatic_assets.core.market.corporate_actions import split_like_jumps
+from boursomatic_assets.core.market.corporate_actions import (
+    ADJUSTMENT_SCHEMA,
+    apply_adjustments,
+    split_like_jumps,
+)
 from boursomatic_assets.core.market.isolated_prices import LONGEST, set_aside_isolated
 from boursomatic_assets.core.market.price_steps import WINDOW
-from boursomatic_assets.storage.postgres.adjustments_table import replace_jumps
+from boursomatic_assets.core.market.vendor_actions import applied_ratios
+from boursomatic_assets.storage.postgres.adjustments_table import read_actions, replace_actions, replace_jumps
 from boursomatic_assets.storage.postgres.database import UpsertCounts
 from boursomatic_assets.storage.postgres.market_tables import (
     WrittenBars,
@@ -37,6 +42,14 @@ DISAGREEMENT_SCHEMA = {
     "symbol": pl.String, "session": pl.Date, "source": pl.String, "stored_close": pl.Float64,
     "delivered_close": pl.Float64,
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StoredBeside:
+    """Stored bars around a delivery, and what vendors state of their symbols, of `ACTION_SCHEMA`."""
+
+    bars: pl.DataFrame
+    actions: pl.DataFrame
 
 
 @dataclass
@@ -70,15 +83,31 @@ def tally_source(provider: Provider, settings: Settings, today: date) -> BarTall
     return tally
 
 
-def checked_delivery(delivery: Delivery, today: date, beside: pl.DataFrame | None = None) -> CheckedBars:
-    """Check the bars of a delivery, each alone and against the sessions around it, such as stored bars `beside`."""
-    return set_aside_isolated(check_bars(delivery.bars, today), beside)
+def checked_delivery(delivery: Delivery, today: date, stored: StoredBeside | None = None) -> CheckedBars:
+    """Check the bars of a delivery, each alone and against the sessions around it, such as stored ones."""
+    checked = check_bars(delivery.bars, today)
+    if stored is None:
+        stored = StoredBeside(checked.accepted.clear(), delivery.actions.clear())
+    actions = pl.concat([stored.actions.join(delivery.actions, on=PANEL_KEY, how="anti"), delivery.actions])
+    if actions.is_empty():
+        return set_aside_isolated(checked, stored.bars)
+    # Judged as they will be read; set aside as they came.
+    ratios = applied_ratios(pl.DataFrame(schema=ADJUSTMENT_SCHEMA), actions)
+    read = CheckedBars(apply_adjustments(checked.accepted, ratios), checked.rejected.clear())
+    gone = set_aside_isolated(read, apply_adjustments(stored.bars, ratios)).rejected.select(*PANEL_KEY, "reason")
+    came = pl.concat([checked.accepted, stored.bars.select(checked.accepted.columns)])
+    rejected = pl.concat([checked.rejected, came.join(gone, on=PANEL_KEY)])
+    return CheckedBars(
+        checked.accepted.join(gone, on=PANEL_KEY, how="anti", maintain_order="left"),
+        rejected.sort([*PANEL_KEY, "reason"], maintain_order=True),
+    )
 
 
-def stored_beside(cursor: Cursor, delivery: Delivery) -> pl.DataFrame:
+def stored_beside(cursor: Cursor, delivery: Delivery) -> StoredBeside:
     """Stored bars around a delivery: they show each symbol's usual moves, and whether its ends jump."""
     dated = delivery.bars.select(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).drop_nulls()
-    return read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
+    bars = read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
+    return StoredBeside(bars, read_actions(cursor, bars["symbol"].unique().to_list()))
 
 
 def without_stored(checked: CheckedBars, beside: pl.DataFrame) -> CheckedBars:
@@ -94,16 +123,22 @@ def store_all(
     update, source = BarUpdate(), ":".join(filter(None, [settings.provider, settings.provider_path]))
     with database.bulk() as cursor:
         for delivery in provider.deliveries():
-            beside = stored_beside(cursor, delivery)
-            checked = checked_delivery(delivery, today, beside)
-            update.tally = update.tally.plus(without_stored(checked, beside))
+            stored = stored_beside(cursor, delivery)
+            checked = checked_delivery(delivery, today, stored)
+            update.tally = update.tally.plus(without_stored(checked, stored.bars))
             update.reports.extend(delivery.reports)
             update.left_out.update(delivery.left_out)
             update.add(upsert_bars(cursor, checked, source))
-            record_jumps(cursor, checked, beside)
+            replace_actions(cursor, _spans(checked.accepted), delivery.actions)
+            record_jumps(cursor, checked, stored.bars)
             note(f"{len(update.reports):,} symbols, {update.tally.accepted:,} bars")
         require_usable(update.tally, settings.max_rejected_share, provider.description)
     return update
+
+
+def _spans(bars: pl.DataFrame) -> pl.DataFrame:
+    """Spans for which a delivery states the actions: after the first bar of a symbol, up to its last one."""
+    return bars.group_by("symbol").agg(after=pl.col("session").min(), until=pl.col("session").max())
 
 
 def scan_stored(database: Database, note: Callable[[str], None]) -> BarUpdate:
@@ -139,7 +174,10 @@ def record_jumps(cursor: Cursor, bars: CheckedBars, beside: pl.DataFrame) -> Non
     searched = spans.join(reached, on="symbol", how="left").select(
         "symbol", first=pl.coalesce("before", "first"), last=pl.coalesce("after", "last")
     )
-    # Explained jumps are recorded too: they count again when their adjustment is removed.
-    jumps = split_like_jumps(panel).join(searched, on="symbol")
+    # Explained jumps are recorded too: they count again when their adjustment is removed. What a vendor states is
+    # applied: only what it leaves is a jump.
+    stated = read_actions(cursor, new["symbol"].unique().to_list())
+    read = apply_adjustments(panel, applied_ratios(pl.DataFrame(schema=ADJUSTMENT_SCHEMA), stated))
+    jumps = split_like_jumps(read).join(searched, on="symbol")
     inside = jumps.filter((pl.col("session") > pl.col("first")) & (pl.col("session") <= pl.col("last")))
     replace_jumps(cursor, searched, inside.drop("first", "last"))

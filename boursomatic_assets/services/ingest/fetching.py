@@ -22,6 +22,7 @@ from boursomatic_assets.services.ingest.bars import (
     stored_beside,
     without_stored,
 )
+from boursomatic_assets.storage.postgres.adjustments_table import replace_actions
 from boursomatic_assets.storage.postgres.database import advisory_lock
 from boursomatic_assets.storage.postgres.fetch_log import (
     begin_round,
@@ -107,13 +108,14 @@ class _Fetching:
         wanted, total, again = {wish.symbol: wish for wish in wishes}, self.settled + len(wishes), []
         for delivery in deliveries:
             with self.database.bulk() as cursor:
-                beside = stored_beside(cursor, delivery)
-            checked = checked_delivery(delivery, self.now.date(), beside)
+                stored = stored_beside(cursor, delivery)
+            checked = checked_delivery(delivery, self.now.date(), stored)
             verdicts = self._verdicts(delivery, checked.accepted, wanted)
             again += [
                 replace(wanted[symbol], first=None) for symbol, verdict in verdicts.items() if verdict is None
             ]
-            self._keep(checked, beside, [verdict for verdict in verdicts.values() if verdict])
+            settled = [verdict for verdict in verdicts.values() if verdict]
+            self._keep(checked, stored.bars, settled, self._stated(delivery, settled, wanted))
             self.settled += sum(verdict is not None for verdict in verdicts.values())
             note(f"{self.settled:,} of {total:,} symbols")
         return again
@@ -166,8 +168,36 @@ class _Fetching:
         gap = f"{overlap['close_gap']:.1%} on {overlap['session']}"
         return _refused(report, f"its close differs from the stored one by {gap}") if far else report
 
-    def _keep(self, checked: CheckedBars, beside: pl.DataFrame, reports: Sequence[SymbolReport]) -> None:
-        """Store bars and reports of the settled symbols in one transaction."""
+    def _note_disagreement(self, report: SymbolReport, overlap: Mapping[str, Any]) -> None:
+        row = {**overlap, "source": report.source}
+        more = pl.DataFrame([row], schema_overrides=dict(self.update.disagreements.schema))
+        self.update.disagreements = pl.concat(
+            [self.update.disagreements, more.select(self.update.disagreements.columns)]
+        )
+
+    def _stated(
+        self, delivery: Delivery, reports: Sequence[SymbolReport], wanted: Mapping[str, Wish]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Spans of which sources say what splits and dividends there are, and those there are.
+
+        Up to the first session wished for the stored bars stay, and with them what is stated of them. A source that
+        may not rewrite history says nothing on it either.
+        """
+        taken = [report for report in reports if report.outcome is Outcome.FETCHED and self._may_rewrite(report)]
+        rows = [(report.symbol, wanted[report.symbol].first, None) for report in taken]
+        schema = {"symbol": pl.String, "after": pl.Date, "until": pl.Date}
+        spans = pl.DataFrame(rows, schema=schema, orient="row")
+        inside = (pl.col("session") > pl.col("after")).fill_null(value=True)
+        return spans, delivery.actions.join(spans, on="symbol").filter(inside).drop("after", "until")
+
+    def _keep(
+        self,
+        checked: CheckedBars,
+        beside: pl.DataFrame,
+        reports: Sequence[SymbolReport],
+        stated: tuple[pl.DataFrame, pl.DataFrame],
+    ) -> None:
+        """Store bars, actions and reports of the settled symbols together, so that none is there alone."""
         taken = [report.symbol for report in reports if report.outcome is Outcome.FETCHED]
         accepted = checked.accepted.filter(pl.col("symbol").is_in(taken))
         rejected = checked.rejected.filter(pl.col("symbol").is_in([report.symbol for report in reports]))
@@ -178,6 +208,7 @@ class _Fetching:
             sources = sorted({report.source for report in reports if report.source})
             written = upsert_bars(cursor, fresh, ",".join(sources))
             self.update.add(written, unchanged=accepted.height - fresh.accepted.height)
+            replace_actions(cursor, *stated)
             record_jumps(cursor, CheckedBars(accepted, rejected), beside)
             record_results(cursor, self.number, reports)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.providers.database import DatabaseProvider
 from boursomatic_assets.services.ingest.bars import BarUpdate, scan_stored, store_all, tally_source
 from boursomatic_assets.services.ingest.fetching import fetch_missing
@@ -41,9 +42,10 @@ class StoredBars:
 
     @property
     def version(self) -> str:
-        """Version of the usable bars: it depends on bars, adjustments and quarantine."""
-        adjustments, quarantined = self.corrections.adjustments, self.corrections.quarantined
-        return version_of(self.content, str(adjustments.rows()), str(quarantined))
+        """Version of the usable bars: it depends on bars, adjustments, vendors' actions and quarantine."""
+        entered, actions = self.corrections.adjustments, self.corrections.actions
+        stated = [fingerprint(actions)] if actions.height else []
+        return version_of(self.content, str(entered.rows()), str(self.corrections.quarantined), *stated)
 
 
 def require_believable(provider: Provider, settings: Settings, now: datetime) -> frozenset[str] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES
+from boursomatic_assets.core.market.vendor_actions import noted_adjustments
 from boursomatic_assets.core.trace.bars import adjustments_step, bars_step, features_at, features_step
 from boursomatic_assets.core.trace.tree import GONE, TraceStep, digest_step, group_step
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
@@ -27,6 +28,7 @@ from boursomatic_assets.storage.postgres.tables import KEYS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from boursomatic_assets.core.market.vendor_actions import Adjustment
     from boursomatic_assets.core.recommendations.evidence import Evidence
     from boursomatic_assets.storage.postgres.database import Database
 
@@ -121,10 +123,10 @@ def _moments(database: Database, row: Mapping[str, Any], session: date) -> list[
     return [written, *sorted((moment for moment in known if moment < written), reverse=True)]
 
 
-def _adjustments(database: Database, symbol: str) -> list[tuple[date, float]]:
+def _adjustments(database: Database, symbol: str) -> list[Adjustment]:
     with database.bulk() as cursor:
-        entered = read_corrections(cursor).adjustments.filter(pl.col("symbol") == symbol)
-    return list(entered.select("session", "ratio").iter_rows())
+        applied = read_corrections(cursor).applied
+    return noted_adjustments(applied.filter(pl.col("symbol") == symbol))
 
 
 def _stored(database: Database, symbol: str, session: date) -> dict[str, float | None] | None:

@@ -1,16 +1,20 @@
-"""Adjustments entered by people, and unexplained price jumps."""
+"""Adjustments entered by people, splits and dividends stated by vendors, and unexplained price jumps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import polars as pl
 import sqlalchemy as sa
 
+from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.market.corporate_actions import ADJUSTMENT_SCHEMA, JUMP_SCHEMA
+from boursomatic_assets.core.market.vendor_actions import ACTION_SCHEMA, applied_ratios
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.storage.postgres.database import STAGING, Cursor, Database, advisory_lock, fetch, stage
+from boursomatic_assets.storage.postgres.panels import SEPARATOR
 from boursomatic_assets.storage.postgres.tables import KEYS
 
 _UNEXPLAINED = """
@@ -18,14 +22,21 @@ _UNEXPLAINED = """
     WHERE NOT EXISTS (SELECT FROM adjustments a WHERE a.symbol = j.symbol AND a.session = j.session)
     ORDER BY j.symbol, j.session
 """
+_ACTIONS = "SELECT symbol, session, split, dividend, ratio FROM vendor_actions"
 
 
 @dataclass(frozen=True)
 class Corrections:
-    """Adjustments (`ADJUSTMENT_SCHEMA`) and jumps without an adjustment (`JUMP_SCHEMA`)."""
+    """Adjustments of people (`ADJUSTMENT_SCHEMA`), actions of vendors (`ACTION_SCHEMA`), unexplained jumps."""
 
     adjustments: pl.DataFrame
     jumps: pl.DataFrame
+    actions: pl.DataFrame
+
+    @property
+    def applied(self) -> pl.DataFrame:
+        """What bars are adjusted by, as `apply_adjustments` takes it."""
+        return applied_ratios(self.adjustments, self.actions)
 
     @property
     def quarantined(self) -> list[str]:
@@ -34,9 +45,48 @@ class Corrections:
 
 
 def read_corrections(cursor: Cursor) -> Corrections:
-    """Read adjustments and unexplained jumps in the transaction of `cursor`."""
+    """Read adjustments, vendors' actions and unexplained jumps in the transaction of `cursor`."""
     entered = fetch(cursor, "SELECT symbol, session, ratio FROM adjustments ORDER BY symbol, session")
-    return Corrections(entered.cast(ADJUSTMENT_SCHEMA), fetch(cursor, _UNEXPLAINED).cast(JUMP_SCHEMA))  # type: ignore[arg-type]
+    jumps = fetch(cursor, _UNEXPLAINED)
+    actions = fetch(cursor, f"{_ACTIONS} ORDER BY symbol, session")
+    return Corrections(entered.cast(ADJUSTMENT_SCHEMA), jumps.cast(JUMP_SCHEMA), actions.cast(ACTION_SCHEMA))  # type: ignore[arg-type]
+
+
+def read_actions(cursor: Cursor, symbols: Sequence[str]) -> pl.DataFrame:
+    """Read vendors' actions of some symbols: of `ACTION_SCHEMA`."""
+    mine = f"{_ACTIONS} WHERE symbol = ANY (string_to_array($1, '{SEPARATOR}')) ORDER BY symbol, session"
+    return fetch(cursor, mine, [SEPARATOR.join(symbols)]).cast(ACTION_SCHEMA)  # type: ignore[arg-type]
+
+
+def replace_actions(cursor: Cursor, spans: pl.DataFrame, actions: pl.DataFrame) -> None:
+    """Record the splits and dividends of a delivery, and remove those that it no longer states.
+
+    `spans` has `symbol`, `after` and `until`: the sessions of which the delivery speaks, later than `after`; null
+    for an open end. `actions` of `ACTION_SCHEMA` lie within; a source of adjusted prices has none.
+    """
+    advisory_lock(cursor, "vendor_actions")
+    stage(cursor, spans)
+    known = fetch(
+        cursor,
+        "SELECT v.symbol, v.session, v.split, v.dividend, v.ratio FROM vendor_actions v "  # noqa: S608
+        f"JOIN {STAGING} s ON s.symbol = v.symbol AND (s.after IS NULL OR v.session > s.after) "
+        "AND (s.until IS NULL OR v.session <= s.until)",
+    ).cast(ACTION_SCHEMA)  # type: ignore[arg-type]
+    gone, new = (
+        known.join(actions, on=list(ACTION_SCHEMA), how="anti"),
+        actions.join(known, on=list(ACTION_SCHEMA), how="anti"),
+    )
+    if gone.height:
+        stage(cursor, gone.select(PANEL_KEY))
+        cursor.execute(
+            f"DELETE FROM vendor_actions v USING {STAGING} s WHERE s.symbol = v.symbol AND s.session = v.session"  # noqa: S608
+        )
+    if new.height:
+        stage(cursor, new)
+        cursor.execute(
+            "INSERT INTO vendor_actions (symbol, session, split, dividend, ratio) "  # noqa: S608
+            f"SELECT symbol, session, split, dividend, ratio FROM {STAGING}"
+        )
 
 
 def replace_jumps(cursor: Cursor, spans: pl.DataFrame, jumps: pl.DataFrame) -> None:

@@ -8,6 +8,7 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 from boursomatic_assets.core.market.usable_bars import usable_bars
+from boursomatic_assets.core.market.vendor_actions import noted_adjustments
 from boursomatic_assets.core.registry.serving import CANDIDATE_SCHEMA
 from boursomatic_assets.storage.postgres.adjustments_table import Corrections, read_corrections
 from boursomatic_assets.storage.postgres.database import Database, fetch
@@ -48,7 +49,7 @@ def _usable_tails(database: Database, newest: pl.DataFrame, corrections: Correct
     """The newest usable bars of each instrument; quarantined ones are included."""
     tails = read_tails(database, newest["symbol"].to_list(), TAIL)
     placed = tails.join(newest.select("symbol", "exchange"), on="symbol", maintain_order="left")
-    return usable_bars(placed, corrections.adjustments, [], from_the_first_bar=False)
+    return usable_bars(placed, corrections.applied, [], from_the_first_bar=False)
 
 
 def _belongs(described: pl.DataFrame, members: pl.DataFrame) -> pl.Series:
@@ -64,10 +65,11 @@ def read_bar_provenance(database: Database) -> dict[str, dict[str, Any]]:
     """By symbol: content of the bars its features were computed from, its exchange and adjustments."""
     with database.bulk() as cursor:
         placed = fetch(cursor, EXCHANGES)
-        adjustments = read_corrections(cursor).adjustments
-    entered: dict[str, list[list[Any]]] = {}
-    for symbol, session, ratio in adjustments.select("symbol", "session", "ratio").iter_rows():
-        entered.setdefault(symbol, []).append([session.isoformat(), ratio])
+        applied = read_corrections(cursor).applied
+    entered = {
+        str(symbol): [[session.isoformat(), *ratios] for session, *ratios in noted_adjustments(rows)]
+        for (symbol,), rows in applied.group_by("symbol", maintain_order=True)
+    }
     described = placed.join(read_state(database), on="symbol", how="left")
     return {
         symbol: {"inputs": inputs, "exchange": exchange, "adjustments": entered.get(symbol, [])}

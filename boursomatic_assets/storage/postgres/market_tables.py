@@ -116,6 +116,17 @@ def newest_session(database: Database) -> date | None:
     return newest
 
 
+def read_newest_sessions(database: Database) -> pl.DataFrame:
+    """`symbol`, `exchange` and session of the `newest` daily bar of each active instrument; null without bars."""
+    found = database.read(
+        f"WITH {KEYS} SELECT k.symbol, k.exchange, (SELECT max(b.ts)::date FROM price_bars b "  # noqa: S608
+        f"WHERE b.instrument_id = k.id AND b.interval = '{DAILY}') AS newest "
+        "FROM keys k JOIN instruments i ON i.id = k.id WHERE i.is_active"
+    )
+    schema = {"symbol": pl.String, "exchange": pl.String, "newest": pl.Date}
+    return found.cast(schema).sort("symbol")  # type: ignore[arg-type]
+
+
 def read_spans(database: Database, table: str = "price_bars", since: date | None = None) -> pl.DataFrame:
     """`rows`, `first` and `last` session of each symbol in `price_bars` or `features`, from a date on."""
     daily = f"t.interval = '{DAILY}'" if table == "price_bars" else "true"
@@ -142,7 +153,7 @@ def read_usable_bars(
         bars = read_panel(cursor, _BARS, needed, selection)
     placed = bars.join(exchanges, on="symbol", how="left", maintain_order="left")
     usable = usable_bars(
-        placed, corrections.adjustments, corrections.quarantined, from_the_first_bar=selection.is_from_the_first_bar
+        placed, corrections.applied, corrections.quarantined, from_the_first_bar=selection.is_from_the_first_bar
     )
     return usable.select(*PANEL_KEY, *columns)
 

@@ -71,4 +71,5 @@ OWN_COLUMNS = {
         "recovered_at", "delivered", "attempts", "next_attempt_at", "claimed_until", "last_error",
     ),
     "noticed_runs": ("instance_id", "event_id", "run_id", "noticed_at"),
+    "vendor_actions": ("symbol", "session", "split", "dividend", "ratio", "created_at"),
 }  # fmt: skip

@@ -17,6 +17,14 @@ def test_evidence_reads_a_snapshot_back() -> None:
     assert evidence.raw == stored()["snapshot"]
 
 
+def test_evidence_of_a_dividend_has_a_separate_ratio_of_volumes() -> None:
+    bars = {"adjustments": [["2018-02-01", 0.99, 1.0], ["2018-03-01", 0.5]]}
+    assert evidence_of(stored(), bars=bars).bars.adjustments == [
+        (date(2018, 2, 1), 0.99, 1.0),
+        (date(2018, 3, 1), 0.5),
+    ]
+
+
 def test_evidence_has_the_recorded_profile_under_every_name() -> None:
     profiles = evidence_of(stored()).profiles
     assert [getattr(profiles, name) for name in PROFILE_NAMES] == [Profiles().moderate] * 3

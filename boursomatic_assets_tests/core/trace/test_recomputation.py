@@ -226,6 +226,17 @@ def test_features_at_a_session_are_those_of_adjusted_bars() -> None:
     assert halved["ret_1d"] == pytest.approx(2 * (whole["ret_1d"] or 0) + 1)
 
 
+def test_features_at_a_dividend_change_returns_and_leave_volumes() -> None:
+    bars = random_walk_bars(symbols=1, sessions=60, seed=3)
+    at, last = bars["session"][50], bars["session"][-1]
+    plain, paid, split = (features_at(bars, "XNYS", noted, last) for noted in ([], [(at, 0.9, 1.0)], [(at, 0.9)]))
+    assert plain is not None
+    assert paid is not None
+    assert split is not None
+    assert paid["vol_20d"] == split["vol_20d"] != plain["vol_20d"]
+    assert paid["volume_zscore"] == plain["volume_zscore"] != split["volume_zscore"]
+
+
 def test_features_at_a_session_without_a_bar_are_none() -> None:
     bars = random_walk_bars(symbols=1, sessions=30, seed=3)
     assert features_at(bars, "XNYS", [], date(2030, 1, 1)) is None

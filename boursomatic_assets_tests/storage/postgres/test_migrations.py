@@ -32,6 +32,7 @@ ADDED = {
     "0004": ("recommendation_outcomes", "bar_changes"),
     "0005": ("model_events",),
     "0006": ("notices", "noticed_runs"),
+    "0007": ("vendor_actions",),
 }
 FILLING = {
     "0001": FILLED
@@ -52,7 +53,7 @@ FILLING = {
 }
 # Nullable columns that a revision adds to tables of an earlier one.
 NEW_COLUMNS = ("currency", "session", "archived_at", "gate")
-OLDER = ["0001", "0002", "0003", "0004", "0005"]
+OLDER = ["0001", "0002", "0003", "0004", "0005", "0006"]
 
 
 def after(revision: str) -> set[str]:

@@ -169,6 +169,7 @@ def test_upgrade_creates_only_known_tables(database: Database) -> None:
         "model_events",
         "notices",
         "noticed_runs",
+        "vendor_actions",
     }
     assert tables(database, "public") == {*COLUMNS, *own, "boursomatic_assets_alembic_version"}
     assert sa.inspect(database.engine).get_view_names(schema="public") == [
@@ -251,14 +252,14 @@ def test_head_revision_is_the_newest_migration() -> None:
 
 
 def test_database_of_a_newer_program_is_refused_unchanged(database: Database, settings: Settings) -> None:
-    run(database, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0007'")
+    run(database, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0008'")
     before = shape(database)
-    with pytest.raises(SchemaVersionError, match="0007, newer than this program's 0006"):
+    with pytest.raises(SchemaVersionError, match="0008, newer than this program's 0007"):
         schema.upgrade(database.engine)
-    with pytest.raises(SchemaVersionError, match="0007, newer than this program's 0006"):
+    with pytest.raises(SchemaVersionError, match="0008, newer than this program's 0007"):
         Database.open(settings)
     assert shape(database) == before
-    assert rows(database, f"SELECT version_num FROM {schema.VERSION_TABLE}") == [("0007",)]
+    assert rows(database, f"SELECT version_num FROM {schema.VERSION_TABLE}") == [("0008",)]
 
 
 def test_database_url_is_never_upgraded_unasked(settings: Settings, fresh: Database) -> None:

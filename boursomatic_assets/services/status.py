@@ -1,0 +1,146 @@
+"""Whether everything that should have happened by now has happened, for a program that watches the platform."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from boursomatic_assets.core.market.calendars import CALENDARS, settled_at
+from boursomatic_assets.providers.registry import provider_for
+from boursomatic_assets.services.ingest.audit import Arrival, arrivals
+from boursomatic_assets.storage.postgres.model_table import active_version
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dagster import DagsterInstance
+
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.postgres.database import Database
+
+# Recommendations follow from new bars within minutes; a training may be running before them.
+RECOMMENDED_WITHIN = timedelta(hours=4)
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of the platform.
+
+    Attributes
+    ----------
+    at : datetime
+        UTC.
+    problems : tuple of str
+        In words; empty where all is well.
+    feeds : tuple of Arrival
+        Bars of each exchange's newest session.
+    model : str or None
+        The active version.
+    recommended_at : datetime or None
+        When the newest recommendations were made; UTC.
+    recommended_session : date or None
+    open_failures : tuple of str
+        Failures that people were told of and that are not over.
+    daemon_is_alive : bool
+    """
+
+    at: datetime
+    problems: tuple[str, ...]
+    feeds: tuple[Arrival, ...]
+    model: str | None
+    recommended_at: datetime | None
+    recommended_session: str | None
+    open_failures: tuple[str, ...]
+    daemon_is_alive: bool
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """Values that JSON can hold."""
+        feeds = [{**asdict(feed), "session": feed.session.isoformat()} for feed in self.feeds]
+        return {
+            "is_healthy": self.is_healthy,
+            "at": self.at.isoformat(),
+            "problems": list(self.problems),
+            "feeds": feeds,
+            "model": self.model,
+            "recommended_at": self.recommended_at.isoformat() if self.recommended_at else None,
+            "recommended_session": self.recommended_session,
+            "open_failures": list(self.open_failures),
+            "daemon_is_alive": self.daemon_is_alive,
+        }
+
+
+def read_status(
+    database: Database,
+    instance: DagsterInstance,
+    settings: Settings,
+    now: datetime,
+    open_failures: Sequence[str] = (),
+) -> Status:
+    """Look at bars, model, recommendations, failures and the daemon.
+
+    Parameters
+    ----------
+    database : Database
+    instance : DagsterInstance
+    settings : Settings
+    now : datetime
+        With a time zone.
+    open_failures : sequence of str
+        What people were told of and is not over.
+    """
+    from dagster._daemon.controller import all_daemons_live
+
+    goes_on = settings.provider == "database" or provider_for(settings).asks_for_wishes
+    feeds = tuple(feed for feed in arrivals(database, CALENDARS, now) if feed.expected) if goes_on else ()
+    active = active_version(database)
+    made = database.read(
+        "SELECT max(generated_at) AS at, max(features_snapshot ->> 'session') AS session "
+        "FROM recommendations WHERE is_active"
+    )
+    at, session = made.row(0)
+    is_alive = all_daemons_live(instance)
+    problems = [
+        *([] if is_alive else ["the daemon is not running: boursomatic dev"]),
+        *(_late(feed, settings) for feed in feeds if _is_late(feed, settings, now)),
+        *([] if active else ["no model version is active: boursomatic materialize"]),
+        *_behind(feeds, settings, session, now),
+        *(f"{failure} is not over: boursomatic notices list" for failure in open_failures),
+    ]
+    return Status(
+        now, tuple(problems), feeds, active.version if active else None, at, session, tuple(open_failures), is_alive
+    )
+
+
+def _is_late(feed: Arrival, settings: Settings, now: datetime) -> bool:
+    hours = (now - settled_at(feed.calendar, feed.session)).total_seconds() / 3600
+    return hours >= settings.feed_hours and feed.arrived < settings.min_arrived_share * feed.expected
+
+
+def _late(feed: Arrival, settings: Settings) -> str:
+    return (
+        f"{feed.calendar}: {feed.arrived} of {feed.expected} symbols have a bar of {feed.session}, "
+        f"{settings.feed_hours:g} hours after its close"
+    )
+
+
+def _behind(feeds: Sequence[Arrival], settings: Settings, session: str | None, now: datetime) -> list[str]:
+    """Recommendations that do not speak of the newest session that has arrived, long after it has."""
+    arrived = [
+        feed
+        for feed in feeds
+        if feed.arrived >= settings.min_arrived_share * feed.expected
+        and now - settled_at(feed.calendar, feed.session)
+        >= timedelta(hours=settings.feed_hours) + RECOMMENDED_WITHIN
+    ]
+    if not arrived:
+        return []
+    newest = max(feed.session for feed in arrived).isoformat()
+    if session is not None and session >= newest:
+        return []
+    return [f"the newest recommendations are of {session or 'no session'}; bars of {newest} have arrived"]
