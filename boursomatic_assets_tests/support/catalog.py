@@ -58,7 +58,13 @@ def tables(database: Database, namespace: str) -> set[str]:
 
 def versions_of(database: Database, table: str) -> dict[str, tuple[object, ...]]:
     """Every row by its id: the transaction that wrote it last, where it lies, and all its columns as text."""
-    return {
-        str(key): tuple(rest)
-        for key, *rest in rows(database, f"SELECT id, xmin::text, ctid::text, t::text FROM {table} t")  # noqa: S608
-    }
+    return _by_id(database, f"SELECT id, xmin::text, ctid::text, t::text FROM {table} t")  # noqa: S608
+
+
+def places_of(database: Database, table: str) -> dict[str, tuple[object, ...]]:
+    """The same without columns: a row that is written has another transaction and lies elsewhere."""
+    return _by_id(database, f"SELECT id, xmin::text, ctid::text FROM {table}")  # noqa: S608
+
+
+def _by_id(database: Database, query: str) -> dict[str, tuple[object, ...]]:
+    return {str(key): tuple(rest) for key, *rest in rows(database, query)}
