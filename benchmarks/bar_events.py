@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from benchmarks.product import wait_until
+from benchmarks.product import START_SECONDS, wait_until
 from benchmarks.watching import Watched, watching
 from boursomatic_assets.automation.observing import newest
 from boursomatic_assets.automation.sensors import BARS_UNTIL_TAG, SENSORS
@@ -46,7 +46,7 @@ NOTHING_AT = 2
 MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
 # After so many events they pause: a training is never started on features that are behind the bars.
 BURST, PAUSE_SECONDS = 20, 90.0
-QUIET_SECONDS = 1200
+QUIET_SECONDS = 3600
 LOOKING_SECONDS = 0.1
 PARENT_RUN_TAG = "dagster/parent_run_id"
 _SELECTED = [dg.AssetKey("instruments"), dg.AssetKey("price_bars")]
@@ -206,7 +206,7 @@ def _killing(
             for _ in range(restarts):
                 time.sleep(moments.uniform(0, MOST_SECONDS_UP))
                 killed, began = product.kill_daemon(), time.monotonic()
-                wait_until(lambda killed=killed: _has_returned(product, killed), 180, "new daemon")  # type: ignore[misc]
+                wait_until(lambda killed=killed: _has_returned(product, killed), START_SECONDS, "new daemon")  # type: ignore[misc]
                 found.seconds_to_return.append(time.monotonic() - began)
                 found.restarts += 1
                 advance()

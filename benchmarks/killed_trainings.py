@@ -45,7 +45,7 @@ PRELOADED += [
     "boursomatic_assets.display.terminal.closing",
 ]
 LOOKING_SECONDS = 0.02
-ENDING_SECONDS = 300
+ENDING_SECONDS = 900
 MOST = 10_000
 # Trainings inherit it: at each import Dagster would print what it may change one day.
 QUIET = {"PYTHONWARNINGS": "ignore"}

@@ -132,7 +132,6 @@ def shuffled_within_sessions(train: pl.DataFrame) -> pl.DataFrame:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_worse_version_is_refused_a_better_one_promoted_and_one_command_goes_back(tmp_path: Path) -> None:
     prices = tmp_path / "prices.parquet"
     deliver(prices)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 PLAIN = str(Path(__file__).with_name("plain"))
 BOURSOMATIC = str(Path(sys.executable).with_name("boursomatic"))
 TABLES = ("instruments", "price_bars", "rejected_bars", "features", "model_versions", "recommendations")
-SECONDS = 300
+SECONDS = 1800
 # Record a version of what is stored, and make nothing else.
 ALONE = dg.AssetSelection.assets("model_version")
 

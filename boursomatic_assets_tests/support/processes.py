@@ -18,7 +18,7 @@ from boursomatic_assets.storage.postgres.database import Database
 settings = Settings.from_environment()
 """
 WAIT = "\nprint('ready', flush=True); sys.stdin.readline()\n"
-SECONDS = 120
+SECONDS = 900
 
 
 def spawn(script: str) -> subprocess.Popen[str]:
