@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORES := $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 # One more than there are cores: tests of the running product wait for it much of the time.
-WORKERS := $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+WORKERS := $(shell expr $(CORES) + 1)
 # Tests that need no database, browser or training.
 PURE := $(addprefix boursomatic_assets_tests/,core alerts/test_messages.py automation/test_decisions.py)
+# Every test process, and every command that tests start, would compile the package anew.
+check test: export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -25,7 +28,7 @@ check: $(VENV)/installed-test ## format, lint, types, import contracts and the t
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --quiet --numprocesses $(WORKERS) -m "not slow" $(PURE) $(ARGS)
+	HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest --quiet --numprocesses $(CORES) -m "not slow" $(PURE) $(ARGS)
 
 test: $(VENV)/installed-test ## install what tests need and run what CI runs
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 
-from benchmarks.product import wait_until
+from benchmarks.product import START_SECONDS, wait_until
 from benchmarks.watching import Watched, watching
 from boursomatic_assets.automation.observing import newest
 from boursomatic_assets.automation.sensors import BARS_UNTIL_TAG, SENSORS
@@ -44,7 +44,7 @@ NOTHING_EVERY, NOTHING_AT = 5, 2
 MOST_SECONDS_BETWEEN, MOST_SECONDS_UP = 3.0, 20.0
 # Pauses between bursts of events: no training starts while features are behind the bars.
 BURST, PAUSE_SECONDS = 20, 90.0
-QUIET_SECONDS = 1200
+QUIET_SECONDS = 3600
 LOOKING_SECONDS = 0.1
 PARENT_RUN_TAG = "dagster/parent_run_id"
 _SELECTED = [dg.AssetKey("instruments"), dg.AssetKey("price_bars")]
@@ -169,7 +169,7 @@ def _killing(
             for _ in range(restarts):
                 time.sleep(moments.uniform(0, MOST_SECONDS_UP))
                 killed, began = product.kill_daemon(), time.monotonic()
-                wait_until(lambda killed=killed: _has_returned(product, killed), 180, "new daemon")  # type: ignore[misc]
+                wait_until(lambda killed=killed: _has_returned(product, killed), START_SECONDS, "new daemon")  # type: ignore[misc]
                 result.seconds_to_return.append(time.monotonic() - began)
                 result.restarts += 1
                 advance()

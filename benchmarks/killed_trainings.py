@@ -43,7 +43,7 @@ PRELOADED = [
     "boursomatic_assets.storage.dagster.instance", "boursomatic_assets.display.terminal.closing",
 ]  # fmt: skip
 LOOKING_SECONDS = 0.02
-ENDING_SECONDS = 300
+ENDING_SECONDS = 900
 MOST = 10_000
 # Inherited by trainings: silences Dagster's warnings at import.
 QUIET = {"PYTHONWARNINGS": "ignore"}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 # Long, for slow machines; waiting ends as soon as the condition holds.
-START_SECONDS, RUN_SECONDS, STOP_SECONDS = 240, 480, 120
+START_SECONDS, RUN_SECONDS, STOP_SECONDS = 900, 1800, 600
 ASKING_SECONDS = 0.5
 DAEMON = "dagster._daemon"
 # Makes sensors tick often.

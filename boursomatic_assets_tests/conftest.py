@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import signal
@@ -19,15 +18,22 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from boursomatic_assets.settings import Settings, wait_briefly
+from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres import schema
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.server import embedded as server
+from boursomatic_assets_tests.support.databases import (
+    KeptDatabase,
+    create_database,
+    drop_database,
+    named_by_environment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-wait_briefly()
+# Threads of a training that wait for each other sleep: beside other tests they would spin most of the time.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 # No deadline, and no word about slow examples: both say how busy the machine is, not what the code does. Before the
 # tests are imported: settings that they give are added to these. `make check` asks for fewer examples.
 _usual = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -44,16 +50,21 @@ for _name in ("COLUMNS", "LINES"):
 collect_ignore = ["support/plain"]
 _SETTINGS = ("DATABASE_URL", "ARTIFACTS_DIR")
 _PREFIXES = ("BOURSOMATIC_", "DAGSTER_", "PG")
-_PURE = [
-    Path(__file__).parent / name for name in ("core", "alerts/test_messages.py", "automation/test_decisions.py")
-]
-_numbers = itertools.count()
+_HERE = Path(__file__).parent
+_PURE = [_HERE / name for name in ("core", "alerts/test_messages.py", "automation/test_decisions.py")]
+# Those that wait for a running product by turns with those that compute.
+_LONGEST = (
+    "test_ui.py", "assets/test_large_panel.py", "automation/test_storms.py", "assets/test_two_continents.py",
+    "automation/test_daemon.py", "test_network_sources.py", "automation/test_promotion_live.py", "test_faults.py",
+    "benchmarks/test_stages.py", "benchmarks/test_proofs.py", "commands/test_dev.py", "automation/test_jobs.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long: of two processes none is left with a long one when the other is done."""
-    long = {item.path for item in items if any(item.iter_markers("slow")) or any(item.iter_markers("browser"))}
-    items.sort(key=lambda item: item.path not in long)
+    slow = {item.path for item in items if any(item.iter_markers("slow")) or any(item.iter_markers("browser"))}
+    first = {_HERE / name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: (first.get(item.path, len(first)), item.path not in slow))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -128,34 +139,46 @@ def settings_at(home: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[sa.Engine]:
-    """One embedded server for all tests that only need a database."""
+    """One embedded server for all tests that only need a database. It need not survive a crash of the machine."""
     folder = Path(tempfile.mkdtemp(prefix="bm-"))
     url = sa.make_url(server.database_url(settings_at(folder))).set(drivername="postgresql+psycopg2")
-    yield sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {name} = off")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    yield engine
     server.stop(settings_at(folder))
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def _kept(postgres: sa.Engine) -> Iterator[KeptDatabase]:
+    kept = KeptDatabase(postgres)
+    yield kept
+    kept.drop()
+
+
 @pytest.fixture
-def settings(postgres: sa.Engine) -> Iterator[Settings]:
-    """Settings, also those of the environment, that name a fresh and empty database."""
-    with fresh_database(postgres) as settings:
-        yield settings
+def settings(postgres: sa.Engine, request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """Settings, also those of the environment, that name an empty database: upgraded if `database` is asked for."""
+    if "database" in request.fixturenames:
+        kept: KeptDatabase = request.getfixturevalue("_kept")
+        with kept.lent() as settings:
+            yield settings
+    else:
+        with fresh_database(postgres) as settings:
+            yield settings
 
 
 @contextmanager
 def fresh_database(postgres: sa.Engine) -> Iterator[Settings]:
     """An empty database, named by the environment for as long as it exists."""
-    name = f"test_{next(_numbers)}"
-    with postgres.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    url = postgres.url.set(drivername="postgresql", database=name)
-    os.environ["DATABASE_URL"] = url.render_as_string(hide_password=False)
+    name = create_database(postgres)
     try:
-        yield Settings.from_environment()
+        yield named_by_environment(postgres, name)
     finally:
-        with postgres.connect() as connection:
-            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        drop_database(postgres, name)
 
 
 def copy_database(postgres: sa.Engine, original: str, name: str) -> None:
@@ -171,8 +194,8 @@ def copy_database(postgres: sa.Engine, original: str, name: str) -> None:
 
 @pytest.fixture
 def database(settings: Settings) -> Database:
-    """The same fresh database, upgraded."""
-    return upgraded(settings)
+    """The same empty database, upgraded."""
+    return Database.open(settings)
 
 
 def upgraded(settings: Settings) -> Database:

@@ -549,7 +549,7 @@ def test_code_location_of_an_edited_copy_shows_new_versions(package: Copy) -> No
     environment = {**os.environ, "PYTHONPATH": str(package.root.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
-        cwd=package.root.parent, env=environment, capture_output=True, text=True, check=True, timeout=300,
+        cwd=package.root.parent, env=environment, capture_output=True, text=True, check=True, timeout=1800,
     )  # fmt: skip
     path.write_text(original, "utf-8")
     shown = json.loads(ran.stdout)

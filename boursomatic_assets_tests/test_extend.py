@@ -32,7 +32,7 @@ _BLOCK = re.compile(
 START = "import sys; sys.path.insert(0, sys.argv.pop(1)); "
 MAIN = "from boursomatic_assets.cli import main; main()"
 FEATURES_OF = "FROM features JOIN instruments i ON i.id = instrument_id WHERE symbol = 'IBM'"
-SECONDS = 300
+SECONDS = 1800
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -17,18 +18,21 @@ from boursomatic_assets.core.dataset.features import FEATURE_NAMES, compute_feat
 from boursomatic_assets.core.market.bars import PRICE_COLUMNS
 from boursomatic_assets.core.market.calendars import calendar_of, last_complete_session, sessions_between
 from boursomatic_assets.core.market.fetch_report import Outcome
+from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.providers.universe import read_universe
+from boursomatic_assets.services.ingest.update import update_bars
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres.content import read_content
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
+from boursomatic_assets.storage.postgres.instruments_table import write_universe
 from boursomatic_assets.storage.postgres.market_tables import read_bars
 from boursomatic_assets_tests.conftest import fresh_database, upgraded
 from boursomatic_assets_tests.support.catalog import rows, versions_of
 from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault
 from boursomatic_assets_tests.support.installation import Installation, new_installation
-from boursomatic_assets_tests.support.processes import IMPORTS, UPDATE, WAIT, spawn, wait_until_ready
+from boursomatic_assets_tests.support.processes import IMPORTS, UPDATE, Forks, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +46,7 @@ KILLS = 20
 QUICK = {"BOURSOMATIC_REQUESTS_PER_SECOND": "500", "BOURSOMATIC_PROVIDER": "yahoo"}
 
 
-def market(symbols: pl.DataFrame, first: date = date(2026, 1, 2)) -> pl.DataFrame:
+def market(symbols: pl.DataFrame, first: date) -> pl.DataFrame:
     """Lawful bars of each symbol on its own exchange's sessions, with dividends in the adjusted close."""
     return pl.concat(
         _series(number, symbol, exchange, first)
@@ -84,7 +88,8 @@ def universe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bars(universe: Path) -> pl.DataFrame:
-    return market(pl.read_csv(universe))
+    # Half a year: enough sessions for every feature, and for the days that tests leave out at the end.
+    return market(pl.read_csv(universe), NOW.date() - timedelta(days=180))
 
 
 @contextmanager
@@ -118,13 +123,11 @@ def agree(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
         assert np.allclose(found[name].to_numpy(), wanted[name].to_numpy(), rtol=1e-9, atol=0.0), name
 
 
-def update(settings: Settings) -> str:
-    """Update in a process of its own, to its end."""
-    process = spawn(IMPORTS + UPDATE)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert output == "done\n"
-    return Database.open(settings).url
+def update(settings: Settings) -> None:
+    """Update to its end."""
+    database, provider = Database.open(settings), provider_for(settings)
+    write_universe(database, provider.instruments())
+    update_bars(database, provider, settings, datetime.now(UTC), lambda _message: None)
 
 
 def test_a_tenth_of_the_answers_fails_and_the_universe_is_complete_once(
@@ -155,18 +158,15 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_table(
     with (
         FakeSources(bars, share=0.1, seed=11, retry_after="0", delay=0.12) as sources,
         settings_for(postgres, sources, universe, tmp_path) as settings,
+        Forks(UPDATE, f"import yfinance\n{IMPORTS}") as updates,
     ):
         database = Database.open(settings)
         stored, survived = [0], 0
         for _ in range(KILLS):
-            process = spawn(IMPORTS + WAIT + UPDATE)
-            wait_until_ready(process)
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
+            child = updates.begin()
             time.sleep(moments.uniform(0.05, 1.5))
-            process.kill()
-            survived += "done" in process.communicate()[0]
+            os.kill(child, signal.SIGKILL)
+            survived += updates.exit_code(child) == 0
             # A symbol is there whole or not at all.
             content = read_content(database, "price_bars")
             whole = bars.group_by("symbol").agg(expected=pl.len().cast(pl.Int64))
@@ -207,21 +207,19 @@ def test_what_one_run_fetched_before_it_was_killed_the_next_does_not_fetch_again
 def test_eight_updates_at_once_take_turns(
     postgres: sa.Engine, universe: Path, bars: pl.DataFrame, tmp_path: Path
 ) -> None:
-    with FakeSources(bars) as sources, settings_for(postgres, sources, universe, tmp_path) as settings:
-        processes = [spawn(IMPORTS + WAIT + UPDATE) for _ in range(8)]
-        for process in processes:
-            wait_until_ready(process)
-        ended = []
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-        for process in processes:
-            output, errors = process.communicate(timeout=240)
-            ended.append((process.returncode, output, errors))
-        assert [code for code, _, _ in ended] == [0] * 8, ended
+    # Two of each exchange: more would only take longer.
+    few, path = pl.read_csv(universe).group_by("exchange", maintain_order=True).head(2), tmp_path / "few.csv"
+    few.write_csv(path)
+    theirs = bars.filter(pl.col("symbol").is_in(few["symbol"].implode()))
+    with (
+        FakeSources(theirs) as sources,
+        settings_for(postgres, sources, path, tmp_path) as settings,
+        Forks(UPDATE, f"import yfinance\n{IMPORTS}") as updates,
+    ):
+        children = [updates.begin() for _ in range(8)]
+        assert [updates.exit_code(child) for child in children] == [0] * 8
         database = Database.open(settings)
-        agree(read_bars(database), expected(bars))
+        agree(read_bars(database), expected(theirs))
         assert rows(database, "SELECT count(*) FROM fetch_rounds WHERE finished_at IS NULL") == [(0,)]
 
 

@@ -23,6 +23,7 @@ from boursomatic_assets.storage.dagster.instance import (
 from boursomatic_assets_tests.conftest import ONE_THREAD
 from boursomatic_assets_tests.support.browser import (
     HOST,
+    PAGE_MILLISECONDS,
     RUN_SECONDS,
     Product,
     Window,
@@ -125,12 +126,21 @@ def page(window: Window) -> Page:
     return window.page
 
 
+@dataclass(frozen=True)
+class Screenshots:
+    """Pictures of pages, taken only where a folder for them is named: each costs up to seconds to draw."""
+
+    folder: Path | None
+
+    def take(self, page: Page, name: str) -> None:
+        if self.folder is not None:
+            page.screenshot(path=self.folder / f"{name}.png")
+
+
 @pytest.fixture(scope="module")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def screenshots() -> Screenshots:
     wanted = os.environ.get("BOURSOMATIC_SCREENSHOTS")
-    folder = Path(wanted) if wanted else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return Screenshots(Path(wanted) if wanted else None)
 
 
 def passed(check: dict[str, Any]) -> bool:
@@ -176,7 +186,7 @@ def second_run(product: Product, page: Page, first_run: Run) -> Run:  # noqa: AR
 
 
 @pytest.fixture(scope="module")
-def walked(product: Product, page: Page, second_run: Run, screenshots: Path) -> Run:  # noqa: ARG001 (comes after it)
+def walked(product: Product, page: Page, second_run: Run, screenshots: Screenshots) -> Run:  # noqa: ARG001 (comes after it)
     """The walk-forward as a person makes it: two folds to try it, then the others, its summary, and the report."""
     page.set_viewport_size({"width": 1600, "height": 1200})
     _open_folds(product, page)
@@ -184,7 +194,7 @@ def walked(product: Product, page: Page, second_run: Run, screenshots: Path) -> 
     for fold in FOLDS[:2]:
         page.get_by_role("menuitem", name=fold).click()
     page.keyboard.press("Escape")
-    page.screenshot(path=screenshots / "walk_forward_chosen.png")
+    screenshots.take(page, "walk_forward_chosen")
     _launch_folds(product, page, FOLDS[:2])
     page.goto(product.address("/assets/walk_forward?view=partitions"))
     expect(page.get_by_text("Materialized (2)", exact=True)).to_be_visible()
@@ -330,7 +340,7 @@ def _assert_none_overlap(places: list[FloatRect]) -> None:
 
 @in_chromium
 def test_every_group_lies_right_of_the_groups_that_it_is_made_from(
-    product: Product, page: Page, screenshots: Path
+    product: Product, page: Page, screenshots: Screenshots
 ) -> None:
     _open_lineage(product, page)
     drawn = _boxes(page)
@@ -341,12 +351,12 @@ def test_every_group_lies_right_of_the_groups_that_it_is_made_from(
     edges = {(groups[upstream], groups[asset]) for upstream, asset in _edges()}
     _assert_upstream_is_left(places, {(upstream, group) for upstream, group in edges if upstream != group})
     _assert_none_overlap([place for _, place in drawn])
-    page.screenshot(path=screenshots / "lineage_before.png")
+    screenshots.take(page, "lineage_before")
 
 
 @in_chromium
 def test_materialize_all_of_the_whole_graphs_job_succeeds_in_one_run(
-    product: Product, page: Page, first_run: Run, screenshots: Path
+    product: Product, page: Page, first_run: Run, screenshots: Screenshots
 ) -> None:
     made = first_run.materialized()
     assert set(made) == set(BOXES)
@@ -355,14 +365,14 @@ def test_materialize_all_of_the_whole_graphs_job_succeeds_in_one_run(
     page.goto(product.address(f"/runs/{first_run.run_id}"))
     expect(page.get_by_text("Success", exact=True).first).to_be_visible()
     expect(page.get_by_text("RUN_SUCCESS")).to_be_visible()
-    page.screenshot(path=screenshots / "run.png")
+    screenshots.take(page, "run")
 
 
 @in_chromium
 @pytest.mark.usefixtures("first_run")
-def test_the_expanded_graph_draws_every_asset(product: Product, page: Page, screenshots: Path) -> None:
+def test_the_expanded_graph_draws_every_asset(product: Product, page: Page, screenshots: Screenshots) -> None:
     _open_lineage(product, page)
-    page.screenshot(path=screenshots / "lineage.png")
+    screenshots.take(page, "lineage")
     # Expanded, it fits into the width, and only what is in sight is drawn.
     page.set_viewport_size({"width": 4600, "height": 12000})
     # The navigation has a button with the same picture.
@@ -378,20 +388,20 @@ def test_the_expanded_graph_draws_every_asset(product: Product, page: Page, scre
     assets = {name: place for name, place in drawn if place is not widest.get(name)}
     assert set(assets) == set(BOXES | WALK_FORWARD)
     _assert_upstream_is_left(assets, _edges())
-    page.screenshot(path=screenshots / "lineage_expanded.png")
+    screenshots.take(page, "lineage_expanded")
 
 
 @in_chromium
 @pytest.mark.parametrize("asset", BOXES)
 def test_every_box_has_a_description_metadata_plots_and_pictures(
-    asset: str, product: Product, page: Page, first_run: Run, screenshots: Path
+    asset: str, product: Product, page: Page, first_run: Run, screenshots: Screenshots
 ) -> None:
     page.set_viewport_size({"width": 1600, "height": 3000})
     page.goto(product.address(f"/assets/{asset}?view=overview"))
     _assert_page_is_complete(page, asset, first_run, screenshots)
 
 
-def _assert_page_is_complete(page: Page, asset: str, run: Run, screenshots: Path) -> None:
+def _assert_page_is_complete(page: Page, asset: str, run: Run, screenshots: Screenshots) -> None:
     box = (BOXES | WALK_FORWARD)[asset]
     _assert_definition_is_shown(page, box, run.assets[asset])
     if box.is_table:
@@ -400,14 +410,14 @@ def _assert_page_is_complete(page: Page, asset: str, run: Run, screenshots: Path
     assert ("dagster/column_lineage" in recorded) == box.has_column_lineage
     _assert_metadata_is_shown(page, set(recorded))
     if asset in PHOTOGRAPHED:
-        page.screenshot(path=screenshots / f"{asset}.png")
+        screenshots.take(page, asset)
     pictures = [name for name, content in recorded.items() if content.startswith("![")]
     assert len(pictures) == box.pictures
     for name in pictures:
-        _assert_picture_is_shown(page, name, screenshots / f"{asset}_{name}.png")
+        _assert_picture_is_shown(page, name, asset, screenshots)
     _assert_plots_are_drawn(page)
     if asset in PHOTOGRAPHED:
-        page.screenshot(path=screenshots / f"{asset}_plots.png")
+        screenshots.take(page, f"{asset}_plots")
 
 
 def _assert_definition_is_shown(page: Page, box: Box, asset: dict[str, Any]) -> None:
@@ -455,7 +465,7 @@ def _assert_metadata_is_shown(page: Page, recorded: set[str]) -> None:
         expect(value).to_have_text(re.compile(r"\S"))
 
 
-def _assert_picture_is_shown(page: Page, name: str, path: Path) -> None:
+def _assert_picture_is_shown(page: Page, name: str, asset: str, screenshots: Screenshots) -> None:
     # In the table itself the UI shows only short Markdown.
     _row(page, name).get_by_text("[Show Markdown]", exact=True).click()
     dialog = page.get_by_role("dialog")
@@ -466,7 +476,7 @@ def _assert_picture_is_shown(page: Page, name: str, path: Path) -> None:
     width, natural_width = picture.evaluate("image => [image.clientWidth, image.naturalWidth]")
     # Drawn in its own size: neither broken nor squeezed until its text cannot be read.
     assert width == natural_width > 0
-    page.screenshot(path=path)
+    screenshots.take(page, f"{asset}_{name}")
     dialog.get_by_role("button", name="Close").click()
     expect(picture).to_be_hidden()
 
@@ -477,7 +487,7 @@ def _assert_plots_are_drawn(page: Page) -> None:
     inked = (
         "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(byte => byte)"
     )
-    wait_until(lambda: page.locator("canvas").first.evaluate(inked), 30, "ink on the plot")
+    wait_until(lambda: page.locator("canvas").first.evaluate(inked), PAGE_MILLISECONDS / 1000, "ink on the plot")
 
 
 @in_chromium
@@ -507,7 +517,7 @@ def test_every_check_passed_or_warns_of_small_numbers_and_says_what_it_checks(fi
     ],
 )
 def test_the_checks_tab_shows_what_passed_and_what_warns(
-    asset: str, product: Product, page: Page, first_run: Run, screenshots: Path
+    asset: str, product: Product, page: Page, first_run: Run, screenshots: Screenshots
 ) -> None:
     page.set_viewport_size({"width": 1600, "height": 1000})
     page.goto(product.address(f"/assets/{asset}?view=checks"))
@@ -515,7 +525,7 @@ def test_the_checks_tab_shows_what_passed_and_what_warns(
     expect(page.get_by_text("Succeeded", exact=True)).to_have_count(sum(map(passed, checks)))
     # A warning is written "Failed" too, beside a sign of its own.
     expect(page.get_by_text("Passed" if all(map(passed, checks)) else "Failed", exact=True).first).to_be_visible()
-    page.screenshot(path=screenshots / f"{asset}_checks.png")
+    screenshots.take(page, f"{asset}_checks")
 
 
 @in_chromium
@@ -527,12 +537,12 @@ def test_the_page_says_whether_new_prices_are_overdue(
     page.goto(product.address(f"/assets/{asset}?view=overview"))
     expect(page.get_by_text("Fails if more than 5 days since last materialization")).to_be_visible()
     # The daemon judges freshness every half minute or so.
-    expect(page.get_by_text("Passing", exact=True).first).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Passing", exact=True).first).to_be_visible(timeout=600_000)
 
 
 @in_chromium
 def test_the_automation_page_lists_an_update_after_each_close(
-    product: Product, page: Page, screenshots: Path
+    product: Product, page: Page, screenshots: Screenshots
 ) -> None:
     page.goto(product.address("/automation"))
     for name, moment in {"us_after_close": "04:35 PM", "euronext_after_close": "06:05 PM"}.items():
@@ -540,7 +550,7 @@ def test_the_automation_page_lists_an_update_after_each_close(
         expect(page.get_by_text(re.compile(f"At {moment} .*, Monday through Friday"))).to_be_visible()
     for sensor in defs.sensors or []:
         expect(page.get_by_text(sensor.name, exact=True)).to_be_visible()
-    page.screenshot(path=screenshots / "automation.png")
+    screenshots.take(page, "automation")
 
 
 @in_chromium
@@ -557,7 +567,7 @@ def test_a_second_run_on_unchanged_inputs_changes_no_version_and_leaves_nothing_
 
 @in_chromium
 def test_folds_launched_as_backfills_reach_the_summary_and_the_report(
-    product: Product, page: Page, walked: Run, screenshots: Path
+    product: Product, page: Page, walked: Run, screenshots: Screenshots
 ) -> None:
     page.set_viewport_size({"width": 1600, "height": 1200})
     page.goto(product.address("/assets/walk_forward?view=partitions"))
@@ -567,7 +577,7 @@ def test_folds_launched_as_backfills_reach_the_summary_and_the_report(
     page.get_by_text(FOLDS[1], exact=True).first.click()
     expect(page.get_by_text("Materialized", exact=True)).to_be_visible()
     expect(page.get_by_text("train_last_label_end", exact=True)).to_be_visible()
-    page.screenshot(path=screenshots / "walk_forward_partitions.png")
+    screenshots.take(page, "walk_forward_partitions")
     page.goto(product.address("/assets/walk_forward_summary?view=checks"))
     expect(page.get_by_text("Passed", exact=True)).to_be_visible()
     assert walked.stale() == {}
@@ -576,7 +586,7 @@ def test_folds_launched_as_backfills_reach_the_summary_and_the_report(
 @in_chromium
 @pytest.mark.parametrize("asset", WALK_FORWARD)
 def test_the_pages_of_the_walk_forward_are_complete(
-    asset: str, product: Product, page: Page, walked: Run, screenshots: Path
+    asset: str, product: Product, page: Page, walked: Run, screenshots: Screenshots
 ) -> None:
     page.set_viewport_size({"width": 1600, "height": 3000})
     page.goto(product.address(f"/assets/{asset}?view=overview"))
@@ -585,7 +595,7 @@ def test_the_pages_of_the_walk_forward_are_complete(
 
 @in_chromium
 def test_the_path_on_the_reports_page_opens_what_the_walk_forward_concludes(
-    product: Product, page: Page, first_run: Run, walked: Run, screenshots: Path
+    product: Product, page: Page, first_run: Run, walked: Run, screenshots: Screenshots
 ) -> None:
     assert "walk_forward" in first_run.metadata("report")
     assert "walk_forward" not in walked.metadata("report")
@@ -593,16 +603,16 @@ def test_the_path_on_the_reports_page_opens_what_the_walk_forward_concludes(
     page.goto(product.address("/assets/report?view=overview"))
     path = Path(_row(page, "path").locator("> td").nth(2).inner_text().strip())
     conclusion = _row(page, "conclusion").locator("> td").nth(2).inner_text().strip()
-    page.screenshot(path=screenshots / "report_walked.png")
+    screenshots.take(page, "report_walked")
     page.goto(path.as_uri())
     expect(page.get_by_text(conclusion).first).to_be_visible()
-    page.screenshot(path=screenshots / "report_opened.png")
+    screenshots.take(page, "report_opened")
 
 
 @in_chromium
 @pytest.mark.usefixtures("walked")
 def test_a_horizon_changed_in_the_launchpad_reaches_the_model_version(
-    product: Product, page: Page, second_run: Run, screenshots: Path
+    product: Product, page: Page, second_run: Run, screenshots: Screenshots
 ) -> None:
     page.set_viewport_size({"width": 1600, "height": 1400})
     page.goto(product.address(f"{_job(product)}/playground"))
@@ -612,7 +622,7 @@ def test_a_horizon_changed_in_the_launchpad_reaches_the_model_version(
         "({CodeMirror: editor}) => editor.setValue(editor.getValue().replace('horizon: 20', 'horizon: 10'))"
     )
     expect(page.get_by_text("No errors")).to_be_visible()
-    page.screenshot(path=screenshots / "launchpad.png")
+    screenshots.take(page, "launchpad")
     run = _launched(product, page.get_by_role("button", name="Launch Run"))
     assert json.loads(run.metadata("model_version")["experiment"])["horizon"] == 10
     # Of all that is there only the walk-forward is of the other horizon; of what has partitions nothing is said.

@@ -134,7 +134,7 @@ def agree(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
 
 def killed_at(moments: random.Random, settings: Settings) -> bool:
     """Start an update, kill it at a random moment, and say whether it had ended by then."""
-    process = spawn(IMPORTS + WAIT + UPDATE)
+    process = spawn(f"{IMPORTS}{WAIT}{UPDATE}print('done', flush=True)\n")
     wait_until_ready(process)
     assert process.stdin is not None
     process.stdin.write("\n")

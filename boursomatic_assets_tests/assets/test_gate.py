@@ -14,36 +14,19 @@ from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.models.training import fit_classifier
 from boursomatic_assets.errors import TamperedArtifactError
 from boursomatic_assets.storage.artifacts.bundles import pack_model
-from boursomatic_assets.storage.dagster.io_managers import ParquetIOManager
-from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.installation import ALONE, failure_of
+from boursomatic_assets_tests.support.stored import overwrite_panel, panel_of, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
 
-ALONE = dg.AssetSelection.assets("model_version")
 REMADE = dg.AssetSelection.assets("predictions", "threshold", "metrics", "feature_importance")
 TRAIN_SET_CHECK = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey("train_set"), "sets_do_not_touch"))
-
-
-def overwrite_panel(installation: Installation, asset: str, panel: pl.DataFrame) -> None:
-    """Replace a stored panel by another, stamped as the IO manager stamps its own."""
-    manager = ParquetIOManager(platform=PlatformResource(), experiment=ExperimentResource())
-    stamp = {"asset": asset, "experiment": Experiment().part_for(asset)}
-    path_of(installation, asset).write_bytes(manager.encode(panel, stamp))
-
-
-def path_of(installation: Installation, asset: str) -> Path:
-    return installation.artifacts / "assets" / f"{asset}.parquet"
-
-
-def panel_of(installation: Installation, asset: str) -> pl.DataFrame:
-    return pl.read_parquet(path_of(installation, asset))
 
 
 def leaking(train: pl.DataFrame, validation: pl.DataFrame) -> pl.DataFrame:
@@ -51,18 +34,6 @@ def leaking(train: pl.DataFrame, validation: pl.DataFrame) -> pl.DataFrame:
     newest = pl.col("session") == pl.col("session").max()
     inside = validation["session"].min()
     return train.with_columns(label_end=pl.when(newest).then(pl.lit(inside)).otherwise("label_end"))
-
-
-def failure_of(result: dg.ExecuteInProcessResult, step: str) -> str:
-    """Why a step failed, with the classes of the errors behind it."""
-    (event,) = [event for event in result.all_events if event.is_step_failure and event.step_key == step]
-    chain, error = [], event.step_failure_data.error
-    while error is not None:
-        chain.append(f"{error.cls_name}: {error.message}")
-        error = error.cause
-    if event.step_failure_data.user_failure_data is not None:
-        chain.append(f"Failure: {event.step_failure_data.user_failure_data.description}")
-    return "\n".join(chain)
 
 
 def check_passed(result: dg.ExecuteInProcessResult) -> list[bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
@@ -33,10 +33,9 @@ from boursomatic_assets.services import features as features_update
 from boursomatic_assets.storage.dagster.io_managers import ParquetIOManager
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 from boursomatic_assets_tests.assets.conftest import installation_on
-from boursomatic_assets_tests.assets.test_gate import failure_of
 from boursomatic_assets_tests.support.catalog import run
-from boursomatic_assets_tests.support.installation import checks_of
-from boursomatic_assets_tests.support.small_market import bars_on, sessions_of
+from boursomatic_assets_tests.support.installation import failed_in, failure_of
+from boursomatic_assets_tests.support.trained_market import EXPERIMENT, HORIZON, SESSIONS, SYMBOLS, VERSION, market
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,38 +45,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-HORIZON = 5
-EXPERIMENT: dict[str, Any] = {
-    "horizon": HORIZON,
-    "bootstrap_draws": 100,
-    "classifier": {"n_estimators": 20},
-    "regressor": {"n_estimators": 20},
-}
-SESSIONS = sessions_of("XNYS", 280)
-# GONE stops trading 60 sessions before the end; HOLE has no bars for a week in the middle.
-SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF", "GONE", "HOLE")
 LEFT = SESSIONS[140]
-VERSION = '+key:"model_version"'
 FEATURES, LABELS, MODELS, THRESHOLD = (
     f'key:"{name}"+ and {VERSION}' for name in ("features", "labels", "classifier", "threshold")
 )
 SETS = f'(key:"train_set" or key:"validation_set" or key:"test_set")+ and {VERSION}'
 
 
-def market() -> pl.DataFrame:
-    bars = pl.concat(bars_on(SESSIONS, symbol) for symbol in SYMBOLS)
-    gone = (pl.col("symbol") == "GONE") & (pl.col("session") >= SESSIONS[-60])
-    hole = (pl.col("symbol") == "HOLE") & pl.col("session").is_between(SESSIONS[150], SESSIONS[154])
-    return bars.filter(~gone & ~hole)
-
-
 def execute(installation: Installation, selection: str, **platform: str) -> dg.ExecuteInProcessResult:
     return installation.execute(selection, platform=platform, experiment=EXPERIMENT)
-
-
-def failed_in(result: dg.ExecuteInProcessResult) -> set[str]:
-    """Blocking checks that do not hold; one that only warns stops nothing."""
-    return {name for name, made in checks_of(result).items() if not made.passed and made.severity.value == "ERROR"}
 
 
 @pytest.fixture(scope="module")

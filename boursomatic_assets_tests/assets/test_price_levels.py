@@ -16,9 +16,9 @@ import sqlalchemy as sa
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.services import label_audit
 from boursomatic_assets_tests.assets.conftest import installation_on
-from boursomatic_assets_tests.assets.test_planted_leaks import EXPERIMENT, VERSION, failed_in, market
 from boursomatic_assets_tests.support.catalog import run
-from boursomatic_assets_tests.support.installation import checks_of, metadata_of
+from boursomatic_assets_tests.support.installation import checks_of, failed_in, metadata_of
+from boursomatic_assets_tests.support.trained_market import EXPERIMENT, VERSION, market
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

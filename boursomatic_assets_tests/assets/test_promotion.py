@@ -14,8 +14,9 @@ from boursomatic_assets.services.training import promotion as module
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
 from boursomatic_assets.storage.postgres.model_events import list_events
 from boursomatic_assets.storage.postgres.model_table import activate
-from boursomatic_assets_tests.assets.test_gate import ALONE, overwrite_panel, panel_of
 from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.installation import ALONE
+from boursomatic_assets_tests.support.stored import overwrite_panel, panel_of
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.model_table import ModelRow

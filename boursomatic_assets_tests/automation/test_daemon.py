@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from benchmarks.product import Product
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from boursomatic_assets.core.market.calendars import sessions_between
 from boursomatic_assets.core.market.simulation import SimulatedMarket, simulate_bars
 from boursomatic_assets.storage.postgres.model_events import ModelEvent, list_events
 from boursomatic_assets.storage.postgres.model_table import find_version
-from boursomatic_assets_tests.assets.test_gate import overwrite_panel, panel_of
 from boursomatic_assets_tests.conftest import ONE_THREAD
 from boursomatic_assets_tests.support.browser import RUN_SECONDS, running_product, wait_until
 from boursomatic_assets_tests.support.installation import Installation
+from boursomatic_assets_tests.support.stored import overwrite_panel, panel_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,7 +132,6 @@ def shuffled_within_sessions(train: pl.DataFrame) -> pl.DataFrame:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_worse_version_is_refused_a_better_one_promoted_and_one_command_goes_back(tmp_path: Path) -> None:
     prices = tmp_path / "prices.parquet"
     deliver(prices)

@@ -23,7 +23,6 @@ def advance() -> None:
     """Nobody looks how far it is."""
 
 
-@pytest.mark.timeout(600)
 def test_trainings_killed_at_random_moments_leave_one_active_version_and_no_half_bundle() -> None:
     found = kill_trainings(KILLS, advance)
     assert found.broken == []
@@ -35,7 +34,6 @@ def test_trainings_killed_at_random_moments_leave_one_active_version_and_no_half
     assert found.recorded < KILLS
 
 
-@pytest.mark.timeout(900)
 def test_no_bar_event_is_lost_and_no_training_doubled_while_the_daemon_is_killed_again_and_again() -> None:
     with (
         running_product({**OFTEN, **ONE_THREAD, "BOURSOMATIC_RETRAIN_AFTER": "3"}) as product,

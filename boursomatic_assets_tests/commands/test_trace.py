@@ -14,9 +14,9 @@ from boursomatic_assets.services.features import update_features
 from boursomatic_assets.services.tracing.recommendation import choose_recommendation, trace_row
 from boursomatic_assets.storage.dagster.instance import open_instance
 from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
-from boursomatic_assets_tests.commands.test_verify import altered
 from boursomatic_assets_tests.conftest import copy_database
 from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.stored import altered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,6 +16,7 @@ from boursomatic_assets.storage.postgres.adjustments_table import add_adjustment
 from boursomatic_assets_tests.conftest import upgraded
 from boursomatic_assets_tests.support.catalog import run
 from boursomatic_assets_tests.support.installation import Installation, new_installation
+from boursomatic_assets_tests.support.stored import altered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,19 +53,6 @@ def manifest_of(installation: Installation, version: str) -> dict[str, Any]:
 def snapshot_of(installation: Installation, version: str) -> Path:
     name = manifest_of(installation, version)["snapshot"]["fingerprint"]
     return installation.artifacts / "snapshots" / f"{name}.parquet"
-
-
-@contextmanager
-def altered(path: Path, content: bytes | None) -> Iterator[None]:
-    """A file with other content, or without any, and as it was again."""
-    before = path.read_bytes()
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    try:
-        yield
-    finally:
-        path.write_bytes(before)
 
 
 @contextmanager

@@ -81,6 +81,13 @@ def versions_of(database: Database, table: str) -> dict[str, tuple[object, ...]]
     }
 
 
+def places_of(database: Database, table: str) -> dict[str, tuple[object, ...]]:
+    """The same without columns: a row that is written has another transaction and lies elsewhere."""
+    return {
+        str(key): tuple(rest) for key, *rest in rows(database, f"SELECT id, xmin::text, ctid::text FROM {table}")
+    }
+
+
 def add_bars(database: Database, time: str, interval: str = "15m", values: str = "1, 1, 1, 1, 1") -> None:
     """A bar of every instrument, as another program writes it."""
     run(

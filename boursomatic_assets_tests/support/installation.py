@@ -28,7 +28,7 @@ from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_table import list_versions
 from boursomatic_assets.storage.server import embedded as server
 from boursomatic_assets_tests.conftest import ONE_THREAD
-from boursomatic_assets_tests.support.catalog import rows, versions_of
+from boursomatic_assets_tests.support.catalog import places_of, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 PLAIN = str(Path(__file__).with_name("plain"))
 BOURSOMATIC = str(Path(sys.executable).with_name("boursomatic"))
 TABLES = ("instruments", "price_bars", "rejected_bars", "features", "model_versions", "recommendations")
-SECONDS = 300
+SECONDS = 1800
+# Record a version of what is stored, and make nothing else.
+ALONE = dg.AssetSelection.assets("model_version")
 
 _SETTINGS = ("DATABASE_URL", "ARTIFACTS_DIR")
 _PREFIXES = ("BOURSOMATIC_", "DAGSTER_", "PG")
@@ -192,7 +194,7 @@ class Installation:
 
     def tables(self) -> dict[str, dict[str, tuple[object, ...]]]:
         """Every row of the platform's tables, with the transaction that wrote it last."""
-        return {table: versions_of(self.database(), table) for table in TABLES}
+        return {table: places_of(self.database(), table) for table in TABLES}
 
     def ask(self, query: str) -> list[tuple[object, ...]]:
         return rows(self.database(), query)
@@ -220,6 +222,23 @@ def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]
 def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
     """Each check that a run looked at, by its name."""
     return {made.check_name: made for made in result.get_asset_check_evaluations()}
+
+
+def failed_in(result: dg.ExecuteInProcessResult) -> set[str]:
+    """Blocking checks that do not hold; one that only warns stops nothing."""
+    return {name for name, made in checks_of(result).items() if not made.passed and made.severity.value == "ERROR"}
+
+
+def failure_of(result: dg.ExecuteInProcessResult, step: str) -> str:
+    """Why a step failed, with the classes of the errors behind it."""
+    (event,) = [event for event in result.all_events if event.is_step_failure and event.step_key == step]
+    chain, error = [], event.step_failure_data.error
+    while error is not None:
+        chain.append(f"{error.cls_name}: {error.message}")
+        error = error.cause
+    if event.step_failure_data.user_failure_data is not None:
+        chain.append(f"Failure: {event.step_failure_data.user_failure_data.description}")
+    return "\n".join(chain)
 
 
 def outcome_of(process: subprocess.Popen[str]) -> Outcome:

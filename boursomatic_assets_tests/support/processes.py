@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,6 @@ UPDATE = """
 provider, now = provider_for(settings), datetime.now(UTC)
 write_universe(database, provider.instruments())
 update_bars(database, provider, settings, now, lambda message: None)
-print('done', flush=True)
 """
 IMPORTS = """
 from datetime import UTC, datetime
@@ -33,7 +32,7 @@ from boursomatic_assets.storage.postgres.instruments_table import write_universe
 from boursomatic_assets.services.ingest.update import update_bars
 database = Database.open(settings)
 """
-SECONDS = 120
+SECONDS = 900
 
 
 def spawn(script: str) -> subprocess.Popen[str]:
@@ -72,6 +71,52 @@ def at_once(count: int, script: str, imports: str = "") -> list[str]:
         process.stdin.write("\n")
         process.stdin.flush()
     return [finish(process) for process in processes]
+
+
+# Each line asks for a child, or for the end of one that was begun.
+_FORK = """
+for line in sys.stdin:
+    if line == "begin\\n":
+        child = os.fork()
+        if child == 0:
+            exec(SCRIPT)
+            os._exit(0)
+        print(child, flush=True)
+    else:
+        print(os.waitstatus_to_exitcode(os.waitpid(int(line), 0)[1]), flush=True)
+"""
+
+
+class Forks:
+    """Processes that are forked from one which has made the imports: twenty cost the imports of one.
+
+    The imports must start no thread.
+    """
+
+    def __init__(self, script: str, imports: str) -> None:
+        self._parent = spawn(f"{imports}\nSCRIPT = {script!r}\n{_FORK}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # What children said of their errors; shown when the test fails.
+        sys.stderr.write(self._parent.communicate(timeout=SECONDS)[1])
+
+    def begin(self) -> int:
+        """Let one begin; its process."""
+        return self._asked("begin")
+
+    def exit_code(self, child: int) -> int:
+        """Wait for the end of one; below zero it is the signal that ended it."""
+        return self._asked(str(child))
+
+    def _asked(self, line: str) -> int:
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        self._parent.stdin.write(f"{line}\n")
+        self._parent.stdin.flush()
+        return int(self._parent.stdout.readline())
 
 
 def copy_cluster(cluster: Path, home: Path) -> None:
