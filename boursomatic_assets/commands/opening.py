@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from polars import DataFrame
+
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.postgres.database import Database
 
@@ -40,3 +42,15 @@ def counted(count: int, noun: str) -> str:
 def print_json(value: object) -> None:
     """Print JSON for a program: without line breaks of the terminal, without colours."""
     typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
+
+
+def print_csv(frame: "DataFrame") -> None:
+    """Print a table as CSV in which a spreadsheet takes no text for a formula."""
+    import polars as pl
+
+    texts = [pl.col(name) for name, kind in frame.schema.items() if kind == pl.String]
+    quoted = [
+        pl.when(text.str.contains(r"^[=+\-@\t\r]")).then(pl.lit("'") + text).otherwise(text) for text in texts
+    ]
+    named = dict(zip((text.meta.output_name() for text in texts), quoted, strict=True))
+    sys.stdout.write(frame.with_columns(**named).write_csv())

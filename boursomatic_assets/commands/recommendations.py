@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from boursomatic_assets.commands.opening import console, open_database, program
+from boursomatic_assets.commands.opening import console, open_database, print_csv, program
 from boursomatic_assets.commands.options import ProfileName
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def recommendations(
         ]
         sys.stdout.write("[" + ",\n ".join(lines) + "]\n")
     elif as_csv:
-        sys.stdout.write(rows.write_csv())
+        print_csv(rows)
     else:
         _show(rows, filtered=any((profile, label, symbol)))
 

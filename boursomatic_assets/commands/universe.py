@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boursomatic_assets.commands.opening import console, counted
+from boursomatic_assets.commands.opening import console, counted, print_csv
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,7 +69,7 @@ def show(
     if as_json:
         print(json.dumps(instruments.to_dicts(), ensure_ascii=False, indent=2))  # noqa: T201 (for a program)
     elif as_csv:
-        print(instruments.write_csv(), end="")  # noqa: T201 (for a program)
+        print_csv(instruments)
     else:
         console.print(_instruments_table(instruments))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from boursomatic_assets.display.ui.metadata import bullets, numeric_metadata, table
+from boursomatic_assets.display.ui.metadata import bullets, numeric_metadata, plain, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def figures_table(figures: Sequence[RecordedFigure]) -> str:
         p_value = "" if figure.p_value is None else f"{figure.p_value:.3f}"
         rows.append(
             f"| {figure.title} | {shown(figure, 'value')} | {interval} | {p_value} "
-            f"| {shown(figure, 'no_skill')} | {shown(figure, 'baseline')} | {figure.baseline_is or ''} |"
+            f"| {shown(figure, 'no_skill')} | {shown(figure, 'baseline')} | {plain(figure.baseline_is or '')} |"
         )
     return "\n".join([head, *rows])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +93,20 @@ COLUMN_DESCRIPTIONS: dict[str, str] = {
 }
 
 
+_LIVE = re.compile(r"[\\`\[\]<>|&]")
+
+
 def bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
     """Sentences as a list."""
-    return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "none")
+    return dg.MetadataValue.md("\n".join(f"- {plain(line)}" for line in lines) or "none")
+
+
+def plain(text: str) -> str:
+    """Text of data for Markdown, where it makes no link, picture, markup or cell.
+
+    A picture in the name of an instrument would send a request when its page is opened.
+    """
+    return _LIVE.sub(r"\\\g<0>", " ".join(text.split())).replace("://", ":\\//")
 
 
 def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
@@ -212,4 +224,4 @@ def _cell(value: object) -> str:
     if isinstance(value, date):
         # With hyphens that do not break the line.
         return value.isoformat().replace("-", "\N{NON-BREAKING HYPHEN}")
-    return str(value).replace("|", "\\|")
+    return plain(str(value))

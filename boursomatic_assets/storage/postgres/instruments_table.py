@@ -54,7 +54,9 @@ def _upsert(database: Database, instruments: pl.DataFrame, assigned: str, condit
     names = ", ".join(_DESCRIBED)
     with database.bulk() as cursor:
         advisory_lock(cursor, "instruments")
-        stage(cursor, instruments)
+        # Control characters in a name would drive the terminal that shows it.
+        texts = pl.col(_DESCRIBED).cast(pl.String).str.replace_all(r"[\p{Cc}\p{Cf}]+", " ")
+        stage(cursor, instruments.with_columns(texts))
         updated = fetch(
             cursor,
             f"WITH changed AS (UPDATE instruments i SET {assigned}, updated_at = {NOW} FROM {STAGING} s "  # noqa: S608

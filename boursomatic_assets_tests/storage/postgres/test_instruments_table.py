@@ -62,6 +62,13 @@ def active(database: Database) -> dict[str, bool]:
     return dict(read_instruments(database).select("symbol", "is_active").iter_rows())
 
 
+def test_write_universe_keeps_no_control_character(database: Database) -> None:
+    # The first would clear the terminal that shows it, the second turns the direction of what follows.
+    write_universe(database, listed("AAA", name="A\x1b[2JB", sector="C\u202eD"))
+    assert read_instruments(database).select("name", "sector").row(0) == ("A [2JB", "C D")
+    assert write_universe(database, listed("AAA", name="A\x1b[2JB"))[0] == UpsertCounts(0, 0, 1)
+
+
 def test_write_universe_deactivates_symbols_that_left(database: Database) -> None:
     assert write_universe(database, listed("AAA", "BBB", "CCC")) == (UpsertCounts(3, 0, 0), [])
     bars = flat_bars({"AAA": [1.0], "CCC": [2.0, 3.0]})
