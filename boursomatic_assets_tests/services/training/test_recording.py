@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from upath import UPath
 
 from boursomatic_assets.services.training.recording import _remove_unless_recorded
-from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_table import ModelRow, active_version, lock_versions
 from boursomatic_assets_tests.support.bundles import MOMENT, record
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from boursomatic_assets.storage.postgres.database import Database
 
 VERSION = "20260304_050607_aaaaaa"
 
