@@ -50,8 +50,8 @@ def test_a_bundle_stays_if_the_answer_to_the_commit_was_lost(database: Database,
             connection.execute(
                 sa.text(
                     "INSERT INTO model_versions (id, version, trained_at, params_hash, metrics_json, model_path, "
-                    "is_active, manifest_sha256, created_at) VALUES (gen_random_uuid(), :version, now(), 'p', '{}', "
-                    ":model_path, true, 'd', now())"
+                    "is_active, manifest_sha256, created_at) VALUES "
+                    "(gen_random_uuid(), :version, now(), 'p', '{}', :model_path, true, 'd', now())"
                 ),
                 {"version": row.version, "model_path": row.model_path},
             )
