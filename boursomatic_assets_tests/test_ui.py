@@ -222,6 +222,7 @@ def _launch_folds(product: Product, page: Page, folds: list[str]) -> None:
     count = len(before) + len(folds)
     wait_until(lambda: len(_runs_by_hand(product)) == count, RUN_SECONDS, "runs of all folds")
     new = _runs_by_hand(product) - before
+    _rest(page)
     for run_id in new:
         product.require_success(run_id)
     assert sorted(map(sorted, (_partitions(product, run_id) for run_id in new))) == [[fold] for fold in folds]
@@ -246,7 +247,7 @@ def _materialize_all(product: Product, page: Page) -> Run:
         expect(question.get_by_role("listitem")).to_have_text(["walk_forward_summary"])
         question.get_by_role("button", name="Confirm").click()
 
-    return _launched_by(product, click)
+    return _launched_by(product, page, click)
 
 
 def _job(product: Product) -> str:
@@ -258,17 +259,23 @@ def _job(product: Product) -> str:
     return f"/locations/{repository['location']['name']}/jobs/whole_graph"
 
 
+def _rest(page: Page) -> None:
+    """Show nothing while a run is waited for: pages that follow it are drawn again and again."""
+    page.goto("about:blank")
+
+
 def _launched(product: Product, button: Locator) -> Run:
     """The run that a click starts, when it has succeeded."""
-    return _launched_by(product, button.click)
+    return _launched_by(product, button.page, button.click)
 
 
-def _launched_by(product: Product, start: Callable[[], None]) -> Run:
+def _launched_by(product: Product, page: Page, start: Callable[[], None]) -> Run:
     before = _runs_by_hand(product)
     start()
     new = wait_until(lambda: _runs_by_hand(product) - before, RUN_SECONDS, "new run")
     assert len(new) == 1
     (run_id,) = new
+    _rest(page)
     product.require_success(run_id)
     nodes = product.graphql(ASSETS)["assetNodes"]
     return Run(run_id, {node["assetKey"]["path"][0]: node for node in nodes})
@@ -659,8 +666,9 @@ def test_the_pages_ask_nothing_outside_this_machine_and_none_breaks(product: Pro
     _open_lineage(product, window.page)
     asked = {urlsplit(address.removeprefix("blob:")) for address in window.addresses}
     # The report is a file: what it asks for is looked at where its own tests are.
-    assert {address.hostname for address in asked if address.scheme not in {"data", "file"}} == {HOST}
+    assert {address.hostname for address in asked if address.scheme not in {"about", "data", "file"}} == {HOST}
     assert window.errors == []
+    _rest(window.page)
 
 
 @pytest.mark.slow

@@ -58,8 +58,9 @@ class Window:
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(PAGE_MILLISECONDS)
-        # Each page opens as it does for a newcomer: the UI remembers which groups were expanded.
-        self.page.add_init_script("localStorage.clear()")
+        # Each page opens as it does for a newcomer: the UI remembers which groups were expanded. A blank page
+        # has no storage.
+        self.page.add_init_script("if (location.origin !== 'null') localStorage.clear()")
         self.page.on("request", lambda request: self.addresses.add(request.url))
         self.page.on("websocket", lambda connection: self.addresses.add(connection.url))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))

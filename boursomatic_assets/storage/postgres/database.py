@@ -191,7 +191,7 @@ class _ArrowServer:
     def connect(self) -> Any:  # noqa: ANN401
         from adbc_driver_manager import AdbcConnection, dbapi
 
-        return dbapi.Connection(self, AdbcConnection(self._handle))  # type: ignore[arg-type]
+        return dbapi.Connection(self, AdbcConnection(self._handle))  # type: ignore[arg-type]  # is only closed
 
     def close(self) -> None:
         """Each connection closes its handle; this one is kept for the next connection."""
