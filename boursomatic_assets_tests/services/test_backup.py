@@ -75,7 +75,7 @@ def test_restore_backup_gives_the_same_tables_and_artifacts(
         row for row in shape(before) if row[0] == "column"
     }
     assert [row[:3] for row in shape(after)] == [row[:3] for row in shape(before)]
-    assert rows(after, "SELECT word FROM noted") == [('é\n"',), (None,)]
+    assert rows(after, "SELECT word FROM noted") == [('é\\n"',), (None,)]
     assert stored(tmp_path / "other" / "artifacts") == FILES
     assert (restored.artifacts, restored.revision) == (3, schema.HEAD_REVISION)
 

@@ -172,7 +172,7 @@ def test_upgrade_creates_only_known_tables(database: Database) -> None:
         "vendor_actions",
     }
     assert tables(database, "public") == {*COLUMNS, *own, "boursomatic_assets_alembic_version"}
-    assert sa.inspect(database.engine).get_view_names(schema="public") == [
+    assert sorted(sa.inspect(database.engine).get_view_names(schema="public")) == [
         "adjusted_bars",
         "current_recommendations",
     ]
