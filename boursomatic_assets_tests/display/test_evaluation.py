@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from boursomatic_assets.core.evaluation.evaluation import Reach, RecordedFigure, RecordedSurvivors, Suspects
+from boursomatic_assets.core.evaluation.evaluation import Reach, RecordedSurvivors, Suspects
+from boursomatic_assets.core.evaluation.recorded import RecordedFigure
 from boursomatic_assets.core.measures.figures import Figure
 from boursomatic_assets.core.portfolio.benchmark import NO_BENCHMARK
 from boursomatic_assets.display.report.chapter import chapter_of

@@ -5,41 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from boursomatic_assets.core.evaluation.book_figures import Trials  # noqa: TC001 (pydantic reads it)
+from boursomatic_assets.core.evaluation.recorded import Recorded, RecordedFigure
 from boursomatic_assets.core.evaluation.verdict import Verdict  # noqa: TC001
 
 
-class _Recorded(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-
-class RecordedFigure(_Recorded):
-    """As `Figure.to_json` writes it: None for what is undefined."""
-
-    name: str
-    title: str
-    group: str
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    p_value: float | None = None
-    no_skill: float | None = None
-    baseline: float | None = None
-    baseline_is: str | None = None
-    unit: str = "number"
-    why_undefined: str | None = None
-
-    @property
-    def is_inside(self) -> bool:
-        """Whether the interval, where there is one, holds the value."""
-        if self.low is None or self.high is None:
-            return True
-        return self.value is not None and self.low <= self.value <= self.high
-
-
-class RecordedFigures(_Recorded):
+class RecordedFigures(Recorded):
     """The figures of an evaluation, which those stored by earlier versions have too."""
 
     figures: list[RecordedFigure]
@@ -50,7 +21,7 @@ class RecordedFigures(_Recorded):
         return {each.name: math.nan if each.value is None else each.value for each in self.figures}
 
 
-class BaselineComparison(_Recorded):
+class BaselineComparison(Recorded):
     """A measure of the model less that of a baseline."""
 
     baseline: str
@@ -63,7 +34,7 @@ class BaselineComparison(_Recorded):
     note: str | None
 
 
-class Reach(_Recorded):
+class Reach(Recorded):
     """What a sample could have shown, as `Detection.to_json` writes it."""
 
     smallest: float | None
@@ -71,7 +42,7 @@ class Reach(_Recorded):
     sentence: str
 
 
-class RecordedSurvivors(_Recorded):
+class RecordedSurvivors(Recorded):
     """As `Survivors.to_json` writes it."""
 
     ended: int
@@ -79,7 +50,7 @@ class RecordedSurvivors(_Recorded):
     sentence: str
 
 
-class Suspects(_Recorded):
+class Suspects(Recorded):
     """What is implausible in the prices and returns behind figures; the largest first, at most 20 of each kind."""
 
     # Checked; None where there were no closes.

@@ -11,7 +11,7 @@ from boursomatic_assets.core.market.printed import printed, told_apart
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from boursomatic_assets.core.evaluation.evaluation import RecordedFigure
+    from boursomatic_assets.core.evaluation.recorded import RecordedFigure
 
 
 # Arithmetic bounds, a blocking check. The longest of these keys in a figure's name counts.

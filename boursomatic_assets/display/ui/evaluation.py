@@ -11,13 +11,8 @@ from boursomatic_assets.display.ui.metadata import bullets, numeric_metadata, pl
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from boursomatic_assets.core.evaluation.evaluation import (
-        Evaluation,
-        Reach,
-        RecordedFigure,
-        RecordedSurvivors,
-        Suspects,
-    )
+    from boursomatic_assets.core.evaluation.evaluation import Evaluation, Reach, RecordedSurvivors, Suspects
+    from boursomatic_assets.core.evaluation.recorded import RecordedFigure
 
 NONE_FOUND = "none found"
 REACH, SURVIVORS = "could_have_been_seen", "survivors"

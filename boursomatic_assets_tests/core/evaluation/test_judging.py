@@ -11,8 +11,9 @@ from sklearn.metrics import confusion_matrix
 
 from boursomatic_assets.core.dataset.labels import CLASS_NAMES
 from boursomatic_assets.core.evaluation.book_figures import BOOK_TITLES, Trials
-from boursomatic_assets.core.evaluation.evaluation import Evaluation, RecordedFigure
+from boursomatic_assets.core.evaluation.evaluation import Evaluation
 from boursomatic_assets.core.evaluation.judging import evaluate_judged
+from boursomatic_assets.core.evaluation.recorded import RecordedFigure
 from boursomatic_assets.core.evaluation.survivors import find_survivors, panel_spans
 from boursomatic_assets.core.evaluation.verdict import PRIMARY
 from boursomatic_assets.core.measures.calibration import reliability_curve

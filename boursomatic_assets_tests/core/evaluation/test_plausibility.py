@@ -9,7 +9,6 @@ import pytest
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment
 from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.dataset.labels import label_panel
-from boursomatic_assets.core.evaluation.evaluation import RecordedFigure
 from boursomatic_assets.core.evaluation.metrics import measure
 from boursomatic_assets.core.evaluation.plausibility import (
     implausible_figures,
@@ -17,6 +16,7 @@ from boursomatic_assets.core.evaluation.plausibility import (
     most_plausible,
     why_too_good,
 )
+from boursomatic_assets.core.evaluation.recorded import RecordedFigure
 from boursomatic_assets.core.models.predictions import classify_rows
 from boursomatic_assets.core.registry.retraining import retrain
 from boursomatic_assets_tests.support.strategies import random_walk_bars

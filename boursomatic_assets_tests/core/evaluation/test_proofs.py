@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, WalkForward
-from boursomatic_assets.core.evaluation.evaluation import RecordedFigure
 from boursomatic_assets.core.evaluation.proofs import (
     EXPERIMENT,
     SimulatedEvaluation,
@@ -11,6 +10,7 @@ from boursomatic_assets.core.evaluation.proofs import (
     null_calibration,
     power,
 )
+from boursomatic_assets.core.evaluation.recorded import RecordedFigure
 from boursomatic_assets.core.evaluation.verdict import Verdict
 from boursomatic_assets.core.market.simulation import SimulatedMarket
 
