@@ -29,7 +29,8 @@
         ├── ActiveModelChangedError (RuntimeError) another version became active since a decision about one
         ├── ArtifactWriteError (OSError)          a folder read-only, a disk full
         ├── MissingArtifactError (LookupError)    an asset or a bundle that was never stored
-        └── TamperedArtifactError (ValueError)    bytes that are not the ones recorded
+        ├── TamperedArtifactError (ValueError)    bytes that are not the ones recorded
+        └── BackupError (ValueError)              a backup that cannot be made, read or restored
 
 Each class also derives from the built-in that fits, so that a caller may catch either. A message says
 what was expected, what was found, and the next command to run.

@@ -235,7 +235,7 @@ def test_an_empty_selection_is_wrong_usage_not_everything(installation: Installa
     [
         (
             "--provider nosuch",
-            "there is no price provider 'nosuch'; there are: database, files, sample, stooq, yahoo.",
+            "there is no price provider 'nosuch'; there are: database, eodhd, files, sample, stooq, tiingo, yahoo.",
         ),
         ("--provider files", "the provider 'files' needs a path"),
         ("--provider files --path /nowhere/prices.csv", "there is nothing at /nowhere/prices.csv. Correct --path"),

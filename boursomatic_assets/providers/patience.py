@@ -46,18 +46,25 @@ class Pace:
     requests_per_second : float
     pause : callable, optional
         Waits for so many seconds.
+    clock : callable, optional
+        Seconds since any moment.
     """
 
-    def __init__(self, requests_per_second: float, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        requests_per_second: float,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._interval = 1.0 / requests_per_second
-        self._pause = pause
+        self._pause, self._clock = pause, clock
         self._lock = threading.Lock()
         self._next_turn = 0.0
 
     def take_turn(self) -> None:
         """Wait until a request may be sent."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             turn = max(now, self._next_turn)
             self._next_turn = turn + self._interval
         if turn > now:
@@ -82,7 +89,7 @@ class Pace:
             return
         asked = _seconds_asked(retry_after)
         with self._lock:
-            self._next_turn = max(self._next_turn, time.monotonic() + min(asked, LONGEST_WAIT))
+            self._next_turn = max(self._next_turn, self._clock() + min(asked, LONGEST_WAIT))
         later = f" and asks to wait {asked:.0f} s" if asked else ""
         message = f"answered {status}{later}"
         raise PassingFailureError(message, asked)

@@ -321,13 +321,13 @@ def test_an_answer_that_is_no_failure_passes() -> None:
 
 def test_all_threads_share_one_pace() -> None:
     pauses: list[float] = []
-    pace = Pace(10, pauses.append)
+    pace = Pace(10, pauses.append, clock=lambda: 100.0)
     threads = [threading.Thread(target=pace.take_turn) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    # nobody really sleeps, so the eight turns lie 0.1 s apart, the first at once
+    # The clock stands, so the eight turns lie 0.1 s apart, the first at once.
     assert [round(pause, 1) for pause in sorted(pauses)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING
 from boursomatic_assets.core.dataset.splits import judged_sets, split_panel
 from boursomatic_assets.core.drift.reference import build_reference
 from boursomatic_assets.core.registry.contenders import last_label_end
-from boursomatic_assets.errors import StorageError
 from boursomatic_assets.services.training.promotion import decide_and_record
 from boursomatic_assets.services.training.version import RecordedVersion, Training
 from boursomatic_assets.storage.artifacts.bundles import code_revision, open_bundle, package_versions, save_bundle
-from boursomatic_assets.storage.artifacts.files import remove_folder
+from boursomatic_assets.storage.artifacts.retention import remove_unless_recorded
 from boursomatic_assets.storage.artifacts.snapshots import keep_snapshot, save_snapshot
-from boursomatic_assets.storage.postgres.model_table import ModelRow, all_versions, lock_versions
+from boursomatic_assets.storage.postgres.model_table import ModelRow
 from boursomatic_assets.storage.postgres.trials_table import closes_version, name_version
 
 if TYPE_CHECKING:
@@ -66,18 +64,8 @@ def record_training(
             database, row, judged["test"], labels, experiment, who=f"run {run_id}", beforehand=keep_snapshots
         )
     except BaseException:
-        _remove_unless_recorded(database, version, folder)
+        remove_unless_recorded(database, version, folder)
         raise
     name_version(database, experiment.params_hash, closes_version(labels), version)
     manifest = open_bundle(row.model_path, digest).manifest
     return RecordedVersion(replace(row, is_active=decision.promoted, gate=decision), manifest, decision)
-
-
-def _remove_unless_recorded(database: Database, version: str, folder: UPath) -> None:
-    """Remove a bundle that no row names. The answer to a COMMIT may be lost, although the row was written.
-
-    The lock waits for a transaction that still commits. Without an answer of the database the bundle stays.
-    """
-    with suppress(StorageError), lock_versions(database) as connection:
-        if all(row.version != version for row in all_versions(connection)):
-            remove_folder(folder)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 
 from upath import UPath
 
 from boursomatic_assets.core.registry.bundle import MANIFEST
-from boursomatic_assets.errors import TamperedArtifactError
-from boursomatic_assets.storage.artifacts.files import discard, folder_bytes, sweep
+from boursomatic_assets.errors import StorageError, TamperedArtifactError
+from boursomatic_assets.storage.artifacts.files import discard, folder_bytes, remove_folder, sweep
 from boursomatic_assets.storage.artifacts.snapshots import FOLDER as SNAPSHOTS
 from boursomatic_assets.storage.artifacts.snapshots import NAMED
 from boursomatic_assets.storage.postgres.database import Database
@@ -59,6 +60,16 @@ def prune(database: Database, root: UPath, keep: int, *, who: str, remove: bool)
             for place in roots.values():
                 sweep(place / BUNDLES)
     return Pruned([row.version for row in going], [path.name for path in snapshots], size)
+
+
+def remove_unless_recorded(database: Database, version: str, folder: UPath) -> None:
+    """Remove a bundle that no row names. The answer to a COMMIT may be lost, although the row was written.
+
+    The lock waits for a transaction that still commits. Without an answer of the database the bundle stays.
+    """
+    with suppress(StorageError), lock_versions(database) as connection:
+        if all(row.version != version for row in all_versions(connection)):
+            remove_folder(folder)
 
 
 def _has_bundle(row: ModelRow) -> bool:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from upath import UPath
 
-from boursomatic_assets.services.training.recording import _remove_unless_recorded
+from boursomatic_assets.storage.artifacts.retention import remove_unless_recorded
 from boursomatic_assets.storage.postgres.model_table import ModelRow, active_version, lock_versions
 from boursomatic_assets_tests.support.bundles import MOMENT, record
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> UPath:
 
 
 def test_a_bundle_without_a_row_is_removed(database: Database, folder: UPath) -> None:
-    _remove_unless_recorded(database, VERSION, folder)
+    remove_unless_recorded(database, VERSION, folder)
     assert not folder.exists()
 
 
@@ -59,7 +59,7 @@ def test_a_bundle_stays_if_the_answer_to_the_commit_was_lost(database: Database,
     thread = threading.Thread(target=committing)
     thread.start()
     locked.wait()
-    _remove_unless_recorded(database, VERSION, folder)
+    remove_unless_recorded(database, VERSION, folder)
     removed.set()
     thread.join()
     assert folder.exists()
@@ -73,5 +73,5 @@ def test_a_bundle_stays_if_the_database_is_gone(database: Database, folder: UPat
     gone = replace(
         database, url=sa.make_url(database.url).set(database="gone").render_as_string(hide_password=False)
     )
-    _remove_unless_recorded(gone, VERSION, folder)
+    remove_unless_recorded(gone, VERSION, folder)
     assert folder.exists()
