@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.settings import Settings, sensor_seconds, wait_briefly
+from boursomatic_assets.settings import Settings, WebSettings, sensor_seconds, wait_briefly
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -195,3 +195,21 @@ def test_threads_of_a_training_wait_briefly_unless_a_policy_is_named(monkeypatch
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     wait_briefly()
     assert os.environ["GOMP_SPINCOUNT"] == "7"
+
+
+@pytest.mark.parametrize("name", ["a[x]", "a*", "a?b/c"])
+def test_a_home_that_dagster_would_take_for_a_pattern_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"BOURSOMATIC_HOME must be a folder.*pattern"):
+        Settings.from_environment({"BOURSOMATIC_HOME": f"/homes/{name}"})
+
+
+@pytest.mark.parametrize("text", ["*", "*.example", "a.example:3000", "http://a.example", "a/b"])
+def test_hosts_of_the_ui_are_names_without_ports_and_patterns(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="BOURSOMATIC_UI_HOSTS"):
+        WebSettings.from_environment({"BOURSOMATIC_UI_HOSTS": text})
+    assert WebSettings.from_environment({"BOURSOMATIC_UI_HOSTS": "a.example, ::1"}).hosts == ("a.example", "::1")
+
+
+def test_a_blank_password_of_the_ui_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="BOURSOMATIC_UI_PASSWORD"):
+        WebSettings.from_environment({"BOURSOMATIC_UI_PASSWORD": "  "})

@@ -109,7 +109,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
         console.print(made_line(materialized["recommendations"]), soft_wrap=True)
         console.print(reading_line(), soft_wrap=True)
     if "report" in materialized:
-        console.print(f"Report: {materialized['report']['path']}", soft_wrap=True)
+        console.print(f"Report: {materialized['report']['path']}", soft_wrap=True, markup=False)
     console.print(f"Click through it: [bold]{program()} dev[/bold]", soft_wrap=True)
     console.print(f'Query the tables: [bold]psql "$({program()} db url)"[/bold]', soft_wrap=True)
 

@@ -37,7 +37,7 @@ def list_models(
         for version, inputs in price_levels.items():
             console.print(price_level_note(version, inputs), soft_wrap=True)
         for row in filter(lambda row: row.is_active, rows):
-            console.print(f"Active bundle: {row.model_path}", soft_wrap=True)
+            console.print(f"Active bundle: {row.model_path}", soft_wrap=True, markup=False)
     else:
         console.print("No model version yet: [bold]boursomatic materialize[/bold]")
 

@@ -45,7 +45,9 @@ def recommend(
     if metadata["excluded"]:
         console.print(exclusions_table(metadata["excluded"]))
     console.print(written_line(metadata), soft_wrap=True)
-    console.print(f"Trace of the strongest call: {metadata['trace']}", soft_wrap=True, highlight=False)
+    console.print(
+        f"Trace of the strongest call: {metadata['trace']}", soft_wrap=True, highlight=False, markup=False
+    )
     console.print(reading_line(), soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from boursomatic_assets.commands.opening import console, open_database
+from boursomatic_assets.errors import BoursomaticError
 
 
 def status(
@@ -24,10 +25,17 @@ def status(
     from boursomatic_assets.services.status import read_status
     from boursomatic_assets.storage.dagster.instance import open_instance
 
-    settings, database = open_database()
-    failures = [f"{failure.asset}: {failure.cause}" for failure in open_failures(database)]
-    with open_instance(settings, database) as instance:
-        found = read_status(database, instance, settings, datetime.now(UTC), failures)
+    try:
+        settings, database = open_database()
+        failures = [f"{failure.asset}: {failure.cause}" for failure in open_failures(database)]
+        with open_instance(settings, database) as instance:
+            found = read_status(database, instance, settings, datetime.now(UTC), failures)
+    except BoursomaticError as error:
+        if as_json:
+            # Exactly when a watchdog reads it.
+            typer.echo(json.dumps({"is_healthy": False, "problems": [str(error)]}, indent=2, ensure_ascii=False))
+            raise typer.Exit(1) from None
+        raise
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False, allow_nan=False))
     else:

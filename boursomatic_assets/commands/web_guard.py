@@ -127,7 +127,7 @@ def _is_own_fetch(headers: Headers, scope: "Scope") -> bool:
 
     A link elsewhere, such as one in a notice, may open a page: it navigates a whole window, by GET.
     """
-    if headers.get("sec-fetch-site", "none") in {"same-origin", "none"}:
+    if set(headers.getlist("sec-fetch-site")) <= {"same-origin", "none"}:
         return True
     opens_page = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
     return opens_page and scope.get("method") == "GET"
@@ -135,7 +135,8 @@ def _is_own_fetch(headers: Headers, scope: "Scope") -> bool:
 
 def _is_json(headers: Headers) -> bool:
     """Whether the body is declared as JSON alone: no form and no page without permission can declare it so."""
-    return headers.get("content-type", "").split(";")[0].strip().lower() == "application/json"
+    types = {given.split(";")[0].strip().lower() for given in headers.getlist("content-type")}
+    return types == {"application/json"}
 
 
 def _has_password(headers: Headers, password: str) -> bool:

@@ -80,15 +80,17 @@ def write_backup(settings: Settings, file: Path, tell: Callable[[str], object]) 
     Raises
     ------
     BackupError
-        If the file exists, or assets are materialized again and again.
-    ArtifactWriteError
-        If the file cannot be written; nothing of it is left behind.
+        If the file exists or cannot be written, or assets are materialized again and again. Nothing of the file is
+        left behind.
     """
     if file.exists():
         message = f"{file} exists. Name another file, or remove it"
         raise BackupError(message)
+    if not file.absolute().parent.is_dir():
+        message = f"there is no folder {file.absolute().parent}"
+        raise BackupError(message)
     database, root = Database.open(settings), UPath(settings.artifacts_dir)
-    with new_file(file.absolute()) as beside:
+    with _written(file), new_file(file.absolute()) as beside:
         for _ in range(ATTEMPTS):
             with lock_versions(database):
                 before = _newest_materialization(database)
@@ -98,6 +100,15 @@ def write_backup(settings: Settings, file: Path, tell: Callable[[str], object]) 
             tell("An asset was materialized meanwhile: copying again")
         message = "assets are materialized all the time. Stop boursomatic dev, or try again later"
         raise BackupError(message)
+
+
+@contextmanager
+def _written(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{file} cannot be written: {error.strerror or error}. Choose another place"
+        raise BackupError(message) from error
 
 
 def restore_backup(settings: Settings, file: Path, tell: Callable[[str], object]) -> Contents:
@@ -115,7 +126,8 @@ def restore_backup(settings: Settings, file: Path, tell: Callable[[str], object]
         contents = _verified(archive)
         root, digests = UPath(settings.artifacts_dir), contents.sha256
         database = Database(database_url(settings))
-        _require_empty(database, root, digests)
+        require_empty(database, settings)
+        _require_own(root, digests)
         tell("Restoring artifacts")
         for member in archive:
             if member.name.startswith(ARTIFACTS):
@@ -135,7 +147,8 @@ def _write(database: Database, root: UPath, file: Path, tell: Callable[[str], ob
         tell("Copying the database")
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as folder:
             dump = Path(folder) / DUMP
-            dump_database(database.url, dump)
+            # A restored daemon is not alive.
+            dump_database(database.url, dump, without_rows=[f"{SCHEMA}.daemon_heartbeats"])
             with dump.open("rb") as content:
                 digests[DUMP] = _add(archive, DUMP, content)
         for place, path in enumerate(paths := _artifacts(root), 1):
@@ -205,7 +218,7 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
     try:
         with closing(tarfile.open(file, "r:")) as archive:
             yield archive
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         message = f"there is no file {file}"
         raise BackupError(message) from None
     except (tarfile.TarError, EOFError) as error:
@@ -213,23 +226,26 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
         raise BackupError(message) from error
 
 
-def _verified(archive: tarfile.TarFile) -> Contents:
-    """Contents of a backup, after every name, kind, and digest was compared."""
-    members = {member.name: member for member in archive}
-    listing = members.pop(CONTENTS, None)
+def _listing(archive: tarfile.TarFile) -> Contents:
+    """The listing of a backup of a known format."""
     try:
-        if listing is None or listing.size > MOST_CONTENTS:
-            contents = None
-        else:
-            contents = Contents.model_validate_json(_content(archive, listing).read())
-    except ValidationError:
-        contents = None
-    if contents is None:
+        listing = archive.getmember(CONTENTS)
+        if listing.size > MOST_CONTENTS:
+            raise KeyError(CONTENTS)  # noqa: TRY301 (one refusal for all three)
+        contents = Contents.model_validate_json(_content(archive, listing).read())
+    except (KeyError, ValidationError):
         message = f"the file holds no readable {CONTENTS}: it is no backup, or was cut off"
-        raise BackupError(message)
+        raise BackupError(message) from None
     if contents.format != FORMAT:
         message = f"this program reads backups of format {FORMAT}, found {contents.format}. Install a newer one"
         raise BackupError(message)
+    return contents
+
+
+def _verified(archive: tarfile.TarFile) -> Contents:
+    """Contents of a backup, after every name, kind, and digest was compared."""
+    contents = _listing(archive)
+    members = {member.name: member for member in archive if member.name != CONTENTS}
     digests = contents.sha256
     if set(members) != set(digests) or DUMP not in members or len(archive.getmembers()) != len(members) + 1:
         message = "the backup does not hold the files that it lists: it was changed"
@@ -237,24 +253,41 @@ def _verified(archive: tarfile.TarFile) -> Contents:
     for name, member in members.items():
         parts = PurePosixPath(name).parts
         is_place = name == DUMP or (name.startswith(ARTIFACTS) and len(parts) > 1 and ".." not in parts)
-        if not (member.isreg() and is_place and "\\" not in name):
+        if not (member.isreg() and not member.issparse() and is_place and "\\" not in name):
             message = f"the backup holds {name!r}, which is no artifact: it was changed"
             raise BackupError(message)
+    if sum(member.size for member in members.values()) != contents.bytes:
+        message = f"the files of the backup do not have {contents.bytes:,} bytes in all: it was changed"
+        raise BackupError(message)
+    for name, member in members.items():
         if _copy(_content(archive, member), None) != digests[name]:
             message = f"{name} differs from its recorded SHA-256: the backup is damaged. Nothing was restored"
             raise BackupError(message)
     return contents
 
 
-def _require_empty(database: Database, root: UPath, digests: dict[str, str]) -> None:
+def require_empty(database: Database, settings: Settings) -> None:
+    """Stop if the database holds rows. Empty tables, which any command creates in a new home, are removed."""
     with database.connection() as connection:
-        known = sa.text("SELECT bool_or(to_regclass(name) IS NOT NULL) FROM unnest(CAST(:names AS text[])) AS name")
-        if connection.execute(known, {"names": list(_TABLES)}).scalar():
+        known = sa.text(
+            "SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(name) IS NOT NULL"
+        )
+        tables = list(connection.execute(known, {"names": list(_TABLES)}).scalars())
+        holds = any(connection.execute(sa.text(f"SELECT EXISTS (SELECT FROM {name})")).scalar() for name in tables)  # noqa: S608 (of `_TABLES`)
+        if holds or (tables and settings.database_url is not None):
             message = (
                 f"the database {database.shown_url} is not empty. Restore into an empty one: name another home by "
                 "BOURSOMATIC_HOME, or another database by DATABASE_URL"
             )
             raise BackupError(message)
+        for name in ("public", SCHEMA) if tables else ():
+            connection.execute(sa.text(f"DROP SCHEMA IF EXISTS {name} CASCADE"))
+        if tables:
+            connection.execute(sa.text("CREATE SCHEMA public"))
+
+
+def _require_own(root: UPath, digests: dict[str, str]) -> None:
+    """Stop if the artifacts folder holds a file that is not of the backup."""
     for path in _artifacts(root):
         expected = digests.get(ARTIFACTS + str(PurePosixPath(str(path.relative_to(root)))))
         with path.open("rb") as content:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from boursomatic_assets.core.market.calendars import CALENDARS, settled_at
 from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.services.ingest.audit import Arrival, arrivals
+from boursomatic_assets.storage.postgres.market_tables import newest_session
 from boursomatic_assets.storage.postgres.model_table import active_version
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def read_status(
     problems = [
         *([] if is_alive else ["the daemon is not running: boursomatic dev"]),
         *(_late(feed, settings) for feed in feeds if _is_late(feed, settings, now)),
+        *(_silent(database) if goes_on and not feeds else ()),
         *([] if active else ["no model version is active: boursomatic materialize"]),
         *_behind(feeds, settings, session, now),
         *(f"{failure} is not over: boursomatic notices list" for failure in open_failures),
@@ -115,6 +117,12 @@ def read_status(
     return Status(
         now, tuple(problems), feeds, active.version if active else None, at, session, tuple(open_failures), is_alive
     )
+
+
+def _silent(database: Database) -> list[str]:
+    """A source of which no symbol has had a bar for weeks: no exchange expects one any more."""
+    newest = newest_session(database)
+    return [f"the newest bar is of {newest}" if newest else "there are no bars"]
 
 
 def _is_late(feed: Arrival, settings: Settings, now: datetime) -> bool:

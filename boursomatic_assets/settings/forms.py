@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +12,15 @@ from urllib.parse import urlsplit
 def folder(text: str) -> Path:
     """An absolute path."""
     return Path(text).expanduser().absolute()
+
+
+def home(text: str) -> Path:
+    """An absolute path; RuntimeError if Dagster could not find its configuration below it."""
+    path = folder(text)
+    if set(str(path)) & set("*?["):
+        message = "Dagster takes *, ? and [ in a path for a pattern"
+        raise RuntimeError(message)
+    return path
 
 
 def folders(text: str) -> tuple[Path, ...]:
@@ -80,6 +90,21 @@ def smtp_address(text: str) -> str:
 def listed(text: str) -> tuple[str, ...]:
     """Names separated by commas."""
     return tuple(filter(None, (part.strip() for part in text.split(","))))
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Host names separated by commas, without ports and patterns."""
+    names = without_blanks(text)
+    if not all(re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:]+", name) for name in names):
+        raise ValueError
+    return names
+
+
+def password(text: str) -> str:
+    """A text that is not blank."""
+    if not text.strip():
+        raise ValueError
+    return text
 
 
 def without_blanks(text: str) -> tuple[str, ...]:

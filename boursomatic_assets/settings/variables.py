@@ -25,7 +25,7 @@ HOME = Variable(
     "BOURSOMATIC_HOME",
     "Folder for everything that the product writes: the embedded database, the artifacts, Dagster's files.",
     "a folder",
-    forms.folder,
+    forms.home,
     default="~/.boursomatic",
 )
 DATABASE_URL = Variable(
@@ -179,14 +179,14 @@ UI_PASSWORD = Variable(
     "BOURSOMATIC_UI_PASSWORD",
     "Password of the Dagster UI, with any user name. Required where other machines can reach it.",
     "a password",
-    str,
+    forms.password,
     secret=Secret.WHOLE,
 )
 UI_HOSTS = Variable(
     "BOURSOMATIC_UI_HOSTS",
     "Host names under which browsers may open the Dagster UI, besides localhost and that of BOURSOMATIC_UI_URL.",
     "host names without a port, separated by commas",
-    forms.listed,
+    forms.hosts,
     example="boursomatic.example",
 )
 UI_REPORTS = Variable(

@@ -115,3 +115,22 @@ def test_a_session_is_late_from_its_deadline_on_and_recommendations_four_hours_l
     monkeypatch.setenv("BOURSOMATIC_PROVIDER", "sample")
     settings = Settings.from_environment()
     assert problems(12.0) == []
+
+
+def test_bars_that_stopped_weeks_ago_are_a_problem(healthy: Database, settings: Settings) -> None:
+    run(healthy, "UPDATE price_bars SET ts = '2013-03-01'")
+    with open_instance(settings, healthy) as instance:
+        found = read_status(healthy, instance, Settings.from_environment(), NOW)
+        run(healthy, "DELETE FROM price_bars")
+        empty = read_status(healthy, instance, Settings.from_environment(), NOW)
+    assert found.problems == ("the newest bar is of 2013-03-01",)
+    assert empty.problems == ("there are no bars",)
+
+
+def test_a_database_that_is_gone_is_json_for_a_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u:hush@127.0.0.1:1/x")
+    ended = CliRunner().invoke(app, ["status", "--json"])
+    said = json.loads(ended.stdout)
+    assert (ended.exit_code, said["is_healthy"]) == (1, False)
+    assert "cannot be reached" in said["problems"][0]
+    assert "hush" not in ended.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from boursomatic_assets.errors import ArtifactWriteError, BackupError
+from boursomatic_assets.errors import BackupError
 from boursomatic_assets.services import backup
 from boursomatic_assets.services.backup import restore_backup, write_backup
 from boursomatic_assets.storage.postgres import schema
@@ -93,12 +94,19 @@ def test_write_backup_overwrites_nothing(settings: Settings, saved: Path) -> Non
 
 
 def test_write_backup_that_cannot_be_written_leaves_nothing(
-    settings: Settings, saved: Path, tmp_path: Path
+    settings: Settings, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ArtifactWriteError):
+    with pytest.raises(BackupError, match=f"there is no folder {tmp_path}/file"):
         write_backup(settings, tmp_path / "file" / "b.tar", quiet)
-    assert saved.exists()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(backup, "_add", full)
+    with pytest.raises(BackupError, match="cannot be written: No space left on device"):
+        write_backup(settings, tmp_path / "c.tar", quiet)
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "file", saved.name}
 
 
 def test_write_backup_copies_again_if_an_asset_was_materialized(
@@ -160,6 +168,13 @@ def linked(member: tarfile.TarInfo, content: bytes) -> tuple[tarfile.TarInfo, by
     return member, content
 
 
+def sparse(member: tarfile.TarInfo, content: bytes) -> tuple[tarfile.TarInfo, bytes]:
+    # Small in the file, a hundred gigabytes when it is read.
+    if member.name.endswith(".html"):
+        member.pax_headers = {"GNU.sparse.size": "100000000000", "GNU.sparse.map": "0,1"}
+    return member, content
+
+
 def edited(suffix: str, edit: Callable[[bytes], bytes]) -> Callable[..., tuple[tarfile.TarInfo, bytes]]:
     return lambda member, content: (member, edit(content) if member.name.endswith(suffix) else content)
 
@@ -171,7 +186,8 @@ def without(suffix: str) -> Callable[..., tuple[tarfile.TarInfo, bytes] | None]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (edited(".parquet", lambda content: content[:-1]), "SHA-256"),
+        (edited(".parquet", lambda content: content[::-1]), "SHA-256"),
+        (edited(".parquet", lambda content: content[:-1]), "do not have"),
         (edited(".dump", lambda content: content[::-1]), "SHA-256"),
         (without(".html"), "files that it lists"),
         (without("backup.json"), "no readable backup"),
@@ -179,6 +195,7 @@ def without(suffix: str) -> Callable[..., tuple[tarfile.TarInfo, bytes] | None]:
         (renamed("artifacts/models/v1/manifest.json", "artifacts/../../escaped"), "no artifact"),
         (renamed("artifacts/models/v1/manifest.json", "/tmp/escaped"), "no artifact"),  # noqa: S108 (refused)
         (linked, "no artifact"),
+        (sparse, "no artifact"),
     ],
 )
 def test_restore_backup_refuses_a_changed_file_and_writes_nothing(
@@ -202,11 +219,34 @@ def test_restore_backup_refuses_a_file_that_was_cut_off(
 
 
 def test_restore_backup_refuses_what_is_no_backup(empty: Settings, tmp_path: Path) -> None:
-    for name, content in {"absent": None, "text": b"prices", "folder": b""}.items():
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
+    (tmp_path / "text").write_bytes(b"prices")
+    (tmp_path / "folder").mkdir()
+    for name in ("absent", "text", "folder"):
         with pytest.raises(BackupError):
             restore_backup(empty, tmp_path / name, quiet)
+
+
+def test_restore_backup_replaces_tables_without_rows(saved: Path, empty: Settings) -> None:
+    # As after a command that looked at a home whose restoration was interrupted.
+    embedded = replace(empty, database_url=None)
+    database = upgraded(empty)
+    run(database, "CREATE SCHEMA dagster; CREATE TABLE dagster.runs (id int)")
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM price_bars").scalar() == 0
+    backup.require_empty(database, embedded)
+    assert rows(database, "SELECT nspname FROM pg_namespace WHERE nspname = 'dagster'") == []
+    restore_backup(empty, saved, quiet)
+    assert rows(Database.open(empty), "SELECT count(*) FROM noted") == [(2,)]
+
+
+def test_restore_backup_refuses_rows_and_foreign_tables(saved: Path, empty: Settings) -> None:
+    database = upgraded(empty)
+    with pytest.raises(BackupError, match="is not empty"):
+        restore_backup(empty, saved, quiet)
+    run(database, "INSERT INTO instruments (id, symbol, exchange) VALUES (gen_random_uuid(), 'A', 'XNYS')")
+    with pytest.raises(BackupError, match="is not empty"):
+        backup.require_empty(database, replace(empty, database_url=None))
+    assert rows(database, "SELECT count(*) FROM instruments") == [(1,)]
 
 
 def test_restore_backup_refuses_a_database_in_use(settings: Settings, saved: Path, tmp_path: Path) -> None:

@@ -68,22 +68,13 @@ def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
 
 @contextlib.contextmanager
 def new_file(file: Path) -> Iterator[Path]:
-    """A neighbour of a local file that takes its name when the block ends; removed on an error.
-
-    Raises
-    ------
-    ArtifactWriteError
-        If it cannot be written.
-    """
-    try:
-        with _beside(file, partial(Path.touch, mode=FILE_MODE)) as beside:
-            yield beside
-            with beside.open("rb") as written:
-                os.fsync(written.fileno())
-            beside.replace(file)
-            _sync_folder(file.parent)
-    except OSError as error:
-        raise _unwritable(UPath(file), error) from error
+    """A neighbour of a local file that takes its name when the block ends; removed on an error."""
+    with _beside(file, partial(Path.touch, mode=FILE_MODE)) as beside:
+        yield beside
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        beside.replace(file)
+        _sync_folder(file.parent)
 
 
 @contextlib.contextmanager

@@ -13,15 +13,20 @@ from boursomatic_assets.storage.server.account import Account, programs
 from boursomatic_assets.storage.server.cluster import environment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 # Owners and rights are those of the database it is restored into.
 _SAME = ("--no-owner", "--no-privileges")
 
 
-def dump_database(url: str, file: Path) -> None:
-    """Write all tables, as one transaction sees them; raises BackupError with what PostgreSQL says."""
-    _run(url, "pg_dump", "--format=custom", *_SAME, "--file", str(file))
+def dump_database(url: str, file: Path, without_rows: Sequence[str] = ()) -> None:
+    """Write all tables, as one transaction sees them; raises BackupError with what PostgreSQL says.
+
+    Rows of tables that match a pattern of `without_rows` are left out.
+    """
+    left_out = (f"--exclude-table-data={pattern}" for pattern in without_rows)
+    _run(url, "pg_dump", "--format=custom", *_SAME, *left_out, "--file", str(file))
 
 
 def restore_database(url: str, file: Path) -> None:
