@@ -99,8 +99,8 @@ def environment_at(home: Path) -> Iterator[None]:
         if name != "BOURSOMATIC_TESTS_COMPLETE" and (name in _SETTINGS or name.startswith(_PREFIXES)):
             del os.environ[name]
     os.environ["BOURSOMATIC_HOME"] = str(home)
-    # Runs may read the prices that tests write.
-    os.environ["BOURSOMATIC_PRICE_FOLDERS"] = tempfile.gettempdir()
+    # Runs may read the prices that tests write or share.
+    os.environ["BOURSOMATIC_PRICE_FOLDERS"] = os.sep
     try:
         yield
     finally:

@@ -73,8 +73,8 @@ class Installation:
     @property
     def variables(self) -> dict[str, str]:
         named = {} if self.database_url is None else {"DATABASE_URL": self.database_url}
-        # Runs may read the prices that tests write.
-        folders = {"BOURSOMATIC_PRICE_FOLDERS": tempfile.gettempdir()}
+        # Runs may read the prices that tests write or share.
+        folders = {"BOURSOMATIC_PRICE_FOLDERS": os.sep}
         return {"BOURSOMATIC_HOME": str(self.home), **folders, **_TERMINAL, **ONE_THREAD, **named}
 
     @property
