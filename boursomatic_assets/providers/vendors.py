@@ -51,7 +51,7 @@ def first_asked(wish: Wish) -> date:
 def rows_of(answer: Answer, variable: Variable[str]) -> list[dict[str, Any]]:
     """Rows of an answer.
 
-    Raises SymbolNotFoundError for a 404, SourceFailedError for a refused key or another failed status, and
+    Raises SymbolNotFoundError for a 404, and SourceFailedError for a refused key or another failed status. Raises
     PassingFailureError if the text is not a JSON array of objects.
     """
     said = start_of(answer.text)

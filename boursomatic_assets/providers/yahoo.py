@@ -123,7 +123,7 @@ class YahooSource:
         import yfinance
 
         ticker = yfinance.Ticker(to_yahoo(wish.symbol), session=self._session)
-        # yfinance needs the zone only for the two dates, and would send a second request for it.
+        # yfinance needs the zone only for the two dates. Without it, yfinance would send a second request.
         ticker._tz = _ZONE_OF_CALENDAR.get(calendar_of(wish.exchange) or "", "UTC")  # noqa: SLF001 (no other way in)
         return ticker
 
