@@ -59,7 +59,7 @@ class Pace:
             self._pause(turn - now)
 
     def heed(self, status: int, retry_after: str | None) -> None:
-        """Raise PassingFailureError for status 429 or 5xx, and delay all threads as `Retry-After` asks."""
+        """Raise PassingFailureError for 429 or 5xx; `Retry-After` delays all threads, up to `LONGEST_WAIT`."""
         if status != _TOO_MANY_REQUESTS and status < _SERVER_ERROR:
             return
         asked = _seconds_asked(retry_after)
