@@ -1,4 +1,4 @@
-"""Bars that are late: fetched again until they are there or the time is over, and then told once."""
+"""Late bars: requested again until they arrive or the time is over, then reported once."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -17,15 +17,15 @@ from boursomatic_assets.services.ingest.audit import arrivals
 from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds
 from boursomatic_assets.storage.postgres.database import Database
 
-# Exchanges that one update is for: they close together.
+# Exchanges of one update: they close at the same time.
 GROUPS = {"us": ("XNYS",), "euronext": ("XPAR", "XAMS", "XBRU")}
 SESSION_TAG, FEED_TAG = "boursomatic/session", "boursomatic/feed"
-# Each look asks for the newest bar of every instrument.
+# Each evaluation queries the newest bar of every instrument.
 INTERVAL_SECONDS = 20 * sensor_seconds()
 
 
 def config_of(group: str) -> dict[str, Any]:
-    """Run configuration of an update of a group's exchanges alone."""
+    """Run configuration of an update for the exchanges of one group."""
     return {"resources": {"platform": {"config": {"exchanges": ",".join(GROUPS[group])}}}}
 
 
@@ -38,7 +38,7 @@ def config_of(group: str) -> dict[str, Any]:
     "when they have arrived. Where the daemon was not running after the close, the session is fetched later.",
 )
 def fetch_late_bars(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Ask for updates of the groups whose newest session has not arrived, and tell of those that are overdue."""
+    """Request updates of groups whose newest session has not arrived, and report overdue ones."""
     settings = Settings.from_environment()
     if not (settings.provider == "database" or provider_for(settings).asks_for_wishes):
         return dg.SensorResult(skip_reason=f"The price source {settings.provider!r} has everything at hand.")
@@ -63,7 +63,7 @@ def fetch_late_bars(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 def observe_feed(
     instance: dg.DagsterInstance, database: Database, settings: Settings, group: str, now: datetime
 ) -> Feed | None:
-    """Where the bars of a group's newest session stand; None where no symbol of it has bars."""
+    """State of the bars of a group's newest session; None if no symbol of the group has bars."""
     found = [one for one in arrivals(database, GROUPS[group], now) if one.expected]
     if not found:
         return None
@@ -88,7 +88,7 @@ def observe_feed(
 
 
 def _tell(context: dg.SensorEvaluationContext, database: Database, feed: Feed, now: datetime) -> None:
-    """Tell that a session has not arrived, once; and that it has, where that was told."""
+    """Report once that a session has not arrived, and then once that it has."""
     if not (feed.is_overdue or feed.is_complete):
         return
     notices, target = NoticeSettings.from_environment(), Target(f"price_bars of {feed.group}")

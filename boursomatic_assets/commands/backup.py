@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def backup(file: Annotated[Path, typer.Argument(help="File to write, such as boursomatic.tar.")]) -> None:
-    """Write database and artifacts into one file, which belong together and carry their digests.
+    """Write database and artifacts into one file, as a consistent pair with their digests.
 
-    The platform may go on meanwhile. Settings of the environment are not in it.
+    The platform may keep running. Settings of the environment are not included.
     """
     from boursomatic_assets.services.backup import write_backup
     from boursomatic_assets.settings import Settings
@@ -28,7 +28,7 @@ def backup(file: Annotated[Path, typer.Argument(help="File to write, such as bou
 def restore(file: Annotated[Path, typer.Argument(help="File that `boursomatic backup` wrote.")]) -> None:
     """Restore a backup into an empty home, or into an empty database that DATABASE_URL names.
 
-    Every digest is compared first. If it is interrupted, run it again.
+    All digests are compared first. After an interruption, run it again.
     """
     from boursomatic_assets.services.backup import restore_backup
     from boursomatic_assets.settings import Settings

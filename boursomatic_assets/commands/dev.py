@@ -79,7 +79,7 @@ def dev(
     home, address = Settings.from_environment().home, Address(host, port)
     access_to(host)
     if (home / LOCK).exists():
-        # Before the port is checked: if another one runs, another port does not help.
+        # Before the port check: another port does not help if `boursomatic dev` runs already.
         with only_one(home, address.url):
             pass
     _require_free(address)
@@ -137,7 +137,7 @@ def _keep_up(
     watch: "subprocess.Popen[bytes]",
     lock: "DaemonLock",
 ) -> None:
-    """Start `dagster dev` again whenever it ends; returns if a start never served."""
+    """Start `dagster dev` again whenever it ends; returns if a start never answered."""
     command = [*WATCH, sys.executable, "-m", webserver.MODULE, "dev", "-m", "boursomatic_assets.definitions"]
     command += ["--host", address.host, "--port", str(address.port)]
     has_served = True
@@ -195,7 +195,7 @@ def _is_left(child: "subprocess.Popen[bytes]") -> bool:
 
 
 def _wait_for_all(started: list["subprocess.Popen[bytes]"]) -> None:
-    """Wait for the end of the children and their processes; kill those left after a while."""
+    """Wait until the children and their processes have ended; kill the remaining ones after a timeout."""
     latest = time.monotonic() + STOPPING_SECONDS
     while left := [child for child in started if _is_left(child)]:
         if time.monotonic() > latest:
@@ -206,7 +206,7 @@ def _wait_for_all(started: list["subprocess.Popen[bytes]"]) -> None:
 
 
 def _require_guarded(address: Address) -> None:
-    """Stop unless the server refuses a host name that nobody allowed."""
+    """Raise unless the server refuses a host name that is not allowed."""
     from boursomatic_assets.commands.web_guard import FORBIDDEN
 
     with closing(HTTPConnection(address.reached, address.port, timeout=ANSWER_SECONDS)) as connection:

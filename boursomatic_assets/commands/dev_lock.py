@@ -18,10 +18,8 @@ ENDING_SECONDS, LOOKING_SECONDS = 30.0, 0.2
 def only_one(home: Path, address: str) -> Iterator[int]:
     """Hold the home's lock; yields its descriptor, which the watch holds as well.
 
-    Raises
-    ------
-    ConfigurationError
-        If another process holds it (the message says which), or the home cannot be written.
+    Raises ConfigurationError if another process holds it (the message names the process), or the home cannot be
+    written.
     """
     from boursomatic_assets.storage.private import make_home, open_file
 
@@ -61,7 +59,7 @@ def _await_turn(held: int, home: Path) -> None:
 
 
 def identity_of(process: int) -> str:
-    """A process's number and start time: the number alone may be reused."""
+    """Number and start time of a process: the number alone may be reused."""
     import psutil
 
     try:

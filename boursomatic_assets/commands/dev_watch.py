@@ -28,7 +28,7 @@ def groups_left(lines: TextIO) -> set[int]:
 
 
 def end(groups: set[int]) -> None:
-    """Ask all processes of the groups to end, as Ctrl-C does, and kill those left after a while."""
+    """Ask all processes of the groups to end, as Ctrl-C does; kill the remaining ones after a timeout."""
     for number, seconds in ((signal.SIGINT, ENDING_SECONDS), (signal.SIGKILL, KILLED_SECONDS)):
         latest = time.monotonic() + seconds
         for group in groups:
@@ -51,7 +51,7 @@ def is_left(group: int) -> bool:
 
 
 def main(command: list[str]) -> None:
-    """Become the command after a line was read; without a command, watch."""
+    """Read a line, then become the command; without a command, watch."""
     if command:
         if not os.read(0, 1):
             sys.exit(1)

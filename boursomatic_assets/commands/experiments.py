@@ -1,4 +1,4 @@
-"""The commands `boursomatic experiments`: every training that was tried, side by side."""
+"""The commands `boursomatic experiments`: the ledger of all trainings."""
 
 from dataclasses import asdict
 from typing import Annotated

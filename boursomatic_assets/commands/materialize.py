@@ -61,7 +61,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
 ) -> None:
     """Run the graph: from prices to an active model version and its record of skill, with a closing table.
 
-    A selection also makes assets of the same function that its checks read: the three sets together, for example.
+    A selection also includes assets of the same function that its checks read, such as the three sets together.
 
     For example:
 
@@ -115,7 +115,7 @@ def materialize(  # noqa: PLR0913 (each is an option)
 
 
 def _allow(**places: str | None) -> None:
-    """Let a run of this process use the places that its user typed. Other runs use what the environment names."""
+    """Allow runs of this process to use the paths that the user typed; other runs use those of the environment."""
     for name, place in _given(places).items():
         os.environ[name] = place
 
@@ -147,7 +147,7 @@ def _selected(select: str | None, to: str | None) -> "list[Any] | None":
 def _with_siblings(keys: "AbstractSet[AssetKey]", definitions: "Collection[AssetsDefinition]") -> "set[AssetKey]":
     """Add assets that a check of a selected asset reads, if the same function makes both.
 
-    What a check reads from upstream is stored already, or selected.
+    Upstream assets that a check reads are stored already, or selected.
     """
     siblings = {key: definition.keys for definition in definitions for key in definition.keys}
     read = {

@@ -131,7 +131,7 @@ def prune(
 
 
 def _require_servable(row: "ModelRow") -> None:
-    """Raise unless the version's bundle is whole and can be served."""
+    """Raise unless the version's bundle is intact and can be served."""
     from boursomatic_assets.core.registry.serving import Serving
     from boursomatic_assets.errors import MissingArtifactError
     from boursomatic_assets.storage.artifacts.bundles import open_bundle

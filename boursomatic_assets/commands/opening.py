@@ -1,4 +1,4 @@
-"""What all commands share: the consoles, the settings with the database, and ways to print."""
+"""Shared by all commands: the consoles, the settings with the database, and output."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ errors = Console(stderr=True)
 
 
 def program() -> str:
-    """The program as a person would type it: its name if the shell finds it, else its path."""
+    """The program as a user would type it: its name if the shell finds it, else its path."""
     return "boursomatic" if shutil.which("boursomatic") == sys.argv[0] else sys.argv[0]
 
 
@@ -35,17 +35,17 @@ def open_database() -> "tuple[Settings, Database]":
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things, such as `1 bundle` or `2 bundles`."""
+    """A count with its noun, such as `1 bundle` or `2 bundles`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def print_json(value: object) -> None:
-    """Print JSON for a program: without line breaks of the terminal, without colours."""
+    """Print JSON for a program: without terminal line breaks and colours."""
     typer.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
 
 
 def print_csv(frame: "DataFrame") -> None:
-    """Print a table as CSV in which a spreadsheet takes no text for a formula."""
+    """Print a table as CSV, with texts that a spreadsheet would take for a formula quoted."""
     import polars as pl
 
     texts = [pl.col(name) for name, kind in frame.schema.items() if kind == pl.String]

@@ -1,4 +1,4 @@
-"""The command `boursomatic report`: show where the report is, and open it."""
+"""The command `boursomatic report`: print the path of the report, and open it on request."""
 
 import webbrowser
 from typing import Annotated

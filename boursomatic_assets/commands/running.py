@@ -1,4 +1,4 @@
-"""Run a part of the graph in this process, and return the recorded metadata as plain values."""
+"""Run a part of the graph in this process, and return its recorded metadata as plain values."""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from boursomatic_assets.commands.opening import console, open_database
 def run_assets(
     keys: list[Any] | None, configuration: Mapping[str, Any], folds: int | None = None, *, verbose: bool
 ) -> dict[str, dict[str, Any]]:
-    """Run these assets, or all, in this process; returns each asset's metadata as plain values."""
+    """Run the given assets, or all, in this process; returns each asset's metadata as plain values."""
     import dagster as dg
 
     from boursomatic_assets.core.dataset.experiment import WalkForward

@@ -1,4 +1,4 @@
-"""The command `boursomatic status`: one look for people, and for a program that watches."""
+"""The command `boursomatic status`: a health check for people and for monitoring programs."""
 
 import json
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from boursomatic_assets.errors import BoursomaticError
 def status(
     *, as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, an object.")] = False
 ) -> None:
-    """Say whether bars, model, recommendations and daemon are as they should be by now. Ends with 1 if not.
+    """Check that bars, model, recommendations and daemon are up to date. Ends with 1 if not.
 
     A watchdog can run it once a day or more often: it changes nothing.
 

@@ -1,4 +1,4 @@
-"""Which requests reach the Dagster UI: those of its own pages and of programs, none of another web page."""
+"""Access guard of the Dagster UI: its own pages and programs may use it, other web pages may not."""
 
 import secrets
 from base64 import b64decode
@@ -27,16 +27,10 @@ POLICY_VIOLATED = 1008
 class Access:
     """Who may use the UI.
 
-    Attributes
-    ----------
-    hosts : frozenset of str
-        Host names, without a port, under which browsers may open it.
-    origins : frozenset of str
-        Origins allowed besides the one that the request's own Host names, such as that of a proxy with TLS.
-    password : str or None
-        Asked for by HTTP Basic authentication, with any user name.
-    takes_reports : bool
-        Whether programs may report materializations, observations and checks over HTTP.
+    `hosts` are the host names, without a port, under which browsers may open it. `origins` are allowed besides that
+    of the request's own Host, such as that of a proxy with TLS. `password` is asked for by HTTP Basic
+    authentication, with any user name. `takes_reports` lets programs report materializations, observations and
+    checks over HTTP.
     """
 
     hosts: frozenset[str] = LOOPBACK
@@ -123,9 +117,9 @@ def _host_name(host: str) -> str | None:
 
 
 def _is_own_fetch(headers: Headers, scope: "Scope") -> bool:
-    """Whether the browser says that a page of the UI or its user asks; programs send no such header.
+    """Whether the browser attributes the request to the UI or its user; programs send no such header.
 
-    A link elsewhere, such as one in a notice, may open a page: it navigates a whole window, by GET.
+    A link from elsewhere, such as a notice, may open a page: it navigates a whole window, by GET.
     """
     if set(headers.getlist("sec-fetch-site")) <= {"same-origin", "none"}:
         return True
@@ -153,10 +147,7 @@ def _has_password(headers: Headers, password: str) -> bool:
 def access_to(address: str) -> Access:
     """Access as the environment sets it, for a server that listens on the address.
 
-    Raises
-    ------
-    ConfigurationError
-        If other machines can reach the address and no password is set.
+    Raises ConfigurationError if other machines can reach the address and no password is set.
     """
     settings = WebSettings.from_environment()
     if address not in LOOPBACK and settings.password is None:

@@ -1,4 +1,4 @@
-"""Prices that another program keeps in the table `price_bars`: nothing is fetched, nothing is written to it."""
+"""Prices that another program writes to the table `price_bars`; this provider fetches and writes nothing."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 class DatabaseProvider:
-    """The tables as they are. It has instruments and bars already where they belong, and delivers none."""
+    """Provider for tables that another program fills: it delivers nothing."""
 
     description = "bars that another program keeps in the table price_bars"
     asks_for_wishes = False
 
     @classmethod
     def from_settings(cls, _settings: Settings) -> Self:
-        """Build it; the database is the one in use."""
+        """Create it; it reads no setting."""
         return cls()
 
     def instruments(self) -> pl.DataFrame:
-        """No rows: they are in the table `instruments`."""
+        """No rows: the table `instruments` has them."""
         return pl.DataFrame(schema=INSTRUMENT_SCHEMA)
 
     def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
-        """Nothing: it is there."""
+        """No deliveries: the bars are stored already."""
         return iter(())

@@ -38,18 +38,16 @@ if TYPE_CHECKING:
 
 # 1,000 a minute are 16.7 a second.
 REQUESTS_PER_SECOND = 15.0
-# Its adjusted closes have four decimals.
+# EODHD's adjusted closes have four decimals.
 RESOLUTION = 1e-4
 _API = "https://eodhd.com/api"
 
 
 def eodhd_provider(settings: Settings) -> FetchedProvider:
-    """EODHD alone, for the universe that the settings name.
+    """EODHD as the only source, for the universe in the settings.
 
-    Raises
-    ------
-    ConfigurationError
-        If there is no key, or the extra `yahoo`, which holds the HTTP client, is not installed.
+    Raises ConfigurationError if there is no key, or the extra `yahoo`, which holds the HTTP client, is not
+    installed.
     """
     key = require_key(settings.eodhd_key, EODHD_KEY, EodhdSource.name)
     return vendor_provider(EodhdSource(web_of(settings, REQUESTS_PER_SECOND, key), key), settings)
@@ -63,7 +61,7 @@ class EodhdSource:
     def __init__(self, web: Web, key: str) -> None:
         self._web = web
         self._query = {"api_token": key, "fmt": "json"}
-        # Tables of the wish at hand: an attempt after a failure does not ask for what an earlier one received.
+        # Tables of the current wish: a retry does not request again what an earlier attempt received.
         self._received = threading.local()
 
     def fetch(self, wish: Wish) -> pl.DataFrame:
@@ -81,7 +79,7 @@ class EodhdSource:
             message = f"no bars from {wish.first or 'the first'} to {wish.last}"
             raise NoBarsError(message)
         bars = raw_bars(rows, "adjusted_close", wish.symbol)
-        # Volumes are in the shares of today: all splits up to today count, also those after the last bar.
+        # Volumes are in today's shares: all splits until today count, also those after the last bar.
         splits = _splits(self._rows("splits", name, {"from": first}))
         dividends = _dividends(self._rows("div", name, {"from": first}), wish)
         self._received.wish = None
@@ -96,7 +94,7 @@ class EodhdSource:
 
 
 def _splits(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Splits such as `4.000000/1.000000`: new shares over old ones."""
+    """Splits as new shares per old one, from texts such as `4.000000/1.000000`."""
     try:
         new_and_old = [[float(side) for side in str(row["split"]).split("/")] for row in rows]
         shares = [new / old for new, old in new_and_old]
@@ -108,7 +106,7 @@ def _splits(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def _dividends(rows: Sequence[Mapping[str, Any]], wish: Wish) -> pl.DataFrame:
-    """Dividends as they were paid. In another currency they say nothing: the adjusted close speaks for them."""
+    """Dividends as paid. Those in another currency are left out: the adjusted close reflects them."""
     own = [row for row in rows if not wish.currency or row.get("currency") in {None, "", wish.currency}]
     frame = pl.DataFrame({"session": dates(own), "dividend": column(own, "unadjustedValue")})
     return frame.filter(pl.col("dividend") > 0)

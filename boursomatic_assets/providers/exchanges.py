@@ -1,7 +1,6 @@
 """Exchanges under each source's name: ISO 10383 (MIC), Yahoo, EODHD, Stooq, Bloomberg and Google.
 
-Each market here has a suffix, that of Yahoo's symbols, and a clock. Four of them have a calendar too; of the others
-only the clock is known.
+Each market has a Yahoo suffix and a time zone; four markets also have a trading calendar.
 """
 
 from __future__ import annotations
@@ -9,22 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 US = "US"
-# Of a market without a calendar, such as London: nothing is said on its sessions.
+# Exchange of a market without a calendar, such as London.
 UNKNOWN_EXCHANGE = "unknown"
 
 
 @dataclass(frozen=True)
 class Market:
-    """A stock market.
+    """A stock market: its exchange, Yahoo suffix and IANA time zone.
 
-    Attributes
-    ----------
-    exchange : str
-        As the table `instruments` calls it: ISO 10383 code, `US`, or `unknown` for a market without a calendar.
-    suffix : str
-        That of Yahoo's symbols, without its dot; empty for the United States.
-    zone : str
-        IANA name of its time zone.
+    `exchange` is an ISO 10383 code, `US`, or `unknown` for a market without a calendar. `suffix` has no dot; it is
+    empty for the United States.
     """
 
     exchange: str
@@ -53,7 +46,7 @@ _NAMED: dict[Market, tuple[str, ...]] = {
     AMSTERDAM: ("XAMS", "AS", "AMS", "AMSTERDAM", "EURONEXT AMSTERDAM", "NA", "NL", "ENXTAM"),
     BRUSSELS: ("XBRU", "BR", "BRU", "EBR", "BRUSSELS", "EURONEXT BRUSSELS", "BB", "ENXTBR"),
 }  # fmt: skip
-# Suffix of Yahoo's symbols: clock, then spellings.
+# By Yahoo suffix: time zone, then spellings.
 _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "L": ("Europe/London", "XLON", "LSE", "LON", "LN", "LONDON", "LONDON STOCK EXCHANGE", "UK"),
     "IL": ("Europe/London", "IOB"),
@@ -87,7 +80,7 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
 
 _MARKET_OF_NAME: dict[str, Market] = {name: market for market, names in _NAMED.items() for name in names}
 _MARKET_OF_SUFFIX: dict[str, Market] = {
-    # Suffixes of Yahoo, of Stooq (fr, nl), of EODHD (US, LSE, XETRA) and MICs: what none of them uses otherwise.
+    # Suffixes of Yahoo, Stooq (fr, nl) and EODHD (US, LSE, XETRA), and MICs, if no source uses them otherwise.
     **dict.fromkeys(("PA", "FR", "FP", "XPAR"), PARIS),
     **dict.fromkeys(("AS", "NL", "XAMS"), AMSTERDAM),
     **dict.fromkeys(("BR", "XBRU"), BRUSSELS),
@@ -103,10 +96,8 @@ for _name, _suffix in {"LSE": "L", "XLON": "L", "XETRA": "DE", "XETR": "DE"}.ite
 
 
 def market_named(name: str) -> Market | None:
-    """Market behind a spelling of an exchange; None for one that is not known.
+    """Market for any spelling of an exchange; None if unknown.
 
-    Examples
-    --------
     >>> market_named("Euronext Paris").suffix, market_named("NMS").exchange, market_named("XLON").exchange
     ('PA', 'XNAS', 'unknown')
     """
@@ -114,5 +105,5 @@ def market_named(name: str) -> Market | None:
 
 
 def market_of_suffix(suffix: str) -> Market | None:
-    """Market behind what follows the last dot of a symbol, in capitals; None for one that is not known."""
+    """Market for a symbol's suffix, in capitals and without the dot; None if unknown."""
     return _MARKET_OF_SUFFIX.get(suffix)

@@ -1,7 +1,6 @@
-"""What all sources share that are reached over a network, and how one steps in for another, symbol by symbol.
+"""Fetching symbol by symbol over a network: retries, fallback to the next source, and reports.
 
-A source makes one attempt for one symbol and says by its error why there are no bars. When to try again, whom to
-ask next and what to report is decided here.
+A source makes one attempt for one symbol; its error says why there are no bars.
 """
 
 from __future__ import annotations
@@ -32,38 +31,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 NOT_FOUND = 404
-# Disagreements of a vendor with itself that a report quotes.
+# Largest number of disagreements within a vendor's data that a report quotes.
 MOST_DOUBTS = 3
 
 
 class BarsRefusedError(ProviderError, ValueError):
-    """Bars that are there and must not be taken, such as prices in another currency."""
+    """Bars that exist but must not be used, such as prices in another currency."""
 
 
 class Source(Protocol):
-    """One place that has daily bars."""
+    """A source of daily bars."""
 
     @property
     def name(self) -> str:
-        """Its name in reports."""
+        """Name in reports."""
 
     def fetch(self, wish: Wish) -> pl.DataFrame:
-        """Fetch the bars of one symbol, at a single attempt.
+        """Fetch the bars of one symbol in a single attempt.
 
         Returns
         -------
         DataFrame
-            At least one row with the columns of `BAR_SCHEMA`, none outside the dates wished for. Raw prices come
-            with the columns that `with_actions` adds.
+            At least one row with the columns of `BAR_SCHEMA`, within the requested dates. Raw prices also have the
+            columns that `with_actions` adds.
 
         Raises
         ------
         SourceFailedError
-            If it cannot be told whether there are bars; a `PassingFailureError` where trying again may help.
+            If the source fails; a `PassingFailureError` if a retry may help.
         SymbolNotFoundError, NoBarsError, DelistedError
-            If there are none.
+            If there are no bars.
         BarsRefusedError
-            If those that there are must not be taken.
+            If the bars must not be used.
         """
 
 
@@ -72,21 +71,10 @@ _Answer = tuple[pl.DataFrame, SymbolReport]
 
 @dataclass(frozen=True)
 class FetchedProvider:
-    """Bars fetched symbol by symbol, each from the first of some sources that has it.
+    """Bars fetched symbol by symbol, each symbol from the first of the `sources` that has it.
 
-    Attributes
-    ----------
-    sources : tuple of Source
-        In the order of choice. The bars of one symbol come from one of them.
-    universe : callable
-        Reads the instruments to follow.
-    patience : Patience
-    workers : int
-        Symbols that are asked for at a time.
-    symbols_per_delivery : int
-        So many symbols at most are lost when a run is killed before their delivery was stored.
-    failures_in_a_row : int
-        Symbols after which a source counts as down for the rest of the deliveries.
+    `universe` reads the instruments. `workers` symbols are requested at a time. A killed run loses at most
+    `symbols_per_delivery` symbols. After `failures_in_a_row` failed symbols, a source counts as down.
     """
 
     sources: tuple[Source, ...]
@@ -98,20 +86,20 @@ class FetchedProvider:
 
     @property
     def description(self) -> str:
-        """The sources by name."""
+        """Names of the sources, in order of preference."""
         return f"daily prices from {', else from '.join(source.name for source in self.sources)}"
 
     @property
     def asks_for_wishes(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def instruments(self) -> pl.DataFrame:
-        """The universe."""
+        """Instruments of the universe."""
         return self.universe()
 
     def deliveries(self, wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
-        """Deliver in the order in which the sources answer; each wish gets one report, whatever becomes of it."""
+        """Deliver bars in the order of the sources' answers; each wish gets exactly one report."""
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="prices")
         try:
             answers = self._answers(pool, iter(wishes))
@@ -121,7 +109,7 @@ class FetchedProvider:
             pool.shutdown(cancel_futures=True)
 
     def _answers(self, pool: ThreadPoolExecutor, wishes: Iterator[Wish]) -> Iterator[_Answer]:
-        """Answers as they come. The sources work ahead of whoever stores them, yet only by a delivery."""
+        """Answers as they arrive; requests run ahead of the consumer by little more than one delivery."""
         ahead = self.workers + self.symbols_per_delivery
         fuses = {source.name: Fuse(self.failures_in_a_row) for source in self.sources}
         running = {pool.submit(self._answer, wish, fuses) for wish in islice(wishes, ahead)}
@@ -138,7 +126,7 @@ class FetchedProvider:
                 bars = self._asked(source, wish, fuses[source.name])
             except ProviderError as error:
                 said[source.name] = error
-                # Another source would be taken at its word although this one says that something is wrong.
+                # This source reports a fault in the data; another source must not hide it.
                 if isinstance(error, BarsRefusedError):
                     break
             else:
@@ -159,12 +147,12 @@ class FetchedProvider:
 
 
 def _delivery(answers: Sequence[_Answer]) -> Delivery:
-    """One delivery of some answers; only vendors of raw prices state splits and dividends beside them."""
+    """Combine answers into one delivery; only raw prices come with splits and dividends."""
     rows = pl.concat([bars for bars, _ in answers], how="diagonal")
     reports = tuple(report for _, report in answers)
     if "ratio" not in rows.columns:
         return Delivery(rows, reports, adjusted=True)
-    # A row that was sent twice is left to the bar contract; its action counts once.
+    # Duplicate rows are left to the bar contract; their action counts once.
     actions = rows.drop_nulls("ratio").select(list(ACTION_SCHEMA)).unique(PANEL_KEY, maintain_order=True)
     return Delivery(rows.drop("split", "dividend", "ratio", "doubt"), reports, adjusted=False, actions=actions)
 
@@ -177,7 +165,7 @@ def _delivered(wish: Wish, source: str, bars: pl.DataFrame, said: dict[str, Prov
 
 
 def _doubts(bars: pl.DataFrame) -> list[str]:
-    """What a vendor's tables and adjusted closes disagree on, in words; the first few."""
+    """The first disagreements between a vendor's tables and its adjusted closes, as text."""
     said = bars["doubt"].drop_nulls().to_list() if "doubt" in bars.columns else []
     return [*said[:MOST_DOUBTS], *([f"and {len(said) - MOST_DOUBTS} more"] if len(said) > MOST_DOUBTS else [])]
 
@@ -191,11 +179,11 @@ def _not_delivered(wish: Wish, said: dict[str, ProviderError]) -> SymbolReport:
 
 
 def _outcome(errors: Sequence[ProviderError]) -> Outcome:
-    """One word for what all sources said."""
+    """One outcome for the errors of all sources."""
     words = [_word(error) for error in errors]
-    # While one of them was out of order nothing is certain about the symbol.
+    # After a refusal or a failure, nothing is certain about the symbol.
     decisive = [word for word in (Outcome.REFUSED, Outcome.SOURCE_FAILED) if word in words]
-    # Else the first choice has the say: a later one may be unable to tell an unknown symbol from one without bars.
+    # Otherwise the first source decides: a later one may confuse an unknown symbol with one without bars.
     return decisive[0] if decisive else words[0]
 
 
@@ -214,7 +202,7 @@ def _quoted(said: dict[str, ProviderError]) -> str:
 
 
 def within(bars: pl.DataFrame, wish: Wish) -> pl.DataFrame:
-    """Keep the sessions wished for, and rows without a session, which the bar contract is to see."""
+    """Keep the requested sessions, and rows without a session, which the bar contract reports."""
     session = pl.col("session")
     late = (session > wish.last).fill_null(value=False)
     early = (session < wish.first).fill_null(value=False) if wish.first else pl.lit(value=False)
@@ -222,18 +210,18 @@ def within(bars: pl.DataFrame, wish: Wish) -> pl.DataFrame:
 
 
 def through(gateway: str | None, url: str) -> str:
-    """Address at which a gateway answers for another host: `https://HOST/PATH` becomes `GATEWAY/HOST/PATH`."""
+    """URL behind a gateway: `https://HOST/PATH` becomes `GATEWAY/HOST/PATH`; unchanged without a gateway."""
     return f"{gateway.rstrip('/')}/{url.partition('://')[2]}" if gateway else url
 
 
 def start_of(text: str) -> str:
-    """First words of an answer that is not what was expected, for a message."""
+    """First words of an unexpected answer, quoted for a message."""
     plain = " ".join(text.split())
     return repr(plain if len(plain) <= 80 else f"{plain[:80]}...")  # noqa: PLR2004 (about a line)
 
 
 def require_installed(*modules: str) -> None:
-    """Raise a ConfigurationError where a library of the extra `yahoo` is missing."""
+    """Raise ConfigurationError if a library of the extra `yahoo` is missing."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         message = (

@@ -1,4 +1,4 @@
-"""Prices from a file, an archive, or a folder of files, in the shapes in which people and vendors write them."""
+"""Prices from a file, an archive, or a folder of files, in the layouts of people and vendors."""
 
 from __future__ import annotations
 
@@ -26,19 +26,16 @@ if TYPE_CHECKING:
     from boursomatic_assets.providers.source import Wish
     from boursomatic_assets.settings import Settings
 
-# Files of more than this are read symbol by symbol, about so many rows at a time.
+# Larger input is read in batches of symbols, each of about ROWS_AT_ONCE rows.
 BYTES_AT_ONCE = 200_000_000
 ROWS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
 class FilesProvider:
-    """Bars a person has on disk.
+    """Bars from files on disk.
 
-    Attributes
-    ----------
-    path : Path
-        A file with a symbol column, or a folder of files named after their symbols (AAPL.csv, MC.PA.parquet).
+    `path` is a file with a symbol column, or a folder of files named after their symbols (AAPL.csv, MC.PA.parquet).
     """
 
     path: Path
@@ -46,13 +43,7 @@ class FilesProvider:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Build it from `BOURSOMATIC_PROVIDER_PATH`.
-
-        Raises
-        ------
-        ConfigurationError
-            If no path is set.
-        """
+        """Create it from `BOURSOMATIC_PROVIDER_PATH`; raises ConfigurationError if no path is set."""
         if settings.provider_path is None:
             message = (
                 "the provider 'files' needs a path to a Parquet or CSV file, or to a folder of them.\n"
@@ -67,7 +58,7 @@ class FilesProvider:
         return f"files at {self.path}"
 
     def instruments(self) -> pl.DataFrame:
-        """A row per symbol; the exchange is that of its column, or follows from the symbol's suffix."""
+        """One row per symbol; the exchange comes from its column, or from the symbol's suffix."""
         exchanges = dict(sorted(self._exchanges.items()))
         placed = pl.DataFrame(
             {"symbol": list(exchanges), "exchange": list(exchanges.values())},
@@ -77,19 +68,16 @@ class FilesProvider:
         return placed.with_columns(**blanks).select(list(INSTRUMENT_SCHEMA))
 
     def bars(self) -> pl.DataFrame:
-        """Bars as the files hold them, scaled where there is an adjusted close.
+        """Bars of all files, scaled if there is an adjusted close.
 
-        Raises
-        ------
-        SourceFileError
-            If there is nothing to read, a file is damaged, or its columns cannot be understood: one message with
-            everything that is in the way.
+        Raises SourceFileError if there is nothing to read, a file is damaged, or its columns are not recognised;
+        one message lists all problems.
         """
         nothing = pl.DataFrame(schema=BAR_SCHEMA)
         return pl.concat([nothing, *(delivery.bars for delivery in self.deliveries())], how="diagonal")
 
     def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
-        """All bars, in pieces of about a million rows where the files are large; raises as `bars`."""
+        """All bars, in batches of about a million rows if the files are large; raises as `bars`."""
         named = self._reports_of_skipped()
         for symbols in self._batches():
             pieces = read_tables(self._tables, symbols, self.path)
@@ -103,12 +91,12 @@ class FilesProvider:
                 )
                 named = ()
         if named:
-            # A table without rows beside files that are none.
+            # No table has rows: only the skipped files are reported.
             yield Delivery(pl.DataFrame(schema=BAR_SCHEMA), named, adjusted=False)
 
     @cached_property
     def _found(self) -> tuple[list[PlannedTable], dict[str, str]]:
-        """Tables, and by name of the file why another one in the folder is none."""
+        """Tables, and the reason for each skipped file, by file name."""
         contents, skipped = contents_of(self.path)
         many = self.path.is_dir() or len(contents) > 1
         tables: list[PlannedTable] = []
@@ -156,7 +144,7 @@ class FilesProvider:
         return found
 
     def _batches(self) -> Iterator[list[str | None] | None]:
-        """Groups of symbols to read at a time; None, once, for all of them where that fits in memory."""
+        """Batches of symbols to read; a single None stands for all symbols, if they fit in memory."""
         size = sum(path.stat().st_size for path in {table.content.path for table in self._tables})
         if size <= BYTES_AT_ONCE:
             yield None
@@ -172,7 +160,7 @@ class FilesProvider:
 
 
 def _scaled(piece: PricePiece) -> pl.DataFrame:
-    """Bars scaled to their adjusted close, where there is one; volumes too, unless the file says them adjusted."""
+    """Bars scaled to their adjusted close, if there is one; volumes that are already adjusted stay."""
     if not piece.adjusted:
         return piece.bars
     scaled = scale_to_adjusted(piece.bars)

@@ -1,4 +1,4 @@
-"""A list of members from a file: who belonged to the universe when."""
+"""Reader for a list of members: the symbols of the universe, with the dates of their membership."""
 
 from __future__ import annotations
 
@@ -22,18 +22,11 @@ _DATES = ("member_from", "member_until")
 def read_member_file(path: Path) -> pl.DataFrame:
     """Read a list of members.
 
-    Parameters
-    ----------
-    path : Path
-        With a header that names `symbol`, `member_from` and, where someone has left, `member_until`. Symbols and
-        dates may be written as in a file of prices.
+    The header names `symbol`, `member_from` and, if a member has left, `member_until`. Symbols and dates may have
+    any form that a price file may have.
 
-    Raises
-    ------
-    SourceFileError
-        If the file cannot be read or lacks a column, or a date is none or can be read two ways.
-    PanelContractError
-        If a row cannot be a membership; names every one with its line.
+    Raises SourceFileError if the file cannot be read, lacks a column, or has an invalid or ambiguous date;
+    PanelContractError if a row is not a valid membership (the message names each with its line).
     """
     try:
         records = read_records(path, tuple(MEMBER_SCHEMA))
@@ -61,7 +54,7 @@ def read_member_file(path: Path) -> pl.DataFrame:
 
 
 def _dated(texts: pl.DataFrame, path: Path) -> pl.DataFrame:
-    # Both columns are of one hand: the order of days and months is that of both.
+    # One author wrote both columns, so they share the order of day and month.
     found = read_dates(pl.concat(texts[name].rename("text") for name in _DATES).unique(maintain_order=True))
     if found.problem:
         message = f"{path}: {found.problem}; nothing was changed"

@@ -1,4 +1,4 @@
-"""How often a source is asked, and how long it is insisted on."""
+"""Rate limit, retries and circuit breaker for network sources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
-# A source that asks for a longer wait is not waited for: its symbols go to the next one.
+# If a source asks for a longer wait, its symbols go to the next source.
 LONGEST_WAIT = 60.0
 
 _TOO_MANY_REQUESTS = 429
@@ -25,13 +25,7 @@ _T = TypeVar("_T")
 
 
 class PassingFailureError(SourceFailedError):
-    """A failure that another attempt may get past.
-
-    Attributes
-    ----------
-    retry_after : float
-        Seconds that the source asked to be left alone; 0.0 where it named none.
-    """
+    """A temporary failure; `retry_after` is the wait in seconds that the source asks for, or 0.0."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
@@ -39,15 +33,9 @@ class PassingFailureError(SourceFailedError):
 
 
 class Pace:
-    """Spaces the requests of all threads to one source.
+    """Rate limiter for the requests of all threads to one source.
 
-    Parameters
-    ----------
-    requests_per_second : float
-    pause : callable, optional
-        Waits for so many seconds.
-    clock : callable, optional
-        Seconds since any moment.
+    `pause` waits for a number of seconds; `clock` returns seconds since any moment.
     """
 
     def __init__(
@@ -62,7 +50,7 @@ class Pace:
         self._next_turn = 0.0
 
     def take_turn(self) -> None:
-        """Wait until a request may be sent."""
+        """Wait until the next request may be sent."""
         with self._lock:
             now = self._clock()
             turn = max(now, self._next_turn)
@@ -71,20 +59,7 @@ class Pace:
             self._pause(turn - now)
 
     def heed(self, status: int, retry_after: str | None) -> None:
-        """Raise on an answer that says to come back later, and hold every thread back as long as it asks.
-
-        Parameters
-        ----------
-        status : int
-            Of the HTTP answer.
-        retry_after : str or None
-            Its header `Retry-After`.
-
-        Raises
-        ------
-        PassingFailureError
-            If the status is 429 or of the server's own failures.
-        """
+        """Raise PassingFailureError for 429 or 5xx; `Retry-After` delays all threads, up to `LONGEST_WAIT`."""
         if status != _TOO_MANY_REQUESTS and status < _SERVER_ERROR:
             return
         asked = _seconds_asked(retry_after)
@@ -96,7 +71,7 @@ class Pace:
 
 
 def _seconds_asked(header: str | None) -> float:
-    """Seconds that a `Retry-After` header asks for, which is a number or a date."""
+    """Seconds in a `Retry-After` header, which is a number or a date; 0.0 for other texts."""
     text = (header or "").strip()
     if text.isascii() and text.isdecimal():
         return float(text)
@@ -109,16 +84,10 @@ def _seconds_asked(header: str | None) -> float:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long one symbol is insisted on at one source.
+    """Retry policy for one symbol at one source.
 
-    Attributes
-    ----------
-    attempts : int
-        In all.
-    first_wait : float
-        Seconds before the second attempt, and at most as many at random on top; doubles from there on.
-    pause : callable
-        Waits for so many seconds.
+    `attempts` counts all attempts. The wait before the second attempt is `first_wait` seconds and doubles for each
+    further one; up to `first_wait` seconds of jitter are added. `pause` waits for a number of seconds.
     """
 
     attempts: int = 4
@@ -126,7 +95,7 @@ class Patience:
     pause: Callable[[float], None] = time.sleep
 
     def insist(self, attempt: Callable[[], _T]) -> _T:
-        """Try, and again after each failure that may pass; raises what the last attempt raised."""
+        """Call `attempt`, and retry after temporary failures; raises the error of the last attempt."""
         from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
         retrying = Retrying(
@@ -152,23 +121,17 @@ def _may_pass_soon(error: BaseException) -> bool:
 
 
 class Fuse:
-    """Notices that a source is down: after so many symbols in a row that it failed, it is not asked any more.
-
-    Parameters
-    ----------
-    failures : int
-        In a row; a single answer of any other kind starts the count anew.
-    """
+    """Circuit breaker: opens after `failures` failed symbols in a row; any other outcome resets the count."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
         self._in_a_row = 0
 
     def note(self, *, failed: bool) -> None:
-        """Count what became of one symbol."""
+        """Count the outcome of one symbol."""
         self._in_a_row = self._in_a_row + 1 if failed else 0
 
     @property
     def is_blown(self) -> bool:
-        """Whether there is no point in asking on."""
+        """Whether the source counts as down."""
         return self._in_a_row >= self.failures

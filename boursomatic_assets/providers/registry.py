@@ -1,4 +1,4 @@
-"""Which price sources there are."""
+"""Registry of the price sources, by name."""
 
 from __future__ import annotations
 
@@ -53,13 +53,7 @@ PROVIDER_NAMES = tuple(_REGISTRY)
 
 
 def provider_for(settings: Settings) -> Provider:
-    """Build the provider that the settings name.
-
-    Raises
-    ------
-    UnknownProviderError
-        If there is none of that name.
-    """
+    """Create the provider that the settings name; raises UnknownProviderError for an unknown name."""
     if settings.provider not in _REGISTRY:
         message = (
             f"there is no price provider {settings.provider!r}; there are: {', '.join(PROVIDER_NAMES)}.\n"

@@ -1,6 +1,6 @@
-"""The bundled sample: five US stocks, 2000 to 2013, as the package `bokeh_sampledata` has them.
+"""The bundled sample: five US stocks from 2000 to 2013, from the package `bokeh_sampledata`.
 
-Quandl declared these prices (WIKI) public domain and allowed to copy them: see `THIRD_PARTY.md`.
+Quandl declared these prices (WIKI) public domain and allowed copies: see `THIRD_PARTY.md`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SampleProvider:
 
     @classmethod
     def from_settings(cls, _settings: Settings) -> Self:
-        """Build it; it needs no setting."""
+        """Create it; it reads no setting."""
         return cls()
 
     def instruments(self) -> pl.DataFrame:
@@ -53,6 +53,6 @@ class SampleProvider:
         return scale_to_adjusted(typed.select(*BAR_SCHEMA, "adj_close"))
 
     def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
-        """All bars at once."""
+        """All bars in one delivery."""
         bars = self.bars()
         yield Delivery(bars, reports_of(bars, "sample"), adjusted=True)

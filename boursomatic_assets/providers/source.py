@@ -1,4 +1,4 @@
-"""What a source of prices is asked, and what it answers: wishes, deliveries, and one report per symbol."""
+"""Protocol of a price source: wishes, deliveries, and one report per symbol."""
 
 from __future__ import annotations
 
@@ -19,23 +19,12 @@ __all__ = ["Delivery", "Outcome", "Provider", "SymbolReport", "Wish", "reports_o
 
 @dataclass(frozen=True)
 class Wish:
-    """The bars of one symbol that are wanted.
+    """A request for the bars of one symbol.
 
-    Attributes
-    ----------
-    symbol : str
-        As the universe writes it: `BRK.B`, `MC.PA`, `ASML.AS`, `UCB.BR`.
-    exchange : str
-        ISO 10383 code of its exchange.
-    first : date or None
-        First session wanted; None for all there is.
-    last : date
-        Newest session that was over; a source must not deliver a later one.
-    currency : str or None
-        ISO 4217 code that the universe expects.
-    stored : bool
-        Whether bars of this symbol were stored before: a symbol that was known and no longer is has been
-        delisted or renamed, one that never was is not found.
+    `symbol` has the universe's spelling (`BRK.B`, `MC.PA`); `exchange` is its ISO 10383 code, `currency` the
+    expected ISO 4217 code. `first` is the first requested session, None for all history. `last` is the newest
+    closed session; a source must not deliver a later one. `stored` says that bars of the symbol are stored: an
+    unknown symbol then counts as delisted or renamed, otherwise as not found.
     """
 
     symbol: str
@@ -48,20 +37,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Bars of some symbols, whole: no symbol is spread over two deliveries.
+    """Bars of complete symbols: no symbol is split over two deliveries.
 
-    Attributes
-    ----------
-    bars : DataFrame
-        Columns of `BAR_SCHEMA`, unchecked, in any order.
-    reports : tuple of SymbolReport
-        One per symbol.
-    adjusted : bool
-        Whether the source says that it has taken splits out of the prices. Jumps are looked for either way.
-    actions : DataFrame
-        Of `ACTION_SCHEMA`: splits and dividends beside raw prices.
-    left_out : mapping of str to int
-        Rows that are no trading, by reason; they are not among the bars.
+    `bars` have the columns of `BAR_SCHEMA`, unchecked, in any order; `reports` has one entry per symbol. `adjusted`
+    says that the source adjusts prices for splits; jumps are searched for in either case. `actions`, of
+    `ACTION_SCHEMA`, are splits and dividends for raw prices. `left_out` counts rows without trading by reason; they
+    are not in `bars`.
     """
 
     bars: pl.DataFrame
@@ -72,7 +53,7 @@ class Delivery:
 
 
 def reports_of(bars: pl.DataFrame, source: str) -> tuple[SymbolReport, ...]:
-    """Report the symbols of a source that has everything at hand."""
+    """One report per symbol, for a source that holds all bars locally."""
     spans = (
         bars.drop_nulls("symbol")
         .group_by("symbol")
@@ -89,14 +70,14 @@ class Provider(Protocol):
 
     @property
     def description(self) -> str:
-        """What the bars are and where they come from, for messages and metadata."""
+        """Content and origin of the bars, for messages and metadata."""
 
     @property
     def asks_for_wishes(self) -> bool:
-        """Whether bars are fetched symbol by symbol over a network; else everything is at hand and delivered."""
+        """Whether bars are fetched symbol by symbol over a network; otherwise all bars are local."""
 
     def instruments(self) -> pl.DataFrame:
-        """Instruments with the columns of `INSTRUMENT_SCHEMA`, a row per symbol."""
+        """Instruments with the columns of `INSTRUMENT_SCHEMA`, one row per symbol."""
 
     def deliveries(self, wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
-        """Deliver bars in pieces that fit in memory; a source that does not ask for wishes delivers all it has."""
+        """Deliver bars in pieces that fit in memory; a provider with local bars delivers all of them."""

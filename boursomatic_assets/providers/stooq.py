@@ -28,12 +28,9 @@ _KEY_WANTED = "apikey"
 
 
 def stooq_provider(settings: Settings) -> FetchedProvider:
-    """Stooq alone, for the universe that the settings name.
+    """Stooq as the only source, for the universe in the settings.
 
-    Raises
-    ------
-    ConfigurationError
-        If the extra `yahoo`, which holds the HTTP client, is not installed.
+    Raises ConfigurationError if the extra `yahoo`, which holds the HTTP client, is not installed.
     """
     from boursomatic_assets.providers.universe import read_universe
 
@@ -41,19 +38,12 @@ def stooq_provider(settings: Settings) -> FetchedProvider:
 
 
 def stooq_source(settings: Settings) -> StooqSource:
-    """Stooq at the settings' gateway and rate."""
+    """Stooq with the gateway and rate of the settings."""
     return StooqSource(web_of(settings, REQUESTS_PER_SECOND, settings.stooq_key), settings.stooq_key)
 
 
 class StooqSource:
-    """Stooq's CSV download.
-
-    Parameters
-    ----------
-    web : Web
-    key : str, optional
-        API key, where Stooq asks for one.
-    """
+    """Stooq's CSV download; `key` is the API key, if Stooq requires one."""
 
     name = "stooq"
 
@@ -91,17 +81,17 @@ class StooqSource:
 
 
 def _no_data(wish: Wish) -> ProviderError:
-    """What 'No data' means. Stooq says it of unknown symbols and of dates without bars alike."""
+    """Error for 'No data', which Stooq answers for unknown symbols and for dates without bars alike."""
     if wish.first is None and not wish.stored:
         return SymbolNotFoundError("says 'No data' for any date")
     return NoBarsError(f"says 'No data' from {wish.first or 'the first'} to {wish.last}")
 
 
 def _parsed(text: str) -> pl.DataFrame:
-    """Rows of a CSV as Stooq writes it; a value that cannot be read becomes null, which the bar contract sees."""
+    """Rows of Stooq's CSV; an unreadable value becomes null, which the bar contract reports."""
     _require_csv(text)
     try:
-        # As text: inferred types would stop at the first value that does not fit.
+        # As text: with inferred types, the first value that does not fit would raise.
         rows = pl.read_csv(io.StringIO(text), infer_schema=False)
     except pl.exceptions.PolarsError as error:
         message = f"sent a damaged CSV: {error}"

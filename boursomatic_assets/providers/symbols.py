@@ -1,4 +1,4 @@
-"""One symbol under each source's name, and back.
+"""Conversion of symbols between the universe's spelling and that of each source.
 
 The universe writes a US share class with a dot (`BRK.B`) and a Euronext listing with Yahoo's suffix (`MC.PA`).
 Yahoo writes `BRK-B` and `MC.PA`, Stooq `brk-b.us` and `mc.fr`, EODHD `BRK-B.US` and `MC.PA`, Tiingo `BRK-B`,
@@ -30,11 +30,11 @@ __all__ = [
 
 EXCHANGE_OF_SUFFIX = {"PA": "XPAR", "AS": "XAMS", "BR": "XBRU"}
 
-# One letter that is a market of Yahoo's and no share class: Frankfurt, London, Tokyo, Toronto's venture exchange.
+# Yahoo's one-letter markets, which are no share classes: Frankfurt, London, Tokyo, TSX Venture.
 _MARKET_LETTERS = frozenset("FLTV")
 _STOOQ_COUNTRY = {US: "us", "XPAR": "fr", "XAMS": "nl", "XBRU": "be"}
 _SUFFIX_OF_COUNTRY = {_STOOQ_COUNTRY[exchange]: suffix for suffix, exchange in EXCHANGE_OF_SUFFIX.items()}
-# Stooq's countries that are another market's suffix elsewhere: .BE is Berlin at Yahoo.
+# Stooq's country suffixes that mean another market elsewhere: .BE is Berlin at Yahoo.
 _STOOQ_MARKETS = {"BE": BRUSSELS, "UK": market_named("LSE"), "JP": market_named("TYO")}
 _MARKET_OF_INDEX = {
     **dict.fromkeys(("GSPC", "DJI", "IXIC", "NDX", "RUT", "RUA", "VIX", "SPX", "NYA", "OEX", "SP500TR"), AMERICAN),
@@ -44,25 +44,17 @@ _MARKET_OF_INDEX = {
 }
 _TICKER = re.compile(r"[A-Z0-9]+([.-][A-Z0-9]+)*")
 _ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]")
-# A pair of currencies, a coin or a future at Yahoo: no exchange of stocks.
+# Yahoo's symbols of currency pairs, cryptocurrencies and futures.
 _NO_STOCK = re.compile(r".*(=[XF]|-(USD|EUR|GBP|USDT))")
 _CODE_AND_COUNTRY = 2
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A symbol as the universe writes it, and where it trades.
+    """A symbol in the universe's spelling, and its market; the symbol of a blank is None.
 
-    Attributes
-    ----------
-    symbol : str or None
-        None for a blank.
-    exchange : str
-        ISO 10383 code, `US`, or `unknown`.
-    zone : str or None
-        IANA name of the exchange's time zone; None where the exchange is not known.
-    problem : str or None
-        Why the symbol cannot be believed.
+    `exchange` is an ISO 10383 code, `US` or `unknown`; `zone` is its IANA time zone, None if unknown. `problem`
+    says why symbol and exchange contradict each other.
     """
 
     symbol: str | None
@@ -73,24 +65,12 @@ class Listed:
 
 @lru_cache(maxsize=65536)
 def listed(raw: str | None, exchange: str | None = None, *, stooq: bool = False) -> Listed:
-    """Recognise a symbol in any source's spelling.
+    """Recognise a symbol in any source's spelling, such as `aapl`, `AAPL.US`, `MC FP`, `EPA:MC` or `vod.l`.
 
-    Parameters
-    ----------
-    raw : str or None
-        Such as `aapl`, `AAPL.US`, `MC FP`, `EPA:MC`, `vod.l`.
-    exchange : str or None
-        What a column says on the exchange, in any source's spelling; believed.
-    stooq : bool
-        Whether the file is Stooq's, whose `.be` is Brussels.
+    `exchange` is the text of an exchange column, in any source's spelling; it is trusted. `stooq` says that the
+    file is Stooq's, whose `.be` is Brussels. An unrecognised exchange, an ISIN without an exchange, and a text that
+    is not a ticker are `unknown`, never the United States.
 
-    Notes
-    -----
-    An exchange that is not recognised, an ISIN without one, and a text that is no ticker are `unknown`: never the
-    United States.
-
-    Examples
-    --------
     >>> [listed(name).symbol for name in ("aapl", "AAPL.US", "MC FP Equity", "EPA:MC", "vod.l", "BRK/B US")]
     ['AAPL', 'AAPL', 'MC.PA', 'MC.PA', 'VOD.L', 'BRK.B']
     >>> listed("MC", "XPAR").symbol, listed("FR0000121014").exchange
@@ -108,30 +88,30 @@ def listed(raw: str | None, exchange: str | None = None, *, stooq: bool = False)
     if market := (named or own):
         return _placed(code, market)
     if place and not _ISIN.fullmatch(code):
-        # Two exchanges that are not known here may each have a stock of this code.
+        # Two unknown exchanges may each have a stock with this code.
         return Listed(f"{code}.{place.upper()}" if place.isalnum() else code)
     return _placed(code, AMERICAN) if _is_american(code) else Listed(code)
 
 
 def spelled(text: str) -> str:
-    """Symbol of a list as the universe writes it; what is not recognised stays as it is, in capitals."""
+    """Symbol of a list in the universe's spelling; an unrecognised text stays as it is, in capitals."""
     return listed(text).symbol or ""
 
 
 def _is_american(code: str) -> bool:
-    """Whether a code without an exchange is a ticker of the United States: none of them is a number or an ISIN."""
+    """Whether a code without an exchange is a US ticker; numbers and ISINs are not."""
     is_ticker = _TICKER.fullmatch(code) and not code.isdigit() and not _ISIN.fullmatch(code)
     return bool(is_ticker and not _NO_STOCK.fullmatch(code) and exchange_of(code) == US)
 
 
 def _placed(code: str, market: Market) -> Listed:
-    """A code on its market; neither an index nor an ISIN has a suffix."""
+    """A code with its market's suffix; indices and ISINs have no suffix."""
     is_bare = not market.suffix or code.startswith("^") or _ISIN.fullmatch(code)
     return Listed(code if is_bare else f"{code}.{market.suffix}", market.exchange, market.zone)
 
 
 def _code_and_market(text: str, *, stooq: bool) -> tuple[str, Market | None]:
-    """Take the market's name off a symbol; the whole text and None where there is none."""
+    """Split a symbol into code and market; the whole text and None if it names no market."""
     if text.startswith("^"):
         return text, _MARKET_OF_INDEX.get(text[1:])
     before, colon, after = text.partition(":")
@@ -152,13 +132,13 @@ def _code_and_market(text: str, *, stooq: bool) -> tuple[str, Market | None]:
 
 
 def _dotted(code: str) -> str:
-    """Code with the dot before its share class that the universe writes: `BRK/B` is BRK.B."""
+    """Code with the universe's dot before its share class: `BRK/B` becomes `BRK.B`."""
     root, slash, letter = code.rpartition("/")
     return f"{root}.{letter}" if slash and root.isalnum() and len(letter) == 1 else code
 
 
 def is_isin(text: str) -> bool:
-    """Whether a text is an International Securities Identification Number, its check digit included (ISO 6166)."""
+    """Whether a text is an ISIN (ISO 6166) with a valid check digit."""
     if not _ISIN.fullmatch(text):
         return False
     digits = "".join(str(int(letter, 36)) for letter in text)
@@ -167,13 +147,10 @@ def is_isin(text: str) -> bool:
 
 
 def exchange_of(symbol: str) -> str | None:
-    """Tell a symbol's exchange from its suffix.
+    """Exchange of a symbol, from its suffix: an ISO 10383 code of Euronext, `US`, or None.
 
-    Returns
-    -------
-    str or None
-        ISO 10383 code of a Euronext market; `US` without a suffix or with a share class (`BRK.B`); None for the
-        suffix of any other market (`VOD.L`), for an index that is not known here, and for an ISIN.
+    `US` stands for no suffix or a share class (`BRK.B`). None stands for the suffix of any other market (`VOD.L`),
+    an unsupported index, and an ISIN.
     """
     if symbol.startswith("^"):
         market = _MARKET_OF_INDEX.get(symbol[1:])
@@ -187,17 +164,17 @@ def exchange_of(symbol: str) -> str | None:
 
 
 def to_yahoo(symbol: str) -> str:
-    """Name Yahoo uses; a symbol of a market that is not known here is left as it is."""
+    """Yahoo's name of a symbol; unchanged for an unsupported market."""
     return symbol.replace(".", "-") if exchange_of(symbol) == US else symbol
 
 
 def from_yahoo(name: str) -> str:
-    """Symbol behind a name of Yahoo's."""
+    """Symbol for a Yahoo name."""
     return _with_class_dot(name) if "." not in name else name
 
 
 def to_stooq(symbol: str) -> str | None:
-    """Name Stooq uses; None for a market that is not known here."""
+    """Stooq's name of a symbol; None for an unsupported market."""
     exchange = exchange_of(symbol)
     if exchange is None:
         return None
@@ -206,7 +183,7 @@ def to_stooq(symbol: str) -> str | None:
 
 
 def to_eodhd(symbol: str) -> str | None:
-    """Name EODHD uses; None for a market that is not known here. Indices are an exchange of their own there."""
+    """EODHD's name of a symbol; None for an unsupported market. EODHD lists indices under a separate exchange."""
     exchange = exchange_of(symbol)
     if exchange is None:
         return None
@@ -216,12 +193,12 @@ def to_eodhd(symbol: str) -> str | None:
 
 
 def to_tiingo(symbol: str) -> str | None:
-    """Name Tiingo uses; None for an index, and outside of the United States."""
+    """Tiingo's name of a symbol; None for an index, and outside the United States."""
     return symbol.replace(".", "-") if exchange_of(symbol) == US and not symbol.startswith("^") else None
 
 
 def from_stooq(name: str) -> str | None:
-    """Symbol behind a name of Stooq's; None for a country that is not known here."""
+    """Symbol for a Stooq name; None for an unsupported country."""
     root, _, country = name.rpartition(".")
     if country == _STOOQ_COUNTRY[US]:
         return _with_class_dot(root.upper())

@@ -1,4 +1,4 @@
-"""Raw daily bars from Tiingo, with the splits and dividends that it states in each row.
+"""Raw daily bars from Tiingo; each row states its split and dividend.
 
 https://www.tiingo.com/documentation/end-of-day: United States only. The free plan allows 50 requests an hour, the
 paid one 10,000.
@@ -30,20 +30,18 @@ if TYPE_CHECKING:
     from boursomatic_assets.providers.web import Web
     from boursomatic_assets.settings import Settings
 
-# A paid plan's 10,000 an hour. Whoever has fewer lowers BOURSOMATIC_REQUESTS_PER_SECOND.
+# The paid plan allows 10,000 an hour. On the free plan, lower BOURSOMATIC_REQUESTS_PER_SECOND.
 REQUESTS_PER_SECOND = 2.5
-# Its adjusted closes have about ten digits.
+# Tiingo's adjusted closes have about ten digits.
 RESOLUTION = 1e-7
 _PRICES = "https://api.tiingo.com/tiingo/daily/{}/prices"
 
 
 def tiingo_provider(settings: Settings) -> FetchedProvider:
-    """Tiingo alone, for the universe that the settings name.
+    """Tiingo as the only source, for the universe in the settings.
 
-    Raises
-    ------
-    ConfigurationError
-        If there is no key, or the extra `yahoo`, which holds the HTTP client, is not installed.
+    Raises ConfigurationError if there is no key, or the extra `yahoo`, which holds the HTTP client, is not
+    installed.
     """
     key = require_key(settings.tiingo_key, TIINGO_KEY, TiingoSource.name)
     return vendor_provider(TiingoSource(web_of(settings, REQUESTS_PER_SECOND, key), key), settings)

@@ -1,7 +1,6 @@
-"""The universe: which instruments are followed, from a person's own CSV or the one shipped with the package.
+"""The universe: the instruments to follow, from a list of the user or the one shipped with the package.
 
-Columns are those of `INSTRUMENT_SCHEMA`; only the symbol is compulsory. What a list must keep is in
-`providers.universe_check`.
+Columns are those of `INSTRUMENT_SCHEMA`; only `symbol` is required. `universe_check` validates a list.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ SHIPPED = Path(__file__).with_name(FILE_NAME)
 
 
 def universe_place(settings: Settings) -> Path:
-    """Find the list in use: `BOURSOMATIC_UNIVERSE`, else `universe.csv` under the home, else the shipped one."""
+    """Path of the list in use: `BOURSOMATIC_UNIVERSE`, else `universe.csv` in the home, else the shipped one."""
     if settings.universe is not None:
         return Path(settings.universe).expanduser()
     own = settings.home / FILE_NAME
@@ -35,18 +34,11 @@ def universe_place(settings: Settings) -> Path:
 
 
 def read_universe(settings: Settings) -> pl.DataFrame:
-    """Read the instruments to follow.
+    """Read the instruments to follow: columns of `INSTRUMENT_SCHEMA`, one row per symbol, in file order.
 
-    Returns
-    -------
-    DataFrame
-        Columns of `INSTRUMENT_SCHEMA`, a row per symbol, in the file's order. A blank exchange follows from the
-        symbol's suffix, a blank currency from the exchange; any other blank is null.
+    A blank exchange follows from the symbol's suffix, a blank currency from the exchange; other blanks are null.
 
-    Raises
-    ------
-    SourceFileError
-        If the file cannot be read, or holds what cannot be used: names every problem with its line.
+    Raises SourceFileError if the file cannot be read or has errors; the message names each error with its line.
     """
     place = universe_place(settings)
     listing = read_listing(place)
@@ -63,12 +55,9 @@ def read_universe(settings: Settings) -> pl.DataFrame:
 
 
 def read_listing(path: Path) -> Listing:
-    """Read a list without judging it. Columns may come in any order, in any dialect of CSV.
+    """Read a list without checks; columns may have any order, and the CSV any dialect.
 
-    Raises
-    ------
-    SourceFileError
-        If the file is missing, is no text, or leaves a quote open.
+    Raises SourceFileError if the file is missing, is not text, or leaves a quote open.
     """
     try:
         records = read_records(path, tuple(INSTRUMENT_SCHEMA))
@@ -92,12 +81,9 @@ def _row(line: int, columns: tuple[str, ...], cells: list[str]) -> Row:
 
 
 def copy_shipped(settings: Settings, *, overwrite: bool) -> Path:
-    """Put a copy of the shipped list under the home, to edit; whole, or not at all.
+    """Copy the shipped list atomically into the home, for editing.
 
-    Raises
-    ------
-    ConfigurationError
-        If there is one already, or the home cannot be written.
+    Raises ConfigurationError if a list exists already, or the home cannot be written.
     """
     place = settings.home / FILE_NAME
     if place.exists() and not overwrite:

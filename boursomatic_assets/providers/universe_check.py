@@ -1,6 +1,6 @@
-"""What a list of instruments must keep: every problem found at once, each with its line.
+"""Validation of a list of instruments: all problems at once, each with its line.
 
-Pure: rows in, problems or instruments out. Files are read in `providers.universe`.
+Pure: rows in, problems or instruments out. `providers.universe` reads the files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BUCKETS = {"market_cap_bucket": ("small", "mid", "large"), "pe_bucket": ("low", 
 
 
 def _exchange(text: str) -> str:
-    """Exchange as written, or its code where only another source calls it so."""
+    """Code of a supported exchange for another source's name of it; any other text in capitals."""
     market = market_named(text)
     is_other = calendar_of(text) is None and market is not None and calendar_of(market.exchange) is not None
     return market.exchange if is_other and market else text.upper()
@@ -36,16 +36,9 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a list, as its file has it.
+    """One row of a list, as the file has it.
 
-    Attributes
-    ----------
-    line : int
-        Where it starts in the file, from 1.
-    cells : mapping of str to str
-        By column.
-    surplus : int
-        Values beyond those that the header names.
+    `line` is its first line, from 1; `cells` are by column; `surplus` counts values beyond the header's columns.
     """
 
     line: int
@@ -53,22 +46,13 @@ class Row:
     surplus: int = 0
 
     def value(self, column: str) -> str:
-        """Value of a column in its usual case, without spaces around it; empty where there is none."""
+        """Value of a column, stripped and in the column's usual case; empty if missing."""
         return _CASE.get(column, str)(self.cells.get(column, "").strip())
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A list of instruments as its file has it, unchecked.
-
-    Attributes
-    ----------
-    columns : tuple of str
-        Of the header, in lower case.
-    rows : tuple of Row
-    line : int
-        Where the header is.
-    """
+    """A list of instruments before checks: header in lower case, rows, and the line of the header."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -77,26 +61,18 @@ class Listing:
 
 @dataclass(frozen=True)
 class UniverseCheck:
-    """What was found in a list, each text with its line.
-
-    Attributes
-    ----------
-    errors : tuple of str
-        The list cannot be used.
-    warnings : tuple of str
-        It can, though it may not be what was meant.
-    """
+    """Errors, which make a list unusable, and warnings; each text names its line."""
 
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 def check_universe(listing: Listing) -> UniverseCheck:
-    """Look for everything that is wrong in a list, from its first line to its last."""
+    """Find all errors and warnings of a list, from its first line to its last."""
     errors = [f"line {listing.line}: {error}" for error in _column_errors(listing)]
     warnings = [f"line {listing.line}: {warning}" for warning in _column_warnings(listing)]
     first_lines: dict[str, int] = {}
-    # Without a symbol column every row would be wrong, for the one reason that was given.
+    # Without a symbol column every row would repeat the same error.
     for row in listing.rows if "symbol" in listing.columns else ():
         first_line = first_lines.setdefault(row.value("symbol"), row.line)
         found = [f"line {row.line}: {error}" for error in _row_errors(row, first_line)]
@@ -170,7 +146,7 @@ def _row_warnings(row: Row) -> Iterator[str]:
 
 
 def completed(row: Row) -> dict[str, str | None]:
-    """Values of a row by the columns of `INSTRUMENT_SCHEMA`, with what follows from the others filled in."""
+    """Values of a row by the columns of `INSTRUMENT_SCHEMA`; a blank exchange or currency is derived."""
     values = {name: row.value(name) or None for name in INSTRUMENT_SCHEMA}
     values["exchange"] = values["exchange"] or exchange_of(row.value("symbol"))
     values["currency"] = values["currency"] or _usual_currency(values["exchange"])
@@ -183,5 +159,5 @@ def _usual_currency(exchange: str | None) -> str | None:
 
 
 def instruments_of(listing: Listing) -> pl.DataFrame:
-    """Instruments of a list with the columns of `INSTRUMENT_SCHEMA`, each row completed."""
+    """Instruments of a list, with the columns of `INSTRUMENT_SCHEMA`; each row is completed."""
     return pl.DataFrame([completed(row) for row in listing.rows], schema=INSTRUMENT_SCHEMA)

@@ -1,4 +1,4 @@
-"""What vendors with a key share: the key itself, refusals, and raw bars from rows of JSON."""
+"""Shared by vendors with an API key: the key check, HTTP errors, and raw bars from JSON rows."""
 
 from __future__ import annotations
 
@@ -22,27 +22,21 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.settings.variable import Variable
 
-# A step of the first bar wished for needs the bar before it: no exchange is closed for longer.
+# The adjustment at the first requested bar needs the bar before it; no exchange is closed for longer.
 DAYS_BEFORE = timedelta(days=14)
-# Answers that refuse the key, or what is asked for with it.
+# Statuses that refuse the key, or the request for the key's plan.
 _UNAUTHENTICATED, _REFUSALS = 401, (402, 403)
 
 
 def vendor_provider(source: Source, settings: Settings) -> FetchedProvider:
-    """A vendor alone, for the universe that the settings name."""
+    """Provider with one vendor as its only source, for the universe in the settings."""
     from boursomatic_assets.providers.universe import read_universe
 
     return FetchedProvider((source,), partial(read_universe, settings))
 
 
 def require_key(key: str | None, variable: Variable[str], source: str) -> str:
-    """Return the key.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is none.
-    """
+    """Return the key; raises ConfigurationError if it is missing."""
     if not key:
         message = f"the price source {source} needs an API key: set {variable.name}"
         raise ConfigurationError(message)
@@ -50,21 +44,15 @@ def require_key(key: str | None, variable: Variable[str], source: str) -> str:
 
 
 def first_asked(wish: Wish) -> date:
-    """First date to ask a vendor for."""
+    """First date to request from a vendor."""
     return wish.first - DAYS_BEFORE if wish.first else date(FIRST_YEAR, 1, 1)
 
 
 def rows_of(answer: Answer, variable: Variable[str]) -> list[dict[str, Any]]:
-    """Read the rows of an answer.
+    """Rows of an answer.
 
-    Raises
-    ------
-    SymbolNotFoundError
-        If it is a 404.
-    PassingFailureError
-        If it is no JSON array of objects.
-    SourceFailedError
-        If it refuses the key, or is any other failure.
+    Raises SymbolNotFoundError for a 404, and SourceFailedError for a refused key or another failed status. Raises
+    PassingFailureError if the text is not a JSON array of objects.
     """
     said = start_of(answer.text)
     if answer.status == NOT_FOUND:
@@ -83,12 +71,9 @@ def rows_of(answer: Answer, variable: Variable[str]) -> list[dict[str, Any]]:
 
 
 def column(rows: Sequence[Mapping[str, Any]], name: str) -> pl.Series:
-    """Numbers of a column; what is none is null, which the bar contract sees.
+    """Numbers of a column; other values become null, which the bar contract reports.
 
-    Raises
-    ------
-    SourceFailedError
-        If a row lacks the column.
+    Raises SourceFailedError if a row lacks the column.
     """
     missing = sum(name not in row for row in rows)
     if missing:
@@ -102,13 +87,7 @@ def _number(value: object) -> float | None:
 
 
 def dates(rows: Iterable[Mapping[str, Any]]) -> pl.Series:
-    """Dates of a column `date`, of which the time is midnight.
-
-    Raises
-    ------
-    SourceFailedError
-        If one cannot be read.
-    """
+    """Dates of the column `date`, without their time; raises SourceFailedError for an invalid date."""
     try:
         return pl.Series([date.fromisoformat(str(row["date"])[:10]) for row in rows], dtype=pl.Date)
     except (KeyError, ValueError) as error:
@@ -126,13 +105,7 @@ def raw_bars(rows: Sequence[Mapping[str, Any]], adjusted: str, symbol: str) -> p
 def delivered_bars(
     bars: pl.DataFrame, splits: pl.DataFrame, dividends: pl.DataFrame, wish: Wish, resolution: float
 ) -> pl.DataFrame:
-    """Bars wished for, with the actions that the vendor states of them.
-
-    Raises
-    ------
-    NoBarsError
-        If there are none.
-    """
+    """Requested bars, with the vendor's splits and dividends; raises NoBarsError if there are none."""
     wanted = within(with_actions(bars, splits, dividends, resolution), wish)
     if wanted.is_empty():
         message = f"no bars from {wish.first or 'the first'} to {wish.last}"

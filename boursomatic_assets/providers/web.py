@@ -1,4 +1,4 @@
-"""Requests over HTTP that keep a key to themselves: out of logs, messages, and redirects to another host."""
+"""HTTP requests that keep the API key out of logs, messages, and redirects to another host."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 SECONDS_TO_ANSWER = 20.0
 MOST_REDIRECTS = 5
 HIDDEN = "***"
-# Said by Tiingo for an hour, a day or a month, with any status, and by EODHD for a day: no wait of seconds helps.
+# Tiingo's hourly, daily and monthly quota (any status) and EODHD's daily one: a short wait does not help.
 ALLOWANCE_SPENT = ("you have run over your", "exceeded your daily api requests limit")
 MOST_WORDS = 500
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer without the key, wherever the source repeats it."""
+    """An HTTP answer whose text does not contain the key."""
 
     status: int
     text: str
@@ -41,13 +41,7 @@ class Answer:
         return self.status // 100 == 2  # noqa: PLR2004
 
     def rows(self) -> list[dict[str, Any]]:
-        """Read a JSON array of objects.
-
-        Raises
-        ------
-        PassingFailureError
-            If it is none.
-        """
+        """Parse a JSON array of objects; raises PassingFailureError for any other text."""
         try:
             rows = json.loads(self.text)
         except ValueError as error:
@@ -60,38 +54,26 @@ class Answer:
 
 
 class Web:
-    """Paced requests to one source, perhaps through a gateway.
+    """Paced requests to one source, optionally through a gateway.
 
-    Parameters
-    ----------
-    client : httpx.Client
-        One that follows no redirects by itself.
-    pace : Pace
-    gateway : str, optional
-        Address through which the source is reached.
-    key : str, optional
-        Secret that requests carry.
+    `client` must not follow redirects; `key` is the secret to hide.
     """
 
     def __init__(
         self, client: httpx.Client, pace: Pace, gateway: str | None = None, key: str | None = None
     ) -> None:
         self._client, self._pace, self._gateway = client, pace, gateway
-        # They log each address with its query, and a key may be in it.
+        # These libraries log each URL with its query, which may hold the key.
         for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        # The longest spelling first: one may contain another.
+        # Longest first: one spelling may contain another.
         self._spellings = sorted({key, quote(key, safe=""), quote_plus(key)}, key=len, reverse=True) if key else []
 
     def get(self, url: str, query: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Answer:
-        """Ask in turn.
+        """Send a GET request in its turn.
 
-        Raises
-        ------
-        PassingFailureError
-            If the source cannot be reached, or answers 429 or 5xx.
-        SourceFailedError
-            If it allows no more requests for now, or sends the request on to another host.
+        Raises PassingFailureError if the source cannot be reached or answers 429 or 5xx; SourceFailedError if its
+        quota is used up or it redirects to another host.
         """
         import httpx
 
@@ -101,12 +83,12 @@ class Web:
         try:
             response = self._followed(request)
         except httpx.HTTPError as error:
-            # The chained error would name the address, and with it the key.
+            # The chained error would show the URL, which may hold the key.
             raise PassingFailureError(self._hidden(f"{type(error).__name__}: {error}")) from None
         return Answer(response.status_code, self._hidden(response.text))
 
     def _followed(self, request: httpx.Request) -> httpx.Response:
-        """The answer at the end of redirects within the host that was asked."""
+        """Response after redirects within the requested host."""
         first = request.url
         for _ in range(MOST_REDIRECTS):
             self._pace.take_turn()
@@ -133,12 +115,9 @@ class Web:
 
 
 def web_of(settings: Settings, requests_per_second: float, key: str | None = None) -> Web:
-    """Build requests at the settings' gateway and rate.
+    """Client for one source, with the gateway and rate of the settings.
 
-    Raises
-    ------
-    ConfigurationError
-        If the extra `yahoo`, which holds the HTTP client, is not installed.
+    Raises ConfigurationError if the extra `yahoo`, which holds the HTTP client, is not installed.
     """
     require_installed("httpx", "tenacity")
     import httpx

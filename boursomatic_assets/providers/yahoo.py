@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
 
 REQUESTS_PER_SECOND = 4.0
-# A symbol without a trade for longer than this is no longer traded; trading halts are shorter.
+# A symbol without a trade for longer than this counts as delisted; trading halts are shorter.
 LONG_SILENCE = timedelta(days=30)
 
 _ZONE_OF_CALENDAR = {
@@ -42,12 +42,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def yahoo_provider(settings: Settings) -> FetchedProvider:
-    """Yahoo, and Stooq for what Yahoo does not deliver, for the universe that the settings name.
+    """Yahoo, with Stooq as the fallback, for the universe in the settings.
 
-    Raises
-    ------
-    ConfigurationError
-        If the extra `yahoo` is not installed.
+    Raises ConfigurationError if the extra `yahoo` is not installed.
     """
     from boursomatic_assets.providers.stooq import stooq_source
     from boursomatic_assets.providers.universe import read_universe
@@ -56,7 +53,7 @@ def yahoo_provider(settings: Settings) -> FetchedProvider:
 
 
 def yahoo_source(settings: Settings) -> YahooSource:
-    """Yahoo at the settings' gateway and rate, its caches under their home."""
+    """Yahoo with the gateway and rate of the settings; its caches are in the home."""
     require_installed("yfinance", "curl_cffi", "tenacity")
     from boursomatic_assets.providers.yahoo_session import YahooSession
 
@@ -65,14 +62,7 @@ def yahoo_source(settings: Settings) -> YahooSource:
 
 
 class YahooSource:
-    """Yahoo's chart, as `yfinance` reads it.
-
-    Parameters
-    ----------
-    session : YahooSession
-    caches : Path
-        Folder for the cookies that `yfinance` remembers.
-    """
+    """Yahoo's chart, as `yfinance` reads it; `caches` is the folder for its cookies."""
 
     name = "yahoo"
 
@@ -81,9 +71,9 @@ class YahooSource:
 
         self._session = session
         yfinance.config.debug.hide_exceptions = False
-        # It calls parts of pandas that will go away: nothing that who runs this could mend.
+        # yfinance calls deprecated parts of pandas; users cannot change that.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"yfinance\.")
-        # What it logs of a symbol is in that symbol's report.
+        # The symbol's report has what yfinance logs.
         logging.getLogger("yfinance").setLevel(logging.CRITICAL)
         _keep_caches_in(caches)
 
@@ -100,15 +90,15 @@ class YahooSource:
         return bars
 
     def _history(self, wish: Wish) -> pd.DataFrame | None:
-        """What `yfinance` makes of the chart; None if there is nothing in it."""
+        """The chart as `yfinance` parses it; None if it is empty."""
         from yfinance.data import YfData
         from yfinance.exceptions import YFException, YFTickerMissingError
 
-        # It would answer a repeated question from memory, also with what had gone wrong.
+        # yfinance caches answers, also failed ones: a retry would get the cached answer.
         YfData.cache_get.cache_clear()
         try:
             return self._ticker(wish).history(  # type: ignore[no-any-return]
-                # Around a change of clocks Yahoo may date a session an hour before its day begins.
+                # Around a clock change, Yahoo may date a session one hour before its day begins.
                 start=wish.first - timedelta(days=1) if wish.first else date(FIRST_YEAR, 1, 1),
                 end=wish.last + timedelta(days=1),
                 auto_adjust=False,
@@ -124,7 +114,7 @@ class YahooSource:
             raise
         except (OSError, YFException) as error:
             raise PassingFailureError(_without_advice(error)) from error
-        # Its parser fails on a strange answer with whatever comes.
+        # Its parser may raise any exception for an unexpected answer.
         except Exception as error:
             message = f"sent a chart that cannot be read: {type(error).__name__}: {error}"
             raise SourceFailedError(message) from error
@@ -133,7 +123,7 @@ class YahooSource:
         import yfinance
 
         ticker = yfinance.Ticker(to_yahoo(wish.symbol), session=self._session)
-        # It needs the zone for the two dates only, and would else send a second request for it.
+        # yfinance needs the zone only for the two dates. Without it, yfinance would send a second request.
         ticker._tz = _ZONE_OF_CALENDAR.get(calendar_of(wish.exchange) or "", "UTC")  # noqa: SLF001 (no other way in)
         return ticker
 
@@ -143,7 +133,7 @@ def _keep_caches_in(folder: Path) -> None:
     from yfinance import cache
 
     yfinance.set_tz_cache_location(str(folder))
-    # A cache of cookies that is already open would stay where it is. There is no other way to reopen it.
+    # A cookie cache that is already open would stay at its old place; there is no public way to reopen it.
     cache._CookieCacheManager._initialise()  # noqa: SLF001
 
 
@@ -152,7 +142,7 @@ def _without_advice(error: Exception) -> str:
 
 
 def _as_bars(history: pd.DataFrame, symbol: str) -> pl.DataFrame:
-    """Scaled bars; the session is the date in the exchange's own time zone, which the index is in."""
+    """Scaled bars; the session is the date in the exchange's time zone, which is that of the index."""
     columns = {"session": [moment.date() for moment in history.index]} | {
         name: history[name.replace("_", " ").title()].to_numpy(dtype=float)
         for name in (*PRICE_COLUMNS, "volume", "adj_close")
@@ -163,7 +153,7 @@ def _as_bars(history: pd.DataFrame, symbol: str) -> pl.DataFrame:
 
 
 def _with_absent_volumes(bars: pl.DataFrame, chart: dict[str, Any]) -> pl.DataFrame:
-    """Take back the 0 that `yfinance` writes where Yahoo gives no volume: no bar would be missing anything."""
+    """Bars with null where Yahoo gives no volume; the 0 of `yfinance` would hide the gap."""
     volumes = chart["indicators"]["quote"][0]["volume"]
     if None not in volumes:
         return bars
@@ -175,13 +165,13 @@ def _with_absent_volumes(bars: pl.DataFrame, chart: dict[str, Any]) -> pl.DataFr
 
 def _session_of(moment: int, zone: ZoneInfo) -> date:
     local = (_EPOCH + timedelta(seconds=moment)).astimezone(zone)
-    # Yahoo's midnights are up to two hours early around a change of clocks; yfinance reads them likewise.
+    # Around a clock change, Yahoo's midnights are up to two hours early; yfinance corrects them likewise.
     early_midnight = local.minute == 0 and local.hour >= 22  # noqa: PLR2004
     return local.date() + timedelta(days=early_midnight)
 
 
 def _absence(chart: dict[str, Any], wish: Wish) -> ProviderError:
-    """Why a chart has no bars."""
+    """Error that says why a chart has no bars."""
     traded = chart["meta"].get("regularMarketTime")
     last_trade = (_EPOCH + timedelta(seconds=traded)).date() if isinstance(traded, int) else None
     if last_trade and last_trade < wish.last - LONG_SILENCE:
@@ -190,7 +180,7 @@ def _absence(chart: dict[str, Any], wish: Wish) -> ProviderError:
 
 
 def _require_currency(found: str | None, expected: str | None) -> None:
-    # Compared letter by letter: GBp is a hundredth of GBP.
+    # Case matters: GBp is a hundredth of GBP.
     if found and expected and found != expected:
         message = f"expected {expected}, the source trades in {found}"
         raise BarsRefusedError(message)

@@ -1,7 +1,7 @@
-"""The HTTP session that `yfinance` is given: paced, perhaps through a gateway, and attentive to what Yahoo says.
+"""HTTP session for `yfinance`: paced, optionally through a gateway, with Yahoo's answers checked.
 
-`yfinance` repeats a refused request at once and tells its caller neither the status nor `Retry-After`; here they
-are still at hand. Apart from `yahoo`, so that only who fetches pays for the import.
+`yfinance` repeats a refused request at once and hides the status and `Retry-After`; this session reads both. It is
+a separate module, so that only a fetch pays for the import.
 """
 
 from __future__ import annotations
@@ -26,16 +26,7 @@ _QUOTE_KEYS = ("open", "high", "low", "close", "volume")
 
 
 class YahooSession(Session[Response]):
-    """A browser-like session for all threads of one source.
-
-    Parameters
-    ----------
-    pace : Pace
-    gateway : str, optional
-        Address through which Yahoo is reached.
-    seconds_to_answer : float, optional
-        Longest a request may take.
-    """
+    """Browser-like session for all threads of one source; `seconds_to_answer` limits each request."""
 
     def __init__(
         self, pace: Pace, gateway: str | None = None, seconds_to_answer: float = SECONDS_TO_ANSWER
@@ -48,11 +39,11 @@ class YahooSession(Session[Response]):
 
     @property
     def chart(self) -> dict[str, Any]:
-        """What Yahoo last sent to the calling thread as a chart, as it sent it; empty if it was none."""
+        """The calling thread's last chart from Yahoo; empty if the last answer held none."""
         return getattr(self._heard, "chart", {})
 
     def request(self, method: HttpMethod, url: str, *args: Any, **options: Any) -> Response:  # noqa: ANN401 (curl's)
-        """Send a request in its turn; an answer that tells why there is no chart is raised as that reason."""
+        """Send a request in its turn; an answer that explains a missing chart becomes the matching error."""
         self._pace.take_turn()
         options["timeout"] = self._seconds_to_answer
         response = super().request(method, through(self._gateway, url), *args, **options)
@@ -63,7 +54,7 @@ class YahooSession(Session[Response]):
 
 
 def _chart_of(response: Response) -> dict[str, Any]:
-    """The chart of an answer; empty for what `yfinance` knows how to deal with, such as a crumb gone stale."""
+    """Chart of an answer; empty for answers that `yfinance` handles itself, such as a stale crumb."""
     try:
         answer = json.loads(response.content)
     except ValueError as error:
@@ -89,7 +80,7 @@ def _no_json(response: Response) -> ProviderError:
 
 
 def _require_keys(chart: dict[str, Any], quote: dict[str, Any]) -> None:
-    """Without adjusted closes `yfinance` would take the plain ones, and the series would change its scale."""
+    """Require all fields: without adjusted closes, `yfinance` would use plain ones and change the scale."""
     missing = [name for name in _QUOTE_KEYS if name not in quote]
     match chart["indicators"]:
         case {"adjclose": [{"adjclose": list()}, *_]}:

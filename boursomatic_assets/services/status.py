@@ -1,4 +1,4 @@
-"""Whether everything that should have happened by now has happened, for a program that watches the platform."""
+"""Health check of the platform, for people and monitoring programs."""
 
 from __future__ import annotations
 
@@ -20,30 +20,16 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.postgres.database import Database
 
-# Recommendations follow from new bars within minutes; a training may be running before them.
+# Recommendations follow new bars within minutes, unless a training runs first.
 RECOMMENDED_WITHIN = timedelta(hours=4)
 
 
 @dataclass(frozen=True)
 class Status:
-    """The state of the platform.
+    """State of the platform; times are in UTC.
 
-    Attributes
-    ----------
-    at : datetime
-        UTC.
-    problems : tuple of str
-        In words; empty where all is well.
-    feeds : tuple of Arrival
-        Bars of each exchange's newest session.
-    model : str or None
-        The active version.
-    recommended_at : datetime or None
-        When the newest recommendations were made; UTC.
-    recommended_session : date or None
-    open_failures : tuple of str
-        Failures that people were told of and that are not over.
-    daemon_is_alive : bool
+    `problems` is empty if all is well. `feeds` are the bars of each exchange's newest session. `model` is the
+    active version. `open_failures` are reported failures that still last.
     """
 
     at: datetime
@@ -61,7 +47,7 @@ class Status:
         return not self.problems
 
     def as_json(self) -> dict[str, Any]:
-        """Values that JSON can hold."""
+        """The same, in types that JSON supports."""
         feeds = [{**asdict(feed), "session": feed.session.isoformat()} for feed in self.feeds]
         return {
             "is_healthy": self.is_healthy,
@@ -83,18 +69,7 @@ def read_status(
     now: datetime,
     open_failures: Sequence[str] = (),
 ) -> Status:
-    """Look at bars, model, recommendations, failures and the daemon.
-
-    Parameters
-    ----------
-    database : Database
-    instance : DagsterInstance
-    settings : Settings
-    now : datetime
-        With a time zone.
-    open_failures : sequence of str
-        What people were told of and is not over.
-    """
+    """Check bars, model, recommendations, failures and the daemon; `now` needs a time zone."""
     from dagster._daemon.controller import all_daemons_live
 
     goes_on = settings.provider == "database" or provider_for(settings).asks_for_wishes
@@ -138,7 +113,7 @@ def _late(feed: Arrival, settings: Settings) -> str:
 
 
 def _behind(feeds: Sequence[Arrival], settings: Settings, session: str | None, now: datetime) -> list[str]:
-    """Recommendations that do not speak of the newest session that has arrived, long after it has."""
+    """Problem of recommendations older than the newest session, long after its bars have arrived."""
     arrived = [
         feed
         for feed in feeds

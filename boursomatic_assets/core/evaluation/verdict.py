@@ -1,4 +1,4 @@
-"""What may be concluded from figures, by one rule that was fixed before any figure was seen."""
+"""Conclusion from the figures, by one rule that was fixed before any figure was seen."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from boursomatic_assets.core.evaluation.survivors import Survivors
     from boursomatic_assets.core.measures.figures import Figure
 
-# One-sided, as the usual 5 % is two-sided.
+# One-sided: the usual two-sided 5 %.
 LEVEL = 0.025
-# Does it rank? Does it pick within the session? Does it earn after cost on both sides?
+# Ranking, selection within a session, and long-short return after cost.
 PRIMARY = ("matched_rank_ic", "selection_lift_buy", "long_short_sharpe_ratio")
 _READ_BESIDE = ("lift_buy", "matched_lift_buy", "buy_sharpe_ratio")
 FEW_PERIODS = 20
@@ -27,7 +27,7 @@ FEW_PERIODS = 20
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether there is evidence of skill, in one sentence, with remarks to read beside it."""
+    """Whether there is evidence of skill, in one sentence, with additional remarks."""
 
     skill: bool
     sentence: str
@@ -37,29 +37,12 @@ class Verdict:
 def conclude(figures: Sequence[Figure], periods: float, trials: Trials, survivors: Survivors) -> Verdict:
     """Conclude whether figures are evidence of skill.
 
-    Parameters
-    ----------
-    figures : sequence of Figure
-    periods : float
-        Sessions over the horizon: observations that do not overlap.
-    trials : Trials
-    survivors : Survivors
-        Skill among survivors is qualified in the same sentence.
+    Skill means that one of the three primary tests is significant at 2.5 % by the rule of Holm (1979), Scandinavian
+    Journal of Statistics 6. Without skill this happens in at most 2.5 % of cases, under any dependence of the
+    tests. `periods` is the number of sessions over the horizon: observations that do not overlap. The sentence
+    qualifies skill that is measured on survivors.
 
-    Returns
-    -------
-    Verdict
-        Skill where one of the three primary tests is significant at 2.5 % by Holm's rule; without skill that
-        happens in at most 2.5 % of cases, under any dependence of the three.
-
-    Raises
-    ------
-    PanelContractError
-        If a figure that it reads is missing.
-
-    Notes
-    -----
-    Holm (1979), Scandinavian Journal of Statistics 6.
+    Raises PanelContractError if a required figure is missing.
     """
     named = {figure.name: figure for figure in figures}
     missing = [name for name in (*PRIMARY, *_READ_BESIDE) if name not in named]
@@ -81,7 +64,7 @@ def conclude(figures: Sequence[Figure], periods: float, trials: Trials, survivor
 
 
 def _significant(tested: Sequence[Figure]) -> list[Figure]:
-    """Figures significant by Holm: the smallest p-value against the level over all, the next over one fewer."""
+    """Significant figures by Holm: the smallest p-value against the level over all, the next over one fewer."""
     rising = sorted(tested, key=lambda figure: figure.p_value)
     passed = [figure.p_value <= LEVEL / (len(rising) - place) for place, figure in enumerate(rising)]
     found = rising[: passed.index(False)] if False in passed else rising
@@ -111,7 +94,7 @@ def _overlap(periods: float) -> str:
 
 
 def _lift(named: Mapping[str, Figure]) -> list[str]:
-    """What is left of a raw BUY lift above 1 at equal volatility."""
+    """Remark on a raw BUY lift above 1: its value at equal volatility."""
     raw, matched = named["lift_buy"].value, named["matched_lift_buy"].value
     beside, over_none = compared(matched, raw, 2), compared(raw, 1.0, 2)
     if beside is None or over_none is None or over_none.order <= 0:
@@ -125,7 +108,7 @@ def _lift(named: Mapping[str, Figure]) -> list[str]:
 
 
 def _equal_weight(named: Mapping[str, Figure]) -> list[str]:
-    """The BUY book's Sharpe ratio beside that of holding everything, and what the market explains of it."""
+    """Remark on the BUY book's Sharpe ratio beside that of equal weights, and on a rising market."""
     book = named["buy_sharpe_ratio"]
     found = compared(book.value, book.baseline, 2)
     if found is None:

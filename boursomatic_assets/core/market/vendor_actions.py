@@ -1,4 +1,4 @@
-"""Splits and dividends that a vendor states beside its raw prices, as ratios that adjust the bars before them."""
+"""Splits and dividends that a vendor states beside raw prices, as ratios that adjust earlier bars."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-# Session, ratio of prices, and where it is another one the ratio of volumes.
+# Session, price ratio, and the volume ratio if it differs.
 Adjustment: TypeAlias = "tuple[date, float] | tuple[date, float, float]"
 
 ACTION_SCHEMA: dict[str, pl.DataType] = {
@@ -21,23 +21,23 @@ ACTION_SCHEMA: dict[str, pl.DataType] = {
     "ratio": pl.Float64(),
 }  # fmt: skip
 
-# A step of the adjusted close that no table explains counts from here on: a hundredth of a percent.
+# Smallest step of the adjusted close that counts without a table entry: a hundredth of a percent.
 SMALLEST_STEP = 1e-4
-# The adjusted close is rounded on both sides of a step; twice that is allowed for.
+# Tolerance: twice the rounding of the adjusted close on both sides of a step.
 ROUNDING_MARGIN = 2.0
-# Beyond this the table and the adjusted close disagree, and people are told.
+# Relative difference above which tables and adjusted close disagree; reports then mention it.
 DISAGREEMENT = 0.005
 
 
 def with_actions(
     bars: pl.DataFrame, splits: pl.DataFrame, dividends: pl.DataFrame, resolution: float
 ) -> pl.DataFrame:
-    """Add to the raw bars of one symbol what each session's split and dividend do to the prices before it.
+    """Add each session's split, dividend and adjustment ratio to the raw bars of one symbol.
 
     Parameters
     ----------
     bars : DataFrame
-        `session`, `close` and `adj_close`, the vendor's own close adjusted for splits and dividends.
+        `session`, `close` and `adj_close`, the vendor's close adjusted for splits and dividends.
     splits : DataFrame
         `session`, `split`: new shares per old one.
     dividends : DataFrame
@@ -49,14 +49,14 @@ def with_actions(
     -------
     DataFrame
         The bars by session without `adj_close`, with `split`, `dividend`, `ratio` and `doubt`; null at sessions
-        without an action. `ratio` multiplies the prices before the session. `doubt` says in words where the
-        adjusted close and the tables disagree.
+        without an action. `ratio` multiplies the prices before the session. `doubt` states a disagreement between
+        the adjusted close and the tables.
 
     Notes
     -----
-    By the tables the ratio is `1 / split - dividend / close before`. It is taken where the vendor's adjusted close
-    agrees to its rounding, or does not step at all. Elsewhere the step of the adjusted close is taken, so that the
-    bars as they are read are the vendor's. A date without a bar counts for the next bar.
+    By the tables the ratio is `1 / split - dividend / previous close`. It is used if the vendor's adjusted close
+    agrees within its rounding, or has no step. Otherwise the step of the adjusted close is used, so that adjusted
+    bars equal the vendor's. An action on a date without a bar counts for the next bar.
     """
     close, adjusted = pl.col("close"), pl.col("adj_close")
     in_time = bars.sort("session", maintain_order=True)
@@ -83,15 +83,10 @@ def with_actions(
 
 
 def applied_ratios(adjustments: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
-    """Put people's adjustments and vendors' actions together, as `apply_adjustments` takes them.
+    """Combine entered adjustments and vendors' actions, in the form that `apply_adjustments` takes.
 
-    Parameters
-    ----------
-    adjustments : DataFrame
-        Of `ADJUSTMENT_SCHEMA`. An entry replaces the vendor's action on its session; a ratio of 1 only calls a
-        move real and replaces none.
-    actions : DataFrame
-        Of `ACTION_SCHEMA`.
+    An entered adjustment (`ADJUSTMENT_SCHEMA`) replaces the vendor's action (`ACTION_SCHEMA`) on its session. A
+    ratio of 1 only marks a move as real and replaces no action.
     """
     if actions.is_empty():
         return adjustments
@@ -102,27 +97,22 @@ def applied_ratios(adjustments: pl.DataFrame, actions: pl.DataFrame) -> pl.DataF
 
 
 def noted_adjustments(applied: pl.DataFrame) -> list[Adjustment]:
-    """List what one symbol's bars are adjusted by, as a recommendation notes it."""
+    """Adjustments of one symbol's bars, in the form that a recommendation stores."""
     rows = applied.drop("symbol").iter_rows()
     return [row[:2] if row[1] == row[-1] else row for row in rows]
 
 
 def ratios_of(symbol: str | None, noted: Sequence[Adjustment]) -> pl.DataFrame:
-    """Turn noted adjustments of a symbol back into what `apply_adjustments` takes."""
+    """Stored adjustments of a symbol, in the form that `apply_adjustments` takes."""
     rows = [(symbol, session, ratio, *(shares or (ratio,))) for session, ratio, *shares in noted]
     schema = {"symbol": pl.String, "session": pl.Date, "ratio": pl.Float64, "volume_ratio": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def without_later_splits(bars: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
-    """Bars of one symbol with volumes as they were traded, from volumes in the shares of today.
+    """Bars of one symbol with volumes as traded, from volumes in today's shares.
 
-    Parameters
-    ----------
-    bars : DataFrame
-        `symbol`, `session`, `volume`.
-    splits : DataFrame
-        `session`, `split`: all there were to this day.
+    `splits` has `session` and `split`, for all splits until today.
     """
     ratios = splits.unique().group_by("session").agg(volume_ratio=pl.col("split").product())
     symbol = pl.lit(bars["symbol"].first(), pl.String)
@@ -130,9 +120,9 @@ def without_later_splits(bars: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFra
 
 
 def _by_session(events: pl.DataFrame, sessions: pl.DataFrame, total: pl.Expr) -> pl.DataFrame:
-    """Events of each session; those between two sessions belong to the later one, those after the last to none.
+    """Events by session; an event between two sessions belongs to the later one, one after the last to none.
 
-    An event that is stated twice alike is one.
+    Identical events count once.
     """
     bars = sessions.with_columns(bar="session")
     placed = events.unique().sort("session").join_asof(bars, on="session", strategy="forward").drop_nulls("bar")
@@ -140,7 +130,7 @@ def _by_session(events: pl.DataFrame, sessions: pl.DataFrame, total: pl.Expr) ->
 
 
 def _chosen(stated: pl.DataFrame) -> pl.DataFrame:
-    """Choose each session's ratio, from the tables or from the adjusted close, and say where they disagree."""
+    """Choose each session's ratio, from the tables or the adjusted close, and state disagreements."""
     by_table, step = pl.col("by_table"), pl.col("step")
     is_listed = (pl.col("split") != 1) | (pl.col("dividend") != 0)
     is_possible = by_table > 0
@@ -160,7 +150,7 @@ def _chosen(stated: pl.DataFrame) -> pl.DataFrame:
 
 
 def _doubts(chosen: pl.DataFrame) -> list[str | None]:
-    """Where the adjusted close steps otherwise than the tables say, in words."""
+    """Disagreements between the adjusted close and the tables, as text."""
     doubts: list[str | None] = []
     for row in chosen.iter_rows(named=True):
         by_close = f"its adjusted close steps by {row['step']:.6g} on {row['session']}"

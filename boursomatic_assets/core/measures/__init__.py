@@ -1,4 +1,4 @@
-"""Formulas of single figures. A measure takes arrays or judged rows; a test gives an interval and a p-value.
+"""Formulas of single figures: a measure takes arrays or judged rows, a test gives an interval and a p-value.
 
-Which figures are reported together, and what follows from them, belongs to `evaluation`.
+`evaluation` decides which figures are reported together, and what follows from them.
 """

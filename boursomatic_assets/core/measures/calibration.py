@@ -28,7 +28,7 @@ from boursomatic_assets.errors import NoRowsError
 
 COLDEST, HOTTEST = 0.2, 5.0
 UNCALIBRATED = 1.0
-# A probability of 0 for what happened would be an infinite loss; scikit-learn's bound.
+# scikit-learn's bound: a probability of 0 for the true class would be an infinite loss.
 LEAST_PROBABILITY = float(np.finfo(np.float64).eps)
 CALIBRATION_BINS = 10
 
@@ -88,7 +88,7 @@ def row_brier_score(forecaster: str = MODEL) -> pl.Expr:
     """Squared distance between probabilities and outcome, summed over the classes; null where one is unknown."""
     happened = (pl.when(pl.col("label") == name).then(1.0).otherwise(0.0) for name in CLASS_NAMES)
     given = map(pl.col, probability_columns(forecaster))
-    # From the first class to the last: `sum_horizontal` adds in another order, which shows in the last digit.
+    # In class order: `sum_horizontal` adds in another order, which can change the last digit.
     return sum(((left - right) ** 2 for left, right in zip(given, happened, strict=True)), pl.lit(0.0))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 ERRORS_TO_SHOW = 2.0
-# Plausible for price features on large caps.
+# A plausible skill of price features on large caps.
 WANTED_RANK_IC = 0.01
 
 
@@ -56,7 +56,7 @@ class Detection:
 
     @property
     def sentence(self) -> str:
-        """The same in words."""
+        """Smallest detectable mean and years needed, in words."""
         if not math.isfinite(self.error):
             return f"{self.title}: what this sample could have shown is not available ({self.why_undefined})."
         return (
@@ -99,7 +99,7 @@ def detection(title: str, coefficients: np.ndarray, horizon: int) -> Detection:
 
 
 def detections(coefficients: Mapping[str, pl.DataFrame], horizon: int) -> dict[str, Detection]:
-    """Power of the samples that `rank_ics` gives, by the figure's name."""
+    """Power of each sample that `rank_ics` gives, by figure name."""
     return {
         name: detection(RANK_IC_TITLES[name], sessions["rank_ic"].to_numpy(), horizon)
         for name, sessions in coefficients.items()

@@ -33,10 +33,10 @@ def root_mean_squared_error(panel: pl.DataFrame, forecast: str = MODEL) -> float
 def r2(panel: pl.DataFrame) -> float:
     """scikit-learn's `r2_score`; NaN where the returns do not vary.
 
-    Its baseline is the returns' own mean, which nobody knew beforehand; `r2_over_prior` compares with a known one.
+    Its baseline, the mean of the same returns, was unknown beforehand; `r2_over_prior` uses a known baseline.
     """
     realised = _values(panel, pl.col("forward_return"))
-    # Equal returns leave a residue of rounding around their mean: no variance to explain.
+    # Equal returns deviate from their mean by rounding only: no variance to explain.
     varies = len(realised) and realised.max() > realised.min()
     spread = float(np.sum((realised - realised.mean()) ** 2)) if varies else 0.0
     return 1.0 - ratio(_squared_error(panel, MODEL), spread)

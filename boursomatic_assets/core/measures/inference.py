@@ -18,7 +18,7 @@ from boursomatic_assets.errors import NonFiniteReturnsError
 CONFIDENCE = 0.95
 # Bounds of a bootstrap interval of the same confidence.
 PERCENTILES = (0.025, 0.975)
-# Farther out the reference's normal shocks would decide, so no smaller chance is given.
+# Smaller probabilities would depend on the assumption of normal shocks.
 SMALLEST_CHANCE = 1e-6
 
 
@@ -43,7 +43,7 @@ class MeanTest:
         return self.value, self.low, self.high
 
     def around(self, value: float) -> MeanTest:
-        """The same test with its interval moved to lie around another value."""
+        """The same test with its interval around another value."""
         return replace(self, value=value, low=value + self.low - self.value, high=value + self.high - self.value)
 
 
@@ -64,7 +64,7 @@ def newey_west_error(values: np.ndarray, lag: int) -> float:
         return math.nan
     count, width = len(values), lag + 1
     sums = np.concatenate([np.zeros(width), np.cumsum(values - values.mean())])
-    # Zeros before the first value and after the last: a window beyond an end is cut there.
+    # Zeros before the first value and after the last: windows are cut at the ends.
     sums = np.concatenate([sums, np.repeat(sums[-1:], width - 1)])
     return float(np.sqrt(np.square(sums[width:] - sums[:-width]).sum() / width) / count)
 

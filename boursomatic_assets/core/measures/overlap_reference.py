@@ -60,7 +60,7 @@ class OverlapReference:
         return float(min(weights @ values, 1.0))
 
     def quantile(self, share: float) -> float:
-        """Value that the absolute statistic does not exceed with a chance of `share`, in (0, 1)."""
+        """Quantile of the absolute statistic, for a probability `share` in (0, 1)."""
 
         def short(log_statistic: float) -> float:
             return math.log(self.exceeded(math.exp(log_statistic))) - math.log1p(-share)
@@ -75,7 +75,7 @@ class OverlapReference:
         return math.exp(brentq(short, low, high, xtol=1e-12))
 
     def _log_scale_of(self, log_square: float) -> float:
-        """Logarithm of the scale at which h has this logarithm; h rises without bound."""
+        """Logarithm of the scale at which h has the given logarithm; h is unbounded and increasing."""
         from scipy.optimize import brentq
 
         low, high = self.log_scales
@@ -105,7 +105,7 @@ def overlap_quantile(count: int, overlap: int, lag: int, share: float) -> float:
 
 
 def _continued(spline: BSpline, places: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    """A spline, constant before its first place and linear after its last."""
+    """A spline, extended as a constant before its first place and linearly after its last."""
     values: np.ndarray = spline(np.clip(places, *ends)) + np.maximum(places - ends[1], 0.0) * spline(ends[1], nu=1)
     return values
 
@@ -127,7 +127,7 @@ def overlap_reference(count: int, overlap: int, lag: int) -> OverlapReference:
     from scipy.interpolate import make_interp_spline
 
     rows: list[tuple[float, float, float]] = []
-    # Threads would mostly wait for each other on bands this narrow.
+    # Threads do not help with bands this narrow.
     with threadpool_limits(1, user_api="blas"):
         form = _error_form(count, overlap, lag)
         smallest = math.log(SMALLEST_SCALE / form.mean_square)
@@ -178,7 +178,7 @@ def _error_form(count: int, overlap: int, lag: int) -> _ErrorForm:
     the mean. A constant added to A changes nothing: e sums to zero.
     """
     width = min(lag + 1, count)
-    # The middle of a long sample is the same everywhere: a short sample holds both ends.
+    # The middle of a long sample is uniform: a short sample has both ends, and a middle column is repeated.
     short = min(count, 3 * overlap + 2 * width)
     kernel = np.maximum(width - np.abs(np.subtract.outer(np.arange(short), np.arange(short))), 0.0)
     sums = _moving_sums(_moving_sums(kernel, overlap).T, overlap)

@@ -29,7 +29,7 @@ def _require_returns(returns: np.ndarray) -> None:
 def sharpe_ratio(returns: np.ndarray) -> float:
     """Annualised Sharpe ratio, mean / sd x sqrt(252) with the sample deviation (n - 1).
 
-    Returns over several sessions do not belong here. NaN for fewer than two sessions or a constant return.
+    Returns must be daily, not over several sessions. NaN for fewer than two sessions or a constant return.
     """
     _require_returns(returns)
     if len(returns) < 2 or _is_constant(returns):  # noqa: PLR2004 (a deviation needs two)
@@ -121,7 +121,7 @@ def sharpe_interval(returns: np.ndarray, block: int, draws: int, seed: int) -> t
     if len(returns) < 2 * block or math.isnan(sharpe_ratio(returns)):
         return math.nan, math.nan
     counts = bootstrap_weights(len(returns), block, draws, seed)
-    # Around the mean, so that equal returns leave no residue of rounding.
+    # Centred, so that equal returns leave no rounding error.
     centred = returns - returns.mean()
     means, squares = counts @ centred / len(returns), counts @ centred**2 / len(returns)
     variances = (squares - means**2) * len(returns) / (len(returns) - 1)
@@ -148,7 +148,7 @@ def probabilistic_sharpe_ratio(returns: np.ndarray, benchmark: float = 0.0) -> f
     deviation = math.sqrt(float(np.mean(centred**2)))
     skewness, kurtosis = (float(np.mean((centred / deviation) ** power)) for power in (3, 4))
     variance = 1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2
-    # Never below zero but for rounding: a kurtosis is at least the skewness squared, plus one.
+    # At least zero except for rounding: a kurtosis is at least the squared skewness plus one.
     error = math.sqrt(max(variance, np.finfo(np.float64).eps) / (len(returns) - 1))
     # The normal distribution function, without cancellation in its lower tail.
     return 0.5 * math.erfc(-((ratio - benchmark) / error) / math.sqrt(2.0))

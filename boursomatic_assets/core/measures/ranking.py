@@ -14,12 +14,10 @@ GROUP_NAMES, MOST_GROUPS = 8, 10
 def rank_ic(panel: pl.DataFrame, score: str = "predicted_return", outcome: str = "forward_return") -> pl.DataFrame:
     """Spearman's rank correlation of a score with the outcome, within each session.
 
-    Rows with a null on either side do not count. Equal values share the mean of their ranks.
+    Rows with a null on either side do not count. Equal values share their mean rank. Returns `session`, `rank_ic`
+    in [-1, 1] and `names` ranked, without sessions with fewer than three names or a constant side.
 
     Grinold and Kahn, Active Portfolio Management (2000), chapter 6.
-
-    Returns `session`, `rank_ic` in [-1, 1] and `names` ranked. Sessions with fewer than three names, or where one
-    side does not vary, are left out.
     """
     ranked = panel.drop_nulls([score, outcome]).select(
         "session", score=pl.col(score).rank().over("session"), outcome=pl.col(outcome).rank().over("session")
@@ -30,10 +28,10 @@ def rank_ic(panel: pl.DataFrame, score: str = "predicted_return", outcome: str =
 
 
 def volatility_groups(panel: pl.DataFrame) -> pl.DataFrame:
-    """Group the names of each session by expected volatility, for which `probability_hold` stands.
+    """Group the names of each session by expected volatility, with `probability_hold` as its proxy.
 
-    p(HOLD) falls with volatility, and holds all that the model knows of it. Group 0 is the most volatile; a session
-    has at most ten groups of at least eight names. Sessions with fewer than two groups are left out.
+    p(HOLD) falls with volatility, and contains all that the model knows of it. Group 0 is the most volatile; a
+    session has at most ten groups of at least eight names. Sessions with fewer than two groups are left out.
     """
     names = pl.len().over("session")
     groups = (names // GROUP_NAMES).clip(1, MOST_GROUPS)

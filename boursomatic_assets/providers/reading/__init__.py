@@ -1,1 +1,1 @@
-"""Tables that people keep in files: opened, understood, and read to exact values or refused with the reason."""
+"""Tables in files: opened, recognised, and read to exact values, or refused with the reason."""

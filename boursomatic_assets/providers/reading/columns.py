@@ -1,4 +1,4 @@
-"""Which column is which: by name, as exports of many makes and languages call them."""
+"""Recognition of columns by their names, in exports of many tools and languages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Names as `plain` leaves them; the first of the list that occurs wins.
+# Names in the form of `plain`; the first alias that occurs wins.
 ALIASES: dict[str, tuple[str, ...]] = {
     "symbol": (
         "symbol", "ticker", "tickersymbol", "stocksymbol", "code", "ric", "mnemonic", "instrument", "symbole",
@@ -44,10 +44,8 @@ ENOUGH = 3
 
 
 def plain(name: str) -> str:
-    """Name without case, accents, number in front, and all that is no letter or digit.
+    """Name without case, accents, a leading number, and characters other than letters and digits.
 
-    Examples
-    --------
     >>> plain("5. Adjusted_Close"), plain("<DATE>"), plain("Clôture"), plain("Close/Last")
     ('adjustedclose', 'date', 'cloture', 'closelast')
     """
@@ -56,17 +54,10 @@ def plain(name: str) -> str:
 
 
 def match_columns(columns: Sequence[str]) -> dict[str, int]:
-    """Places of the columns that are known, by our names.
+    """Positions of the recognised columns in a file's header, by our names.
 
-    Parameters
-    ----------
-    columns : sequence of str
-        As the file calls them.
-
-    Notes
-    -----
-    Single letters count only as a full set of o, h, l, c; where there are both `T` and `t`, the capital is the
-    ticker and the small one the time. A column without a name is the session where no other is.
+    Single letters count only as a full set of o, h, l, c. If both `T` and `t` occur, `T` is the ticker and `t` the
+    time. A column without a name is the session if no other column is.
     """
     places: dict[str, int] = {}
     for place, name in reversed(list(enumerate(columns))):
@@ -81,7 +72,7 @@ def match_columns(columns: Sequence[str]) -> dict[str, int]:
             name: places[letter] for name, letter in _LETTERS.items() if letter in places and name not in found
         }
         found |= {name: place for name, place in _letters_beside(columns).items() if name not in found}
-    # Nothing but a company's name where a file is named after its symbol: see `is_only_a_name`.
+    # In a table with prices, an unnamed index column is the session.
     if "session" not in found and sum(name in found for name in (*_PRICES, "volume")) >= ENOUGH:
         unnamed = next((places[name] for name in _INDEX_NAMES if name in places), None)
         if unnamed is not None:
@@ -102,12 +93,12 @@ def _letters_beside(columns: Sequence[str]) -> dict[str, int]:
 
 
 def is_only_a_name(columns: Sequence[str], place: int) -> bool:
-    """Whether the symbol's column is one of names, which a file's own name may say better."""
+    """Whether the symbol column is called `name`; the file's own name may then be the better symbol."""
     return plain(columns[place]) == "name"
 
 
 def likeness(columns: Sequence[str]) -> int:
-    """How many columns of a price table a line may be the header of; 0 below three, which may be chance."""
+    """Number of price-table columns in a line, taken as a header; 0 below three, which may be chance."""
     found = match_columns(columns)
     known = sum(name in found for name in (*_PRICES, "volume", "session", "symbol"))
     return known if known >= ENOUGH else 0

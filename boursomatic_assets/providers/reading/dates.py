@@ -1,6 +1,6 @@
-"""Dates as texts: one reader for prices, the universe and members; the order of a column is decided by evidence.
+"""Dates as texts: evidence from the whole column decides the order of day, month and year.
 
-A year has four digits. A column that can be read two ways is refused, with the value.
+Years have four digits. An ambiguous column is refused, with an example.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import polars as pl
 
-# Share of a column's values that may be mistakes, set aside row by row; above it the column is refused.
+# Largest share of invalid values, which are set aside row by row; above it, the column is refused.
 MOST_MISTAKES = 0.01
 DAY = 86_400_000_000
 READ_SCHEMA: dict[str, pl.DataType] = {"text": pl.String(), "date": pl.Date(), "moment": pl.Datetime("us")}
@@ -32,7 +32,7 @@ _TIME = (
     r"(?:(Z|UTC|GMT|EST|EDT|CET|CEST|BST)|([+-]\d{2}):?(\d{2})?)?(?:\s*\[.*\])?$"
 )
 _HOURS_OF_ZONE = {"Z": 0, "UTC": 0, "GMT": 0, "EST": -5, "EDT": -4, "CET": 1, "CEST": 2, "BST": 1}
-# By the letters that tell them apart, in English, French and German.
+# By their distinctive first letters, in English, French and German.
 _MONTHS = {
     "jan": 1, "feb": 2, "fev": 2, "fév": 2, "mar": 3, "mär": 3, "mrz": 3, "apr": 4, "avr": 4, "may": 5, "mai": 5,
     "jun": 6, "juin": 6, "jul": 7, "juil": 7, "aug": 8, "aou": 8, "aoû": 8, "sep": 9, "oct": 10, "okt": 10,
@@ -42,17 +42,11 @@ _MONTHS = {
 
 @dataclass(frozen=True)
 class ReadDates:
-    """What the texts of a column say.
+    """Dates of a column: all as 2024-01-31 (`is_iso`), or `known` by text, or a `problem`.
 
-    Attributes
-    ----------
-    is_iso : bool
-        Whether each is written as 2024-01-31, and nothing else needs to be looked up.
-    known : DataFrame
-        Of `READ_SCHEMA`, a row per text: its `date`, or the `moment` in UTC whose date depends on the exchange's
-        clock; both null for a text that is no date.
-    problem : str or None
-        Why the column cannot be read, with the value.
+    `known`, of `READ_SCHEMA`, has one row per text: its `date`, or the `moment` in UTC if the date depends on the
+    exchange's time zone. Both are null for a text that is not a date. `problem` says with an example why the column
+    cannot be read.
     """
 
     is_iso: bool = False
@@ -61,17 +55,10 @@ class ReadDates:
 
 
 def read_dates(texts: pl.Series) -> ReadDates:
-    """Decide how a column writes its dates, and read them.
+    """Decide how a column writes its dates, and read its distinct texts; nulls and blanks are ignored.
 
-    Parameters
-    ----------
-    texts : Series of str
-        Different values of the column; nulls and blanks count for nothing.
-
-    Notes
-    -----
-    A moment at midnight on its own clock, of UTC too, is a date's label and stays that date. Any other moment with
-    a zone is turned to the exchange's clock before its date is taken.
+    A moment at midnight in its own zone, UTC included, keeps its date. Any other moment with a zone is converted to
+    the exchange's time zone before its date is taken.
     """
     given = texts.drop_nulls().alias("text")
     if _are_iso(given):
@@ -90,13 +77,13 @@ def read_dates(texts: pl.Series) -> ReadDates:
 def _are_iso(given: pl.Series) -> bool:
     if given.str.len_bytes().n_unique() != 1 or given.str.len_bytes()[0] != len("2024-01-31"):
         return False
-    # All digits in place: a parser may be more patient than this.
+    # The parser alone may accept other shapes.
     shaped = given.str.contains(r"^\d{4}-\d{2}-\d{2}$").all()
     return bool(shaped and given.str.to_date("%Y-%m-%d", strict=False).null_count() == 0)
 
 
 def _parts(frame: pl.DataFrame) -> pl.DataFrame:
-    """Numbers of each text: first, second, third of a date and the time after it, or the moment of an epoch."""
+    """Components of each text: the numbers of its date and the time after them, or a mark that it is an epoch."""
     numeric = frame["t"].str.extract_groups(_NUMERIC).struct.unnest()
     numeric.columns = ["a", "b", "c", "time"]
     compact = frame["t"].str.extract_groups(_COMPACT).struct.unnest()
@@ -112,7 +99,7 @@ def _parts(frame: pl.DataFrame) -> pl.DataFrame:
 
 @lru_cache(maxsize=4096)
 def _named(text: str) -> tuple[str | None, str | None, str | None, str | None]:
-    """Year, month, day and time of a date with the month's name: Jan 31, 2024."""
+    """Year, month, day and time of a date with a month name, such as Jan 31, 2024."""
     first, second = (pattern.fullmatch(text) for pattern in _NAMED)
     if first and (month := _month(first[1])):
         return first[3], str(month), first[2], first[4]
@@ -127,7 +114,7 @@ def _month(name: str) -> int | None:
 
 
 def _two_ways(parts: pl.DataFrame) -> str | None:
-    """Why the order of a column cannot be told, with the first value; None where it can."""
+    """Why a column is ambiguous, with the first such value; None if it is not."""
     lengths = {name: pl.col(name).str.len_bytes() for name in ("a", "c", "y2")}
     short = parts.filter(((lengths["a"] <= 2) & (lengths["c"] <= 2)) | (lengths["y2"] == 2))  # noqa: PLR2004
     if short.height > MOST_MISTAKES * parts.height:
@@ -163,7 +150,7 @@ def _assembled(parts: pl.DataFrame) -> pl.DataFrame:
         four["c"].fill_null(value=False),
         four["y2"],
     )
-    # A four-digit year on both sides is no date.
+    # Four digits on both sides are not a date.
     year_is_last = year_is_last & ~year_is_first
     date = (
         pl.when(year_is_first & ~four["c"])
@@ -202,7 +189,7 @@ def _date(year: pl.Expr, month: pl.Expr, day: pl.Expr) -> pl.Expr:
 
 
 def _seconds() -> pl.Expr:
-    """Second of the day; null for no time that can be."""
+    """Second of the day; null for an invalid time."""
     groups = pl.col("of_day").struct
     hour, minute, second = (groups.field(name).cast(pl.Int32, strict=False) for name in ("1", "2", "3"))
     half = groups.field("4").str.to_lowercase()
@@ -212,7 +199,7 @@ def _seconds() -> pl.Expr:
 
 
 def _offset() -> pl.Expr:
-    """Seconds that the written clock is ahead of UTC; null without a zone."""
+    """UTC offset of the written time in seconds; null without a zone."""
     groups = pl.col("of_day").struct
     named = groups.field("5").replace_strict(_HOURS_OF_ZONE, default=None, return_dtype=pl.Int32) * 3600
     hours = groups.field("6").cast(pl.Int32, strict=False)
@@ -222,13 +209,13 @@ def _offset() -> pl.Expr:
 
 
 def _epoch(parts: pl.DataFrame) -> pl.Series:
-    """Moments of the epochs, all in the unit of the largest."""
+    """Moments of epoch numbers, all in the unit of the largest."""
     number = parts.select(pl.when("epoch").then(pl.col("t").cast(pl.Float64, strict=False))).to_series()
     return epoch_moments(number)
 
 
 def epoch_moments(number: pl.Series) -> pl.Series:
-    """Moments in UTC of seconds, milliseconds, microseconds or nanoseconds since 1970, told by their size."""
+    """Moments in UTC of s, ms, us or ns since 1970; the size of the largest number decides the unit."""
     largest = float(number.abs().max() or 0)  # type: ignore[arg-type]
     microseconds = 1e6 if largest < 1e11 else 1e3 if largest < 1e14 else 1.0 if largest < 1e17 else 1e-3  # noqa: PLR2004
     return (number.cast(pl.Float64) * microseconds).round(0).cast(pl.Int64, strict=False).cast(pl.Datetime("us"))

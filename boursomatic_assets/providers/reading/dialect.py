@@ -1,4 +1,4 @@
-"""How a text is laid out: its separator, where its header is, and what stands above it."""
+"""Layout of a text table: its separator, its header, and the lines above the header."""
 
 from __future__ import annotations
 
@@ -22,22 +22,11 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How a text is laid out.
+    """Layout of a text table.
 
-    Attributes
-    ----------
-    separator : str
-        One character.
-    header : int
-        Number of the line, from 0, that names the columns.
-    columns : tuple of str
-        As the header names them; `field|symbol` where the table is wide: a column for each field and symbol.
-    skipped : int
-        Lines before the first row.
-    comment : str or None
-        What a line that is no row begins with.
-    is_wide : bool
-        Whether several header rows name fields and symbols, as yfinance writes them.
+    `header` is the number of the header line, from 0; `skipped` counts the lines before the first row; `comment` is
+    the prefix of comment lines. `is_wide` marks yfinance's layout with several header rows; each of its `columns`
+    is `field|symbol`.
     """
 
     separator: str
@@ -49,24 +38,14 @@ class Layout:
 
 
 def find_layout(head: bytes, score: Callable[[Sequence[str]], int] = likeness) -> Layout | None:
-    """Find the header of a text and its separator.
+    """Find the separator and header of a text, from its beginning as UTF-8; None if no line is a header.
 
-    Parameters
-    ----------
-    head : bytes
-        Beginning of the text, UTF-8.
-    score : callable
-        How much a line looks like a header, given its cells; 0 for none.
-
-    Returns
-    -------
-    Layout or None
-        None where no line is a header.
+    `score` rates the cells of a line as a header; 0 means that it is none.
     """
     text = head.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")[:LINES_SEARCHED]
     if score is likeness and lines:
-        # Of many files of one make each begins with the same line.
+        # Files of one tool begin with the same line: its layout is cached.
         plainly = _plain_layout(lines[0], *(lines[1:2] or [""]))
         if plainly:
             return plainly
@@ -75,7 +54,7 @@ def find_layout(head: bytes, score: Callable[[Sequence[str]], int] = likeness) -
 
 @lru_cache(maxsize=256)
 def _plain_layout(first: str, second: str) -> Layout | None:
-    """Layout of a text whose first line is its header; None where more must be looked at."""
+    """Layout of a text whose first line is its header; None if more lines must be examined."""
     if second.lower().startswith(("ticker", "price")) or first.lower().startswith(("ticker,", "price,", ",")):
         return None
     return _searched([first], likeness)
@@ -112,7 +91,7 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _wide_columns(lines: Sequence[str], number: int, separator: str) -> tuple[tuple[str, ...], int] | None:
-    """Columns and first row of yfinance's own `to_csv`: rows of fields, of tickers, and of the index's name."""
+    """Columns and first row of yfinance's `to_csv`: rows of fields, of tickers, and of the index name."""
     rows = [_cells(line, separator) for line in lines[number : number + 3]]
     if len(rows) < 2 or len(rows[0]) < 2 or len(rows[0]) != len(rows[1]):  # noqa: PLR2004 (two rows, two cells)
         return None

@@ -1,4 +1,4 @@
-"""Lists of instruments and of members: their header and rows, each with its line."""
+"""Header and rows of a list of instruments or members, each with its line number."""
 
 from __future__ import annotations
 
@@ -17,24 +17,14 @@ LINES_SEARCHED = 60
 
 
 def read_records(path: Path, columns: Collection[str]) -> list[tuple[int, list[str]]]:
-    """Lines that hold anything from the header on, each with its number, as cells.
+    """Non-blank lines from the header on, each as its line number and cells.
 
-    Parameters
-    ----------
-    path : Path
-        Text in any encoding, its cells separated by commas, semicolons, tabs or bars, or an archive of one such.
-    columns : collection of str
-        Names that the header may hold, in small letters. The first line with the first of them is the header, else
-        the first line that holds anything; lines that begin with a # are remarks.
+    The file is text in any encoding, separated by commas, semicolons, tabs or bars, or an archive of one such text.
+    `columns` are possible header names in lower case. The header is the first line with the first of them, else the
+    first non-blank line. Lines that begin with # are comments.
 
-    Raises
-    ------
-    SourceFileError
-        If it is no text.
-    OSError
-        If it cannot be read.
-    csv.Error
-        If a quote is left open; names the line.
+    Raises SourceFileError if the file is not text, OSError if it cannot be read, and csv.Error for an open quote,
+    with its line.
     """
     text = text_of(path)
     lines = text.splitlines()
@@ -43,7 +33,7 @@ def read_records(path: Path, columns: Collection[str]) -> list[tuple[int, list[s
 
 
 def _header(lines: list[str], columns: list[str]) -> tuple[str, int]:
-    """Separator, and number of the header's line from 1."""
+    """Separator, and line number of the header, from 1."""
     first = next((number for number, line in enumerate(lines, 1) if line.strip() and not _is_remark(line)), 1)
     for number, line in enumerate(lines[:LINES_SEARCHED], 1):
         names = {
@@ -52,7 +42,7 @@ def _header(lines: list[str], columns: list[str]) -> tuple[str, int]:
         known = {separator: sum(cell in columns for cell in cells) for separator, cells in names.items()}
         best = max(SEPARATORS, key=lambda separator: known[separator])
         if columns[0] in names[best]:
-            # A list of one column has no separator.
+            # In a list of one column, every separator fits.
             return best, number
     head = lines[first - 1] if lines else ""
     return next((separator for separator in SEPARATORS if separator in head), ","), first
@@ -63,7 +53,7 @@ def _is_remark(line: str) -> bool:
 
 
 def _records(text: str, separator: str, header: int) -> Iterator[tuple[int, list[str]]]:
-    # Strict: an open quote would else swallow all the rows after it.
+    # Strict: otherwise an open quote would swallow all rows after it.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
     line = 1
     try:

@@ -1,4 +1,4 @@
-"""Numbers as texts: how a column writes them is decided once for the column, by evidence, never value by value."""
+"""Numbers as texts: evidence from the whole column decides its number format, never a single value."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from polars._typing import EngineType
 
 MISSING = ("", "-", "--", "\u2013", "\u2014", "n/a", "na", "#n/a", "null", "none", "nan", "nil", ".", "n.a.", "nd")
-# Rows whose texts are looked at before the column as a whole: enough to see a decimal sign.
+# Rows examined before the whole column: enough to see a decimal sign.
 SAMPLE_ROWS = 1000
-# Of the values of a column, the largest share that may be written the other way and is then taken for mistakes.
+# Largest share of a column's values in the other format; these then count as invalid.
 MOST_MISTAKES = 0.01
 _SPACES = "  \u00a0\u202f\u2009"
 _SIGNS = "$\u20ac\u00a3\u00a5"
 _GROUPED_BY_SPACE = r"^\d{1,3}([ \u00a0\u202f\u2009'\u2019]\d{3})+([.,]\d*)?$"
-# What a text may be, by its shape; each shape is matched by one pattern only.
+# Shapes of numbers; a text matches at most one pattern.
 _SHAPES = {
     "whole": r"^\d+$",
     # 12.5, 0.125, 1234.567, .5, 1e5
     "point": r"^(\d*\.(\d{0,2}|\d{4,})|0\d*\.\d{3}|\d{4,}\.\d{3}|\.\d{3}|\d+(\.\d*)?[eE][+-]?\d+)$",
-    # 1.234, which may be one thousand or one and a bit
+    # 1.234, which is ambiguous: 1234, or 1.234
     "point or thousands": r"^[1-9]\d{0,2}\.\d{3}$",
     # 12,5
     "comma": r"^(\d*,(\d{0,2}|\d{4,})|0\d*,\d{3}|\d{4,},\d{3}|,\d{3})$",
@@ -47,15 +47,7 @@ _SCALE = {"k": 1e3, "m": 1e6, "b": 1e9}
 
 @dataclass(frozen=True)
 class NumberStyle:
-    """How a column writes numbers.
-
-    Attributes
-    ----------
-    decimal : str
-        The decimal sign, a point or a comma.
-    is_plain : bool
-        Whether every text is a number as it stands.
-    """
+    """Number format of a column: its decimal sign (`.` or `,`), and whether each text is a plain number."""
 
     decimal: str = "."
     is_plain: bool = False
@@ -78,30 +70,17 @@ class _Evidence:
 def number_styles(
     table: pl.LazyFrame, columns: Sequence[str], separator: str, engine: EngineType = "in-memory"
 ) -> tuple[dict[str, NumberStyle], list[str]]:
-    """Decide how each column of texts writes its numbers.
+    """Number format of each text column, and the problems: ambiguous columns, each with an example.
 
-    Parameters
-    ----------
-    table : LazyFrame
-        With the `columns` as texts.
-    columns : sequence of str
-        `volume` and `adj_volume` are counts; the others are prices.
-    separator : str
-        Between the cells: where it is a comma, a bare comma is no decimal sign.
-    engine : str
-        Of polars: `streaming` for a table that does not fit in memory.
-
-    Returns
-    -------
-    tuple of dict and list of str
-        The styles, and what is in the way: columns that can be read two ways, each with a value.
+    `volume` and `adj_volume` are counts, all other columns prices. If the cells' `separator` is a comma, a bare
+    comma is not a decimal sign. `engine` is that of polars: `streaming` for a table larger than memory.
     """
     evidence = _gather(table, columns, separator, engine)
     sides = {name: _side(found) for name, found in evidence.items()}
     by_point = next((name for name, side in sides.items() if side == "."), None)
     by_comma = next((name for name, side in sides.items() if side == ","), None)
     if by_point and by_comma:
-        # The one that fewer columns use is the odd one.
+        # The sign that fewer columns use is the suspect one.
         points = sum(side == "." for side in sides.values())
         odd, usual, decimal = (
             (by_comma, by_point, ".")
@@ -123,7 +102,7 @@ def number_styles(
 
 
 def _side(found: _Evidence) -> str | None:
-    """Decimal sign that a column's own values show; `?` where they contradict each other."""
+    """Decimal sign in a column's values; `?` if they contradict each other, None without evidence."""
     points, commas = found.count(_POINT), found.count(_COMMA)
     if min(points, commas) > MOST_MISTAKES * (points + commas):
         return "?"
@@ -131,14 +110,14 @@ def _side(found: _Evidence) -> str | None:
 
 
 def _doubt(name: str, found: _Evidence, decimal: str, separator: str) -> str | None:
-    """Why a column can be read two ways; None where it cannot."""
+    """Why a column is ambiguous; None if it is not."""
     if decimal == "?":
         values = f"{found.example(_POINT)!r} and {found.example(_COMMA)!r}"
         return f"expected plain numbers such as 12.5 for {name}; found {values}, with two decimal signs"
     doubtful = [shape for shape in ("point or thousands", "comma or thousands") if found.shapes.get(shape)]
     value = found.example(doubtful)
     if doubtful and name.endswith("volume"):
-        # As decimals these would be volumes with exactly three decimals throughout.
+        # Read as decimals, all volumes would have exactly three decimals.
         shape = {".": "point", ",": "comma"}.get(decimal)
         if shape and (f"{shape} or thousands" not in doubtful or found.count((shape,))):
             return None
@@ -155,7 +134,7 @@ def _gather(
 ) -> dict[str, _Evidence]:
     first = _shapes_of(table.select(columns).head(SAMPLE_ROWS).collect().lazy(), columns, "in-memory")
     number = {name: pl.col(name).cast(pl.Float64, strict=False) for name in columns}
-    # Between commas a price with a point is a decimal; of a volume it may be thousands.
+    # In a comma-separated file, a point in a price is a decimal sign; in a volume it may mark thousands.
     told_by_fractions = [name for name in columns if name.endswith("volume") or separator != ","]
     counts = table.select(
         *((number[name].null_count() - pl.col(name).null_count()).alias(f"{name} bad") for name in columns),
@@ -175,7 +154,7 @@ def _gather(
 
 
 def _shapes_of(table: pl.LazyFrame, columns: Sequence[str], engine: EngineType) -> dict[str, _Evidence]:
-    """Count the texts of each shape in each column, with the first of each."""
+    """Count the texts of each shape in each column, with the first example."""
     cores = table.select(
         *(pl.col(name) for name in columns),
         *(_core(_cleaned(pl.col(name))).alias(f"{name} core") for name in columns),
@@ -203,7 +182,7 @@ def _shapes_of(table: pl.LazyFrame, columns: Sequence[str], engine: EngineType) 
 def _no_number(
     table: pl.LazyFrame, evidence: Mapping[str, _Evidence], styles: Mapping[str, NumberStyle], engine: EngineType
 ) -> list[str]:
-    """Columns that hold something, of which nothing is a number."""
+    """Problems of columns that have values but no number."""
     empty = [
         name
         for name, style in styles.items()
@@ -220,20 +199,20 @@ def _no_number(
 
 
 def _cleaned(text: pl.Expr) -> pl.Expr:
-    """Text without spaces and currency signs around it; null where it says that there is no value."""
+    """Text without surrounding spaces and currency signs; null if it marks a missing value."""
     stripped = text.str.strip_chars(_SPACES + _SIGNS + "\t")
     return pl.when(~stripped.str.to_lowercase().is_in(MISSING)).then(stripped)
 
 
 def _core(text: pl.Expr) -> pl.Expr:
-    """Digits and their separators, without thousands in spaces or apostrophes, sign, and K, M or B."""
+    """Digits and separators: without sign, K, M or B, and without spaces or apostrophes between thousands."""
     unsigned = text.str.replace(r"^[+-]", "").str.replace(r"[KkMmBb]$", "").str.strip_chars(_SPACES)
     grouped = unsigned.str.contains(_GROUPED_BY_SPACE)
     return pl.when(grouped).then(unsigned.str.replace_all(r"[ \u00a0\u202f\u2009'\u2019]", "")).otherwise(unsigned)
 
 
 def as_number(name: str, style: NumberStyle) -> pl.Expr:
-    """Column as 64-bit floats; null for what is no number in the column's style, and for a missing value."""
+    """Column as Float64; null for a missing value, and for a text outside the column's number format."""
     if style.is_plain:
         return pl.col(name).cast(pl.Float64, strict=False)
     text = _cleaned(pl.col(name))
@@ -248,19 +227,14 @@ def as_number(name: str, style: NumberStyle) -> pl.Expr:
         return pl.when(~abbreviated).then(value * sign).alias(name)
     letter = text.str.extract(r"([KkMmBb])$").str.to_lowercase()
     scale = letter.replace_strict(_SCALE, default=1.0, return_dtype=pl.Float64)
-    # 45.23M is a whole number of shares: the product's last bits are no part of it.
+    # 45.23M is a whole number of shares: rounding removes the error of the product.
     scaled = pl.when(letter.is_not_null()).then((value * scale).round(0)).otherwise(value)
     return (scaled * sign).alias(name)
 
 
 def not_a_number(name: str, read: str) -> pl.Expr:
-    """The text of a cell that holds something and is no number; null for the others.
+    """Text of a cell with a value that is not a number; null for other cells.
 
-    Parameters
-    ----------
-    name : str
-        Column of texts.
-    read : str
-        Column of what `as_number` made of it.
+    `name` is the column of texts, `read` the column with the result of `as_number`.
     """
     return pl.when(pl.col(read).is_null() & _cleaned(pl.col(name)).is_not_null()).then(pl.col(name))

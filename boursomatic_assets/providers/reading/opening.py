@@ -1,6 +1,6 @@
-"""Files opened: what is in them is recognised by their content, and text is turned to UTF-8.
+"""Opening of files: the content decides the format, and text is converted to UTF-8.
 
-Archives are unpacked in memory. Nothing here judges what a table says.
+Archives are unpacked in memory. Nothing here interprets a table.
 """
 
 from __future__ import annotations
@@ -38,23 +38,15 @@ _KNOWN_CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = (
 
 
 class UnreadableError(SourceFileError):
-    """A file that holds no table: beside good ones it is named and left out."""
+    """A file without a table: beside files with tables it is reported and skipped."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """A table's place: a file, or a member of an archive.
+    """Place of a table: a file, or a member of a ZIP archive.
 
-    Attributes
-    ----------
-    path : Path
-        Of the file.
-    member : str or None
-        Inside a ZIP archive.
-    hive : mapping of str to str
-        Columns that the folders' names give: `symbol=AAPL`.
-    folders : tuple of str
-        Names of the folders below the one that was asked for.
+    `hive` holds columns from folder names, such as `symbol=AAPL`; `folders` are the folder names below the
+    requested path.
     """
 
     path: Path
@@ -63,12 +55,12 @@ class Content:
     folders: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """For messages."""
+        """Path and member, for messages."""
         return f"{self.path}, {self.member}" if self.member else str(self.path)
 
     @property
     def name(self) -> str:
-        """Name without folders and endings: the symbol, in a folder of one file per symbol."""
+        """Name without folders and extensions: the symbol, in a folder of one file per symbol."""
         name = PurePosixPath(self.member).name if self.member else self.path.name
         lowered = name.lower()
         for ending in (".gz", ".zip", ".parquet", ".csv", ".txt", ".tsv"):
@@ -79,19 +71,19 @@ class Content:
 
     @property
     def is_parquet(self) -> bool:
-        """Whether it is a Parquet file, by its content or, where that is damaged, its name."""
+        """Whether it is a Parquet file, by its extension or its content."""
         return self.path.suffix.lower() == ".parquet" or (self.member is None and self.head(4) == b"PAR1")
 
     @property
     def is_plain(self) -> bool:
-        """Whether the file itself is UTF-8 text, which can be scanned without loading it."""
+        """Whether the stored file is UTF-8 text, which can be scanned without loading it."""
         head = self.head(HEAD_BYTES)
         return (
             self.member is None and not head.startswith((b"\x1f\x8b", b"\xef\xbb\xbf", *_UTF16)) and _is_utf8(head)
         )
 
     def head(self, size: int) -> bytes:
-        """The first bytes of the file as they are stored."""
+        """First bytes of the stored file."""
         try:
             with self.path.open("rb") as file:
                 return file.read(size)
@@ -100,7 +92,7 @@ class Content:
             raise SourceFileError(message) from error
 
     def text_head(self) -> bytes:
-        """First part of the text as UTF-8, up to a whole line."""
+        """Start of the text as UTF-8, up to a complete line."""
         if self.is_plain:
             head = self.head(HEAD_BYTES)
             _require_table(self, head)
@@ -108,14 +100,10 @@ class Content:
         return self.text()[:HEAD_BYTES]
 
     def text(self) -> bytes:
-        """All of the text, as UTF-8 without a byte order mark.
+        """The whole text, as UTF-8 without a byte order mark.
 
-        Raises
-        ------
-        UnreadableError
-            If the file is empty, or holds something else than a table.
-        SourceFileError
-            If it is damaged.
+        Raises UnreadableError if the file is empty or holds something other than a table; SourceFileError if it is
+        damaged.
         """
         try:
             data = self._bytes()
@@ -135,14 +123,9 @@ class Content:
 
 
 def text_of(path: Path) -> str:
-    """Text of one file, or of the one table in an archive, whatever its encoding; empty for an empty file.
+    """Text of a file, or of the only table in an archive, in any encoding; empty for an empty file.
 
-    Raises
-    ------
-    SourceFileError
-        If it cannot be read, or holds no text.
-    FileNotFoundError
-        If there is nothing at the path.
+    Raises FileNotFoundError if the path does not exist, SourceFileError if the file cannot be read or is not text.
     """
     if path.is_file() and not path.stat().st_size:
         return ""
@@ -171,12 +154,12 @@ def _as_utf8(content: Content, data: bytes) -> bytes:
         data = data[3:]
     head = data[:HEAD_BYTES]
     if head.count(0) > len(head) // 3:
-        # A table is mostly ASCII: in UTF-16 each second byte is 0.
+        # A table is mostly ASCII: in UTF-16 every second byte is 0.
         return data.decode("utf-16-be" if head[0] == 0 else "utf-16-le", errors="replace").encode()
     if _count_binary(head) > BINARY_SHARE * len(head):
         message = f"{content} is no text; it may be of another format than its name says"
         raise UnreadableError(message)
-    # One byte a letter: what Excel writes as CSV. Dates and prices are ASCII, names keep their accents.
+    # Else CP1252, as Excel writes CSV: dates and prices are ASCII, names keep their accents.
     return data if _is_utf8(data) else data.decode("cp1252", errors="replace").encode()
 
 
@@ -188,23 +171,16 @@ def _is_utf8(data: bytes) -> bool:
     try:
         data.decode()
     except UnicodeDecodeError as error:
-        # The head of a file may end inside a letter.
+        # The head of a file may end inside a multi-byte character.
         return error.reason == "unexpected end of data" and len(data) == HEAD_BYTES
     return True
 
 
 def contents_of(path: Path) -> tuple[list[Content], dict[str, str]]:
-    """Tables in a file, or in a folder and those below it, in the order of their names; hidden ones are left out.
+    """Possible tables in a file, or in a folder and its subfolders, sorted by name; hidden files are ignored.
 
-    Returns
-    -------
-    tuple of list and dict
-        What may be a table, and by name of the file why another one in the folder is none.
-
-    Raises
-    ------
-    SourceFileError
-        If there is nothing at the path, it is a file without a table, or nothing in the folder may be a table.
+    The second value has the skipped files of the folder, with reasons. Raises SourceFileError if the path does not
+    exist, a single file holds no table, or the folder has no file with a known extension.
     """
     if not path.exists():
         message = f"there is nothing at {path}. Correct --path (or BOURSOMATIC_PROVIDER_PATH)"
@@ -237,7 +213,7 @@ def _is_shown(path: Path) -> bool:
 
 
 def _members(path: Path, hive: Mapping[str, str], folders: tuple[str, ...]) -> Iterator[Content]:
-    """The file itself; of a ZIP archive its members."""
+    """The file itself, or the members of a ZIP archive."""
     whole = Content(path, hive=hive, folders=folders)
     if whole.head(4) != b"PK\x03\x04":
         yield whole

@@ -1,4 +1,4 @@
-"""What a table's cells mean: decided once for each column by all of its values, then applied row by row."""
+"""Interpretation of a table: all values of a column decide its format, which then applies to each row."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTING_SCHEMA = {
     "problem": pl.String,
 }  # fmt: skip
 TEXT_KEPT = 60
-# Of tables that are read together: the number of each row's own.
+# Column with the number of each row's table, for tables that are read together.
 TABLE = "number of the table"
 _DAILY = ("d", "1d", "day", "daily", "1day", "1440")
 _ZONELESS = "a moment, where the exchange's clock is not known: "
@@ -32,19 +32,11 @@ _ZONELESS = "a moment, where the exchange's clock is not known: "
 
 @dataclass(frozen=True)
 class Plan:
-    """What the columns of a table mean.
+    """Interpretation of a table's columns.
 
-    Attributes
-    ----------
-    dates : ReadDates
-    styles : dict of str to NumberStyle
-        Of the columns of texts.
-    listings : DataFrame
-        Of `LISTING_SCHEMA`: each pair of symbol and exchange as written, and what it is recognised as.
-    problems : list of str
-        What is in the way of reading the table; empty where it can be read.
-    repeated : dict of str to str
-        Header that the file repeats between its rows, by our names; empty where it does not.
+    `styles` are the number formats of text columns. `listings`, of `LISTING_SCHEMA`, recognises each pair of symbol
+    and exchange. `problems` is empty if the table can be read. `repeated` is the header, by our names, if the file
+    repeats it between its rows; otherwise it is empty.
     """
 
     dates: ReadDates
@@ -55,32 +47,22 @@ class Plan:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing can be doubted: dates as 2024-01-31, plain numbers with a decimal point."""
+        """Whether nothing is ambiguous: dates as 2024-01-31, plain numbers with a decimal point."""
         return not self.problems and self.dates.is_iso and all(style.is_plain for style in self.styles.values())
 
 
 def make_plan(
     table: pl.LazyFrame, separator: str, header: Mapping[str, str] | None = None, *, stooq: bool, engine: EngineType
 ) -> Plan:
-    """Decide what the columns of a table mean.
+    """Decide the format of each column of a table, whose cells have our column names.
 
-    Parameters
-    ----------
-    table : LazyFrame
-        Cells by our names.
-    separator : str
-        Between the cells of the text.
-    header : mapping of str to str or None
-        What the header calls our columns, to tell a row that repeats it.
-    stooq : bool
-        Whether Stooq made it.
-    engine : str
-        Of polars: `streaming` for a table that does not fit in memory.
+    `header` maps our names to the file's, to detect rows that repeat it. `stooq` says that Stooq wrote the file.
+    `engine` is that of polars: `streaming` for a table larger than memory.
     """
     schema = table.collect_schema()
     rows, dates = table, ReadDates(is_iso=True)
     repeated = {name: text for name, text in (header or {}).items() if text and schema.get(name) == pl.String}
-    # Of most files one column says that there is none.
+    # For most files, one column shows that no row repeats the header.
     one = {name: text for name, text in repeated.items() if name == "close"} or repeated
     if repeated and not table.select(_is_header_row(one).any()).collect(engine=engine).item():
         repeated = {}
@@ -105,13 +87,13 @@ def _is_text(dtype: pl.DataType) -> bool:
 
 
 def _as_text(name: str, schema: pl.Schema) -> pl.Expr:
-    """Column as texts; a whole number that is stored with a fraction of zero is written without it."""
+    """Column as text; a whole number that is stored as a float is written without its fraction."""
     column = pl.col(name)
     return (column.cast(pl.Int64, strict=False) if schema[name].is_float() else column).cast(pl.String)
 
 
 def _is_header_row(header: Mapping[str, str]) -> pl.Expr:
-    """Whether a row repeats the header, as where files were appended to each other."""
+    """Whether a row repeats the header, as in concatenated files."""
     same = [(pl.col(name).str.strip_chars() == text).fill_null(value=False) for name, text in header.items()]
     return pl.all_horizontal(same)
 
@@ -142,7 +124,7 @@ def recognised(rows: pl.LazyFrame, schema: pl.Schema, *, stooq: bool, engine: En
 
 
 def listings_of(pairs: Sequence[tuple[str | None, str | None]], *, stooq: bool) -> pl.DataFrame:
-    """What each pair of symbol and exchange is recognised as; a frame of `LISTING_SCHEMA`."""
+    """Recognise pairs of symbol and exchange; a frame of `LISTING_SCHEMA`."""
     rows = [(symbol, place, *_described(listed(symbol, place, stooq=stooq))) for symbol, place in pairs]
     return pl.DataFrame(rows, LISTING_SCHEMA, orient="row")
 
@@ -152,20 +134,10 @@ def _described(market: Listed) -> tuple[str | None, str, str | None, str | None]
 
 
 def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
-    """Read the cells.
+    """Read cells of the table by its plan, which must have no problems.
 
-    Parameters
-    ----------
-    cells : DataFrame
-        Of the table that the plan was made for, or some of its rows.
-    plan : Plan
-        Without problems.
-
-    Returns
-    -------
-    DataFrame
-        Columns of `BAR_SCHEMA` and, where there is one, `adj_close`; raw as the file has them. A cell that cannot
-        be read is null, and a column `unread` says what it held; it is there only where there is such a cell.
+    The result has the columns of `BAR_SCHEMA`, unscaled, and `adj_close` if the table has it. An unreadable cell is
+    null, and the column `unread` states its text; the column exists only if there is such a cell.
     """
     rows = cells.filter(~_is_header_row(plan.repeated)) if plan.repeated else cells
     numbers = [name for name in NUMBERS if name in cells.columns]
@@ -191,7 +163,7 @@ def apply_plan(cells: pl.DataFrame, plan: Plan) -> pl.DataFrame:
 
 
 def _read(name: str) -> str:
-    """Name of the column that holds what was read of another."""
+    """Name of the column with the values read from another column."""
     return f"{name} read"
 
 
@@ -203,14 +175,14 @@ def _also(read: pl.DataFrame) -> list[str]:
 
 
 def _is_a_note(columns: Sequence[str]) -> pl.Expr:
-    """A row without any number and date: a blank line, or a remark below the table."""
+    """Whether a row has no number and no date: a blank line, or a note below the table."""
     numbers = [pl.col(name).is_null() for name in NUMBERS if name in columns]
     said = pl.col("unread").str.starts_with("not a number").fill_null(value=False)
     return pl.all_horizontal(numbers) & pl.col("session").is_null() & ~said
 
 
 def _dated(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
-    """Rows with the text of their `session`, and the `date` or the `moment` that it means."""
+    """Rows with the text of their `session`, and its `date` or `moment`."""
     dtype = rows.schema["session"]
     nothing = pl.lit(None, pl.Datetime("us")).alias("moment")
     if dtype == pl.Date:
@@ -237,7 +209,7 @@ def _dated(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
 
 
 def _placed(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
-    """Rows with `listed`, the symbol as the universe writes it, and what goes with it."""
+    """Rows with `listed`, the symbol in the universe's spelling, its time zone and its problem."""
     same = plan.listings.filter(pl.col("symbol").ne_missing(pl.col("listed")) | pl.col("problem").is_not_null())
     has_moments = rows["moment"].null_count() < rows.height
     symbol = pl.col("symbol").cast(pl.String)
@@ -251,7 +223,7 @@ def _placed(rows: pl.DataFrame, plan: Plan) -> pl.DataFrame:
 
 
 def _session(rows: pl.DataFrame) -> pl.Expr:
-    """Date of each row: as written, or of its moment on its exchange's clock."""
+    """Date of each row: as written, or of its moment in the exchange's time zone."""
     date = pl.col("date")
     if rows["moment"].null_count() == rows.height:
         return date.alias("session")
@@ -266,7 +238,7 @@ def _session(rows: pl.DataFrame) -> pl.Expr:
 
 
 def _unread(rows: pl.DataFrame, plan: Plan, doubtful: Sequence[str]) -> pl.Expr:
-    """What cannot be read in a row, with its text; null for nothing."""
+    """Unreadable content of a row, with its text; null if there is none."""
     found: list[pl.Expr] = []
     if SURPLUS[0] in rows.columns and rows.select(pl.col(SURPLUS[0]).is_not_null().any()).item():
         found.append(pl.when(_has_surplus()).then(pl.lit("more cells than columns")))
@@ -293,5 +265,5 @@ def _unread(rows: pl.DataFrame, plan: Plan, doubtful: Sequence[str]) -> pl.Expr:
 
 
 def _quoted(text: pl.Expr) -> pl.Expr:
-    """Text as a reason may hold it: short, without control characters."""
+    """Text for a reason: short, without control characters."""
     return text.str.strip_chars().str.replace_all(r"[\x00-\x1f\x7f]", "\ufffd").str.slice(0, TEXT_KEPT)

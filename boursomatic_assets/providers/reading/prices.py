@@ -1,4 +1,4 @@
-"""Bars of many tables: those of one make are read together, the others one by one, by their own evidence."""
+"""Bars of many tables: tables with one layout are read together, all others one by one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from polars._typing import EngineType
 
-# Of a file named after its symbol the rows are estimated.
+# Estimate of the rows in a file named after its symbol.
 BYTES_A_ROW = 50
 PROBLEMS_LISTED = 20
 _MOST_TABLES = 10_000_000
@@ -34,38 +34,38 @@ _ROWS_SCHEMA = {"raw": pl.String, "rows": pl.Int64, "symbol": pl.String}
 
 
 class PlannedTable(PriceTable):
-    """A table and what its columns mean, decided from all of its rows."""
+    """A table with its plan, which all of its rows decide."""
 
     @cached_property
     def plan(self) -> Plan:
-        """What its columns mean; read from disk, without holding the table in memory."""
+        """Plan of the table, made from disk without loading the table into memory."""
         return guarded(self, lambda: self.planned(self.scan(lazily=True), "streaming"))
 
     def planned(self, cells: pl.LazyFrame, engine: EngineType = "in-memory") -> Plan:
-        """Decide what cells of this table mean."""
+        """Make the plan for cells of this table."""
         return make_plan(cells, self.separator, self.header, stooq=self.is_stooq, engine=engine)
 
     @cached_property
     def _pairs(self) -> pl.DataFrame:
-        """Each pair of symbol and exchange as written, with what it is recognised as."""
+        """Each pair of symbol and exchange as written, with its recognition."""
         if "symbol" in self.constants and "exchange" not in self.places:
             named = (self.constants["symbol"], self.constants.get("exchange"))
             return listings_of([named], stooq=self.is_stooq)
         cells = self.scan(lazily=True).select(name for name in ("symbol", "exchange") if name in self.names)
         if name := self.header.get("symbol"):
-            # Where a file repeats its header, the symbol's column holds its own name.
+            # If a file repeats its header, the symbol column holds its own name.
             cells = cells.filter(pl.col("symbol").ne_missing(pl.lit(name)))
         schema = cells.collect_schema()
         return guarded(self, lambda: recognised(cells, schema, stooq=self.is_stooq, engine="streaming"))
 
     @cached_property
     def exchanges(self) -> dict[str, str]:
-        """Exchange of each symbol that can be one."""
+        """Exchange of each valid symbol."""
         return exchanges_of(self._pairs)
 
     @cached_property
     def rows(self) -> pl.DataFrame:
-        """`symbol`, the `raw` text of it and number of `rows`; of a file named after its symbol, an estimate."""
+        """Each `symbol`, its text `raw` and number of `rows`, estimated for a file named after its symbol."""
         if "symbol" in self.constants:
             rows = self.content.path.stat().st_size // BYTES_A_ROW
             named = self._pairs.row(0, named=True)
@@ -78,7 +78,7 @@ class PlannedTable(PriceTable):
         return named_rows.select(raw="symbol", rows="rows", symbol="listed").cast(_ROWS_SCHEMA)  # type: ignore[arg-type]
 
     def cells_of(self, symbols: Sequence[str | None]) -> pl.DataFrame:
-        """Cells of some symbols; of a sorted file whole stretches are skipped."""
+        """Cells of some symbols; in a sorted file, the blocks of other symbols are skipped."""
         wanted = self.scan(lazily=True)
         if "symbol" in self.constants:
             return guarded(self, wanted.collect)
@@ -90,7 +90,7 @@ class PlannedTable(PriceTable):
         return guarded(self, lambda: wanted.filter(*chosen).collect())
 
     def problems(self) -> list[str]:
-        """Everything that is in the way of reading it, though its columns may be incomplete."""
+        """All problems that prevent reading, also if columns are missing."""
         missing = self.missing()
         if missing is None:
             return []
@@ -98,7 +98,7 @@ class PlannedTable(PriceTable):
         return [missing, *self.located(plan.problems)]
 
     def located(self, problems: Sequence[str]) -> list[str]:
-        """Problems with the name of the file and the line on which the value stands first."""
+        """Problems, each with the file's name and the first line with the value."""
         return [f"{self}: {problem}{self._line_of(problem)}" for problem in problems]
 
     def _line_of(self, problem: str) -> str:
@@ -120,7 +120,7 @@ def _with_absent(cells: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def exchanges_of(listings: pl.DataFrame) -> dict[str, str]:
-    """Exchange of each symbol of listings that can be one: no header, no text that is too long."""
+    """Exchange of each valid symbol of the listings: no header text, no text that is too long."""
     sound = listings.filter(
         pl.col("listed").is_not_null()
         & pl.col("problem").is_null()
@@ -132,16 +132,10 @@ def exchanges_of(listings: pl.DataFrame) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class PricePiece:
-    """Bars of a table, or of several tables of one make.
+    """Bars of one table, or of several tables with one layout.
 
-    Attributes
-    ----------
-    bars : DataFrame
-        Raw columns of `BAR_SCHEMA`, `adj_close` where there is one, `unread` where something could not be read.
-    exchanges : dict of str to str
-        Exchange of each symbol.
-    has_adjusted_volumes : bool
-        Whether the volumes are those of a column of adjusted ones.
+    `bars` are unscaled, with the columns of `BAR_SCHEMA`, `adj_close` if there is one, and `unread` if a cell is
+    unreadable. `has_adjusted_volumes` says that the volumes come from a column of adjusted volumes.
     """
 
     bars: pl.DataFrame
@@ -157,20 +151,9 @@ class PricePiece:
 def read_tables(
     tables: Sequence[PlannedTable], symbols: Sequence[str | None] | None, path: Path
 ) -> list[PricePiece]:
-    """Read bars.
+    """Read the bars of some symbols, or of all (None), which must then fit in memory.
 
-    Parameters
-    ----------
-    tables : sequence of PlannedTable
-    symbols : sequence of str or None
-        Of some symbols; None for all, which must fit in memory.
-    path : Path
-        What was asked for, for the message.
-
-    Raises
-    ------
-    SourceFileError
-        With everything that is in the way, of all tables.
+    Raises SourceFileError with the problems of all tables; the message names `path`.
     """
     pieces, problems = [], []
     groups = _by_make(tables) if symbols is None else [[table] for table in tables]
@@ -193,7 +176,7 @@ class _ProblemsError(Exception):
 
 
 def _by_make(tables: Sequence[PlannedTable]) -> list[list[PlannedTable]]:
-    """Tables in groups of one layout; a Parquet file, whose values have types of their own, alone."""
+    """Tables grouped by layout; each Parquet file alone, because its values are typed."""
     groups: dict[object, list[PlannedTable]] = {}
     for number, table in enumerate(tables):
         key = number if table.content.is_parquet else (table.layout.columns, table.separator, table.names)
@@ -213,7 +196,7 @@ def _read_group(group: Sequence[PlannedTable], symbols: Sequence[str | None] | N
         plan = group[0].planned(together.lazy())
         if plan.is_clean:
             return [_read(group[0], together, plan)]
-    # Each by its own evidence: two files of one make may still write dates in two orders.
+    # Each table by its own evidence: two files of one tool may write dates in different orders.
     pieces, problems = [], []
     for table, own in zip(group, cells, strict=True):
         plan = table.planned(own.lazy())
@@ -233,7 +216,7 @@ def _read(table: PlannedTable, cells: pl.DataFrame, plan: Plan) -> PricePiece:
 
 
 def listed_problems(problems: Sequence[str], path: Path) -> str:
-    """Everything that is in the way, as one message."""
+    """All problems as one message."""
     if len(problems) == 1:
         return problems[0]
     shown = "".join(f"\n  {problem}" for problem in problems[:PROBLEMS_LISTED])
@@ -242,7 +225,7 @@ def listed_problems(problems: Sequence[str], path: Path) -> str:
 
 
 def without_copies(pieces: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
-    """Put tables together, without the rows of a table that one before it holds alike; says how many there were."""
+    """Concatenate tables without rows that an earlier table also holds; returns the number of copies too."""
     if len(pieces) == 1 and TABLE not in pieces[0].columns:
         return pieces[0], 0
     numbered_pieces = [
@@ -265,9 +248,9 @@ def without_copies(pieces: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, int]:
 
 
 def by_adjustment(pieces: Sequence[tuple[bool, pl.DataFrame]]) -> Iterator[tuple[bool, pl.DataFrame, int]]:
-    """Bars by whether splits were taken out of them; a symbol is only as adjusted as the least of its tables.
+    """Split bars by whether they are adjusted; a symbol counts as adjusted only if all of its tables are.
 
-    Yields whether they were, the bars of whole symbols, and how many copies another table held.
+    Yields the flag, the bars of complete symbols, and the number of copies left out.
     """
     if not pieces:
         return

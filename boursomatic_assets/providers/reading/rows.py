@@ -1,6 +1,6 @@
-"""Rows that are no trading: copies on closed days, idle rows after the last trade, bars of weeks or months.
+"""Rows without trading: copies on closed days, idle rows after the last trade, weekly or monthly bars.
 
-They are left out and counted, or named: none of them is a mistake of the file, and none of them is a daily bar.
+They are left out and counted, or marked: they are not errors of the file, and not daily bars.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FILLED_IN = "copies of the session before, on days on which the exchange was closed"
 IDLE_AFTER_THE_END = "rows without trading after the last trade"
 COPIES_OF_FILES = "rows that another file holds alike"
-# Fewer idle rows at the end may be a halt that ends tomorrow.
+# Fewer idle rows at the end may be a temporary trading halt.
 IDLE_ROWS = 10
 SATURDAY, SUNDAY, MONDAY, FRIDAY = 6, 7, 1, 5
 _FEWEST_ROWS = 10
@@ -31,27 +31,12 @@ _MANY, _FEW = 0.1, 0.02
 def leave_out_no_trading(
     bars: pl.DataFrame, exchange_of: Mapping[str, str], source: str
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Leave out rows that are no trading, and object to bars that are not daily.
+    """Leave out rows without trading, and mark bars that are not daily.
 
-    Parameters
-    ----------
-    bars : DataFrame
-        Raw bars of whole symbols, in any order.
-    exchange_of : mapping of str to str
-        Exchange of each symbol.
-    source : str
-        For the message.
+    `bars` are raw bars of complete symbols, in any order; `source` is for the message. Returns the other rows in
+    their order, and the number of rows left out by reason. Weekly or monthly bars stay; `unread` marks them.
 
-    Returns
-    -------
-    tuple of DataFrame and dict
-        The other rows in their order, and the number of rows left out by reason. Bars of weeks or months stay, with
-        that as what is `unread` of them.
-
-    Raises
-    ------
-    SourceFileError
-        If the dates are a day early or late: many Sundays and hardly a Friday.
+    Raises SourceFileError if the dates are a day early or late: many Sundays and hardly a Friday, for example.
     """
     _require_weekdays(bars, exchange_of, source)
     numbered = bars.with_row_index("_row")
@@ -64,7 +49,7 @@ def leave_out_no_trading(
 
 
 def _is_copy() -> pl.Expr:
-    """Whether a row says what the row before it says, its volume included."""
+    """Whether a row equals the row before it, volume included."""
     same = [pl.col(name) == pl.col(name).shift() for name in ("symbol", *PRICE_COLUMNS, "volume")]
     return pl.all_horizontal(same).fill_null(value=False)
 
@@ -78,9 +63,9 @@ def _filled_in(in_time: pl.DataFrame, exchange_of: Mapping[str, str]) -> pl.Seri
     known = [name for name in set(exchanges.values()) if calendar_of(name)]
     weekend = pl.col("session").dt.weekday() >= SATURDAY
     elsewhere = placed.filter(weekend & ~pl.col("exchange").is_in(known).fill_null(value=False))
-    # Where the calendar is known, copies without a volume are left out each time bars are read.
+    # If the calendar is known, copies without volume are left out whenever bars are read.
     closed = pl.concat([outside_sessions(placed.filter(pl.col("volume") > 0)), elsewhere])
-    # A price that never moves is its own copy on every day: of it nothing can be told.
+    # A constant price is a copy on every day, so it is no evidence.
     open_days = in_time.join(closed.select("_row"), on="_row", how="anti").group_by("symbol")
     told = open_days.agg(pl.col("_copy").mean(), rows=pl.len()).filter(pl.col("rows") >= _ROWS_THAT_TELL)
     moving = told.filter(pl.col("_copy") < 0.5)["symbol"]  # noqa: PLR2004 (half of them)
@@ -88,7 +73,7 @@ def _filled_in(in_time: pl.DataFrame, exchange_of: Mapping[str, str]) -> pl.Seri
 
 
 def _idle_after_the_end(in_time: pl.DataFrame) -> pl.Series:
-    """Rows of at least ten at the end of a symbol that repeat its last price, without a volume of their own."""
+    """At least ten final rows of a symbol that repeat its last price without new volume."""
     untouched = (pl.col("volume") == 0) & (pl.col("close") == pl.col("close").last().over("symbol"))
     waiting = (untouched | pl.col("_copy")).fill_null(value=False).cast(pl.UInt8)
     ends = in_time.with_columns(_idle=waiting.cum_min(reverse=True).over("symbol") == 1)
@@ -113,7 +98,7 @@ def _with_sparse_ones_named(bars: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     if gaps.is_empty():
         return bars
-    # Long gaps between stretches of daily bars are no bars of weeks: the usual gap tells.
+    # The median gap decides: daily bars with long gaps between them are not weekly bars.
     dates = bars.join(gaps.select("symbol"), on="symbol", how="semi").select(PANEL_KEY).unique().sort(PANEL_KEY)
     usual = dates.group_by("symbol").agg(days=pl.col("session").diff().dt.total_days().median())
     sparse = usual.filter(pl.col("days") >= _MOST_DAYS_APART)

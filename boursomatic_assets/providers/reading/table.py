@@ -1,4 +1,4 @@
-"""One table of prices: where its columns are, and its cells as they stand."""
+"""One price table: the positions of its columns, and its cells as stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _Read = TypeVar("_Read")
 SURPLUS = ("surplus 1", "surplus 2", "surplus 3")
-# What exports add to a symbol in the names of their files.
+# Text that export tools add to the symbol in a file name.
 _AROUND_SYMBOL = re.compile(
     r"^(?:daily_adjusted_|daily_|table_)|"
     r"[ _-]+(?:historical[ _-]?(?:data|prices)|stock[ _-]price[ _-]history|prices?|history|daily|data|ohlcv?|1d|"
@@ -37,33 +37,20 @@ _PART = re.compile(
 
 @dataclass(frozen=True)
 class PriceTable:
-    """One table: how its columns are called, and its cells.
-
-    Attributes
-    ----------
-    content : Content
-        Where it is.
-    one_of_many : bool
-        Whether its name may be its symbol, as in a folder of one file per symbol.
-    """
+    """One price table; `one_of_many` says that its name may be its symbol."""
 
     content: Content
     one_of_many: bool
 
     def __str__(self) -> str:
-        """For messages."""
+        """Place, for messages."""
         return str(self.content)
 
     @cached_property
     def layout(self) -> Layout:
-        """How the text is laid out; of a Parquet file only its columns are known.
+        """Layout of the text; for a Parquet file only its columns.
 
-        Raises
-        ------
-        UnreadableError
-            If there is no table in it.
-        SourceFileError
-            If it is damaged.
+        Raises UnreadableError if the file holds no table, SourceFileError if it is damaged.
         """
         if self.content.is_parquet:
             names = guarded(self, lambda: pl.scan_parquet(self.content.path).collect_schema().names())
@@ -86,7 +73,7 @@ class PriceTable:
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """Places of the columns, by our names; of a wide table those of its first symbol."""
+        """Positions of the columns, by our names; for a wide table those of its first symbol."""
         columns = self.layout.columns
         if self.layout.is_wide:
             return next(iter(self._blocks.values()))
@@ -98,7 +85,7 @@ class PriceTable:
 
     @cached_property
     def _blocks(self) -> dict[str, dict[str, int]]:
-        """Of a wide table: the places of each symbol's columns, with that of the index."""
+        """Positions of each symbol's columns and of the index, in a wide table."""
         blocks: dict[str, dict[int, str]] = {}
         index = 0
         for place, column in enumerate(self.layout.columns):
@@ -118,14 +105,14 @@ class PriceTable:
 
     @cached_property
     def header(self) -> dict[str, str]:
-        """What the header of a text calls the columns, by our names; empty where it has no rows of its own."""
+        """The file's column names, by our names; empty for Parquet files and wide tables."""
         if self.content.is_parquet or self.layout.is_wide:
             return {}
         return {name: self.layout.columns[place] for name, place in self.places.items()}
 
     @cached_property
     def constants(self) -> dict[str, str]:
-        """Columns that the name of the file or of its folders says: our names to texts."""
+        """Values from the names of the file and its folders, by our column names."""
         said = {
             name: value
             for key, value in self.content.hive.items()
@@ -156,17 +143,17 @@ class PriceTable:
 
     @property
     def is_stooq(self) -> bool:
-        """Whether Stooq made it, which calls its countries as no other does."""
+        """Whether Stooq wrote the file; its country suffixes differ from those of other sources."""
         return any(column.startswith("<") for column in self.layout.columns)
 
     @property
     def separator(self) -> str:
-        """Between the cells."""
+        """Separator between the cells."""
         return self.layout.separator
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Our names of the columns that are there."""
+        """Our names of the available columns."""
         known = {**self.places, **self.constants}
         if self.layout.is_wide:
             known["symbol"] = 0
@@ -175,12 +162,9 @@ class PriceTable:
         )
 
     def missing(self) -> str | None:
-        """Which columns are missing, as a sentence; None for none.
+        """Message about missing columns; None if no column is missing.
 
-        Raises
-        ------
-        UnreadableError
-            If there is no price at all: it is a table of something else.
+        Raises UnreadableError if there is no price column at all: the table holds something else.
         """
         absent = [name for name in BAR_SCHEMA if name not in self.names]
         if not absent:
@@ -198,13 +182,7 @@ class PriceTable:
         )
 
     def scan(self, *, lazily: bool = False) -> pl.LazyFrame:
-        """Cells by our names: texts of a CSV file, values of a Parquet file.
-
-        Parameters
-        ----------
-        lazily : bool
-            Whether a large file stays on disk.
-        """
+        """Cells by our names: texts of a CSV, values of a Parquet file; `lazily` leaves a large file on disk."""
         if self.layout.is_wide:
             cells = self._cells(lazily=lazily)
             names = cells.collect_schema().names()
@@ -236,8 +214,8 @@ class PriceTable:
             separator=layout.separator,
             skip_lines=layout.skipped,
             comment_prefix=layout.comment,
-            # As text: inferred types would stop at the first value that does not fit. A row with more cells than
-            # the header has is noticed in the columns on the right.
+            # As text: with inferred types, the first value that does not fit would raise. The surplus columns on
+            # the right show rows with more cells than the header.
             schema=dict.fromkeys((*columns, *SURPLUS), pl.String),
             missing_columns="insert",
             extra_columns="ignore",
@@ -245,17 +223,12 @@ class PriceTable:
         )
 
     def _lines_of(self, text: bytes) -> bytes:
-        # A Macintosh's line ends.
+        # Line ends of classic Mac OS.
         return text if b"\n" in text or b"\r" not in text else text.replace(b"\r", b"\n")
 
 
 def guarded(table: PriceTable, read: Callable[[], _Read]) -> _Read:
-    """What `read` reads; damage is called so.
-
-    Raises
-    ------
-    SourceFileError
-    """
+    """Result of `read`; raises SourceFileError if the file is damaged or cannot be read."""
     try:
         return read()
     except (pl.exceptions.PolarsError, OSError) as error:
