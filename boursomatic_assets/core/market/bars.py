@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
@@ -204,9 +205,16 @@ def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, sour
         f"{tally.rejected} of {tally.accepted + tally.rejected} do ({found}). "
         "Nothing was stored.\n"
         f"Reasons:{reasons or ' none, there are no rows'}\nFirst examples:{examples or ' none'}\n"
-        "Mend the source, or allow more: BOURSOMATIC_MAX_REJECTED_SHARE=0.05 boursomatic materialize"
+        f"{_advice(tally)}"
     )
     raise BarContractError(message)
+
+
+def _advice(tally: BarTally) -> str:
+    if not tally.accepted:
+        return "Mend the source, or name another one: boursomatic materialize --provider files --path FILE"
+    enough = math.ceil(100 * tally.rejected_share) / 100
+    return f"Mend the source, or allow more: BOURSOMATIC_MAX_REJECTED_SHARE={enough:g} boursomatic materialize"
 
 
 def require_panel(panel: pl.DataFrame, columns: Sequence[str] = ()) -> None:

@@ -284,6 +284,16 @@ def test_require_usable_refuses_more_than_the_limit(sound: int, broken: int, lim
             require_usable(checked_with(sound, broken), limit, "a file")
 
 
+@pytest.mark.parametrize(
+    ("sound", "broken", "advice"),
+    # 6 of 61 are 9.8 %, 3 of 100 are 3 %; no share makes a source without a bar usable
+    [(55, 6, "BOURSOMATIC_MAX_REJECTED_SHARE=0.1 "), (97, 3, "SHARE=0.03 "), (0, 5, "--path FILE")],
+)
+def test_require_usable_advises_a_share_that_suffices(sound: int, broken: int, advice: str) -> None:
+    with pytest.raises(BarContractError, match=advice):
+        require_usable(checked_with(sound, broken), 0.01, "a file")
+
+
 def test_require_usable_lists_reasons_counts_and_examples() -> None:
     rows = [*numbered(6, symbol="BBB", volume=-1.0), {"symbol": "CCC", "open": None}]
     with pytest.raises(BarContractError) as caught:
