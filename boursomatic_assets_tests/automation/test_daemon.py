@@ -127,7 +127,7 @@ def process_of(product: Product, run_id: str, step: str) -> int | None:
 
 def test_a_run_whose_process_is_killed_is_started_again_from_where_it_was(product: Product) -> None:
     prices = product.home / "prices" / "prices.parquet"
-    prices.parent.mkdir()
+    prices.parent.mkdir(exist_ok=True)
     sample_prices(BASE + 1).write_parquet(prices)
     files = {"config": {"provider": "files", "provider_path": str(prices)}}
     run_id = product.launch("whole_graph", {"resources": {"platform": files}})
