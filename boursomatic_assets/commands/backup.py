@@ -8,7 +8,7 @@ import typer
 from boursomatic_assets.commands.opening import console, counted, program
 
 if TYPE_CHECKING:
-    from boursomatic_assets.services.backup import Contents
+    from boursomatic_assets.storage.artifacts.archive import Contents
 
 
 def backup(file: Annotated[Path, typer.Argument(help="File to write, such as boursomatic.tar.")]) -> None:

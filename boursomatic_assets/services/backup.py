@@ -6,16 +6,27 @@ import hashlib
 import io
 import tarfile
 import tempfile
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
 from boursomatic_assets.errors import ArtifactWriteError, BackupError
+from boursomatic_assets.storage.artifacts.archive import (
+    ARTIFACTS,
+    CONTENTS,
+    DUMP,
+    FORMAT,
+    Contents,
+    add_member,
+    content_of,
+    copied,
+    opened_archive,
+    verified_contents,
+)
 from boursomatic_assets.storage.artifacts.files import new_file, write_whole
 from boursomatic_assets.storage.dagster.instance import SCHEMA
 from boursomatic_assets.storage.postgres import schema
@@ -29,46 +40,12 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.settings import Settings
 
-CONTENTS, DUMP, ARTIFACTS = "backup.json", "database.dump", "artifacts/"
-FORMAT = 1
 ATTEMPTS = 5
-CHUNK = 1 << 20
-MOST_CONTENTS = 1 << 28
 _TABLES = ("price_bars", "model_versions", "instruments")
 _NEWEST = (
     f"SELECT coalesce(max(id), 0) FROM {SCHEMA}.event_logs "  # noqa: S608 (nothing of it comes from outside)
     "WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
 )
-
-
-class Contents(BaseModel):
-    """The listing of a backup.
-
-    Attributes
-    ----------
-    format : int
-    created : str
-        UTC.
-    revision : str
-        Of the database.
-    bytes : int
-        Of all files.
-    sha256 : dict of str to str
-        Digest of each file.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    format: int
-    created: str
-    revision: str
-    bytes: int
-    sha256: dict[str, str]
-
-    @property
-    def artifacts(self) -> int:
-        """Number of artifacts."""
-        return len(self.sha256) - 1
 
 
 def write_backup(settings: Settings, file: Path, tell: Callable[[str], object]) -> Contents:
@@ -122,8 +99,8 @@ def restore_backup(settings: Settings, file: Path, tell: Callable[[str], object]
         If the file is damaged, or the database or the artifacts folder is in use.
     """
     tell("Comparing digests")
-    with _opened(file) as archive:
-        contents = _verified(archive)
+    with opened_archive(file) as archive:
+        contents = verified_contents(archive)
         root, digests = UPath(settings.artifacts_dir), contents.sha256
         database = Database(database_url(settings))
         require_empty(database, settings)
@@ -134,7 +111,7 @@ def restore_backup(settings: Settings, file: Path, tell: Callable[[str], object]
                 _extract(archive, member, root / member.name.removeprefix(ARTIFACTS), digests[member.name])
         tell("Restoring the database")
         with tempfile.TemporaryDirectory() as folder, (Path(folder) / DUMP).open("w+b") as dump:
-            _copy(_content(archive, archive.getmember(DUMP)), dump)
+            copied(content_of(archive, archive.getmember(DUMP)), dump)
             dump.flush()
             restore_database(database.url, Path(dump.name))
     schema.upgrade(database.engine)
@@ -150,14 +127,14 @@ def _write(database: Database, root: UPath, file: Path, tell: Callable[[str], ob
             # A restored daemon is not alive.
             dump_database(database.url, dump, without_rows=[f"{SCHEMA}.daemon_heartbeats"])
             with dump.open("rb") as content:
-                digests[DUMP] = _add(archive, DUMP, content)
+                digests[DUMP] = add_member(archive, DUMP, content)
         for place, path in enumerate(paths := _artifacts(root), 1):
             if place % 50 == 1:
                 tell(f"Copying artifacts, {place} of {len(paths)}")
             name = ARTIFACTS + str(PurePosixPath(str(path.relative_to(root))))
             try:
                 with path.open("rb") as content:
-                    digests[name] = _add(archive, name, content)
+                    digests[name] = add_member(archive, name, content)
             except FileNotFoundError:
                 # Replaced or removed since it was listed: the copy is made again if an asset was materialized.
                 continue
@@ -170,7 +147,7 @@ def _write(database: Database, root: UPath, file: Path, tell: Callable[[str], ob
             bytes=sum(member.size for member in archive.getmembers()),
             sha256=digests,
         )
-        _add(archive, CONTENTS, io.BytesIO(contents.model_dump_json(indent=1).encode()))
+        add_member(archive, CONTENTS, io.BytesIO(contents.model_dump_json(indent=1).encode()))
     return contents
 
 
@@ -191,79 +168,6 @@ def _newest_materialization(database: Database) -> int:
         if connection.execute(sa.text(f"SELECT to_regclass('{SCHEMA}.event_logs')")).scalar() is None:
             return 0
         return int(connection.execute(sa.text(_NEWEST)).scalar_one())
-
-
-class _Digesting:
-    """A file that is read once, and the digest of what was read."""
-
-    def __init__(self, content: IO[bytes]) -> None:
-        self._content, self.sha256 = content, hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._content.read(size)
-        self.sha256.update(chunk)
-        return chunk
-
-
-def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> str:
-    member, source = tarfile.TarInfo(name), _Digesting(content)
-    member.size, member.mode = content.seek(0, io.SEEK_END), 0o600
-    content.seek(0)
-    archive.addfile(member, source)
-    return source.sha256.hexdigest()
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with closing(tarfile.open(file, "r:")) as archive:
-            yield archive
-    except (FileNotFoundError, IsADirectoryError):
-        message = f"there is no file {file}"
-        raise BackupError(message) from None
-    except (tarfile.TarError, EOFError) as error:
-        message = f"{file} is no backup, or is damaged: {error}"
-        raise BackupError(message) from error
-
-
-def _listing(archive: tarfile.TarFile) -> Contents:
-    """The listing of a backup of a known format."""
-    try:
-        listing = archive.getmember(CONTENTS)
-        if listing.size > MOST_CONTENTS:
-            raise KeyError(CONTENTS)  # noqa: TRY301 (one refusal for all three)
-        contents = Contents.model_validate_json(_content(archive, listing).read())
-    except (KeyError, ValidationError):
-        message = f"the file holds no readable {CONTENTS}: it is no backup, or was cut off"
-        raise BackupError(message) from None
-    if contents.format != FORMAT:
-        message = f"this program reads backups of format {FORMAT}, found {contents.format}. Install a newer one"
-        raise BackupError(message)
-    return contents
-
-
-def _verified(archive: tarfile.TarFile) -> Contents:
-    """Contents of a backup, after every name, kind, and digest was compared."""
-    contents = _listing(archive)
-    members = {member.name: member for member in archive if member.name != CONTENTS}
-    digests = contents.sha256
-    if set(members) != set(digests) or DUMP not in members or len(archive.getmembers()) != len(members) + 1:
-        message = "the backup does not hold the files that it lists: it was changed"
-        raise BackupError(message)
-    for name, member in members.items():
-        parts = PurePosixPath(name).parts
-        is_place = name == DUMP or (name.startswith(ARTIFACTS) and len(parts) > 1 and ".." not in parts)
-        if not (member.isreg() and not member.issparse() and is_place and "\\" not in name):
-            message = f"the backup holds {name!r}, which is no artifact: it was changed"
-            raise BackupError(message)
-    if sum(member.size for member in members.values()) != contents.bytes:
-        message = f"the files of the backup do not have {contents.bytes:,} bytes in all: it was changed"
-        raise BackupError(message)
-    for name, member in members.items():
-        if _copy(_content(archive, member), None) != digests[name]:
-            message = f"{name} differs from its recorded SHA-256: the backup is damaged. Nothing was restored"
-            raise BackupError(message)
-    return contents
 
 
 def require_empty(database: Database, settings: Settings) -> None:
@@ -291,7 +195,7 @@ def _require_own(root: UPath, digests: dict[str, str]) -> None:
     for path in _artifacts(root):
         expected = digests.get(ARTIFACTS + str(PurePosixPath(str(path.relative_to(root)))))
         with path.open("rb") as content:
-            if expected is None or _copy(content, None) != expected:
+            if expected is None or copied(content, None) != expected:
                 message = (
                     f"{root} holds {path.name}, which is not of this backup. Restore into an empty folder: "
                     "name another home by BOURSOMATIC_HOME, or another folder by ARTIFACTS_DIR"
@@ -300,25 +204,8 @@ def _require_own(root: UPath, digests: dict[str, str]) -> None:
 
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: UPath, expected: str) -> None:
-    content = _content(archive, member).read()
+    content = content_of(archive, member).read()
     if hashlib.sha256(content).hexdigest() != expected:
         message = f"{member.name} has changed since its digest was compared"
         raise ArtifactWriteError(message)
     write_whole(target, content)
-
-
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    content = archive.extractfile(member)
-    if content is None:
-        message = f"the backup holds {member.name!r}, which is no file: it was changed"
-        raise BackupError(message)
-    return content
-
-
-def _copy(source: IO[bytes], target: IO[bytes] | None) -> str:
-    """Read to the end, write it to the target if there is one; the digest of what was read."""
-    digesting = _Digesting(source)
-    while chunk := digesting.read(CHUNK):
-        if target is not None:
-            target.write(chunk)
-    return digesting.sha256.hexdigest()

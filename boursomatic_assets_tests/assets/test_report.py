@@ -121,7 +121,8 @@ def _materializations(result: dg.ExecuteInProcessResult) -> Iterator[dg.AssetMat
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setenv("ARTIFACTS_DIR", str(tmp_path))
     with dg.DagsterInstance.ephemeral() as instance:
         yield Desk(instance, tmp_path)
 

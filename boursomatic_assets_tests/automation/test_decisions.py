@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from boursomatic_assets.automation.decisions import (
     BarEvent,
+    Feed,
     RunDecision,
     changing_events,
     decide_features,
+    decide_feed,
     decide_recommendations,
 )
 from boursomatic_assets.automation.training_decisions import (
@@ -343,3 +345,57 @@ def test_decide_recommendations_for_a_version_that_is_active_again() -> None:
     first = decide_recommendations(("v1", "f1"), ("v0", "f1"), 3, None)
     again = decide_recommendations(("v1", "f1"), ("v2", "f1"), 8, None)
     assert (first.key, again.key) == ("v1-f1-3", "v1-f1-8")
+
+
+FEED_SESSION = date(2024, 6, 10)
+
+
+def feed(hours: float, arrived: int = 0, attempts: int = 1, since: float | None = 45.0, **other: str) -> Feed:
+    return Feed("us", FEED_SESSION, arrived, 100, 0.98, hours, 8.0, attempts, since, **other)
+
+
+NONE_YET = "us, session 2024-06-10: 0 of 100 symbols have its bar"
+
+
+@pytest.mark.parametrize(
+    ("state", "decision"),
+    [
+        # 98 of 100 are enough; 97 are not.
+        (feed(1.0, 98), RunDecision("us, session 2024-06-10: 98 of 100 symbols have its bar.")),
+        (
+            feed(1.0, 97),
+            RunDecision("us, session 2024-06-10: 97 of 100 symbols have its bar.", "us-2024-06-10-again-1"),
+        ),
+        (feed(1.0, since=29.9), RunDecision(f"{NONE_YET}; asked for 30 minutes ago.", settled=False)),
+        (
+            feed(0.4, attempts=0, since=None),
+            RunDecision(f"{NONE_YET}; the update after the close comes first.", settled=False),
+        ),
+        (feed(0.5, attempts=0, since=None), RunDecision(f"{NONE_YET}.", "us-2024-06-10-again-0")),
+        (feed(7.9, attempts=12), RunDecision(f"{NONE_YET}.", "us-2024-06-10-again-12")),
+        (feed(8.0, attempts=12), RunDecision(f"{NONE_YET}; 8 hours after the close it is not asked for any more.")),
+        # Nobody has asked: the daemon was down.
+        (feed(30.0, attempts=0, since=None), RunDecision(f"{NONE_YET}.", "us-2024-06-10-again-0")),
+        (feed(1.0, obstacle="run 1 brings bars"), RunDecision(f"{NONE_YET}; run 1 brings bars.", settled=False)),
+    ],
+)
+def test_missing_bars_are_asked_for_each_half_hour_until_the_time_is_over(
+    state: Feed, decision: RunDecision
+) -> None:
+    assert decide_feed(state) == decision
+
+
+@pytest.mark.parametrize(
+    ("state", "overdue"),
+    [
+        (feed(7.9), False),
+        (feed(8.0), True),
+        (feed(8.0, 98), False),
+        # What was asked last still has its time.
+        (feed(8.0, since=10.0), False),
+        (feed(8.0, obstacle="run 1 brings bars"), False),
+        (feed(30.0, attempts=0, since=None), False),
+    ],
+)
+def test_a_session_is_overdue_once_the_last_update_has_had_its_time(state: Feed, *, overdue: bool) -> None:
+    assert state.is_overdue is overdue

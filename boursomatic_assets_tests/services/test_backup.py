@@ -103,7 +103,7 @@ def test_write_backup_that_cannot_be_written_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(backup, "_add", full)
+    monkeypatch.setattr(backup, "add_member", full)
     with pytest.raises(BackupError, match="cannot be written: No space left on device"):
         write_backup(settings, tmp_path / "c.tar", quiet)
     assert {path.name for path in tmp_path.iterdir()} == {"home", "file", saved.name}
