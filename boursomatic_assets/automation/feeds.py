@@ -12,7 +12,7 @@ from boursomatic_assets.automation.decisions import Feed, decide_feed
 from boursomatic_assets.automation.jobs import daily_update
 from boursomatic_assets.automation.observing import WHY_TAG, described, in_flight
 from boursomatic_assets.core.market.calendars import settled_at
-from boursomatic_assets.providers.registry import provider_for
+from boursomatic_assets.providers.registry import delivers_new_sessions
 from boursomatic_assets.services.ingest.audit import arrivals
 from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds
 from boursomatic_assets.storage.postgres.database import Database
@@ -40,7 +40,7 @@ def config_of(group: str) -> dict[str, Any]:
 def fetch_late_bars(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Request updates of groups whose newest session has not arrived, and report overdue ones."""
     settings = Settings.from_environment()
-    if not (settings.provider == "database" or provider_for(settings).asks_for_wishes):
+    if not delivers_new_sessions(settings):
         return dg.SensorResult(skip_reason=f"The price source {settings.provider!r} has everything at hand.")
     now, database = datetime.now(UTC), Database.open(settings)
     feeds = [feed for group in GROUPS if (feed := observe_feed(context.instance, database, settings, group, now))]

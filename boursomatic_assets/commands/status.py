@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from boursomatic_assets.commands.opening import console, open_database
 from boursomatic_assets.errors import BoursomaticError
@@ -47,7 +48,7 @@ def status(
         console.print(f"Active model: {found.model or 'none'}", highlight=False)
         console.print(f"Recommendations: {found.recommended_session or 'none'}", highlight=False)
         for problem in found.problems:
-            console.print(f"[bold red]Problem:[/bold red] {problem}", soft_wrap=True, highlight=False)
+            console.print(f"[bold red]Problem:[/bold red] {escape(problem)}", soft_wrap=True, highlight=False)
         console.print("All is well." if found.is_healthy else f"Problems: {len(found.problems)}")
     if not found.is_healthy:
         raise typer.Exit(1)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from boursomatic_assets.core.market.vendor_actions import without_later_splits
-from boursomatic_assets.errors import NoBarsError, SourceFailedError, SymbolNotFoundError
+from boursomatic_assets.errors import SourceFailedError, SymbolNotFoundError
+from boursomatic_assets.providers.fetching import no_bars
 from boursomatic_assets.providers.symbols import to_eodhd
 from boursomatic_assets.providers.vendors import (
     column,
@@ -76,8 +77,7 @@ class EodhdSource:
         dated = {"from": first, "to": wish.last.isoformat(), "period": "d", "order": "a"}
         rows = self._rows("eod", name, dated)
         if not rows:
-            message = f"no bars from {wish.first or 'the first'} to {wish.last}"
-            raise NoBarsError(message)
+            raise no_bars(wish)
         bars = raw_bars(rows, "adjusted_close", wish.symbol)
         # Volumes are in today's shares: all splits until today count, also those after the last bar.
         splits = _splits(self._rows("splits", name, {"from": first}))

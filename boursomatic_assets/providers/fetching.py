@@ -209,6 +209,11 @@ def within(bars: pl.DataFrame, wish: Wish) -> pl.DataFrame:
     return bars.filter(~late & ~early)
 
 
+def no_bars(wish: Wish) -> NoBarsError:
+    """The error of a source that has no bar of the requested sessions."""
+    return NoBarsError(f"no bars from {wish.first or 'the first'} to {wish.last}")
+
+
 def through(gateway: str | None, url: str) -> str:
     """URL behind a gateway: `https://HOST/PATH` becomes `GATEWAY/HOST/PATH`; unchanged without a gateway."""
     return f"{gateway.rstrip('/')}/{url.partition('://')[2]}" if gateway else url

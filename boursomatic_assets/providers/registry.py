@@ -52,6 +52,11 @@ _REGISTRY: dict[str, Callable[[Settings], Provider]] = {
 PROVIDER_NAMES = tuple(_REGISTRY)
 
 
+def delivers_new_sessions(settings: Settings) -> bool:
+    """Whether the source in the settings brings new bars day by day; a file does not."""
+    return settings.provider == "database" or provider_for(settings).asks_for_wishes
+
+
 def provider_for(settings: Settings) -> Provider:
     """Create the provider that the settings name; raises UnknownProviderError for an unknown name."""
     if settings.provider not in _REGISTRY:

@@ -10,7 +10,7 @@ import polars as pl
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
 from boursomatic_assets.errors import NoBarsError, ProviderError, SourceFailedError, SymbolNotFoundError
-from boursomatic_assets.providers.fetching import NOT_FOUND, FetchedProvider, start_of, within
+from boursomatic_assets.providers.fetching import NOT_FOUND, FetchedProvider, no_bars, start_of, within
 from boursomatic_assets.providers.patience import PassingFailureError
 from boursomatic_assets.providers.symbols import to_stooq
 from boursomatic_assets.providers.web import web_of
@@ -62,8 +62,7 @@ class StooqSource:
             raise _no_data(wish)
         bars = within(_parsed(text).with_columns(symbol=pl.lit(wish.symbol)), wish).select(list(BAR_SCHEMA))
         if bars.is_empty():
-            message = f"no bars from {wish.first or 'the first'} to {wish.last}"
-            raise NoBarsError(message)
+            raise no_bars(wish)
         return bars
 
     def _download(self, name: str, wish: Wish) -> str:

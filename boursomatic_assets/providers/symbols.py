@@ -88,7 +88,7 @@ def listed(raw: str | None, exchange: str | None = None, *, stooq: bool = False)
     if market := (named or own):
         return _placed(code, market)
     if place and not _ISIN.fullmatch(code):
-        # Two unknown exchanges may each have a stock with this code.
+        # Unknown exchanges may use one code for different stocks.
         return Listed(f"{code}.{place.upper()}" if place.isalnum() else code)
     return _placed(code, AMERICAN) if _is_american(code) else Listed(code)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.errors import NoBarsError, SymbolNotFoundError
+from boursomatic_assets.errors import SymbolNotFoundError
+from boursomatic_assets.providers.fetching import no_bars
 from boursomatic_assets.providers.symbols import to_tiingo
 from boursomatic_assets.providers.vendors import (
     column,
@@ -65,8 +66,7 @@ class TiingoSource:
         query = {"startDate": first_asked(wish).isoformat(), "endDate": wish.last.isoformat(), "format": "json"}
         rows = rows_of(self._web.get(_PRICES.format(name), query, self._headers), TIINGO_KEY)
         if not rows:
-            message = f"no bars from {wish.first or 'the first'} to {wish.last}"
-            raise NoBarsError(message)
+            raise no_bars(wish)
         bars = raw_bars(rows, "adjClose", wish.symbol)
         splits = bars.select("session", split=column(rows, "splitFactor")).filter(
             (pl.col("split") != 1) & (pl.col("split") > 0)

@@ -11,8 +11,8 @@ import polars as pl
 from boursomatic_assets.core.market.bars import PRICE_COLUMNS
 from boursomatic_assets.core.market.calendars import FIRST_YEAR
 from boursomatic_assets.core.market.vendor_actions import with_actions
-from boursomatic_assets.errors import ConfigurationError, NoBarsError, SourceFailedError, SymbolNotFoundError
-from boursomatic_assets.providers.fetching import NOT_FOUND, FetchedProvider, Source, start_of, within
+from boursomatic_assets.errors import ConfigurationError, SourceFailedError, SymbolNotFoundError
+from boursomatic_assets.providers.fetching import NOT_FOUND, FetchedProvider, Source, no_bars, start_of, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -108,6 +108,5 @@ def delivered_bars(
     """Requested bars, with the vendor's splits and dividends; raises NoBarsError if there are none."""
     wanted = within(with_actions(bars, splits, dividends, resolution), wish)
     if wanted.is_empty():
-        message = f"no bars from {wish.first or 'the first'} to {wish.last}"
-        raise NoBarsError(message)
+        raise no_bars(wish)
     return wanted

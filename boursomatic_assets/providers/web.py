@@ -54,7 +54,7 @@ class Answer:
 
 
 class Web:
-    """Paced requests to one source, optionally through a gateway.
+    """HTTP client of one source. It limits the request rate and may use a gateway.
 
     `client` must not follow redirects; `key` is the secret to hide.
     """

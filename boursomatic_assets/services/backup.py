@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 import tempfile
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from upath import UPath
 
+from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.errors import ArtifactWriteError, BackupError
 from boursomatic_assets.storage.artifacts.archive import (
     ARTIFACTS,
@@ -131,7 +131,7 @@ def _write(database: Database, root: UPath, file: Path, tell: Callable[[str], ob
         for place, path in enumerate(paths := _artifacts(root), 1):
             if place % 50 == 1:
                 tell(f"Copying artifacts, {place} of {len(paths)}")
-            name = ARTIFACTS + str(PurePosixPath(str(path.relative_to(root))))
+            name = _member_name(path, root)
             try:
                 with path.open("rb") as content:
                     digests[name] = add_member(archive, name, content)
@@ -157,6 +157,11 @@ def _artifacts(root: UPath) -> list[UPath]:
         return []
     files = (path for path in root.rglob("*") if path.is_file())
     return sorted((path for path in files if not _is_hidden(path, root)), key=str)
+
+
+def _member_name(path: UPath, root: UPath) -> str:
+    """Name of an artifact in the archive."""
+    return ARTIFACTS + str(PurePosixPath(str(path.relative_to(root))))
 
 
 def _is_hidden(path: UPath, root: UPath) -> bool:
@@ -193,7 +198,7 @@ def require_empty(database: Database, settings: Settings) -> None:
 def _require_own(root: UPath, digests: dict[str, str]) -> None:
     """Stop if the artifacts folder holds a file that is not of the backup."""
     for path in _artifacts(root):
-        expected = digests.get(ARTIFACTS + str(PurePosixPath(str(path.relative_to(root)))))
+        expected = digests.get(_member_name(path, root))
         with path.open("rb") as content:
             if expected is None or copied(content, None) != expected:
                 message = (
@@ -205,7 +210,7 @@ def _require_own(root: UPath, digests: dict[str, str]) -> None:
 
 def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, target: UPath, expected: str) -> None:
     content = content_of(archive, member).read()
-    if hashlib.sha256(content).hexdigest() != expected:
+    if sha256(content) != expected:
         message = f"{member.name} has changed since its digest was compared"
         raise ArtifactWriteError(message)
     write_whole(target, content)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.market.calendars import CALENDARS, settled_at
-from boursomatic_assets.providers.registry import provider_for
+from boursomatic_assets.providers.registry import delivers_new_sessions
 from boursomatic_assets.services.ingest.audit import Arrival, arrivals
 from boursomatic_assets.storage.postgres.market_tables import newest_session
 from boursomatic_assets.storage.postgres.model_table import active_version
@@ -72,7 +72,7 @@ def read_status(
     """Check bars, model, recommendations, failures and the daemon; `now` needs a time zone."""
     from dagster._daemon.controller import all_daemons_live
 
-    goes_on = settings.provider == "database" or provider_for(settings).asks_for_wishes
+    goes_on = delivers_new_sessions(settings)
     feeds = tuple(feed for feed in arrivals(database, CALENDARS, now) if feed.expected) if goes_on else ()
     active = active_version(database)
     made = database.read(

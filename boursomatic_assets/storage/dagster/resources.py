@@ -106,8 +106,11 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             "BOURSOMATIC_THREADS": self.threads,
         }
         given = {name: str(value) for name, value in overrides.items() if value is not None}
+        configured = Settings.from_environment()
+        if not given:
+            return configured
         run = Settings.from_environment({**os.environ, **given})
-        _require_allowed_places(Settings.from_environment(), run)
+        _require_allowed_places(configured, run)
         return run
 
     def database(self) -> Database:

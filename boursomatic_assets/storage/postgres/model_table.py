@@ -185,12 +185,12 @@ def _rows(database: Database, condition: str, **parameters: str) -> list[ModelRo
 
 
 def _select(connection: sa.Connection, condition: str, **parameters: str) -> list[ModelRow]:
-    rows = connection.execute(sa.text(f"{_SELECT} {condition}"), parameters).mappings()
+    rows, root = connection.execute(sa.text(f"{_SELECT} {condition}"), parameters).mappings(), artifacts_root()
     return [
         ModelRow(
             **{
                 **row,
-                "model_path": bundle_place(row["model_path"]),
+                "model_path": bundle_place(row["model_path"], root),
                 "gate": None if row["gate"] is None else GateDecision.read(row["gate"]),
             }
         )
@@ -198,12 +198,16 @@ def _select(connection: sa.Connection, condition: str, **parameters: str) -> lis
     ]
 
 
-def bundle_place(stored: str) -> str:
-    """Place of a bundle: below the artifacts folder in use if it is there, else where it was stored.
+def artifacts_root() -> str:
+    """The artifacts folder in use, without a slash at its end."""
+    return Settings.from_environment().artifacts_dir.rstrip("/")
+
+
+def bundle_place(stored: str, root: str) -> str:
+    """Place of a bundle: below the artifacts root if it is there, else where it was stored.
 
     So a home that was moved or restored serves its own bundles, never those of the old place.
     """
-    root = Settings.from_environment().artifacts_dir.rstrip("/")
     folder, _, version = stored.rstrip("/").rpartition("/")
     if stored.startswith(f"{root}/") or not folder.endswith(f"/{BUNDLES}"):
         return stored

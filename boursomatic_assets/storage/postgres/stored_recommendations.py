@@ -12,7 +12,7 @@ import polars as pl
 
 from boursomatic_assets.core.dataset.experiment import PROFILE_NAMES
 from boursomatic_assets.storage.postgres.database import Database
-from boursomatic_assets.storage.postgres.model_table import bundle_place
+from boursomatic_assets.storage.postgres.model_table import artifacts_root, bundle_place
 from boursomatic_assets.storage.postgres.panels import SEPARATOR, among
 from boursomatic_assets.storage.postgres.tables import KEYS
 
@@ -98,8 +98,9 @@ def find_recommendation(database: Database, wanted: str, session: date | None = 
         f"WHERE {condition} ORDER BY {_NEWEST_OF_EACH}",
         parameters,
     )
+    root = artifacts_root()
     return [
-        {**row, "model_path": bundle_place(row["model_path"] or ""), "snapshot": json.loads(row["snapshot"])}
+        {**row, "model_path": bundle_place(row["model_path"] or "", root), "snapshot": json.loads(row["snapshot"])}
         for row in found.iter_rows(named=True)
     ]
 
