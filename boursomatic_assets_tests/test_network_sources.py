@@ -18,21 +18,19 @@ from boursomatic_assets.core.dataset.features import FEATURE_NAMES, compute_feat
 from boursomatic_assets.core.market.bars import PRICE_COLUMNS
 from boursomatic_assets.core.market.calendars import calendar_of, last_complete_session, sessions_between
 from boursomatic_assets.core.market.fetch_report import Outcome
-from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.providers.universe import read_universe
-from boursomatic_assets.services.ingest.update import update_bars
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres.content import read_content
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.features_table import read_features
 from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
-from boursomatic_assets.storage.postgres.instruments_table import write_universe
 from boursomatic_assets.storage.postgres.market_tables import read_bars
 from boursomatic_assets_tests.conftest import fresh_database, upgraded
 from boursomatic_assets_tests.support.catalog import rows, versions_of
 from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault
 from boursomatic_assets_tests.support.installation import Installation, new_installation
 from boursomatic_assets_tests.support.processes import IMPORTS, UPDATE, Forks, spawn
+from boursomatic_assets_tests.support.updates import update, update_until_arrived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,28 +121,20 @@ def agree(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
         assert np.allclose(found[name].to_numpy(), wanted[name].to_numpy(), rtol=1e-9, atol=0.0), name
 
 
-def update(settings: Settings) -> None:
-    """Update to its end."""
-    database, provider = Database.open(settings), provider_for(settings)
-    write_universe(database, provider.instruments())
-    update_bars(database, provider, settings, datetime.now(UTC), lambda _message: None)
-
-
 def test_a_tenth_of_the_answers_fails_and_the_universe_is_complete_once(
     postgres: sa.Engine, universe: Path, bars: pl.DataFrame, tmp_path: Path
 ) -> None:
     with (
         FakeSources(bars, share=0.1, seed=7, retry_after="0") as sources,
-        settings_for(postgres, sources, universe, tmp_path) as settings,
+        settings_for(postgres, sources, universe, tmp_path),
     ):
-        update(settings)
-        database = Database.open(settings)
+        database = update_until_arrived(set(bars["symbol"]))
         agree(read_bars(database), expected(bars))
         failed = [request for request in sources.requests if request["fault"]]
         assert len(failed) > SYMBOLS * 0.04, "the fake did not fail as it was told to"
         # Again, with nothing new: every symbol's last sessions are asked for, and no row is written.
         before, asked = versions_of(database, "price_bars"), len(sources.requests)
-        update(settings)
+        update()
         assert versions_of(database, "price_bars") == before
         assert len(sources.requests) >= asked + SYMBOLS
 
@@ -174,11 +164,8 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_table(
             stored.append(content.height)
         assert survived < KILLS, "no kill came in time"
         assert stored == sorted(stored)
-        update(settings)
+        update_until_arrived(set(bars["symbol"]))
         agree(read_bars(database), expected(bars))
-        number = newest_round(database, "yahoo")
-        assert number is not None
-        assert {report.symbol for report in read_results(database, number)} == set(bars["symbol"])
 
 
 def test_what_one_run_fetched_before_it_was_killed_the_next_does_not_fetch_again(
@@ -198,7 +185,7 @@ def test_what_one_run_fetched_before_it_was_killed_the_next_does_not_fetch_again
         kept = set(read_content(database, "price_bars")["symbol"])
         assert 0 < len(kept) < SYMBOLS
         before = len(sources.requests)
-        update(settings)
+        update()
         asked = {request["symbol"] for request in sources.requests[before:]}
         assert asked.isdisjoint(kept)
         agree(read_bars(database), expected(bars))
@@ -228,14 +215,14 @@ def test_a_dividend_rewrites_history_whole_and_says_since_when(
 ) -> None:
     paid = bars["symbol"][0]
     with FakeSources(bars) as sources, settings_for(postgres, sources, universe, tmp_path) as settings:
-        update(settings)
+        update()
         database = Database.open(settings)
         before = versions_of(database, "price_bars")
         # All adjusted closes before the newest session are lower by 2 %: a dividend was paid.
         newest = bars.filter(pl.col("symbol") == paid)["session"].max()
         lower = pl.when((pl.col("symbol") == paid) & (pl.col("session") < newest)).then(0.98).otherwise(1.0)
         sources.bars = bars.with_columns(adj_close=pl.col("adj_close") * lower)
-        update(settings)
+        update()
         agree(read_bars(database), expected(sources.bars))
         changed = {key for key, row in versions_of(database, "price_bars").items() if row != before[key]}
         rewritten = bars.filter((pl.col("symbol") == paid) & (pl.col("session") < newest)).height
@@ -248,9 +235,9 @@ def test_only_new_sessions_and_the_overlap_are_asked_for(
     cut = NOW.date() - timedelta(days=30)
     older = bars.filter(pl.col("session") <= cut)
     with FakeSources(older) as sources, settings_for(postgres, sources, universe, tmp_path) as settings:
-        update(settings)
+        update()
         sources.bars, before = bars, len(sources.requests)
-        update(settings)
+        update()
         agree(read_bars(Database.open(settings)), expected(bars))
         starts = [
             datetime.fromtimestamp(int(request["query"]["period1"]), tz=UTC).date()
@@ -377,10 +364,10 @@ def test_a_symbol_that_only_the_fallback_knows_follows_what_that_one_rewrites(
         FakeSources(known, faults=faults) as sources,
         settings_for(postgres, sources, universe, tmp_path) as settings,
     ):
-        update(settings)
+        update()
         split = known.with_columns(pl.col(name) / 2 for name in (*PRICE_COLUMNS, "adj_close"))
         sources.bars = split
-        update(settings)
+        update()
         agree(read_bars(Database.open(settings)), expected(split))
 
 
@@ -390,13 +377,13 @@ def test_history_is_not_replaced_by_a_source_that_it_did_not_come_from(
     ours = bars["symbol"][0]
     known = bars.filter(pl.col("symbol") == ours).with_columns(adj_close=pl.col("close"))
     with FakeSources(known) as sources, settings_for(postgres, sources, universe, tmp_path) as settings:
-        update(settings)
+        update()
         database = Database.open(settings)
         # Yahoo has rewritten history by 0.5 %, shows it once, and then fails when it is asked for all of it.
         sources.bars = known.with_columns(pl.col(name) * 0.995 for name in (*PRICE_COLUMNS, "adj_close"))
         asked = len(sources.asked("yahoo", ours))
         sources.faults = {f"yahoo/{ours}": [*[""] * (asked + 1), *[Fault.NOT_FOUND] * 9]}
-        update(settings)
+        update()
         agree(read_bars(database), expected(known))
         number = newest_round(database, "yahoo")
         assert number is not None

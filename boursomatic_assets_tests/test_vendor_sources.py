@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +16,6 @@ import pytest
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
 from boursomatic_assets.providers.files import FilesProvider
-from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.services.ingest.adjusting import enter_adjustment
 from boursomatic_assets.services.ingest.jump_audit import audit_jumps
 from boursomatic_assets.services.ingest.update import update_bars
@@ -23,13 +23,13 @@ from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
 from boursomatic_assets.storage.postgres.candidates import read_bar_provenance
 from boursomatic_assets.storage.postgres.database import Database
-from boursomatic_assets.storage.postgres.instruments_table import write_universe
 from boursomatic_assets.storage.postgres.market_tables import read_bars, read_usable_bars
 from boursomatic_assets_tests.conftest import fresh_database, upgraded
 from boursomatic_assets_tests.support.catalog import rows, versions_of
 from boursomatic_assets_tests.support.fake_sources import FakeSources
 from boursomatic_assets_tests.support.fake_vendors import vendor_adjusted
-from boursomatic_assets_tests.support.processes import IMPORTS, UPDATE, WAIT, spawn, wait_until_ready
+from boursomatic_assets_tests.support.processes import IMPORTS, UPDATE, Forks
+from boursomatic_assets_tests.support.updates import update, update_until_arrived
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,14 +104,6 @@ def settings_for(
         yield settings
 
 
-def update(settings: Settings) -> Database:
-    """Bring instruments and bars up to date, from the provider that the environment names now."""
-    database, provider = Database.open(settings), provider_for(Settings.from_environment())
-    write_universe(database, provider.instruments())
-    update_bars(database, provider, Settings.from_environment(), NOW, lambda _: None)
-    return database
-
-
 def whole(database: Database, bars: pl.DataFrame, symbols: tuple[str, ...] = SYMBOLS) -> None:
     """Stored as it was traded, each bar once; read as the vendor adjusts it, by the product and in the view."""
     wanted = bars.filter(pl.col("symbol").is_in(symbols)).sort("symbol", "session")
@@ -132,27 +124,17 @@ def agree(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
         assert np.allclose(found[name].to_numpy(), wanted[name].to_numpy(), rtol=1e-9, atol=0.0), name
 
 
-def killed_at(moments: random.Random, settings: Settings) -> bool:
-    """Start an update, kill it at a random moment, and say whether it had ended by then."""
-    process = spawn(f"{IMPORTS}{WAIT}{UPDATE}print('done', flush=True)\n")
-    wait_until_ready(process)
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    time.sleep(moments.uniform(0.05, 1.5))
-    process.kill()
-    ended = "done" in process.communicate()[0]
-    # A symbol is there whole, with its actions, or not at all.
+def require_whole_symbols(database: Database) -> None:
+    """A symbol is there whole, with its actions, or not at all."""
     expected = BARS.group_by("symbol").agg(
         bars=pl.len().cast(pl.Int64), actions=(pl.col("split").count() + pl.col("dividend").count()).cast(pl.Int64)
     )
-    stored = Database.open(settings).read(
+    stored = database.read(
         "SELECT i.symbol, count(*) AS bars, "
         "(SELECT count(*) FROM vendor_actions v WHERE v.symbol = i.symbol) AS actions "
         "FROM instruments i JOIN price_bars b ON b.instrument_id = i.id GROUP BY 1"
     )
     assert stored.join(expected, on=["symbol", "bars", "actions"], how="anti").is_empty()
-    return ended
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -165,9 +147,16 @@ def test_killed_while_a_tenth_of_the_answers_fails_it_ends_with_the_same_table(
         FakeSources(BARS, share=0.1, seed=12, retry_after="0", delay=0.1) as sources,
         settings_for(postgres, sources, tmp_path, vendor) as settings,
     ):
-        ended = [killed_at(moments, settings) for _ in range(kills)]
-        assert not all(ended), "no kill came in time"
-        database = update(settings)
+        database, survived = Database.open(settings), 0
+        with Forks(UPDATE, f"import curl_cffi\n{IMPORTS}") as updates:
+            for _ in range(kills):
+                child = updates.begin()
+                time.sleep(moments.uniform(0.05, 1.5))
+                os.kill(child, signal.SIGKILL)
+                survived += updates.exit_code(child) == 0
+                require_whole_symbols(database)
+        assert survived < kills, "no kill came in time"
+        database = update_until_arrived(set(SYMBOLS))
         whole(database, BARS)
         failed = [request for request in sources.requests if request["fault"]]
         assert len(failed) > 0.04 * len(sources.requests), "the fake did not fail as it was told to"
@@ -175,7 +164,7 @@ def test_killed_while_a_tenth_of_the_answers_fails_it_ends_with_the_same_table(
         assert not any(KEY in detail for detail in said)
         # Again, with nothing new: no row is written.
         before = versions_of(database, "price_bars"), rows(database, "SELECT * FROM vendor_actions ORDER BY 1, 2")
-        update(settings)
+        update()
         assert (
             versions_of(database, "price_bars"),
             rows(database, "SELECT * FROM vendor_actions ORDER BY 1, 2"),
@@ -199,11 +188,11 @@ def test_a_later_split_adds_an_action_and_leaves_the_bars_as_they_were_traded(
     postgres: sa.Engine, tmp_path: Path, vendor: str
 ) -> None:
     bars = BARS.filter(symbol="AK")
-    with FakeSources(bars) as sources, settings_for(postgres, sources, tmp_path, vendor, ONE) as settings:
-        database = update(settings)
+    with FakeSources(bars) as sources, settings_for(postgres, sources, tmp_path, vendor, ONE):
+        database = update()
         stored, noted = versions_of(database, "price_bars"), read_bar_provenance(database)["AK"]["adjustments"]
         sources.bars = later(bars, 10.0)
-        update(settings)
+        update()
         whole(database, sources.bars, ONE)
         assert {key: versions_of(database, "price_bars")[key] for key in stored} == stored
         assert rows(database, "SELECT count(*) FROM bar_changes") == [(0,)]
@@ -218,8 +207,8 @@ def test_a_split_that_the_vendor_does_not_state_is_a_jump_until_somebody_explain
 ) -> None:
     bars = BARS.filter(symbol="AK")
     unsaid = later(bars, 10.0).with_columns(split=pl.when(pl.col("session") < bars["session"][-1]).then("split"))
-    with FakeSources(unsaid) as sources, settings_for(postgres, sources, tmp_path, vendor, ONE) as settings:
-        database = update(settings)
+    with FakeSources(unsaid) as sources, settings_for(postgres, sources, tmp_path, vendor, ONE):
+        database = update()
         (jump,) = audit_jumps(database).waiting.rows()
         assert jump[:2] == ("AK", unsaid["session"][-1])
         enter_adjustment(database, "AK", unsaid["session"][-1], 0.1, None)
@@ -227,7 +216,7 @@ def test_a_split_that_the_vendor_does_not_state_is_a_jump_until_somebody_explain
         # Whether the vendor states it in the end or not, it counts once.
         for answers in (unsaid, said):
             sources.bars = answers
-            update(settings)
+            update()
             found = read_usable_bars(database)
             agree(found, vendor_adjusted(said).with_columns(symbol=pl.lit("AK")).select(found.columns))
 
@@ -236,22 +225,22 @@ def test_bars_of_an_adjusted_source_take_the_place_of_raw_ones_with_their_action
     postgres: sa.Engine, tmp_path: Path
 ) -> None:
     bars = BARS.filter(symbol="AK")
-    with FakeSources(bars) as sources, settings_for(postgres, sources, tmp_path, "tiingo", ONE) as settings:
-        database = update(settings)
+    with FakeSources(bars) as sources, settings_for(postgres, sources, tmp_path, "tiingo", ONE):
+        database = update()
         assert read_corrections_of(database) == 3
         # Yahoo's adjusted closes of the same prices, after one more dividend of 2 %.
         factor = pl.when(pl.int_range(pl.len()) < bars.height - 2).then(0.98).otherwise(1.0)
         paid = bars.with_columns(adj_close=pl.col("close") * factor)
         sources.bars = paid
         os.environ["BOURSOMATIC_PROVIDER"] = "yahoo"
-        update(settings)
+        update()
         assert read_corrections_of(database) == 0
         scaled = paid.with_columns(pl.col(name) * pl.col("adj_close") / pl.col("close") for name in PRICE_COLUMNS)
         agree(read_bars(database), scaled)
         # And back: raw again, with what the vendor states.
         os.environ["BOURSOMATIC_PROVIDER"] = "tiingo"
         sources.bars = bars
-        update(settings)
+        update()
         whole(database, bars, ONE)
 
 
@@ -259,8 +248,8 @@ def test_a_file_says_what_actions_there_are_between_its_own_bars_and_no_more(
     postgres: sa.Engine, tmp_path: Path
 ) -> None:
     bars = BARS.filter(symbol="AK")
-    with FakeSources(bars) as sources, settings_for(postgres, sources, tmp_path, "tiingo", ONE) as settings:
-        database = update(settings)
+    with FakeSources(bars) as sources, settings_for(postgres, sources, tmp_path, "tiingo", ONE):
+        database = update()
         # Of 120 bars the last 30: the dividend of the 101st is among them, that of the 31st and the split are not.
         path = tmp_path / "adjusted.csv"
         vendor_adjusted(bars).tail(30).with_columns(symbol=pl.lit("AK")).write_csv(path)
