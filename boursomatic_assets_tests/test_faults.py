@@ -10,6 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import polars as pl
 import psutil
 import pytest
@@ -104,6 +105,12 @@ def test_a_run_killed_at_any_moment_harms_nothing_and_the_next_one_succeeds(time
     kill_when(process, lambda: time.perf_counter() >= end)
     # The last also leads to everything that is made of a version.
     require_recovery(timed.installation, *(WHOLE if part == MOMENTS - 1 else RETRAIN))
+
+
+def test_a_retrain_evaluates_the_checks_that_a_killed_run_did_not_come_to(timed: Timed) -> None:
+    bars = dg.AssetSelection.assets("instruments", "price_bars")
+    assert timed.installation.execute(bars.without_checks()).success
+    require_recovery(timed.installation, *RETRAIN)
 
 
 def test_a_run_killed_while_its_bundle_appears_harms_nothing(timed: Timed) -> None:

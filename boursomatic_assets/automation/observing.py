@@ -36,8 +36,6 @@ IN_FLIGHT = [
     DagsterRunStatus.CANCELING,
 ]
 WAITING = {DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED}
-# Stands for no run: checks of a given run would count for later values, too.
-NO_RUN = "none"
 _AT_ONCE, _RECENT = 500, 50
 
 
@@ -122,10 +120,8 @@ def unmet_check(instance: DagsterInstance, *assets: str) -> str | None:
 
 def _unmet(instance: DagsterInstance, assets: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
     checks = {key: others for key, others in REQUIRED_CHECKS.items() if key.asset_key.path[-1] in assets}
-    unmet = unmet_checks(instance, NO_RUN, checks)
-    for key in checks:
-        if why := unmet.get(str(key)):
-            yield f"check {key.name} {why}", why.startswith("failed")
+    for key, unmet in unmet_checks(instance, None, checks).items():
+        yield f"check {key.name} {unmet.reason}", unmet.has_failed
 
 
 def in_flight(instance: DagsterInstance, asset: str) -> list[DagsterRun]:

@@ -1,10 +1,13 @@
 """Run a part of the graph in this process, and return its recorded metadata as plain values."""
 
 import uuid
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.commands.opening import console, open_database
+
+if TYPE_CHECKING:
+    from dagster import AssetKey, DagsterInstance, JobDefinition
 
 
 def run_assets(
@@ -22,14 +25,17 @@ def run_assets(
     settings, database = open_database()
     job = defs.resolve_implicit_global_asset_job_def()
     run_id, level = str(uuid.uuid4()), "INFO" if verbose else "CRITICAL"
+    run_config = {"resources": configuration, "loggers": {"console": {"config": {"log_level": level}}}}
     with open_instance(settings, database) as instance:
         trains_folds = keys is None or dg.AssetKey("walk_forward") in keys
         # One run trains all folds in turn, so that labels are read once.
         tags = register_folds(instance, folds or WalkForward().folds) if trains_folds or folds else {}
+        if keys is not None and dg.AssetKey("model_version") in keys:
+            _evaluate_missing_checks(job, instance, keys, run_config)
         steps = len(job.get_subset(asset_selection=set(keys)).nodes) if keys else len(job.nodes)
         with run_progress(console, instance, run_id, steps):
             result = job.execute_in_process(
-                run_config={"resources": configuration, "loggers": {"console": {"config": {"log_level": level}}}},
+                run_config=run_config,
                 instance=instance,
                 asset_selection=keys,
                 run_id=run_id,
@@ -39,6 +45,27 @@ def run_assets(
     return _metadata_by_asset(
         event.materialization for event in result.all_events if event.event_type_value == "ASSET_MATERIALIZATION"
     )
+
+
+def _evaluate_missing_checks(
+    job: "JobDefinition", instance: "DagsterInstance", keys: Sequence["AssetKey"], run_config: dict[str, Any]
+) -> None:
+    """Evaluate required checks of stored assets that a killed run did not come to.
+
+    `keys` are the assets that will be materialized: their own checks follow. A check that fails stops
+    `model_version` later, with its reason.
+    """
+    from boursomatic_assets.assets.required_checks import REQUIRED_CHECKS
+    from boursomatic_assets.storage.dagster.instance import unmet_checks
+    from boursomatic_assets.storage.dagster.run_launcher import PROCESS_TAG, own_process
+
+    stored = {check: others for check, others in REQUIRED_CHECKS.items() if check.asset_key not in keys}
+    missing = {check for check, unmet in unmet_checks(instance, None, stored).items() if not unmet.has_failed}
+    if missing:
+        subset = job.get_subset(asset_selection=set(), asset_check_selection=missing)
+        subset.execute_in_process(
+            run_config=run_config, instance=instance, raise_on_error=False, tags={PROCESS_TAG: own_process()}
+        )
 
 
 def require_benchmark(symbol: str, keys: list[Any] | None, platform: Mapping[str, Any]) -> None:

@@ -64,7 +64,8 @@ def require_sound(
         raise _refusal(what, changed, "Build them again: boursomatic materialize --select features+")
     if unmet := unmet_checks(instance, run_id, checks):
         what = "while these checks do not hold"
-        raise _refusal(what, unmet, "See them in the UI, fix the cause, then: boursomatic materialize")
+        reasons = {str(key): unmet_check.reason for key, unmet_check in unmet.items()}
+        raise _refusal(what, reasons, "See them in the UI, fix the cause, then: boursomatic materialize")
     for name, model in models.items():
         recorded = recorded_metadata(instance, run_id, name)
         require_digests(name, model, recorded["text_sha256"], recorded["pickle_sha256"])

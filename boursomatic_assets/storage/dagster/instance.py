@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fasteners
 import sqlalchemy as sa
@@ -120,20 +120,29 @@ def register_folds(instance: DagsterInstance, count: int) -> dict[str, str]:
     return {ASSET_PARTITION_RANGE_START_TAG: wanted[0], ASSET_PARTITION_RANGE_END_TAG: wanted[-1]}
 
 
-def unmet_checks(
-    instance: DagsterInstance, run_id: str, checks: Mapping[AssetCheckKey, Sequence[AssetKey]]
-) -> dict[str, str]:
-    """Required checks that the stored assets do not meet, each with the reason.
+class UnmetCheck(NamedTuple):
+    """Why a required check is not met: it failed, or nobody has evaluated it on the stored values."""
 
-    `checks` maps a check to the other assets that it reads. A result of this run counts; otherwise the newest
+    reason: str
+    has_failed: bool = False
+
+
+def unmet_checks(
+    instance: DagsterInstance, run_id: str | None, checks: Mapping[AssetCheckKey, Sequence[AssetKey]]
+) -> dict[AssetCheckKey, UnmetCheck]:
+    """Required checks that the stored assets do not meet.
+
+    `checks` maps a check to the other assets that it reads. A result of the run counts; otherwise the newest
     completed one, if none of its assets was materialized since. A check of an asset never materialized here is
     skipped.
     """
-    reasons = {str(key): _unmet(instance, run_id, key, others) for key, others in checks.items()}
-    return {name: reason for name, reason in reasons.items() if reason}
+    unmet = {key: _unmet(instance, run_id, key, others) for key, others in checks.items()}
+    return {key: reason for key, reason in unmet.items() if reason}
 
 
-def _unmet(instance: DagsterInstance, run_id: str, key: AssetCheckKey, others: Sequence[AssetKey]) -> str | None:
+def _unmet(
+    instance: DagsterInstance, run_id: str | None, key: AssetCheckKey, others: Sequence[AssetKey]
+) -> UnmetCheck | None:
     if instance.get_latest_materialization_event(key.asset_key) is None:
         return None
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=RECENT_EVALUATIONS)
@@ -143,15 +152,15 @@ def _unmet(instance: DagsterInstance, run_id: str, key: AssetCheckKey, others: S
         if (event := record.event) and event.asset_check_evaluation
     ]
     if not completed:
-        return "never evaluated"
+        return UnmetCheck("never evaluated")
     own = [result for result in completed if result[0] == run_id]
     evaluated_in, moment, passed = (own or completed)[0]
     if not passed:
-        return f"failed in run {evaluated_in}"
+        return UnmetCheck(f"failed in run {evaluated_in}", has_failed=True)
     for asset in () if own else (key.asset_key, *others):
         materialized = instance.get_latest_materialization_event(asset)
         if materialized is not None and moment < materialized.timestamp:
-            return f"not evaluated since {asset.to_user_string()} was materialized last"
+            return UnmetCheck(f"not evaluated since {asset.to_user_string()} was materialized last")
     return None
 
 

@@ -179,8 +179,8 @@ class Graph:
             selection = selection | checks if asset else checks
         return dg.materialize([noted, holds], instance=self.instance, selection=selection).run_id
 
-    def unmet(self, run_id: str = ANOTHER_RUN) -> list[str]:
-        return list(unmet_checks(self.instance, run_id, self.checks).values())
+    def unmet(self, run_id: str | None = None) -> list[str]:
+        return [unmet.reason for unmet in unmet_checks(self.instance, run_id, self.checks).values()]
 
 
 @pytest.fixture
@@ -206,7 +206,9 @@ def test_unmet_checks_reports_a_check_never_evaluated(graph: Graph) -> None:
 def test_unmet_checks_reports_a_failed_check(graph: Graph) -> None:
     own = graph.run(passes=False)
     assert graph.unmet(own) == graph.unmet() == [f"failed in run {own}"]
-    assert list(unmet_checks(graph.instance, own, graph.checks)) == list(map(str, graph.checks))
+    unmet = unmet_checks(graph.instance, own, graph.checks)
+    assert list(unmet) == list(graph.checks)
+    assert all(reason.has_failed for reason in unmet.values())
 
 
 def test_unmet_checks_reports_an_outdated_check(graph: Graph) -> None:
