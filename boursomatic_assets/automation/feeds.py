@@ -15,6 +15,7 @@ from boursomatic_assets.core.market.calendars import settled_at
 from boursomatic_assets.providers.registry import delivers_new_sessions
 from boursomatic_assets.services.ingest.audit import arrivals
 from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds
+from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
 from boursomatic_assets.storage.postgres.database import Database
 
 # Exchanges of one update: they close at the same time.
@@ -32,7 +33,7 @@ def config_of(group: str) -> dict[str, Any]:
 @dg.sensor(
     job=daily_update,
     minimum_interval_seconds=INTERVAL_SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSOR_STATUS,
     description="When bars of a session that is over are missing, asks the price source again, every half hour "
     "until BOURSOMATIC_FEED_HOURS after the close. If they are still missing then, people are told once, and again "
     "when they have arrived. Where the daemon was not running after the close, the session is fetched later.",

@@ -13,6 +13,7 @@ import json
 
 import dagster as dg
 
+from boursomatic_assets.automation.asset_sensors import monitors
 from boursomatic_assets.automation.decisions import RunDecision, decide_features, decide_recommendations
 from boursomatic_assets.automation.feeds import fetch_late_bars
 from boursomatic_assets.automation.jobs import features_of_new_bars, recommend_and_judge, retrain
@@ -41,6 +42,7 @@ from boursomatic_assets.automation.training import (
 from boursomatic_assets.automation.training_decisions import decide_on_calls, decide_on_drift, decide_training
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.settings import Settings, sensor_seconds
+from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_table import active_version
 
@@ -51,10 +53,11 @@ BARS_UNTIL_TAG = "boursomatic/bars_until"
 FIRST_LOOK = "First look: the present state is recorded, and later changes start runs."
 
 
+@monitors("price_bars")
 @dg.sensor(
     job=features_of_new_bars,
     minimum_interval_seconds=SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSOR_STATUS,
     description="When price_bars has changed (new sessions, corrected history, an adjustment), computes the "
     "features. The same bars again start nothing. Several updates since the last look share one run.",
 )
@@ -88,10 +91,11 @@ def _features_obstacle(instance: dg.DagsterInstance) -> str | None:
     return failed_check(instance, "price_bars")
 
 
+@monitors("features")
 @dg.sensor(
     job=retrain,
     minimum_interval_seconds=SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSOR_STATUS,
     description="When features are new, trains again if enough labels have matured since the last training "
     "(BOURSOMATIC_RETRAIN_AFTER, 20 sessions), if the experiment has changed, or if no model is active. One "
     "training at a time, one for the same data and experiment, none while features are behind the bars.",
@@ -117,10 +121,11 @@ def retrain_when_due(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     )
 
 
+@monitors("drift")
 @dg.sensor(
     job=retrain,
     minimum_interval_seconds=SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSOR_STATUS,
     description="Trains again if the newest sessions no longer look like those before them (drift is beyond its "
     "alarm level), or if the active model's BUY calls come true less often than chance explains (outcomes). Once "
     "for each such event, which the run's tags name. Otherwise as retrain_when_due: one training at a time, one "
@@ -153,10 +158,11 @@ def retrain_when_drifted(context: dg.SensorEvaluationContext) -> dg.SensorResult
     return dg.SensorResult(run_requests=[request], cursor=json.dumps(look))
 
 
+@monitors("features")
 @dg.sensor(
     job=recommend_and_judge,
     minimum_interval_seconds=SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=SENSOR_STATUS,
     description="When another model version has become active, by a training or by a command, or when features are "
     "new, makes recommendations with the active version, judges those whose horizon has passed, and computes "
     "drift.",

@@ -98,6 +98,7 @@ def _run(address: Address, held: int, lock: "DaemonLock") -> None:
     quiet = {**os.environ, "PYTHONWARNINGS": "ignore:Function `,ignore:Class `,ignore:Parameter `"}
     # Links in notices lead here, unless the user has set another address.
     quiet.setdefault("BOURSOMATIC_UI_URL", address.url)
+    quiet.setdefault("BOURSOMATIC_AUTOMATION", "on")
     signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
     started: list[subprocess.Popen[bytes]] = []
     # If this process is killed, the watch ends the children; until then it holds the home's lock as well.

@@ -1,11 +1,11 @@
 """The environment as typed settings, read on demand and not at import.
 
 `variables` declares every environment variable once; `Settings`, `NoticeSettings` and `WebSettings` read them. Only
-`sensor_seconds` is read when the code location is loaded, because Dagster needs it there.
+`automation_is_on` and `sensor_seconds` are read when the code location is loaded, because Dagster needs them there.
 """
 
 from boursomatic_assets.settings.notices import MailSettings, NoticeSettings
-from boursomatic_assets.settings.platform import Settings, sensor_seconds, wait_briefly
+from boursomatic_assets.settings.platform import Settings, automation_is_on, sensor_seconds, wait_briefly
 from boursomatic_assets.settings.variables import DEFAULT_PROVIDER
 from boursomatic_assets.settings.web import WebSettings
 
@@ -15,6 +15,7 @@ __all__ = [
     "NoticeSettings",
     "Settings",
     "WebSettings",
+    "automation_is_on",
     "sensor_seconds",
     "wait_briefly",
 ]

@@ -55,6 +55,13 @@ def switch(text: str) -> bool:
     return text == "1"
 
 
+def on_or_off(text: str) -> bool:
+    """On or off."""
+    if text not in {"on", "off"}:
+        raise ValueError
+    return text == "on"
+
+
 def rate(text: str) -> float:
     """A number above 0."""
     rate = float(text)

@@ -52,6 +52,11 @@ class Settings:
         return cls(**{**found, "exchanges": found["exchanges"] or ()})
 
 
+def automation_is_on(environ: Values | None = None) -> bool:
+    """Whether sensors and schedules start by themselves; raises ConfigurationError if it is invalid."""
+    return variables.AUTOMATION.read(os.environ if environ is None else environ)
+
+
 def sensor_seconds(environ: Values | None = None) -> int:
     """Seconds between two evaluations of a sensor.
 

@@ -17,6 +17,10 @@ def _artifacts(values: Values) -> str:
     return str(HOME.read(values) / "artifacts")
 
 
+def _instance(values: Values) -> str:
+    return str(HOME.read(values) / "dagster")
+
+
 def _prices(values: Values) -> str:
     return str(HOME.read(values) / "prices")
 
@@ -35,6 +39,14 @@ DATABASE_URL = Variable(
     str,
     default_note="an embedded server in BOURSOMATIC_HOME",
     secret=Secret.PASSWORD,
+)
+DAGSTER_HOME = Variable(
+    "DAGSTER_HOME",
+    "Folder of the Dagster instance to use, with your own dagster.yaml, which says where runs and events are kept.",
+    "an existing folder",
+    forms.folder,
+    default=_instance,
+    default_note="dagster in BOURSOMATIC_HOME",
 )
 ARTIFACTS_DIR = Variable(
     "ARTIFACTS_DIR",
@@ -167,6 +179,16 @@ SENSOR_SECONDS = Variable(
     default="15",
     example="2",
 )
+AUTOMATION = Variable(
+    "BOURSOMATIC_AUTOMATION",
+    "Whether sensors and schedules start by themselves where Dagster loads the code location. `boursomatic dev` "
+    "sets it to on. One that was started or stopped in the UI stays as it is.",
+    "on or off",
+    forms.on_or_off,
+    default="off",
+    default_note="on for `boursomatic dev`, else off",
+    example="on",
+)
 UI_URL = Variable(
     "BOURSOMATIC_UI_URL",
     "Dagster UI as readers of a notice reach it, for links.",
@@ -249,12 +271,12 @@ SMTP_PASSWORD = Variable(
 )
 
 GROUPS: dict[str, tuple[Variable[Any], ...]] = {
-    "Places": (HOME, DATABASE_URL, ARTIFACTS_DIR),
+    "Places": (HOME, DATABASE_URL, ARTIFACTS_DIR, DAGSTER_HOME),
     "Prices": (
         PROVIDER, PROVIDER_PATH, PRICE_FOLDERS, UNIVERSE, EXCHANGES, MAX_REJECTED_SHARE, MIN_ARRIVED_SHARE,
         OVERLAP_SESSIONS, FEED_HOURS, GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY, EODHD_KEY, TIINGO_KEY,
     ),
-    "Training and sensors": (THREADS, RETRAIN_AFTER, SENSOR_SECONDS),
+    "Training and sensors": (THREADS, RETRAIN_AFTER, AUTOMATION, SENSOR_SECONDS),
     "Dagster UI": (UI_URL, UI_PASSWORD, UI_HOSTS, UI_REPORTS),
     "Notices": (
         NOTICE_WEBHOOK, NOTICE_TO, NOTICE_FROM, SMTP_URL, SMTP_HOST, SMTP_PORT, SMTP_USER, SMTP_PASSWORD,
@@ -265,7 +287,6 @@ VARIABLES = tuple(variable for group in GROUPS.values() for variable in group)
 # Variables of other programs, and one that the product sets for Dagster. Besides `VARIABLES`, only these are used.
 OTHERS = {
     "BOURSOMATIC_DAGSTER_URL": "Set for Dagster's processes: address of the Dagster instance's storage.",
-    "DAGSTER_HOME": "Set to `dagster` in BOURSOMATIC_HOME.",
     "DAGSTER_DISABLE_TELEMETRY": "Set to 1.",
     "MPLCONFIGDIR": "Set to `matplotlib` in BOURSOMATIC_HOME, unless it is set already.",
     "GOMP_SPINCOUNT": "Set to 1000 for training, unless it or OMP_WAIT_POLICY is set already.",

@@ -13,6 +13,7 @@ from boursomatic_assets.alerts.sensor import failure_notices
 from boursomatic_assets.definitions import defs
 from boursomatic_assets.errors import ConfigurationError, NotEnoughHistoryError
 from boursomatic_assets.settings import Settings
+from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
 from boursomatic_assets.storage.dagster.instance import open_instance
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets_tests.support.receivers import WebReceiver
@@ -313,7 +314,7 @@ def test_sensor_loses_nothing_by_an_invalid_setting(
     assert told(watched) == ["bars failure"]
 
 
-def test_sensor_is_on_by_default_and_described() -> None:
+def test_sensor_starts_with_the_others_and_is_described() -> None:
     sensor = defs.resolve_sensor_def("failure_notices")
-    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert sensor.default_status is SENSOR_STATUS
     assert sensor.description

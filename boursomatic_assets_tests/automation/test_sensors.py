@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import shutil
 from datetime import UTC, date, datetime, timedelta
@@ -20,6 +21,8 @@ from boursomatic_assets.automation.sensors import (
 )
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.definitions import defs
+from boursomatic_assets.storage.dagster import automation_status
+from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
 from boursomatic_assets.storage.postgres.model_table import active_version
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ def days(first: int, count: int) -> list[date]:
     return [MONDAY + timedelta(days=number) for number in range(first, first + count)]
 
 
-def test_each_is_on_from_the_start_and_says_what_it_does() -> None:
+def test_each_has_its_job_and_says_what_it_does() -> None:
     jobs = {sensor.name: sensor.job_name for sensor in SENSORS}
     assert jobs == {
         "fetch_late_bars": "daily_update",
@@ -45,8 +48,34 @@ def test_each_is_on_from_the_start_and_says_what_it_does() -> None:
     }
     assert [sensor.name for sensor in defs.sensors or []] == [*jobs, "failure_notices"]
     for sensor in SENSORS:
-        assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+        assert sensor.default_status is SENSOR_STATUS
         assert len(str(sensor.description)) > 100
+
+
+def test_asset_sensors_name_the_asset_that_they_monitor() -> None:
+    monitored = {
+        sensor.name: sensor.asset_key.to_user_string()
+        for sensor in defs.get_repository_def().sensor_defs
+        if isinstance(sensor, dg.AssetSensorDefinition)
+    }
+    assert monitored == {
+        "features_after_new_bars": "price_bars",
+        "retrain_when_due": "features",
+        "retrain_when_drifted": "drift",
+        "recommend_when_new": "features",
+    }
+
+
+@pytest.mark.parametrize(("variable", "status"), [("on", "RUNNING"), ("off", "STOPPED"), ("", "STOPPED")])
+def test_sensors_and_schedules_start_by_themselves_only_where_automation_is_on(
+    monkeypatch: pytest.MonkeyPatch, variable: str, status: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("BOURSOMATIC_AUTOMATION", variable)
+        reloaded = importlib.reload(automation_status)
+        assert reloaded.SENSOR_STATUS is dg.DefaultSensorStatus[status]
+        assert reloaded.SCHEDULE_STATUS is dg.DefaultScheduleStatus[status]
+    importlib.reload(automation_status)
 
 
 # Features of new bars.

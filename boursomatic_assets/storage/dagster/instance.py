@@ -12,8 +12,9 @@ from dagster import AssetCheckKey, AssetKey, AssetMaterialization, DagsterEventT
 from upath import UPath
 
 from boursomatic_assets.core.dataset.experiment import WalkForward
-from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, StorageError
+from boursomatic_assets.errors import ArtifactWriteError, ConfigurationError, MissingArtifactError, StorageError
 from boursomatic_assets.settings import wait_briefly
+from boursomatic_assets.settings.variables import DAGSTER_HOME
 from boursomatic_assets.storage.artifacts.files import write_whole
 from boursomatic_assets.storage.artifacts.folds import fold_keys
 from boursomatic_assets.storage.private import close_file, hide_from_others, make_home, make_own_folder
@@ -43,14 +44,38 @@ ASSET_PARTITION_RANGE_START_TAG = "dagster/asset_partition_range_start"
 ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
 
 
+def users_instance(settings: Settings) -> Path | None:
+    """Folder of the Dagster instance that the user chose by `DAGSTER_HOME`, None for the product's own.
+
+    Raises ConfigurationError if it is no folder: Dagster would look for its configuration elsewhere.
+    """
+    # `prepare_instance` sets both variables, so that child processes find the product's own instance.
+    if not DAGSTER_HOME.is_set(os.environ) or URL_VARIABLE in os.environ:
+        return None
+    chosen = DAGSTER_HOME.read(os.environ)
+    if chosen == settings.home / "dagster":
+        return None
+    if not chosen.is_dir():
+        message = f"DAGSTER_HOME must be an existing folder; found {chosen}. Unset it to use our own instance"
+        raise ConfigurationError(message)
+    return chosen
+
+
 def prepare_instance(settings: Settings, database: Database) -> Path:
     """Prepare the instance's folder and the environment of this process; returns `DAGSTER_HOME`.
 
-    An existing `dagster.yaml` is kept. New files are private to their user. Dagster's `alembic_version` lives in
-    its own schema, apart from other programs'.
+    An existing `dagster.yaml` is kept, and another instance than the product's own is left as it is. New files are
+    private to their user. Dagster's `alembic_version` lives in its own schema, apart from other programs'.
     """
-    home = settings.home / "dagster"
     hide_from_others()
+    wait_briefly()
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+    # For matplotlib's font cache.
+    os.environ.setdefault("MPLCONFIGDIR", str(settings.home / "matplotlib"))
+    if chosen := users_instance(settings):
+        os.environ["DAGSTER_HOME"] = str(chosen)
+        return chosen
+    home = settings.home / "dagster"
     try:
         make_home(settings.home)
         make_own_folder(home)
@@ -65,10 +90,6 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
         message = f"{home} cannot be written: {error.strerror}. Choose another folder: BOURSOMATIC_HOME"
         raise ArtifactWriteError(message) from error
     os.environ["DAGSTER_HOME"] = str(home)
-    # For matplotlib's font cache.
-    os.environ.setdefault("MPLCONFIGDIR", str(settings.home / "matplotlib"))
-    wait_briefly()
-    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     os.environ[URL_VARIABLE] = instance_url(database)
     return home
 
@@ -80,11 +101,19 @@ def instance_url(database: Database) -> str:
 
 
 def open_instance(settings: Settings, database: Database) -> DagsterInstance:
-    """Open the instance; create its storage the first time, under a lock.
+    """Open the instance; create the storage of the product's own the first time.
 
-    Two processes that create it at once can corrupt it.
+    Two processes that create it at once can corrupt it, so that they take turns.
     """
+    is_own = users_instance(settings) is None
     home = prepare_instance(settings, database)
+    instance = _own_instance(home, database) if is_own else DagsterInstance.from_config(str(home))
+    if not instance.get_dynamic_partitions(FOLD_PARTITIONS):
+        register_folds(instance, WalkForward().folds)
+    return instance
+
+
+def _own_instance(home: Path, database: Database) -> DagsterInstance:
     with fasteners.InterProcessLock(home / "instance.lock"):
         try:
             with database.engine.begin() as connection:
@@ -102,8 +131,6 @@ def open_instance(settings: Settings, database: Database) -> DagsterInstance:
             statement_timeout=0, pool_recycle=KEPT_SECONDS, max_overflow=MOST_CONNECTIONS
         )
         instance.get_runs_count()
-        if not instance.get_dynamic_partitions(FOLD_PARTITIONS):
-            register_folds(instance, WalkForward().folds)
     return instance
 
 

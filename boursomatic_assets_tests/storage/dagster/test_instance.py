@@ -9,10 +9,14 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, StorageError
+from boursomatic_assets.core.dataset.experiment import WalkForward
+from boursomatic_assets.errors import ArtifactWriteError, ConfigurationError, MissingArtifactError, StorageError
 from boursomatic_assets.settings import Settings
+from boursomatic_assets.storage.artifacts.folds import fold_keys
 from boursomatic_assets.storage.dagster.instance import (
+    FOLD_PARTITIONS,
     KEPT_SECONDS,
+    URL_VARIABLE,
     instance_url,
     open_instance,
     outdated_inputs,
@@ -34,7 +38,7 @@ def test_prepare_instance_keeps_an_edited_configuration(settings: Settings, data
     assert home == settings.home / "dagster"
     configuration = home / "dagster.yaml"
     written = configuration.read_text()
-    assert "BOURSOMATIC_DAGSTER_URL" in written
+    assert "HomeStorage" in written
     configuration.write_text(written + "\n# mine\n")
     assert prepare_instance(settings, database) == home
     assert configuration.read_text() == written + "\n# mine\n"
@@ -46,6 +50,42 @@ def test_prepare_instance_sets_the_environment(settings: Settings, database: Dat
     assert os.environ["DAGSTER_HOME"] == str(home)
     assert os.environ["DAGSTER_DISABLE_TELEMETRY"] == "1"
     assert os.environ["BOURSOMATIC_DAGSTER_URL"] == instance_url(database)
+
+
+@dg.asset
+def anything() -> None:
+    """An asset of somebody's."""
+
+
+def test_open_instance_uses_the_instance_of_dagster_home(
+    settings: Settings, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, configuration = tmp_path / "theirs", "telemetry: {enabled: false}\n"
+    monkeypatch.setenv("DAGSTER_HOME", str(theirs))
+    with pytest.raises(ConfigurationError, match="DAGSTER_HOME must be an existing folder"):
+        open_instance(settings, database)
+    theirs.mkdir()
+    (theirs / "dagster.yaml").write_text(configuration)
+    with open_instance(settings, database) as instance:
+        assert instance.root_directory == str(theirs)
+        assert instance.get_dynamic_partitions(FOLD_PARTITIONS) == fold_keys(WalkForward().folds)
+        dg.materialize([anything], instance=instance)
+    with dg.DagsterInstance.from_config(str(theirs)) as seen:
+        assert seen.get_runs_count() == 1
+    assert not (settings.home / "dagster").exists()
+    assert (theirs / "dagster.yaml").read_text() == configuration
+
+
+def test_own_instance_is_found_by_programs_that_know_its_folder_alone(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_instance(settings, database) as instance:
+        before = instance.get_runs_count()
+        dg.materialize([anything], instance=instance)
+    monkeypatch.delenv(URL_VARIABLE)
+    monkeypatch.setenv("DATABASE_URL", database.url)
+    with dg.DagsterInstance.get() as seen:
+        assert seen.get_runs_count() == before + 1
 
 
 def test_prepare_instance_writes_no_password(settings: Settings) -> None:
