@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -128,9 +129,11 @@ def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence
     """Model versions, the newest first. Those in `price_levels` are coloured."""
     title = "Model versions (named by their training time, UTC; figures of the test set)"
     # Version names never wrap: other commands need them whole.
-    columns = (Column("Version", no_wrap=True), "Active", "Gate", "Experiment")
+    columns = (Column("Version", no_wrap=True), "Active", "Gate", "Params")
     numbers = (Column(heading, justify="right") for heading in ("Accuracy", "Baseline", "Sharpe"))
-    table = Table(*columns, *numbers, title=title, title_justify="left")
+    # In 80 columns, every heading is whole.
+    table = Table(*columns, *numbers, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.padding = (0, 1, 0, 0)
     names = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")
     for row in rows:
         figures = row.metrics if isinstance(row.metrics, dict) else {}

@@ -22,24 +22,23 @@ def trials_report(trials: Sequence[Trial], distinct: int) -> list[Table | str]:
 
     `distinct` counts the experiments whose test sessions overlap those of the first trial.
     """
-    different = Column("Other than the default", overflow="fold")
     headings = ("Accuracy", "Matched lift", "Sharpe", "Rank IC")
-    numbers = (Column(heading, justify="right") for heading in headings)
-    table = Table(
-        "First tried (UTC)", "Experiment", different, "Sessions", *numbers, "Version", title_justify="left"
-    )
-    table.title = "Experiments (figures of the test set)"
+    numbers = (Column(heading, justify="right", min_width=7) for heading in headings)
+    # One cell tells of an experiment in lines, so that 80 columns suffice.
+    table = Table(Column("Experiment, first tried (UTC)", overflow="fold"), *numbers, show_lines=True)
+    table.title, table.title_justify = "Experiments (figures of the test set)", "left"
     for trial in trials:
         sharpe = None if trial.sharpe is None else trial.sharpe * math.sqrt(SESSIONS_PER_YEAR)
         figures = (trial.accuracy, trial.matched_lift, sharpe, trial.rank_ic)
-        table.add_row(
-            f"{trial.created_at:%Y-%m-%d %H:%M}" if trial.created_at else "",
-            trial.params_hash[:8],
-            escape(", ".join(f"{name}: {value}" for name, value in other_than_default(trial.experiment).items())),
+        tried = f"{trial.created_at:%Y-%m-%d %H:%M}" if trial.created_at else ""
+        lines = (
+            f"{trial.params_hash[:8]} {tried}".strip(),
             f"{trial.first_session} .. {trial.last_session}",
-            *("undefined" if figure is None else f"{figure:.3f}" for figure in figures),
-            trial.version or "",
+            trial.version or "no version",
+            *(f"{name}: {value}" for name, value in other_than_default(trial.experiment).items()),
         )
+        shown = ("none" if figure is None else f"{figure:.3f}" for figure in figures)
+        table.add_row(escape("\n".join(lines)), *shown)
     tried = "1 distinct experiment was" if distinct == 1 else f"{distinct} distinct experiments were"
     return [table, f"{tried} tried on overlapping test sessions: the deflated Sharpe ratio counts them all."]
 
