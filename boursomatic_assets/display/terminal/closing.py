@@ -129,11 +129,11 @@ def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence
     """Model versions, the newest first. Those in `price_levels` are coloured."""
     title = "Model versions (named by their training time, UTC; figures of the test set)"
     # Version names never wrap: other commands need them whole.
-    columns = (Column("Version", no_wrap=True), "Active", "Gate", "Params")
+    columns = (Column("Version", no_wrap=True), "Active", "Gate", "Experiment")
     numbers = (Column(heading, justify="right") for heading in ("Accuracy", "Baseline", "Sharpe"))
     # In 80 columns, every heading is whole.
     table = Table(*columns, *numbers, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.padding = (0, 1, 0, 0)
+    table.padding = 0
     names = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")
     for row in rows:
         figures = row.metrics if isinstance(row.metrics, dict) else {}

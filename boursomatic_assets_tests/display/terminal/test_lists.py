@@ -38,7 +38,7 @@ def test_versions_table_fits_80_columns() -> None:
     row = ModelRow(VERSION, trained, "b1fad510" * 8, figures, "/models", None)
     text = shown(versions_table([row], {}))
     assert CUT_OFF not in text
-    for word in ("Version", "Active", "Gate", "Params", "Accuracy", "Baseline", "Sharpe", VERSION, "-10.707"):
+    for word in ("Version", "Active", "Gate", "Experiment", "Accuracy", "Baseline", "Sharpe", VERSION, "-10.707"):
         assert word in text
 
 
