@@ -11,8 +11,8 @@ import pytest
 
 from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.market.adjusted_close import BAD_FACTOR
+from boursomatic_assets.core.market.bars import ISOLATED, NO_TRADE
 from boursomatic_assets.core.market.corporate_actions import split_like_jumps
-from boursomatic_assets.core.market.isolated_prices import ISOLATED, NO_TRADE
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets.services.ingest.adjusting import enter_adjustment
