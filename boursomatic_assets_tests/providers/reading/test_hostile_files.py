@@ -1,4 +1,4 @@
-"""Price files of careless and hostile people: the right values, or a refusal with the reason; never a wrong value."""
+"""Price files of careless and hostile people: the right values, or a refusal with the reason."""
 
 from __future__ import annotations
 
