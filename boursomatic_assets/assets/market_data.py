@@ -77,7 +77,9 @@ def the_universe_has_arrived(platform: PlatformResource) -> dg.AssetCheckResult:
     settings = platform.settings()
     reports = audit.newest_reports(platform.database(), settings)
     if reports is None:
-        return dg.AssetCheckResult(passed=True, description="The source has everything at hand.")
+        return dg.AssetCheckResult(
+            passed=True, description="The source is read whole: no symbols are requested from it."
+        )
     arrived = audit.arrived_among(reports)
     required = settings.min_arrived_share
     return dg.AssetCheckResult(
@@ -93,7 +95,7 @@ def the_universe_has_arrived(platform: PlatformResource) -> dg.AssetCheckResult:
         dg.AssetCheckSpec(
             f"sessions_of_{calendar.lower()}",
             asset=price_bars,
-            description=f"Every session of {calendar} has its bar, no other date has one, and none is out of date.",
+            description=f"Every session of {calendar} has a bar, no other date has one, and none is out of date.",
         )
         for calendar in CALENDARS
     ],

@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boursomatic_assets.core.market.arrivals import FeedState, feed_state
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
 # Digits of a hash in the name of a run.
 KEY_DIGITS = 16
-# Between two updates for bars that are late.
+# Minutes between two updates for missing bars.
 AGAIN_MINUTES = 30
 
 
@@ -90,27 +92,27 @@ def _times(count: int) -> str:
 
 @dataclass(frozen=True)
 class Feed:
-    """Where the bars of a group of exchanges stand after their newest close.
+    """State of the bars of a group of exchanges after their newest close.
 
     Attributes
     ----------
     group : str
-        As the schedules call it.
+        Name of the group, as in the schedules.
     session : date
     arrived, expected : int
-        Symbols that have a bar of the session, and those that should have.
+        Number of symbols that have a bar of the session, and of those that should have one.
     required : float
         Share of the expected symbols that is enough.
     hours : float
-        Since the close was final.
+        Hours since the close was final.
     last_hours : float
-        So many hours after the close the bars are no longer waited for.
+        Hours after the close from which the bars are late.
     attempts : int
-        Updates started for this session.
+        Number of updates started for this session.
     minutes_since : float or None
-        Minutes since the last of them was started; None without any.
+        Minutes since the last update was started; None without any.
     obstacle : str or None
-        Why none should be started now.
+        Why no update should be started now.
     """
 
     group: str
@@ -125,38 +127,45 @@ class Feed:
     obstacle: str | None = None
 
     @property
-    def is_complete(self) -> bool:
-        """Whether enough has arrived."""
-        return self.arrived >= self.required * self.expected
+    def state(self) -> FeedState:
+        """Whether the bars are complete, expected or late."""
+        return feed_state(
+            arrived=self.arrived,
+            expected=self.expected,
+            required=self.required,
+            hours=self.hours,
+            last_hours=self.last_hours,
+        )
 
     @property
     def is_overdue(self) -> bool:
-        """Whether people have to be told: the time is over, and what was tried last has had its time too."""
+        """Whether to send a notice: the bars are late, and the last update had half an hour to bring them."""
         waited = self.minutes_since is not None and self.minutes_since >= AGAIN_MINUTES
-        return not self.is_complete and self.hours >= self.last_hours and waited and self.obstacle is None
+        return self.state is FeedState.LATE and waited and self.obstacle is None
 
     @property
     def said(self) -> str:
         """The state in words."""
-        return f"{self.group}, session {self.session}: {self.arrived} of {self.expected} symbols have its bar"
+        return f"{self.group}: {self.arrived} of {self.expected} symbols have a bar of {self.session}"
 
 
 def decide_feed(feed: Feed) -> RunDecision:
-    """Ask for an update while a session's bars are missing and may still come.
+    """Request an update while a session's bars are missing and not yet late, every half hour.
 
-    One every half hour until the time is over. Where none was started for the session at all, one is started even
-    later: the daemon was not running.
+    If no update was started for the session, one is requested later too: the daemon was not running.
     """
-    if feed.is_complete:
+    if feed.state is FeedState.COMPLETE:
         return RunDecision(f"{feed.said}.")
     if feed.obstacle:
         return RunDecision(f"{feed.said}; {feed.obstacle}.", settled=False)
-    if feed.attempts and feed.hours >= feed.last_hours:
-        return RunDecision(f"{feed.said}; {feed.last_hours:g} hours after the close it is not asked for any more.")
+    if feed.attempts and feed.state is FeedState.LATE:
+        return RunDecision(f"{feed.said}; after {feed.last_hours:g} hours no further update is requested.")
     if not feed.attempts and feed.hours * 60 < AGAIN_MINUTES:
-        return RunDecision(f"{feed.said}; the update after the close comes first.", settled=False)
+        return RunDecision(f"{feed.said}; the scheduled update after the close has not started yet.", settled=False)
     if feed.minutes_since is not None and feed.minutes_since < AGAIN_MINUTES:
-        return RunDecision(f"{feed.said}; asked for {feed.minutes_since:.0f} minutes ago.", settled=False)
+        return RunDecision(
+            f"{feed.said}; the last update was requested {feed.minutes_since:.0f} minutes ago.", settled=False
+        )
     return RunDecision(f"{feed.said}.", key=f"{feed.group}-{feed.session}-again-{feed.attempts}")
 
 

@@ -1,4 +1,4 @@
-"""Late bars: requested again until they arrive or the time is over, then reported once."""
+"""Missing bars of a session: requested again until they arrive or are late, then reported once."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,8 @@ from boursomatic_assets.alerts.recording import open_failures, record_observatio
 from boursomatic_assets.automation.decisions import Feed, decide_feed
 from boursomatic_assets.automation.jobs import daily_update
 from boursomatic_assets.automation.observing import WHY_TAG, described, in_flight
-from boursomatic_assets.core.market.calendars import settled_at
+from boursomatic_assets.core.market.arrivals import FeedState
+from boursomatic_assets.core.market.calendars import hours_after_close
 from boursomatic_assets.providers.registry import delivers_new_sessions
 from boursomatic_assets.services.ingest.audit import arrivals
 from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds
@@ -34,15 +35,15 @@ def config_of(group: str) -> dict[str, Any]:
     job=daily_update,
     minimum_interval_seconds=INTERVAL_SECONDS,
     default_status=SENSOR_STATUS,
-    description="When bars of a session that is over are missing, asks the price source again, every half hour "
-    "until BOURSOMATIC_FEED_HOURS after the close. If they are still missing then, people are told once, and again "
-    "when they have arrived. Where the daemon was not running after the close, the session is fetched later.",
+    description="Requests missing bars of the newest session again, every half hour until BOURSOMATIC_FEED_HOURS "
+    "after the close. If bars are still missing then, one notice is sent, and one more when they have arrived. If "
+    "the daemon was not running after the close, the session is fetched later.",
 )
 def fetch_late_bars(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Request updates of groups whose newest session has not arrived, and report overdue ones."""
     settings = Settings.from_environment()
     if not delivers_new_sessions(settings):
-        return dg.SensorResult(skip_reason=f"The price source {settings.provider!r} has everything at hand.")
+        return dg.SensorResult(skip_reason=f"The price source {settings.provider!r} brings no new sessions.")
     now, database = datetime.now(UTC), Database.open(settings)
     feeds = [feed for group in GROUPS if (feed := observe_feed(context.instance, database, settings, group, now))]
     decisions = {feed: decide_feed(feed) for feed in feeds}
@@ -69,7 +70,6 @@ def observe_feed(
     if not found:
         return None
     newest = max(found, key=lambda one: one.session)
-    closed = settled_at(newest.calendar, newest.session)
     tags = {FEED_TAG: group, SESSION_TAG: str(newest.session)}
     records = instance.get_run_records(filters=dg.RunsFilter(tags=tags))
     last = max((record.create_timestamp for record in records), default=None)
@@ -80,22 +80,23 @@ def observe_feed(
         arrived=sum(one.arrived for one in found),
         expected=sum(one.expected for one in found),
         required=settings.min_arrived_share,
-        hours=(now - closed).total_seconds() / 3600,
+        hours=hours_after_close(newest.calendar, newest.session, now),
         last_hours=settings.feed_hours,
         attempts=len(records),
         minutes_since=None if last is None else (now - last).total_seconds() / 60,
-        obstacle=f"{described(running[0])} brings bars" if running else None,
+        obstacle=f"{described(running[0])} is fetching bars" if running else None,
     )
 
 
 def _tell(context: dg.SensorEvaluationContext, database: Database, feed: Feed, now: datetime) -> None:
-    """Report once that a session has not arrived, and then once that it has."""
-    if not (feed.is_overdue or feed.is_complete):
+    """Report once that the bars of a session are late, and once that they have arrived."""
+    is_complete = feed.state is FeedState.COMPLETE
+    if not (feed.is_overdue or is_complete):
         return
     notices, target = NoticeSettings.from_environment(), Target(f"price_bars of {feed.group}")
-    cause = f"{feed.said} {feed.last_hours:g} hours after the close, after {feed.attempts} updates"
+    cause = f"{feed.said}, {feed.last_hours:g} hours after its close and after {feed.attempts} updates"
     failure = Failure(target.asset, cause, "the session has not arrived", frozenset({target}))
-    if not feed.is_complete and failure.key in {known.key for known in open_failures(database)}:
+    if not is_complete and failure.key in {known.key for known in open_failures(database)}:
         return
     channels = [channel.name for channel in configured_channels(notices, context.log)]
     records = context.instance.get_run_records(filters=dg.RunsFilter(tags={FEED_TAG: feed.group}), limit=1)
@@ -103,7 +104,7 @@ def _tell(context: dg.SensorEvaluationContext, database: Database, feed: Feed, n
         run_id=records[0].dagster_run.run_id if records else "",
         job=daily_update.name,
         ended_at=now,
-        failures=() if feed.is_complete else (failure,),
-        succeeded=frozenset({target}) if feed.is_complete else frozenset(),
+        failures=() if is_complete else (failure,),
+        succeeded=frozenset({target}) if is_complete else frozenset(),
     )
     record_observation(database, outcome, channels, notices.ui_url)

@@ -8,6 +8,7 @@ Bloomberg `BRK/B US` and `MC FP`, Google `EPA:MC`.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,6 +48,12 @@ _ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]")
 # Yahoo's symbols of currency pairs, cryptocurrencies and futures.
 _NO_STOCK = re.compile(r".*(=[XF]|-(USD|EUR|GBP|USDT))")
 _CODE_AND_COUNTRY = 2
+# Reuters' suffixes of Nasdaq and New York, after a share class in a small letter: BRKb.N.
+_REUTERS = re.compile(r"([A-Z]+)([a-z]?)\.(?:OQ?|N)")
+# Yahoo's spelling of a US share class.
+_HYPHENATED_CLASS = re.compile(r"[A-Z]{1,5}-[A-Z]")
+# What programs write for a missing symbol; NA and NAN are tickers.
+_MISSING = ("N/A", "#N/A", "<NA>", "#REF!")
 
 
 @dataclass(frozen=True)
@@ -76,8 +83,12 @@ def listed(raw: str | None, exchange: str | None = None, *, stooq: bool = False)
     >>> listed("MC", "XPAR").symbol, listed("FR0000121014").exchange
     ('MC.PA', 'unknown')
     """
-    text, place = (raw or "").strip(" \t\u00a0\u202f").upper(), (exchange or "").strip()
-    if not text:
+    place = (exchange or "").strip()
+    text = _plain(raw or "")
+    if reuters := _REUTERS.fullmatch(text):
+        text = ".".join(filter(None, (reuters[1], reuters[2], US)))
+    text = text.upper()
+    if text in _MISSING or not any(map(str.isalnum, text)):
         return Listed(None)
     if place.lower() == UNKNOWN_EXCHANGE:
         return Listed(text)
@@ -93,6 +104,14 @@ def listed(raw: str | None, exchange: str | None = None, *, stooq: bool = False)
     return _placed(code, AMERICAN) if _is_american(code) else Listed(code)
 
 
+def _plain(text: str) -> str:
+    """Text without invisible characters and surrounding spaces; wide letters become ordinary ones."""
+    if text.isascii():
+        return text.strip(" \t")
+    visible = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return unicodedata.normalize("NFKC", visible).strip(" \t")
+
+
 def spelled(text: str) -> str:
     """Symbol of a list in the universe's spelling; an unrecognised text stays as it is, in capitals."""
     return listed(text).symbol or ""
@@ -106,6 +125,8 @@ def _is_american(code: str) -> bool:
 
 def _placed(code: str, market: Market) -> Listed:
     """A code with its market's suffix; indices and ISINs have no suffix."""
+    if not market.suffix and _HYPHENATED_CLASS.fullmatch(code):
+        code = _with_class_dot(code)
     is_bare = not market.suffix or code.startswith("^") or _ISIN.fullmatch(code)
     return Listed(code if is_bare else f"{code}.{market.suffix}", market.exchange, market.zone)
 

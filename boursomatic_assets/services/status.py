@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from boursomatic_assets.core.market.calendars import CALENDARS, settled_at
+from boursomatic_assets.core.market.arrivals import FeedState, feed_state
+from boursomatic_assets.core.market.calendars import CALENDARS, hours_after_close
 from boursomatic_assets.providers.registry import delivers_new_sessions
 from boursomatic_assets.services.ingest.audit import Arrival, arrivals
 from boursomatic_assets.storage.postgres.market_tables import newest_session
@@ -14,6 +14,7 @@ from boursomatic_assets.storage.postgres.model_table import active_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from dagster import DagsterInstance
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 # Recommendations follow new bars within minutes, unless a training runs first.
-RECOMMENDED_WITHIN = timedelta(hours=4)
+RECOMMENDED_WITHIN_HOURS = 4
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def read_status(
     is_alive = all_daemons_live(instance)
     problems = [
         *([] if is_alive else ["the daemon is not running: boursomatic dev"]),
-        *(_late(feed, settings) for feed in feeds if _is_late(feed, settings, now)),
+        *(_late(feed, settings) for feed in feeds if _state(feed, settings, now) is FeedState.LATE),
         *(_silent(database) if goes_on and not feeds else ()),
         *([] if active else ["no model version is active: boursomatic materialize"]),
         *_behind(feeds, settings, session, now),
@@ -100,9 +101,14 @@ def _silent(database: Database) -> list[str]:
     return [f"the newest bar is of {newest}" if newest else "there are no bars"]
 
 
-def _is_late(feed: Arrival, settings: Settings, now: datetime) -> bool:
-    hours = (now - settled_at(feed.calendar, feed.session)).total_seconds() / 3600
-    return hours >= settings.feed_hours and feed.arrived < settings.min_arrived_share * feed.expected
+def _state(feed: Arrival, settings: Settings, now: datetime) -> FeedState:
+    return feed_state(
+        arrived=feed.arrived,
+        expected=feed.expected,
+        required=settings.min_arrived_share,
+        hours=hours_after_close(feed.calendar, feed.session, now),
+        last_hours=settings.feed_hours,
+    )
 
 
 def _late(feed: Arrival, settings: Settings) -> str:
@@ -117,9 +123,8 @@ def _behind(feeds: Sequence[Arrival], settings: Settings, session: str | None, n
     arrived = [
         feed
         for feed in feeds
-        if feed.arrived >= settings.min_arrived_share * feed.expected
-        and now - settled_at(feed.calendar, feed.session)
-        >= timedelta(hours=settings.feed_hours) + RECOMMENDED_WITHIN
+        if _state(feed, settings, now) is FeedState.COMPLETE
+        and hours_after_close(feed.calendar, feed.session, now) >= settings.feed_hours + RECOMMENDED_WITHIN_HOURS
     ]
     if not arrived:
         return []

@@ -354,29 +354,35 @@ def feed(hours: float, arrived: int = 0, attempts: int = 1, since: float | None 
     return Feed("us", FEED_SESSION, arrived, 100, 0.98, hours, 8.0, attempts, since, **other)
 
 
-NONE_YET = "us, session 2024-06-10: 0 of 100 symbols have its bar"
+NONE_YET = "us: 0 of 100 symbols have a bar of 2024-06-10"
 
 
 @pytest.mark.parametrize(
     ("state", "decision"),
     [
         # 98 of 100 are enough; 97 are not.
-        (feed(1.0, 98), RunDecision("us, session 2024-06-10: 98 of 100 symbols have its bar.")),
+        (feed(1.0, 98), RunDecision("us: 98 of 100 symbols have a bar of 2024-06-10.")),
         (
             feed(1.0, 97),
-            RunDecision("us, session 2024-06-10: 97 of 100 symbols have its bar.", "us-2024-06-10-again-1"),
+            RunDecision("us: 97 of 100 symbols have a bar of 2024-06-10.", "us-2024-06-10-again-1"),
         ),
-        (feed(1.0, since=29.9), RunDecision(f"{NONE_YET}; asked for 30 minutes ago.", settled=False)),
+        (
+            feed(1.0, since=29.9),
+            RunDecision(f"{NONE_YET}; the last update was requested 30 minutes ago.", settled=False),
+        ),
         (
             feed(0.4, attempts=0, since=None),
-            RunDecision(f"{NONE_YET}; the update after the close comes first.", settled=False),
+            RunDecision(f"{NONE_YET}; the scheduled update after the close has not started yet.", settled=False),
         ),
         (feed(0.5, attempts=0, since=None), RunDecision(f"{NONE_YET}.", "us-2024-06-10-again-0")),
         (feed(7.9, attempts=12), RunDecision(f"{NONE_YET}.", "us-2024-06-10-again-12")),
-        (feed(8.0, attempts=12), RunDecision(f"{NONE_YET}; 8 hours after the close it is not asked for any more.")),
+        (feed(8.0, attempts=12), RunDecision(f"{NONE_YET}; after 8 hours no further update is requested.")),
         # Nobody has asked: the daemon was down.
         (feed(30.0, attempts=0, since=None), RunDecision(f"{NONE_YET}.", "us-2024-06-10-again-0")),
-        (feed(1.0, obstacle="run 1 brings bars"), RunDecision(f"{NONE_YET}; run 1 brings bars.", settled=False)),
+        (
+            feed(1.0, obstacle="run 1 is fetching bars"),
+            RunDecision(f"{NONE_YET}; run 1 is fetching bars.", settled=False),
+        ),
     ],
 )
 def test_missing_bars_are_asked_for_each_half_hour_until_the_time_is_over(
@@ -393,7 +399,7 @@ def test_missing_bars_are_asked_for_each_half_hour_until_the_time_is_over(
         (feed(8.0, 98), False),
         # What was asked last still has its time.
         (feed(8.0, since=10.0), False),
-        (feed(8.0, obstacle="run 1 brings bars"), False),
+        (feed(8.0, obstacle="run 1 is fetching bars"), False),
         (feed(30.0, attempts=0, since=None), False),
     ],
 )

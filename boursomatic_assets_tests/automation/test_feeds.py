@@ -81,14 +81,14 @@ def test_an_update_is_asked_for_again_and_counts(market: Bench, monkeypatch: pyt
     assert request.run_config == config_of("us")
     assert (request.tags[FEED_TAG], request.tags[SESSION_TAG]) == ("us", str(NEWEST))
     launched = market.launch(request, "daily_update", "price_bars")
-    assert "daily_update) not started brings bars" in market.skipped(fetch_late_bars)
+    assert "daily_update) not started is fetching bars" in market.skipped(fetch_late_bars)
     market.finish(launched, {"price_bars": "A"})
     assert market.requested(fetch_late_bars).run_key == f"us-{NEWEST}-again-1"
     monkeypatch.setattr(decisions, "AGAIN_MINUTES", AGAIN_MINUTES)
-    assert "asked for 0 minutes ago" in market.skipped(fetch_late_bars)
+    assert "the last update was requested 0 minutes ago" in market.skipped(fetch_late_bars)
     for symbol in ("AAA", "BBB"):
         store(market, symbol, NEWEST)
-    assert market.skipped(fetch_late_bars) == f"us, session {NEWEST}: 2 of 2 symbols have its bar."
+    assert market.skipped(fetch_late_bars) == f"us: 2 of 2 symbols have a bar of {NEWEST}."
     assert rows(market.database, "SELECT count(*) FROM notices") == [(0,)]
 
 
@@ -101,11 +101,11 @@ def test_an_overdue_session_is_told_once_and_so_is_its_arrival(
         market.launch(market.requested(fetch_late_bars), "daily_update", "price_bars"), {"price_bars": "B"}
     )
     for _ in range(3):
-        assert "it is not asked for any more" in market.skipped(fetch_late_bars)
+        assert "no further update is requested" in market.skipped(fetch_late_bars)
     (failure,) = open_failures(market.database)
     assert (failure.asset, failure.times) == ("price_bars of us", 1)
     assert failure.cause == (
-        f"us, session {NEWEST}: 0 of 2 symbols have its bar 0.001 hours after the close, after 1 updates"
+        f"us: 0 of 2 symbols have a bar of {NEWEST}, 0.001 hours after its close and after 1 updates"
     )
     for symbol in ("AAA", "BBB"):
         store(market, symbol, NEWEST)
@@ -116,9 +116,9 @@ def test_an_overdue_session_is_told_once_and_so_is_its_arrival(
     assert told == [("failure", "price_bars of us"), ("recovery", "price_bars of us")]
 
 
-def test_a_source_at_hand_is_never_late(market: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_without_new_sessions_is_never_late(market: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOURSOMATIC_PROVIDER", "sample")
-    assert market.skipped(fetch_late_bars) == "The price source 'sample' has everything at hand."
+    assert market.skipped(fetch_late_bars) == "The price source 'sample' brings no new sessions."
     monkeypatch.setenv("BOURSOMATIC_PROVIDER", "database")
     monkeypatch.setattr(decisions, "AGAIN_MINUTES", -1)
     assert market.requested(fetch_late_bars)

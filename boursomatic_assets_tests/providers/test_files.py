@@ -264,7 +264,7 @@ def test_a_spreadsheets_mark_at_the_beginning_and_its_line_ends_do_no_harm(tmp_p
     assert read(tmp_path / "prices.csv").rows() == [("AAPL", date(2024, 1, 31), 10.0, 12.0, 9.0, 11.0, 1000.0)]
 
 
-@pytest.mark.parametrize("symbol", ["NA", "NULL", "NAN", "TRUE", "INF", "1E5", "0700", "BRK.B", "^GSPC", "RDS-A"])
+@pytest.mark.parametrize("symbol", ["NA", "NULL", "NAN", "TRUE", "INF", "1E5", "0700", "BRK.B", "^GSPC", "BAC-PL"])
 def test_a_symbol_is_read_as_written(tmp_path: Path, symbol: str) -> None:
     assert read_text(tmp_path, f"{HEADER}\n{LINE.replace('AAPL', symbol)}\n")["symbol"].to_list() == [symbol]
 
@@ -380,7 +380,7 @@ def test_a_row_with_a_missing_cell_at_its_end_is_set_aside(tmp_path: Path) -> No
 
 
 def test_the_exchange_follows_from_the_symbols_suffix(tmp_path: Path) -> None:
-    symbols = ["MC.PA", "ASML.AS", "UCB.BR", "AAPL", "BRK.B", "RDS-A", "PA", "VOD.L", "SAP.DE", "X.PA."]
+    symbols = ["MC.PA", "ASML.AS", "UCB.BR", "AAPL", "BRK.B", "BAC-PL", "PA", "VOD.L", "SAP.DE", "X.PA."]
     lines = "\n".join(LINE.replace("AAPL", symbol) for symbol in symbols)
     (tmp_path / "prices.csv").write_text(f"{HEADER}\n{lines}\n{lines}\n")
     instruments = FilesProvider(tmp_path / "prices.csv").instruments()
@@ -389,7 +389,7 @@ def test_the_exchange_follows_from_the_symbols_suffix(tmp_path: Path) -> None:
         "MC.PA": "XPAR",
         "ASML.AS": "XAMS",
         "UCB.BR": "XBRU",
-        **dict.fromkeys(["AAPL", "BRK.B", "RDS-A", "PA"], "US"),
+        **dict.fromkeys(["AAPL", "BRK.B", "BAC-PL", "PA"], "US"),
         # Neither a market that is known here nor a share class: of its sessions nothing is said.
         **dict.fromkeys(["VOD.L", "SAP.DE", "X.PA."], "unknown"),
     }

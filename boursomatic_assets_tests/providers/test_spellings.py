@@ -13,9 +13,22 @@ from boursomatic_assets.providers.exchanges import market_named
 from boursomatic_assets.providers.symbols import exchange_of, is_isin, listed
 
 SPELLINGS = {
-    ("AAPL", "US"): ("AAPL", "aapl", " Aapl ", "AAPL.US", "aapl.us", "AAPL US", "AAPL US Equity", "US:AAPL"),
+    ("AAPL", "US"): (
+        "AAPL",
+        "aapl",
+        " Aapl ",
+        "AAPL.US",
+        "aapl.us",
+        "AAPL US",
+        "AAPL US Equity",
+        "US:AAPL",
+        "AAPL.O",
+        "AAPL.OQ",
+        "AAPL\u200b",
+        "\uff21\uff21\uff30\uff2c",
+    ),
     ("AAPL", "XNAS"): ("NASDAQ:AAPL", "AAPL UW", "AAPL UQ Equity"),
-    ("BRK.B", "US"): ("BRK.B", "brk.b", "brk-b.us", "BRK/B US", "BRK/B"),
+    ("BRK.B", "US"): ("BRK.B", "brk.b", "brk-b.us", "BRK/B US", "BRK/B", "BRK-B", "brk-b", "BRKb.N"),
     ("MC.PA", "XPAR"): (
         "MC.PA",
         "mc.pa",
@@ -79,7 +92,7 @@ def test_a_symbol_and_an_exchange_that_disagree_are_told() -> None:
     assert listed("AAPL.US", "NMS").problem is None
 
 
-@pytest.mark.parametrize("blank", [None, "", "  ", "\u00a0"])
+@pytest.mark.parametrize("blank", [None, "", "  ", "\u00a0", "\u200b", "---", "N/A", "#N/A"])
 def test_a_blank_is_no_symbol(blank: str | None) -> None:
     assert listed(blank).symbol is None
 

@@ -7,6 +7,7 @@ import math
 import polars as pl
 
 BAD_FACTOR = "negative or absurd adjusted close"
+MOVES_APART = "adjusted close that moves apart from the close"
 
 # A larger log step of the factor must come with a step of the raw close; rounding to cents moves it by less.
 STEP = math.log(1.3)
@@ -14,6 +15,9 @@ STEP = math.log(1.3)
 AGREE, AGREE_SHARE = math.log(1.05), 0.25
 # Sessions for which a wrong factor may last.
 LONGEST = 3
+
+# A factor stays, but for splits and dividends: it moves by more than this and by rounding to cents on few days.
+STILL, CENT, MOST_MOVES, FEWEST_ROWS = 0.002, 0.01, 1 / 3, 20
 
 # A step of the factor is a split where it is at least this large, a ratio of few shares to this precision, and
 # undone by the raw close to a half.
@@ -48,6 +52,9 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     it returns within three sessions, or is the first or last and has left 1. So is a stretch of raised factors that
     ends at negative ones and is lower after them. A step that stays is left to the search for jumps.
 
+    If the factor moves on more than a third of a symbol's days, the adjusted close belongs to another symbol, day
+    or currency: none of its bars is scaled, and `objection` says so.
+
     Where factor and raw close step together by a split, volume before it is scaled inversely, if the volumes step
     there at all: some sources take splits out of the volume and not out of the close.
     """
@@ -63,6 +70,7 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
         .select("_row", "symbol", "volume", "_stretch", level=(adjusted / close).log(), price=close.log())
     )
     known = known.with_columns(_absurd=_absurd(), _falls=_falls_behind_a_stretch())
+    apart = _moving_apart(known)
     known = known.with_columns(pl.col("_absurd") | pl.col("_falls").any().over("symbol", "_stretch"))
     split = _volume_factors(known.filter(~pl.col("_absurd")))
     factor = pl.when(close > 0).then(adjusted / close).otherwise(1.0)
@@ -78,13 +86,25 @@ def scale_to_adjusted(bars: pl.DataFrame) -> pl.DataFrame:
     )
     # The close too is multiplied, not replaced by adj_close: one rounded factor keeps the order of a bar's prices.
     scale = pl.when("_absurd").then(1.0).otherwise(pl.col("_factor"))
+    judged = judged.with_columns(_apart=pl.col("symbol").is_in(apart.implode()).fill_null(value=False))
+    judged = judged.with_columns(pl.col("_absurd") | pl.col("_apart"))
     scaled = judged.with_columns(
         *(pl.col(name) * scale for name in _PRICES),
         volume=pl.when("_absurd").then("volume").otherwise(pl.col("volume") * pl.col("_shares")),
     )
     if scaled["_absurd"].any():
-        scaled = scaled.with_columns(objection=pl.when("_absurd").then(pl.lit(BAD_FACTOR)))
-    return scaled.drop("adj_close", "_row", "_factor", "_absurd", "_shares")
+        reason = pl.when("_apart").then(pl.lit(MOVES_APART)).when("_absurd").then(pl.lit(BAD_FACTOR))
+        scaled = scaled.with_columns(objection=reason)
+    return scaled.drop("adj_close", "_row", "_factor", "_absurd", "_apart", "_shares")
+
+
+def _moving_apart(known: pl.DataFrame) -> pl.Series:
+    """Symbols with a factor that moves on many days."""
+    close, adjusted = pl.col("price").exp(), (pl.col("price") + pl.col("level")).exp()
+    rounding = STILL + CENT / close + CENT / adjusted
+    moves = (pl.col("level") - pl.col("level").shift(1)).abs() > rounding
+    shares = known.group_by("symbol").agg(moves=moves.mean(), rows=pl.len())
+    return shares.filter((pl.col("rows") >= FEWEST_ROWS) & (pl.col("moves") > MOST_MOVES))["symbol"]
 
 
 def _absurd() -> pl.Expr:

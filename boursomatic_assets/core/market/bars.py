@@ -34,6 +34,11 @@ LONGEST_SYMBOL = 50
 # Epochs of programs, which stand for a missing date. No exchange was open on a New Year's Day.
 PLACEHOLDERS = (date(1900, 1, 1), date(1970, 1, 1))
 FIRST_DATE = date(1900, 1, 1)
+# Reasons of bars that keep the contract, and are set aside for what lies around them.
+ISOLATED = "isolated price: far from the sessions before and after"
+NO_TRADE = "price without a trade, far from the last one"
+# Share of all rows above which such bars count too: then the others cannot be trusted.
+MOST_SET_ASIDE = 0.25
 EXAMPLES_IN_A_MESSAGE = 5
 EXAMPLES_KEPT = 20
 _TOO_LONG = "symbol of {} letters"
@@ -95,6 +100,19 @@ class BarTally:
         """Share of all rows that were rejected, as a fraction; 0.0 for no rows."""
         total = self.accepted + self.rejected
         return self.rejected / total if total else 0.0
+
+    @property
+    def broken(self) -> int:
+        """Number of rows that break the bar contract; with bars that are set aside, if those are many."""
+        set_aside = sum(self.reasons.get(reason, 0) for reason in (ISOLATED, NO_TRADE))
+        many = set_aside > MOST_SET_ASIDE * (self.accepted + self.rejected)
+        return self.rejected if many else self.rejected - set_aside
+
+    @property
+    def broken_share(self) -> float:
+        """Share of all rows that are broken, as a fraction; 0.0 for no rows."""
+        total = self.accepted + self.rejected
+        return self.broken / total if total else 0.0
 
 
 def check_bars(bars: pl.DataFrame, today: date) -> CheckedBars:
@@ -185,24 +203,24 @@ def _first_broken_rule(today: date) -> pl.Expr:
 
 
 def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, source: str) -> None:
-    """Stop when too many rows of a source are rejected; `source` names it in the message.
+    """Stop when too many rows of a source break the bar contract; `source` names it in the message.
 
-    Raises BarContractError if no row is accepted, or the rejected share exceeds `max_rejected_share`. It lists
-    reasons, counts and examples.
+    Isolated prices are no broken rows, unless a quarter of all rows are. Raises BarContractError if no row is
+    accepted, or the share of broken rows exceeds `max_rejected_share`. It lists reasons, counts and examples.
     """
     tally = bars if isinstance(bars, BarTally) else BarTally().plus(bars)
-    if tally.accepted and tally.rejected_share <= max_rejected_share:
+    if tally.accepted and tally.broken_share <= max_rejected_share:
         return
     reasons = "".join(f"\n  {count} x {reason}" for reason, count in tally.reasons.items())
     first = tally.examples.head(EXAMPLES_IN_A_MESSAGE).iter_rows(named=True)
     examples = "".join("\n  " + " ".join(f"{key}={value}" for key, value in row.items()) for row in first)
     # With two decimals the share could read as allowed.
-    shares = told_apart(tally.rejected_share, max_rejected_share, 2, percent=True)
+    shares = told_apart(tally.broken_share, max_rejected_share, 2, percent=True)
     digits = shares.digits if shares else 2
-    found, most = (f"{100 * share:.{digits}f}%" for share in (tally.rejected_share, max_rejected_share))
+    found, most = (f"{100 * share:.{digits}f}%" for share in (tally.broken_share, max_rejected_share))
     message = (
         f"{source}: expected bars of which at most {most} break the bar contract; "
-        f"{tally.rejected} of {tally.accepted + tally.rejected} do ({found}). "
+        f"{tally.broken} of {tally.accepted + tally.rejected} do ({found}). "
         "Nothing was stored.\n"
         f"Reasons:{reasons or ' none, there are no rows'}\nFirst examples:{examples or ' none'}\n"
         f"{_advice(tally)}"
@@ -213,7 +231,7 @@ def require_usable(bars: CheckedBars | BarTally, max_rejected_share: float, sour
 def _advice(tally: BarTally) -> str:
     if not tally.accepted:
         return "Mend the source, or name another one: boursomatic materialize --provider files --path FILE"
-    enough = math.ceil(100 * tally.rejected_share) / 100
+    enough = math.ceil(100 * tally.broken_share) / 100
     return f"Mend the source, or allow more: BOURSOMATIC_MAX_REJECTED_SHARE={enough:g} boursomatic materialize"
 
 

@@ -79,6 +79,11 @@ def settled_at(calendar: str, session: date) -> datetime:
     return exchange.session_close(session.isoformat()).to_pydatetime() + SETTLING  # type: ignore[no-any-return]
 
 
+def hours_after_close(calendar: str, session: date, now: datetime) -> float:
+    """Hours since the close of a session was final; below 0 before it."""
+    return (now - settled_at(calendar, session)).total_seconds() / 3600
+
+
 def sessions_ahead(sessions: pl.Series, calendar: str, count: int) -> pl.Series:
     """Session `count` sessions after each date; a date without a session counts from the last one before."""
     if sessions.is_empty():

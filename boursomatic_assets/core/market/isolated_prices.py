@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from boursomatic_assets.core.market.bars import PANEL_KEY, CheckedBars
+from boursomatic_assets.core.market.bars import ISOLATED, NO_TRADE, PANEL_KEY, CheckedBars
 from boursomatic_assets.core.market.price_steps import PriceHistory, news_surprise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from boursomatic_assets.core.market.price_steps import Floats, Places
-
-ISOLATED = "isolated price: far from the sessions before and after"
-NO_TRADE = "price without a trade, far from the last one"
 
 # Sessions for which a wrong price may last.
 LONGEST = 3

@@ -8,6 +8,7 @@ its volume. A usual split ratio is a hint.
 
 from __future__ import annotations
 
+from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +52,8 @@ TICK = 0.01
 CONSTANT = -0.9
 BY_DEVIATIONS, MOST_DEVIATIONS = 1.5, 12.0
 BY_SIZE = 1.25
+# Below the size of a fall of 30 %, as after bad earnings, the volume that news brings depends less on the size.
+BY_SMALLNESS, SMALL = 0.5, -log(0.7)
 BY_LATER_MOVE = -2.0
 UPWARDS = -1.6
 NEAR_A_SPLIT, NEAR = 0.5, 0.5
@@ -122,7 +125,8 @@ def overnight_steps(bars: pl.DataFrame) -> pl.DataFrame:
 def news_surprise(deviations: Floats, size: Floats) -> Floats:
     """Log volume surprise at which a step is as likely news as a change of the price's unit."""
     scarce = np.minimum(deviations, MOST_DEVIATIONS)
-    return CONSTANT + BY_DEVIATIONS * np.log(scarce) + BY_SIZE * np.log(size)
+    smallness = np.log(SMALL / np.minimum(size, SMALL))
+    return CONSTANT + BY_DEVIATIONS * np.log(scarce) + BY_SIZE * np.log(size) + BY_SMALLNESS * smallness
 
 
 def nearest_split(ratio: Floats) -> Floats:

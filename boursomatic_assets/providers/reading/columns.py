@@ -20,23 +20,35 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "jour", "fecha", "datetime", "timestamp", "ts", "time",
     ),
     "open": ("open", "openprice", "openingprice", "priceopen", "ouv", "ouverture", "eroffnung", "eroeffnung",
-             "erster", "apertura", "openusd", "openeur"),
-    "high": ("high", "highprice", "dayhigh", "pricehigh", "haut", "plushaut", "hoch", "tageshoch", "alto"),
-    "low": ("low", "lowprice", "daylow", "pricelow", "bas", "plusbas", "tief", "tagestief", "bajo"),
+             "erster", "apertura", "openusd", "openeur", "pxopen"),
+    "high": ("high", "highprice", "dayhigh", "pricehigh", "haut", "plushaut", "hoch", "tageshoch", "alto",
+             "pxhigh"),
+    "low": ("low", "lowprice", "daylow", "pricelow", "bas", "plusbas", "tief", "tagestief", "bajo", "pxlow"),
     "close": (
         "close", "closeprice", "closingprice", "priceclose", "closelast", "clot", "cloture", "schluss",
-        "schlusskurs", "cierre", "last", "lastprice", "dernier", "price",
+        "schlusskurs", "cierre", "last", "lastprice", "dernier", "price", "pxlast",
+        # Copied from Yahoo's page, with the explanation of the column.
+        "closeclosepriceadjustedforsplits",
     ),
-    "adj_close": ("adjclose", "adjustedclose", "closeadjusted", "closeadj", "adjcloseprice", "adj"),
+    "adj_close": (
+        "adjclose", "adjustedclose", "closeadjusted", "closeadj", "adjcloseprice", "adj",
+        "adjcloseadjustedclosepriceadjustedforsplitsanddividendandorcapitalgaindistributions",
+    ),
     "volume": (
         "volume", "vol", "volumes", "sharevolume", "totalvolume", "tradedvolume", "numberofshares", "volumen",
-        "stuck", "stueck", "sharestraded",
+        "stuck", "stueck", "sharestraded", "pxvolume",
     ),
     "adj_volume": ("adjvolume", "adjustedvolume", "volumeadjusted", "volumeadj"),
     "exchange": ("exchange", "exchangeshortname", "exchangecode", "exchangename", "exchangemic", "mic", "micode",
                  "exch", "mnemoexchange", "stockexchange"),
     "period": ("per", "period", "interval", "timeframe"),
 }  # fmt: skip
+# Any other name of an adjusted close is the word, what it is adjusted for, and a name of the close.
+_ADJUSTED = re.compile(
+    r"(.*?)(?:split|dividends?|div|and|fully|back)*(?:adjusted|adj|ajustee?|ajustado|bereinigte?r?)"
+    r"(?:for)?(?:splits?|dividends?|div|and)*(.*)"
+)
+_NAMES_OF_A_CLOSE = {*ALIASES["close"], "", "cours", "kurs", "prix", "prc", "px", "courscloture"}
 _LETTERS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
 _INDEX_NAMES = ("", "unnamed0", "index", "indexlevel0", "rownames")
 _PRICES = ("open", "high", "low", "close")
@@ -72,12 +84,20 @@ def match_columns(columns: Sequence[str]) -> dict[str, int]:
             name: places[letter] for name, letter in _LETTERS.items() if letter in places and name not in found
         }
         found |= {name: place for name, place in _letters_beside(columns).items() if name not in found}
+    if "adj_close" not in found and "close" in found:
+        adjusted = next((place for name, place in places.items() if _is_adjusted_close(name)), None)
+        found |= {} if adjusted is None else {"adj_close": adjusted}
     # In a table with prices, an unnamed index column is the session.
     if "session" not in found and sum(name in found for name in (*_PRICES, "volume")) >= ENOUGH:
         unnamed = next((places[name] for name in _INDEX_NAMES if name in places), None)
         if unnamed is not None:
             found["session"] = unnamed
     return found
+
+
+def _is_adjusted_close(name: str) -> bool:
+    adjusted = _ADJUSTED.fullmatch(name)
+    return bool(adjusted) and adjusted[1] + adjusted[2] in _NAMES_OF_A_CLOSE  # type: ignore[index]
 
 
 def _letters_beside(columns: Sequence[str]) -> dict[str, int]:
@@ -90,6 +110,14 @@ def _letters_beside(columns: Sequence[str]) -> dict[str, int]:
     if symbol := [letter for letter in ("s", "S") if letter in letters]:
         found.setdefault("symbol", letters[symbol[0]])
     return found
+
+
+def is_another_column(name: str, text: str) -> bool:
+    """Whether a text is the header of another column than `name`."""
+    word = plain(text)
+    return any(word in aliases for other, aliases in ALIASES.items() if other != name) and (
+        word not in ALIASES[name]
+    )
 
 
 def is_only_a_name(columns: Sequence[str], place: int) -> bool:

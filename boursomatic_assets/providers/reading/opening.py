@@ -23,14 +23,20 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".tsv.gz",
 HEAD_BYTES = 64_000
 BINARY_SHARE = 0.02
 _HIVE = re.compile(r"([A-Za-z_][A-Za-z0-9_ ]*)=(.+)")
-_UTF16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_WIDE = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _KNOWN_CONTENT: tuple[tuple[re.Pattern[bytes], str], ...] = (
-    (re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.IGNORECASE), "a web page or XML, not a table"),
+    (
+        re.compile(rb"\s*<(!doctype|html|\?xml|head|body|table|div)", re.IGNORECASE),
+        "a web page or XML, not a table",
+    ),
     (re.compile(rb"\s*[{\[]"), "JSON, not a table; write it as CSV or Parquet"),
     (re.compile(rb"%PDF"), "a PDF, not a table"),
     (re.compile(rb"\xd0\xcf\x11\xe0"), "an Excel workbook; save it as CSV UTF-8"),
+    (re.compile(rb"ARROW1|FEA1"), "a Feather (Arrow) file; write it as CSV or Parquet"),
+    (re.compile(rb"\x80[\x02-\x05][\x95c]"), "a pickle; write it as CSV or Parquet"),
+    (re.compile(rb"\x89HDF"), "an HDF5 file; write the table as CSV or Parquet"),
     (re.compile(rb"SQLite format 3"), "an SQLite database; write the table as CSV or Parquet"),
-    (re.compile(rb"\x28\xb5\x2f\xfd|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!"), "a compressed file; unpack it"),
+    (re.compile(rb"\x1f\x8b|\x28\xb5\x2f\xfd|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!"), "a compressed file; unpack it"),
     (re.compile(rb"\s*Exceeded the daily hits limit"), "Stooq's refusal 'Exceeded the daily hits limit', no table"),
     (re.compile(rb"\s*(No data|Brak danych)\s*$"), "an answer without data, no table"),
     (re.compile(rb"\s*version https://git-lfs"), "a pointer of Git LFS, not the file it points to"),
@@ -78,9 +84,10 @@ class Content:
     def is_plain(self) -> bool:
         """Whether the stored file is UTF-8 text, which can be scanned without loading it."""
         head = self.head(HEAD_BYTES)
-        return (
-            self.member is None and not head.startswith((b"\x1f\x8b", b"\xef\xbb\xbf", *_UTF16)) and _is_utf8(head)
-        )
+        marks = (b"\x1f\x8b", b"\xef\xbb\xbf", *_WIDE)
+        # Lines of classic Mac OS and text with NUL are converted first.
+        is_other = head.startswith(marks) or b"\0" in head or (b"\r" in head and b"\n" not in head)
+        return self.member is None and not is_other and _is_utf8(head)
 
     def head(self, size: int) -> bytes:
         """First bytes of the stored file."""
@@ -148,14 +155,18 @@ def _require_table(content: Content, data: bytes) -> None:
 
 
 def _as_utf8(content: Content, data: bytes) -> bytes:
-    if encoding := next((name for mark, name in _UTF16.items() if data.startswith(mark)), None):
+    if encoding := next((name for mark, name in _WIDE.items() if data.startswith(mark)), None):
         return data.decode(encoding, errors="replace").encode()
     if data.startswith(b"\xef\xbb\xbf"):
         data = data[3:]
     head = data[:HEAD_BYTES]
-    if head.count(0) > len(head) // 3:
-        # A table is mostly ASCII: in UTF-16 every second byte is 0.
-        return data.decode("utf-16-be" if head[0] == 0 else "utf-16-le", errors="replace").encode()
+    # A table is mostly ASCII: in UTF-16 every second byte is 0, and of the others none.
+    zeros = head[::2].count(0), head[1::2].count(0)
+    if max(zeros) > len(head) // 3 and min(zeros) < BINARY_SHARE * len(head):
+        return data.decode("utf-16-be" if zeros[0] > zeros[1] else "utf-16-le", errors="replace").encode()
+    if b"\0" in data:
+        message = f"{content} holds NUL bytes, as after a crash; write or download it again"
+        raise SourceFileError(message)
     if _count_binary(head) > BINARY_SHARE * len(head):
         message = f"{content} is no text; it may be of another format than its name says"
         raise UnreadableError(message)

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
-from boursomatic_assets.providers.reading.dates import MOST_MISTAKES, ReadDates, read_dates
+from boursomatic_assets.core.market.bars import BAR_SCHEMA
+from boursomatic_assets.providers.reading.dates import ReadDates, read_dates
+from boursomatic_assets.providers.reading.faults import (
+    NUMBERS,
+    has_surplus,
+    is_text,
+    other_header,
+    surplus_cells,
+    wrong_types,
+)
 from boursomatic_assets.providers.reading.numbers import NumberStyle, as_number, not_a_number, number_styles
 from boursomatic_assets.providers.reading.table import SURPLUS
 from boursomatic_assets.providers.symbols import Listed, listed
@@ -18,7 +26,6 @@ if TYPE_CHECKING:
 
     from polars._typing import EngineType
 
-NUMBERS = (*PRICE_COLUMNS, "volume", "adj_close", "adj_volume")
 LISTING_SCHEMA = {
     "symbol": pl.String, "exchange": pl.String, "listed": pl.String, "place": pl.String, "zone": pl.String,
     "problem": pl.String,
@@ -60,6 +67,8 @@ def make_plan(
     `engine` is that of polars: `streaming` for a table larger than memory.
     """
     schema = table.collect_schema()
+    if wrong := wrong_types(schema):
+        return Plan(ReadDates(), {}, listings_of([], stooq=stooq), wrong, {})
     rows, dates = table, ReadDates(is_iso=True)
     repeated = {name: text for name, text in (header or {}).items() if text and schema.get(name) == pl.String}
     # For most files, one column shows that no row repeats the header.
@@ -72,18 +81,15 @@ def make_plan(
         dates = read_dates(
             rows.select(_as_text("session", schema).unique(maintain_order=True)).collect(engine=engine)["session"]
         )
-    texts = [name for name in NUMBERS if name in schema and _is_text(schema[name])]
+    texts = [name for name in NUMBERS if name in schema and is_text(schema[name])]
     as_texts = rows.with_columns(pl.col(name).cast(pl.String) for name in texts if schema[name] != pl.String)
     styles, problems = number_styles(as_texts, texts, separator, engine) if texts else ({}, [])
+    problems += other_header(rows, dates, engine)
     if dates.problem:
         problems.append(dates.problem)
-    if SURPLUS[0] in schema and (surplus := _surplus(rows, engine)):
+    if SURPLUS[0] in schema and (surplus := surplus_cells(rows, engine)):
         problems.append(surplus)
     return Plan(dates, styles, recognised(rows, schema, stooq=stooq, engine=engine), problems, repeated)
-
-
-def _is_text(dtype: pl.DataType) -> bool:
-    return dtype in (pl.String, pl.Categorical, pl.Enum)
 
 
 def _as_text(name: str, schema: pl.Schema) -> pl.Expr:
@@ -98,28 +104,12 @@ def _is_header_row(header: Mapping[str, str]) -> pl.Expr:
     return pl.all_horizontal(same)
 
 
-def _has_surplus() -> pl.Expr:
-    return pl.any_horizontal((pl.col(name).str.strip_chars() != "").fill_null(value=False) for name in SURPLUS)
-
-
-def _surplus(rows: pl.LazyFrame, engine: EngineType) -> str | None:
-    if rows.select(pl.col(SURPLUS[0]).count()).collect(engine=engine).item() == 0:
-        return None
-    numbered = rows.select(surplus=_has_surplus(), session="session")
-    counts = numbered.select(rows=pl.len(), longer=pl.col("surplus").sum()).collect(engine=engine)
-    if counts["longer"].item() <= MOST_MISTAKES * counts["rows"].item():
-        return None
-    first = numbered.filter("surplus").select("session").head(1).collect()["session"].item()
-    return (
-        f"expected as many cells in a row as the header has; found more on the row of {first}. Write decimals "
-        "with a point, or put a text that holds the separator in double quotes"
-    )
-
-
 def recognised(rows: pl.LazyFrame, schema: pl.Schema, *, stooq: bool, engine: EngineType) -> pl.DataFrame:
     """Recognise each pair of symbol and exchange; a frame of `LISTING_SCHEMA`."""
     exchange = pl.col("exchange").cast(pl.String) if "exchange" in schema else pl.lit(None, pl.String)
-    pairs = rows.select(pl.col("symbol").cast(pl.String), exchange.alias("exchange")).unique()
+    # A note below the table makes no instrument.
+    dated = rows.filter(pl.col("session").str.strip_chars() != "") if schema.get("session") == pl.String else rows
+    pairs = dated.select(pl.col("symbol").cast(pl.String), exchange.alias("exchange")).unique()
     return listings_of(list(pairs.collect(engine=engine).sort("symbol", "exchange").iter_rows()), stooq=stooq)
 
 
@@ -241,7 +231,7 @@ def _unread(rows: pl.DataFrame, plan: Plan, doubtful: Sequence[str]) -> pl.Expr:
     """Unreadable content of a row, with its text; null if there is none."""
     found: list[pl.Expr] = []
     if SURPLUS[0] in rows.columns and rows.select(pl.col(SURPLUS[0]).is_not_null().any()).item():
-        found.append(pl.when(_has_surplus()).then(pl.lit("more cells than columns")))
+        found.append(pl.when(has_surplus()).then(pl.lit("more cells than columns")))
     if "period" in rows.columns:
         period = pl.col("period").cast(pl.String).str.strip_chars()
         found.append(

@@ -51,7 +51,8 @@ class PlannedTable(PriceTable):
         if "symbol" in self.constants and "exchange" not in self.places:
             named = (self.constants["symbol"], self.constants.get("exchange"))
             return listings_of([named], stooq=self.is_stooq)
-        cells = self.scan(lazily=True).select(name for name in ("symbol", "exchange") if name in self.names)
+        keys = ("symbol", "exchange", "session")
+        cells = self.scan(lazily=True).select(name for name in keys if name in self.names)
         if name := self.header.get("symbol"):
             # If a file repeats its header, the symbol column holds its own name.
             cells = cells.filter(pl.col("symbol").ne_missing(pl.lit(name)))

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 FILLED_IN = "copies of the session before, on days on which the exchange was closed"
 IDLE_AFTER_THE_END = "rows without trading after the last trade"
 COPIES_OF_FILES = "rows that another file holds alike"
+LONE = "lone date: no other of the symbol within a year"
+A_WEEK_APART = "no daily bar: bars a week apart"
 # Fewer idle rows at the end may be a temporary trading halt.
 IDLE_ROWS = 10
 SATURDAY, SUNDAY, MONDAY, FRIDAY = 6, 7, 1, 5
 _FEWEST_ROWS = 10
 _ROWS_THAT_TELL = 20
 _MOST_DAYS_APART, _MONTH_APART = 4.5, 20
+_WEEK, _YEAR = (6, 8), 366
 _MANY, _FEW = 0.1, 0.02
 
 
@@ -45,7 +48,10 @@ def leave_out_no_trading(
     gone = pl.concat([filled, idle]).unique()
     counts = {FILLED_IN: filled.len(), IDLE_AFTER_THE_END: gone.len() - filled.len()}
     kept = numbered.join(gone.to_frame(), on="_row", how="anti", maintain_order="left") if gone.len() else numbered
-    return _with_sparse_ones_named(kept.drop("_row")), {reason: count for reason, count in counts.items() if count}
+    marked = _with_odd_dates_named(kept, in_time.select("_row", *PANEL_KEY))
+    return _with_sparse_ones_named(marked.drop("_row")), {
+        reason: count for reason, count in counts.items() if count
+    }
 
 
 def _is_copy() -> pl.Expr:
@@ -88,6 +94,35 @@ def _idle_after_the_end(in_time: pl.DataFrame) -> pl.Series:
     return ends.filter("_idle", pl.col("symbol").is_in(ended.implode()))["_row"]
 
 
+def _with_odd_dates_named(bars: pl.DataFrame, in_time: pl.DataFrame) -> pl.DataFrame:
+    """Mark runs of weekly bars among daily ones, and dates with no other within a year, as of a mistyped year."""
+    days = pl.col("session").diff().dt.total_days().over("symbol")
+    dated = in_time.with_columns(days=days).with_columns(
+        later=pl.col("days").shift(-1).over("symbol"), weekly=pl.col("days").is_between(*_WEEK)
+    )
+    gaps = dated.with_columns(run=pl.col("weekly").rle_id()).with_columns(
+        in_a_run=pl.col("weekly") & (pl.len().over("symbol", "run") >= _FEWEST_ROWS)
+    )
+    enough = pl.len().over("symbol") >= _ROWS_THAT_TELL
+    # The first and the last date of a symbol have a neighbour on one side only.
+    is_lone = (pl.col("days").fill_null(_YEAR + 1) > _YEAR) & (pl.col("later").fill_null(_YEAR + 1) > _YEAR)
+    begins_a_run = pl.col("in_a_run").shift(-1).over("symbol").fill_null(value=False)
+    lone = gaps.filter(enough & is_lone).select("_row", _said=pl.lit(LONE))
+    in_weeks = gaps.filter(pl.col("in_a_run").fill_null(value=False) | begins_a_run).select(
+        "_row", _said=pl.lit(A_WEEK_APART)
+    )
+    # A date that is impossible anyway keeps that reason: an objection comes last.
+    marked = _said_of(bars, lone, "_row", "objection") if lone.height else bars
+    return _said_of(marked, in_weeks, "_row", "unread") if in_weeks.height else marked
+
+
+def _said_of(bars: pl.DataFrame, named: pl.DataFrame, key: str, into: str) -> pl.DataFrame:
+    """Bars with the text `_said` in a column, unless it says something already."""
+    said = bars.join(named, on=key, how="left", maintain_order="left")
+    own = pl.col(into) if into in bars.columns else pl.lit(None, pl.String)
+    return said.with_columns(pl.coalesce(own, "_said").alias(into)).drop("_said")
+
+
 def _with_sparse_ones_named(bars: pl.DataFrame) -> pl.DataFrame:
     span = (pl.col("session").max() - pl.col("session").min()).dt.total_days()
     gaps = (
@@ -106,9 +141,7 @@ def _with_sparse_ones_named(bars: pl.DataFrame) -> pl.DataFrame:
         return bars
     unit = pl.when(pl.col("days") >= _MONTH_APART).then(pl.lit("a month")).otherwise(pl.lit("a week"))
     named = sparse.select("symbol", _said="no daily bar: bars " + unit + pl.lit(" apart"))
-    said = bars.join(named, on="symbol", how="left", maintain_order="left")
-    own = pl.col("unread") if "unread" in bars.columns else pl.lit(None, pl.String)
-    return said.with_columns(unread=pl.coalesce(own, "_said")).drop("_said")
+    return _said_of(bars, named, "symbol", "unread")
 
 
 def _require_weekdays(bars: pl.DataFrame, exchange_of: Mapping[str, str], source: str) -> None:

@@ -12,6 +12,7 @@ import polars as pl
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
 from boursomatic_assets.errors import SourceFileError
+from boursomatic_assets.providers.exchanges import market_named
 from boursomatic_assets.providers.reading.columns import ALIASES, is_only_a_name, match_columns, plain
 from boursomatic_assets.providers.reading.dialect import Layout, find_layout
 from boursomatic_assets.providers.reading.opening import UnreadableError
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
     from boursomatic_assets.providers.reading.opening import Content
 
 _Read = TypeVar("_Read")
+# Appended to a number that is broken off, so that it is none.
+CUT_OFF = " (the file ends here)"
+BYTES_AT_THE_END, FEWEST_NUMBERS = 10_000, 20
 SURPLUS = ("surplus 1", "surplus 2", "surplus 3")
 # Text that export tools add to the symbol in a file name.
 _AROUND_SYMBOL = re.compile(
     r"^(?:daily_adjusted_|daily_|table_)|"
-    r"[ _-]+(?:historical[ _-]?(?:data|prices)|stock[ _-]price[ _-]history|prices?|history|daily|data|ohlcv?|1d|"
-    r"\d{4}-\d{2}-\d{2})$",
+    r"[ ,_-]+(?:historical[ _-]?(?:data|prices)|stock[ _-]price[ _-]history|prices?|history|daily|data|ohlcv?|1d|"
+    r"(?:19|20)\d\d(?:-?\d\d-?\d\d)?|to|copy|copie|kopie|max)$|"
+    # A browser's second download.
+    r" ?\(\d+\)$",
     re.IGNORECASE,
 )
 _PART = re.compile(
@@ -131,7 +137,7 @@ class PriceTable:
             while (shorter := _AROUND_SYMBOL.sub("", name)) not in (name, ""):
                 name = shorter  # noqa: PLW2901 (one ending after the other)
             if name and not _PART.fullmatch(name) and "=" not in name:
-                return name
+                return _with_colon(name)
             if not self.content.folders:
                 break
         return None
@@ -224,7 +230,29 @@ class PriceTable:
 
     def _lines_of(self, text: bytes) -> bytes:
         # Line ends of classic Mac OS.
-        return text if b"\n" in text or b"\r" not in text else text.replace(b"\r", b"\n")
+        whole = text if b"\n" in text or b"\r" not in text else text.replace(b"\r", b"\n")
+        return whole + CUT_OFF.encode() if _is_cut_off(whole, self.separator.encode()) else whole
+
+
+def _is_cut_off(text: bytes, separator: bytes) -> bool:
+    """Whether the text ends within its last number, as after a broken download.
+
+    It has no last line end, and the number has fewer decimals than all others of its column, or two digits less.
+    """
+    if text.endswith(b"\n"):
+        return False
+    *others, last = (line.rpartition(separator)[2].strip(b' "\r') for line in text[-BYTES_AT_THE_END:].split(b"\n"))
+    numbers = [(len(number), len(number.partition(b".")[2])) for number in others[1:] if number]
+    if len(numbers) < FEWEST_NUMBERS or not last:
+        return False
+    lengths, decimals = zip(*numbers, strict=True)
+    return len(last.partition(b".")[2]) < min(decimals) or len(last) <= min(lengths) - 2
+
+
+def _with_colon(name: str) -> str:
+    """TradingView's file name of a symbol, `NASDAQ_AAPL`, with the colon that it writes elsewhere."""
+    exchange, underscore, code = name.partition("_")
+    return f"{exchange}:{code}" if underscore and code and market_named(exchange) else name
 
 
 def guarded(table: PriceTable, read: Callable[[], _Read]) -> _Read:

@@ -172,12 +172,12 @@ def record_jumps(cursor: Cursor, bars: CheckedBars, beside: pl.DataFrame) -> Non
     )
     # A jump into the first searched bar cannot be seen.
     searched = spans.join(reached, on="symbol", how="left").select(
-        "symbol", first=pl.coalesce("before", "first"), last=pl.coalesce("after", "last")
+        "symbol", after=pl.coalesce("before", "first"), until=pl.coalesce("after", "last")
     )
     # Explained jumps are recorded too: they count again when their adjustment is removed. What a vendor states is
     # applied: only what it leaves is a jump.
     stated = read_actions(cursor, new["symbol"].unique().to_list())
     read = apply_adjustments(panel, applied_ratios(pl.DataFrame(schema=ADJUSTMENT_SCHEMA), stated))
     jumps = split_like_jumps(read).join(searched, on="symbol")
-    inside = jumps.filter((pl.col("session") > pl.col("first")) & (pl.col("session") <= pl.col("last")))
-    replace_jumps(cursor, searched, inside.drop("first", "last"))
+    inside = jumps.filter((pl.col("session") > pl.col("after")) & (pl.col("session") <= pl.col("until")))
+    replace_jumps(cursor, searched, inside)

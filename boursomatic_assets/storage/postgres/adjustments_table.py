@@ -64,59 +64,37 @@ def replace_actions(cursor: Cursor, spans: pl.DataFrame, actions: pl.DataFrame) 
     `spans` has `symbol`, `after` and `until`: the sessions of which the delivery speaks, later than `after`; null
     for an open end. `actions` of `ACTION_SCHEMA` lie within; a source of adjusted prices has none.
     """
-    advisory_lock(cursor, "vendor_actions")
-    stage(cursor, spans)
-    known = fetch(
-        cursor,
-        "SELECT v.symbol, v.session, v.split, v.dividend, v.ratio FROM vendor_actions v "  # noqa: S608
-        f"JOIN {STAGING} s ON s.symbol = v.symbol AND (s.after IS NULL OR v.session > s.after) "
-        "AND (s.until IS NULL OR v.session <= s.until)",
-    ).cast(ACTION_SCHEMA)  # type: ignore[arg-type]
-    gone, new = (
-        known.join(actions, on=list(ACTION_SCHEMA), how="anti"),
-        actions.join(known, on=list(ACTION_SCHEMA), how="anti"),
-    )
-    if gone.height:
-        stage(cursor, gone.select(PANEL_KEY))
-        cursor.execute(
-            f"DELETE FROM vendor_actions v USING {STAGING} s WHERE s.symbol = v.symbol AND s.session = v.session"  # noqa: S608
-        )
-    if new.height:
-        stage(cursor, new)
-        cursor.execute(
-            "INSERT INTO vendor_actions (symbol, session, split, dividend, ratio) "  # noqa: S608
-            f"SELECT symbol, session, split, dividend, ratio FROM {STAGING}"
-        )
+    _replace(cursor, "vendor_actions", spans, actions.select(list(ACTION_SCHEMA)))
 
 
 def replace_jumps(cursor: Cursor, spans: pl.DataFrame, jumps: pl.DataFrame) -> None:
     """Record the jumps found in some bars, and remove recorded ones that the bars no longer show.
 
-    `spans` has `symbol`, `first` and `last` of the searched bars; `jumps` of `JUMP_SCHEMA` lie within.
+    `spans` has `symbol`, `after` and `until`: the searched bars are later than `after`. `jumps` of `JUMP_SCHEMA`
+    lie within.
     """
-    advisory_lock(cursor, "unexplained_jumps")
+    _replace(cursor, "unexplained_jumps", spans, jumps.select(list(JUMP_SCHEMA)))
+
+
+def _replace(cursor: Cursor, table: str, spans: pl.DataFrame, rows: pl.DataFrame) -> None:
+    """Make a table's rows within some spans equal to `rows`; a changed row is removed and added."""
+    columns = ", ".join(rows.columns)
+    advisory_lock(cursor, table)
     stage(cursor, spans)
     known = fetch(
         cursor,
-        f"SELECT j.symbol, j.session, j.ratio, j.split_ratio FROM unexplained_jumps j JOIN {STAGING} s "  # noqa: S608
-        "ON s.symbol = j.symbol AND j.session > s.first AND j.session <= s.last",
-    ).cast(JUMP_SCHEMA)  # type: ignore[arg-type]
-    # A changed jump is removed and added.
-    gone, new = (
-        known.join(jumps, on=list(JUMP_SCHEMA), how="anti"),
-        jumps.join(known, on=list(JUMP_SCHEMA), how="anti"),
-    )
-    if gone.height:
-        stage(cursor, gone)
+        f"SELECT {', '.join(f't.{name}' for name in rows.columns)} FROM {table} t "  # noqa: S608
+        f"JOIN {STAGING} s ON s.symbol = t.symbol AND (s.after IS NULL OR t.session > s.after) "
+        "AND (s.until IS NULL OR t.session <= s.until)",
+    ).cast(dict(rows.schema))  # type: ignore[arg-type]
+    if (gone := known.join(rows, on=rows.columns, how="anti")).height:
+        stage(cursor, gone.select(PANEL_KEY))
         cursor.execute(
-            f"DELETE FROM unexplained_jumps j USING {STAGING} s WHERE s.symbol = j.symbol AND s.session = j.session"  # noqa: S608
+            f"DELETE FROM {table} t USING {STAGING} s WHERE s.symbol = t.symbol AND s.session = t.session"  # noqa: S608
         )
-    if new.height:
+    if (new := rows.join(known, on=rows.columns, how="anti")).height:
         stage(cursor, new)
-        cursor.execute(
-            "INSERT INTO unexplained_jumps (symbol, session, ratio, split_ratio) "  # noqa: S608
-            f"SELECT symbol, session, ratio, split_ratio FROM {STAGING}"
-        )
+        cursor.execute(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {STAGING}")  # noqa: S608
 
 
 def known_jumps(database: Database, symbol: str) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -8,8 +8,14 @@ from datetime import date
 
 import polars as pl
 
-from boursomatic_assets.core.market.bars import BAR_SCHEMA, PANEL_KEY, CheckedBars, symbol_groups
-from boursomatic_assets.core.market.isolated_prices import ISOLATED, NO_TRADE
+from boursomatic_assets.core.market.bars import (
+    BAR_SCHEMA,
+    ISOLATED,
+    NO_TRADE,
+    PANEL_KEY,
+    CheckedBars,
+    symbol_groups,
+)
 from boursomatic_assets.core.market.usable_bars import usable_bars
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
 from boursomatic_assets.storage.postgres.database import (

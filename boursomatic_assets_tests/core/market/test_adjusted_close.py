@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.market.adjusted_close import BAD_FACTOR, scale_to_adjusted
+from boursomatic_assets.core.market.adjusted_close import BAD_FACTOR, MOVES_APART, scale_to_adjusted
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS, check_bars
 from boursomatic_assets_tests.support.strategies import bar_panels, flat_bars, random_walk_bars
 
@@ -96,6 +96,30 @@ def test_scale_to_adjusted_accepts_a_split_of_raw_close_and_factor() -> None:
     bars = with_factors([10.0, 10.0, 10.0, 100.0, 100.0, 50.0], [5.0, 5.0, 5.0, 0.5, 0.5, 1.0])
     assert objected(bars) == [False] * 6
     assert scale_to_adjusted(bars)["close"].to_list() == [50.0] * 6
+
+
+@pytest.mark.parametrize(
+    ("sessions", "moves", "objects"),
+    # of 19 steps 7 are 37 %, 6 are 32 %; 19 sessions are too few to tell
+    [(20, 7, True), (20, 6, False), (19, 18, False)],
+)
+def test_scale_to_adjusted_objects_to_a_close_that_moves_apart(sessions: int, moves: int, *, objects: bool) -> None:
+    # Each move is ln 1.01 = 0.00995; of two prices near 100, rounding to cents moves a factor by 0.0002.
+    factors = [1.01 ** min(step, moves) for step in range(sessions)]
+    moving = with_factors([100.0] * sessions, factors)
+    still = path_with([50.0] * sessions, [50.0] * sessions, symbol="BBB")
+    scaled = scale_to_adjusted(pl.concat([moving, still]))
+    if not objects:
+        assert "objection" not in scaled.columns
+        return
+    assert scaled["objection"].to_list() == [MOVES_APART] * sessions + [None] * sessions
+    assert scaled["close"].to_list() == [100.0] * sessions + [50.0] * sessions
+
+
+def test_scale_to_adjusted_accepts_factors_that_move_by_rounding() -> None:
+    # 0.335, rounded to cents up and down: ln(0.34 / 0.33) = 0.0299, less than 0.002 + 0.01 / 100 + 0.01 / 0.34
+    bars = path_with([100.0] * 40, [0.33, 0.34] * 20)
+    assert objected(bars) == [False] * 40
 
 
 def test_scale_to_adjusted_compares_factors_within_a_symbol() -> None:

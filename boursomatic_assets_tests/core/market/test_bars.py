@@ -13,6 +13,8 @@ from boursomatic_assets.core.market.bars import (
     BAR_SCHEMA,
     EXAMPLES_IN_A_MESSAGE,
     EXAMPLES_KEPT,
+    ISOLATED,
+    NO_TRADE,
     PANEL_KEY,
     PRICE_COLUMNS,
     BarTally,
@@ -292,6 +294,21 @@ def test_require_usable_refuses_more_than_the_limit(sound: int, broken: int, lim
 def test_require_usable_advises_a_share_that_suffices(sound: int, broken: int, advice: str) -> None:
     with pytest.raises(BarContractError, match=advice):
         require_usable(checked_with(sound, broken), 0.01, "a file")
+
+
+@pytest.mark.parametrize(("isolated", "is_refused"), [(25, False), (26, True)])
+def test_require_usable_counts_isolated_prices_only_if_they_are_a_quarter(
+    isolated: int, *, is_refused: bool
+) -> None:
+    # They keep the contract; that they are set aside does not make a source a broken one. 26 of 100 would.
+    reasons = {ISOLATED: isolated - 5, NO_TRADE: 5}
+    tally = BarTally(accepted=100 - isolated, rejected=isolated, reasons=reasons)
+    assert (tally.broken, tally.rejected_share) == (isolated if is_refused else 0, isolated / 100)
+    if not is_refused:
+        require_usable(tally, 0.0, "a file")
+        return
+    with pytest.raises(BarContractError, match="26 of 100 do"):
+        require_usable(tally, 0.25, "a file")
 
 
 def test_require_usable_lists_reasons_counts_and_examples() -> None:

@@ -17,6 +17,7 @@ from boursomatic_assets.core.market.calendars import (
     CURRENCY_OF_CALENDAR,
     calendar_column,
     calendar_of,
+    hours_after_close,
     last_complete_session,
     sessions_ahead,
     sessions_between,
@@ -250,3 +251,10 @@ def test_sessions_ahead_counts_sessions(calendar: str, dates: list[date], count:
     for start, end in zip(dates, reached, strict=True):
         between = sessions_of(calendar, start + timedelta(days=1), end)
         assert (len(between), between[-1]) == (count, end)
+
+
+def test_hours_after_close_count_from_half_an_hour_after_the_bell() -> None:
+    # New York closes at 16:00, in June 20:00 UTC; the close is final at 20:30.
+    for hour, minute, hours in ((20, 30, 0.0), (22, 0, 1.5), (20, 0, -0.5)):
+        now = datetime(2024, 6, 10, hour, minute, tzinfo=UTC)
+        assert hours_after_close("XNYS", date(2024, 6, 10), now) == hours

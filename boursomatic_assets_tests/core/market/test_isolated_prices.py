@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boursomatic_assets.core.market.bars import BAR_SCHEMA, PANEL_KEY, CheckedBars, check_bars
-from boursomatic_assets.core.market.isolated_prices import ISOLATED, NO_TRADE, set_aside_isolated
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, ISOLATED, NO_TRADE, PANEL_KEY, CheckedBars, check_bars
+from boursomatic_assets.core.market.isolated_prices import set_aside_isolated
 from boursomatic_assets_tests.support.strategies import SYMBOLS, bar_panels, flat_bars, random_walk_bars, weekdays
 
 if TYPE_CHECKING:

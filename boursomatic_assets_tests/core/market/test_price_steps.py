@@ -251,5 +251,9 @@ def test_usual_moves_agree_with_a_loop(closes: list[float]) -> None:
 def test_news_surprise_grows_with_the_step() -> None:
     sizes = np.array([0.1, 0.2, 0.4, 0.8])
     assert np.all(np.diff(news_surprise(sizes / 0.02, sizes)) > 0)
-    expected = -0.9 + 1.5 * log(10) + 1.25 * log(0.2)
+    # At a fall of 30 % or more the size counts 1.25 times; below it, only 0.75 times.
+    expected = -0.9 + 1.5 * log(10) + 1.25 * log(0.5)
+    assert news_surprise(np.array([10.0]), np.array([0.5]))[0] == pytest.approx(expected)
+    fall = -log(0.7)
+    expected = -0.9 + 1.5 * log(10) + 1.25 * log(fall) + 0.75 * log(0.2 / fall)
     assert news_surprise(np.array([10.0]), np.array([0.2]))[0] == pytest.approx(expected)

@@ -68,6 +68,19 @@ EXPORTS = {
     'Date;Open;High;Low;Last;Close;"Number of Shares";"Number of Trades";Turnover;vwap\n'
     "31/01/2024;10,00;12,00;9,00;11,00;11,00;1 000;12;11000;11\n",
     "Polygon": "T,v,o,c,h,l,t\nAAPL,1000,10,11,12,9,1706677200000\n",
+    "TradingView": "time,open,high,low,close,Volume,Volume MA\n1706711400,10,12,9,11,1000,900\n",
+    "Bloomberg": "Date\tPX_OPEN\tPX_HIGH\tPX_LOW\tPX_LAST\tPX_VOLUME\n01/31/2024\t10\t12\t9\t11\t1000\n",
+    "Refinitiv": "Instrument,Date,Price Close,Price Open,Price High,Price Low,Volume\n"
+    "AAPL.O,2024-01-31T00:00:00Z,11,10,12,9,1000\n",
+    "SimFin": "Ticker;SimFinId;Date;Open;High;Low;Close;Adj. Close;Volume;Dividend;Shares Outstanding\n"
+    "AAPL;111052;2024-01-31;20;24;18;22;11;1000;;15460\n",
+    "MetaTrader": "<DATE>\t<OPEN>\t<HIGH>\t<LOW>\t<CLOSE>\t<TICKVOL>\t<VOL>\t<SPREAD>\n"
+    "2024.01.31\t10\t12\t9\t11\t7\t1000\t1\n",
+    "Quandl": "ticker,date,open,high,low,close,volume,ex-dividend,split_ratio,adj_open,adj_high,adj_low,adj_close,"
+    "adj_volume\nAAPL,2024-01-31,20,24,18,22,500,0,1,10,12,9,11,1000\n",
+    "Yahoo's page": "Date\tOpen\tHigh\tLow\tClose Close price adjusted for splits.\tAdj Close Adjusted close price "
+    "adjusted for splits and dividend and/or capital gain distributions.\tVolume\n"
+    "Jan 31, 2024\t20\t24\t18\t22\t11\t1000\n",
     "pandas, without a name of the index": ",Open,High,Low,Close,Volume\n"
     "2024-01-31 00:00:00-05:00,10,12,9,11,1000\n",
 }

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
-from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, CheckedBars
-from boursomatic_assets.core.market.isolated_prices import ISOLATED
+from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, ISOLATED, CheckedBars
 from boursomatic_assets.errors import BarContractError, PanelContractError, SourceFileError
 from boursomatic_assets.providers.source import Delivery, reports_of
 from boursomatic_assets.services.ingest import bars as updates

@@ -11,8 +11,8 @@ import pytest
 
 from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.market.adjusted_close import BAD_FACTOR
+from boursomatic_assets.core.market.bars import ISOLATED, NO_TRADE, BarTally, require_usable
 from boursomatic_assets.core.market.corporate_actions import split_like_jumps
-from boursomatic_assets.core.market.isolated_prices import ISOLATED, NO_TRADE
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets.services.ingest.adjusting import enter_adjustment
@@ -75,6 +75,8 @@ def test_each_case_sets_aside_and_notes_what_is_right(case: str) -> None:
     (delivery,) = FilesProvider(shared_file(f"cases/{case}/prices.csv")).deliveries()
     checked, right = checked_delivery(delivery, TODAY), RIGHT[case]
     assert checked.accepted.height == right.accepted
+    # What is set aside does not make the file a broken one: the command goes on.
+    require_usable(BarTally().plus(checked), 0.01, case)
     rejected = checked.rejected.select("symbol", "session", "reason").rows()
     assert {(symbol, str(session)): reason for symbol, session, reason in rejected} == right.set_aside
     jumps = split_like_jumps(checked.accepted).select("symbol", "session", "split_ratio").rows()

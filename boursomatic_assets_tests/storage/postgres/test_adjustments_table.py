@@ -43,7 +43,7 @@ def found_jumps(
 ) -> None:
     """Record these jumps as all there are of both symbols within a span."""
     spans = pl.DataFrame(
-        [(symbol, first, last) for symbol in ("AAPL", "BRK.B")], ["symbol", "first", "last"], orient="row"
+        [(symbol, first, last) for symbol in ("AAPL", "BRK.B")], ["symbol", "after", "until"], orient="row"
     )
     with database.bulk() as cursor:
         replace_jumps(cursor, spans, pl.DataFrame(found, JUMP_SCHEMA, orient="row"))
@@ -161,7 +161,7 @@ def test_replace_jumps_removes_jumps_gone_within_the_span(
 
 def test_replace_jumps_keeps_jumps_of_other_symbols(store: Database) -> None:
     found_jumps(store, ("AAPL", SPLIT, 0.25, 0.25), ("BRK.B", SPLIT, 0.02, 0.02))
-    spans = pl.DataFrame({"symbol": ["AAPL"], "first": [FIRST], "last": [LATER]})
+    spans = pl.DataFrame({"symbol": ["AAPL"], "after": [FIRST], "until": [LATER]})
     with store.bulk() as cursor:
         replace_jumps(cursor, spans, pl.DataFrame(schema=JUMP_SCHEMA))
     assert jumps(store) == [("BRK.B", SPLIT, 0.02, 0.02)]
