@@ -69,8 +69,9 @@ def require_current(connection: Connection) -> None:
     found = revision(connection)
     _refuse_newer(found)
     if found != HEAD_REVISION:
+        said = f"found {found or 'none'}.{_elsewhere(connection)}"
         message = (
-            f"the database schema must be at revision {HEAD_REVISION}; found {found or 'none'}.\n"
+            f"the database schema must be at revision {HEAD_REVISION}; {said}\n"
             "Bring it there, existing rows stay as they are: boursomatic db upgrade"
         )
         raise SchemaVersionError(message)
@@ -90,6 +91,16 @@ def revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
     return found
+
+
+def _elsewhere(connection: Connection) -> str:
+    """Schemas with tables of this program that `search_path` does not name."""
+    query = (
+        "SELECT relnamespace::regnamespace::text FROM pg_class "
+        "WHERE relname = :name AND relkind = 'r' AND NOT pg_table_is_visible(oid)"
+    )
+    found = list(connection.execute(sa.text(query), {"name": VERSION_TABLE}).scalars())
+    return f" search_path does not name {', '.join(found)}, which has such tables." if found else ""
 
 
 def _refuse_newer(found: str | None) -> None:

@@ -31,15 +31,19 @@ _TABLES = """
 """
 _COLUMNS = """
     SELECT a.attrelid, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
-        a.attnotnull AS is_never_null,
-        (a.atthasdef AND a.attgenerated = '') OR a.attidentity <> '' AS has_default,
+        a.attnotnull OR t.typnotnull AS is_never_null, t.typnotnull AS is_strict_domain,
+        a.atthasdef AND a.attgenerated = '' OR a.attidentity <> '' OR t.typdefault IS NOT NULL AS has_default,
         a.attgenerated::text AS generated, coalesce(NOT c.collisdeterministic, false) AS is_loosely_compared
-    FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_collation c ON c.oid = a.attcollation
     WHERE a.attrelid = ANY (CAST(:tables AS oid[])) AND a.attnum > 0 AND NOT a.attisdropped
 """
 # Not those that PostgreSQL cannot use for ON CONFLICT: deferrable, of expressions, or not built to the end.
 _UNIQUE = """
-    SELECT i.indrelid, coalesce(pg_get_expr(i.indpred, i.indrelid), '') AS condition,
+    SELECT i.indrelid, i.indexrelid::regclass::text AS name,
+        (SELECT quote_ident(conname) FROM pg_constraint
+         WHERE conindid = i.indexrelid AND contype = 'u') AS constraint,
+        coalesce(pg_get_expr(i.indpred, i.indrelid), '') AS condition,
         array_agg(a.attname::text ORDER BY a.attname) AS columns
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
     WHERE i.indrelid = ANY (CAST(:tables AS oid[]))
@@ -150,9 +154,10 @@ def _column_problems(
         if name in wanted:
             yield from _known_column_problems(table, column, wanted[name])
         elif column["is_never_null"] and not column["has_default"] and not column["generated"]:
+            alter = f"ALTER DOMAIN {column['type']}" if column["is_strict_domain"] else _alter(table, name)
             yield Problem(
                 f"{table['name']}.{name} is another program's, NOT NULL and without default: inserts fail",
-                f"{_alter(table, name)} DROP NOT NULL",
+                f"{alter} DROP NOT NULL",
             )
 
 
@@ -210,6 +215,16 @@ def _unique_problems(table: Mapping[str, Any], indexes: list[Mapping[str, Any]])
                 f"{table['name']} has no unique key ({', '.join(columns)}){where} that upserts can use",
                 f"CREATE UNIQUE INDEX ON {table['shown']} ({', '.join(columns)}){where}",
             )
+        for index in indexes:
+            # As one active row is allowed, there are many that are not.
+            if condition and not index["condition"] and set(index["columns"]) <= set(columns):
+                named = index["constraint"]
+                drop = (
+                    f"ALTER TABLE {table['shown']} DROP CONSTRAINT {named}"
+                    if named
+                    else f"DROP INDEX {index['name']}"
+                )
+                yield Problem(f"{table['name']}: {named or index['name']} allows one row, active or not", drop)
 
 
 def _view_problems(connection: Connection) -> Iterator[Problem]:

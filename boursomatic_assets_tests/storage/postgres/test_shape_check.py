@@ -65,6 +65,10 @@ IN_THE_WAY = {
         f"{BARS} ADD vendor text NOT NULL",
         "price_bars.vendor is another program's, NOT NULL and without default",
     ),
+    "another column of a strict domain": (
+        f"CREATE DOMAIN vendor AS text NOT NULL; {BARS} ADD vendor vendor",
+        "price_bars.vendor is another program's, NOT NULL and without default",
+    ),
     "no identity": ("ALTER TABLE fetch_rounds ALTER id DROP IDENTITY", "fetch_rounds.id has no default"),
     "no default": ("ALTER TABLE notices ALTER times DROP DEFAULT", "notices.times has no default"),
     "generated": (
@@ -96,6 +100,14 @@ IN_THE_WAY = {
     "broken index": (
         f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{UNIQUE_BARS}'::regclass",
         "price_bars has no unique key (instrument_id, ts, interval)",
+    ),
+    "unique key of all rows": (
+        f"{CALLS} ADD CONSTRAINT one_each UNIQUE (instrument_id, profile)",
+        "recommendations: one_each allows one row, active or not",
+    ),
+    "unique index of all rows": (
+        "CREATE UNIQUE INDEX two_versions ON model_versions (is_active)",
+        "model_versions: two_versions allows one row, active or not",
     ),
     "wider unique key": (
         (
@@ -246,6 +258,15 @@ def test_trigger_that_was_removed_is_made_by_the_upgrade(database: Database) -> 
 
 
 INSTRUMENT = "INSERT INTO instruments (id, symbol, exchange) VALUES (gen_random_uuid(), 'AAA', 'XNYS')"
+
+
+def test_tables_outside_the_search_path_are_named(database: Database, settings: Settings) -> None:
+    name = str(sa.make_url(database.url).database)
+    run(database, f"CREATE SCHEMA web; ALTER DATABASE {name} SET search_path = web")
+    with pytest.raises(SchemaVersionError, match=r"found none\. search_path does not name public"):
+        Database.open(settings)
+
+
 HOSTILE = {
     "TimeZone": ("'America/New_York'", "UTC"),
     "DateStyle": ("German, DMY", "ISO, MDY"),
