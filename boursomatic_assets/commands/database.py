@@ -68,7 +68,7 @@ def upgrade_server(
     rows = f"{sum(done.rows.values()):,} rows in {len(done.rows)} tables"
     console.print(f"PostgreSQL {done.version} -> {MAJOR_VERSION}: {rows}, counted before and after.")
     if done.settings:
-        console.print("Settings that the new server does not have; set each again by ALTER SYSTEM SET …:")
+        console.print("Settings of the old server; set each again by ALTER SYSTEM SET:")
         for setting in done.settings:
             console.print(f"  {setting}", soft_wrap=True, markup=False)
     console.print(

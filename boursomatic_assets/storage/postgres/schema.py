@@ -25,8 +25,7 @@ def upgrade(engine: Engine) -> str | None:
     """Upgrade in one transaction; returns the revision found before.
 
     Raises RowsBreakRuleError, which lists rows that break a rule of the migration, or SchemaVersionError if a newer
-    program upgraded the database or tables of other programs cannot keep what this
-    one writes.
+    program upgraded the database, or tables of other programs cannot keep what this one writes.
     """
     from alembic import command
 

@@ -115,7 +115,7 @@ def _copied(home: Path, old: Path, beside: Path, tell: Callable[[str], object]) 
         run_program(target, "pg_restore", "--exit-on-error", "--no-tablespaces", *create, dump)
         run_program(_within(target, name), "vacuumdb", "--analyze-only", "--quiet")
     tell("Counting rows")
-    before, after = ({**_counted(url, found)} for url in (source, target))
+    before, after = (_counted(url, found) for url in (source, target))
     if before != after:
         differing = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
         message = f"rows differ in {', '.join(differing)}"
