@@ -30,7 +30,8 @@
         ├── ArtifactWriteError (OSError)          a folder read-only, a disk full
         ├── MissingArtifactError (LookupError)    an asset or a bundle that was never stored
         ├── TamperedArtifactError (ValueError)    bytes that are not the ones recorded
-        └── BackupError (ValueError)              a backup that cannot be made, read or restored
+        ├── BackupError (ValueError)              a backup that cannot be made, read or restored
+        └── ServerUpgradeError (RuntimeError)     an old data folder of PostgreSQL that cannot be upgraded
 
 Each class also derives from the built-in that fits, so that a caller may catch either. A message says
 what was expected, what was found, and the next command to run.
@@ -159,3 +160,7 @@ class TamperedArtifactError(StorageError, ValueError):
 
 class BackupError(StorageError, ValueError):
     """A backup cannot be made, read or restored."""
+
+
+class ServerUpgradeError(StorageError, RuntimeError):
+    """A data folder of an older PostgreSQL cannot be upgraded; it stays as it was."""

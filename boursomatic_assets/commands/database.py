@@ -1,4 +1,8 @@
-"""The commands `boursomatic db`: upgrade the database, connect to it, stop the embedded one."""
+"""The commands `boursomatic db`: upgrade the database or its server, connect to it, stop the embedded one."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -31,6 +35,47 @@ def upgrade() -> None:
             + "".join(f"  {statement};\n" for statement in missing),
             soft_wrap=True,
         )
+
+
+@db.command()
+def upgrade_server(
+    old_bin: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the old version's programs, such as /usr/lib/postgresql/16/bin."),
+    ] = None,
+) -> None:
+    """Upgrade the home's data folder to this program's PostgreSQL. The old folder is kept beside it.
+
+    It needs room for a second copy. After an interruption, run it again.
+    """
+    from boursomatic_assets.errors import ConfigurationError
+    from boursomatic_assets.settings import Settings
+    from boursomatic_assets.storage.server.account import MAJOR_VERSION
+    from boursomatic_assets.storage.server.upgrading import upgrade_server as upgrade_folder
+
+    settings = Settings.from_environment()
+    if settings.database_url is not None:
+        message = (
+            "DATABASE_URL names a server, which is upgraded by its administrator. Unset it to upgrade the server "
+            f"of the home {settings.home}"
+        )
+        raise ConfigurationError(message)
+    with console.status("Looking at the data folder") as status:
+        done = upgrade_folder(settings.home, old_bin, status.update)
+    if done is None:
+        console.print(f"The data folder is of PostgreSQL {MAJOR_VERSION} already: nothing to do.")
+        return
+    rows = f"{sum(done.rows.values()):,} rows in {len(done.rows)} tables"
+    console.print(f"PostgreSQL {done.version} -> {MAJOR_VERSION}: {rows}, counted before and after.")
+    if done.settings:
+        console.print("Settings of the old server; set each again by ALTER SYSTEM SET:")
+        for setting in done.settings:
+            console.print(f"  {setting}", soft_wrap=True, markup=False)
+    console.print(
+        f"The old folder is kept. When all is well, delete it: rm -r {shlex.quote(str(done.kept))}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 @db.command()

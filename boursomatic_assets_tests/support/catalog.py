@@ -46,11 +46,17 @@ _SHAPE = """
 
 def database_at(settings: Settings, revision: str) -> Database:
     """A database as an older migration left it."""
-    database, config = Database(database_url(settings)), schema.migrations()
+    database = Database(database_url(settings))
+    upgrade_to(database, revision)
+    return database
+
+
+def upgrade_to(database: Database, revision: str) -> None:
+    """Upgrade as an older version of the program did."""
+    config = schema.migrations()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
-    return database
 
 
 def run(database: Database, statements: str) -> None:

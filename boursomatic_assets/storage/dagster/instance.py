@@ -17,6 +17,7 @@ from boursomatic_assets.settings import wait_briefly
 from boursomatic_assets.settings.variables import DAGSTER_HOME
 from boursomatic_assets.storage.artifacts.files import write_whole
 from boursomatic_assets.storage.artifacts.folds import fold_keys
+from boursomatic_assets.storage.postgres.session import session_url
 from boursomatic_assets.storage.private import close_file, hide_from_others, make_home, make_own_folder
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
 
 def instance_url(database: Database) -> str:
     """Address of the instance's storage: the same database with its own search path."""
-    url = sa.make_url(database.url).set(drivername="postgresql+psycopg2")
-    return url.update_query_dict({"options": f"-csearch_path={SCHEMA}"}).render_as_string(hide_password=False)
+    url = session_url(database.url, search_path=SCHEMA).set(drivername="postgresql+psycopg2")
+    return url.render_as_string(hide_password=False)
 
 
 def open_instance(settings: Settings, database: Database) -> DagsterInstance:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from boursomatic_assets.errors import DatabaseUnreachableError, StorageError
 from boursomatic_assets.storage.postgres import schema
+from boursomatic_assets.storage.postgres.session import session_string, session_url
 from boursomatic_assets.storage.server.embedded import database_url
 
 if TYPE_CHECKING:
@@ -53,16 +54,15 @@ class Database:
     def open(cls, settings: Settings) -> Database:
         """Open the database in use: upgrade the embedded one where needed, never the one that `DATABASE_URL` names.
 
-        Raises DatabaseUnreachableError if no server answers, SchemaVersionError if the schema is not current.
+        Raises DatabaseUnreachableError if no server answers, SchemaVersionError if the schema is not current
+        or tables of other programs cannot keep what this one writes.
         """
         database = cls(database_url(settings))
         with database.connection() as connection:
-            if schema.is_current(connection):
+            if settings.database_url is not None or schema.is_current(connection):
+                schema.require_current(connection)
                 return database
-        if settings.database_url is None:
-            schema.upgrade(database.engine)
-        with database.connection() as connection:
-            schema.require_current(connection)
+        schema.upgrade(database.engine)
         return database
 
     @cached_property
@@ -77,7 +77,7 @@ class Database:
         """For small statements and migrations."""
         # Named, because a bare postgresql:// means another driver from SQLAlchemy 2.1 on.
         return sa.create_engine(
-            sa.make_url(self.url).set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool, hide_parameters=True
+            session_url(self.url).set(drivername="postgresql+psycopg2"), poolclass=sa.NullPool, hide_parameters=True
         )
 
     @contextmanager
@@ -100,7 +100,7 @@ class Database:
         from adbc_driver_postgresql import dbapi
 
         try:
-            connection = _arrow_server(self.url, threading.get_ident()).connect()
+            connection = _arrow_server(session_string(self.url), threading.get_ident()).connect()
         except dbapi.Error as error:
             raise self._unreachable(error) from None
         try:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from boursomatic_assets.storage.postgres.tables import EXISTING_COLUMNS, OWN_COLUMNS
+from boursomatic_assets.storage.postgres.derived import VIEWS
+from boursomatic_assets.storage.postgres.shapes import SHAPES
 
 READER = "boursomatic_reader"
 # Without `users` and `user_settings` of the web application.
-READABLE = (*EXISTING_COLUMNS, *OWN_COLUMNS, "rejected_bars", "adjusted_bars", "current_recommendations")
+READABLE = (*SHAPES, *VIEWS)
 _CREATE = f"CREATE ROLE {READER} NOLOGIN"
 
 # Concurrent upgrades of two databases of one server may both find it missing.

@@ -8,15 +8,15 @@ import sqlalchemy as sa
 
 from boursomatic_assets.core.dataset.features import FEATURE_NAMES
 from boursomatic_assets.errors import SchemaVersionError
+from boursomatic_assets.storage.postgres.derived import create_missing
 from boursomatic_assets.storage.postgres.reader_role import let_readers_in
-from boursomatic_assets.storage.postgres.tables import EXISTING_COLUMNS, OWN_COLUMNS
+from boursomatic_assets.storage.postgres.shape_check import find_problems
+from boursomatic_assets.storage.postgres.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
-# Not `alembic_version`, which other programs use.
-VERSION_TABLE = "boursomatic_assets_alembic_version"
 HEAD_REVISION = "0007"
 _UPGRADE_LOCK = 0x626F7572
 
@@ -25,7 +25,7 @@ def upgrade(engine: Engine) -> str | None:
     """Upgrade in one transaction; returns the revision found before.
 
     Raises RowsBreakRuleError, which lists rows that break a rule of the migration, or SchemaVersionError if a newer
-    program upgraded the database or a table of the same name lacks columns.
+    program upgraded the database, or tables of other programs cannot keep what this one writes.
     """
     from alembic import command
 
@@ -36,11 +36,13 @@ def upgrade(engine: Engine) -> str | None:
         before = revision(connection)
         _refuse_newer(before)
         # First, so that nothing is changed where they do not fit.
-        _require_columns(connection)
+        _require_shapes(connection, is_upgraded=False)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         for name in _missing_features(connection):
             connection.execute(sa.text(f'ALTER TABLE features ADD COLUMN "{name}" double precision'))
+        create_missing(connection)
+        _require_shapes(connection, is_upgraded=True)
         # At every upgrade: an administrator may have created the role since.
         let_readers_in(connection)
     return before
@@ -66,8 +68,9 @@ def require_current(connection: Connection) -> None:
     found = revision(connection)
     _refuse_newer(found)
     if found != HEAD_REVISION:
+        said = f"found {found or 'none'}.{_elsewhere(connection)}"
         message = (
-            f"the database schema must be at revision {HEAD_REVISION}; found {found or 'none'}.\n"
+            f"the database schema must be at revision {HEAD_REVISION}; {said}\n"
             "Bring it there, existing rows stay as they are: boursomatic db upgrade"
         )
         raise SchemaVersionError(message)
@@ -78,6 +81,7 @@ def require_current(connection: Connection) -> None:
             "Add them, existing rows stay as they are: boursomatic db upgrade"
         )
         raise SchemaVersionError(message)
+    _require_shapes(connection, is_upgraded=True)
 
 
 def revision(connection: Connection) -> str | None:
@@ -86,6 +90,16 @@ def revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
     return found
+
+
+def _elsewhere(connection: Connection) -> str:
+    """Schemas with tables of this program that `search_path` does not name."""
+    query = (
+        "SELECT relnamespace::regnamespace::text FROM pg_class "
+        "WHERE relname = :name AND relkind = 'r' AND NOT pg_table_is_visible(oid)"
+    )
+    found = list(connection.execute(sa.text(query), {"name": VERSION_TABLE}).scalars())
+    return f" search_path does not name {', '.join(found)}, which has such tables." if found else ""
 
 
 def _refuse_newer(found: str | None) -> None:
@@ -104,14 +118,13 @@ def _missing_features(connection: Connection) -> list[str]:
     return [name for name in FEATURE_NAMES if name not in stored]
 
 
-def _require_columns(connection: Connection) -> None:
-    inspector, expected = sa.inspect(connection), {**EXISTING_COLUMNS, **OWN_COLUMNS}
-    for table in sorted(set(expected) & set(inspector.get_table_names())):
-        columns = expected[table]
-        missing = sorted(set(columns) - {column["name"] for column in inspector.get_columns(table)})
-        if missing:
-            message = (
-                f"table {table} was there before and lacks columns {missing}: it is not the table this program "
-                "knows. Nothing was changed. Name another database: DATABASE_URL"
-            )
-            raise SchemaVersionError(message)
+def _require_shapes(connection: Connection, *, is_upgraded: bool) -> None:
+    """Raise SchemaVersionError, which lists everything that is in the way with the statements that mend it."""
+    problems = find_problems(connection, is_upgraded=is_upgraded)
+    if problems:
+        message = (
+            "tables of this database would not keep what this program writes. Nothing was changed. In the way:\n"
+            + "\n".join(map(str, problems))
+            + "\nRun the statements as the tables' owner, then: boursomatic db upgrade"
+        )
+        raise SchemaVersionError(message)

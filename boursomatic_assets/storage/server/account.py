@@ -72,16 +72,16 @@ def give_to(account: Account, data: Path) -> None:
     os.chown(data, account.user, account.group, follow_symlinks=False)
 
 
-def programs(account: Account) -> Path:
+def programs(account: Account, installation: str = INSTALLATION) -> Path:
     """Folder of PostgreSQL's programs, which the account can run; raises ConfigurationError without the wheel."""
     found = importlib.util.find_spec(WHEEL)
     if found is None or found.origin is None:
         message = f"the package {WHEEL} is not installed. Install it, or name a server: DATABASE_URL=postgresql://…"
         raise ConfigurationError(message)
     package = Path(found.origin).resolve().parent
-    installed = package / INSTALLATION
+    installed = package / installation
     if not account.is_own and not _is_open_to_all(installed):
-        installed = _copied(package)
+        installed = _copied(package, installation)
     return installed / "bin"
 
 
@@ -130,10 +130,10 @@ def _is_open_to_all(installed: Path) -> bool:
         return False
 
 
-def _copied(package: Path) -> Path:
+def _copied(package: Path, installation: str) -> Path:
     """Root's copy of the programs, which every user can run; one per version of the wheel."""
     version = importlib.metadata.version(WHEEL.replace("_", "-"))
-    target = _SYSTEM_FOLDER / f"postgresql-{version}"
+    target = _SYSTEM_FOLDER / f"postgresql-{version}{'' if installation == INSTALLATION else f'-{installation}'}"
     try:
         make_folders(_SYSTEM_FOLDER.parent)
         _SYSTEM_FOLDER.mkdir(mode=0o755, exist_ok=True)
@@ -141,7 +141,7 @@ def _copied(package: Path) -> Path:
         _SYSTEM_FOLDER.chmod(0o755)
         if not target.exists():
             beside = Path(tempfile.mkdtemp(prefix=".copying-", dir=_SYSTEM_FOLDER))
-            shutil.copytree(package / INSTALLATION, beside / WHEEL / INSTALLATION, symlinks=True)
+            shutil.copytree(package / installation, beside / WHEEL / installation, symlinks=True)
             shutil.copytree(package.parent / f"{WHEEL}.libs", beside / f"{WHEEL}.libs", symlinks=True)
             _open_to_all(beside)
             try:
@@ -153,7 +153,7 @@ def _copied(package: Path) -> Path:
     except OSError as error:
         message = f"PostgreSQL's programs cannot be copied to {target} for {ACCOUNT}: {error}. {_REMEDY}"
         raise ConfigurationError(message) from error
-    return target / WHEEL / INSTALLATION
+    return target / WHEEL / installation
 
 
 def _open_to_all(folder: Path) -> None:

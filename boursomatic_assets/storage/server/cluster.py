@@ -13,6 +13,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -22,7 +23,7 @@ import psutil
 
 from boursomatic_assets.storage.private import FOLDER_MODE, OTHERS, is_private, open_file
 from boursomatic_assets.storage.server.access import restrict_access
-from boursomatic_assets.storage.server.account import MAJOR_VERSION, Account, account_for, give_to, programs
+from boursomatic_assets.storage.server.account import Account, account_for, give_to, programs
 from boursomatic_assets.storage.server.folder_lock import LoggedWait, lock_folder
 from boursomatic_assets.storage.server.process import (
     data_folder,
@@ -40,6 +41,7 @@ from boursomatic_assets.storage.server.socket import (
     new_folder,
     usable_folder,
 )
+from boursomatic_assets.storage.server.versions import complete_exchange, require_version
 
 SUPERUSER = "postgres"
 # How long a shutdown may wait for its clients.
@@ -67,16 +69,15 @@ def environment() -> dict[str, str]:
 
 
 def initialise(home: Path) -> None:
-    """Create the data folder atomically, because a half-made one would never start; raises RuntimeError."""
+    """Create the data folder atomically, because a half-made one would never start.
+
+    Raises RuntimeError, or DatabaseUnreachableError for a folder of another version.
+    """
     data = data_folder(home)
     account = account_for(data)
+    complete_exchange(data)
     if (data / "PG_VERSION").exists():
-        version = (data / "PG_VERSION").read_text().strip()
-        if version != str(MAJOR_VERSION):
-            message = (
-                f"{data} is of PostgreSQL version {version}, and this program comes with version {MAJOR_VERSION}"
-            )
-            raise RuntimeError(message)
+        require_version(data)
         return
     for abandoned in home.glob("postgres.initialising*"):
         shutil.rmtree(abandoned, ignore_errors=True)
@@ -91,7 +92,7 @@ def initialise(home: Path) -> None:
             [str(programs(account) / "initdb"), "-D", _name_within(beside, account), *arguments],
             stdout=log,
             stderr=log,
-            **_as(account, beside),
+            **options_of(account, beside),
         )
         if process.wait() != 0:
             message = f"initdb failed: {_last_words(home, begin)}"
@@ -102,10 +103,11 @@ def initialise(home: Path) -> None:
     beside.rename(data)
 
 
-def start(home: Path) -> None:
+def start(home: Path, installed: Path | None = None, settings: Mapping[str, str] | None = None) -> None:
     """Start the server unless it runs, and wait until it accepts connections. Call it under the home's lock.
 
-    Raises RuntimeError if the server ends instead, or a server that cannot be seen from here uses the folder.
+    `installed` is the folder of its programs, if not the wheel's; `settings` are added to the usual ones. Raises
+    RuntimeError if the server ends instead, or a server that cannot be seen from here uses the folder.
     """
     data = data_folder(home)
     account = account_for(data)
@@ -124,7 +126,7 @@ def start(home: Path) -> None:
         give_to(account, data)
         data.chmod(FOLDER_MODE)
         restrict_access(data, account)
-        _launch(home, account, in_use)
+        _launch(home, account, in_use, installed or programs(account), settings or {})
     finally:
         os.close(in_use)
 
@@ -158,16 +160,17 @@ def socket_folder(home: Path) -> Path:
     return folder
 
 
-def _launch(home: Path, account: Account, in_use: int) -> None:
+def _launch(home: Path, account: Account, in_use: int, installed: Path, more: Mapping[str, str]) -> None:
     data = data_folder(home)
     sockets = usable_folder(home, data, account) or new_folder(home, data, account)
     for left in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
         (sockets / left).unlink(missing_ok=True)
     within = _name_within(data, account)
     # The first -D only shows the folder in the list of processes; the last one counts.
-    command = [str(programs(account) / "postgres"), "-D", str(data), "-D", within]
+    command = [str(installed / "postgres"), "-D", str(data), "-D", within]
     settings = {
         **_SETTINGS,
+        **more,
         "unix_socket_directories": within if sockets == data else str(sockets),
         "hba_file": f"{within}/pg_hba.conf",
         "ident_file": f"{within}/pg_ident.conf",
@@ -181,7 +184,7 @@ def _launch(home: Path, account: Account, in_use: int) -> None:
         begin = log.seek(0, os.SEEK_END)
         # The server and its processes hold the lock on the folder as long as they live.
         process: subprocess.Popen[bytes] = subprocess.Popen(
-            command, stdout=log, stderr=log, start_new_session=True, pass_fds=(in_use,), **_as(account, data)
+            command, stdout=log, stderr=log, start_new_session=True, pass_fds=(in_use,), **options_of(account, data)
         )
     _children.append(process)
     patience = LoggedWait(f"the embedded PostgreSQL under {home} is starting, after a crash it first recovers")
@@ -215,6 +218,11 @@ def _await_settled(home: Path) -> None:
     _collect()
 
 
+def forget_socket(home: Path) -> None:
+    """Remove the short folder of a stopped server's socket, if it had one."""
+    forget_folder(home, account_for(data_folder(home)))
+
+
 def _forget_the_dead(home: Path, account: Account) -> None:
     """Remove process numbers left by a killed server; other processes may have them now."""
     data = data_folder(home)
@@ -242,7 +250,7 @@ def _name_within(folder: Path, account: Account) -> str:
     return str(folder) if account.is_own else _HERE
 
 
-def _as(account: Account, folder: Path) -> dict[str, Any]:
+def options_of(account: Account, folder: Path) -> dict[str, Any]:
     """Options to run a PostgreSQL program in a folder, as its account with no further groups."""
     options: dict[str, Any] = {"cwd": folder, "env": environment(), "stdin": subprocess.DEVNULL, "umask": OTHERS}
     if not account.is_own:

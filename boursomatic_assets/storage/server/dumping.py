@@ -26,15 +26,16 @@ def dump_database(url: str, file: Path, without_rows: Sequence[str] = ()) -> Non
     Rows of tables that match a pattern of `without_rows` are left out.
     """
     left_out = (f"--exclude-table-data={pattern}" for pattern in without_rows)
-    _run(url, "pg_dump", "--format=custom", *_SAME, *left_out, "--file", str(file))
+    run_program(url, "pg_dump", "--format=custom", *_SAME, *left_out, "--file", str(file))
 
 
 def restore_database(url: str, file: Path) -> None:
     """Restore a dump in one transaction into an empty database; raises BackupError with what PostgreSQL says."""
-    _run(url, "pg_restore", "--single-transaction", "--exit-on-error", *_SAME, str(file))
+    run_program(url, "pg_restore", "--single-transaction", "--exit-on-error", *_SAME, str(file))
 
 
-def _run(url: str, program: str, *options: str) -> None:
+def run_program(url: str, program: str, *options: str) -> None:
+    """Run a program of the wheel on a database; raises BackupError with what it says."""
     address = sa.make_url(url)
     # Not in the command, which other users of this machine can see.
     password = {} if address.password is None else {"PGPASSWORD": str(address.password)}

@@ -88,8 +88,7 @@ def _embedded_url(home: Path) -> str:
 
     if not str(home).isprintable():
         raise _cannot_start(home, "the path holds a character that cannot be printed")
-    for name in [name for name in os.environ if _LIBPQ_VARIABLE.fullmatch(name)]:
-        os.environ.pop(name, None)
+    forget_libpq_variables()
     try:
         make_home(home)
         home = home.resolve()
@@ -103,15 +102,24 @@ def _embedded_url(home: Path) -> str:
                     users = open_file(home / "postgres.users")
                     fcntl.flock(users, fcntl.LOCK_SH)
                     atexit.register(_leave, home, users, os.getpid())
-                _create_database(_url(home, "postgres"))
+                _create_database(address(home, "postgres"))
                 running = postmaster(data)
             _in_use[used_by] = running.pid if running else 0
-        return _url(home, DATABASE_NAME)
+        return address(home, DATABASE_NAME)
+    except DatabaseUnreachableError:
+        raise
     except (OSError, subprocess.SubprocessError, RuntimeError, psycopg2.Error) as error:
         raise _cannot_start(home, error) from error
 
 
-def _url(home: Path, database: str) -> str:
+def forget_libpq_variables() -> None:
+    """Remove variables from the environment of this process that would misdirect its connections."""
+    for name in [name for name in os.environ if _LIBPQ_VARIABLE.fullmatch(name)]:
+        os.environ.pop(name, None)
+
+
+def address(home: Path, database: str) -> str:
+    """Address of a database of the running server of a home."""
     # With password and port in the address, clients do not take them from PG* variables.
     return f"postgresql://{cluster.SUPERUSER}:@/{database}?host={cluster.socket_folder(home)}&port={PORT}"
 

@@ -281,9 +281,8 @@ def test_data_of_another_postgresql_version_is_refused_unchanged(settings: Setti
     data = settings.home / "postgres"
     data.mkdir()
     (data / "PG_VERSION").write_text("9\n")
-    with pytest.raises(DatabaseUnreachableError, match="version 9") as caught:
+    with pytest.raises(DatabaseUnreachableError, match=r"PostgreSQL 9.*\n.*boursomatic db upgrade-server"):
         server.database_url(settings)
-    assert "BOURSOMATIC_HOME" in str(caught.value)
     assert (data / "PG_VERSION").read_text() == "9\n"
 
 

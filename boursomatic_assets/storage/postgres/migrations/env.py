@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from boursomatic_assets.storage.postgres.schema import VERSION_TABLE
+from boursomatic_assets.storage.postgres.tables import VERSION_TABLE
 
 context.configure(connection=context.config.attributes["connection"], version_table=VERSION_TABLE)
 context.run_migrations()

@@ -183,6 +183,8 @@ def _unique_column_sets(table: str) -> list[set[str]]:
         "SELECT array_agg(a.attname::text) FROM pg_index i "
         "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) "
         "WHERE i.indrelid = to_regclass(:name) AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL "
+        # ON CONFLICT cannot use others.
+        "AND i.indimmediate AND i.indisvalid "
         "GROUP BY i.indexrelid"
     )
     return [set(columns) for columns in op.get_bind().execute(indexes, {"name": table}).scalars()]

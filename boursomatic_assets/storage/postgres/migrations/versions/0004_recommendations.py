@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from boursomatic_assets.storage.postgres.derived import CURRENT_RECOMMENDATIONS, create_triggers
 from boursomatic_assets.storage.postgres.migrations import refuse_downgrade
-from boursomatic_assets.storage.postgres.tables import KEYS
 
 revision = "0004"
 down_revision = "0003"
@@ -33,8 +33,8 @@ def upgrade() -> None:
     )
     _create_outcomes()
     _create_bar_changes()
-    _create_triggers()
-    op.execute(_CURRENT_RECOMMENDATIONS)
+    create_triggers(op.get_bind())
+    op.execute(CURRENT_RECOMMENDATIONS)
 
 
 def _number(name: str, *, nullable: bool = False) -> sa.Column[Any]:
@@ -92,51 +92,3 @@ def _create_bar_changes() -> None:
     )
     for columns in (["instrument_id", "ts"], ["bar_id"]):
         op.create_index(f"bar_changes_by_{'_'.join(columns)}", "bar_changes", columns, if_not_exists=True)
-
-
-def _create_triggers() -> None:
-    """Record changes a statement at a time: one that changes nothing costs next to nothing."""
-    schema = op.get_bind().execute(sa.text("SELECT quote_ident(current_schema())")).scalar_one()
-    op.execute(_RECORD.format(schema=schema))
-    # Who may change bars need not be allowed to write here; nobody else is to call it.
-    op.execute("REVOKE ALL ON FUNCTION boursomatic_record_bar_changes() FROM PUBLIC")
-    op.execute(
-        "CREATE OR REPLACE TRIGGER boursomatic_bars_updated AFTER UPDATE ON price_bars "
-        "REFERENCING OLD TABLE AS replaced NEW TABLE AS replacing "
-        "FOR EACH STATEMENT EXECUTE FUNCTION boursomatic_record_bar_changes()"
-    )
-    op.execute(
-        "CREATE OR REPLACE TRIGGER boursomatic_bars_deleted AFTER DELETE ON price_bars "
-        "REFERENCING OLD TABLE AS replaced "
-        "FOR EACH STATEMENT EXECUTE FUNCTION boursomatic_record_bar_changes()"
-    )
-
-
-_KEPT = "id, instrument_id, ts, interval, o, h, l, c, v, created_at"
-_INSERT = "INSERT INTO bar_changes (bar_id, instrument_id, ts, interval, o, h, l, c, v, bar_created_at, operation)"
-_RECORD = f"""
-    CREATE OR REPLACE FUNCTION boursomatic_record_bar_changes() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = {{schema}}, pg_temp AS $$
-    BEGIN
-        IF TG_OP = 'DELETE' THEN
-            {_INSERT} SELECT {_KEPT}, 'delete' FROM replaced;
-        ELSE
-            {_INSERT} SELECT {_KEPT}, 'update' FROM (
-                SELECT {_KEPT} FROM replaced EXCEPT SELECT {_KEPT} FROM replacing) changed;
-        END IF;
-        RETURN NULL;
-    END $$
-"""  # noqa: S608 (nothing of it comes from outside)
-
-_CURRENT_RECOMMENDATIONS = f"""
-    CREATE OR REPLACE VIEW current_recommendations AS
-    WITH {KEYS}
-    SELECT k.symbol, i.name, i.sector, i.exchange, m.version, r.profile, r.label, r.confidence,
-           r.expected_return_pct, r.horizon_days, r.stop_loss, r.take_profit, r.justification, r.session,
-           r.generated_at, r.id AS recommendation_id, m.is_active AS is_of_active_model
-    FROM recommendations r
-    JOIN instruments i ON i.id = r.instrument_id
-    JOIN keys k ON k.id = i.id
-    JOIN model_versions m ON m.id = r.model_version_id
-    WHERE r.is_active AND i.is_active
-"""  # noqa: S608 (nothing of it comes from outside)
