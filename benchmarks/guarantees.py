@@ -65,7 +65,7 @@ class Stored:
         # All current recommendations change in one transaction.
         contents["current_recommendations"] = {"all": frozenset(database.read(_CURRENT).iter_rows())}
         active = active_version(database)
-        return cls(rows, contents, active and active.version)
+        return cls(rows, contents, active.version if active else None)
 
 
 def lost(before: Stored, after: Stored) -> list[str]:

@@ -56,7 +56,6 @@ KINDS = ("ingest", "features", "training", "promotion", "recommending", "backup"
 SERVER_SHARE = 0.2
 # Half of the moments lie in the last part of a command, in which most is written.
 LAST_PART = 0.6
-MISSED = 0.9
 MOST_SAID = 600
 
 
@@ -136,7 +135,8 @@ class _Storm:
         command, before = self._command(kind), Stored.read(self.database())
         started = time.monotonic()
         process = begun(*command, environment=self._environment(kind), said=self.said)
-        time.sleep(max(started + moment * result.seconds.setdefault(kind, 1.0) - time.monotonic(), 0))
+        process.join(moment * result.seconds.setdefault(kind, 1.0))
+        took = time.monotonic() - started
         was_killed = kill(process)
         if kills_server:
             _kill_server(self.home)
@@ -150,8 +150,7 @@ class _Storm:
         broken += [*half_done(before, between, after), *lost(between, after), *self._broken()]
         broken += self._unfinished(kind, command, before, after)
         result.begun += 1
-        # It took less time than was known.
-        result.seconds[kind] *= 1 if was_killed else MISSED
+        result.seconds[kind] = result.seconds[kind] if was_killed else took
         result.broken += [f"kill {number} of {kind} at {moment:.2f}: {what}" for what in broken]
         return was_killed
 
