@@ -304,11 +304,3 @@ def _unpruned(database: Database, models: Path) -> list[str]:
     return [
         f"{path.name} was left behind by the next prune" for path in models.iterdir() if path.name not in recorded
     ]
-
-
-if __name__ == "__main__":
-    import sys
-    from pathlib import Path
-
-    outcome = kill_commands(int(sys.argv[2]), Path(sys.argv[1]), lambda: None)
-    sys.stdout.write(outcome.model_dump_json(indent=1) + "\n")

@@ -141,8 +141,7 @@ class FetchedProvider:
 
     def _shown(self, report: SymbolReport) -> SymbolReport:
         """The report as people and programs may read it: they may not know the keys."""
-        plain = "".join(sign if sign.isprintable() else " " for sign in report.detail)
-        return replace(report, detail=hide(plain, self.secrets)[:LONGEST_DETAIL])
+        return replace(report, detail=hide(report.detail, self.secrets)[:LONGEST_DETAIL])
 
     def _asked(self, source: Source, wish: Wish, fuse: Fuse) -> pl.DataFrame:
         if fuse.is_blown:

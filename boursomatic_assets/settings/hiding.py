@@ -23,7 +23,7 @@ _SHORTEST_ENCODED = 6
 # A shorter value of a parameter is hidden with its whole address.
 _SHORTEST_VALUE = 4
 # Parameters of a database's address that hold no secret.
-_HARMLESS = {"application_name", "connect_timeout", "dbname", "host", "port", "sslmode", "user"}
+HARMLESS = {"application_name", "connect_timeout", "dbname", "host", "port", "sslmode", "user"}
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
@@ -54,7 +54,7 @@ def address_secrets(text: str, *, is_place_secret: bool) -> set[str]:
         return set()
     if not url.netloc:
         return set()
-    given = {value for name, value in parse_qsl(url.query) if name not in _HARMLESS}
+    given = {value for name, value in parse_qsl(url.query) if name not in HARMLESS}
     parts = {url.password or "", *(value for value in given if len(value) >= _SHORTEST_VALUE)}
     if url.username and url.password:
         # As in the header of a basic authentication.
