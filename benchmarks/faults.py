@@ -1,50 +1,61 @@
-"""The fault tests in full: killed daemons and trainings and a silent receiver, while bars arrive."""
+"""The fault tests in full: killed commands, trainings and daemons, and a silent receiver while bars arrive."""
 
 from __future__ import annotations
 
 import os
 import platform
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks.bar_events import BarStorm, bar_source, storm_of_bars
+from benchmarks.homes import new_home
+from benchmarks.killed_commands import KilledCommands, kill_commands
 from benchmarks.killed_trainings import KilledTrainings, kill_trainings
 from benchmarks.product import free_port, running_product
 from benchmarks.silent_receiver import LateDelivery, SilentReceiver, webhook_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
-EVENTS, RESTARTS, KILLS = 100, 10, 50
+Result: TypeAlias = KilledTrainings | KilledCommands | LateDelivery | BarStorm
 # Low enough for several trainings.
 RETRAIN_AFTER = 10
 
 
-def run_faults(console: Console, events: int, restarts: int, kills: int) -> bool:
+def run_faults(  # noqa: PLR0913 (the size of each test)
+    console: Console, events: int, restarts: int, kills: int, *, commands: int = 0, folder: Path | None = None
+) -> bool:
     """Run the fault tests in temporary homes, with the real daemon, webserver and PostgreSQL; print the results.
 
     `events` counts materializations of `price_bars`, `restarts` kills of the daemon meanwhile, `kills` killed
-    trainings. 0 events or 0 kills skip that test. Returns whether every guarantee held.
+    trainings, `commands` other killed commands, which go on in a `folder` if one is given. 0 events, kills or
+    commands skip that test. Returns whether every guarantee held.
     """
-    results: list[KilledTrainings | LateDelivery | BarStorm] = []
+    results: list[Result] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         if kills:
             killed = progress.add_task("trainings killed", total=kills)
             results.append(kill_trainings(kills, lambda: progress.advance(killed)))
+        if commands:
+            interrupted = progress.add_task("commands killed", total=commands)
+            with new_home() if folder is None else nullcontext(folder) as place:
+                results.append(kill_commands(commands, place, lambda: progress.advance(interrupted)))
         if events:
             stormy = progress.add_task("bar events, and daemons killed", total=events + restarts)
             results += _storm(events, restarts, lambda: progress.advance(stormy))
     return print_faults(console, results)
 
 
-def print_faults(console: Console, results: Sequence[KilledTrainings | LateDelivery | BarStorm]) -> bool:
+def print_faults(console: Console, results: Sequence[Result]) -> bool:
     """Print a table per test, and the broken guarantees; returns whether there are none."""
     for storm in results:
         console.print(_tabulated(storm))
@@ -74,9 +85,11 @@ def _storm(events: int, restarts: int, advance: Callable[[], object]) -> tuple[L
             return receiver.found, storm_of_bars(product, source, events, restarts, advance)
 
 
-def _tabulated(result: KilledTrainings | LateDelivery | BarStorm) -> Table:
+def _tabulated(result: Result) -> Table:
     if isinstance(result, KilledTrainings):
         return _killed_table(result)
+    if isinstance(result, KilledCommands):
+        return _commands_table(result)
     return _told_table(result) if isinstance(result, LateDelivery) else _storm_table(result)
 
 
@@ -91,6 +104,18 @@ def _killed_table(result: KilledTrainings) -> Table:
             "killed with a partial bundle, under a name that nobody reads": str(result.left_behind),
             "bundles in the end, each verified after each kill": str(result.bundles),
             "the next training": "succeeded" if result.healed else "failed",
+        },
+    )
+
+
+def _commands_table(result: KilledCommands) -> Table:
+    return _table(
+        f"{result.kills.total()} commands killed with kill -9, and run again",
+        {
+            **{f"killed: {kind}": f"{count}" for kind, count in result.kills.items()},
+            "of these with the embedded server": str(result.servers),
+            "had ended before": str(result.begun - result.kills.total()),
+            "something lost, twice or half done, or the next command failed": str(len(result.broken)),
         },
     )
 

@@ -24,6 +24,7 @@ from boursomatic_assets.commands.status import status
 from boursomatic_assets.commands.trace import trace
 from boursomatic_assets.commands.universe import universe
 from boursomatic_assets.commands.verify import verify
+from boursomatic_assets.core.market.fetch_report import printable
 from boursomatic_assets.errors import BoursomaticError
 from boursomatic_assets.storage.private import hide_from_others
 
@@ -73,7 +74,9 @@ def main() -> None:
         if "--verbose" in sys.argv:
             raise
         errors.print("[bold red]Failed:[/bold red] ", end="")
-        errors.print(_explain(error), markup=False, soft_wrap=True)
+        # A name in a message may hold signs that drive the terminal.
+        shown = "\n".join(map(printable, _explain(error).splitlines()))
+        errors.print(shown, markup=False, soft_wrap=True)
         sys.exit(FAILED)
 
 

@@ -86,11 +86,10 @@ def test_secrets_are_known_as_they_are_and_as_they_are_written_and_never_shown()
     )
     assert set(found.secrets) == {
         "database%2Fhush", "database/hush", "mail%2Fhush", "mail/hush", HOOK, "/services/T000/hush-hush",
-        "stooq-hush",
+        "stooq-hush", "me:database/hush", "me:mail/hush",
     }  # fmt: skip
     assert "hush" not in repr(found)
-    # A word of other texts is no secret.
-    assert read(NOTICE_WEBHOOK="http://x.org/runs").secrets == ("http://x.org/runs",)
+    assert read(NOTICE_WEBHOOK="http://x.org/T").secrets == ("/T", "http://x.org/T")
     assert NoticeSettings.from_environment({"DATABASE_URL": "postgresql://[broken"}).secrets == ()
     # A home that cannot be used is no matter of notices: a message about it must still be sent.
     assert NoticeSettings.from_environment({"BOURSOMATIC_HOME": "~no-such-user-here/b"}).secrets == ()

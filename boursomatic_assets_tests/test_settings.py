@@ -152,12 +152,16 @@ def test_a_rate_that_is_no_number_above_0_is_refused_by_name(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["gate.example", "ftp://gate.example", "/gate", "https:gate"])
+@pytest.mark.parametrize(
+    "text",
+    ["gate.example", "ftp://gate.example", "/gate", "https:gate", "https://gate.example/?a=b", "https://gate:0"],
+)
 def test_a_gateway_that_is_no_web_address_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_environment({"BOURSOMATIC_GATEWAY": text})
-    assert "BOURSOMATIC_GATEWAY" in str(caught.value)
-    assert repr(text) in str(caught.value)
+    assert "BOURSOMATIC_GATEWAY must be an http:// or https:// address" in str(caught.value)
+    # Its path may be secret.
+    assert text not in str(caught.value)
 
 
 @pytest.mark.parametrize(

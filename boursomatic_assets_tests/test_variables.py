@@ -147,11 +147,11 @@ def test_what_should_be_an_address_and_is_none_is_hidden() -> None:
 SECRETS = [variable for variable in VARIABLES if variable.secret is not Secret.NONE]
 
 
-def test_eight_variables_hold_secrets() -> None:
+def test_nine_variables_hold_secrets() -> None:
     assert {variable.name for variable in SECRETS} == {
         "DATABASE_URL", "BOURSOMATIC_STOOQ_KEY", "BOURSOMATIC_EODHD_KEY", "BOURSOMATIC_TIINGO_KEY",
         "BOURSOMATIC_NOTICE_WEBHOOK", "BOURSOMATIC_SMTP_URL", "BOURSOMATIC_SMTP_PASSWORD",
-        "BOURSOMATIC_UI_PASSWORD",
+        "BOURSOMATIC_UI_PASSWORD", "BOURSOMATIC_GATEWAY",
     }  # fmt: skip
 
 
@@ -168,4 +168,17 @@ def test_a_password_in_an_address_that_is_refused_is_not_repeated() -> None:
     with pytest.raises(
         ConfigurationError, match=r"must be an http:// or https:// address; found 'ftp://me:\*\*\*@x'"
     ):
-        variables.GATEWAY.read({"BOURSOMATIC_GATEWAY": "ftp://me:hush@x"})
+        variables.UI_URL.read({"BOURSOMATIC_UI_URL": "ftp://me:hush@x"})
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://gate.example", "https://gate.example"),
+        ("https://token@gate.example:8443/", "https://gate.example:8443"),
+        ("https://me:hush@gate.example/t", "https://gate.example/***"),
+        ("https://me:hu@sh@gate.example/t", "***"),
+    ],
+)
+def test_a_gateway_is_shown_without_user_password_and_path(address: str, shown: str) -> None:
+    assert variables.GATEWAY.shown({"BOURSOMATIC_GATEWAY": address}) == shown

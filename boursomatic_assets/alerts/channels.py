@@ -17,8 +17,9 @@ from email.message import EmailMessage
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Protocol
 
-from boursomatic_assets.alerts.messages import Kind, Message, hide_secrets, webhook_body
+from boursomatic_assets.alerts.messages import Kind, Message, webhook_body
 from boursomatic_assets.errors import NotDeliveredError
+from boursomatic_assets.settings.hiding import hide
 
 if TYPE_CHECKING:
     import logging
@@ -181,7 +182,7 @@ class MailChannel:
 def _not_delivered(channel: str, reason: object, secrets: tuple[str, ...]) -> NotDeliveredError:
     # A certificate's fault is told in words, a refused connection by the system's.
     words = " ".join(str(reason).split()) or type(reason).__name__
-    return NotDeliveredError(f"{channel}: {hide_secrets(words, secrets)}")
+    return NotDeliveredError(f"{channel}: {hide(words, secrets)}")
 
 
 def _within(attempt: Callable[[], None], channel: str) -> None:

@@ -26,7 +26,7 @@ from boursomatic_assets.alerts.failures import (
     error_failure,
     figures_in_words,
 )
-from boursomatic_assets.alerts.messages import hide_secrets
+from boursomatic_assets.settings.hiding import hide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,7 +83,7 @@ class Wording:
 
     def safe(self, words: str) -> str:
         """The words without secrets."""
-        return hide_secrets(words, self.secrets)
+        return hide(words, self.secrets)
 
 
 def read_ended_runs(

@@ -1,23 +1,20 @@
-"""Messages to people: their words, the wait between attempts to deliver one, and secrets kept out of them."""
+"""Messages to people: their words, and the wait between attempts to deliver one."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from boursomatic_assets.alerts.failures import Failure, OpenFailure, RunOutcome
 
 FIRST_WAIT = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(hours=1)
-HIDDEN = "***"
-_CREDENTIALS = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+@")
 # Enough for the longest wait, without an overflow.
 _MOST_DOUBLINGS = 16
 
@@ -108,14 +105,6 @@ def wait_before_next(attempts: int) -> timedelta:
     """Time to the next attempt, after at least one: doubles from `FIRST_WAIT`, at most `LONGEST_WAIT`."""
     doublings = min(attempts - 1, _MOST_DOUBLINGS)
     return min(FIRST_WAIT * (1 << doublings), LONGEST_WAIT)
-
-
-def hide_secrets(text: str, secrets: Iterable[str]) -> str:
-    """Remove secrets from a text, and the password from every address in it."""
-    # Longest first: one secret may contain another.
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    return _CREDENTIALS.sub(rf"\1:{HIDDEN}@", text)
 
 
 def run_url(ui_url: str, run_id: str) -> str:

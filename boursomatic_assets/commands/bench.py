@@ -36,8 +36,8 @@ def bench(  # noqa: PLR0913 (each is an option)
         bool,
         typer.Option(
             "--faults",
-            help="Instead: kill daemons and trainings while bars arrive, with the real daemon, webserver and "
-            "PostgreSQL. Ends with 1 if a guarantee is broken. Takes about half an hour.",
+            help="Instead: kill trainings, other commands, and daemons while bars arrive, with the real daemon, "
+            "webserver and PostgreSQL. Ends with 1 if a guarantee is broken. Takes about an hour.",
         ),
     ] = False,
     events: Annotated[
@@ -45,6 +45,21 @@ def bench(  # noqa: PLR0913 (each is an option)
     ] = 100,
     restarts: Annotated[int, typer.Option(min=0, help="Daemons killed meanwhile, for --faults.")] = 10,
     kills: Annotated[int, typer.Option(min=0, help="Trainings killed, for --faults; 0 skips them.")] = 50,
+    commands: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Commands killed, for --faults: ingest, features, training, promotion, recommending, backup, "
+            "restore and prune in turn; 0 skips them.",
+        ),
+    ] = 200,
+    folder: Annotated[
+        FilePath | None,
+        typer.Option(
+            help="Folder that keeps the homes and results of the killed commands: the next call goes on there.",
+            show_default="a temporary one",
+        ),
+    ] = None,
 ) -> None:
     """Measure each stage (seconds, rows per second, peak memory) and LightGBM alone, in a temporary home."""
     require_files(provider, path)
@@ -55,7 +70,7 @@ def bench(  # noqa: PLR0913 (each is an option)
     if faults:
         from benchmarks.faults import run_faults
 
-        if not run_faults(console, events, restarts, kills):
+        if not run_faults(console, events, restarts, kills, commands=commands, folder=folder):
             raise typer.Exit(1)
     elif proofs:
         from benchmarks.proofs import run_proofs

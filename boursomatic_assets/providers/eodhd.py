@@ -7,6 +7,7 @@ minute and 100,000 a day.
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def eodhd_provider(settings: Settings) -> FetchedProvider:
     installed.
     """
     key = require_key(settings.eodhd_key, EODHD_KEY, EodhdSource.name)
-    return vendor_provider(EodhdSource(web_of(settings, REQUESTS_PER_SECOND, key), key), settings)
+    return vendor_provider(EodhdSource(web_of(settings, REQUESTS_PER_SECOND), key), settings)
 
 
 class EodhdSource:
@@ -98,7 +99,9 @@ def _splits(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     try:
         new_and_old = [[float(side) for side in str(row["split"]).split("/")] for row in rows]
         shares = [new / old for new, old in new_and_old]
-    except (KeyError, ValueError, ZeroDivisionError) as error:
+        if not all(map(math.isfinite, shares)):
+            raise OverflowError
+    except (KeyError, ValueError, ArithmeticError) as error:
         message = f"expected splits such as 4.000000/1.000000; {error}"
         raise SourceFailedError(message) from error
     frame = pl.DataFrame({"session": dates(rows), "split": pl.Series(shares, dtype=pl.Float64)})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +26,7 @@ from boursomatic_assets.errors import (
 )
 from boursomatic_assets.providers.patience import Fuse, Patience
 from boursomatic_assets.providers.source import Delivery, Outcome, SymbolReport, Wish
+from boursomatic_assets.settings.hiding import hide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 NOT_FOUND = 404
 # Largest number of disagreements within a vendor's data that a report quotes.
 MOST_DOUBTS = 3
+# Characters of an answer that are looked at for its first words.
+LONGEST_START = 2_000
+LONGEST_DETAIL = 2_000
 
 
 class BarsRefusedError(ProviderError, ValueError):
@@ -74,7 +78,8 @@ class FetchedProvider:
     """Bars fetched symbol by symbol, each symbol from the first of the `sources` that has it.
 
     `universe` reads the instruments. `workers` symbols are requested at a time. A killed run loses at most
-    `symbols_per_delivery` symbols. After `failures_in_a_row` failed symbols, a source counts as down.
+    `symbols_per_delivery` symbols. No report contains one of `secrets`. After `failures_in_a_row` failed symbols,
+    a source counts as down.
     """
 
     sources: tuple[Source, ...]
@@ -82,6 +87,7 @@ class FetchedProvider:
     patience: Patience = field(default_factory=Patience)
     workers: int = 4
     symbols_per_delivery: int = 20
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     failures_in_a_row: int = 12
 
     @property
@@ -130,20 +136,35 @@ class FetchedProvider:
                 if isinstance(error, BarsRefusedError):
                     break
             else:
-                return bars, _delivered(wish, source.name, bars, said)
-        return pl.DataFrame(schema=BAR_SCHEMA), _not_delivered(wish, said)
+                return bars, self._shown(_delivered(wish, source.name, bars, said))
+        return pl.DataFrame(schema=BAR_SCHEMA), self._shown(_not_delivered(wish, said))
+
+    def _shown(self, report: SymbolReport) -> SymbolReport:
+        """The report as people and programs may read it: they may not know the keys."""
+        return replace(report, detail=hide(report.detail, self.secrets)[:LONGEST_DETAIL])
 
     def _asked(self, source: Source, wish: Wish, fuse: Fuse) -> pl.DataFrame:
         if fuse.is_blown:
             message = f"not asked any more, after it had failed for {fuse.failures} symbols in a row"
             raise SourceFailedError(message)
         try:
-            bars = self.patience.insist(partial(source.fetch, wish))
+            bars = self.patience.insist(partial(_fetched, source, wish))
         except ProviderError as error:
             fuse.note(failed=_word(error) is Outcome.SOURCE_FAILED)
             raise
         fuse.note(failed=False)
         return bars
+
+
+def _fetched(source: Source, wish: Wish) -> pl.DataFrame:
+    """One attempt; whatever an unexpected answer breaks is the source's failure, not that of the update."""
+    try:
+        return source.fetch(wish)
+    except ProviderError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        message = f"sent what cannot be read: {type(error).__name__}: {error}"
+        raise SourceFailedError(message) from error
 
 
 def _delivery(answers: Sequence[_Answer]) -> Delivery:
@@ -221,7 +242,7 @@ def through(gateway: str | None, url: str) -> str:
 
 def start_of(text: str) -> str:
     """First words of an unexpected answer, quoted for a message."""
-    plain = " ".join(text.split())
+    plain = " ".join(text[:LONGEST_START].split())
     return repr(plain if len(plain) <= 80 else f"{plain[:80]}...")  # noqa: PLR2004 (about a line)
 
 

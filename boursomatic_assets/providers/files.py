@@ -36,9 +36,11 @@ class FilesProvider:
     """Bars from files on disk.
 
     `path` is a file with a symbol column, or a folder of files named after their symbols (AAPL.csv, MC.PA.parquet).
+    Links to files outside `link_folders` are not followed; None allows any.
     """
 
     path: Path
+    link_folders: tuple[Path, ...] | None = None
     asks_for_wishes: ClassVar[bool] = False
 
     @classmethod
@@ -50,7 +52,7 @@ class FilesProvider:
                 "Example: boursomatic materialize --provider files --path prices.csv"
             )
             raise ConfigurationError(message)
-        return cls(Path(settings.provider_path).expanduser())
+        return cls(Path(settings.provider_path).expanduser(), settings.link_folders)
 
     @property
     def description(self) -> str:
@@ -97,7 +99,7 @@ class FilesProvider:
     @cached_property
     def _found(self) -> tuple[list[PlannedTable], dict[str, str]]:
         """Tables, and the reason for each skipped file, by file name."""
-        contents, skipped = contents_of(self.path)
+        contents, skipped = contents_of(self.path, self.link_folders)
         many = self.path.is_dir() or len(contents) > 1
         tables: list[PlannedTable] = []
         problems: list[str] = []

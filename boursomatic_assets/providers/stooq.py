@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
 
 REQUESTS_PER_SECOND = 2.0
+LONGEST_HEADER = 1_000
 _DOWNLOAD = "https://stooq.com/q/d/l/"
 _COLUMNS = {"session": "Date", **{name: name.title() for name in (*PRICE_COLUMNS, "volume")}}
 _LIMIT_REACHED = "exceeded the daily hits limit"
@@ -34,12 +35,12 @@ def stooq_provider(settings: Settings) -> FetchedProvider:
     """
     from boursomatic_assets.providers.universe import read_universe
 
-    return FetchedProvider((stooq_source(settings),), partial(read_universe, settings))
+    return FetchedProvider((stooq_source(settings),), partial(read_universe, settings), secrets=settings.secrets)
 
 
 def stooq_source(settings: Settings) -> StooqSource:
     """Stooq with the gateway and rate of the settings."""
-    return StooqSource(web_of(settings, REQUESTS_PER_SECOND, settings.stooq_key), settings.stooq_key)
+    return StooqSource(web_of(settings, REQUESTS_PER_SECOND), settings.stooq_key)
 
 
 class StooqSource:
@@ -112,6 +113,9 @@ def _require_csv(text: str) -> None:
         raise SourceFailedError(message)
     if text.strip().lower().startswith(_LIMIT_REACHED):
         message = f"allows no more downloads today: {start_of(text)}"
+        raise SourceFailedError(message)
+    if len(header) > LONGEST_HEADER:
+        message = f"expected a CSV; found a line of {len(header):,} characters: {start_of(header)}"
         raise SourceFailedError(message)
     missing = [name for name in _COLUMNS.values() if name not in header.strip().split(",")]
     if missing:

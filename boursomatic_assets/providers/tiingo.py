@@ -45,7 +45,7 @@ def tiingo_provider(settings: Settings) -> FetchedProvider:
     installed.
     """
     key = require_key(settings.tiingo_key, TIINGO_KEY, TiingoSource.name)
-    return vendor_provider(TiingoSource(web_of(settings, REQUESTS_PER_SECOND, key), key), settings)
+    return vendor_provider(TiingoSource(web_of(settings, REQUESTS_PER_SECOND), key), settings)
 
 
 class TiingoSource:

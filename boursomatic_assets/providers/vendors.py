@@ -32,7 +32,7 @@ def vendor_provider(source: Source, settings: Settings) -> FetchedProvider:
     """Provider with one vendor as its only source, for the universe in the settings."""
     from boursomatic_assets.providers.universe import read_universe
 
-    return FetchedProvider((source,), partial(read_universe, settings))
+    return FetchedProvider((source,), partial(read_universe, settings), secrets=settings.secrets)
 
 
 def require_key(key: str | None, variable: Variable[str], source: str) -> str:
@@ -83,7 +83,10 @@ def column(rows: Sequence[Mapping[str, Any]], name: str) -> pl.Series:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    try:
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    except OverflowError:
+        return None
 
 
 def dates(rows: Iterable[Mapping[str, Any]]) -> pl.Series:

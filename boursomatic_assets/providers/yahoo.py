@@ -49,7 +49,8 @@ def yahoo_provider(settings: Settings) -> FetchedProvider:
     from boursomatic_assets.providers.stooq import stooq_source
     from boursomatic_assets.providers.universe import read_universe
 
-    return FetchedProvider((yahoo_source(settings), stooq_source(settings)), partial(read_universe, settings))
+    sources = (yahoo_source(settings), stooq_source(settings))
+    return FetchedProvider(sources, partial(read_universe, settings), secrets=settings.secrets)
 
 
 def yahoo_source(settings: Settings) -> YahooSource:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import tarfile
-import tempfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -27,20 +26,24 @@ from boursomatic_assets.storage.artifacts.archive import (
     opened_archive,
     verified_contents,
 )
-from boursomatic_assets.storage.artifacts.files import new_file, write_whole
+from boursomatic_assets.storage.artifacts.files import new_file, scratch_file, write_whole
 from boursomatic_assets.storage.dagster.instance import SCHEMA
 from boursomatic_assets.storage.postgres import schema
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_table import lock_versions
+from boursomatic_assets.storage.private import make_home
 from boursomatic_assets.storage.server.dumping import dump_database, restore_database
 from boursomatic_assets.storage.server.embedded import database_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from boursomatic_assets.settings import Settings
 
 ATTEMPTS = 5
+# In the artifacts folder while a database is restored: which backup, and where to.
+RESTORING = ".restoring"
 _TABLES = ("price_bars", "model_versions", "instruments")
 _NEWEST = (
     f"SELECT coalesce(max(id), 0) FROM {SCHEMA}.event_logs "  # noqa: S608 (nothing of it comes from outside)
@@ -101,29 +104,41 @@ def restore_backup(settings: Settings, file: Path, tell: Callable[[str], object]
     tell("Comparing digests")
     with opened_archive(file) as archive:
         contents = verified_contents(archive)
-        root, digests = UPath(settings.artifacts_dir), contents.sha256
-        database = Database(database_url(settings))
-        require_empty(database, settings)
-        _require_own(root, digests)
-        tell("Restoring artifacts")
-        for member in archive:
-            if member.name.startswith(ARTIFACTS):
-                _extract(archive, member, root / member.name.removeprefix(ARTIFACTS), digests[member.name])
-        tell("Restoring the database")
-        with tempfile.TemporaryDirectory() as folder, (Path(folder) / DUMP).open("w+b") as dump:
-            copied(content_of(archive, archive.getmember(DUMP)), dump)
-            dump.flush()
-            restore_database(database.url, Path(dump.name))
+        root, database = UPath(settings.artifacts_dir), Database(database_url(settings))
+        begun, identity = root / RESTORING, sha256(f"{database.shown_url} {contents.model_dump_json()}".encode())
+        # The database is restored in one transaction, into an empty one: what it holds now is of this backup.
+        if not (_holds_rows(database) and begun.exists() and begun.read_bytes() == identity.encode()):
+            require_empty(database, settings)
+            tell("Restoring artifacts")
+            _restore_artifacts(archive, root, contents.sha256)
+            write_whole(begun, identity.encode())
+            tell("Restoring the database")
+            _restore_rows(archive, database, settings)
     schema.upgrade(database.engine)
+    begun.unlink()
     return contents
+
+
+def _restore_artifacts(archive: tarfile.TarFile, root: UPath, digests: dict[str, str]) -> None:
+    _require_own(root, digests)
+    for member in archive:
+        if member.name.startswith(ARTIFACTS):
+            _extract(archive, member, root / member.name.removeprefix(ARTIFACTS), digests[member.name])
+
+
+def _restore_rows(archive: tarfile.TarFile, database: Database, settings: Settings) -> None:
+    make_home(settings.home)
+    with scratch_file(settings.home / DUMP) as dump:
+        with dump.open("wb") as target:
+            copied(content_of(archive, archive.getmember(DUMP)), target)
+        restore_database(database.url, dump)
 
 
 def _write(database: Database, root: UPath, file: Path, tell: Callable[[str], object]) -> Contents:
     digests: dict[str, str] = {}
     with tarfile.open(file, "w") as archive:
         tell("Copying the database")
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as folder:
-            dump = Path(folder) / DUMP
+        with scratch_file(file) as dump:
             # A restored daemon is not alive.
             dump_database(database.url, dump, without_rows=[f"{SCHEMA}.daemon_heartbeats"])
             with dump.open("rb") as content:
@@ -178,12 +193,8 @@ def _newest_materialization(database: Database) -> int:
 def require_empty(database: Database, settings: Settings) -> None:
     """Stop if the database holds rows. Empty tables, which any command creates in a new home, are removed."""
     with database.connection() as connection:
-        known = sa.text(
-            "SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(name) IS NOT NULL"
-        )
-        tables = list(connection.execute(known, {"names": list(_TABLES)}).scalars())
-        holds = any(connection.execute(sa.text(f"SELECT EXISTS (SELECT FROM {name})")).scalar() for name in tables)  # noqa: S608 (of `_TABLES`)
-        if holds or (tables and settings.database_url is not None):
+        tables = _tables(connection)
+        if _with_rows(connection, tables) or (tables and settings.database_url is not None):
             message = (
                 f"the database {database.shown_url} is not empty. Restore into an empty one: name another home by "
                 "BOURSOMATIC_HOME, or another database by DATABASE_URL"
@@ -193,6 +204,21 @@ def require_empty(database: Database, settings: Settings) -> None:
             connection.execute(sa.text(f"DROP SCHEMA IF EXISTS {name} CASCADE"))
         if tables:
             connection.execute(sa.text("CREATE SCHEMA public"))
+
+
+def _holds_rows(database: Database) -> bool:
+    with database.connection() as connection:
+        return _with_rows(connection, _tables(connection))
+
+
+def _tables(connection: sa.Connection) -> list[str]:
+    """Those of `_TABLES` that exist."""
+    known = sa.text("SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE to_regclass(name) IS NOT NULL")
+    return list(connection.execute(known, {"names": list(_TABLES)}).scalars())
+
+
+def _with_rows(connection: sa.Connection, tables: list[str]) -> bool:
+    return any(connection.execute(sa.text(f"SELECT EXISTS (SELECT FROM {name})")).scalar() for name in tables)  # noqa: S608 (of `_TABLES`)
 
 
 def _require_own(root: UPath, digests: dict[str, str]) -> None:

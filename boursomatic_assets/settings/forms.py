@@ -86,6 +86,14 @@ def web_address(text: str) -> str:
     return text
 
 
+def gateway(text: str) -> str:
+    """A plain web address without parameters, and without a slash at its end."""
+    url = urlsplit(web_address(text))
+    if url.port == 0 or url.query or url.fragment:
+        raise ValueError
+    return text.rstrip("/")
+
+
 def smtp_address(text: str) -> str:
     """Address of a mail server."""
     url = urlsplit(text)

@@ -9,15 +9,13 @@ from urllib.parse import unquote, urlsplit
 
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.settings import variables
-from boursomatic_assets.settings.variable import Secret
+from boursomatic_assets.settings.hiding import secrets_of
 
 if TYPE_CHECKING:
     from boursomatic_assets.settings.variable import Values
 
 # Ports for mail submission, with STARTTLS and with TLS from the start.
 SMTP_PORT, SMTPS_PORT = 587, 465
-# A shorter path, such as /notices, may be a word of other texts.
-_SHORTEST_SECRET_PATH = 16
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class NoticeSettings:
             webhook=variables.NOTICE_WEBHOOK.find(values),
             mail=_mail(values),
             ui_url=variables.UI_URL.read(values),
-            secrets=tuple(sorted(_secrets(values))),
+            secrets=secrets_of(values),
         )
 
 
@@ -92,27 +90,3 @@ def _mail(values: Values) -> MailSettings | None:
     if port is None:
         port = SMTPS_PORT if is_tls else SMTP_PORT
     return MailSettings(host, port, user, password, is_tls, sender, to)
-
-
-def _secrets(values: Values) -> set[str]:
-    """All secrets, also as they are written within an address."""
-    secrets: set[str | None] = set()
-    for variable in variables.VARIABLES:
-        if variable.secret is not Secret.NONE:
-            text = values.get(variable.name, "")
-            secrets |= _address_secrets(text, is_path_secret=variable is variables.NOTICE_WEBHOOK)
-            secrets |= {text} if variable.secret is Secret.WHOLE else set()
-    return {secret for secret in secrets if secret}
-
-
-def _address_secrets(text: str, *, is_path_secret: bool) -> set[str | None]:
-    try:
-        url = urlsplit(text)
-    except ValueError:
-        return set()
-    secrets = {url.password, unquote(url.password or "")}
-    # A refusing receiver may repeat path and query, the secret part of a webhook's address.
-    resource = url.path + (f"?{url.query}" if url.query else "")
-    if is_path_secret and len(resource) >= _SHORTEST_SECRET_PATH:
-        secrets.add(resource)
-    return secrets

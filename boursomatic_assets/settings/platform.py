@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.settings import variables
+from boursomatic_assets.settings.hiding import secrets_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of the variables in `settings.variables`. None means not set; no exchange means all."""
+    """Values of the variables in `settings.variables`. None means not set; no exchange means all.
+
+    `secrets` are those of all variables, which no message may contain. If a run named its price files, links to
+    files outside `link_folders` are not followed.
+    """
 
     home: Path
     database_url: str | None = field(repr=False)
@@ -37,6 +42,8 @@ class Settings:
     stooq_key: str | None = field(default=None, repr=False)
     eodhd_key: str | None = field(default=None, repr=False)
     tiingo_key: str | None = field(default=None, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    link_folders: tuple[Path, ...] | None = None
 
     @classmethod
     def from_environment(cls, environ: Values | None = None) -> Settings:
@@ -48,8 +55,9 @@ class Settings:
             If a variable is invalid.
         """
         values = os.environ if environ is None else environ
-        found = {each.name: getattr(variables, each.name.upper()).find(values) for each in fields(cls)}
-        return cls(**{**found, "exchanges": found["exchanges"] or ()})
+        names = [each.name for each in fields(cls) if each.name not in {"secrets", "link_folders"}]
+        found = {name: getattr(variables, name.upper()).find(values) for name in names}
+        return cls(**{**found, "exchanges": found["exchanges"] or ()}, secrets=secrets_of(values))
 
 
 def automation_is_on(environ: Values | None = None) -> bool:

@@ -21,6 +21,7 @@ class Secret(Enum):
 
     NONE = ""
     PASSWORD = "The password in it is secret."  # noqa: S105 (a sentence of the documentation)
+    PLACE = "User, password and path in it are secret."
     WHOLE = "Secret."
 
 
@@ -84,7 +85,11 @@ class Variable(Generic[T]):
             return HIDDEN
         if isinstance(value, tuple):
             return list(map(str, value))
-        return without_password(str(value), is_address=self.secret is Secret.PASSWORD)
+        shown = without_password(str(value), is_address=self.secret is not Secret.NONE)
+        if self.secret is Secret.PLACE and shown != HIDDEN:
+            url = urlsplit(shown)
+            return f"{url.scheme}://{url.netloc.rpartition('@')[2]}" + (f"/{HIDDEN}" if url.path.strip("/") else "")
+        return shown
 
     def _refusal(self, text: str, error: Exception) -> str:
         expected = f"{self.name} must be {self.form}"

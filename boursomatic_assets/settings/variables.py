@@ -128,7 +128,8 @@ GATEWAY = Variable(
     "BOURSOMATIC_GATEWAY",
     "Gateway to network sources: https://HOST/PATH is requested as GATEWAY/HOST/PATH.",
     _WEB_ADDRESS,
-    forms.address,
+    forms.gateway,
+    secret=Secret.PLACE,
 )
 REQUESTS_PER_SECOND = Variable(
     "BOURSOMATIC_REQUESTS_PER_SECOND",

@@ -20,11 +20,9 @@ from boursomatic_assets.alerts.failures import (
     figures_in_words,
 )
 from boursomatic_assets.alerts.messages import (
-    HIDDEN,
     LONGEST_WAIT,
     Kind,
     failure_message,
-    hide_secrets,
     recovery_message,
     trial_message,
     wait_before_next,
@@ -199,19 +197,6 @@ def test_wait_before_next_doubles_from_half_a_minute_to_an_hour() -> None:
     minutes = [wait_before_next(attempt) / timedelta(minutes=1) for attempt in range(1, 10)]
     assert minutes == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
     assert wait_before_next(10**9) == LONGEST_WAIT
-
-
-def test_hide_secrets_removes_secrets_and_passwords_in_addresses() -> None:
-    said = "postgresql://me:hush@db/prices refused hush-hush; smtp://other:word@mail"
-    assert hide_secrets(said, ["hush", "hush-hush", ""]) == (
-        "postgresql://me:***@db/prices refused ***; smtp://other:***@mail"
-    )
-
-
-@given(st.text(st.characters(exclude_characters="*"), min_size=1), st.text(), st.text())
-def test_hide_secrets_leaves_no_secret_in_any_text(secret: str, before: str, after: str) -> None:
-    hidden = hide_secrets(f"{before}{secret}{after}", [secret])
-    assert secret not in hidden.replace(HIDDEN, "*")
 
 
 @given(st.text())

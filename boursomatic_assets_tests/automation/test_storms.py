@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 
 import pytest
 from rich.console import Console
 
 from benchmarks.bar_events import BarStorm, bar_source, storm_of_bars
 from benchmarks.faults import print_faults
+from benchmarks.guarantees import Stored, half_done, lost
+from benchmarks.killed_commands import KilledCommands
 from benchmarks.killed_trainings import KilledTrainings, kill_trainings
 from benchmarks.product import OFTEN, running_product
 from benchmarks.silent_receiver import LateDelivery
@@ -53,12 +56,24 @@ def test_no_bar_event_is_lost_and_no_training_doubled_while_the_daemon_is_killed
     assert found.runs["retrain"] >= 2
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_was_lost_or_half_done_is_named() -> None:
+    def stored(rows: set[str], **contents: str) -> Stored:
+        return Stored({"trials": frozenset(rows)}, {"features": contents}, None)
+
+    before, after = stored({"1"}, KO="a", FB="a"), stored({"1", "2"}, KO="b", FB="b", AAPL="b")
+    assert lost(before, after) == []
+    assert lost(after, before) == ["1 rows of trials are lost", "1 rows of features are lost"]
+    assert half_done(before, stored(set(), KO="a", FB="b"), after) == []
+    assert half_done(before, stored(set(), KO="half"), after) == ["KO in features was half done"]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 3])
 def test_a_broken_promise_of_any_storm_is_named_and_counts(place: int) -> None:
     storms = [
         KilledTrainings(kills=50),
         LateDelivery(failures=1),
         BarStorm(events=100, seconds_to_return=[12.0, 30.0]),
+        KilledCommands(begun=9, kills=Counter(ingest=8)),
     ]
     output = io.StringIO()
     assert print_faults(Console(file=output, width=120), storms)

@@ -16,6 +16,7 @@ from boursomatic_assets.providers.stooq import StooqSource, stooq_source
 from boursomatic_assets.providers.web import Web
 from boursomatic_assets.settings import Settings
 from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault, weekday_bars
+from boursomatic_assets_tests.support.mock_web import mock_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,9 +113,8 @@ def test_no_answer_is_waited_for_no_longer_than_said(sources: FakeSources) -> No
     ],
 )
 def test_a_csv_that_breaks_off_is_a_failure_even_if_its_length_agrees(body: str) -> None:
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=body))
     with (
-        httpx.Client(transport=transport) as client,
+        mock_client(lambda _: httpx.Response(200, text=body)) as client,
         pytest.raises(PassingFailureError, match="breaks off at '2024"),
     ):
         StooqSource(Web(client, Pace(1000))).fetch(wish())
@@ -125,15 +125,17 @@ def test_without_a_gateway_stooq_itself_is_asked() -> None:
         assert str(request.url) == "https://stooq.com/q/d/l/?s=aapl.us&d1=20240110&d2=20240229&i=d"
         return httpx.Response(200, text="No data")
 
-    with httpx.Client(transport=httpx.MockTransport(answer)) as client, pytest.raises(NoBarsError):
+    with mock_client(answer) as client, pytest.raises(NoBarsError):
         StooqSource(Web(client, Pace(1000))).fetch(wish())
 
 
 @pytest.mark.parametrize("rows", ["", "2024-01-09,105,108,104,106,1000\r\n"])
 def test_a_csv_without_the_dates_asked_for_holds_no_bars(rows: str) -> None:
     body = f"Date,Open,High,Low,Close,Volume\r\n{rows}"
-    transport = httpx.MockTransport(lambda _: httpx.Response(200, text=body))
-    with httpx.Client(transport=transport) as client, pytest.raises(NoBarsError, match="2024-01-10 to 2024-02-29"):
+    with (
+        mock_client(lambda _: httpx.Response(200, text=body)) as client,
+        pytest.raises(NoBarsError, match="2024-01-10 to 2024-02-29"),
+    ):
         StooqSource(Web(client, Pace(1000))).fetch(wish())
 
 

@@ -23,6 +23,7 @@ from boursomatic_assets.providers.web import MOST_REDIRECTS, Web, web_of
 from boursomatic_assets.settings import Settings
 from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault, weekday_bars
 from boursomatic_assets_tests.support.fake_vendors import vendor_adjusted
+from boursomatic_assets_tests.support.mock_web import mock_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ def vendor(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def source(vendor: str, client: httpx.Client, sources: FakeSources) -> EodhdSource | TiingoSource:
-    return source_of(vendor, Web(client, Pace(1000), sources.address, KEY))
+    return source_of(vendor, Web(client, Pace(1000), sources.address, (KEY,)))
 
 
 def wish(symbol: str = "AAPL", first: date | None = FIRST, currency: str | None = "USD") -> Wish:
@@ -148,7 +149,7 @@ def test_the_dates_and_the_key_are_asked_for(
 
 
 def test_a_euronext_symbol_is_one_of_eodhds_and_none_of_tiingos(client: httpx.Client, sources: FakeSources) -> None:
-    web = Web(client, Pace(1000), sources.address, KEY)
+    web = Web(client, Pace(1000), sources.address, (KEY,))
     assert EodhdSource(web, KEY).fetch(wish("MC.PA")).height
     with pytest.raises(SymbolNotFoundError, match=r"only symbols of the US have a name there, not MC\.PA"):
         TiingoSource(web, KEY).fetch(wish("MC.PA"))
@@ -160,7 +161,7 @@ def test_a_euronext_symbol_is_one_of_eodhds_and_none_of_tiingos(client: httpx.Cl
 def test_a_dividend_in_another_currency_is_taken_from_the_adjusted_close(
     client: httpx.Client, sources: FakeSources
 ) -> None:
-    source = EodhdSource(Web(client, Pace(1000), sources.address, KEY), KEY)
+    source = EodhdSource(Web(client, Pace(1000), sources.address, (KEY,)), KEY)
     actions = source.fetch(wish("MC.PA", currency="EUR")).drop_nulls("ratio")
     assert actions.select("session", "dividend").rows()[0] == (PAID, 0.0)
     # four decimals of an adjusted close near 27
@@ -216,7 +217,7 @@ def test_no_log_holds_the_key(vendor: str, sources: FakeSources, caplog: pytest.
     }
     settings = Settings.from_environment(variables)
     with caplog.at_level(logging.DEBUG):
-        source_of(vendor, web_of(settings, 1000, KEY)).fetch(wish())
+        source_of(vendor, web_of(settings, 1000)).fetch(wish())
     assert sources.asked(vendor, "AAPL")
     assert "sesame" not in caplog.text
     assert "sesame" not in repr(settings)
@@ -250,7 +251,7 @@ def test_the_settings_build_the_vendor_at_its_documented_rate(
 def test_a_delivery_keeps_actions_beside_its_bars_and_doubts_in_its_report(
     vendor: str, client: httpx.Client, sources: FakeSources
 ) -> None:
-    web = Web(client, Pace(1000), sources.address, KEY)
+    web = Web(client, Pace(1000), sources.address, (KEY,))
     provider = FetchedProvider((source_of(vendor, web),), pl.DataFrame)
     (delivery,) = provider.deliveries([wish("AAPL"), wish("BRK.B")])
     assert delivery.bars.columns == list(BAR_SCHEMA)
@@ -265,7 +266,7 @@ def test_an_attempt_asks_only_for_what_failed(sources: FakeSources, client: http
     # the second request fails, then the fourth, which is for the third table
     sources.faults = {"eodhd/AAPL": ["", Fault.PAGE, "", Fault.PAGE]}
     provider = FetchedProvider(
-        (EodhdSource(Web(client, Pace(1000), sources.address, KEY), KEY),),
+        (EodhdSource(Web(client, Pace(1000), sources.address, (KEY,)), KEY),),
         pl.DataFrame,
         Patience(pause=lambda _: None),
     )
@@ -281,7 +282,7 @@ def test_an_allowance_that_is_used_up_is_not_asked_again(
 ) -> None:
     sources.faults = {f"{vendor}/*": Fault.LIMIT_REACHED}
     pauses: list[float] = []
-    web = Web(client, Pace(1000), sources.address, KEY)
+    web = Web(client, Pace(1000), sources.address, (KEY,))
     provider = FetchedProvider((source_of(vendor, web),), pl.DataFrame, Patience(pause=pauses.append))
     (delivery,) = provider.deliveries([wish()])
     assert delivery.reports[0].outcome is Outcome.SOURCE_FAILED
@@ -291,7 +292,7 @@ def test_an_allowance_that_is_used_up_is_not_asked_again(
 
 def answering(body: Any, status: int = 200, **headers: str) -> httpx.Client:  # noqa: ANN401 (JSON)
     reply = httpx.Response(status, json=body, headers=headers)
-    return httpx.Client(transport=httpx.MockTransport(lambda _: reply))
+    return mock_client(lambda _: reply)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +346,7 @@ def test_a_split_that_cannot_be_read_is_the_sources_failure(split: str) -> None:
         rows = {"eod": bar, "splits": {"split": split}, "div": {}}[request.url.path.split("/")[2]]
         return httpx.Response(200, json=[rows | {"date": "2024-01-10"}])
 
-    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+    with mock_client(answer) as client:
         source = EodhdSource(Web(client, Pace(1000)), KEY)
         with pytest.raises(SourceFailedError, match=r"expected splits such as 4\.000000/1\.000000"):
             source.fetch(wish())
@@ -358,7 +359,7 @@ def test_redirects_within_the_host_are_followed_and_end() -> None:
             return httpx.Response(200, text="here")
         return httpx.Response(302, headers={"Location": f"/?at={place + 1}"})
 
-    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+    with mock_client(answer) as client:
         web = Web(client, Pace(1000))
         assert web.get("https://prices.example/", {"at": "0"}).text == "here"
         with pytest.raises(SourceFailedError, match="redirects more than 5 times"):
@@ -377,5 +378,5 @@ def test_another_scheme_port_or_host_is_another_host(place: str) -> None:
 def test_a_key_is_hidden_however_it_is_written() -> None:
     body = "open+sesame/42 open%2Bsesame%2F42 open+sesame"
     with answering(body) as client:
-        said = Web(client, Pace(1000), key=KEY).get("https://prices.example/", {}).text
+        said = Web(client, Pace(1000), secrets=[KEY]).get("https://prices.example/", {}).text
     assert said == '"*** *** open+sesame"'

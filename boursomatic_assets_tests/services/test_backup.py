@@ -8,17 +8,19 @@ import os
 import stat
 import tarfile
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from boursomatic_assets.errors import BackupError
 from boursomatic_assets.services import backup
 from boursomatic_assets.services.backup import restore_backup, write_backup
+from boursomatic_assets.storage.artifacts.files import new_file, scratch_file
 from boursomatic_assets.storage.postgres import schema
 from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.server.dumping import restore_database
 from boursomatic_assets_tests.conftest import fresh_database, upgraded
-from boursomatic_assets_tests.support.catalog import rows, run, shape
+from boursomatic_assets_tests.support.catalog import FILLED, rows, run, shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -262,16 +264,40 @@ def test_restore_backup_refuses_a_folder_in_use(saved: Path, empty: Settings, tm
         restore_backup(empty, saved, quiet)
 
 
+@pytest.mark.parametrize("is_written", [False, True])
 def test_restore_backup_goes_on_after_an_interruption(
-    saved: Path, empty: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    *, is_written: bool, settings: Settings, saved: Path, empty: Settings, tmp_path: Path
 ) -> None:
-    def interrupted(*_: object) -> None:
+    run(Database(str(settings.database_url)), FILLED)
+    file = saved.with_name("filled.tar")
+    write_backup(settings, file, quiet)
+
+    def interrupted(*arguments: Any) -> None:  # noqa: ANN401
+        # Killed before the transaction of the database is committed, or after.
+        if is_written:
+            restore_database(*arguments)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backup, "restore_database", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            restore_backup(empty, saved, quiet)
+            restore_backup(empty, file, quiet)
+    restore_backup(empty, file, quiet)
     assert stored(tmp_path / "other" / "artifacts") == FILES
-    restore_backup(empty, saved, quiet)
     assert rows(Database.open(empty), "SELECT count(*) FROM noted") == [(2,)]
+    # Once restored, it is a database in use.
+    with pytest.raises(BackupError, match="not empty"):
+        restore_backup(empty, file, quiet)
+
+
+def test_write_backup_removes_what_a_killed_one_left(settings: Settings, saved: Path) -> None:
+    # Names and locks of the next two are those of a process that is gone.
+    with scratch_file(saved) as named, new_file(saved.with_name("other.tar")) as other:
+        left = [named.with_name(f".{path.name[1:-20]}.00000000.partial") for path in (named, other)]
+        for path in left:
+            path.write_bytes(b"half written")
+        write_backup(settings, saved.with_name("second.tar"), quiet)
+        assert named.exists()
+        assert other.exists()
+    assert not any(path.exists() for path in left)
+    assert [path.name for path in saved.parent.iterdir() if path.name.startswith(".")] == []

@@ -11,15 +11,18 @@ replaced (`os.replace`), not written over, lest a request read half of it. `ADDR
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import random
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -54,6 +57,13 @@ class Fault(StrEnum):
     REDIRECTED = "redirect to another host"
     KEY_WANTED = "a request for a key"
 
+    BOMB = "a page of 64 MB in 64 KB"
+    DRIP = "a body that arrives slowly and has no end"
+    HEADER_DRIP = "a header that arrives slowly and has no end"
+    NESTED = "JSON that is nested too deeply"
+    ROWS = "more rows than a source can have"
+    ECHO = "403 that repeats the request"
+
     NO_ADJUSTED = "adjusted close missing"
     SHIFTED = "timestamps shifted"
     LAST_TWICE = "last row twice"
@@ -64,6 +74,11 @@ class Fault(StrEnum):
 # Those after which the next request may succeed, as drawn by a random share of faults. None takes long.
 PASSING = (Fault.SERVER_ERROR, Fault.TOO_MANY, Fault.PAGE, Fault.HALF_BODY, Fault.DROPPED)
 
+DRIPPING = {
+    Fault.DRIP: b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
+    Fault.HEADER_DRIP: b"HTTP/1.1 200 OK\r\nX-Slow: ",
+}
+
 # "yahoo/AAPL" or "stooq/*" to one fault for every request, or to one fault, or "" for none, for each of the first.
 Faults = dict[str, "str | list[str]"]
 
@@ -72,7 +87,7 @@ Faults = dict[str, "str | list[str]"]
 class Reply:
     """One HTTP answer."""
 
-    body: str
+    body: str | bytes
     status: int = 200
     kind: str = "text/html"
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -138,14 +153,14 @@ class FakeSources:
         bars = pl.read_parquet(self.bars) if isinstance(self.bars, Path) else self.bars
         return bars.filter(symbol=symbol).sort("session")
 
-    def next_fault(self, source: str, symbol: str, query: dict[str, str]) -> Fault | None:
+    def next_fault(self, source: str, symbol: str, query: dict[str, str], login: str) -> Fault | None:
         """Fault of this request, which is also noted."""
         with self._lock:
             number = self._counts[f"{source}/{symbol}"]
             self._counts[f"{source}/{symbol}"] += 1
             fault = self._planned(source, symbol, number) or self._drawn(f"{self.seed}/{source}/{symbol}/{number}")
             noted = {"source": source, "symbol": symbol, "query": query, "fault": fault, "at": time.monotonic()}
-            self.requests.append(noted)
+            self.requests.append({**noted, "login": login})
             return fault
 
     def _planned(self, source: str, symbol: str, number: int) -> Fault | None:
@@ -205,12 +220,26 @@ class _Handler(BaseHTTPRequestHandler):
     def _fault(self, source: str, symbol: str, query: dict[str, str]) -> Fault | None:
         """Fault of this request; the connection is closed where it is one of these."""
         sources = self.server.sources
-        fault = sources.next_fault(source, symbol, query)
+        fault = sources.next_fault(source, symbol, query, self.headers.get("Authorization", ""))
         sources.closing.wait(sources.delay)
         if fault is Fault.HANG:
             sources.closing.wait(60)
-        self.close_connection = fault in {Fault.HANG, Fault.DROPPED}
+        if fault in DRIPPING:
+            self._drip(DRIPPING[fault])
+        self.close_connection = fault in {Fault.HANG, Fault.DROPPED, *DRIPPING}
         return fault
+
+    def _drip(self, start: bytes) -> None:
+        """Send a byte now and then, until the client goes or the server closes."""
+        with suppress(OSError):
+            self.wfile.write(start)
+            while not self.server.sources.closing.wait(0.05):
+                self.wfile.write(b" ")
+                self.wfile.flush()
+
+    def _echo(self) -> Reply:
+        login = self.headers.get("Authorization", "")
+        return Reply(f"refused: {self.path} {login}", 403)
 
     def _answer_as_vendor(self, source: str, table: str, symbol: str, query: dict[str, str]) -> None:
         key = vendors.key_of(source, query, self.headers.get("Authorization", ""))
@@ -218,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             return
         sources = self.server.sources
-        reply = _broken(fault, sources.retry_after)
+        reply = self._echo() if fault is Fault.ECHO else _broken(fault, sources.retry_after)
         if reply is None and fault is Fault.REDIRECTED:
             reply = Reply("", 302, headers={"Location": vendors.elsewhere(sources, self.path)})
         elif reply is None:
@@ -231,13 +260,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             return
         bars = sources.bars_of(symbol)
-        reply = _broken(fault, sources.retry_after) or (
+        if fault is Fault.REDIRECTED:
+            self._send(Reply("", 302, headers={"Location": vendors.elsewhere(sources, self.path)}))
+            return
+        reply = (self._echo() if fault is Fault.ECHO else _broken(fault, sources.retry_after)) or (
             _yahoo(bars, symbol, query, fault) if source == "yahoo" else _stooq(bars, query, fault)
         )
         self._send(reply, half=fault is Fault.HALF_BODY)
 
     def _send(self, reply: Reply, *, half: bool = False) -> None:
-        body = reply.body.encode()
+        body = reply.body.encode() if isinstance(reply.body, str) else reply.body
         self.send_response(reply.status)
         for name, value in {"Content-Type": reply.kind, "Content-Length": str(len(body)), **reply.headers}.items():
             self.send_header(name, value)
@@ -261,7 +293,23 @@ def _broken(fault: Fault | None, retry_after: str) -> Reply | None:
             return Reply(answers.PAGE, 404)
         case Fault.STALE_CRUMB:
             return Reply(answers.STALE_CRUMB, 401, "application/json")
+    return _hostile(fault)
+
+
+def _hostile(fault: Fault | None) -> Reply | None:
+    match fault:
+        case Fault.BOMB:
+            return Reply(_bomb(), headers={"Content-Encoding": "gzip"})
+        case Fault.NESTED:
+            return Reply("[" * 100_000, kind="application/json")
+        case Fault.ROWS:
+            return Reply("{}\n" * 600_000)
     return None
+
+
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(1 << 26), 1)
 
 
 def _yahoo(bars: pl.DataFrame, symbol: str, query: dict[str, str], fault: Fault | None) -> Reply:

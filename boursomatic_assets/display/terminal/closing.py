@@ -63,7 +63,9 @@ def bars_summary(metadata: Mapping[str, Any]) -> list[str]:
         arrived = ", ".join(f"{count:,} from {name}" for name, count in sources.items()) or "none"
         others = [f"{count:,} {outcome}" for outcome, count in outcomes.items() if outcome != "fetched"]
         lines.append("; ".join([f"Symbols: {arrived}", *others]))
-    lines += [f"  [yellow]{symbol}[/yellow] {escape(why)}" for symbol, why in metadata["not_arrived"].items()]
+    lines += [
+        f"  [yellow]{escape(symbol)}[/yellow] {escape(why)}" for symbol, why in metadata["not_arrived"].items()
+    ]
     lines.append(
         f"Bars: {metadata['rows_inserted']:,} new, {metadata['rows_updated']:,} changed, "
         f"{metadata['rows_unchanged']:,} as they were"

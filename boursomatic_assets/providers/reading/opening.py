@@ -5,21 +5,23 @@ Archives are unpacked in memory. Nothing here interprets a table.
 
 from __future__ import annotations
 
-import gzip
-import io
+import os
 import re
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from boursomatic_assets.errors import SourceFileError
+from boursomatic_assets.providers.reading import stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".txt", ".txt.gz", ".tsv", ".tsv.gz", ".zip")
+HIDDEN = (".", "_", "~$")
 HEAD_BYTES = 64_000
 BINARY_SHARE = 0.02
 _HIVE = re.compile(r"([A-Za-z_][A-Za-z0-9_ ]*)=(.+)")
@@ -92,7 +94,7 @@ class Content:
     def head(self, size: int) -> bytes:
         """First bytes of the stored file."""
         try:
-            with self.path.open("rb") as file:
+            with stored.opened(self.path) as file:
                 return file.read(size)
         except OSError as error:
             message = f"{self} cannot be read: {error}"
@@ -113,20 +115,12 @@ class Content:
         damaged.
         """
         try:
-            data = self._bytes()
+            data = stored.content(self.path, self.member)
         except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
             message = f"{self} cannot be read; it may be truncated or of another format: {error}"
             raise SourceFileError(message) from error
         _require_table(self, data)
         return _as_utf8(self, data)
-
-    def _bytes(self) -> bytes:
-        if self.member is not None:
-            with zipfile.ZipFile(self.path) as archive:
-                data = archive.read(self.member)
-        else:
-            data = self.path.read_bytes()
-        return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
 
 
 def text_of(path: Path) -> str:
@@ -134,10 +128,9 @@ def text_of(path: Path) -> str:
 
     Raises FileNotFoundError if the path does not exist, SourceFileError if the file cannot be read or is not text.
     """
-    if path.is_file() and not path.stat().st_size:
-        return ""
-    if not path.is_file():
-        path.read_bytes()
+    with stored.opened(path) as file:
+        if not file.read(1):
+            return ""
     contents = list(_members(path, {}, ()))
     if len(contents) > 1:
         message = f"{path} is an archive of {len(contents)} tables; expected one"
@@ -187,10 +180,11 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def contents_of(path: Path) -> tuple[list[Content], dict[str, str]]:
+def contents_of(path: Path, link_folders: Sequence[Path] | None = None) -> tuple[list[Content], dict[str, str]]:
     """Possible tables in a file, or in a folder and its subfolders, sorted by name; hidden files are ignored.
 
-    The second value has the skipped files of the folder, with reasons. Raises SourceFileError if the path does not
+    The second value has the skipped files of the folder, with reasons: also links that lead out of `link_folders`,
+    unless it is None. Raises SourceFileError if the path does not
     exist, a single file holds no table, or the folder has no file with a known extension.
     """
     if not path.exists():
@@ -198,18 +192,16 @@ def contents_of(path: Path) -> tuple[list[Content], dict[str, str]]:
         raise SourceFileError(message)
     if not path.is_dir():
         return list(_members(path, {}, ())), {}
-    found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.name.lower().endswith(SUFFIXES) and _is_shown(file.relative_to(path))
-    )
-    files = [file for file in found if file.is_file()]
+    files = sorted(_files_below(path))
     if not files:
         message = f"the folder {path} holds no file that ends in {', '.join(SUFFIXES)}"
         raise SourceFileError(message)
     contents: list[Content] = []
     skipped: dict[str, str] = {}
     for file in files:
+        if link_folders is not None and not any(map(file.resolve().is_relative_to, link_folders)):
+            skipped[str(file.relative_to(path))] = "a link to a file outside the folders that a run may read"
+            continue
         folders = file.relative_to(path).parts[:-1]
         matches = (_HIVE.fullmatch(folder) for folder in folders)
         try:
@@ -219,8 +211,23 @@ def contents_of(path: Path) -> tuple[list[Content], dict[str, str]]:
     return contents, skipped
 
 
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files by their extension, in folders of any depth; links to folders are not followed."""
+    pending = [folder]
+    while pending:
+        # A folder that cannot be read is left out.
+        with suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith(HIDDEN):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(Path(entry.path))
+                elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
+                    yield Path(entry.path)
+
+
 def _is_shown(path: Path) -> bool:
-    return not any(part.startswith((".", "_", "~$")) for part in path.parts)
+    return not any(part.startswith(HIDDEN) for part in path.parts)
 
 
 def _members(path: Path, hive: Mapping[str, str], folders: tuple[str, ...]) -> Iterator[Content]:
@@ -230,8 +237,7 @@ def _members(path: Path, hive: Mapping[str, str], folders: tuple[str, ...]) -> I
         yield whole
         return
     try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
+        names = stored.members(path)
     except (zipfile.BadZipFile, OSError) as error:
         message = f"{path} cannot be read; it is a truncated or damaged ZIP archive: {error}"
         raise SourceFileError(message) from error

@@ -26,6 +26,8 @@ _Read = TypeVar("_Read")
 # Appended to a number that is broken off, so that it is none.
 CUT_OFF = " (the file ends here)"
 BYTES_AT_THE_END, FEWEST_NUMBERS = 10_000, 20
+# Of a Parquet file of any size.
+ALWAYS_ROWS = 1_000_000
 SURPLUS = ("surplus 1", "surplus 2", "surplus 3")
 # Text that export tools add to the symbol in a file name.
 _AROUND_SYMBOL = re.compile(
@@ -59,7 +61,7 @@ class PriceTable:
         Raises UnreadableError if the file holds no table, SourceFileError if it is damaged.
         """
         if self.content.is_parquet:
-            names = guarded(self, lambda: pl.scan_parquet(self.content.path).collect_schema().names())
+            names = guarded(self, self._names_of_parquet)
             pairs = [re.fullmatch(r"\('([^']+)', '([^']*)'\)", name) for name in names]
             if any(pair and pair[2] for pair in pairs):
                 wide = [
@@ -76,6 +78,14 @@ class PriceTable:
             message = self._lacks(list(BAR_SCHEMA), cells)
             raise UnreadableError(message)
         return found
+
+    def _names_of_parquet(self) -> list[str]:
+        stored = pl.scan_parquet(self.content.path)
+        rows, size = stored.select(pl.len()).collect().item(), self.content.path.stat().st_size
+        if rows > max(size, ALWAYS_ROWS):
+            message = f"{self} has {rows:,} rows in {size:,} bytes: they cannot hold prices"
+            raise SourceFileError(message)
+        return stored.collect_schema().names()
 
     @cached_property
     def places(self) -> dict[str, int]:

@@ -78,6 +78,16 @@ def new_file(file: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def scratch_file(place: Path) -> Iterator[Path]:
+    """An empty temporary neighbour of a local path, removed at the end; after a kill by the next one beside it."""
+    with _beside(place, partial(Path.touch, mode=FILE_MODE)) as beside:
+        try:
+            yield beside
+        finally:
+            _remove(beside)
+
+
+@contextlib.contextmanager
 def _beside(target: Path, create: Callable[[Path], object]) -> Iterator[Path]:
     """A temporary neighbour to be renamed to the target, removed on an error.
 

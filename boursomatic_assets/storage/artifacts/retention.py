@@ -24,6 +24,7 @@ from boursomatic_assets.storage.postgres.model_events import (
 from boursomatic_assets.storage.postgres.model_table import ModelRow, all_versions, lock_versions
 
 BUNDLES = "models"
+INTERRUPTED = "never active; its bundle was gone already, after an interrupted call"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def prune(database: Database, root: UPath, keep: int, *, who: str, remove: bool)
     has no readable manifest; ArtifactWriteError if something cannot be removed.
     """
     with lock_versions(database) as connection:
-        unused = never_active(events_of(connection))
+        events = events_of(connection)
+        unused = never_active(events)
         bundles = [row for row in all_versions(connection) if _has_bundle(row)]
         going = [row for row in bundles[keep:] if row.version in unused and not row.is_active]
         folders = [UPath(row.model_path) for row in going]
@@ -57,6 +59,11 @@ def prune(database: Database, root: UPath, keep: int, *, who: str, remove: bool)
                 discard(folder)
             for path in snapshots:
                 discard(path)
+            # A killed call removed the bundle, and its event was rolled back.
+            logged = {event.version_from for event in events if event.event == PRUNED}
+            for row in all_versions(connection):
+                if row.version in unused - logged and _names_a_bundle(row) and row not in bundles:
+                    write_event(connection, ModelEvent(PRUNED, row.version, None, who, INTERRUPTED))
             for place in roots.values():
                 sweep(place / BUNDLES)
     return Pruned([row.version for row in going], [path.name for path in snapshots], size)
@@ -73,11 +80,15 @@ def remove_unless_recorded(database: Database, version: str, folder: UPath) -> N
 
 
 def _has_bundle(row: ModelRow) -> bool:
+    return _names_a_bundle(row) and (UPath(row.model_path) / MANIFEST).exists()
+
+
+def _names_a_bundle(row: ModelRow) -> bool:
     """Whether the row names one of our bundles; other programs' folders are not touched."""
     if row.manifest_sha256 is None or not row.model_path:
         return False
     folder = UPath(row.model_path)
-    return folder.name == row.version and folder.parent.name == BUNDLES and (folder / MANIFEST).exists()
+    return folder.name == row.version and folder.parent.name == BUNDLES
 
 
 def _unreferenced_snapshots(root: UPath, going: list[ModelRow]) -> list[UPath]:

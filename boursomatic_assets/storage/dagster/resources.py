@@ -1,6 +1,7 @@
 """Dagster resources: the experiment, editable in the Launchpad for the whole run, and the platform's settings."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,14 @@ class ExperimentResource(_ExperimentFields):
         )
 
 
-def _require_allowed_places(configured: Settings, run: Settings) -> None:
+def _require_allowed_places(configured: Settings, run: Settings) -> Settings:
+    """The run's settings; links among its price files lead no further than the files may lie."""
     if run.provider_path != configured.provider_path:
         path = Path(run.provider_path or "").expanduser().resolve()
         own = [Path(configured.provider_path).expanduser()] if configured.provider_path else []
         allowed = [*configured.price_folders, *own]
-        if not any(path.is_relative_to(folder.resolve()) for folder in allowed):
+        run = replace(run, link_folders=tuple(folder.resolve() for folder in allowed))
+        if not any(map(path.is_relative_to, run.link_folders or ())):
             places = ", ".join(map(str, allowed))
             message = (
                 f"a run may read price files only below {places}; found {run.provider_path!r}. "
@@ -70,6 +73,7 @@ def _require_allowed_places(configured: Settings, run: Settings) -> None:
             "Set ARTIFACTS_DIR and start boursomatic dev again"
         )
         raise ConfigurationError(message)
+    return run
 
 
 class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -110,8 +114,7 @@ class PlatformResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if not given:
             return configured
         run = Settings.from_environment({**os.environ, **given})
-        _require_allowed_places(configured, run)
-        return run
+        return _require_allowed_places(configured, run)
 
     def database(self) -> Database:
         """Open the database in use."""

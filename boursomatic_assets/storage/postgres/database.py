@@ -13,6 +13,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from boursomatic_assets.errors import DatabaseUnreachableError, StorageError
+from boursomatic_assets.settings.hiding import HARMLESS, address_secrets, hide
+from boursomatic_assets.settings.variable import HIDDEN
 from boursomatic_assets.storage.postgres import schema
 from boursomatic_assets.storage.postgres.session import session_string, session_url
 from boursomatic_assets.storage.server.embedded import database_url
@@ -69,8 +71,12 @@ class Database:
     def shown_url(self) -> str:
         """The URL with its passwords hidden, for messages and metadata."""
         url = sa.make_url(self.url)
-        hidden = {name: "***" for name in url.query if "password" in name}
+        hidden = {name: HIDDEN for name in url.query if name not in HARMLESS}
         return url.update_query_dict(hidden).render_as_string(hide_password=True)
+
+    def _said(self, error: object) -> str:
+        """What the server or its client says, without the secrets of the address."""
+        return hide(str(error), address_secrets(self.url, is_place_secret=False))
 
     @cached_property
     def engine(self) -> sa.Engine:
@@ -91,7 +97,7 @@ class Database:
             with connection, connection.begin():
                 yield connection
         except sa.exc.DBAPIError as error:
-            message = f"the database at {self.shown_url} refused: {error.orig}"
+            message = f"the database at {self.shown_url} refused: {self._said(error.orig)}"
             raise StorageError(message) from error
 
     @contextmanager
@@ -108,7 +114,7 @@ class Database:
                 yield cursor
             connection.commit()
         except dbapi.Error as error:
-            message = f"the database at {self.shown_url} refused: {error}"
+            message = f"the database at {self.shown_url} refused: {self._said(error)}"
             raise StorageError(message) from error
         finally:
             # Closing without a commit rolls back.
@@ -124,7 +130,7 @@ class Database:
         return self.read(query, parameters).item()
 
     def _unreachable(self, error: object) -> DatabaseUnreachableError:
-        reason = " ".join(str(error).split())
+        reason = " ".join(self._said(error).split())
         message = (
             f"the database at {self.shown_url} cannot be reached: {reason}\n"
             "Start that server, correct DATABASE_URL, or unset it to use the embedded one"

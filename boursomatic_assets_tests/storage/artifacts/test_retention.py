@@ -13,6 +13,7 @@ from upath import UPath
 from boursomatic_assets.core.registry.bundle import MANIFEST
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.artifacts import files as artifacts
+from boursomatic_assets.storage.artifacts import retention
 from boursomatic_assets.storage.artifacts.retention import Pruned, prune
 from boursomatic_assets.storage.artifacts.snapshots import keep_snapshot, read_snapshot, save_snapshot
 from boursomatic_assets.storage.postgres.model_events import list_events
@@ -208,6 +209,28 @@ def test_keep_snapshot_restores_a_pruned_snapshot(database: Database, root: UPat
     assert read_snapshot(root, again).equals(panel)
     # After recording, nothing of it is pruned.
     assert pruned(database, root, keep=0) == Pruned([], [], 0)
+
+
+def test_prune_completes_the_log_of_a_killed_one(
+    six: Database, root: UPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: UPath) -> None:
+        # After the bundles, before the snapshots and the commit.
+        if path.suffix == ".parquet":
+            raise KeyboardInterrupt
+        artifacts.discard(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "discard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pruned(six, root, keep=1)
+    assert names(root, "models") == ["v1", "v4", "v6"]
+    assert "pruned" not in {event.event for event in list_events(six)}
+    pruned(six, root, keep=1)
+    told = [event.version_from for event in list_events(six) if event.event == "pruned"]
+    assert sorted(filter(None, told)) == ["v2", "v3", "v5"]
+    pruned(six, root, keep=1)
+    assert [event.version_from for event in list_events(six) if event.event == "pruned"] == told
 
 
 def test_concurrent_pruning_never_removes_an_active_bundle(database: Database, tmp_path: Path) -> None:

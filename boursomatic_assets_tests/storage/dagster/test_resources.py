@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boursomatic_assets.errors import ConfigurationError
+from boursomatic_assets.providers.files import FilesProvider
+from boursomatic_assets.providers.registry import provider_for
 from boursomatic_assets.storage.dagster.resources import PlatformResource
 
 if TYPE_CHECKING:
@@ -43,6 +45,16 @@ def test_prices_may_lie_in_the_home_by_default(folders: Path, monkeypatch: pytes
     assert PlatformResource(provider_path=f"{folders}/prices/a.csv").settings().provider == "sample"
     with pytest.raises(ConfigurationError):
         PlatformResource(provider_path=f"{folders}/postgres/a.csv").settings()
+
+
+def test_links_of_a_run_lead_no_further_than_its_prices_may_lie(folders: Path) -> None:
+    run = PlatformResource(provider="files", provider_path=f"{folders}/allowed").settings()
+    assert run.link_folders == (folders / "allowed", folders / "own.csv")
+    provider = provider_for(run)
+    assert isinstance(provider, FilesProvider)
+    assert provider.link_folders == run.link_folders
+    # The user's own path may hold links to anywhere.
+    assert PlatformResource(provider="files").settings().link_folders is None
 
 
 @pytest.mark.parametrize("place", ["artifacts", "artifacts/", "artifacts/other"])
