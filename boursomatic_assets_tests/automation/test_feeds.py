@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 MONDAY = date(2024, 6, 10)
 
 
-NOW = datetime.now(UTC)
-NEWEST = last_complete_session("XNYS", NOW)
-BEFORE = sessions_between("XNYS", NEWEST - timedelta(days=10), NEWEST)[-2]
+@pytest.fixture(autouse=True)
+def _moment() -> None:
+    """Set the moment and the newest sessions when a test begins: a session may end after the collection."""
+    global NOW, NEWEST, BEFORE  # noqa: PLW0603 (constants of one test)
+    NOW = datetime.now(UTC)
+    NEWEST = last_complete_session("XNYS", NOW)
+    BEFORE = sessions_between("XNYS", NEWEST - timedelta(days=10), NEWEST)[-2]
 
 
 @pytest.fixture

@@ -24,17 +24,26 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.database import Database
 
-NOW = datetime.now(UTC)
-NEWEST = last_complete_session("XNYS", NOW)
-MARKET = f"""
+MARKET = """
     INSERT INTO instruments (id, symbol, exchange, is_active, created_at, updated_at)
     VALUES (gen_random_uuid(), 'AAA', 'XNYS', true, now(), now());
     INSERT INTO price_bars (id, instrument_id, ts, o, h, l, c, v, interval, created_at)
-    SELECT gen_random_uuid(), id, '{NEWEST}', 10, 11, 9, 10, 100, 'daily', now() FROM instruments;
+    SELECT gen_random_uuid(), id, '{session}', 10, 11, 9, 10, 100, 'daily', now() FROM instruments;
     INSERT INTO model_versions
         (id, version, trained_at, params_hash, metrics_json, model_path, is_active, created_at)
-    VALUES (gen_random_uuid(), 'v1', now(), 'x', '{{}}', '/models/v1', true, now());
-"""  # noqa: S608 (a date)
+    VALUES (gen_random_uuid(), 'v1', now(), 'x', '{}', '/models/v1', true, now());
+"""
+
+
+@pytest.fixture(autouse=True)
+def _moment() -> None:
+    """Set the moment and the newest session when a test begins.
+
+    A session may end after the collection, and a daemon that was alive then counts as dead half an hour later.
+    """
+    global NOW, NEWEST  # noqa: PLW0603 (constants of one test)
+    NOW = datetime.now(UTC)
+    NEWEST = last_complete_session("XNYS", NOW)
 
 
 def recommend(database: Database, session: date) -> None:
@@ -51,7 +60,7 @@ def recommend(database: Database, session: date) -> None:
 def healthy(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A platform whose bars, model, recommendations and daemon are as they should be."""
     monkeypatch.setenv("BOURSOMATIC_PROVIDER", "yahoo")
-    run(database, MARKET)
+    run(database, MARKET.replace("{session}", str(NEWEST)))
     recommend(database, NEWEST)
     with open_instance(settings, database) as instance:
         for kind in instance.get_required_daemon_types():

@@ -35,7 +35,7 @@ def sources() -> Iterator[FakeSources]:
 
 @pytest.fixture
 def stooq(sources: FakeSources) -> Iterator[StooqSource]:
-    with httpx.Client(timeout=5) as client:
+    with httpx.Client(timeout=600) as client:
         yield StooqSource(Web(client, Pace(1000), sources.address))
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from boursomatic_assets.services.recommending import recommend as recommending
 from boursomatic_assets.storage.postgres.recommendations_table import WrittenRows
-from boursomatic_assets_tests.support.processes import spawn, wait_until_ready
+from boursomatic_assets_tests.support.processes import Forks
 from boursomatic_assets_tests.support.recommendable import fill, record, train, update
 
 if TYPE_CHECKING:
-    import subprocess
+    from collections.abc import Iterator
     from pathlib import Path
 
     import polars as pl
@@ -28,19 +28,20 @@ pytestmark = pytest.mark.slow
 
 KILLS, SYMBOLS, SEED = 50, 120, 20_180_420
 ROWS = 3 * SYMBOLS
-# Started together before the first one writes, because starting processes slow a write down.
-PREPARED = 5
-# Prepares the write, then waits. A mark in digest and justification names the writer. It imports only what a write
-# needs: fifty processes that load models would take minutes.
-SCRIPT = """
+IMPORTS = """
 import polars as pl
 from boursomatic_assets.storage.postgres.recommendations_table import write_recommendations
-snapshot = pl.col('features_snapshot').str.replace('"digest":"', '"digest":"{mark} ', literal=True)
-rows = pl.read_parquet('{rows}').with_columns(snapshot, justification=pl.lit('{mark}'))
+"""
+TURN = "SELECT pg_advisory_xact_lock(hashtext('boursomatic:recommendations'))"
+# Prepares the write, then waits until the pipe is opened. A mark in digest and justification names the writer: its
+# process.
+SCRIPT = """
+mark = str(os.getpid())
+snapshot = pl.col('features_snapshot').str.replace('"digest":"', f'"digest":"{{mark}} ', literal=True)
+rows = pl.read_parquet('{rows}').with_columns(snapshot, justification=pl.lit(mark))
 database = Database.open(settings)
-print('ready', flush=True); sys.stdin.readline()
+os.close(os.open('{pipe}', os.O_RDONLY))
 write_recommendations(database, rows, '{version}')
-print('written', flush=True)
 """
 
 
@@ -48,33 +49,34 @@ print('written', flush=True)
 class Writers:
     """Processes that write the same recommendations, each under a mark of its own."""
 
-    rows: Path
-    version: str
+    forks: Forks
+    pipe: Path
 
-    def start(self, mark: int) -> subprocess.Popen[str]:
-        return spawn(SCRIPT.format(mark=mark, rows=self.rows, version=self.version))
+    def start(self) -> int:
+        """Start one, wait until it is ready, and let it write; its process, which is its mark."""
+        process = self.forks.begin()
+        # Both ends of a pipe wait for each other.
+        os.close(os.open(self.pipe, os.O_WRONLY))
+        return process
 
-    def seconds_of_a_write(self, mark: int) -> float:
-        """Let a process write to its end."""
-        process = self.start(mark)
-        wait_until_ready(process)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        started = time.perf_counter()
-        process.stdin.write("\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == "written\n"
-        seconds = time.perf_counter() - started
-        process.communicate()
-        return seconds
+    def kill(self, process: int) -> None:
+        # What has ended is there until its end is asked for.
+        os.kill(process, signal.SIGKILL)
+        assert self.forks.exit_code(process) in {0, -signal.SIGKILL}
+
+    def write(self) -> tuple[int, float]:
+        """Let a process write to its end; its mark, and the seconds."""
+        process, started = self.start(), time.perf_counter()
+        assert self.forks.exit_code(process) == 0
+        return process, time.perf_counter() - started
 
 
 @pytest.fixture
-def writers(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Writers:
+def writers(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writers]:
     """What the platform would write of simulated instruments, kept in a file instead."""
     fill(database, SYMBOLS)
     row = record(database, tmp_path / "artifacts", train(database))
-    path, written = tmp_path / "rows.parquet", []
+    path, pipe, written = tmp_path / "rows.parquet", tmp_path / "pipe", []
 
     def keep(_database: Database, rows: pl.DataFrame, version: str) -> WrittenRows:
         rows.write_parquet(path)
@@ -84,7 +86,9 @@ def writers(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(recommending, "write_recommendations", keep)
     update(database)
     assert written == [row.version]
-    return Writers(path, row.version)
+    os.mkfifo(pipe)
+    with Forks(SCRIPT.format(rows=path, pipe=pipe, version=row.version), IMPORTS) as forks:
+        yield Writers(forks, pipe)
 
 
 def active_mark(database: Database) -> tuple[int, int]:
@@ -100,45 +104,47 @@ def active_mark(database: Database) -> tuple[int, int]:
     return mark, rows
 
 
-def kill_after(process: subprocess.Popen[str], seconds: float) -> None:
-    """Let a process that is ready begin to write, and kill it so long after."""
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-    time.sleep(seconds)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
 def test_killed_write_leaves_the_old_or_the_new_recommendations(database: Database, writers: Writers) -> None:
     # The first only inserts; the second also archives, like the killed ones.
-    writers.seconds_of_a_write(100)
-    whole = writers.seconds_of_a_write(101)
-    assert active_mark(database) == (101, ROWS)
-    moments, outcomes = random.Random(SEED), []  # noqa: S311 (moments, not secrets)
-    for batch in range(KILLS // PREPARED):
-        marks = [200 + batch * PREPARED + place for place in range(PREPARED)]
-        processes = [writers.start(mark) for mark in marks]
-        for process in processes:
-            wait_until_ready(process)
-        for mark, process in zip(marks, processes, strict=True):
-            before = active_mark(database)
-            # Now and then after the end, so that both outcomes are met.
-            kill_after(process, moments.uniform(0, 1.6 * whole))
-            wait_for_the_server(database)
-            after = active_mark(database)
-            assert after in {before, (mark, ROWS)}
-            outcomes.append(after == before)
-            (kept,) = database.read("SELECT count(*) AS rows FROM recommendations")["rows"]
-            # Rows of the two complete writes, and of each write that ended before its kill.
-            assert kept == ROWS * (2 + outcomes.count(False))
-    assert len(outcomes) == KILLS
-    assert any(outcomes)
-    assert not all(outcomes)
+    writers.write()
+    mark, whole = writers.write()
+    assert active_mark(database) == (mark, ROWS)
+    # One that waits for its turn has written nothing; one that has ended has written everything.
+    with database.bulk() as cursor:
+        cursor.execute(TURN)
+        process = writers.start()
+        wait_until_it_waits(database)
+        writers.kill(process)
+    assert active_mark(database) == (mark, ROWS)
+    process, _ = writers.write()
+    assert active_mark(database) == (process, ROWS)
+    # Rows of each complete write.
+    complete = 3
+    moments = random.Random(SEED)  # noqa: S311 (moments, not secrets)
+    for _ in range(KILLS):
+        before = active_mark(database)
+        process = writers.start()
+        # Now and then after the end.
+        time.sleep(moments.uniform(0, 1.6 * whole))
+        writers.kill(process)
+        wait_for_the_server(database)
+        after = active_mark(database)
+        assert after in {before, (process, ROWS)}
+        complete += after != before
+        (kept,) = database.read("SELECT count(*) AS rows FROM recommendations")["rows"]
+        assert kept == ROWS * complete
+
+
+def wait_until_it_waits(database: Database) -> None:
+    """Wait until a process asks for the table's turn."""
+    while not database.read("SELECT count(*) AS waiting FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")[
+        "waiting"
+    ].item():
+        time.sleep(0.01)
 
 
 def wait_for_the_server(database: Database) -> None:
     """Wait until the table's turn is free: the server has taken back, or finished, what was begun."""
     with database.bulk() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('boursomatic:recommendations'))")
+        cursor.execute(TURN)
         cursor.fetchall()

@@ -142,10 +142,14 @@ for number, delay in enumerate(delays):
     os.read(ready, 1)
     os.close(ready)
     time.sleep(delay)
-    # Half of the kills fall anywhere, the others into a write.
+    # Half of the kills fall anywhere, the others into a write. Stopped, it cannot end a write.
     known = set(root.glob(PARTIAL))
-    while number % 2 and not set(root.glob(PARTIAL)) - known:
-        pass
+    while number % 2:
+        os.kill(child, signal.SIGSTOP)
+        os.waitpid(child, os.WUNTRACED)
+        if set(root.glob(PARTIAL)) - known:
+            break
+        os.kill(child, signal.SIGCONT)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 """
@@ -153,7 +157,7 @@ for number, delay in enumerate(delays):
 
 def test_killed_writer_leaves_no_partial_snapshot(tmp_path: Path) -> None:
     delays = [str(random.Random(number).uniform(0.001, 0.06)) for number in range(10)]  # noqa: S311
-    subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), *delays], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), *delays], check=True, timeout=900)
     found = [path for path in (tmp_path / "snapshots").iterdir() if not path.name.startswith(".")]
     assert found
     for path in found:
