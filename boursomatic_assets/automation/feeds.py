@@ -10,11 +10,12 @@ from boursomatic_assets.alerts.failures import Failure, RunOutcome, Target
 from boursomatic_assets.alerts.recording import open_failures, record_observation
 from boursomatic_assets.automation.decisions import Feed, decide_feed
 from boursomatic_assets.automation.jobs import daily_update
-from boursomatic_assets.automation.observing import WHY_TAG, described, in_flight
+from boursomatic_assets.automation.observing import described, in_flight
 from boursomatic_assets.core.market.calendars import settled_at
 from boursomatic_assets.providers.registry import delivers_new_sessions
 from boursomatic_assets.services.ingest.audit import arrivals
 from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds
+from boursomatic_assets.storage.dagster.run_tags import WHY_TAG
 from boursomatic_assets.storage.postgres.database import Database
 
 # Exchanges of one update: they close at the same time.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Not `alembic_version`, which other programs use.
 VERSION_TABLE = "boursomatic_assets_alembic_version"
-HEAD_REVISION = "0007"
+HEAD_REVISION = "0008"
 _UPGRADE_LOCK = 0x626F7572
 
 
