@@ -18,13 +18,13 @@ from benchmarks.product import START_SECONDS, wait_until
 from benchmarks.watching import Watched, watching
 from boursomatic_assets.automation.observing import newest
 from boursomatic_assets.automation.sensors import BARS_UNTIL_TAG, SENSORS
-from boursomatic_assets.automation.training import TRAINED_ON_TAG
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.definitions import defs
 from boursomatic_assets.providers.sample import SampleProvider
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
 from boursomatic_assets.storage.dagster.instance import open_instance
+from boursomatic_assets.storage.dagster.run_tags import TRAINED_ON_TAG
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_table import active_version, active_versions, list_versions
 

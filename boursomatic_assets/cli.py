@@ -16,6 +16,7 @@ from boursomatic_assets.commands.materialize import materialize
 from boursomatic_assets.commands.models import models
 from boursomatic_assets.commands.notices import notices
 from boursomatic_assets.commands.opening import errors
+from boursomatic_assets.commands.prune import prune
 from boursomatic_assets.commands.recommend import recommend
 from boursomatic_assets.commands.recommendations import recommendations
 from boursomatic_assets.commands.report import report
@@ -52,6 +53,7 @@ app.command()(report)
 app.command()(verify)
 app.command()(backup)
 app.command()(restore)
+app.command()(prune)
 app.command()(status)
 app.command()(bench)
 app.command()(settings)

@@ -35,9 +35,9 @@ _CARRIERS = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
         "code_text", "code_versions", "errors", "settings.notices", "settings.platform", "settings.variable",
-        "settings.forms", "settings.variables", "settings.web", "storage.artifacts.files",
-        "storage.dagster.instance", "storage.dagster.retries", "storage.postgres.content",
-        "storage.postgres.database", "storage.postgres.schema",
+        "settings.forms", "settings.keeping", "settings.retention", "settings.variables", "settings.web",
+        "storage.artifacts.files", "storage.dagster.instance", "storage.dagster.retries",
+        "storage.postgres.content", "storage.postgres.database", "storage.postgres.schema",
         "storage.server.embedded",
     )
 )  # fmt: skip

@@ -42,6 +42,7 @@ with _collector_paused():
         walk_forward,
     )
     from boursomatic_assets.automation.jobs import JOBS
+    from boursomatic_assets.automation.retention import daily_prune, prune_expired
     from boursomatic_assets.automation.schedules import SCHEDULES
     from boursomatic_assets.automation.sensors import SENSORS
     from boursomatic_assets.storage.dagster.io_managers import (
@@ -66,8 +67,8 @@ _shared: dict[str, Any] = {"experiment": _experiment, "platform": _platform}
 defs = dg.Definitions(
     assets=dg.with_source_code_references(dg.load_assets_from_modules(MODULES)),
     asset_checks=dg.load_asset_checks_from_modules(MODULES),
-    jobs=JOBS,
-    schedules=SCHEDULES,
+    jobs=[*JOBS, prune_expired],
+    schedules=[*SCHEDULES, daily_prune],
     sensors=[*SENSORS, *NOTICE_SENSORS],
     executor=dg.in_process_executor,
     resources={

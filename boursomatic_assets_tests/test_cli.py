@@ -421,9 +421,9 @@ def test_a_setting_that_cannot_be_read_is_named(empty: Installation) -> None:
 
 def test_db_upgrade_twice_changes_nothing_the_second_time(named: Installation) -> None:
     first = named.run("db", "upgrade")
-    assert (first.code, first.said.rpartition(": ")[2]) == (0, "none -> 0007")
+    assert (first.code, first.said.rpartition(": ")[2]) == (0, "none -> 0008")
     again = named.run("db", "upgrade")
-    assert (again.code, again.said.rpartition(": ")[2]) == (0, "0007 -> 0007")
+    assert (again.code, again.said.rpartition(": ")[2]) == (0, "0008 -> 0008")
 
 
 def test_db_url_prints_the_address_alone_and_the_server_stays_until_db_stop(empty: Installation) -> None:

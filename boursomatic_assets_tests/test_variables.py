@@ -106,7 +106,7 @@ def test_every_name_in_code_and_documentation_is_declared() -> None:
 def test_every_declaration_is_listed_once_and_read() -> None:
     constants = {name: each for name, each in vars(variables).items() if isinstance(each, Variable)}
     assert sorted(each.name for each in VARIABLES) == sorted(each.name for each in constants.values())
-    files = ("platform.py", "notices.py", "web.py")
+    files = ("platform.py", "notices.py", "web.py", "retention.py")
     readers = "".join((PACKAGE / "settings" / name).read_text("utf-8") for name in files)
     # Each field of Settings is read from the variable of its name.
     others = constants.keys() - {each.name.upper() for each in fields(Settings)}

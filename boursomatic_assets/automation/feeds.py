@@ -10,13 +10,14 @@ from boursomatic_assets.alerts.failures import Failure, RunOutcome, Target
 from boursomatic_assets.alerts.recording import open_failures, record_observation
 from boursomatic_assets.automation.decisions import Feed, decide_feed
 from boursomatic_assets.automation.jobs import daily_update
-from boursomatic_assets.automation.observing import WHY_TAG, described, in_flight
+from boursomatic_assets.automation.observing import described, in_flight
 from boursomatic_assets.core.market.arrivals import FeedState
 from boursomatic_assets.core.market.calendars import hours_after_close
 from boursomatic_assets.providers.registry import delivers_new_sessions
 from boursomatic_assets.services.ingest.audit import arrivals
 from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds
 from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
+from boursomatic_assets.storage.dagster.run_tags import WHY_TAG
 from boursomatic_assets.storage.postgres.database import Database
 
 # Exchanges of one update: they close at the same time.

@@ -15,14 +15,13 @@ from boursomatic_assets.storage.dagster.instance import (
     INPUT_DATA_VERSION_TAG_PREFIX,
     unmet_checks,
 )
+from boursomatic_assets.storage.dagster.run_tags import CAUSE_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from dagster import DagsterRun, EventLogRecord
 
-# Why a run was started, for people; and by which sensor or schedule, to find it again.
-WHY_TAG, CAUSE_TAG = "boursomatic/why", "boursomatic/cause"
 INPUT_EVENT_POINTER_TAG_PREFIX = "dagster/input_event_pointer"
 # Dagster's tags for a run that it will start again, and for one that it has started again.
 WILL_RETRY_TAG, RETRIED_BY_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"

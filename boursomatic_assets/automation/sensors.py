@@ -18,9 +18,7 @@ from boursomatic_assets.automation.decisions import RunDecision, decide_features
 from boursomatic_assets.automation.feeds import fetch_late_bars
 from boursomatic_assets.automation.jobs import features_of_new_bars, recommend_and_judge, retrain
 from boursomatic_assets.automation.observing import (
-    CAUSE_TAG,
     WAITING,
-    WHY_TAG,
     bar_events,
     described,
     failed_check,
@@ -43,6 +41,7 @@ from boursomatic_assets.automation.training_decisions import decide_on_calls, de
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.settings import Settings, sensor_seconds
 from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
+from boursomatic_assets.storage.dagster.run_tags import CAUSE_TAG, WHY_TAG
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_table import active_version
 

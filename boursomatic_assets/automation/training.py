@@ -8,8 +8,6 @@ from dagster import DagsterRunStatus, RunRequest, RunsFilter
 
 from boursomatic_assets.automation.decisions import RunDecision
 from boursomatic_assets.automation.observing import (
-    CAUSE_TAG,
-    WHY_TAG,
     date_of,
     described,
     features_are_behind,
@@ -29,6 +27,7 @@ from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.artifacts.bundles import open_bundle
+from boursomatic_assets.storage.dagster.run_tags import CAUSE_TAG, FELL_SHORT_TAG, TRAINED_ON_TAG, WHY_TAG
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.features_table import sessions_by_exchange
 from boursomatic_assets.storage.postgres.model_table import active_version, newest_version
@@ -40,10 +39,6 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.model_table import ModelRow
 
 RETRAIN, DRIFT, SHORTFALL = "retrain", "drift", "shortfall"
-# Names the data and the experiment that a run was started for, by any sensor or schedule.
-TRAINED_ON_TAG = "boursomatic/trained_on"
-# Names the version whose calls fell short; it causes at most one training.
-FELL_SHORT_TAG = "boursomatic/fell_short"
 
 
 def observe_training(instance: DagsterInstance, features: Materialization) -> TrainingState:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boursomatic_assets.commands.opening import console, counted, open_database, print_json
+from boursomatic_assets.commands.opening import console, counted, login, open_database, print_json
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.model_table import ModelRow
@@ -81,7 +81,7 @@ def activate(version: Version, *, why: Why = NOT_SAID) -> None:
     from boursomatic_assets.storage.postgres.model_table import activate as make_active
 
     _, database = open_database()
-    before = make_active(database, version, who=_login(), why=why, inspect=_require_servable)
+    before = make_active(database, version, who=login(), why=why, inspect=_require_servable)
     if before == version:
         console.print(f"{version} is the active version already; nothing was changed.", soft_wrap=True)
     else:
@@ -94,40 +94,49 @@ def rollback(*, why: Why = NOT_SAID) -> None:
     from boursomatic_assets.storage.postgres.model_table import rollback as go_back
 
     _, database = open_database()
-    before, version = go_back(database, who=_login(), why=why, inspect=_require_servable)
+    before, version = go_back(database, who=login(), why=why, inspect=_require_servable)
     _say_active(version, before)
 
 
 @models.command()
 def prune(
     *,
-    keep: Annotated[int, typer.Option(min=0, help="How many of the newest bundles stay.")] = 10,
+    keep: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many of the newest bundles stay.", show_default="BOURSOMATIC_KEEP_BUNDLES"),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it, only list them.")] = False,
 ) -> None:
     """Remove bundles of versions that were never active, and snapshots that no remaining bundle references.
 
-    The newest bundles stay, and those of all versions that were ever active. Database rows always stay.
+    The newest bundles stay, and those of all versions that were ever active. Database rows always stay. A bundle
+    that a killed training left, without a row, goes too. `boursomatic prune` does this and more.
     """
     from upath import UPath
 
+    from boursomatic_assets.settings import Retention
     from boursomatic_assets.storage.artifacts.retention import prune as remove_unused
 
     settings, database = open_database()
-    pruned = remove_unused(database, UPath(settings.artifacts_dir), keep, who=_login(), remove=yes)
+    kept = Retention.from_environment().bundles if keep is None else keep
+    pruned = remove_unused(database, UPath(settings.artifacts_dir), kept, who=login(), remove=yes)
     for version in pruned.versions:
         console.print(f"bundle    {version}", highlight=False)
+    for version in pruned.unrecorded:
+        console.print(f"bundle    {version}, of a training that was killed", highlight=False, soft_wrap=True)
     for name in pruned.snapshots:
         console.print(f"snapshot  {name}", highlight=False, soft_wrap=True)
+    bundles = len(pruned.versions) + len(pruned.unrecorded)
     what = (
-        f"{counted(len(pruned.versions), 'bundle')} and {counted(len(pruned.snapshots), 'snapshot')}, "
+        f"{counted(bundles, 'bundle')} and {counted(len(pruned.snapshots), 'snapshot')}, "
         f"{pruned.bytes / 1e6:,.1f} MB"
     )
-    if not (pruned.versions or pruned.snapshots):
+    if not (bundles or pruned.snapshots):
         console.print("Nothing to remove.")
     elif yes:
         console.print(f"Removed {what}.")
     else:
-        console.print(f"Would remove {what}. To do it: [bold]boursomatic models prune --keep {keep} --yes[/bold]")
+        console.print(f"Would remove {what}. To do it: [bold]boursomatic models prune --keep {kept} --yes[/bold]")
 
 
 def _require_servable(row: "ModelRow") -> None:
@@ -149,19 +158,6 @@ def _require_servable(row: "ModelRow") -> None:
         )
         raise MissingArtifactError(message) from error
     Serving.of(bundle)
-
-
-def _login() -> str:
-    """User and host, for the log."""
-    import getpass
-    import socket
-
-    try:
-        login = getpass.getuser()
-    except (OSError, KeyError):
-        # A container's user may have no name.
-        login = "somebody"
-    return f"{login}@{socket.gethostname()}"
 
 
 def _say_active(version: str, before: str | None) -> None:

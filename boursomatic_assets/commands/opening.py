@@ -34,6 +34,19 @@ def open_database() -> "tuple[Settings, Database]":
     return settings, Database.open(settings)
 
 
+def login() -> str:
+    """User and host, for the log."""
+    import getpass
+    import socket
+
+    try:
+        login = getpass.getuser()
+    except (OSError, KeyError):
+        # A container's user may have no name.
+        login = "somebody"
+    return f"{login}@{socket.gethostname()}"
+
+
 def counted(count: int, noun: str) -> str:
     """A count with its noun, such as `1 bundle` or `2 bundles`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -77,8 +77,8 @@ def read_status(
     feeds = tuple(feed for feed in arrivals(database, CALENDARS, now) if feed.expected) if goes_on else ()
     active = active_version(database)
     made = database.read(
-        "SELECT max(generated_at) AS at, max(features_snapshot ->> 'session') AS session "
-        "FROM recommendations WHERE is_active"
+        "SELECT (array_agg(generated_at ORDER BY insertion_number DESC NULLS LAST, generated_at DESC))[1] AS at, "
+        "max(features_snapshot ->> 'session') AS session FROM recommendations WHERE is_active"
     )
     at, session = made.row(0)
     is_alive = all_daemons_live(instance)

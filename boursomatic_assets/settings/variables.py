@@ -6,6 +6,15 @@ import os
 from typing import Any
 
 from boursomatic_assets.settings import forms
+from boursomatic_assets.settings.keeping import (
+    KEEP_BAR_CHANGES,
+    KEEP_BUNDLES,
+    KEEP_PAGES,
+    KEEP_RECOMMENDATIONS,
+    KEEP_RECORDS,
+    KEEP_RUNS,
+    KEEP_TICKS,
+)
 from boursomatic_assets.settings.variable import Secret, Values, Variable
 
 DEFAULT_PROVIDER = "sample"
@@ -278,6 +287,9 @@ GROUPS: dict[str, tuple[Variable[Any], ...]] = {
         OVERLAP_SESSIONS, FEED_HOURS, GATEWAY, REQUESTS_PER_SECOND, STOOQ_KEY, EODHD_KEY, TIINGO_KEY,
     ),
     "Training and sensors": (THREADS, RETRAIN_AFTER, AUTOMATION, SENSOR_SECONDS),
+    "Retention": (
+        KEEP_RECOMMENDATIONS, KEEP_BAR_CHANGES, KEEP_RUNS, KEEP_TICKS, KEEP_RECORDS, KEEP_PAGES, KEEP_BUNDLES,
+    ),
     "Dagster UI": (UI_URL, UI_PASSWORD, UI_HOSTS, UI_REPORTS),
     "Notices": (
         NOTICE_WEBHOOK, NOTICE_TO, NOTICE_FROM, SMTP_URL, SMTP_HOST, SMTP_PORT, SMTP_USER, SMTP_PASSWORD,

@@ -251,7 +251,7 @@ def test_a_named_database_that_was_not_upgraded_is_left_as_it_is(blank: Installa
     run(blank.database(), "CREATE TABLE instruments (id int); INSERT INTO instruments VALUES (1)")
     before = shape(blank.database())
     ended = blank.run(*command.split())
-    assert says(ended, "must be at revision 0007; found none", "boursomatic db upgrade")
+    assert says(ended, "must be at revision 0008; found none", "boursomatic db upgrade")
     assert shape(blank.database()) == before
     assert list(blank.home.iterdir()) == []
 
@@ -261,7 +261,7 @@ def test_a_database_of_a_newer_program(trained: Installation) -> None:
     before = Before(trained)
     for command in ("materialize", "models list", "db upgrade"):
         ended = trained.run(*command.split())
-        assert says(ended, "revision 9999, newer than this program's 0007", "DATABASE_URL")
+        assert says(ended, "revision 9999, newer than this program's 0008", "DATABASE_URL")
     assert before.untouched()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.dataset.experiment import Experiment
@@ -15,7 +17,6 @@ from boursomatic_assets.errors import TamperedArtifactError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     import polars as pl
 
@@ -36,6 +37,17 @@ TOKEN_DIGITS = 6
 def version_name(trained_at: datetime, token: str) -> str:
     """Name a version `YYYYMMDD_HHMMSS_<6 hex>`; the token tells apart two of one second."""
     return f"{trained_at:%Y%m%d_%H%M%S}_{token[:TOKEN_DIGITS]}"
+
+
+def version_time(version: str) -> datetime | None:
+    """The time in a version's name, UTC without a time zone; None for another name."""
+    moment, _, token = version.rpartition("_")
+    if not re.fullmatch(r"\d{8}_\d{6}", moment) or not re.fullmatch(rf"[0-9a-f]{{{TOKEN_DIGITS}}}", token):
+        return None
+    try:
+        return datetime.strptime(moment, "%Y%m%d_%H%M%S")  # noqa: DTZ007 (UTC, as the table keeps it)
+    except ValueError:
+        return None
 
 
 def sha256(content: bytes) -> str:

@@ -14,7 +14,7 @@ from boursomatic_assets.services.training.version import RecordedVersion, Traini
 from boursomatic_assets.storage.artifacts.bundles import code_revision, open_bundle, package_versions, save_bundle
 from boursomatic_assets.storage.artifacts.retention import remove_unless_recorded
 from boursomatic_assets.storage.artifacts.snapshots import keep_snapshot, save_snapshot
-from boursomatic_assets.storage.postgres.model_table import ModelRow
+from boursomatic_assets.storage.postgres.model_table import ModelRow, announce_recording
 from boursomatic_assets.storage.postgres.trials_table import closes_version, name_version
 
 if TYPE_CHECKING:
@@ -49,23 +49,26 @@ def record_training(
         **{name: snapshot.to_json() for name, snapshot in snapshots.items()},
     }
     reference = build_reference(split.train, training.predictions, experiment)
-    version, folder, digest = save_bundle(
-        artifacts, trained_at, lambda version: training.files(version, provenance, reference)
-    )
-    row = ModelRow(version, trained_at, experiment.params_hash, training.metrics, str(folder), digest)
-
-    def keep_snapshots() -> None:
-        # Pruning may have removed them before a bundle named them; from here on it cannot.
-        for name, snapshot in snapshots.items():
-            keep_snapshot(artifacts, snapshot, panels[name])
-
-    try:
-        decision = decide_and_record(
-            database, row, judged["test"], labels, experiment, who=f"run {run_id}", beforehand=keep_snapshots
+    with announce_recording(database):
+        version, folder, digest = save_bundle(
+            artifacts, trained_at, lambda version: training.files(version, provenance, reference)
         )
-    except BaseException:
-        remove_unless_recorded(database, version, folder)
-        raise
+        row = ModelRow(version, trained_at, experiment.params_hash, training.metrics, str(folder), digest)
+
+        def keep_parts() -> None:
+            # Pruning may have removed snapshots before a bundle named them, and the bundle itself where the
+            # connection that announced it was lost; from here on it cannot.
+            open_bundle(row.model_path, digest)
+            for name, snapshot in snapshots.items():
+                keep_snapshot(artifacts, snapshot, panels[name])
+
+        try:
+            decision = decide_and_record(
+                database, row, judged["test"], labels, experiment, who=f"run {run_id}", beforehand=keep_parts
+            )
+        except BaseException:
+            remove_unless_recorded(database, version, folder)
+            raise
     name_version(database, experiment.params_hash, closes_version(labels), version)
     manifest = open_bundle(row.model_path, digest).manifest
     return RecordedVersion(replace(row, is_active=decision.promoted, gate=decision), manifest, decision)

@@ -18,6 +18,7 @@ from boursomatic_assets.settings.variables import DAGSTER_HOME
 from boursomatic_assets.storage.artifacts.files import write_whole
 from boursomatic_assets.storage.artifacts.folds import fold_keys
 from boursomatic_assets.storage.postgres.session import session_url
+from boursomatic_assets.storage.postgres.tables import DAGSTER_SCHEMA
 from boursomatic_assets.storage.private import close_file, hide_from_others, make_home, make_own_folder
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.postgres.database import Database
 
-SCHEMA = "dagster"
+SCHEMA = DAGSTER_SCHEMA
 URL_VARIABLE = "BOURSOMATIC_DAGSTER_URL"
 RECENT_EVALUATIONS = 50
 # Pooled connections: Dagster would otherwise connect about 900 times per training. They are recycled after

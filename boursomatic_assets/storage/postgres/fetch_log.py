@@ -28,6 +28,8 @@ def begin_round(database: Database, provider: str, scope: str) -> tuple[int, set
             cursor,
             "SELECT id FROM fetch_rounds WHERE provider = $1 AND scope = $2 AND finished_at IS NULL "  # noqa: S608
             f"AND started_at > timezone('utc', now()) - interval '{STALE_AFTER_HOURS} hours' "
+            # One from the future was begun under a clock that was ahead: its age is unknown.
+            "AND started_at <= timezone('utc', now()) "
             "AND id = (SELECT max(id) FROM fetch_rounds WHERE provider = $1 AND scope = $2)",
             [provider, scope],
         )

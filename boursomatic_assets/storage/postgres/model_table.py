@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from upath import UPath
 
 from boursomatic_assets.core.registry.gate import GateDecision
-from boursomatic_assets.errors import ActiveModelChangedError, MissingArtifactError
+from boursomatic_assets.errors import ActiveModelChangedError, MissingArtifactError, StorageError
 from boursomatic_assets.settings import Settings
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_events import (
@@ -37,7 +37,9 @@ _INSERT = sa.text(
     ":is_active, :manifest_sha256, CAST(:gate AS json), timezone('utc', now()))"
 )
 BUNDLES = "models"
-_NEWEST_FIRST = "ORDER BY trained_at DESC, created_at DESC, version DESC"
+# By insertion, which no clock decides; versions from before the numbers by their times.
+_NEWEST_FIRST = "ORDER BY insertion_number DESC NULLS LAST, trained_at DESC, created_at DESC, version DESC"
+_RECORDING = "hashtext('boursomatic:recording')"
 _DEACTIVATE = sa.text("UPDATE model_versions SET is_active = false WHERE is_active")
 
 
@@ -136,6 +138,25 @@ def lock_versions(database: Database) -> Iterator[sa.Connection]:
         # Lock, so that read-then-write is atomic.
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('boursomatic:model_versions'))"))
         yield connection
+
+
+@contextmanager
+def announce_recording(database: Database) -> Iterator[None]:
+    """While a bundle is written whose row comes later: pruning leaves bundles without a row alone."""
+    with ExitStack() as opened:
+        connection = opened.enter_context(database.connection())
+        # The transaction stays open, idle, while versions are compared.
+        connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        connection.execute(sa.text(f"SELECT pg_advisory_xact_lock_shared({_RECORDING})"))
+        yield
+        # If this connection was lost, what was recorded over another one stands.
+        with suppress(StorageError):
+            opened.close()
+
+
+def nobody_records(connection: sa.Connection) -> bool:
+    """Whether no process is between writing a bundle and its row; none can begin until the transaction ends."""
+    return bool(connection.execute(sa.text(f"SELECT pg_try_advisory_xact_lock({_RECORDING})")).scalar())
 
 
 def _active(connection: sa.Connection) -> str | None:

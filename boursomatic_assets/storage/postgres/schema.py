@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
-HEAD_REVISION = "0007"
+HEAD_REVISION = "0008"
 _UPGRADE_LOCK = 0x626F7572
 
 

@@ -41,12 +41,13 @@ _WRITTEN = {
     "model_versions": """
         id uuid!, version varchar(100)!, trained_at timestamp!, params_hash varchar(64)!,
         metrics_json json|jsonb!, model_path varchar(500), is_active boolean!, created_at timestamp!,
-        manifest_sha256 varchar(64)+, gate json|jsonb+""",
+        manifest_sha256 varchar(64)+, gate json|jsonb+, insertion_number bigint=+""",
     "recommendations": """
         id uuid!, instrument_id uuid!, model_version_id uuid!, profile varchar(50)!, label varchar(10)!,
         confidence double precision!, expected_return_pct double precision, horizon_days integer,
         stop_loss double precision, take_profit double precision, justification text, features_snapshot json!,
-        generated_at timestamp!, is_active boolean!, session date+, archived_at timestamp+""",
+        generated_at timestamp!, is_active boolean!, session date+, archived_at timestamp+,
+        insertion_number bigint=+""",
     "rejected_bars": """
         id bigint!=, source text!, symbol text, session date, open double precision, high double precision,
         low double precision, close double precision, volume double precision, reason text!, copies integer!,
@@ -65,7 +66,7 @@ _WRITTEN = {
         id uuid!, params_hash varchar(64)!, experiment json!, data_version varchar(64)!, symbols integer!,
         first_session date!, last_session date!, test_first date!, test_last date!, sharpe double precision,
         rank_ic double precision, matched_lift double precision, accuracy double precision, version text,
-        run_id text, created_at timestamp!=""",
+        run_id text, created_at timestamp!=, insertion_number bigint=+""",
     "recommendation_outcomes": """
         recommendation_id uuid!, entry_session date!, entry_close double precision!, exit_session date!,
         exit_close double precision!, realised_return double precision!, realised_label varchar(10)!, hit boolean!,

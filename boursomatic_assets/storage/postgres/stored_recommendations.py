@@ -31,7 +31,7 @@ OPEN_SCHEMA: dict[str, pl.DataType] = {
     "sell_threshold": pl.Float64(),
 }  # fmt: skip
 _PROFILE_PLACE = f"array_position(string_to_array('{','.join(PROFILE_NAMES)}', ','), r.profile::text)"
-_NEWEST_OF_EACH = f"{_PROFILE_PLACE}, r.profile, r.generated_at DESC, r.id"
+_NEWEST_OF_EACH = f"{_PROFILE_PLACE}, r.profile, r.insertion_number DESC NULLS LAST, r.generated_at DESC, r.id"
 _STORED = (
     "r.id::text AS id, k.symbol, i.name, i.sector, i.exchange, m.version, r.profile, r.label, r.confidence, "
     "r.expected_return_pct, r.horizon_days, r.stop_loss, r.take_profit, r.justification, r.session, "
@@ -129,7 +129,8 @@ def open_recommendations(database: Database, until: date | None = None) -> pl.Da
         # Parses each snapshot once, not once per value.
         "CROSS JOIN LATERAL json_to_record(r.features_snapshot) AS s (close float8, labelling json) "
         f"WHERE {_OPEN} {limit} "
-        f'ORDER BY r.session, k.symbol COLLATE "C", {_PROFILE_PLACE}, r.generated_at, r.id',
+        f'ORDER BY r.session, k.symbol COLLATE "C", {_PROFILE_PLACE}, r.insertion_number NULLS FIRST, '
+        "r.generated_at, r.id",
         [] if until is None else [until.isoformat()],
     )
     return found.cast(OPEN_SCHEMA)  # type: ignore[arg-type]

@@ -12,6 +12,8 @@ BAR_COLUMNS = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"
 FEATURE_COLUMNS = {name: name for name in FEATURE_NAMES}
 
 DAILY = "daily"
+# Dagster's own tables are in a schema of their own.
+DAGSTER_SCHEMA = "dagster"
 # Columns of an existing database may lack defaults, so inserts supply every value.
 NOW = "timezone('utc', now())"
 

@@ -93,8 +93,8 @@ def list_trials(database: Database) -> list[Trial]:
     """Every trial, the newest first."""
     names = ", ".join((*_GIVEN, "version", "created_at"))
     with database.connection() as connection:
-        rows = connection.execute(sa.text(f"SELECT {names} FROM trials ORDER BY created_at DESC, id")).mappings()  # noqa: S608
-        return [Trial(**row) for row in rows]
+        query = f"SELECT {names} FROM trials ORDER BY insertion_number DESC NULLS LAST, created_at DESC, id"  # noqa: S608
+        return [Trial(**row) for row in connection.execute(sa.text(query)).mappings()]
 
 
 def count_trials(database: Database, test_first: date, test_last: date) -> TrialCount:
@@ -106,7 +106,7 @@ def count_trials(database: Database, test_first: date, test_last: date) -> Trial
     query = sa.text(
         "SELECT count(*), coalesce(var_samp(sharpe), 0) FROM (SELECT DISTINCT ON (params_hash) params_hash, sharpe "
         "FROM trials WHERE test_first <= :test_last AND test_last >= :test_first "
-        "ORDER BY params_hash, test_last DESC, created_at DESC) newest"
+        "ORDER BY params_hash, test_last DESC, insertion_number DESC NULLS LAST, created_at DESC) newest"
     )
     with database.connection() as connection:
         count, variance = connection.execute(query, {"test_first": test_first, "test_last": test_last}).one()

@@ -19,6 +19,7 @@ from boursomatic_assets.core.registry.bundle import (
     sha256,
     strict_json,
     version_name,
+    version_time,
 )
 from boursomatic_assets.core.registry.manifest import Manifest
 from boursomatic_assets.errors import TamperedArtifactError
@@ -41,6 +42,19 @@ def digest_of(files: dict[str, bytes]) -> str:
 def test_version_name_has_the_second_and_six_digits_of_a_token() -> None:
     moment = datetime(2026, 3, 4, 5, 6, 7)  # noqa: DTZ001 (UTC, as the table keeps it)
     assert version_name(moment, "0123456789ab") == "20260304_050607_012345"
+
+
+def test_version_time_reads_the_name_of_a_version_and_of_nothing_else() -> None:
+    moment = datetime(2026, 3, 4, 5, 6, 7)  # noqa: DTZ001 (UTC, as the table keeps it)
+    assert version_time(version_name(moment, "0123456789ab")) == moment
+    others = [
+        "v1",
+        "20260304_050607_xyz",
+        "20260304_050607_0123456",
+        "20261304_050607_012345",
+        "x20260304_050607_012345",
+    ]
+    assert [version_time(name) for name in others] == [None] * 5
 
 
 def test_sha256_of_the_published_example() -> None:

@@ -84,6 +84,13 @@ def test_begin_round_resumes_for_twelve_hours(database: Database) -> None:
     assert begin_round(database, "yahoo", "all")[0] > number
 
 
+def test_begin_round_never_resumes_a_round_from_the_future(database: Database) -> None:
+    # Begun under a clock that was ahead: it would be resumed until that day comes.
+    number, _ = begin_round(database, "yahoo", "all")
+    run(database, "UPDATE fetch_rounds SET started_at = timezone('utc', now()) + interval '300 days'")
+    assert begin_round(database, "yahoo", "all")[0] > number
+
+
 def test_begin_round_is_independent_of_the_server_time_zone(database: Database) -> None:
     name = rows(database, "SELECT current_database()")[0][0]
     run(database, f"ALTER DATABASE {name} SET timezone = 'Pacific/Auckland'")

@@ -33,6 +33,7 @@ ADDED = {
     "0005": ("model_events",),
     "0006": ("notices", "noticed_runs"),
     "0007": ("vendor_actions",),
+    "0008": (),
 }
 FILLING = {
     "0001": FILLED
@@ -50,10 +51,12 @@ FILLING = {
     "0005": "INSERT INTO model_events (who, event, version_from, version_to, why) "
     "VALUES ('ann', 'activated', 'old', 'new', 'why');",
     "0006": "INSERT INTO noticed_runs (instance_id, event_id, run_id) VALUES ('i', 1, 'r');",
+    "0007": "INSERT INTO vendor_actions (symbol, session, split, dividend, ratio) "
+    "VALUES ('AAA', '2020-01-04', 2, 0, 0.5);",
 }
 # Nullable columns that a revision adds to tables of an earlier one.
-NEW_COLUMNS = ("currency", "session", "archived_at", "gate")
-OLDER = ["0001", "0002", "0003", "0004", "0005", "0006"]
+NEW_COLUMNS = ("currency", "session", "archived_at", "gate", "insertion_number")
+OLDER = ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
 
 
 def after(revision: str) -> set[str]:
@@ -72,7 +75,8 @@ def old(settings: Settings, request: pytest.FixtureRequest) -> Database:
 def kept_rows(database: Database, names: set[str]) -> dict[str, list[tuple[object, ...]]]:
     """Every row with its version, without the columns that are new."""
     without = "".join(f" - '{name}'" for name in NEW_COLUMNS if name != "session")
-    new = {"recommendations": without + " - 'session'", "instruments": without, "model_versions": without}
+    new = {"recommendations": without + " - 'session'", "instruments": without}
+    new |= dict.fromkeys(("model_versions", "trials"), without)
     columns = "xmin::text, ctid::text, (to_jsonb(t){})::text"
     return {
         name: rows(database, f"SELECT {columns.format(new.get(name, ''))} FROM {name} t ORDER BY 2")

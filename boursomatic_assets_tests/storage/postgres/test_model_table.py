@@ -26,6 +26,7 @@ from boursomatic_assets.storage.postgres.model_table import (
     active_versions,
     find_version,
     list_versions,
+    newest_version,
     record_version,
     rollback,
 )
@@ -87,8 +88,20 @@ def test_list_versions_newest_first_up_to_the_limit(database: Database) -> None:
     many = [replace(FIRST, version=f"v{day}", trained_at=MOMENT + timedelta(days=day)) for day in (2, 0, 1)]
     for row in many:
         replacing(database, row)
-    assert [row.version for row in list_versions(database)] == ["v2", "v1", "v0"]
-    assert [row.version for row in list_versions(database, limit=2)] == ["v2", "v1"]
+    # By insertion: the first was trained under a clock that was ahead.
+    assert [row.version for row in list_versions(database)] == ["v1", "v0", "v2"]
+    assert [row.version for row in list_versions(database, limit=2)] == ["v1", "v0"]
+    newest = newest_version(database, FIRST.params_hash)
+    assert newest is not None
+    assert newest.version == "v1"
+
+
+def test_versions_from_before_the_numbers_are_older_and_ordered_by_their_times(database: Database) -> None:
+    for day in (9, 3, 5):
+        replacing(database, replace(FIRST, version=f"v{day}", trained_at=MOMENT + timedelta(days=day)))
+    run(database, "UPDATE model_versions SET insertion_number = NULL")
+    replacing(database, replace(FIRST, version="v1", trained_at=MOMENT))
+    assert [row.version for row in list_versions(database)] == ["v1", "v9", "v5", "v3"]
 
 
 def test_list_versions_includes_other_programs_rows(database: Database) -> None:

@@ -257,6 +257,12 @@ def test_read_recommendations_lists_archived_rows_after_their_successor(told: Da
     assert found["archived_at"].to_list() == [None, found["generated_at"][0]]
 
 
+def test_a_clock_that_was_ahead_makes_no_row_the_newest(told: Database) -> None:
+    run(told, f"UPDATE recommendations SET generated_at = '2999-01-01' WHERE session = '{MONDAY}'")
+    found = read_recommendations(told, symbols=["AAA"], active_only=False, profile="moderate")
+    assert found["session"].to_list() == [TUESDAY, MONDAY]
+
+
 def test_read_recommendations_leaves_out_inactive_instruments(told: Database) -> None:
     run(told, "UPDATE instruments SET is_active = false WHERE symbol = 'AAA'")
     assert read_recommendations(told)["symbol"].unique().to_list() == ["BBB"]

@@ -81,6 +81,7 @@ COLUMNS = {
         # The platform's own, nullable.
         ("manifest_sha256", "character varying", 64, True, False),
         ("gate", JSON, None, True, False),
+        ("insertion_number", "bigint", None, True, True),
     ],
     "recommendations": [
         ("id", UUID, None, False, False),
@@ -100,6 +101,7 @@ COLUMNS = {
         # The platform's own, nullable.
         ("session", "date", None, True, False),
         ("archived_at", TIME, None, True, False),
+        ("insertion_number", "bigint", None, True, True),
     ],
 }
 
@@ -252,14 +254,14 @@ def test_head_revision_is_the_newest_migration() -> None:
 
 
 def test_database_of_a_newer_program_is_refused_unchanged(database: Database, settings: Settings) -> None:
-    run(database, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0008'")
+    run(database, f"UPDATE {schema.VERSION_TABLE} SET version_num = '0009'")
     before = shape(database)
-    with pytest.raises(SchemaVersionError, match="0008, newer than this program's 0007"):
+    with pytest.raises(SchemaVersionError, match="0009, newer than this program's 0008"):
         schema.upgrade(database.engine)
-    with pytest.raises(SchemaVersionError, match="0008, newer than this program's 0007"):
+    with pytest.raises(SchemaVersionError, match="0009, newer than this program's 0008"):
         Database.open(settings)
     assert shape(database) == before
-    assert rows(database, f"SELECT version_num FROM {schema.VERSION_TABLE}") == [("0008",)]
+    assert rows(database, f"SELECT version_num FROM {schema.VERSION_TABLE}") == [("0009",)]
 
 
 def test_database_url_is_never_upgraded_unasked(settings: Settings, fresh: Database) -> None:

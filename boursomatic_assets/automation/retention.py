@@ -1,0 +1,53 @@
+"""The retention policy as a job, and its nightly schedule."""
+
+from pathlib import Path
+
+import dagster as dg
+from upath import UPath
+
+from boursomatic_assets.settings import Retention, Settings
+from boursomatic_assets.storage.dagster.automation_status import SCHEDULE_STATUS
+from boursomatic_assets.storage.postgres.database import Database
+from boursomatic_assets.storage.postgres.expired_rows import database_clock
+
+# After the closes of all exchanges, and before the next opens.
+PRUNE_CRON, PRUNE_ZONE = "15 3 * * *", "UTC"
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def remove_expired(context: dg.OpExecutionContext) -> None:
+    """Remove what the retention policy (BOURSOMATIC_KEEP_…) no longer keeps.
+
+    Runs and ticks are removed only from the product's own Dagster instance, not from one that other code locations
+    share.
+    """
+    # Here: the tables of Dagster's storage bring libraries that the code location does without.
+    from boursomatic_assets.services.retention.prune import Place, prune
+
+    settings = Settings.from_environment()
+    database, root = Database.open(settings), UPath(settings.artifacts_dir)
+    is_own = Path(context.instance.root_directory) == settings.home / "dagster"
+    instance = context.instance if is_own else None
+    place = Place(database, root, instance, Retention.from_environment(), database_clock(database))
+    found = prune(place, who=f"run {context.run_id}", remove=True, note=context.log.info)
+    context.log.info("Removed %.1f MB", sum(each.bytes for each in found) / 1e6)
+
+
+@dg.job(
+    description="Removes what the retention policy (BOURSOMATIC_KEEP_…) no longer keeps. List it first: "
+    "boursomatic prune",
+    executor_def=dg.in_process_executor,
+)
+def prune_expired() -> None:
+    """Apply the retention policy."""
+    remove_expired()
+
+
+daily_prune = dg.ScheduleDefinition(
+    name="daily_prune",
+    job=prune_expired,
+    cron_schedule=PRUNE_CRON,
+    execution_timezone=PRUNE_ZONE,
+    description="Removes every night what the retention policy (BOURSOMATIC_KEEP_…) no longer keeps.",
+    default_status=SCHEDULE_STATUS,
+)
