@@ -97,7 +97,7 @@ CREATE INDEX ix_recommendations_profile ON recommendations (profile);
 CREATE INDEX ix_recommendations_is_active ON recommendations (is_active);
 """
 THEIRS = ("instruments", "price_bars", "features", "model_versions", "recommendations", "users", "user_settings")
-NEW_COLUMNS = {"instruments": 1, "model_versions": 2, "recommendations": 2}
+NEW_COLUMNS = {"instruments": 1, "model_versions": 3, "recommendations": 3}
 LONG_AGO = "2019-01-02 03:04:05"
 
 
@@ -187,8 +187,10 @@ def test_upgrade_of_an_existing_database_only_adds(existing: Database) -> None:
         ("instruments", "currency character varying 3YES"),
         ("model_versions", "gate json YES"),
         ("model_versions", "manifest_sha256 character varying 64YES"),
+        ("model_versions", "insertion_number bigint YES"),
         ("recommendations", "session date YES"),
         ("recommendations", "archived_at timestamp without time zone YES"),
+        ("recommendations", "insertion_number bigint YES"),
     }
     assert rows(existing, "SELECT version_num FROM alembic_version") == [("168e12fdbaea",)]
 
