@@ -266,6 +266,7 @@ def test_a_bar_that_appears_later_is_named(installation: Installation) -> None:
 def test_bars_that_changed_without_a_record_are_told_as_such(installation: Installation) -> None:
     run(installation.database(), "ALTER TABLE price_bars DISABLE TRIGGER ALL")
     update(installation, "price_bars", "c = c * 1.01", f"{BAR} = '2013-02-20'")
+    run(installation.database(), "ALTER TABLE price_bars ENABLE TRIGGER ALL")
     traced = trace(installation)
     assert list(traced.sources) == ["features > computed again", "features > bars"]
     assert "no change is on record" in traced.sources["features > bars"]["detail"]

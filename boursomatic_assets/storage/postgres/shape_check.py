@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from boursomatic_assets.storage.postgres.derived import TRIGGERS, VIEWS, missing_triggers
-from boursomatic_assets.storage.postgres.shapes import SHAPES, UNIQUE, Column, holds
+from boursomatic_assets.storage.postgres.shapes import SHAPES, UNIQUE, UNIQUE_WHILE_ACTIVE, Column, holds
 from boursomatic_assets.storage.postgres.tables import NOW, VERSION_TABLE
 
 # The version table too: a shadow of it hides the revision.
@@ -207,24 +207,20 @@ def _default(name: str, wanted: Column) -> str:
 
 
 def _unique_problems(table: Mapping[str, Any], indexes: list[Mapping[str, Any]]) -> Iterator[Problem]:
-    found = {(tuple(index["columns"]), index["condition"]) for index in indexes}
-    for columns, condition in UNIQUE.get(table["name"], ()):
-        if (tuple(sorted(columns)), condition) not in found:
-            where = f" WHERE {condition}" if condition else ""
-            yield Problem(
-                f"{table['name']} has no unique key ({', '.join(columns)}){where} that upserts can use",
-                f"CREATE UNIQUE INDEX ON {table['shown']} ({', '.join(columns)}){where}",
-            )
-        for index in indexes:
-            # As one active row is allowed, there are many that are not.
-            if condition and not index["condition"] and set(index["columns"]) <= set(columns):
-                named = index["constraint"]
-                drop = (
-                    f"ALTER TABLE {table['shown']} DROP CONSTRAINT {named}"
-                    if named
-                    else f"DROP INDEX {index['name']}"
-                )
-                yield Problem(f"{table['name']}: {named or index['name']} allows one row, active or not", drop)
+    name, shown = table["name"], table["shown"]
+    key, of_all_rows = UNIQUE.get(name, ()), [index for index in indexes if not index["condition"]]
+    if key and not any(set(index["columns"]) == set(key) for index in of_all_rows):
+        columns = ", ".join(key)
+        yield Problem(
+            f"{name} has no unique key ({columns}) that upserts can use",
+            f"CREATE UNIQUE INDEX ON {shown} ({columns})",
+        )
+    for index in of_all_rows:
+        # Of rows that are not active there are many.
+        if set(index["columns"]) <= set(UNIQUE_WHILE_ACTIVE.get(name, ())):
+            named = index["constraint"]
+            drop = f"ALTER TABLE {shown} DROP CONSTRAINT {named}" if named else f"DROP INDEX {index['name']}"
+            yield Problem(f"{name}: {named or index['name']} allows one row, active or not", drop)
 
 
 def _view_problems(connection: Connection) -> Iterator[Problem]:

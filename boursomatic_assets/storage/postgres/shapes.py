@@ -103,23 +103,24 @@ SHAPES = {
     for table, columns in _WRITTEN.items()
 }
 
-# Columns that are unique together, and the condition on the rows: upserts and single active rows rely on them.
-UNIQUE: dict[str, list[tuple[tuple[str, ...], str]]] = {
-    "price_bars": [(("instrument_id", "ts", "interval"), "")],
-    "features": [(("instrument_id", "ts"), "")],
-    "model_versions": [(("version",), ""), (("is_active",), "is_active")],
-    "recommendations": [(("instrument_id", "profile"), "is_active")],
-    "rejected_bars": [(("row_hash",), "")],
-    "adjustments": [(("symbol", "session"), "")],
-    "unexplained_jumps": [(("symbol", "session"), "")],
-    "fetch_results": [(("round_id", "symbol"), "")],
-    "feature_state": [(("symbol",), "")],
-    "universe_members": [(("symbol", "member_from"), "")],
-    "trials": [(("params_hash", "data_version"), "")],
-    "recommendation_outcomes": [(("recommendation_id",), "")],
-    "noticed_runs": [(("instance_id", "event_id"), "")],
-    "vendor_actions": [(("symbol", "session"), "")],
+# Columns that are unique together: upserts rely on them.
+UNIQUE = {
+    "price_bars": ("instrument_id", "ts", "interval"),
+    "features": ("instrument_id", "ts"),
+    "model_versions": ("version",),
+    "rejected_bars": ("row_hash",),
+    "adjustments": ("symbol", "session"),
+    "unexplained_jumps": ("symbol", "session"),
+    "fetch_results": ("round_id", "symbol"),
+    "feature_state": ("symbol",),
+    "universe_members": ("symbol", "member_from"),
+    "trials": ("params_hash", "data_version"),
+    "recommendation_outcomes": ("recommendation_id",),
+    "noticed_runs": ("instance_id", "event_id"),
+    "vendor_actions": ("symbol", "session"),
 }
+# Columns that are unique together among active rows alone.
+UNIQUE_WHILE_ACTIVE = {"model_versions": ("is_active",), "recommendations": ("instrument_id", "profile")}
 
 
 def holds(found: str, wanted: tuple[str, ...]) -> bool:

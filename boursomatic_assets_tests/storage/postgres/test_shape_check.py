@@ -109,12 +109,9 @@ IN_THE_WAY = {
         "CREATE UNIQUE INDEX two_versions ON model_versions (is_active)",
         "model_versions: two_versions allows one row, active or not",
     ),
-    "wider unique key": (
-        (
-            "DROP INDEX model_versions_one_per_is_active_while_active;"
-            "CREATE UNIQUE INDEX ON model_versions (is_active) WHERE is_active AND gate IS NOT NULL"
-        ),
-        "model_versions has no unique key (is_active) WHERE is_active",
+    "partial unique key": (
+        f"DROP INDEX {UNIQUE_BARS}; CREATE UNIQUE INDEX ON price_bars (instrument_id, ts, interval) WHERE o > 0",
+        "price_bars has no unique key (instrument_id, ts, interval)",
     ),
 }
 # No statement mends these without a choice.
