@@ -132,27 +132,37 @@ class _Storm:
         # A command that ended too early is begun again.
         kind = KINDS[result.kills.total() % len(KINDS)]
         moment, kills_server = _chances(f"{seed}/{number}")
+        self._clear(kind)
         command, before = self._command(kind), Stored.read(self.database())
         started = time.monotonic()
         process = begun(*command, environment=self._environment(kind), said=self.said)
         process.join(moment * result.seconds.setdefault(kind, 1.0))
         took = time.monotonic() - started
-        was_killed = kill(process)
+        result.begun += 1
+        if not kill(process):
+            result.seconds[kind] = took
+            result.broken += [f"{kind} ended with {process.exitcode}"] if process.exitcode else []
+            return False
+        result.kills[kind] += 1
         if kills_server:
             _kill_server(self.home)
+            result.servers += 1
         between = Stored.read(self.database())
         broken = [*lost(before, between), *self._broken(kind), *self._broken_backup(kind)]
-        if was_killed or process.exitcode:
-            result.kills[kind] += was_killed
-            result.servers += kills_server
-            self._run_to_its_end(kind, command, broken)
+        self._run_to_its_end(kind, command, broken)
         after = Stored.read(self.database())
         broken += [*half_done(before, between, after), *lost(between, after), *self._broken()]
         broken += self._unfinished(kind, command, before, after)
-        result.begun += 1
-        result.seconds[kind] = result.seconds[kind] if was_killed else took
         result.broken += [f"kill {number} of {kind} at {moment:.2f}: {what}" for what in broken]
-        return was_killed
+        return True
+
+    def _clear(self, kind: str) -> None:
+        """Remove what an undisturbed backup or restore made."""
+        if kind == "backup":
+            self.backup.unlink(missing_ok=True)
+        if kind == "restore" and self.restored.exists():
+            stop(self._restored_settings())
+            shutil.rmtree(self.restored)
 
     def _bring_prices(self) -> None:
         """Each delivery has one more session, and another volume of one early bar."""
@@ -249,11 +259,12 @@ class _Storm:
             if path != self.backup
         ]
 
+    def _restored_settings(self) -> Settings:
+        return replace(self.settings, home=self.restored, artifacts_dir=str(self.restored / "artifacts"))
+
     def _broken_restoration(self, database: Database) -> list[str]:
         """Compare the restored home with the one of its backup, and remove it."""
-        settings = replace(
-            self.settings, home=self.restored, artifacts_dir=str(self.restored / "artifacts"), database_url=None
-        )
+        settings = self._restored_settings()
         try:
             expected, restored = digests(database), digests(Database(database_url(settings)))
         finally:

@@ -3,10 +3,12 @@ from __future__ import annotations
 import builtins
 import inspect
 import re
+import sys
 
 import pytest
 
 from boursomatic_assets import errors
+from boursomatic_assets.cli import main
 from boursomatic_assets.errors import BoursomaticError
 
 CLASSES = {name: value for name, value in vars(errors).items() if inspect.isclass(value)}
@@ -48,3 +50,14 @@ def test_errors_derive_from_ours_and_a_built_in(name: str) -> None:
 @pytest.mark.parametrize("name", CLASSES)
 def test_errors_show_their_message(name: str) -> None:
     assert str(CLASSES[name]("expected 21 sessions")) == "expected 21 sessions"
+
+
+def test_main_prints_no_sign_that_drives_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["boursomatic", "universe", "check", "/nowhere/\x1b[2J\x07[/red].csv"])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().err
+    assert "[2J [/red].csv" in said
+    assert "\x1b[2J" not in said

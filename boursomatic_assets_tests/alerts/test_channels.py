@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from email import message_from_string, policy
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from boursomatic_assets.alerts.failures import RunOutcome, Target, error_failure
 from boursomatic_assets.alerts.messages import Message, failure_message, trial_message
 from boursomatic_assets.errors import NotDeliveredError
 from boursomatic_assets.settings import NoticeSettings
+from boursomatic_assets.settings.hiding import hide
 from boursomatic_assets_tests.support.receivers import (
     CERTIFICATE,
     HOST,
@@ -130,6 +133,38 @@ def test_webhook_channel_gives_up_on_a_silent_receiver(monkeypatch: pytest.Monke
         # Accepts the connection and stays silent; a single read may last longer than an attempt.
         said = refused(webhook(f"http://{HOST}:{server.getsockname()[1]}/services/hush-hush-hush", seconds=600.0))
         assert said == "webhook: no end after 0.3 s"
+
+
+def test_webhook_channel_gives_up_on_a_receiver_that_answers_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notice_channels, "ATTEMPT_SECONDS", 0.3)
+    over = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not over.wait(0.05):
+                connection.sendall(b"a")
+
+    with socket.create_server((HOST, 0)) as server:
+        dripping = threading.Thread(target=drip, args=(server,))
+        dripping.start()
+        said = refused(webhook(f"http://{HOST}:{server.getsockname()[1]}/services/hush-hush-hush"))
+        over.set()
+        dripping.join()
+    assert said == "webhook: no end after 0.3 s"
+
+
+def test_webhook_channel_reads_no_body(web: WebReceiver) -> None:
+    web.headers = {"Content-Encoding": "gzip", "Content-Length": str(1 << 40)}
+    webhook(web.url).send(MESSAGE, "n-1")
+    assert len(web.bodies) == 1
+
+
+@pytest.mark.parametrize("path", ["/n", "/T0/x?k=1"])
+def test_webhook_channel_hides_a_short_path_that_the_receiver_repeats(path: str) -> None:
+    secrets = NoticeSettings.from_environment({"BOURSOMATIC_NOTICE_WEBHOOK": f"http://{HOST}{path}"}).secrets
+    assert hide(f"no {path} here", secrets) == "no *** here"
 
 
 def test_mail_channel_submits_over_tls_with_a_login(mail: MailReceiver) -> None:

@@ -15,8 +15,10 @@ import gzip
 import json
 import os
 import random
+import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -181,6 +183,11 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
     sources: FakeSources
+
+    def handle_error(self, *_: object) -> None:
+        """A client that gives up is no error here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            traceback.print_exc()
 
 
 class _Handler(BaseHTTPRequestHandler):
