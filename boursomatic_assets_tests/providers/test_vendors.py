@@ -59,7 +59,7 @@ def sources() -> Iterator[FakeSources]:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=5) as client:
+    with httpx.Client(timeout=600) as client:
         yield client
 
 
