@@ -255,8 +255,8 @@ def _is_cut_off(text: bytes, separator: bytes) -> bool:
     numbers = [(len(number), len(number.partition(b".")[2])) for number in others[1:] if number]
     if len(numbers) < FEWEST_NUMBERS or not last:
         return False
-    lengths, decimals = zip(*numbers, strict=True)
-    return len(last.partition(b".")[2]) < min(decimals) or len(last) <= min(lengths) - 2
+    shortest, fewest = min(length for length, _ in numbers), min(decimals for _, decimals in numbers)
+    return len(last.partition(b".")[2]) < fewest or len(last) <= shortest - 2
 
 
 def _with_colon(name: str) -> str:
