@@ -36,6 +36,9 @@ from boursomatic_assets.core.evaluation.proofs import (
 from boursomatic_assets.core.registry.bundle import strict_json
 from boursomatic_assets.storage.artifacts.bundles import code_revision
 from boursomatic_assets.storage.artifacts.files import write_whole
+from boursomatic_assets.storage.dagster.instance import open_instance
+from boursomatic_assets.storage.dagster.recorded_files import PROOFS, record_file
+from boursomatic_assets.storage.postgres.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.settings import Settings
 
 NULL_PANELS, SIGNAL_PANELS = 200, 20
-FILE = "proofs.json"
+FILE = f"{PROOFS}.json"
 # One thread per process, since panels are evaluated in parallel. Results do not depend on it.
 _ALONE = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 
@@ -60,6 +63,8 @@ def run_proofs(console: Console, settings: Settings, null_panels: int, signal_pa
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
+    # Opened before the long part: the report shows only what the database recorded.
+    database = Database.open(settings)
     results: dict[str, Any] = {}
     with Progress(*columns, console=console, transient=True) as progress:
         if null_panels:
@@ -72,8 +77,10 @@ def run_proofs(console: Console, settings: Settings, null_panels: int, signal_pa
             signal = power(list(_advancing(progress, task, judge_panels(SOMETHING_TO_FIND, signal_panels))))
             console.print(_power_line(signal))
             results["power"] = asdict(signal)
-    path = UPath(settings.artifacts_dir) / FILE
-    write_whole(path, strict_json({**results, **_circumstances()}))
+    path, content = UPath(settings.artifacts_dir) / FILE, strict_json({**results, **_circumstances()})
+    write_whole(path, content)
+    with open_instance(settings, database) as instance:
+        record_file(instance, PROOFS, path, content)
     console.print(f"Stored for the report: {path}", soft_wrap=True)
 
 

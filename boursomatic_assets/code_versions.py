@@ -36,8 +36,9 @@ _CARRIERS = frozenset(
     for name in (
         "code_text", "code_versions", "errors", "settings.notices", "settings.platform", "settings.variable",
         "settings.forms", "settings.keeping", "settings.retention", "settings.variables", "settings.web",
-        "storage.artifacts.files", "storage.dagster.instance", "storage.dagster.retries",
-        "storage.postgres.content", "storage.postgres.database", "storage.postgres.schema",
+        "storage.artifacts.files", "storage.artifacts.recorded", "storage.dagster.instance",
+        "storage.dagster.recorded_files", "storage.dagster.retries", "storage.postgres.content",
+        "storage.postgres.database", "storage.postgres.schema",
         "storage.server.embedded",
     )
 )  # fmt: skip

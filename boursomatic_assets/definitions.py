@@ -49,6 +49,7 @@ with _collector_paused():
         FoldIOManager,
         JsonIOManager,
         ModelIOManager,
+        NoValueIOManager,
         ParquetIOManager,
     )
     from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
@@ -73,6 +74,7 @@ defs = dg.Definitions(
     executor=dg.in_process_executor,
     resources={
         **_shared,
+        "io_manager": NoValueIOManager(),
         "tables": TableIOManager(**_shared),
         "folds": FoldIOManager(**_shared),
         "panels": ParquetIOManager(**_shared),

@@ -57,8 +57,7 @@ def model_version(  # noqa: PLR0913, PLR0917 (each input is an edge of the linea
     while a required check fails.
     """
     instance, run_id = context.instance, context.run.run_id
-    models = {"classifier": classifier, "regressor": regressor}
-    evidence = require_sound(instance, run_id, REQUIRED_CHECKS, models, labels)
+    evidence = require_sound(instance, run_id, REQUIRED_CHECKS)
     closes = sound_closes(instance, run_id, price_bars, labels, predictions)
     training = Training(
         classifier, regressor, feature_importance, predictions, threshold, metrics, labels, closes, evidence

@@ -1,5 +1,6 @@
 """The report: one HTML page with the verdict on the models, readable offline."""
 
+from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -18,9 +19,10 @@ from boursomatic_assets.display.report.writing import ReportProofs, judged_model
 from boursomatic_assets.storage.artifacts.files import browser_url, write_whole
 from boursomatic_assets.storage.artifacts.optional_figures import read_if_current, read_json
 from boursomatic_assets.storage.dagster.check_results import CheckResult, latest_results
+from boursomatic_assets.storage.dagster.recorded_files import PROOFS, recorded_file
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
-FOLDER, FILE, PROOFS = "reports", "report.html", "proofs.json"
+FOLDER, FILE = "reports", "report.html"
 WALK_FORWARD = "walk_forward_summary"
 
 
@@ -45,14 +47,16 @@ def report(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
 
     It opens from a file, offline. Each version keeps its report; `reports/report.html` is always the newest.
     """
-    settings, root = experiment.value(), platform.artifacts()
+    settings, root, run_id = experiment.value(), platform.artifacts(), context.run.run_id
     walk_forward, missing = read_if_current(
-        root / "assets" / f"{WALK_FORWARD}.json", settings.part_for(WALK_FORWARD)
+        root / "assets" / f"{WALK_FORWARD}.json",
+        settings.part_for(WALK_FORWARD),
+        partial(recorded_file, context.instance, run_id, WALK_FORWARD),
     )
     sample = feature_contributions(classifier, spread_rows(test_set))
     importance = ReportImportance(feature_importance, sample)
-    proofs = ReportProofs(_checks(context.instance), read_json(root / PROOFS))
-    model = judged_model(context.instance, context.run.run_id, settings, missing)
+    proofs = ReportProofs(_checks(context.instance), _proof_runs(root, context.instance))
+    model = judged_model(context.instance, run_id, settings, missing)
     page = report_page(evaluation, walk_forward, importance, proofs, model).encode()
     path = _write(root / FOLDER, model.version, page)
     record = walk_forward or evaluation
@@ -68,6 +72,10 @@ def report(  # noqa: PLR0913, PLR0917 (each input is an edge of the lineage)
         },
         data_version=dg.DataVersion(sha256(page)),
     )
+
+
+def _proof_runs(root: UPath, instance: dg.DagsterInstance) -> dict[str, Any] | None:
+    return read_json(root / f"{PROOFS}.json", partial(recorded_file, instance, None, PROOFS))
 
 
 def _write(folder: UPath, version: str | None, page: bytes) -> UPath:

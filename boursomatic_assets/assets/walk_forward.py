@@ -56,8 +56,8 @@ def walk_forward(
         started = time.perf_counter()
         result = run_fold(labels, fold, settings, threads, price_bars)
         seconds = time.perf_counter() - started
-        path, size = save_fold(platform.artifacts(), result, settings, version)
-        stored = {"path": dg.MetadataValue.path(str(path)), "bytes": size, "seconds": round(seconds, 3)}
+        record = save_fold(platform.artifacts(), result, settings, version)
+        stored = {**record, "path": dg.MetadataValue.path(record["path"]), "seconds": round(seconds, 3)}
         metadata = {**fold_metadata(result, settings), **stored}
         context.add_asset_metadata(metadata, partition_key=fold_key(fold.number))
     made_from = sha256(

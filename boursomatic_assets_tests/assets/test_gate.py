@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -11,9 +16,12 @@ import pytest
 
 from boursomatic_assets.assets.required_checks import REQUIRED_CHECKS
 from boursomatic_assets.core.dataset.experiment import Experiment
-from boursomatic_assets.core.models.training import fit_classifier
+from boursomatic_assets.core.models.training import FittedModel, fit_classifier
+from boursomatic_assets.definitions import defs
 from boursomatic_assets.errors import TamperedArtifactError
-from boursomatic_assets.storage.artifacts.bundles import pack_model
+from boursomatic_assets.storage.artifacts.bundles import pack_model, unpack_model
+from boursomatic_assets.storage.artifacts.stamps import stamp_for, to_json
+from boursomatic_assets.storage.dagster.instance import open_instance
 from boursomatic_assets_tests.support.catalog import run
 from boursomatic_assets_tests.support.installation import ALONE, failure_of
 from boursomatic_assets_tests.support.stored import overwrite_panel, panel_of, path_of
@@ -123,15 +131,67 @@ def test_each_required_check_is_required_of_its_own(trained: Installation) -> No
 def test_another_model_in_the_place_of_the_trained_one_is_refused(trained: Installation) -> None:
     # Packed as the model store packs, digests and stamp in order: only the event log knows another digest.
     other = fit_classifier(panel_of(trained, "train_set"), Experiment(seed=7))
-    stamp = {"asset": "classifier", "experiment": Experiment().part_for("classifier")}
-    (trained.artifacts / "assets" / "classifier.zip").write_bytes(pack_model(other, stamp))
+    put(trained, other)
+
+    state, figures = State(trained), trained.files()["assets/metrics.json"]
+    for step in ("metrics", "model_version"):
+        refused = trained.execute(dg.AssetSelection.assets(step))
+        assert not refused.success
+        message = failure_of(refused, step)
+        assert TamperedArtifactError.__name__ in message
+        assert "classifier is not what was stored" in message
+    assert trained.files()["assets/metrics.json"] == figures
+    assert state.unchanged()
+
+
+def put(installation: Installation, classifier: FittedModel) -> None:
+    """A classifier in the place of the trained one, every digest in its archive in order."""
+    content = pack_model(classifier, stamp_for("classifier", Experiment()))
+    (installation.artifacts / "assets" / "classifier.zip").write_bytes(content)
+
+
+class Hostile:
+    """Its pickle creates a file when it is opened."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.marker,)
+
+
+def test_an_altered_model_is_neither_unpickled_nor_given_to_lightgbm(trained: Installation, tmp_path: Path) -> None:
+    model, _ = unpack_model((trained.artifacts / "assets" / "classifier.zip").read_bytes(), "classifier")
+    marker = tmp_path / "opened"
+    hostile = replace(model, pickled=pickle.dumps(Hostile(marker)))
+    # LightGBM follows such a child out of its memory, and the process ends.
+    crashing = replace(model, text=re.sub(r"(?m)^left_child=\S+", "left_child=1000000000", model.text))
+    assert crashing.text != model.text
+    with trained.entered(), open_instance(trained.settings, trained.database()) as instance:
+        loaded = defs.load_asset_value("classifier", instance=instance)
+        assert isinstance(loaded, FittedModel)
+        for altered in (hostile, crashing):
+            put(trained, altered)
+            with pytest.raises(TamperedArtifactError, match="--select classifier"):
+                defs.load_asset_value("classifier", instance=instance).estimator()  # type: ignore[attr-defined]
+    assert not marker.exists()
+
+
+def test_a_threshold_altered_between_steps_makes_no_version(trained: Installation) -> None:
+    path = trained.artifacts / "assets" / "threshold.json"
+    stored = json.loads(path.read_bytes())
+    other = {**stored["value"], "tau": 0.9, "temperature": 2.0}
+    path.write_bytes(to_json(other, stored["stamp"]))
 
     state = State(trained)
-    refused = trained.execute(ALONE)
-    assert not refused.success
-    message = failure_of(refused, "model_version")
-    assert TamperedArtifactError.__name__ in message
-    assert "classifier: model.txt is not what was stored" in message
+    for step in ("metrics", "model_version"):
+        refused = trained.execute(dg.AssetSelection.assets(step))
+        assert not refused.success
+        message = failure_of(refused, step)
+        assert TamperedArtifactError.__name__ in message
+        assert "threshold is not what was stored" in message
+        assert str(path) in message
+        assert "boursomatic materialize --select threshold" in message
     assert state.unchanged()
 
 
@@ -272,5 +332,5 @@ def test_a_truncated_panel_is_refused_with_its_name(trained: Installation) -> No
     refused = trained.execute('key:"classifier"')
     message = failure_of(refused, "classifier")
     assert TamperedArtifactError.__name__ in message
-    assert "the stored asset train_set is truncated or damaged" in message
+    assert "train_set is not what was stored" in message
     assert "boursomatic materialize --select train_set" in message

@@ -23,24 +23,23 @@ from boursomatic_assets.assets import labels as labels_asset
 from boursomatic_assets.assets import predictions as predictions_asset
 from boursomatic_assets.assets import splits as splits_asset
 from boursomatic_assets.core.dataset import labels as labels_core
-from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.dataset.features import compute_features
 from boursomatic_assets.core.dataset.labels import label_panel
 from boursomatic_assets.core.dataset.splits import Split, split_panel
 from boursomatic_assets.core.models.predictions import set_of
 from boursomatic_assets.core.models.threshold import Threshold, threshold_of
 from boursomatic_assets.services import features as features_update
-from boursomatic_assets.storage.dagster.io_managers import ParquetIOManager
-from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 from boursomatic_assets_tests.assets.conftest import installation_on
 from boursomatic_assets_tests.support.catalog import run
 from boursomatic_assets_tests.support.installation import failed_in, failure_of
+from boursomatic_assets_tests.support.stored import overwrite_panel
 from boursomatic_assets_tests.support.trained_market import EXPERIMENT, HORIZON, SESSIONS, SYMBOLS, VERSION, market
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from boursomatic_assets.core.dataset.experiment import Experiment
     from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
@@ -203,9 +202,7 @@ class Panel:
         return pl.read_parquet(self.path)
 
     def write(self, panel: pl.DataFrame) -> None:
-        manager = ParquetIOManager(platform=PlatformResource(), experiment=ExperimentResource())
-        stamp = {"asset": self.asset, "experiment": Experiment.parse(EXPERIMENT).part_for(self.asset)}
-        self.path.write_bytes(manager.encode(panel, stamp))
+        overwrite_panel(self.installation, self.asset, panel, EXPERIMENT)
 
 
 # The table of features, written by another hand after the checks had looked at it.

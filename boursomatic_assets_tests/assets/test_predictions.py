@@ -11,8 +11,7 @@ import pytest
 
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.models.threshold import choose_threshold
-from boursomatic_assets.storage.dagster.io_managers import JsonIOManager, ParquetIOManager
-from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
+from boursomatic_assets_tests.support.stored import overwrite_figures, overwrite_panel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from boursomatic_assets_tests.support.installation import Installation
 
 pytestmark = pytest.mark.slow
-
-RESOURCES = {"platform": PlatformResource(), "experiment": ExperimentResource()}
 
 
 def check(asset: str, name: str) -> dg.AssetSelection:
@@ -34,12 +31,6 @@ TEST_SET_UNREAD = check("threshold", "the_test_set_is_not_read")
 
 def stored_at(installation: Installation, name: str) -> Path:
     return installation.artifacts / "assets" / name
-
-
-def overwrite_predictions(installation: Installation, panel: pl.DataFrame) -> None:
-    stamp = {"asset": "predictions", "experiment": Experiment().part_for("predictions")}
-    content = ParquetIOManager(**RESOURCES).encode(panel, stamp)
-    stored_at(installation, "predictions.parquet").write_bytes(content)
 
 
 def only_evaluation(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
@@ -55,7 +46,7 @@ def test_predictions_of_rows_that_were_learned_from_stop_a_version(trained: Inst
     among = predictions.with_columns(
         pl.when(first).then(pl.lit(learned["session"])).otherwise("session").alias("session")
     )
-    overwrite_predictions(trained, among)
+    overwrite_panel(trained, "predictions", among)
 
     made = only_evaluation(trained.execute(OUT_OF_SAMPLE))
     assert not made.passed
@@ -67,7 +58,7 @@ def test_predictions_of_rows_that_were_learned_from_stop_a_version(trained: Inst
     refused = trained.execute(dg.AssetSelection.assets("model_version"))
     assert not refused.success
     assert len(trained.versions()) == 1
-    overwrite_predictions(trained, predictions)
+    overwrite_panel(trained, "predictions", predictions)
     assert only_evaluation(trained.execute(OUT_OF_SAMPLE)).passed
 
 
@@ -75,10 +66,8 @@ def test_a_threshold_that_was_chosen_on_the_test_set_stops_a_version(trained: In
     predictions = pl.read_parquet(stored_at(trained, "predictions.parquet"))
     settings = Experiment()
     leaking = choose_threshold(predictions, settings.horizon, settings.bootstrap_draws, settings.seed, 40).to_json()
-    path = stored_at(trained, "threshold.json")
-    before = path.read_bytes()
-    stamp = json.loads(before)["stamp"]
-    path.write_bytes(JsonIOManager(**RESOURCES).encode(leaking, stamp))
+    before = json.loads(stored_at(trained, "threshold.json").read_bytes())["value"]
+    overwrite_figures(trained, "threshold", leaking)
 
     made = only_evaluation(trained.execute(TEST_SET_UNREAD))
     assert not made.passed
@@ -86,5 +75,5 @@ def test_a_threshold_that_was_chosen_on_the_test_set_stops_a_version(trained: In
     assert len(made.metadata["differences"].value) == 2
     assert not trained.execute(dg.AssetSelection.assets("model_version")).success
     assert len(trained.versions()) == 1
-    path.write_bytes(before)
+    overwrite_figures(trained, "threshold", before)
     assert only_evaluation(trained.execute(TEST_SET_UNREAD)).passed

@@ -9,12 +9,16 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
+from upath import UPath
 
 from boursomatic_assets.assets.report import report
 from boursomatic_assets.core.dataset.experiment import BoosterParameters, Experiment
 from boursomatic_assets.core.dataset.labels import LABEL_TYPE
 from boursomatic_assets.core.models.training import FittedModel, feature_importance, fit_classifier, fit_regressor
 from boursomatic_assets.core.registry.bundle import strict_json
+from boursomatic_assets.storage.artifacts.files import write_whole
+from boursomatic_assets.storage.artifacts.stamps import stamp_for
+from boursomatic_assets.storage.dagster.recorded_files import record_file
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 from boursomatic_assets_tests.support.synthetic_report import evaluation_of, walk_forward_of
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 FEW = BoosterParameters(n_estimators=3)
 SMALL = Experiment(classifier=FEW, regressor=FEW)
 VERSION = "20240301T183000Z-1a2b3c"
+STAMP = stamp_for("walk_forward_summary", Experiment())
 
 
 def rows_of(count: int = 120) -> pl.DataFrame:
@@ -106,9 +111,16 @@ class Desk:
         return {name: entry.value for name, entry in made["report"].metadata.items()}
 
     def store_walk_forward(self, content: bytes) -> None:
-        path = self.folder / "assets" / "walk_forward_summary.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        self.store("walk_forward_summary", "assets/walk_forward_summary.json", content)
+
+    def store_proofs(self, content: bytes) -> None:
+        self.store("proofs", "proofs.json", content)
+
+    def store(self, asset: str, name: str, content: bytes) -> None:
+        """Store a file and record it."""
+        path = UPath(str(self.folder)) / name
+        write_whole(path, content)
+        record_file(self.instance, asset, path, content)
 
     def page(self) -> str:
         return (self.folder / "reports" / "report.html").read_text(encoding="utf-8")
@@ -168,8 +180,7 @@ def test_without_a_walk_forward_the_report_says_which_command_makes_one(desk: De
 
 
 def test_a_walk_forward_of_this_experiment_comes_first(desk: Desk) -> None:
-    stamp = {"asset": "walk_forward_summary", "experiment": Experiment().part_for("walk_forward_summary")}
-    desk.store_walk_forward(strict_json({"stamp": stamp, "value": walk_forward_of(sessions=80)}))
+    desk.store_walk_forward(strict_json({"stamp": STAMP, "value": walk_forward_of(sessions=80)}))
     metadata = desk.run(*MODELS, report)
     assert metadata["concluded_from"] == "walk-forward"
     assert "walk_forward" not in metadata
@@ -194,13 +205,32 @@ def test_a_walk_forward_that_is_outdated_or_damaged_is_left_out(desk: Desk, cont
 
 @pytest.mark.parametrize("content", [b"{", b"[1]"], ids=["cut off", "of another shape"])
 def test_proofs_that_cannot_be_read_are_left_out(desk: Desk, content: bytes) -> None:
-    (desk.folder / "proofs.json").write_bytes(content)
+    desk.store_proofs(content)
     desk.run(*MODELS, report)
     assert "boursomatic bench --proofs" in desk.page()
 
 
+PROOFS = b'{"null": {"panels": 200}, "measured": "2024-02-27"}'
+
+
 def test_proofs_that_were_run_are_shown(desk: Desk) -> None:
-    (desk.folder / "proofs.json").write_bytes(b'{"null": {"panels": 200}, "measured": "2024-02-27"}')
+    desk.store_proofs(PROOFS)
     desk.run(*MODELS, report)
     assert "measured on 2024-02-27" in desk.page()
     assert "boursomatic bench --proofs" not in desk.page()
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_figures_that_were_altered_or_never_recorded_are_left_out_of_a_report(desk: Desk, recorded: bool) -> None:  # noqa: FBT001
+    if recorded:
+        desk.store_proofs(PROOFS.replace(b"200", b"201"))
+        desk.store_walk_forward(strict_json({"stamp": STAMP, "value": walk_forward_of(sessions=79)}))
+    (desk.folder / "assets").mkdir(exist_ok=True)
+    (desk.folder / "proofs.json").write_bytes(PROOFS)
+    forged = strict_json({"stamp": STAMP, "value": walk_forward_of(sessions=80)})
+    (desk.folder / "assets" / "walk_forward_summary.json").write_bytes(forged)
+    reason = "is damaged or was altered" if recorded else "was not made yet"
+    assert desk.run(*MODELS, report)["walk_forward"].startswith(f"The walk-forward {reason}")
+    assert 'id="walk_forward"' not in desk.page()
+    assert "boursomatic bench --proofs" in desk.page()
+    assert "measured on 2024-02-27" not in desk.page()

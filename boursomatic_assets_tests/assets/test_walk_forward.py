@@ -21,6 +21,7 @@ from boursomatic_assets.storage.dagster.instance import FOLD_PARTITIONS, open_in
 from boursomatic_assets_tests.assets.conftest import installation_on
 from boursomatic_assets_tests.support.installation import checks_of, metadata_of
 from boursomatic_assets_tests.support.small_market import bars_on, scaled, sessions_of
+from boursomatic_assets_tests.support.stored import overwrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,9 +191,9 @@ def test_folds_of_another_experiment_are_refused(labelled: Installation) -> None
 
 def test_folds_that_predict_the_same_fail_a_blocking_check(labelled: Installation) -> None:
     assert labelled.execute(FOLDS | SUMMARY, experiment=EXPERIMENT).success
-    # The second fold's file once more, as if it were the third's.
-    path = folder(labelled) / "fold_03.parquet"
-    path.write_bytes((folder(labelled) / "fold_02.parquet").read_bytes())
+    # The second fold's file once more, recorded as if it were the third's.
+    path, content = folder(labelled) / "fold_03.parquet", (folder(labelled) / "fold_02.parquet").read_bytes()
+    overwrite(labelled, ASSET, path, content, partition="fold_03")
     check = dg.AssetSelection.checks(
         dg.AssetCheckKey(dg.AssetKey("walk_forward_summary"), "folds_train_on_the_past")
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.database import Database
 
 PARTS = (
-    "train_set", "validation_set", "test_set", "classifier.txt", "regressor.txt", "metrics.json",
+    "train_set", "validation_set", "test_set", "threshold", "classifier.txt", "regressor.txt", "metrics.json",
     "feature_importance.csv",
 )  # fmt: skip
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -98,7 +98,7 @@ def test_a_version_is_made_again_byte_for_byte_at_any_thread_count(
     found = json.loads(trained_once.run("verify", version, "--json", BOURSOMATIC_THREADS="3").output)
     assert found["identical"] is True
     assert [part["name"] for part in found["parts"]] == list(PARTS)
-    for part in found["parts"][3:]:
+    for part in found["parts"][4:]:
         digest = sha256((bundle_of(trained_once, version) / part["name"]).read_bytes())
         assert (part["recorded"], part["found"]) == (digest, digest)
 
@@ -252,6 +252,17 @@ def test_a_figure_that_does_not_come_out_again_is_shown_with_what_has_changed_si
     } in (found["changed_since"])
 
 
+def test_another_threshold_than_the_predictions_give_is_found_though_every_digest_is_in_order(
+    trained_once: Installation, version: str
+) -> None:
+    rule = manifest_of(trained_once, version)["threshold"]
+    with recorded_otherwise(trained_once, version, {}, threshold={**rule, "tau": 0.123, "temperature": 2.0}):
+        ended = trained_once.run("verify", version)
+    assert ended.code == 1
+    assert re.search(r"threshold +differs", ended.said)
+    assert "Differs: threshold." in ended.said
+
+
 def test_a_version_without_a_snapshot_says_so(trained_once: Installation, version: str) -> None:
     with recorded_otherwise(trained_once, version, {}, snapshot=None):
         ended = trained_once.run("verify", version)
@@ -277,7 +288,7 @@ def test_two_versions_of_the_same_data_share_one_snapshot_and_none_is_taken_of_o
     with altered(stored, None):
         panel.with_columns(pl.col("close") * 2).write_parquet(stored, metadata={"boursomatic": stamp})
         result = trained_once.execute(VERSION.without_checks())
-    assert "labels are not what was stored" in failure_of(result)
+    assert "labels is not what was stored" in failure_of(result)
     assert trained_once.versions()[0].version == newest
 
 

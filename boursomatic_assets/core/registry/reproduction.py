@@ -10,11 +10,12 @@ import polars as pl
 
 from boursomatic_assets.core.market.bars import PANEL_KEY
 from boursomatic_assets.core.market.fingerprints import fingerprint
-from boursomatic_assets.core.registry.bundle import build_bundle, sha256
+from boursomatic_assets.core.registry.bundle import build_bundle, sha256, strict_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from boursomatic_assets.core.models.threshold import Threshold
     from boursomatic_assets.core.registry.bundle import Bundle
     from boursomatic_assets.core.registry.manifest import Manifest
     from boursomatic_assets.core.registry.retraining import Retrained
@@ -43,7 +44,11 @@ class ComparedPart:
 
 
 def compare_parts(recorded: Bundle, retrained: Retrained) -> list[ComparedPart]:
-    """Compare a bundle with what its snapshot gives today: three sets, then the bytes of `COMPARED_FILES`."""
+    """Compare a bundle with what its snapshot gives today.
+
+    The parts are the three sets, the decision rule of the manifest, and the bytes of `COMPARED_FILES`. A rule that
+    an earlier version did not record is left out.
+    """
     sets = [
         ComparedPart(name, str(recorded.manifest.training_data[name].content_sha256), fingerprint(panel))
         for name, panel in retrained.split.sets().items()
@@ -51,11 +56,19 @@ def compare_parts(recorded: Bundle, retrained: Retrained) -> list[ComparedPart]:
     again = build_bundle(
         retrained.classifier, retrained.regressor, retrained.metrics_json, retrained.importance, provenance={}
     )
-    return sets + [
-        ComparedPart(name, sha256(then), sha256(now), first_difference(then.decode(), now.decode()))
-        for name in COMPARED_FILES
-        for then, now in [(recorded.files[name], again[name])]
-    ]
+    files = [_compared(name, recorded.files[name], again[name]) for name in COMPARED_FILES]
+    return [*sets, *_compared_rule(recorded.manifest, retrained.threshold), *files]
+
+
+def _compared_rule(manifest: Manifest, threshold: Threshold) -> list[ComparedPart]:
+    """The threshold of BUY and the temperature, in what the manifest says of them."""
+    said = manifest.threshold.model_dump(exclude_unset=True)
+    again = {name: value for name, value in threshold.to_json().items() if name in said}
+    return [_compared("threshold", strict_json(said), strict_json(again))] if said else []
+
+
+def _compared(name: str, then: bytes, now: bytes) -> ComparedPart:
+    return ComparedPart(name, sha256(then), sha256(now), first_difference(then.decode(), now.decode()))
 
 
 def first_difference(then: str, now: str) -> str:

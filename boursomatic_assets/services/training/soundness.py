@@ -1,4 +1,4 @@
-"""Whether the parts of a version belong together: required checks, lineage and digests."""
+"""Whether the parts of a version belong together: required checks and lineage."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import dagster as dg
 
 from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.portfolio.book import closes_of_books
-from boursomatic_assets.errors import TamperedArtifactError
-from boursomatic_assets.storage.artifacts.bundles import require_digests
 from boursomatic_assets.storage.dagster.instance import (
     CLOSES_VERSION,
     outdated_inputs,
-    recorded_data_version,
     recorded_metadata,
     unmet_checks,
 )
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import polars as pl
-
-    from boursomatic_assets.core.models.training import FittedModel
 
 _SETS = ("train_set", "validation_set", "test_set")
 _KEPT = ("content_sha256", "dagster/row_count", "first_session", "last_session")
@@ -40,23 +35,12 @@ _MADE_FROM = {
 
 
 def require_sound(
-    instance: dg.DagsterInstance,
-    run_id: str,
-    checks: Mapping[dg.AssetCheckKey, Sequence[dg.AssetKey]],
-    models: Mapping[str, FittedModel],
-    labels: pl.DataFrame,
+    instance: dg.DagsterInstance, run_id: str, checks: Mapping[dg.AssetCheckKey, Sequence[dg.AssetKey]]
 ) -> dict[str, Any]:
     """Content, rows and span of each set, as recorded; refuses parts that do not belong together.
 
-    `checks` are the required ones, as in `unmet_checks`; `models` are by asset name; `labels` is the panel of the
-    sets.
-
-    Raises
-    ------
-    Failure
-        If an input was replaced since, or a check does not pass. Dagster does not retry it.
-    TamperedArtifactError
-        If a model or the labels are not what was stored.
+    `checks` are the required ones, as in `unmet_checks`. Raises Failure, which Dagster does not retry, if an input
+    was replaced since, or a check does not pass.
     """
     if outdated := outdated_inputs(instance, run_id, _MADE_FROM):
         changed = {name: ", ".join(inputs) for name, inputs in outdated.items()}
@@ -66,10 +50,6 @@ def require_sound(
         what = "while these checks do not hold"
         reasons = {str(key): unmet_check.reason for key, unmet_check in unmet.items()}
         raise _refusal(what, reasons, "See them in the UI, fix the cause, then: boursomatic materialize")
-    for name, model in models.items():
-        recorded = recorded_metadata(instance, run_id, name)
-        require_digests(name, model, recorded["text_sha256"], recorded["pickle_sha256"])
-    _require_labels(instance, run_id, labels)
     sets = {name: recorded_metadata(instance, run_id, name) for name in _SETS}
     return {name: {key: recorded[key] for key in _KEPT} for name, recorded in sets.items()}
 
@@ -90,17 +70,6 @@ def sound_closes(
         what = "with figures of other prices than those stored"
         raise _refusal(what, changed, "Build them again: boursomatic materialize --select features+")
     return closes
-
-
-def _require_labels(instance: dg.DagsterInstance, run_id: str, labels: pl.DataFrame) -> None:
-    """Refuse labels other than those that the sets were cut from."""
-    expected, found = recorded_data_version(instance, run_id, "labels"), fingerprint(labels)
-    if found != expected:
-        message = (
-            f"labels are not what was stored: expected content {expected}, found {found}. Nothing was recorded.\n"
-            "Build them again: boursomatic materialize --select labels+"
-        )
-        raise TamperedArtifactError(message)
 
 
 def _refusal(why: str, found: Mapping[str, str], remedy: str) -> dg.Failure:

@@ -75,12 +75,6 @@ def unpack_model(content: bytes, asset: str) -> tuple[FittedModel, dict[str, Any
     return FittedModel(parts["model.txt"].decode(), parts["model.pkl"], *described), stamp
 
 
-def require_digests(asset: str, model: FittedModel, text_sha256: str, pickle_sha256: str) -> None:
-    """Compare a model with the digests recorded at its training; raises TamperedArtifactError."""
-    _compare(f"{asset}: model.txt", text_sha256, sha256(model.text.encode()), asset)
-    _compare(f"{asset}: model.pkl", pickle_sha256, sha256(model.pickled), asset)
-
-
 def _compare(what: str, expected: str, found: str, asset: str) -> None:
     if expected != found:
         message = (

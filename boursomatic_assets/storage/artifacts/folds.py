@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.models.folds import FoldFacts
 from boursomatic_assets.errors import ConfigurationError, MissingArtifactError, StaleInputError
 from boursomatic_assets.storage.artifacts.files import write_whole
+from boursomatic_assets.storage.artifacts.recorded import RecordedFile, file_record
 from boursomatic_assets.storage.artifacts.stamps import from_parquet, refuse_stale, stamp_for, to_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import polars as pl
     from upath import UPath
@@ -53,14 +55,17 @@ def fold_path(artifacts: UPath, number: int) -> UPath:
     return artifacts / "assets" / ASSET / f"{fold_key(number)}.parquet"
 
 
-def save_fold(
-    artifacts: UPath, result: FoldResult, experiment: Experiment, labels_version: str
-) -> tuple[UPath, int]:
-    """Store a fold with experiment, version of the labels and training facts; returns path and bytes."""
+def save_fold(artifacts: UPath, result: FoldResult, experiment: Experiment, labels_version: str) -> dict[str, Any]:
+    """Store a fold with experiment, version of the labels and training facts; returns what to record of it."""
     stamp = {**stamp_for(ASSET, experiment), "labels": labels_version, "fold": result.facts.to_json()}
     path, content = fold_path(artifacts, result.facts.fold), to_parquet(result.panel, stamp)
     write_whole(path, content)
-    return path, len(content)
+    return file_record(path, content)
+
+
+def earlier_record(content: bytes) -> dict[str, object]:
+    """What earlier versions recorded of a fold's file: its size."""
+    return {"bytes": len(content)}
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,16 @@ class StoredFolds:
             raise StaleInputError(message)
 
 
-def load_folds(artifacts: UPath, experiment: Experiment, columns: Sequence[str] | None = None) -> StoredFolds:
-    """Read every fold; raises MissingArtifactError, StaleInputError or TamperedArtifactError."""
+def load_folds(
+    artifacts: UPath,
+    experiment: Experiment,
+    recorded: Callable[[str], RecordedFile],
+    columns: Sequence[str] | None = None,
+) -> StoredFolds:
+    """Read every fold; `recorded` gives the record of each by its key.
+
+    Raises MissingArtifactError, StaleInputError or TamperedArtifactError.
+    """
     numbers = range(1, experiment.walk_forward.folds + 1)
     missing = [fold_key(number) for number in numbers if not fold_path(artifacts, number).exists()]
     if missing:
@@ -97,7 +110,9 @@ def load_folds(artifacts: UPath, experiment: Experiment, columns: Sequence[str] 
         raise MissingArtifactError(message)
     panels, stamps = {}, []
     for number in numbers:
-        content = fold_path(artifacts, number).read_bytes()
+        path = fold_path(artifacts, number)
+        content = path.read_bytes()
+        recorded(fold_key(number)).require(path, content, partial(earlier_record, content))
         panels[number], stamp = from_parquet(content, ASSET, columns)
         refuse_stale(ASSET, stamp, experiment)
         stamps.append(stamp)

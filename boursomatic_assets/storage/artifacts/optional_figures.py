@@ -1,30 +1,45 @@
-"""Stored figures that may be missing, stale or damaged."""
+"""Stored figures that may be missing, stale, damaged or altered."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from upath import UPath
 
+from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
+from boursomatic_assets.storage.artifacts.recorded import RecordedFile
+from boursomatic_assets.storage.artifacts.stamps import figures_version, from_json
 
-def read_if_current(path: UPath, experiment_part: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """The figures in a file of `JsonIOManager` made under this part of the experiment, or None and the reason."""
+
+def read_if_current(
+    path: UPath, experiment_part: Mapping[str, Any], recorded: Callable[[], RecordedFile]
+) -> tuple[dict[str, Any] | None, str]:
+    """The figures of a `JsonIOManager` made under this part of the experiment, or None and the reason.
+
+    `recorded` gives the record of the file, or raises MissingArtifactError.
+    """
     try:
-        stored = json.loads(path.read_bytes())
-        made_under, value = stored["stamp"]["experiment"], stored["value"]
-    except FileNotFoundError:
+        content = path.read_bytes()
+        record = recorded()
+        record.require(path, content, partial(figures_version, content, record.name))
+        value, stamp = from_json(content, record.name)
+        made_under = stamp["experiment"]
+    except (FileNotFoundError, MissingArtifactError):
         return None, "was not made yet"
-    except (ValueError, KeyError, TypeError):
-        return None, "is damaged"
+    except (TamperedArtifactError, KeyError, TypeError):
+        return None, "is damaged or was altered"
     return (value, "") if made_under == experiment_part else (None, "was made under another experiment")
 
 
-def read_json(path: UPath) -> dict[str, Any] | None:
-    """Read a JSON object; None if it is missing or no JSON object."""
+def read_json(path: UPath, recorded: Callable[[], RecordedFile]) -> dict[str, Any] | None:
+    """Read a recorded JSON object; None if it is missing, altered, not recorded, or no JSON object."""
     try:
-        found = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        content = path.read_bytes()
+        recorded().require(path, content, dict)
+        found = json.loads(content)
+    except (FileNotFoundError, MissingArtifactError, ValueError):
         return None
     return found if isinstance(found, dict) else None

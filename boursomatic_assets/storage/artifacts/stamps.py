@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from boursomatic_assets.core.market.fingerprints import fingerprint
+from boursomatic_assets.core.registry.bundle import sha256, strict_json
 from boursomatic_assets.errors import StaleInputError, TamperedArtifactError
+from boursomatic_assets.storage.artifacts.recorded import DATA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,3 +64,31 @@ def from_parquet(
             f"Materialize it again: boursomatic materialize --select {asset}"
         )
         raise TamperedArtifactError(message) from error
+
+
+def panel_version(content: bytes, asset: str) -> dict[str, str]:
+    """The version of the content of a Parquet file; raises as `from_parquet`."""
+    return {DATA_VERSION: fingerprint(from_parquet(content, asset)[0])}
+
+
+def to_json(value: Mapping[str, Any], stamp: Mapping[str, Any]) -> bytes:
+    """Write strict JSON of the value beside its stamp."""
+    return strict_json({"stamp": stamp, "value": value})
+
+
+def from_json(content: bytes, asset: str) -> tuple[Any, dict[str, Any]]:
+    """Read figures and their stamp; raises TamperedArtifactError for damaged bytes."""
+    try:
+        stored = json.loads(content)
+        return stored["value"], stored["stamp"]
+    except (ValueError, KeyError, TypeError) as error:
+        message = (
+            f"the stored asset {asset} is damaged: {error}.\n"
+            f"Materialize it again: boursomatic materialize --select {asset}"
+        )
+        raise TamperedArtifactError(message) from error
+
+
+def figures_version(content: bytes, asset: str) -> dict[str, str]:
+    """The version of figures in a file; raises as `from_json`."""
+    return {DATA_VERSION: sha256(strict_json(from_json(content, asset)[0]))}

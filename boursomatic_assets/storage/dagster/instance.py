@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fasteners
 import sqlalchemy as sa
-from dagster import AssetCheckKey, AssetKey, AssetMaterialization, DagsterEventType, DagsterInstance
+from dagster import (
+    AssetCheckKey,
+    AssetKey,
+    AssetMaterialization,
+    AssetRecordsFilter,
+    DagsterEventType,
+    DagsterInstance,
+    EventLogEntry,
+)
 from upath import UPath
 
 from boursomatic_assets.core.dataset.experiment import WalkForward
@@ -195,12 +203,7 @@ def _unmet(
 
 def recorded_metadata(instance: DagsterInstance, run_id: str, asset: str) -> dict[str, Any]:
     """Metadata of an asset's materialization in this run, else the newest; raises MissingArtifactError if none."""
-    return {name: entry.value for name, entry in _materialization(instance, run_id, asset).metadata.items()}
-
-
-def recorded_data_version(instance: DagsterInstance, run_id: str, asset: str) -> str | None:
-    """Data version of an asset's materialization in this run, else the newest; raises as above."""
-    return (_materialization(instance, run_id, asset).tags or {}).get(DATA_VERSION_TAG)
+    return {name: entry.value for name, entry in materialization_of(instance, run_id, asset).metadata.items()}
 
 
 def outdated_inputs(
@@ -211,7 +214,7 @@ def outdated_inputs(
     `inputs` maps an asset to its upstream assets.
     """
     names = {name for asset, upstream in inputs.items() for name in (asset, *upstream)}
-    tags = {name: _materialization(instance, run_id, name).tags or {} for name in names}
+    tags = {name: materialization_of(instance, run_id, name).tags or {} for name in names}
     changed = {
         asset: [
             name
@@ -223,12 +226,30 @@ def outdated_inputs(
     return {asset: upstream for asset, upstream in changed.items() if upstream}
 
 
-def _materialization(instance: DagsterInstance, run_id: str, asset: str) -> AssetMaterialization:
+def materialization_of(
+    instance: DagsterInstance, run_id: str | None, asset: str, partition: str | None = None
+) -> AssetMaterialization:
+    """Materialization of an asset, or of a partition, in this run, else the newest; raises MissingArtifactError."""
     key = AssetKey(asset)
-    found = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
-    own = [record.event_log_entry for record in found if record.asset_key == key]
-    entry = own[-1] if own else instance.get_latest_materialization_event(key)
+    entry = _newest(instance, key, partition)
+    if entry is not None and run_id is not None and entry.run_id != run_id:
+        found = instance.get_records_for_run(run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION).records
+        own = [
+            record.event_log_entry
+            for record in found
+            if record.asset_key == key and partition in {None, record.partition_key}
+        ]
+        entry = own[-1] if own else entry
     if entry is None or entry.asset_materialization is None:
-        message = f"{asset} was never materialized here: boursomatic materialize --select {asset}"
+        what = f"{partition} of {asset}" if partition else asset
+        message = f"{what} was never materialized here: boursomatic materialize --select {asset}"
         raise MissingArtifactError(message)
     return entry.asset_materialization
+
+
+def _newest(instance: DagsterInstance, key: AssetKey, partition: str | None) -> EventLogEntry | None:
+    if partition is None:
+        return instance.get_latest_materialization_event(key)
+    of_partition = AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+    records = instance.fetch_materializations(of_partition, limit=1).records
+    return records[0].event_log_entry if records else None

@@ -1,6 +1,5 @@
 """IO managers: panels as Parquet, models as packed text and pickle, figures as JSON."""
 
-import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import dagster as dg
@@ -9,13 +8,30 @@ from upath import UPath
 
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.core.models.training import FittedModel
-from boursomatic_assets.core.registry.bundle import strict_json
-from boursomatic_assets.errors import TamperedArtifactError
+from boursomatic_assets.core.registry.bundle import sha256
+from boursomatic_assets.errors import MissingArtifactError
 from boursomatic_assets.storage.artifacts import bundles as model_store
 from boursomatic_assets.storage.artifacts.files import read_whole, write_whole
-from boursomatic_assets.storage.artifacts.folds import ASSET, StoredFolds, fold_number, fold_path, load_folds
-from boursomatic_assets.storage.artifacts.stamps import from_parquet, refuse_stale, stamp_for, to_parquet
+from boursomatic_assets.storage.artifacts.folds import (
+    ASSET,
+    StoredFolds,
+    earlier_record,
+    fold_number,
+    fold_path,
+    load_folds,
+)
+from boursomatic_assets.storage.artifacts.stamps import (
+    figures_version,
+    from_json,
+    from_parquet,
+    panel_version,
+    refuse_stale,
+    stamp_for,
+    to_json,
+    to_parquet,
+)
 from boursomatic_assets.storage.dagster.pandas_frames import to_pandas
+from boursomatic_assets.storage.dagster.recorded_files import file_metadata, recorded_input
 from boursomatic_assets.storage.dagster.resources import ExperimentResource, PlatformResource
 
 if TYPE_CHECKING:
@@ -59,18 +75,30 @@ class ArtifactIOManager(RunIOManager):
         """Value for an input, and the stamp, from the bytes of a file."""
         raise NotImplementedError
 
+    def earlier_digests(self, content: bytes, asset: str) -> dict[str, object]:
+        """What versions that recorded no digest of a file recorded instead, computed from its bytes."""
+        raise NotImplementedError
+
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
-        """Store a value, replacing the file atomically."""
+        """Store a value, replacing the file atomically, and record its digest."""
         asset = context.asset_key.path[-1]
         content = self.encode(obj, stamp_for(asset, self.launched_experiment()))
         path = self._path(asset)
         write_whole(path, content)
-        context.add_output_metadata({"path": dg.MetadataValue.path(str(path)), "bytes": len(content)})
+        context.add_output_metadata(file_metadata(path, content))
 
     def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
-        """Read a value; refuse one built under another experiment."""
+        """Read a value; refuse other bytes than those recorded, and a value built under another experiment."""
         asset = context.asset_key.path[-1]
-        value, stamp = self.decode(read_whole(self._path(asset), asset), context)
+        return self._verified_value(context, self._path(asset), asset)
+
+    def _verified_value(
+        self, context: dg.InputContext, path: UPath, asset: str, partition: str | None = None
+    ) -> Any:  # noqa: ANN401
+        content = read_whole(path, asset)
+        recorded = recorded_input(context, partition)
+        recorded.require(path, content, lambda: self.earlier_digests(content, asset))
+        value, stamp = self.decode(content, context)
         refuse_stale(asset, stamp, self.launched_experiment())
         return value
 
@@ -93,6 +121,10 @@ class ParquetIOManager(ArtifactIOManager):
         panel, stamp = from_parquet(content, context.asset_key.path[-1], columns)
         return as_annotated(panel, context), stamp
 
+    def earlier_digests(self, content: bytes, asset: str) -> dict[str, object]:
+        """The version of the panel's content."""
+        return {**panel_version(content, asset)}
+
 
 class FoldIOManager(ParquetIOManager):
     """Reads folds of the walk-forward: one as a panel, or all together. The asset writes each fold when trained."""
@@ -106,11 +138,15 @@ class FoldIOManager(ParquetIOManager):
         """Read all folds where annotated so, else the fold of the input's partition."""
         experiment, artifacts = self.launched_experiment(), self.launched_platform().artifacts()
         if context.dagster_type.typing_type is StoredFolds:
-            return load_folds(artifacts, experiment, context.definition_metadata.get("columns"))
-        path = fold_path(artifacts, fold_number(context.asset_partition_key, experiment.walk_forward.folds))
-        panel, stamp = self.decode(read_whole(path, ASSET), context)
-        refuse_stale(ASSET, stamp, experiment)
-        return panel
+            columns = context.definition_metadata.get("columns")
+            return load_folds(artifacts, experiment, lambda key: recorded_input(context, key), columns)
+        key = context.asset_partition_key
+        path = fold_path(artifacts, fold_number(key, experiment.walk_forward.folds))
+        return self._verified_value(context, path, ASSET, key)
+
+    def earlier_digests(self, content: bytes, asset: str) -> dict[str, object]:  # noqa: ARG002
+        """The size: the version of a fold is that of what it was made from."""
+        return earlier_record(content)
 
 
 class JsonIOManager(ArtifactIOManager):
@@ -120,20 +156,15 @@ class JsonIOManager(ArtifactIOManager):
 
     def encode(self, value: dict[str, Any], stamp: dict[str, Any]) -> bytes:
         """Write the value beside its stamp."""
-        return strict_json({"stamp": stamp, "value": value})
+        return to_json(value, stamp)
 
     def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
         """Read the value and its stamp."""
-        asset = context.asset_key.path[-1]
-        try:
-            stored = json.loads(content)
-            return stored["value"], stored["stamp"]
-        except (ValueError, KeyError, TypeError) as error:
-            message = (
-                f"the stored asset {asset} is damaged: {error}.\n"
-                f"Materialize it again: boursomatic materialize --select {asset}"
-            )
-            raise TamperedArtifactError(message) from error
+        return from_json(content, context.asset_key.path[-1])
+
+    def earlier_digests(self, content: bytes, asset: str) -> dict[str, object]:
+        """The version of the figures."""
+        return {**figures_version(content, asset)}
 
 
 class ModelIOManager(ArtifactIOManager):
@@ -148,6 +179,25 @@ class ModelIOManager(ArtifactIOManager):
     def decode(self, content: bytes, context: dg.InputContext) -> tuple[Any, dict[str, Any]]:
         """Unpack the model, comparing digests."""
         return model_store.unpack_model(content, context.asset_key.path[-1])
+
+    def earlier_digests(self, content: bytes, asset: str) -> dict[str, object]:
+        """Digests of text and pickle."""
+        model, _ = model_store.unpack_model(content, asset)
+        return {"text_sha256": sha256(model.text.encode()), "pickle_sha256": sha256(model.pickled)}
+
+
+class NoValueIOManager(dg.ConfigurableIOManager):
+    """For assets without a value to load. Dagster's own default would open a pickle."""
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:  # noqa: ANN401
+        """Refuse: nothing of the asset is kept."""
+        message = f"{context.get_identifier()[-1]} keeps no value, found {type(obj).__name__}"
+        raise TypeError(message)
+
+    def load_input(self, context: dg.InputContext) -> Any:  # noqa: ANN401
+        """Refuse."""
+        message = f"{context.asset_key.to_user_string()} has no value to load: see its metadata in the UI"
+        raise MissingArtifactError(message)
 
 
 def as_annotated(panel: pl.DataFrame, context: dg.InputContext) -> "pl.DataFrame | pd.DataFrame":

@@ -181,7 +181,13 @@ def test_environment_changes_name_code_and_packages() -> None:
     assert environment_changes(manifest, manifest.code, manifest.packages) == []
 
 
-def retrained(text: str = "tree\n", accuracy: float = 0.5, close: float = 1.0) -> Retrained:
+def retrained(
+    text: str = "tree\n",
+    accuracy: float = 0.5,
+    close: float = 1.0,
+    tau: float | None = None,
+    temperature: float = 1.0,
+) -> Retrained:
     """What a training might give; the models are never asked to predict."""
     rows = pl.DataFrame({"symbol": ["AAA"], "session": [DAYS[0]], "close": [close]})
     return Retrained(
@@ -189,17 +195,20 @@ def retrained(text: str = "tree\n", accuracy: float = 0.5, close: float = 1.0) -
         classifier=FittedModel(text, b"a pickle of this run", ("ret_1d",), ("BUY", "HOLD", "SELL")),
         regressor=FittedModel("tree\n", b"another", ("ret_1d",)),
         predictions=rows,
-        threshold=Threshold(tau=None, reason="none", candidates=rows),
+        threshold=Threshold(tau, "why", candidates=rows, temperature=temperature),
         metrics_json={"test_accuracy": accuracy},
         importance=pl.DataFrame({"feature": ["ret_1d"], "classifier_gain": [1.0]}),
     )
 
 
-def recorded(made: Retrained) -> Bundle:
+RULE = ("tau", "reason", "temperature")
+
+
+def recorded(made: Retrained, rule: tuple[str, ...] = RULE) -> Bundle:
     sets = {name: {"content_sha256": fingerprint(rows)} for name, rows in made.split.sets().items()}
-    files = build_bundle(
-        made.classifier, made.regressor, made.metrics_json, made.importance, {"training_data": sets}
-    )
+    threshold = {"threshold": {name: made.threshold.to_json()[name] for name in rule}} if rule else {}
+    provenance = {"training_data": sets, **threshold}
+    files = build_bundle(made.classifier, made.regressor, made.metrics_json, made.importance, provenance)
     return Bundle.verified(files, None)
 
 
@@ -208,7 +217,7 @@ def test_compare_parts_of_a_reproduced_version_are_identical() -> None:
     other_pickle = FittedModel(again.classifier.text, b"with other threads", ("ret_1d",), ("BUY", "HOLD", "SELL"))
     parts = compare_parts(recorded(retrained()), Retrained(**{**vars(again), "classifier": other_pickle}))
     assert [part.name for part in parts] == [
-        "train_set", "validation_set", "test_set",
+        "train_set", "validation_set", "test_set", "threshold",
         "classifier.txt", "regressor.txt", "metrics.json", "feature_importance.csv",
     ]  # fmt: skip
     assert all(part.is_identical and not part.first_difference for part in parts)
@@ -219,6 +228,8 @@ def test_compare_parts_of_a_reproduced_version_are_identical() -> None:
     [
         (retrained(text="tree 2\n"), {"classifier.txt": "line 1: 'tree' -> 'tree 2'"}),
         (retrained(accuracy=0.6), {"metrics.json": "line 2: '\"test_accuracy\": 0.5' -> '\"test_accuracy\": 0.6'"}),
+        (retrained(tau=0.25), {"threshold": "line 3: '\"tau\": null,' -> '\"tau\": 0.25,'"}),
+        (retrained(temperature=1.5), {"threshold": "line 4: '\"temperature\": 1.0' -> '\"temperature\": 1.5'"}),
         (retrained(close=2.0), {"train_set": "", "validation_set": "", "test_set": ""}),
     ],
 )
@@ -231,3 +242,14 @@ def test_compare_parts_names_a_difference_with_digests_and_first_line(
     assert parts["classifier.txt"].recorded == sha256(bundle.files["classifier.txt"])
     assert parts["classifier.txt"].found == sha256(other.classifier.text.encode())
     assert parts["train_set"].found == fingerprint(other.split.train)
+
+
+@pytest.mark.parametrize(
+    ("rule", "compared"), [((), None), (("tau", "reason"), True), (("tau", "temperature"), False)]
+)
+def test_compare_parts_compares_what_an_earlier_version_recorded_of_the_threshold(
+    rule: tuple[str, ...],
+    compared: bool | None,  # noqa: FBT001
+) -> None:
+    parts = {part.name: part for part in compare_parts(recorded(retrained(), rule), retrained(temperature=1.5))}
+    assert (parts["threshold"].is_identical if "threshold" in parts else None) is compared

@@ -29,7 +29,6 @@ from boursomatic_assets.storage.artifacts.bundles import (
     open_bundle,
     pack_model,
     package_versions,
-    require_digests,
     save_bundle,
     unpack_model,
 )
@@ -341,16 +340,6 @@ def test_unpack_model_refuses_a_card_without_digests(packed: bytes, tmp_path: Pa
     changed = pickle.dumps(Marker(tmp_path / "mark"))
     with pytest.raises(TamperedArtifactError, match="classifier"):
         unpack_model(repacked(packed, model_json=json.dumps(card).encode(), model_pkl=changed), "classifier")
-
-
-def test_require_digests_refuses_another_model(models: tuple[FittedModel, FittedModel]) -> None:
-    model, other = models
-    text, pickled = sha256(model.text.encode()), sha256(model.pickled)
-    require_digests("classifier", model, text, pickled)
-    with pytest.raises(TamperedArtifactError, match=r"classifier: model\.txt"):
-        require_digests("classifier", FittedModel(other.text, model.pickled, FEATURES), text, pickled)
-    with pytest.raises(TamperedArtifactError, match=r"classifier: model\.pkl"):
-        require_digests("classifier", FittedModel(model.text, other.pickled, FEATURES), text, pickled)
 
 
 def test_package_versions_names_the_packages_behind_a_model() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -62,16 +62,27 @@ def resources() -> dict[str, Any]:
     }
 
 
+_instances: list[dg.DagsterInstance] = []
+
+
+@pytest.fixture(autouse=True)
+def instance() -> Iterator[dg.DagsterInstance]:
+    """The instance of a test: its runs follow one another."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        _instances.append(instance)
+        yield instance
+        _instances.pop()
+
+
 def materialize(*assets: Any, only: str | None = None, **config: dict[str, Any]) -> dg.ExecuteInProcessResult:  # noqa: ANN401
     """Materialize assets, or one of them, with this configuration of the resources."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        return dg.materialize(
-            list(assets),
-            instance=instance,
-            resources=resources(),
-            run_config={"resources": {name: {"config": values} for name, values in config.items()}},
-            selection=only and [only],
-        )
+    return dg.materialize(
+        list(assets),
+        instance=_instances[-1],
+        resources=resources(),
+        run_config={"resources": {name: {"config": values} for name, values in config.items()}},
+        selection=only and [only],
+    )
 
 
 def read_back(
