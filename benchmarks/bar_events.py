@@ -88,9 +88,11 @@ class BarSource:
     The product's environment must be that of this process. `left` sessions can still be brought.
     """
 
-    def __init__(self, product: Product, instance: dg.DagsterInstance, path: Path, left: int) -> None:
+    def __init__(
+        self, product: Product, instance: dg.DagsterInstance, path: Path, left: int, sessions: int
+    ) -> None:
         self.product, self.instance, self.path, self.left = product, instance, path, left
-        self.sessions = BASE
+        self.sessions = sessions
 
     def bring(self, sessions: int = 0) -> int:
         """Materialize `price_bars` with this number of new sessions; returns the event's number."""
@@ -112,14 +114,14 @@ class BarSource:
 
 
 @contextmanager
-def bar_source(product: Product, sessions: int) -> Iterator[BarSource]:
-    """A source of `sessions` new sessions for a product, in its environment."""
+def bar_source(product: Product, sessions: int, brought: int = 0) -> Iterator[BarSource]:
+    """A source of `sessions` new sessions for a product, in its environment; `brought` came before."""
     with product.entered():
         settings = Settings.from_environment()
         with open_instance(settings, Database.open(settings)) as instance:
             folder = product.home / "prices"
             folder.mkdir(exist_ok=True)
-            yield BarSource(product, instance, folder / "prices.parquet", sessions)
+            yield BarSource(product, instance, folder / "prices.parquet", sessions, BASE + brought)
 
 
 def storm_of_bars(  # noqa: PLR0913 (where, how much, and what is told of it)

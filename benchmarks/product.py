@@ -26,6 +26,8 @@ HOST = "127.0.0.1"
 # Long, for slow machines; waiting ends as soon as the condition holds.
 START_SECONDS, RUN_SECONDS, STOP_SECONDS = 900, 1800, 600
 ASKING_SECONDS = 0.5
+PORTS = range(20_000, 32_000)
+_RESERVATIONS: list[socket.socket] = []
 DAEMON = "dagster._daemon"
 # Makes sensors tick often.
 OFTEN = {"BOURSOMATIC_SENSOR_SECONDS": "6"}
@@ -275,11 +277,25 @@ def running_product(environment: Mapping[str, str] | None = None) -> Iterator[Pr
 
 
 def free_port() -> int:
-    """A free port."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free port, reserved until this process ends.
+
+    It is outside the range from which the system gives ports to connections. The reservation is a socket's name,
+    which is unique on the machine.
+    """
+    for port in PORTS:
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0boursomatic-port-{port}")
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((HOST, port))
+        except OSError:
+            reservation.close()
+        else:
+            _RESERVATIONS.append(reservation)
+            return port
+    message = f"no port of {PORTS.start} to {PORTS.stop - 1} is free"
+    raise ProductError(message)
 
 
 def wait_until(condition: Callable[[], T | None], seconds: float, expected: str) -> T:

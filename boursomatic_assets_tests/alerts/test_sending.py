@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from boursomatic_assets.alerts import sending
 from boursomatic_assets.alerts.channels import Channel, LogChannel, MailChannel, WebhookChannel
 from boursomatic_assets.alerts.failures import RunOutcome, Target, error_failure
 from boursomatic_assets.alerts.outbox import count_waiting, list_notices
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("tests.notices")
 HERE = "instance-1"
-SENDING = 30.0
+SENDING = 600.0
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_deliver_due_delivers_each_message_once_to_a_receiver_that_recovers(
     # After its failure the other two messages are not tried.
     assert len(web.seen) == 1
     due_now(outbox)
-    web.status, web.delay = 500, 0.6
+    web.status, web.delay = 500, 600.0
     assert "timed out" in deliver_due(outbox, [webhook(web, seconds=0.2)], SENDING).failed["webhook"]
     due_now(outbox)
     down = WebhookChannel("http://127.0.0.1:9/down")
@@ -112,10 +114,15 @@ def test_deliver_due_treats_channels_independently(
         assert (len(mail.letters), len(web.bodies), len(caplog.records)) == (2, 2, 2)
 
 
-def test_deliver_due_begins_no_message_after_its_time(outbox: Database, web: WebReceiver) -> None:
+def test_deliver_due_begins_no_message_after_its_time(
+    outbox: Database, web: WebReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(outbox, 3)
-    web.delay = 0.3
-    assert deliver_due(outbox, [webhook(web)], 0.2).delivered == 1
+    # At the start, before the first message, and after it.
+    moments = iter((1.0, 30.9, 31.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(sending, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+        assert deliver_due(outbox, [webhook(web)], 30.0).delivered == 1
     assert deliver_due(outbox, [webhook(web)], 0.0).delivered == 0
 
 
@@ -156,7 +163,7 @@ def test_deliver_due_after_a_killed_sender_loses_nothing(
     outbox: Database, settings: Settings, web: WebReceiver
 ) -> None:
     fill(outbox, 1)
-    web.status, web.delay = 500, 5.0
+    web.status, web.delay = 500, 600.0
     assert settings.database_url is not None
     sender = spawn(
         "from boursomatic_assets.alerts.sending import deliver_due\n"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.bar_events import BASE, bar_source, sample_prices, wait_until_quiet
+from benchmarks.bar_events import BASE, bar_source, sample_prices, storm_of_bars, wait_until_quiet
 from benchmarks.product import OFTEN, RUN_SECONDS, free_port, running_product, wait_until
 from benchmarks.silent_receiver import SilentReceiver, webhook_at
 from boursomatic_assets.core.dataset.experiment import Experiment
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+# Sessions that are enough for a training, and events of the storm, of which one in five brings no session.
+ENOUGH, EVENTS, RESTARTS = 3, 5, 1
+NEWS = EVENTS - 1
+
 
 @pytest.fixture(scope="module")
 def port() -> int:
@@ -35,7 +39,8 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def product(port: int) -> Iterator[Product]:
-    with running_product({**webhook_at(port), **OFTEN, **ONE_THREAD, "BOURSOMATIC_RETRAIN_AFTER": "1"}) as running:
+    settings = {**webhook_at(port), **OFTEN, **ONE_THREAD, "BOURSOMATIC_RETRAIN_AFTER": str(ENOUGH)}
+    with running_product(settings) as running:
         yield running
 
 
@@ -43,7 +48,7 @@ def test_new_bars_become_recommendations_without_a_person_and_failures_are_told(
     product: Product, port: int
 ) -> None:
     receiver = SilentReceiver(product, port)
-    with bar_source(product, sessions=1) as source:
+    with bar_source(product, sessions=ENOUGH + NEWS) as source:
         product.wait_for_ticks(1)
         receiver.fail()
         assert product.runs_of_sensors() == []
@@ -58,8 +63,9 @@ def test_new_bars_become_recommendations_without_a_person_and_failures_are_told(
             assert why["retrain"] == "No model version is active."
             assert why["recommend_and_judge"] == "There are no recommendations yet."
 
-            # One more session: its features, one training, recommendations. Then the same bars again: nothing.
-            source.bring(1)
+            # As many sessions as are enough: their features, one training, recommendations. Then the same bars
+            # again: nothing.
+            source.bring(ENOUGH)
             wait_until_quiet(product, time.time())
             runs = product.runs_of_sensors()
             source.bring()
@@ -74,15 +80,15 @@ def test_new_bars_become_recommendations_without_a_person_and_failures_are_told(
     counts = Counter(run.job for run in new)
     assert (counts["features_of_new_bars"], counts["retrain"]) == (1, 1)
     why = {run.job: run.tags["boursomatic/why"] for run in new}
-    bars = sample_prices(BASE + 1)
+    bars = sample_prices(BASE + ENOUGH, NEWS)
     sessions = bars["session"].unique().sort()
-    rows = bars.filter(bars["session"] == sessions[-1]).height
+    rows = bars.filter(bars["session"] > sessions[BASE - 1]).height
     assert why["features_of_new_bars"] == f"price_bars was materialized once with something new: {rows} rows."
     # Of the 400 sessions before, the newest 20 had no label yet; that of the first of these has become known.
     known = sessions[BASE - 1 - Experiment().horizon]
     assert re.fullmatch(
-        f"Sessions whose labels have matured since version [0-9a-f_]+, which knew those up to {known}: 1; "
-        r"enough: 1\.",
+        f"Sessions whose labels have matured since version [0-9a-f_]+, which knew those up to {known}: "
+        rf"{ENOUGH}; enough: {ENOUGH}\.",
         why["retrain"],
     )
     ticks = product.ticks("features_after_new_bars")
@@ -116,6 +122,23 @@ def shown(product: Product, run_id: str, asset: str) -> dict[str, object]:
     made = product.graphql(query, id=run_id)["runOrError"]["assetMaterializations"]
     (entries,) = [one["metadataEntries"] for one in made if one["assetKey"]["path"] == [asset]]
     return {entry["label"]: entry.get("text", entry.get("boolValue")) for entry in entries}
+
+
+def test_no_bar_event_is_lost_and_no_training_doubled_while_the_daemon_is_killed_again_and_again(
+    product: Product,
+) -> None:
+    # After the test above, which leaves it with an active model, idle.
+    before = Counter(run.job for run in product.runs_of_sensors())
+    assert before["retrain"] == 2
+    with bar_source(product, NEWS, brought=ENOUGH) as source:
+        found = storm_of_bars(product, source, EVENTS, RESTARTS, lambda: None)
+    assert found.broken == []
+    assert (found.events, found.with_news, found.restarts) == (EVENTS, NEWS, RESTARTS)
+    assert found.active_counts == {1}
+    assert (found.uncovered, found.duplicate_trainings, found.unfinished_runs) == (0, 0, 0)
+    assert found.stuck_sensors == []
+    # At least one more: four new sessions, three are enough.
+    assert found.runs["retrain"] > before["retrain"]
 
 
 def process_of(product: Product, run_id: str, step: str) -> int | None:

@@ -1,4 +1,4 @@
-"""The storms of `boursomatic bench --faults`, shortened: what fails while bars go on coming, and what holds."""
+"""The killed trainings of `boursomatic bench --faults`, shortened, and what is printed of all its storms."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
-from benchmarks.bar_events import BarStorm, bar_source, storm_of_bars
+from benchmarks.bar_events import BarStorm
 from benchmarks.faults import print_faults
 from benchmarks.guarantees import Stored, half_done, lost
 from benchmarks.killed_commands import KilledCommands
 from benchmarks.killed_trainings import KilledTrainings, kill_trainings
-from benchmarks.product import OFTEN, running_product
 from benchmarks.silent_receiver import LateDelivery
-from boursomatic_assets_tests.conftest import ONE_THREAD
 
 pytestmark = pytest.mark.slow
 
-KILLS, EVENTS, RESTARTS = 3, 5, 1
+KILLS = 3
 
 
 def advance() -> None:
@@ -35,25 +33,6 @@ def test_trainings_killed_at_random_moments_leave_one_active_version_and_no_half
     # The first, the last, and those that were killed after they had recorded theirs; more were begun than recorded.
     assert found.bundles >= 2 + found.recorded
     assert found.recorded < KILLS
-
-
-def test_no_bar_event_is_lost_and_no_training_doubled_while_the_daemon_is_killed_again_and_again() -> None:
-    with (
-        running_product({**OFTEN, **ONE_THREAD, "BOURSOMATIC_RETRAIN_AFTER": "3"}) as product,
-        bar_source(product, EVENTS) as source,
-    ):
-        product.wait_for_ticks(1)
-        source.bring()
-        product.wait_for_jobs(features_of_new_bars=1, retrain=1, recommend_and_judge=1)
-        found = storm_of_bars(product, source, EVENTS, RESTARTS, advance)
-    assert found.broken == []
-    # One in five brings nothing.
-    assert (found.events, found.with_news, found.restarts) == (5, 4, 1)
-    assert found.active_counts == {1}
-    assert (found.uncovered, found.duplicate_trainings, found.unfinished_runs) == (0, 0, 0)
-    assert found.stuck_sensors == []
-    # The first one, and at least one more: four new sessions, three are enough.
-    assert found.runs["retrain"] >= 2
 
 
 def test_what_was_lost_or_half_done_is_named() -> None:

@@ -141,6 +141,9 @@ def test_after_kill_9_nothing_of_it_lives_on_and_the_next_start_serves() -> None
             time.sleep(0.2)
         product.start()
         assert _of_dagster(product.home)
+        # Ctrl-C ends it, and all that it has started.
+        assert product.interrupt() == 0
+        assert product.remaining() == []
 
 
 def _of_dagster(home: Path) -> list[psutil.Process]:

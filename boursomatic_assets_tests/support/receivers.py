@@ -7,7 +7,6 @@ import json
 import socketserver
 import ssl
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,6 +31,8 @@ class WebReceiver:
     headers: dict[str, str] = field(default_factory=dict)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     seen: list[dict[str, str]] = field(default_factory=list)
+    # Ends every delay.
+    closing: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
@@ -46,7 +47,7 @@ def web_receiver(port: int = 0) -> Iterator[WebReceiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             status = receiver.status
-            time.sleep(receiver.delay)
+            receiver.closing.wait(receiver.delay)
             receiver.seen.append(dict(self.headers.items()))
             if status == 200:
                 receiver.bodies.append(json.loads(body))
@@ -85,6 +86,7 @@ def web_receiver(port: int = 0) -> Iterator[WebReceiver]:
         receiver.port = server.server_address[1]
         with _serving(server):
             yield receiver
+            receiver.closing.set()
 
 
 @dataclass
@@ -100,6 +102,7 @@ class MailReceiver:
     letters: list[str] = field(default_factory=list)
     receivers: list[list[str]] = field(default_factory=list)
     logins: list[bool] = field(default_factory=list)
+    closing: threading.Event = field(default_factory=threading.Event)
 
 
 class _Conversation(socketserver.BaseRequestHandler):
@@ -120,7 +123,7 @@ class _Conversation(socketserver.BaseRequestHandler):
             if self.receiver.is_down:
                 self.say("421 down for maintenance")
                 return
-            time.sleep(self.receiver.delay)
+            self.receiver.closing.wait(self.receiver.delay)
             self.say("220 localhost")
             while (line := self.lines.readline()) and self.answer(line.decode().strip()):
                 pass
@@ -202,6 +205,7 @@ def mail_receiver(*, is_tls: bool = False) -> Iterator[MailReceiver]:
         receiver.port = server.server_address[1]
         with _serving(server):
             yield receiver
+            receiver.closing.set()
 
 
 @contextmanager
