@@ -63,7 +63,7 @@ COMMANDS = {
     "adjustments remove": ["symbol", "session"],
     "bench": ["--provider", "--path"],
     "db": ["upgrade", "upgrade-server", "url", "stop"],
-    "db upgrade-server": ["--old-bin", "old folder is kept"],
+    "db upgrade-server": ["--old-bin", "kept beside it"],
     "db upgrade": ["stay as they are"],
     "db url": ['psql "$(boursomatic db url)"', "db stop"],
     "db stop": ["Stop the embedded server"],
