@@ -176,3 +176,25 @@ def _broken_serving(database: Database) -> list[str]:
     if rows.is_empty() or not pl.Series(predicted).is_finite().all():
         return [f"the active version predicts {predicted} on {rows.height} rows"]
     return []
+
+
+def holds_bars(database: Database, expected: pl.DataFrame) -> bool:
+    """Whether the stored bars are exactly the expected ones."""
+    stored = database.read(
+        "SELECT i.symbol, b.ts::date AS session, b.o AS open, b.h AS high, b.l AS low, b.c AS close, "
+        "b.v AS volume FROM price_bars b JOIN instruments i ON i.id = b.instrument_id"
+    )
+    return _sorted(stored).equals(_sorted(expected))
+
+
+def _sorted(bars: pl.DataFrame) -> pl.DataFrame:
+    columns = ("symbol", "session", "open", "high", "low", "close", "volume")
+    return bars.select(columns).sort("symbol", "session")
+
+
+def unpruned(database: Database, models: Path) -> list[str]:
+    """Bundles without a row, and hidden remains."""
+    recorded = {row.version for row in list_versions(database, MOST)}
+    return [
+        f"{path.name} was left behind by the next prune" for path in models.iterdir() if path.name not in recorded
+    ]

@@ -27,8 +27,10 @@ from benchmarks.guarantees import (
     broken_models,
     digests,
     half_done,
+    holds_bars,
     lost,
     twice,
+    unpruned,
 )
 from benchmarks.homes import entered, environment_at
 from benchmarks.killed_trainings import RETRAIN
@@ -236,7 +238,7 @@ class _Storm:
         database, found = self.database(), []
         if kind == "ingest":
             delivered = pl.read_parquet(self.prices)
-            found += [] if _bars(database).equals(_sorted(delivered)) else ["the bars are not those of the file"]
+            found += [] if holds_bars(database, delivered) else ["the bars are not those of the file"]
             changes = len(after.rows["bar_changes"] - before.rows["bar_changes"])
             found += [] if changes == 1 else [f"one bar was changed, {changes} changes are recorded"]
         elif kind == "features":
@@ -251,7 +253,7 @@ class _Storm:
         elif kind == "backup":
             found += self._broken_backup(kind)
         elif kind == "prune":
-            found += _unpruned(database, self.home / "artifacts/models")
+            found += unpruned(database, self.home / "artifacts/models")
         return found + [
             f"{path.relative_to(place.parent)} was left behind"
             for place in (self.temporary, self.backups)
@@ -293,25 +295,3 @@ def _kill_server(home: Path) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(processes)
-
-
-def _sorted(bars: pl.DataFrame) -> pl.DataFrame:
-    columns = ("symbol", "session", "open", "high", "low", "close", "volume")
-    return bars.select(columns).sort("symbol", "session")
-
-
-def _bars(database: Database) -> pl.DataFrame:
-    return _sorted(
-        database.read(
-            "SELECT i.symbol, b.ts::date AS session, b.o AS open, b.h AS high, b.l AS low, b.c AS close, "
-            "b.v AS volume FROM price_bars b JOIN instruments i ON i.id = b.instrument_id"
-        )
-    )
-
-
-def _unpruned(database: Database, models: Path) -> list[str]:
-    """Bundles without a row, and hidden remains."""
-    recorded = {row.version for row in list_versions(database, MOST)}
-    return [
-        f"{path.name} was left behind by the next prune" for path in models.iterdir() if path.name not in recorded
-    ]

@@ -26,7 +26,7 @@ from boursomatic_assets.storage.artifacts.archive import (
     opened_archive,
     verified_contents,
 )
-from boursomatic_assets.storage.artifacts.files import new_file, scratch_file, write_whole
+from boursomatic_assets.storage.artifacts.files import new_file, scratch_file, sweep_partial, write_whole
 from boursomatic_assets.storage.dagster.instance import SCHEMA
 from boursomatic_assets.storage.postgres import schema
 from boursomatic_assets.storage.postgres.database import Database
@@ -115,6 +115,8 @@ def restore_backup(settings: Settings, file: Path, tell: Callable[[str], object]
             tell("Restoring the database")
             _restore_rows(archive, database, settings)
     schema.upgrade(database.engine)
+    # A copy of the database, if an earlier call was killed.
+    sweep_partial(settings.home)
     begun.unlink()
     return contents
 

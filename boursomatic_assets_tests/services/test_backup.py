@@ -15,6 +15,7 @@ import pytest
 from boursomatic_assets.errors import BackupError
 from boursomatic_assets.services import backup
 from boursomatic_assets.services.backup import restore_backup, write_backup
+from boursomatic_assets.storage.artifacts.archive import DUMP
 from boursomatic_assets.storage.artifacts.files import new_file, scratch_file
 from boursomatic_assets.storage.postgres import schema
 from boursomatic_assets.storage.postgres.database import Database
@@ -282,7 +283,11 @@ def test_restore_backup_goes_on_after_an_interruption(
         patch.setattr(backup, "restore_database", interrupted)
         with pytest.raises(KeyboardInterrupt):
             restore_backup(empty, file, quiet)
+    # As kill -9 leaves it.
+    left = empty.home / f".{DUMP}.00000000.partial"
+    left.write_bytes(b"half written")
     restore_backup(empty, file, quiet)
+    assert not left.exists()
     assert stored(tmp_path / "other" / "artifacts") == FILES
     assert rows(Database.open(empty), "SELECT count(*) FROM noted") == [(2,)]
     # Once restored, it is a database in use.
