@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dagster_postgres import DagsterPostgresStorage
 
+from boursomatic_assets.storage.dagster.instance import KEPT_SECONDS, MOST_CONNECTIONS, URL_VARIABLE, instance_url
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 class HomeStorage(DagsterPostgresStorage):
-    """PostgreSQL storage that finds its address by itself, also in `dagster-webserver` and `dagster-daemon`."""
+    """PostgreSQL storage that finds its address by itself, also in `dagster-webserver` and `dagster-daemon`.
+
+    Its connections are pooled: the daemon and its code servers would otherwise open seven a second.
+    """
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -23,8 +28,12 @@ class HomeStorage(DagsterPostgresStorage):
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:  # noqa: ANN401, ARG003
         """Open the database in use; the embedded server is started where there is no other."""
         from boursomatic_assets.settings import Settings
-        from boursomatic_assets.storage.dagster.instance import URL_VARIABLE, instance_url
         from boursomatic_assets.storage.postgres.database import Database
 
         url = os.environ.get(URL_VARIABLE) or instance_url(Database.open(Settings.from_environment()))
-        return cls(url, inst_data=inst_data)
+        storage = cls(url, inst_data=inst_data)
+        for each in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
+            each.optimize_for_webserver(
+                statement_timeout=0, pool_recycle=KEPT_SECONDS, max_overflow=MOST_CONNECTIONS
+            )
+        return storage
