@@ -49,7 +49,8 @@ def _conclusion(version: str, parts: Sequence[ComparedPart], changed: Sequence[E
     cause = (
         f"The data are the same; what has changed since: {' and '.join(kinds)}."
         if kinds
-        else "Data, code and packages are the same: look at the machine (processor, compiled libraries)."
+        else "Data, code and packages are the same: the version was altered before it was recorded, or the machine "
+        "is another (processor, compiled libraries)."
     )
     return f"[bold red]Differs[/bold red]: {', '.join(different)}. {cause}"
 
