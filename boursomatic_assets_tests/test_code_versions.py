@@ -39,7 +39,8 @@ CARRIERS = {
         "code_text", "code_versions", "errors", "settings.forms", "settings.notices", "settings.platform",
         "settings.keeping", "settings.retention", "settings.variable", "settings.variables", "settings.web",
         "storage.artifacts.files", "storage.dagster.instance", "storage.dagster.retries",
-        "storage.postgres.content", "storage.postgres.database", "storage.postgres.schema", "storage.server.embedded",
+        "storage.postgres.content", "storage.postgres.database", "storage.postgres.schema",
+        "storage.server.embedded",
     )
 }  # fmt: skip
 BY_DEFINITION = {
