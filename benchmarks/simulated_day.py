@@ -24,7 +24,12 @@ from boursomatic_assets.core.registry.bundle import MANIFEST, sha256, strict_jso
 from boursomatic_assets.storage.artifacts.bundles import save_bundle
 from boursomatic_assets.storage.artifacts.files import read_folder, write_whole
 from boursomatic_assets.storage.artifacts.snapshots import save_snapshot
-from boursomatic_assets.storage.postgres.features_table import newest_features, read_state, write_features, write_state
+from boursomatic_assets.storage.postgres.features_table import (
+    newest_features,
+    read_state,
+    write_features,
+    write_state,
+)
 from boursomatic_assets.storage.postgres.fetch_log import begin_round, finish_round, record_results
 from boursomatic_assets.storage.postgres.market_tables import newest_bars, read_bars, write_bars
 from boursomatic_assets.storage.postgres.model_table import ModelRow, active_version, record_version
