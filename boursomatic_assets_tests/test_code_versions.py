@@ -37,9 +37,9 @@ CARRIERS = {
     f"{PACKAGE}.{name}"
     for name in (
         "code_text", "code_versions", "errors", "settings.forms", "settings.notices", "settings.platform",
-        "settings.variable", "settings.variables", "settings.web", "storage.artifacts.files",
-        "storage.artifacts.recorded", "storage.dagster.instance", "storage.dagster.recorded_files",
-        "storage.dagster.retries", "storage.postgres.content",
+        "settings.keeping", "settings.retention", "settings.variable", "settings.variables", "settings.web",
+        "storage.artifacts.files", "storage.artifacts.recorded", "storage.dagster.instance",
+        "storage.dagster.recorded_files", "storage.dagster.retries", "storage.postgres.content",
         "storage.postgres.database", "storage.postgres.schema", "storage.server.embedded",
     )
 }  # fmt: skip

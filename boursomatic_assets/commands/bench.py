@@ -11,6 +11,9 @@ from boursomatic_assets.commands.opening import console
 from boursomatic_assets.commands.options import Path, Provider, require_files
 from boursomatic_assets.errors import NotInstalledError
 
+# Symbols and sessions of the installation that --growth simulates.
+GROWING_SYMBOLS, GROWING_HISTORY = 500, 500
+
 
 def bench(  # noqa: PLR0913 (each is an option)
     *,
@@ -60,6 +63,16 @@ def bench(  # noqa: PLR0913 (each is an option)
             show_default="a temporary one",
         ),
     ] = None,
+    growth: Annotated[
+        bool,
+        typer.Option(
+            "--growth",
+            help="Instead: simulate an installation of 500 symbols with the retention policy on, and print its "
+            "size over time. Ends with 1 if it is not flat after the windows. A year takes about half an hour.",
+        ),
+    ] = False,
+    days: Annotated[int, typer.Option(min=15, help="Sessions to simulate, for --growth.")] = 252,
+    shorten: Annotated[int, typer.Option(min=1, help="Divide the policy's windows by this, for --growth.")] = 1,
 ) -> None:
     """Measure each stage (seconds, rows per second, peak memory) and LightGBM alone, in a temporary home."""
     require_files(provider, path)
@@ -71,6 +84,11 @@ def bench(  # noqa: PLR0913 (each is an option)
         from benchmarks.faults import run_faults
 
         if not run_faults(console, events, restarts, kills, commands=commands, folder=folder):
+            raise typer.Exit(1)
+    elif growth:
+        from benchmarks.growth import run_growth
+
+        if not run_growth(console, days, GROWING_SYMBOLS, GROWING_HISTORY, shorten):
             raise typer.Exit(1)
     elif proofs:
         from benchmarks.proofs import run_proofs

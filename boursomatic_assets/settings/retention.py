@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boursomatic_assets.settings import variables
+from boursomatic_assets.settings import keeping as variables
 
 if TYPE_CHECKING:
     from boursomatic_assets.settings.variable import Values

@@ -1,21 +1,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from upath import UPath
 
+from boursomatic_assets.definitions import defs
 from boursomatic_assets.services.features import update_features
+from boursomatic_assets.services.retention.prune import Place, prune
 from boursomatic_assets.services.tracing.recommendation import choose_recommendation, trace_row
+from boursomatic_assets.settings import Retention
 from boursomatic_assets.storage.dagster.instance import open_instance
+from boursomatic_assets.storage.postgres.expired_rows import database_clock
 from boursomatic_assets.storage.postgres.stored_recommendations import read_recommendations
 from boursomatic_assets_tests.conftest import copy_database
-from boursomatic_assets_tests.support.catalog import run
+from boursomatic_assets_tests.support.catalog import rows, run
 from boursomatic_assets_tests.support.stored import altered
 
 if TYPE_CHECKING:
@@ -383,3 +390,77 @@ def test_a_run_that_dagster_no_longer_knows_is_gone(installation: Installation) 
     assert {name: step["status"] for name, step in sources.items()} == {
         "prediction > model bundle > training run": "gone"
     }
+
+
+@dg.job
+def nothing() -> None:
+    """A run that no asset, version or recommendation needs."""
+
+
+@pytest.fixture
+def grown(installation: Installation, tmp_path: Path) -> Installation:
+    """A home with records that expire: IBM's archived rows, judged and of a version that is not active; old changes
+    of bars; a run without assets. Later a dividend rewrote every history, so that traces need the changes since.
+    """
+    shutil.copytree(installation.artifacts, tmp_path / "artifacts")
+    moved = replace(installation, home=tmp_path, database_url=installation.database_url)
+    run(
+        moved.database(),
+        "INSERT INTO model_versions (id, version, trained_at, params_hash, metrics_json, is_active) "
+        "VALUES (gen_random_uuid(), 'earlier', '2012-01-01', 'p', '{}', false);"
+        "UPDATE recommendations SET model_version_id = (SELECT id FROM model_versions WHERE version = 'earlier') "
+        "WHERE NOT is_active AND instrument_id = (SELECT id FROM instruments WHERE symbol = 'IBM');"
+        "INSERT INTO recommendation_outcomes SELECT r.id, session, 1, session, 1, 0, 'HOLD', true, NULL, NULL, "
+        "'horizon' FROM recommendations r JOIN model_versions m ON m.id = model_version_id "
+        "WHERE version = 'earlier';"
+        "UPDATE price_bars SET o = o * 0.99, h = h * 0.99, l = l * 0.99, c = c * 0.99",
+    )
+    with moved.entered(), open_instance(moved.settings, moved.database()) as instance:
+        assert nothing.execute_in_process(instance=instance).success
+    return moved
+
+
+def traces_of(installation: Installation, ids: list[str]) -> list[object]:
+    database = installation.database()
+    with installation.entered(), open_instance(installation.settings, database) as instance:
+        return [trace_row(database, instance, choose_recommendation(database, each)).to_json() for each in ids]
+
+
+def newest_events(installation: Installation) -> list[object]:
+    """Of each asset the newest materialization, and the results of its checks."""
+    with installation.entered(), open_instance(installation.settings, installation.database()) as instance:
+        keys = sorted(instance.all_asset_keys())
+        made = [instance.get_latest_materialization_event(key) for key in keys]
+        checks = [spec.key for each in defs.asset_checks or () for spec in each.check_specs]
+        known = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks)
+        return [*keys, *made, {key: (record.status, record.run_id) for key, record in known.items()}]
+
+
+@pytest.mark.slow
+def test_what_stays_after_pruning_is_traced_as_before_and_the_product_goes_on(grown: Installation) -> None:
+    database = grown.database()
+    stored = read_recommendations(database, active_only=False, profile="moderate")
+    # AAPL's archived row, and what is recommended on IBM now.
+    chosen = stored.filter((pl.col("symbol") == "AAPL") & ~pl.col("is_active") | (pl.col("symbol") == "IBM"))
+    kept = chosen.filter(pl.col("version") != "earlier")["id"].to_list()
+    assert len(kept) == 2
+    before, events = traces_of(grown, kept), newest_events(grown)
+
+    def applied(*, remove: bool) -> dict[str, int]:
+        now = database_clock(database) + timedelta(days=400)
+        with grown.entered(), open_instance(grown.settings, database) as instance:
+            place = Place(database, UPath(str(grown.artifacts)), instance, Retention.from_environment(), now)
+            found = prune(place, who="ann", remove=remove, note=lambda _: None)
+        return {each.what: each.count for each in found if each.count}
+
+    listed = applied(remove=False)
+    # Three profiles of IBM; of the five bars that the fixture removed for a while, IBM's: the archived rows of the
+    # other four symbols rest on features that were computed before; the run without assets.
+    assert (listed["recommendations"], listed["bar changes"], listed["runs, with events and logs"]) == (3, 1, 1)
+    assert applied(remove=True) == listed
+    assert applied(remove=True) == {}
+    assert rows(database, "SELECT count(*) FROM bar_changes WHERE operation = 'delete'") == [(4,)]
+    assert traces_of(grown, kept) == before
+    assert newest_events(grown) == events
+    assert grown.run("verify").code == 0
+    assert grown.run("recommend").code == 0

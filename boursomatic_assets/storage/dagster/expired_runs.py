@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus
@@ -25,7 +25,8 @@ from dagster._core.storage.schedules.schema import JobTickTable
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-BATCH = 5_000
+T = TypeVar("T")
+BATCH, RUNS_AT_ONCE = 5_000, 500
 # Events reported to the instance, not made in a run.
 NO_RUN = ""
 _NEWEST_COUNTS = [
@@ -80,7 +81,7 @@ def newest_run_of_each(instance: DagsterInstance, key: str) -> dict[str, str]:
     newest = sa.select(sa.func.max(tags.id)).where(tags.key == key).group_by(tags.value)
     with _runs(instance).connect() as connection:
         found = connection.execute(sa.select(tags.value, tags.run_id).where(tags.id.in_(newest)).order_by(tags.id))
-        return dict(found.tuples().all())
+        return {row.value: row.run_id for row in found}
 
 
 def bytes_of_runs(instance: DagsterInstance, run_ids: Collection[str]) -> int:
@@ -89,7 +90,7 @@ def bytes_of_runs(instance: DagsterInstance, run_ids: Collection[str]) -> int:
     size = sa.select(sa.func.coalesce(sa.func.sum(sa.func.length(events.event)), 0))
     total = 0
     with _events(instance).index_connection() as connection:
-        for batch in _batches(sorted(run_ids)):
+        for batch in _batches(sorted(run_ids), RUNS_AT_ONCE):
             total += int(connection.execute(size.where(events.run_id.in_(batch))).scalar_one())
     return total + sum(_folder_bytes(_logs(instance) / run_id) for run_id in run_ids)
 
@@ -113,8 +114,8 @@ def remove_ticks(instance: DagsterInstance, limit: datetime, *, remove: bool) ->
     storage: Any = instance.schedule_storage
     with storage.connect() as connection:
         count, bytes_ = connection.execute(sa.select(sa.func.count(), size).where(expired)).one()
-    if remove:
-        _remove_in_batches(storage.connect, JobTickTable, expired)
+        if remove and count:
+            _remove(connection, JobTickTable, expired)
     return int(count), int(bytes_)
 
 
@@ -128,14 +129,13 @@ def remove_reported_events(instance: DagsterInstance, limit: datetime, *, remove
     )
     expired = sa.and_(events.run_id == NO_RUN, events.timestamp < limit, events.id.not_in(newest))
     size = sa.func.coalesce(sa.func.sum(sa.func.length(events.event)), 0)
-    connect = _events(instance).index_connection
-    with connect() as connection:
+    with _events(instance).index_connection() as connection:
         count, bytes_ = connection.execute(sa.select(sa.func.count(), size).where(expired)).one()
-    if remove and count:
-        # Tags first: those of a removed event would be found by nothing.
-        tagged = AssetEventTagsTable.c.event_id.in_(sa.select(events.id).where(expired))
-        _remove_in_batches(connect, AssetEventTagsTable, tagged)
-        _remove_in_batches(connect, SqlEventLogStorageTable, expired)
+        if remove and count:
+            # Tags first: those of a removed event would be found by nothing.
+            tagged = AssetEventTagsTable.c.event_id.in_(sa.select(events.id).where(expired))
+            _remove(connection, AssetEventTagsTable, tagged)
+            _remove(connection, SqlEventLogStorageTable, expired)
     return int(count), int(bytes_)
 
 
@@ -160,16 +160,15 @@ def vacuum_instance(instance: DagsterInstance) -> None:
             connection.execute(sa.text(f"VACUUM (ANALYZE) {table.name}"))
 
 
-def _remove_in_batches(connect: Any, table: sa.Table, expired: sa.ColumnElement[bool]) -> None:  # noqa: ANN401
-    while True:
-        with connect() as connection:
-            batch = sa.select(table.c.id).where(expired).limit(BATCH)
-            if not connection.execute(sa.delete(table).where(table.c.id.in_(batch))).rowcount:
-                return
+def _remove(connection: sa.Connection, table: sa.Table, expired: sa.ColumnElement[bool]) -> None:
+    """Remove rows by id, in batches that Dagster's connections commit one by one."""
+    found = connection.execute(sa.select(table.c.id).where(expired).order_by(table.c.id)).scalars().all()
+    for batch in _batches(found, BATCH):
+        connection.execute(sa.delete(table).where(table.c.id.in_(batch)))
 
 
-def _batches(run_ids: Sequence[str]) -> list[Sequence[str]]:
-    return [run_ids[start : start + 500] for start in range(0, len(run_ids), 500)]
+def _batches(keys: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [keys[start : start + size] for start in range(0, len(keys), size)]
 
 
 def _is_run_id(name: str) -> bool:
