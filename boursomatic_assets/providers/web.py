@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 
 from boursomatic_assets.errors import SourceFailedError
 from boursomatic_assets.providers.fetching import require_installed, start_of, through
-from boursomatic_assets.providers.patience import Pace, PassingFailureError
+from boursomatic_assets.providers.retry_policy import Pace, PassingFailureError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
