@@ -227,8 +227,11 @@ def test_an_objection_to_one_symbol_reaches_the_batch(provider: FetchedProvider,
 def test_the_sources_work_ahead_only_by_a_batch(provider: FetchedProvider, sources: FakeSources) -> None:
     batches = replace(provider, symbols_per_batch=5).batches(requests())
     next(batches)
-    time.sleep(0.5)
     # four taken and replaced, the fifth delivered: never more than 4 workers + 5 for the next batch under way
+    deadline = time.monotonic() + 60
+    while len(sources.asked("yahoo")) < 4 + 9 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
     assert len(sources.asked("yahoo")) == 4 + 9
     assert len(list(batches)) == 11
 
