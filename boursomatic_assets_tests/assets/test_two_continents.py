@@ -36,8 +36,8 @@ JUMPS = [
     ("IR", "2013-12-02"), ("KLAC", "2014-11-26"), ("NI", "2015-07-02"), ("SYMC", "2016-03-04"),
     ("VNO", "2017-07-18"), ("YUM", "2016-11-01"),
 ]  # fmt: skip
-# The adjusted closes of AXA rise to four, seven and three times what they were, and its closes do not. Pernod Ricard
-# gave one free share for five.
+# The adjusted closes of AXA rise to four, seven and three times what they were, and its closes do not.
+# Pernod Ricard gave one free share for five.
 EUROPEAN_JUMPS = [
     ("CS.PA", "1991-01-07"), ("CS.PA", "1992-06-11"), ("CS.PA", "1993-06-14"), ("RI.PA", "2007-01-16"),
 ]  # fmt: skip
