@@ -11,7 +11,7 @@ from boursomatic_assets.core.market.bars import INSTRUMENT_SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from boursomatic_assets.providers.source import Delivery, Wish
+    from boursomatic_assets.providers.source import BarBatch, BarRequest
     from boursomatic_assets.settings import Settings
 
 
@@ -19,7 +19,7 @@ class DatabaseProvider:
     """Provider for tables that another program fills: it delivers nothing."""
 
     description = "bars that another program keeps in the table price_bars"
-    asks_for_wishes = False
+    fetches_by_symbol = False
 
     @classmethod
     def from_settings(cls, _settings: Settings) -> Self:
@@ -30,6 +30,6 @@ class DatabaseProvider:
         """No rows: the table `instruments` has them."""
         return pl.DataFrame(schema=INSTRUMENT_SCHEMA)
 
-    def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
-        """No deliveries: the bars are stored already."""
+    def batches(self, _requests: Sequence[BarRequest] = ()) -> Iterator[BarBatch]:
+        """No batches: the bars are stored already."""
         return iter(())

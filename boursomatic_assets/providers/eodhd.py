@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from boursomatic_assets.providers.fetching import FetchedProvider
-    from boursomatic_assets.providers.source import Wish
+    from boursomatic_assets.providers.source import BarRequest
     from boursomatic_assets.providers.web import Web
     from boursomatic_assets.settings import Settings
 
@@ -63,28 +63,30 @@ class EodhdSource:
     def __init__(self, web: Web, key: str) -> None:
         self._web = web
         self._query = {"api_token": key, "fmt": "json"}
-        # Tables of the current wish: a retry does not request again what an earlier attempt received.
+        # Tables of the current request: a retry does not request again what an earlier attempt received.
         self._received = threading.local()
 
-    def fetch(self, wish: Wish) -> pl.DataFrame:
+    def fetch(self, request: BarRequest) -> pl.DataFrame:
         """Fetch the bars of one symbol; see `Source`."""
-        name = to_eodhd(wish.symbol)
+        name = to_eodhd(request.symbol)
         if name is None:
-            message = f"only symbols of the US, Paris, Amsterdam and Brussels have a name here, not {wish.symbol}"
+            message = (
+                f"only symbols of the US, Paris, Amsterdam and Brussels have a name here, not {request.symbol}"
+            )
             raise SymbolNotFoundError(message)
-        if getattr(self._received, "wish", None) != wish:
-            self._received.wish, self._received.tables = wish, {}
-        first = first_asked(wish).isoformat()
-        dated = {"from": first, "to": wish.last.isoformat(), "period": "d", "order": "a"}
+        if getattr(self._received, "request", None) != request:
+            self._received.request, self._received.tables = request, {}
+        first = first_asked(request).isoformat()
+        dated = {"from": first, "to": request.last.isoformat(), "period": "d", "order": "a"}
         rows = self._rows("eod", name, dated)
         if not rows:
-            raise no_bars(wish)
-        bars = raw_bars(rows, "adjusted_close", wish.symbol)
+            raise no_bars(request)
+        bars = raw_bars(rows, "adjusted_close", request.symbol)
         # Volumes are in today's shares: all splits until today count, also those after the last bar.
         splits = _splits(self._rows("splits", name, {"from": first}))
-        dividends = _dividends(self._rows("div", name, {"from": first}), wish)
-        self._received.wish = None
-        return delivered_bars(without_later_splits(bars, splits), splits, dividends, wish, RESOLUTION)
+        dividends = _dividends(self._rows("div", name, {"from": first}), request)
+        self._received.request = None
+        return delivered_bars(without_later_splits(bars, splits), splits, dividends, request, RESOLUTION)
 
     def _rows(self, table: str, name: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
         tables: dict[str, list[dict[str, Any]]] = self._received.tables
@@ -108,8 +110,8 @@ def _splits(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return frame.filter((pl.col("split") > 0) & (pl.col("split") != 1))
 
 
-def _dividends(rows: Sequence[Mapping[str, Any]], wish: Wish) -> pl.DataFrame:
+def _dividends(rows: Sequence[Mapping[str, Any]], request: BarRequest) -> pl.DataFrame:
     """Dividends as paid. Those in another currency are left out: the adjusted close reflects them."""
-    own = [row for row in rows if not wish.currency or row.get("currency") in {None, "", wish.currency}]
+    own = [row for row in rows if not request.currency or row.get("currency") in {None, "", request.currency}]
     frame = pl.DataFrame({"session": dates(own), "dividend": column(own, "unadjustedValue")})
     return frame.filter(pl.col("dividend") > 0)

@@ -24,8 +24,8 @@ from boursomatic_assets.errors import (
     SourceFailedError,
     SymbolNotFoundError,
 )
-from boursomatic_assets.providers.patience import Fuse, Patience
-from boursomatic_assets.providers.source import Delivery, Outcome, SymbolReport, Wish
+from boursomatic_assets.providers.retry_policy import CircuitBreaker, RetryPolicy
+from boursomatic_assets.providers.source import BarBatch, BarRequest, Outcome, SymbolReport
 from boursomatic_assets.settings.hiding import hide
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Source(Protocol):
     def name(self) -> str:
         """Name in reports."""
 
-    def fetch(self, wish: Wish) -> pl.DataFrame:
+    def fetch(self, request: BarRequest) -> pl.DataFrame:
         """Fetch the bars of one symbol in a single attempt.
 
         Returns
@@ -78,15 +78,15 @@ class FetchedProvider:
     """Bars fetched symbol by symbol, each symbol from the first of the `sources` that has it.
 
     `universe` reads the instruments. `workers` symbols are requested at a time. A killed run loses at most
-    `symbols_per_delivery` symbols. No report contains one of `secrets`. After `failures_in_a_row` failed symbols,
+    `symbols_per_batch` symbols. No report contains one of `secrets`. After `failures_in_a_row` failed symbols,
     a source counts as down.
     """
 
     sources: tuple[Source, ...]
     universe: Callable[[], pl.DataFrame]
-    patience: Patience = field(default_factory=Patience)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     workers: int = 4
-    symbols_per_delivery: int = 20
+    symbols_per_batch: int = 20
     secrets: tuple[str, ...] = field(default=(), repr=False)
     failures_in_a_row: int = 12
 
@@ -96,7 +96,7 @@ class FetchedProvider:
         return f"daily prices from {', else from '.join(source.name for source in self.sources)}"
 
     @property
-    def asks_for_wishes(self) -> bool:
+    def fetches_by_symbol(self) -> bool:
         """Always true."""
         return True
 
@@ -104,62 +104,62 @@ class FetchedProvider:
         """Instruments of the universe."""
         return self.universe()
 
-    def deliveries(self, wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
-        """Deliver bars in the order of the sources' answers; each wish gets exactly one report."""
+    def batches(self, requests: Sequence[BarRequest] = ()) -> Iterator[BarBatch]:
+        """Deliver bars in the order of the sources' answers; each request gets exactly one report."""
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="prices")
         try:
-            answers = self._answers(pool, iter(wishes))
-            while batch := list(islice(answers, self.symbols_per_delivery)):
-                yield _delivery(batch)
+            answers = self._answers(pool, iter(requests))
+            while some := list(islice(answers, self.symbols_per_batch)):
+                yield _batch_of(some)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _answers(self, pool: ThreadPoolExecutor, wishes: Iterator[Wish]) -> Iterator[_Answer]:
-        """Answers as they arrive; requests run ahead of the consumer by little more than one delivery."""
-        ahead = self.workers + self.symbols_per_delivery
-        fuses = {source.name: Fuse(self.failures_in_a_row) for source in self.sources}
-        running = {pool.submit(self._answer, wish, fuses) for wish in islice(wishes, ahead)}
+    def _answers(self, pool: ThreadPoolExecutor, requests: Iterator[BarRequest]) -> Iterator[_Answer]:
+        """Answers as they arrive; requests run ahead of the consumer by little more than one batch."""
+        ahead = self.workers + self.symbols_per_batch
+        breakers = {source.name: CircuitBreaker(self.failures_in_a_row) for source in self.sources}
+        running = {pool.submit(self._answer, request, breakers) for request in islice(requests, ahead)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-                running |= {pool.submit(self._answer, wish, fuses) for wish in islice(wishes, 1)}
+                running |= {pool.submit(self._answer, request, breakers) for request in islice(requests, 1)}
 
-    def _answer(self, wish: Wish, fuses: Mapping[str, Fuse]) -> _Answer:
+    def _answer(self, request: BarRequest, breakers: Mapping[str, CircuitBreaker]) -> _Answer:
         said: dict[str, ProviderError] = {}
         for source in self.sources:
             try:
-                bars = self._asked(source, wish, fuses[source.name])
+                bars = self._asked(source, request, breakers[source.name])
             except ProviderError as error:
                 said[source.name] = error
                 # This source reports a fault in the data; another source must not hide it.
                 if isinstance(error, BarsRefusedError):
                     break
             else:
-                return bars, self._shown(_delivered(wish, source.name, bars, said))
-        return pl.DataFrame(schema=BAR_SCHEMA), self._shown(_not_delivered(wish, said))
+                return bars, self._shown(_delivered(request, source.name, bars, said))
+        return pl.DataFrame(schema=BAR_SCHEMA), self._shown(_not_delivered(request, said))
 
     def _shown(self, report: SymbolReport) -> SymbolReport:
         """The report as people and programs may read it: they may not know the keys."""
         return replace(report, detail=hide(report.detail, self.secrets)[:LONGEST_DETAIL])
 
-    def _asked(self, source: Source, wish: Wish, fuse: Fuse) -> pl.DataFrame:
-        if fuse.is_blown:
-            message = f"not asked any more, after it had failed for {fuse.failures} symbols in a row"
+    def _asked(self, source: Source, request: BarRequest, breaker: CircuitBreaker) -> pl.DataFrame:
+        if breaker.is_open:
+            message = f"not asked any more, after it had failed for {breaker.failures} symbols in a row"
             raise SourceFailedError(message)
         try:
-            bars = self.patience.insist(partial(_fetched, source, wish))
+            bars = self.retry_policy.call(partial(_fetched, source, request))
         except ProviderError as error:
-            fuse.note(failed=_word(error) is Outcome.SOURCE_FAILED)
+            breaker.note(failed=_word(error) is Outcome.SOURCE_FAILED)
             raise
-        fuse.note(failed=False)
+        breaker.note(failed=False)
         return bars
 
 
-def _fetched(source: Source, wish: Wish) -> pl.DataFrame:
+def _fetched(source: Source, request: BarRequest) -> pl.DataFrame:
     """One attempt; whatever an unexpected answer breaks is the source's failure, not that of the update."""
     try:
-        return source.fetch(wish)
+        return source.fetch(request)
     except ProviderError:
         raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
@@ -167,22 +167,24 @@ def _fetched(source: Source, wish: Wish) -> pl.DataFrame:
         raise SourceFailedError(message) from error
 
 
-def _delivery(answers: Sequence[_Answer]) -> Delivery:
-    """Combine answers into one delivery; only raw prices come with splits and dividends."""
+def _batch_of(answers: Sequence[_Answer]) -> BarBatch:
+    """Combine answers into one batch; only raw prices come with splits and dividends."""
     rows = pl.concat([bars for bars, _ in answers], how="diagonal")
     reports = tuple(report for _, report in answers)
     if "ratio" not in rows.columns:
-        return Delivery(rows, reports, adjusted=True)
+        return BarBatch(rows, reports, adjusted=True)
     # Duplicate rows are left to the bar contract; their action counts once.
     actions = rows.drop_nulls("ratio").select(list(ACTION_SCHEMA)).unique(PANEL_KEY, maintain_order=True)
-    return Delivery(rows.drop("split", "dividend", "ratio", "doubt"), reports, adjusted=False, actions=actions)
+    return BarBatch(rows.drop("split", "dividend", "ratio", "doubt"), reports, adjusted=False, actions=actions)
 
 
-def _delivered(wish: Wish, source: str, bars: pl.DataFrame, said: dict[str, ProviderError]) -> SymbolReport:
+def _delivered(
+    request: BarRequest, source: str, bars: pl.DataFrame, said: dict[str, ProviderError]
+) -> SymbolReport:
     sessions = bars["session"].drop_nulls().sort()
     first, last = (sessions[0], sessions[-1]) if sessions.len() else (None, None)
     detail = "; ".join(filter(None, [_quoted(said), *_doubts(bars)]))
-    return SymbolReport(wish.symbol, Outcome.FETCHED, source, bars.height, first, last, detail)
+    return SymbolReport(request.symbol, Outcome.FETCHED, source, bars.height, first, last, detail)
 
 
 def _doubts(bars: pl.DataFrame) -> list[str]:
@@ -191,12 +193,12 @@ def _doubts(bars: pl.DataFrame) -> list[str]:
     return [*said[:MOST_DOUBTS], *([f"and {len(said) - MOST_DOUBTS} more"] if len(said) > MOST_DOUBTS else [])]
 
 
-def _not_delivered(wish: Wish, said: dict[str, ProviderError]) -> SymbolReport:
+def _not_delivered(request: BarRequest, said: dict[str, ProviderError]) -> SymbolReport:
     outcome, detail = _outcome(list(said.values())), _quoted(said)
-    if outcome is Outcome.NOT_FOUND and wish.stored:
+    if outcome is Outcome.NOT_FOUND and request.stored:
         outcome = Outcome.DELISTED
         detail = f"{detail}. It was stored before and is no longer known: delisted or renamed"
-    return SymbolReport(wish.symbol, outcome, detail=detail)
+    return SymbolReport(request.symbol, outcome, detail=detail)
 
 
 def _outcome(errors: Sequence[ProviderError]) -> Outcome:
@@ -222,17 +224,17 @@ def _quoted(said: dict[str, ProviderError]) -> str:
     return "; ".join(f"{name}: {error}" for name, error in said.items())
 
 
-def within(bars: pl.DataFrame, wish: Wish) -> pl.DataFrame:
+def within(bars: pl.DataFrame, request: BarRequest) -> pl.DataFrame:
     """Keep the requested sessions, and rows without a session, which the bar contract reports."""
     session = pl.col("session")
-    late = (session > wish.last).fill_null(value=False)
-    early = (session < wish.first).fill_null(value=False) if wish.first else pl.lit(value=False)
+    late = (session > request.last).fill_null(value=False)
+    early = (session < request.first).fill_null(value=False) if request.first else pl.lit(value=False)
     return bars.filter(~late & ~early)
 
 
-def no_bars(wish: Wish) -> NoBarsError:
+def no_bars(request: BarRequest) -> NoBarsError:
     """The error of a source that has no bar of the requested sessions."""
-    return NoBarsError(f"no bars from {wish.first or 'the first'} to {wish.last}")
+    return NoBarsError(f"no bars from {request.first or 'the first'} to {request.last}")
 
 
 def through(gateway: str | None, url: str) -> str:

@@ -17,13 +17,13 @@ from boursomatic_assets.providers.exchanges import UNKNOWN_EXCHANGE
 from boursomatic_assets.providers.reading.opening import SUFFIXES, UnreadableError, contents_of
 from boursomatic_assets.providers.reading.prices import PlannedTable, by_adjustment, listed_problems, read_tables
 from boursomatic_assets.providers.reading.rows import COPIES_OF_FILES, leave_out_no_trading
-from boursomatic_assets.providers.source import Delivery, Outcome, SymbolReport, reports_of
+from boursomatic_assets.providers.source import BarBatch, Outcome, SymbolReport, reports_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from boursomatic_assets.providers.reading.prices import PricePiece
-    from boursomatic_assets.providers.source import Wish
+    from boursomatic_assets.providers.source import BarRequest
     from boursomatic_assets.settings import Settings
 
 # Larger input is read in batches of symbols, each of about ROWS_AT_ONCE rows.
@@ -41,7 +41,7 @@ class FilesProvider:
 
     path: Path
     link_folders: tuple[Path, ...] | None = None
-    asks_for_wishes: ClassVar[bool] = False
+    fetches_by_symbol: ClassVar[bool] = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -76,25 +76,25 @@ class FilesProvider:
         one message lists all problems.
         """
         nothing = pl.DataFrame(schema=BAR_SCHEMA)
-        return pl.concat([nothing, *(delivery.bars for delivery in self.deliveries())], how="diagonal")
+        return pl.concat([nothing, *(batch.bars for batch in self.batches())], how="diagonal")
 
-    def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
+    def batches(self, _requests: Sequence[BarRequest] = ()) -> Iterator[BarBatch]:
         """All bars, in batches of about a million rows if the files are large; raises as `bars`."""
         named = self._reports_of_skipped()
-        for symbols in self._batches():
+        for symbols in self._symbol_groups():
             pieces = read_tables(self._tables, symbols, self.path)
             exchanges = {symbol: exchange for piece in pieces for symbol, exchange in piece.exchanges.items()}
             scaled = [(piece.adjusted, _scaled(piece)) for piece in pieces]
             for adjusted, bars, copies in by_adjustment(scaled):
                 traded, left_out = leave_out_no_trading(bars, exchanges, self.description)
                 counts = Counter(left_out) + Counter({COPIES_OF_FILES: copies})
-                yield Delivery(
+                yield BarBatch(
                     traded, (*named, *reports_of(traded, "files")), adjusted=adjusted, left_out=dict(counts)
                 )
                 named = ()
         if named:
             # No table has rows: only the skipped files are reported.
-            yield Delivery(pl.DataFrame(schema=BAR_SCHEMA), named, adjusted=False)
+            yield BarBatch(pl.DataFrame(schema=BAR_SCHEMA), named, adjusted=False)
 
     @cached_property
     def _found(self) -> tuple[list[PlannedTable], dict[str, str]]:
@@ -145,7 +145,7 @@ class FilesProvider:
                     found[symbol] = exchange
         return found
 
-    def _batches(self) -> Iterator[list[str | None] | None]:
+    def _symbol_groups(self) -> Iterator[list[str | None] | None]:
         """Batches of symbols to read; a single None stands for all symbols, if they fit in memory."""
         size = sum(path.stat().st_size for path in {table.content.path for table in self._tables})
         if size <= BYTES_AT_ONCE:

@@ -54,7 +54,7 @@ PROVIDER_NAMES = tuple(_REGISTRY)
 
 def delivers_new_sessions(settings: Settings) -> bool:
     """Whether the source in the settings brings new bars day by day; a file does not."""
-    return settings.provider == "database" or provider_for(settings).asks_for_wishes
+    return settings.provider == "database" or provider_for(settings).fetches_by_symbol
 
 
 def provider_for(settings: Settings) -> Provider:

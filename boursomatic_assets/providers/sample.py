@@ -12,12 +12,12 @@ import polars as pl
 
 from boursomatic_assets.core.market.adjusted_close import scale_to_adjusted
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA
-from boursomatic_assets.providers.source import Delivery, reports_of
+from boursomatic_assets.providers.source import BarBatch, reports_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from boursomatic_assets.providers.source import Wish
+    from boursomatic_assets.providers.source import BarRequest
     from boursomatic_assets.settings import Settings
 
 _FILE = Path(__file__).with_name("sample.parquet")
@@ -34,7 +34,7 @@ _COMPANIES = (
 class SampleProvider:
     """Real prices that need no network: 12,154 daily bars."""
 
-    asks_for_wishes = False
+    fetches_by_symbol = False
     description = "bundled sample (bokeh_sampledata: AAPL, FB, GOOG, IBM, MSFT, 2000-2013)"
 
     @classmethod
@@ -52,7 +52,7 @@ class SampleProvider:
         typed = pl.read_parquet(_FILE).with_columns(pl.col("volume").cast(pl.Float64))
         return scale_to_adjusted(typed.select(*BAR_SCHEMA, "adj_close"))
 
-    def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
-        """All bars in one delivery."""
+    def batches(self, _requests: Sequence[BarRequest] = ()) -> Iterator[BarBatch]:
+        """All bars in one batch."""
         bars = self.bars()
-        yield Delivery(bars, reports_of(bars, "sample"), adjusted=True)
+        yield BarBatch(bars, reports_of(bars, "sample"), adjusted=True)

@@ -1,4 +1,4 @@
-"""Protocol of a price source: wishes, deliveries, and one report per symbol."""
+"""Protocol of a price source: requests, batches, and one report per symbol."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
-__all__ = ["Delivery", "Outcome", "Provider", "SymbolReport", "Wish", "reports_of"]
+__all__ = ["BarBatch", "BarRequest", "Outcome", "Provider", "SymbolReport", "reports_of"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class BarRequest:
     """A request for the bars of one symbol.
 
     `symbol` has the universe's spelling (`BRK.B`, `MC.PA`); `exchange` is its ISO 10383 code, `currency` the
@@ -36,8 +36,8 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """Bars of complete symbols: no symbol is split over two deliveries.
+class BarBatch:
+    """Bars of complete symbols: no symbol is split over two batches.
 
     `bars` have the columns of `BAR_SCHEMA`, unchecked, in any order; `reports` has one entry per symbol. `adjusted`
     says that the source adjusts prices for splits; jumps are searched for in either case. `actions`, of
@@ -73,11 +73,11 @@ class Provider(Protocol):
         """Content and origin of the bars, for messages and metadata."""
 
     @property
-    def asks_for_wishes(self) -> bool:
+    def fetches_by_symbol(self) -> bool:
         """Whether bars are fetched symbol by symbol over a network; otherwise all bars are local."""
 
     def instruments(self) -> pl.DataFrame:
         """Instruments with the columns of `INSTRUMENT_SCHEMA`, one row per symbol."""
 
-    def deliveries(self, wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
+    def batches(self, requests: Sequence[BarRequest] = ()) -> Iterator[BarBatch]:
         """Deliver bars in pieces that fit in memory; a provider with local bars delivers all of them."""

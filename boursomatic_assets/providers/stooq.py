@@ -11,12 +11,12 @@ import polars as pl
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, PRICE_COLUMNS
 from boursomatic_assets.errors import NoBarsError, ProviderError, SourceFailedError, SymbolNotFoundError
 from boursomatic_assets.providers.fetching import NOT_FOUND, FetchedProvider, no_bars, start_of, within
-from boursomatic_assets.providers.patience import PassingFailureError
+from boursomatic_assets.providers.retry_policy import PassingFailureError
 from boursomatic_assets.providers.symbols import to_stooq
 from boursomatic_assets.providers.web import web_of
 
 if TYPE_CHECKING:
-    from boursomatic_assets.providers.source import Wish
+    from boursomatic_assets.providers.source import BarRequest
     from boursomatic_assets.providers.web import Web
     from boursomatic_assets.settings import Settings
 
@@ -52,24 +52,26 @@ class StooqSource:
         self._web = web
         self._key = {"apikey": key} if key else {}
 
-    def fetch(self, wish: Wish) -> pl.DataFrame:
+    def fetch(self, request: BarRequest) -> pl.DataFrame:
         """Fetch the bars of one symbol; see `Source`."""
-        name = to_stooq(wish.symbol)
+        name = to_stooq(request.symbol)
         if name is None:
-            message = f"only symbols of the US, Paris, Amsterdam and Brussels have a name there, not {wish.symbol}"
+            message = (
+                f"only symbols of the US, Paris, Amsterdam and Brussels have a name there, not {request.symbol}"
+            )
             raise SymbolNotFoundError(message)
-        text = self._download(name, wish)
+        text = self._download(name, request)
         if text.strip().lower() == "no data":
-            raise _no_data(wish)
-        bars = within(_parsed(text).with_columns(symbol=pl.lit(wish.symbol)), wish).select(list(BAR_SCHEMA))
+            raise _no_data(request)
+        bars = within(_parsed(text).with_columns(symbol=pl.lit(request.symbol)), request).select(list(BAR_SCHEMA))
         if bars.is_empty():
-            raise no_bars(wish)
+            raise no_bars(request)
         return bars
 
-    def _download(self, name: str, wish: Wish) -> str:
-        dates = {"d1": wish.first.strftime("%Y%m%d")} if wish.first else {}
+    def _download(self, name: str, request: BarRequest) -> str:
+        dates = {"d1": request.first.strftime("%Y%m%d")} if request.first else {}
         answer = self._web.get(
-            _DOWNLOAD, {"s": name, **dates, "d2": wish.last.strftime("%Y%m%d"), "i": "d", **self._key}
+            _DOWNLOAD, {"s": name, **dates, "d2": request.last.strftime("%Y%m%d"), "i": "d", **self._key}
         )
         if answer.status == NOT_FOUND:
             message = "answered 404"
@@ -80,11 +82,11 @@ class StooqSource:
         return answer.text
 
 
-def _no_data(wish: Wish) -> ProviderError:
+def _no_data(request: BarRequest) -> ProviderError:
     """Error for 'No data', which Stooq answers for unknown symbols and for dates without bars alike."""
-    if wish.first is None and not wish.stored:
+    if request.first is None and not request.stored:
         return SymbolNotFoundError("says 'No data' for any date")
-    return NoBarsError(f"says 'No data' from {wish.first or 'the first'} to {wish.last}")
+    return NoBarsError(f"says 'No data' from {request.first or 'the first'} to {request.last}")
 
 
 def _parsed(text: str) -> pl.DataFrame:

@@ -27,7 +27,7 @@ from boursomatic_assets.settings.variables import TIINGO_KEY
 
 if TYPE_CHECKING:
     from boursomatic_assets.providers.fetching import FetchedProvider
-    from boursomatic_assets.providers.source import Wish
+    from boursomatic_assets.providers.source import BarRequest
     from boursomatic_assets.providers.web import Web
     from boursomatic_assets.settings import Settings
 
@@ -57,19 +57,23 @@ class TiingoSource:
         self._web = web
         self._headers = {"Authorization": f"Token {key}"}
 
-    def fetch(self, wish: Wish) -> pl.DataFrame:
+    def fetch(self, request: BarRequest) -> pl.DataFrame:
         """Fetch the bars of one symbol; see `Source`."""
-        name = to_tiingo(wish.symbol)
+        name = to_tiingo(request.symbol)
         if name is None:
-            message = f"only symbols of the US have a name there, not {wish.symbol}"
+            message = f"only symbols of the US have a name there, not {request.symbol}"
             raise SymbolNotFoundError(message)
-        query = {"startDate": first_asked(wish).isoformat(), "endDate": wish.last.isoformat(), "format": "json"}
+        query = {
+            "startDate": first_asked(request).isoformat(),
+            "endDate": request.last.isoformat(),
+            "format": "json",
+        }
         rows = rows_of(self._web.get(_PRICES.format(name), query, self._headers), TIINGO_KEY)
         if not rows:
-            raise no_bars(wish)
-        bars = raw_bars(rows, "adjClose", wish.symbol)
+            raise no_bars(request)
+        bars = raw_bars(rows, "adjClose", request.symbol)
         splits = bars.select("session", split=column(rows, "splitFactor")).filter(
             (pl.col("split") != 1) & (pl.col("split") > 0)
         )
         dividends = bars.select("session", dividend=column(rows, "divCash")).filter(pl.col("dividend") > 0)
-        return delivered_bars(bars, splits, dividends, wish, RESOLUTION)
+        return delivered_bars(bars, splits, dividends, request, RESOLUTION)

@@ -17,7 +17,7 @@ from boursomatic_assets.providers.fetching import NOT_FOUND, FetchedProvider, So
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from boursomatic_assets.providers.source import Wish
+    from boursomatic_assets.providers.source import BarRequest
     from boursomatic_assets.providers.web import Answer
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.settings.variable import Variable
@@ -43,9 +43,9 @@ def require_key(key: str | None, variable: Variable[str], source: str) -> str:
     return key
 
 
-def first_asked(wish: Wish) -> date:
+def first_asked(request: BarRequest) -> date:
     """First date to request from a vendor."""
-    return wish.first - DAYS_BEFORE if wish.first else date(FIRST_YEAR, 1, 1)
+    return request.first - DAYS_BEFORE if request.first else date(FIRST_YEAR, 1, 1)
 
 
 def rows_of(answer: Answer, variable: Variable[str]) -> list[dict[str, Any]]:
@@ -106,10 +106,10 @@ def raw_bars(rows: Sequence[Mapping[str, Any]], adjusted: str, symbol: str) -> p
 
 
 def delivered_bars(
-    bars: pl.DataFrame, splits: pl.DataFrame, dividends: pl.DataFrame, wish: Wish, resolution: float
+    bars: pl.DataFrame, splits: pl.DataFrame, dividends: pl.DataFrame, request: BarRequest, resolution: float
 ) -> pl.DataFrame:
     """Requested bars, with the vendor's splits and dividends; raises NoBarsError if there are none."""
-    wanted = within(with_actions(bars, splits, dividends, resolution), wish)
+    wanted = within(with_actions(bars, splits, dividends, resolution), request)
     if wanted.is_empty():
-        raise no_bars(wish)
+        raise no_bars(request)
     return wanted

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from boursomatic_assets.errors import SourceFailedError
 from boursomatic_assets.providers.fetching import require_installed, start_of, through
 from boursomatic_assets.providers.limits import SECONDS_IN_ALL, SECONDS_TO_ANSWER, require_few_parts, unpacked
-from boursomatic_assets.providers.patience import Pace, PassingFailureError
+from boursomatic_assets.providers.retry_policy import Pace, PassingFailureError
 from boursomatic_assets.settings.hiding import hide
 
 if TYPE_CHECKING:

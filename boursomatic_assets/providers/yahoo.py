@@ -16,7 +16,7 @@ from boursomatic_assets.core.market.bars import PRICE_COLUMNS
 from boursomatic_assets.core.market.calendars import FIRST_YEAR, calendar_of
 from boursomatic_assets.errors import DelistedError, NoBarsError, ProviderError, SourceFailedError
 from boursomatic_assets.providers.fetching import BarsRefusedError, FetchedProvider, require_installed, within
-from boursomatic_assets.providers.patience import Pace, PassingFailureError
+from boursomatic_assets.providers.retry_policy import Pace, PassingFailureError
 from boursomatic_assets.providers.symbols import to_yahoo
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from boursomatic_assets.providers.source import Wish
+    from boursomatic_assets.providers.source import BarRequest
     from boursomatic_assets.providers.yahoo_session import YahooSession
     from boursomatic_assets.settings import Settings
 
@@ -78,19 +78,19 @@ class YahooSource:
         logging.getLogger("yfinance").setLevel(logging.CRITICAL)
         _keep_caches_in(caches)
 
-    def fetch(self, wish: Wish) -> pl.DataFrame:
+    def fetch(self, request: BarRequest) -> pl.DataFrame:
         """Fetch the bars of one symbol; see `Source`."""
-        history = self._history(wish)
+        history = self._history(request)
         chart = self._session.chart
         if history is None:
-            raise _absence(chart, wish)
-        bars = within(_with_absent_volumes(_as_bars(history, wish.symbol), chart), wish)
+            raise _absence(chart, request)
+        bars = within(_with_absent_volumes(_as_bars(history, request.symbol), chart), request)
         if bars["close"].null_count() == bars.height:
-            raise _absence(chart, wish)
-        _require_currency(chart["meta"].get("currency"), wish.currency)
+            raise _absence(chart, request)
+        _require_currency(chart["meta"].get("currency"), request.currency)
         return bars
 
-    def _history(self, wish: Wish) -> pd.DataFrame | None:
+    def _history(self, request: BarRequest) -> pd.DataFrame | None:
         """The chart as `yfinance` parses it; None if it is empty."""
         from yfinance.data import YfData
         from yfinance.exceptions import YFException, YFTickerMissingError
@@ -98,10 +98,10 @@ class YahooSource:
         # yfinance caches answers, also failed ones: a retry would get the cached answer.
         YfData.cache_get.cache_clear()
         try:
-            return self._ticker(wish).history(  # type: ignore[no-any-return]
+            return self._ticker(request).history(  # type: ignore[no-any-return]
                 # Around a clock change, Yahoo may date a session one hour before its day begins.
-                start=wish.first - timedelta(days=1) if wish.first else date(FIRST_YEAR, 1, 1),
-                end=wish.last + timedelta(days=1),
+                start=request.first - timedelta(days=1) if request.first else date(FIRST_YEAR, 1, 1),
+                end=request.last + timedelta(days=1),
                 auto_adjust=False,
                 actions=False,
                 keepna=True,
@@ -120,12 +120,12 @@ class YahooSource:
             message = f"sent a chart that cannot be read: {type(error).__name__}: {error}"
             raise SourceFailedError(message) from error
 
-    def _ticker(self, wish: Wish) -> Any:  # noqa: ANN401 (yfinance is not typed)
+    def _ticker(self, request: BarRequest) -> Any:  # noqa: ANN401 (yfinance is not typed)
         import yfinance
 
-        ticker = yfinance.Ticker(to_yahoo(wish.symbol), session=self._session)
+        ticker = yfinance.Ticker(to_yahoo(request.symbol), session=self._session)
         # yfinance needs the zone only for the two dates. Without it, yfinance would send a second request.
-        ticker._tz = _ZONE_OF_CALENDAR.get(calendar_of(wish.exchange) or "", "UTC")  # noqa: SLF001 (no other way in)
+        ticker._tz = _ZONE_OF_CALENDAR.get(calendar_of(request.exchange) or "", "UTC")  # noqa: SLF001 (no other way in)
         return ticker
 
 
@@ -171,13 +171,15 @@ def _session_of(moment: int, zone: ZoneInfo) -> date:
     return local.date() + timedelta(days=early_midnight)
 
 
-def _absence(chart: dict[str, Any], wish: Wish) -> ProviderError:
+def _absence(chart: dict[str, Any], request: BarRequest) -> ProviderError:
     """Error that says why a chart has no bars."""
     traded = chart["meta"].get("regularMarketTime")
     last_trade = (_EPOCH + timedelta(seconds=traded)).date() if isinstance(traded, int) else None
-    if last_trade and last_trade < wish.last - LONG_SILENCE:
-        return DelistedError(f"last traded on {last_trade}, more than {LONG_SILENCE.days} days before {wish.last}")
-    return NoBarsError(f"no prices from {wish.first or 'the first'} to {wish.last}")
+    if last_trade and last_trade < request.last - LONG_SILENCE:
+        return DelistedError(
+            f"last traded on {last_trade}, more than {LONG_SILENCE.days} days before {request.last}"
+        )
+    return NoBarsError(f"no prices from {request.first or 'the first'} to {request.last}")
 
 
 def _require_currency(found: str | None, expected: str | None) -> None:

@@ -16,7 +16,7 @@ from curl_cffi.requests import Response, Session
 from boursomatic_assets.errors import NoBarsError, ProviderError, SourceFailedError, SymbolNotFoundError
 from boursomatic_assets.providers.fetching import NOT_FOUND, start_of, through
 from boursomatic_assets.providers.limits import SECONDS_TO_ANSWER, require_few_parts, require_size
-from boursomatic_assets.providers.patience import Pace, PassingFailureError
+from boursomatic_assets.providers.retry_policy import Pace, PassingFailureError
 
 if TYPE_CHECKING:
     from curl_cffi.requests.session import HttpMethod

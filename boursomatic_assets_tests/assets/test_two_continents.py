@@ -33,10 +33,14 @@ WRONG = {("O", "2013-12-20"), *((name, "2017-09-14") for name in ("EQT", "FLR", 
 JUMPS = [
     ("A", "2014-11-03"), ("BAX", "2015-07-01"), ("BHGE", "2017-07-05"), ("DISCA", "2014-08-07"),
     ("DISCK", "2014-08-07"), ("EBAY", "2015-07-20"), ("HPE", "2017-04-03"), ("HPE", "2017-09-01"),
-    ("KLAC", "2014-11-26"), ("NI", "2015-07-02"), ("VNO", "2017-07-18"), ("YUM", "2016-11-01"),
+    ("IR", "2013-12-02"), ("KLAC", "2014-11-26"), ("NI", "2015-07-02"), ("SYMC", "2016-03-04"),
+    ("VNO", "2017-07-18"), ("YUM", "2016-11-01"),
 ]  # fmt: skip
 # The adjusted closes of AXA rise to four, seven and three times what they were, and its closes do not.
-EUROPEAN_JUMPS = [("CS.PA", "1991-01-07"), ("CS.PA", "1992-06-11"), ("CS.PA", "1993-06-14")]
+# Pernod Ricard gave one free share for five.
+EUROPEAN_JUMPS = [
+    ("CS.PA", "1991-01-07"), ("CS.PA", "1992-06-11"), ("CS.PA", "1993-06-14"), ("RI.PA", "2007-01-16"),
+]  # fmt: skip
 # NASDAQ and New York lines among the names of the CAC 40: their symbols have no suffix.
 AMERICAN = {"ATOS", "MT", "STLA"}
 

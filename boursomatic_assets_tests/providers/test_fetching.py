@@ -19,8 +19,8 @@ import pytest
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA
 from boursomatic_assets.errors import SourceFailedError, SymbolNotFoundError
 from boursomatic_assets.providers.fetching import FetchedProvider, through
-from boursomatic_assets.providers.patience import LONGEST_WAIT, Pace, PassingFailureError, Patience
-from boursomatic_assets.providers.source import Outcome, SymbolReport, Wish
+from boursomatic_assets.providers.retry_policy import LONGEST_WAIT, Pace, PassingFailureError, RetryPolicy
+from boursomatic_assets.providers.source import BarRequest, Outcome, SymbolReport
 from boursomatic_assets.providers.stooq import StooqSource, stooq_provider
 from boursomatic_assets.providers.web import Web
 from boursomatic_assets.providers.yahoo import YahooSource, yahoo_provider
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from boursomatic_assets.providers.source import Delivery
+    from boursomatic_assets.providers.source import BarBatch
 
 SYMBOLS = tuple(f"{'ABCDEFGHIJ'[n % 10]}{'KLMNOP'[n // 10]}{('', '.PA', '.B')[n % 3]}" for n in range(60))
 MONDAY = date(2024, 1, 1)
@@ -64,23 +64,23 @@ def provider(
     yahoo = YahooSource(YahooSession(pace, sources.address, seconds_to_answer=seconds), tmp_path)
     with httpx.Client(timeout=seconds) as client:
         stooq = StooqSource(Web(client, pace, sources.address))
-        yield FetchedProvider((yahoo, stooq), lambda: NO_INSTRUMENTS, Patience(pause=pauses.append))
+        yield FetchedProvider((yahoo, stooq), lambda: NO_INSTRUMENTS, RetryPolicy(pause=pauses.append))
 
 
-def wishes(symbols: Sequence[str] = SYMBOLS, *, stored: bool = False) -> list[Wish]:
-    return [Wish(s, "XPAR" if s.endswith(".PA") else "XNYS", FIRST, LAST, stored=stored) for s in symbols]
+def requests(symbols: Sequence[str] = SYMBOLS, *, stored: bool = False) -> list[BarRequest]:
+    return [BarRequest(s, "XPAR" if s.endswith(".PA") else "XNYS", FIRST, LAST, stored=stored) for s in symbols]
 
 
-def reports_of(deliveries: Sequence[Delivery]) -> dict[str, SymbolReport]:
+def reports_of(batches: Sequence[BarBatch]) -> dict[str, SymbolReport]:
     """By symbol; no symbol is reported twice."""
-    reports = [report for delivery in deliveries for report in delivery.reports]
+    reports = [report for batch in batches for report in batch.reports]
     assert len({report.symbol for report in reports}) == len(reports)
     return {report.symbol: report for report in reports}
 
 
-def report_on(provider: FetchedProvider, wish: Wish) -> SymbolReport:
-    (delivery,) = provider.deliveries([wish])
-    (report,) = delivery.reports
+def report_on(provider: FetchedProvider, request: BarRequest) -> SymbolReport:
+    (batch,) = provider.batches([request])
+    (report,) = batch.reports
     return report
 
 
@@ -91,41 +91,41 @@ def expected_bars(source: str, symbols: Sequence[str]) -> pl.DataFrame:
     return prices.select(list(BAR_SCHEMA)).sort("symbol", "session")
 
 
-def all_bars(deliveries: Sequence[Delivery]) -> pl.DataFrame:
-    return pl.concat([delivery.bars for delivery in deliveries]).sort("symbol", "session")
+def all_bars(batches: Sequence[BarBatch]) -> pl.DataFrame:
+    return pl.concat([batch.bars for batch in batches]).sort("symbol", "session")
 
 
 def test_every_symbol_is_fetched_once_and_none_twice(provider: FetchedProvider, sources: FakeSources) -> None:
-    deliveries = list(provider.deliveries(wishes()))
-    assert all_bars(deliveries).equals(expected_bars("yahoo", SYMBOLS))
+    batches = list(provider.batches(requests()))
+    assert all_bars(batches).equals(expected_bars("yahoo", SYMBOLS))
     # 60 symbols in threes of 20; 20 weekdays from 8 January to 2 February
-    assert [len(delivery.reports) for delivery in deliveries] == [20, 20, 20]
-    assert set(reports_of(deliveries).values()) == {
+    assert [len(batch.reports) for batch in batches] == [20, 20, 20]
+    assert set(reports_of(batches).values()) == {
         SymbolReport(symbol, Outcome.FETCHED, "yahoo", 20, FIRST, LAST) for symbol in SYMBOLS
     }
-    assert all(delivery.adjusted for delivery in deliveries)
+    assert all(batch.adjusted for batch in batches)
     assert len(sources.asked("yahoo")) == len(SYMBOLS)
     assert sources.asked("stooq") == []
 
 
 def test_a_tenth_of_all_requests_failing_loses_nothing(provider: FetchedProvider, sources: FakeSources) -> None:
     sources.share, sources.seed = 0.1, 31
-    deliveries = list(provider.deliveries(wishes()))
+    batches = list(provider.batches(requests()))
     failed = [request for request in sources.requests if request["fault"]]
     # the seed makes every kind of fault occur, and two of them in a row for some symbol
     assert {request["fault"] for request in failed} == set(PASSING)
     assert len(failed) > len({request["symbol"] for request in failed})
-    assert all_bars(deliveries).equals(expected_bars("yahoo", SYMBOLS))
-    assert {report.outcome for report in reports_of(deliveries).values()} == {Outcome.FETCHED}
+    assert all_bars(batches).equals(expected_bars("yahoo", SYMBOLS))
+    assert {report.outcome for report in reports_of(batches).values()} == {Outcome.FETCHED}
     assert len(sources.asked("yahoo")) == len(SYMBOLS) + len(failed)
 
 
 def test_a_symbol_that_always_fails_stops_no_other(provider: FetchedProvider, sources: FakeSources) -> None:
     bad, good = SYMBOLS[0], SYMBOLS[1:]
     sources.faults = {f"yahoo/{bad}": Fault.HALF_BODY, f"stooq/{bad}": Fault.SERVER_ERROR}
-    deliveries = list(provider.deliveries(wishes()))
-    assert all_bars(deliveries).equals(expected_bars("yahoo", good))
-    report = reports_of(deliveries)[bad]
+    batches = list(provider.batches(requests()))
+    assert all_bars(batches).equals(expected_bars("yahoo", good))
+    report = reports_of(batches)[bad]
     assert (report.outcome, report.source, report.rows) == (Outcome.SOURCE_FAILED, None, 0)
     assert "yahoo: Failed to perform" in report.detail
     assert "; stooq: answered 500" in report.detail
@@ -137,10 +137,10 @@ def test_what_the_first_choice_lacks_comes_whole_from_the_second(
 ) -> None:
     lacking = SYMBOLS[:3]
     sources.faults = {f"yahoo/{symbol}": Fault.NOT_FOUND for symbol in lacking}
-    deliveries = list(provider.deliveries(wishes(SYMBOLS[:6])))
+    batches = list(provider.batches(requests(SYMBOLS[:6])))
     expected = pl.concat([expected_bars("stooq", lacking), expected_bars("yahoo", SYMBOLS[3:6])])
-    assert all_bars(deliveries).equals(expected.sort("symbol", "session"))
-    reports = reports_of(deliveries)
+    assert all_bars(batches).equals(expected.sort("symbol", "session"))
+    reports = reports_of(batches)
     assert [reports[symbol].source for symbol in SYMBOLS[:6]] == ["stooq"] * 3 + ["yahoo"] * 3
     assert reports[lacking[0]].detail == "yahoo: says 'No data found, symbol may be delisted'"
     assert reports[SYMBOLS[3]].detail == ""
@@ -164,8 +164,8 @@ def test_each_cause_has_a_word_of_its_own(
     provider: FetchedProvider, sources: FakeSources, faults: tuple[Fault, Fault], stored: str, outcome: Outcome
 ) -> None:
     sources.faults = dict(zip(("yahoo/*", "stooq/*"), faults, strict=True))
-    (wish,) = wishes(SYMBOLS[:1], stored=stored == "stored")
-    report = report_on(replace(provider, patience=Patience(attempts=1)), wish)
+    (request,) = requests(SYMBOLS[:1], stored=stored == "stored")
+    report = report_on(replace(provider, retry_policy=RetryPolicy(attempts=1)), request)
     assert report.outcome is outcome
     assert report.detail.startswith("yahoo: ")
     assert "; stooq: " in report.detail
@@ -173,8 +173,8 @@ def test_each_cause_has_a_word_of_its_own(
 
 
 def test_a_symbol_that_stopped_trading_is_delisted(provider: FetchedProvider) -> None:
-    (wish,) = wishes(SYMBOLS[:1])
-    report = report_on(provider, replace(wish, first=date(2024, 6, 3), last=date(2024, 6, 28)))
+    (request,) = requests(SYMBOLS[:1])
+    report = report_on(provider, replace(request, first=date(2024, 6, 3), last=date(2024, 6, 28)))
     assert report.outcome is Outcome.DELISTED
     assert "last traded on 2024-02-09" in report.detail
 
@@ -182,8 +182,8 @@ def test_a_symbol_that_stopped_trading_is_delisted(provider: FetchedProvider) ->
 def test_bars_in_another_currency_are_refused_and_not_looked_for_elsewhere(
     provider: FetchedProvider, sources: FakeSources
 ) -> None:
-    (wish,) = wishes(SYMBOLS[:1])
-    report = report_on(provider, replace(wish, currency="EUR"))
+    (request,) = requests(SYMBOLS[:1])
+    report = report_on(provider, replace(request, currency="EUR"))
     assert report.outcome is Outcome.REFUSED
     assert report.detail == "yahoo: expected EUR, the source trades in USD"
     assert sources.asked("stooq") == []
@@ -194,7 +194,7 @@ def test_what_another_attempt_cannot_mend_is_asked_once(
     provider: FetchedProvider, sources: FakeSources, pauses: list[float], fault: Fault
 ) -> None:
     sources.faults = {"yahoo/*": fault, "stooq/*": fault}
-    report_on(provider, wishes(SYMBOLS[:1])[0])
+    report_on(provider, requests(SYMBOLS[:1])[0])
     assert len(sources.asked("yahoo")) == len(sources.asked("stooq")) == 1
     # no backoff, only turns of a millisecond
     assert max(pauses, default=0.0) < 0.1
@@ -205,45 +205,45 @@ def test_a_429_is_waited_for_as_long_as_it_asks(
 ) -> None:
     sources.retry_after = "17"
     sources.faults = {"yahoo/*": [Fault.TOO_MANY]}
-    assert report_on(provider, wishes(SYMBOLS[:1])[0]).source == "yahoo"
+    assert report_on(provider, requests(SYMBOLS[:1])[0]).source == "yahoo"
     assert 17.0 in pauses
 
 
 def test_no_bars_at_all_still_come_with_reports(provider: FetchedProvider) -> None:
-    (delivery,) = provider.deliveries(wishes(["NONE"]))
-    assert delivery.bars.schema == pl.Schema(BAR_SCHEMA)
-    assert delivery.bars.is_empty()
-    assert [report.symbol for report in delivery.reports] == ["NONE"]
+    (batch,) = provider.batches(requests(["NONE"]))
+    assert batch.bars.schema == pl.Schema(BAR_SCHEMA)
+    assert batch.bars.is_empty()
+    assert [report.symbol for report in batch.reports] == ["NONE"]
 
 
-def test_no_wishes_bring_nothing(provider: FetchedProvider) -> None:
-    assert list(provider.deliveries()) == []
+def test_no_requests_bring_nothing(provider: FetchedProvider) -> None:
+    assert list(provider.batches()) == []
 
 
-def test_an_objection_to_one_symbol_reaches_the_delivery(provider: FetchedProvider, sources: FakeSources) -> None:
+def test_an_objection_to_one_symbol_reaches_the_batch(provider: FetchedProvider, sources: FakeSources) -> None:
     one = pl.col("symbol") == SYMBOLS[0]
     sources.bars = BARS.with_columns(adj_close=pl.when(one).then(-1.0).otherwise("adj_close"))
-    (delivery,) = provider.deliveries(wishes(SYMBOLS[:2]))
-    objections = delivery.bars.group_by("symbol").agg(pl.col("objection").count()).sort("symbol")
+    (batch,) = provider.batches(requests(SYMBOLS[:2]))
+    objections = batch.bars.group_by("symbol").agg(pl.col("objection").count()).sort("symbol")
     assert dict(objections.iter_rows()) == {SYMBOLS[0]: 20, SYMBOLS[1]: 0}
 
 
-def test_the_sources_work_ahead_only_by_a_delivery(provider: FetchedProvider, sources: FakeSources) -> None:
-    deliveries = replace(provider, symbols_per_delivery=5).deliveries(wishes())
-    next(deliveries)
-    # four taken and replaced, the fifth delivered: never more than 4 workers + 5 for the next delivery under way
+def test_the_sources_work_ahead_only_by_a_batch(provider: FetchedProvider, sources: FakeSources) -> None:
+    batches = replace(provider, symbols_per_batch=5).batches(requests())
+    next(batches)
+    # four taken and replaced, the fifth delivered: never more than 4 workers + 5 for the next batch under way
     while len(sources.asked("yahoo")) < 4 + 9:
         time.sleep(0.01)
     time.sleep(0.5)
     assert len(sources.asked("yahoo")) == 4 + 9
-    assert len(list(deliveries)) == 11
+    assert len(list(batches)) == 11
 
 
 def test_whoever_stops_halfway_leaves_no_request_behind(provider: FetchedProvider, sources: FakeSources) -> None:
     sources.delay = 2.0
-    deliveries = replace(provider, workers=1, symbols_per_delivery=3).deliveries(wishes())
-    next(deliveries)
-    deliveries.close()  # type: ignore[attr-defined]
+    batches = replace(provider, workers=1, symbols_per_batch=3).batches(requests())
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
     asked = len(sources.asked("yahoo"))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prices")]
     # three delivered and one or two begun since; of the six that were lined up the rest is not asked for
@@ -268,7 +268,7 @@ class Script:
 def test_the_waits_double_with_some_chance_on_top(pauses: list[float]) -> None:
     script = Script(*[PassingFailureError("down") for _ in range(4)])
     with pytest.raises(PassingFailureError, match="down"):
-        Patience(first_wait=1.0, pause=pauses.append).insist(script.attempt)
+        RetryPolicy(first_wait=1.0, pause=pauses.append).call(script.attempt)
     assert script.deeds == []
     # four attempts, three waits: 1, 2 and 4 s and up to a second more each
     assert [int(pause - at_least) for pause, at_least in zip(pauses, (1, 2, 4), strict=True)] == [0, 0, 0]
@@ -277,20 +277,20 @@ def test_the_waits_double_with_some_chance_on_top(pauses: list[float]) -> None:
 
 def test_a_failure_that_passes_is_forgotten(pauses: list[float]) -> None:
     script = Script(PassingFailureError("down"), NO_INSTRUMENTS)
-    assert Patience(pause=pauses.append).insist(script.attempt) is NO_INSTRUMENTS
+    assert RetryPolicy(pause=pauses.append).call(script.attempt) is NO_INSTRUMENTS
     assert len(pauses) == 1
 
 
 @pytest.mark.parametrize("error", [SourceFailedError("gone"), SymbolNotFoundError("unknown")])
 def test_a_failure_that_stays_is_not_waited_for(pauses: list[float], error: Exception) -> None:
     with pytest.raises(type(error)):
-        Patience(pause=pauses.append).insist(Script(error).attempt)
+        RetryPolicy(pause=pauses.append).call(Script(error).attempt)
     assert pauses == []
 
 
 def test_a_source_that_asks_for_an_hour_is_not_asked_again(pauses: list[float]) -> None:
     with pytest.raises(PassingFailureError):
-        Patience(pause=pauses.append).insist(Script(PassingFailureError("later", LONGEST_WAIT + 1)).attempt)
+        RetryPolicy(pause=pauses.append).call(Script(PassingFailureError("later", LONGEST_WAIT + 1)).attempt)
     assert pauses == []
 
 
@@ -346,7 +346,7 @@ def test_requests_keep_the_pace_for_real(sources: FakeSources, tmp_path: Path) -
         "BOURSOMATIC_REQUESTS_PER_SECOND": "20",
     }
     provider = stooq_provider(Settings.from_environment(variables))
-    list(provider.deliveries(wishes(SYMBOLS[:8])))
+    list(provider.batches(requests(SYMBOLS[:8])))
     moments = [request["at"] for request in sources.asked("stooq")]
     # eight requests at 20 a second leave within 7 x 0.05 s; the answers take their own time
     assert max(moments) - min(moments) > 0.3
@@ -369,9 +369,9 @@ def test_the_settings_build_a_provider(
     variables = {"BOURSOMATIC_HOME": str(tmp_path), "BOURSOMATIC_GATEWAY": f"{sources.address}/"}
     provider = build(Settings.from_environment(variables))
     assert provider.description == description
-    assert provider.asks_for_wishes
+    assert provider.fetches_by_symbol
     assert "MC.PA" in provider.instruments()["symbol"].to_list()
-    assert all_bars(list(provider.deliveries(wishes(SYMBOLS[:1])))).equals(expected_bars(source, SYMBOLS[:1]))
+    assert all_bars(list(provider.batches(requests(SYMBOLS[:1])))).equals(expected_bars(source, SYMBOLS[:1]))
 
 
 def test_a_gateway_stands_before_the_host() -> None:
@@ -391,10 +391,10 @@ def test_the_fake_sources_run_as_a_program(tmp_path: Path) -> None:
         gateway = f"http://127.0.0.1:{int(program.stdout.readline())}"
         variables = {"BOURSOMATIC_HOME": str(tmp_path), "BOURSOMATIC_GATEWAY": gateway}
         provider = stooq_provider(Settings.from_environment(variables))
-        before = all_bars(list(provider.deliveries(wishes(SYMBOLS[:2]))))
+        before = all_bars(list(provider.batches(requests(SYMBOLS[:2]))))
         BARS.with_columns(close=pl.col("close") + 1).write_parquet(tmp_path / "new")
         os.replace(tmp_path / "new", path)  # noqa: PTH105 (atomic)
-        after = all_bars(list(provider.deliveries(wishes(SYMBOLS[:1]))))
+        after = all_bars(list(provider.batches(requests(SYMBOLS[:1]))))
         with urllib.request.urlopen(f"{gateway}/_requests") as answer:  # noqa: S310 (this machine)
             asked = [(request["symbol"], request["fault"]) for request in json.load(answer)]
         program.terminate()
@@ -405,7 +405,7 @@ def test_the_fake_sources_run_as_a_program(tmp_path: Path) -> None:
 
 def test_a_source_that_is_down_is_soon_not_asked_any_more(provider: FetchedProvider, sources: FakeSources) -> None:
     sources.faults = {"yahoo/*": Fault.SERVER_ERROR}
-    reports = reports_of(list(replace(provider, workers=1, failures_in_a_row=3).deliveries(wishes())))
+    reports = reports_of(list(replace(provider, workers=1, failures_in_a_row=3).batches(requests())))
     asked = {request["symbol"] for request in sources.requests if request["source"] == "yahoo"}
     # Three symbols in a row failed, each after all its attempts; Stooq delivered them and all others.
     assert len(asked) == 3
@@ -416,7 +416,7 @@ def test_a_source_that_is_down_is_soon_not_asked_any_more(provider: FetchedProvi
 
 def test_one_answer_in_between_keeps_a_source_in_use(provider: FetchedProvider, sources: FakeSources) -> None:
     sources.faults = {f"yahoo/{symbol}": Fault.SERVER_ERROR for n, symbol in enumerate(SYMBOLS) if n % 3}
-    reports = reports_of(list(replace(provider, workers=1, failures_in_a_row=3).deliveries(wishes())))
+    reports = reports_of(list(replace(provider, workers=1, failures_in_a_row=3).batches(requests())))
     # Of three symbols two fail: never three in a row.
     assert sum(report.source == "yahoo" for report in reports.values()) == len(SYMBOLS) / 3
     assert not any("not asked any more" in report.detail for report in reports.values())

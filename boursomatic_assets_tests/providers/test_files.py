@@ -403,10 +403,10 @@ def test_the_exchange_follows_from_the_symbols_suffix(tmp_path: Path) -> None:
 
 def test_a_file_is_delivered_at_once_with_a_report_for_each_symbol(tmp_path: Path) -> None:
     BARS.write_csv(tmp_path / "prices.csv")
-    (delivery,) = FilesProvider(tmp_path / "prices.csv").deliveries()
-    assert delivery.bars.equals(BARS)
-    assert delivery.adjusted is False
-    assert delivery.reports == (
+    (batch,) = FilesProvider(tmp_path / "prices.csv").batches()
+    assert batch.bars.equals(BARS)
+    assert batch.adjusted is False
+    assert batch.reports == (
         SymbolReport("AAPL", Outcome.FETCHED, "files", 2, date(2024, 1, 31), date(2024, 2, 1)),
         SymbolReport("MC.PA", Outcome.FETCHED, "files", 1, date(2024, 1, 31), date(2024, 1, 31)),
     )
@@ -414,9 +414,9 @@ def test_a_file_is_delivered_at_once_with_a_report_for_each_symbol(tmp_path: Pat
 
 def test_only_a_file_with_an_adjusted_close_counts_as_adjusted(tmp_path: Path) -> None:
     BARS.with_columns(adj_close=pl.col("close") / 2).write_parquet(tmp_path / "prices.parquet")
-    (delivery,) = FilesProvider(tmp_path / "prices.parquet").deliveries()
-    assert delivery.adjusted is True
-    assert delivery.bars["close"].to_list() == [5.5, 6.0, 0.1]
+    (batch,) = FilesProvider(tmp_path / "prices.parquet").batches()
+    assert batch.adjusted is True
+    assert batch.bars["close"].to_list() == [5.5, 6.0, 0.1]
 
 
 def test_a_symbol_of_which_one_file_is_unadjusted_is_delivered_as_unadjusted(tmp_path: Path) -> None:
@@ -425,21 +425,21 @@ def test_a_symbol_of_which_one_file_is_unadjusted_is_delivered_as_unadjusted(tmp
     adjusted.write_csv(tmp_path / "adjusted.csv")
     raw = pl.concat([BARS.head(1), BARS.head(1).with_columns(symbol=pl.lit("MSFT"))])
     raw.with_columns(session=pl.lit(date(2020, 1, 2))).write_csv(tmp_path / "raw.csv")
-    deliveries = {delivery.adjusted: delivery for delivery in FilesProvider(tmp_path).deliveries()}
-    assert sorted(deliveries[False].bars["symbol"]) == ["AAPL", "AAPL", "AAPL", "MSFT"]
-    assert deliveries[True].bars["symbol"].to_list() == ["MC.PA"]
-    assert [report.symbol for report in deliveries[False].reports] == ["AAPL", "MSFT"]
+    batches = {batch.adjusted: batch for batch in FilesProvider(tmp_path).batches()}
+    assert sorted(batches[False].bars["symbol"]) == ["AAPL", "AAPL", "AAPL", "MSFT"]
+    assert batches[True].bars["symbol"].to_list() == ["MC.PA"]
+    assert [report.symbol for report in batches[False].reports] == ["AAPL", "MSFT"]
 
 
 def test_a_row_without_a_symbol_is_delivered_once_and_reported_by_nobody(tmp_path: Path) -> None:
     nameless = BARS.with_columns(symbol=pl.Series(["AAPL", None, "MC.PA"]))
     nameless.write_csv(tmp_path / "raw.csv")
     BARS.with_columns(adj_close=pl.col("close"), symbol=pl.lit("MSFT")).write_csv(tmp_path / "adjusted.csv")
-    deliveries = list(FilesProvider(tmp_path).deliveries())
-    delivered = pl.concat(delivery.bars for delivery in deliveries)
+    batches = list(FilesProvider(tmp_path).batches())
+    delivered = pl.concat(batch.bars for batch in batches)
     assert delivered.height == 6
     assert delivered["symbol"].null_count() == 1
-    assert [[report.symbol for report in delivery.reports] for delivery in deliveries] == [
+    assert [[report.symbol for report in batch.reports] for batch in batches] == [
         ["AAPL", "MC.PA"],
         ["MSFT"],
     ]
@@ -459,9 +459,9 @@ def test_a_large_file_is_delivered_in_pieces_of_whole_symbols(
     bars = flat_bars({"A": [1.0] * 7, "B": [2.0] * 3, "C": [3.0] * 5, "D": [4.0] * 5})
     WRITERS[f"prices{suffix}"](bars.sample(fraction=1.0, shuffle=True, seed=2), tmp_path / f"prices{suffix}")
     small_pieces(monkeypatch, rows=8)
-    deliveries = list(FilesProvider(tmp_path / f"prices{suffix}").deliveries())
-    assert [[report.symbol for report in delivery.reports] for delivery in deliveries] == [["A", "B"], ["C", "D"]]
-    assert pl.concat(delivery.bars for delivery in deliveries).sort("symbol", "session").equals(bars)
+    batches = list(FilesProvider(tmp_path / f"prices{suffix}").batches())
+    assert [[report.symbol for report in batch.reports] for batch in batches] == [["A", "B"], ["C", "D"]]
+    assert pl.concat(batch.bars for batch in batches).sort("symbol", "session").equals(bars)
 
 
 def test_a_large_folder_is_delivered_in_pieces_of_whole_symbols(
@@ -473,14 +473,14 @@ def test_a_large_folder_is_delivered_in_pieces_of_whole_symbols(
     together = flat_bars({"AAPL": [None, None, 5.0], "IBM": [4.0]})
     together.with_columns(adj_close=pl.col("close") / 2).write_parquet(tmp_path / "others.parquet")
     small_pieces(monkeypatch, rows=1)
-    deliveries = list(FilesProvider(tmp_path).deliveries())
+    batches = list(FilesProvider(tmp_path).batches())
     # Apple is in two files, of which one is not adjusted.
-    assert [(delivery.reports[0].symbol, delivery.adjusted) for delivery in deliveries] == [
+    assert [(batch.reports[0].symbol, batch.adjusted) for batch in batches] == [
         ("AAPL", False),
         ("IBM", True),
         ("MSFT", False),
     ]
-    assert [delivery.bars.sort("session")["close"].to_list() for delivery in deliveries] == [
+    assert [batch.bars.sort("session")["close"].to_list() for batch in batches] == [
         [1.0, 2.0, 2.5],
         [2.0],
         [3.0],
@@ -498,11 +498,11 @@ def test_pieces_of_any_size_are_the_whole_and_no_symbol_comes_twice(
         soiled.write_parquet(Path(folder) / "prices.parquet")
         whole = read(Path(folder) / "prices.parquet")
         small_pieces(monkeypatch, rows)
-        deliveries = list(FilesProvider(Path(folder) / "prices.parquet").deliveries())
+        batches = list(FilesProvider(Path(folder) / "prices.parquet").batches())
     order = list(BAR_SCHEMA)
-    assert pl.concat(delivery.bars for delivery in deliveries).sort(order).equals(whole.sort(order))
-    assert all(delivery.adjusted for delivery in deliveries)
-    reported = [report.symbol for delivery in deliveries for report in delivery.reports]
+    assert pl.concat(batch.bars for batch in batches).sort(order).equals(whole.sort(order))
+    assert all(batch.adjusted for batch in batches)
+    reported = [report.symbol for batch in batches for report in batch.reports]
     assert reported == sorted(set(symbols.drop_nulls()))
 
 
@@ -512,7 +512,7 @@ def test_what_is_wrong_with_a_large_file_is_said_as_of_a_small_one(
     BARS.drop("close").write_csv(tmp_path / "prices.csv")
     small_pieces(monkeypatch, rows=1)
     with pytest.raises(SourceFileError, match=r"prices\.csv: .* none found for close"):
-        list(FilesProvider(tmp_path / "prices.csv").deliveries())
+        list(FilesProvider(tmp_path / "prices.csv").batches())
 
 
 # The real panels, where they lie beside the checkout. What must be rejected is counted with plain pandas.

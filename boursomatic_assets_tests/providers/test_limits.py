@@ -15,9 +15,9 @@ from boursomatic_assets.errors import SourceFailedError
 from boursomatic_assets.providers import web
 from boursomatic_assets.providers.fetching import FetchedProvider
 from boursomatic_assets.providers.limits import MOST_BYTES, MOST_PARTS, TooMuchError, unpacked
-from boursomatic_assets.providers.patience import Patience
 from boursomatic_assets.providers.registry import provider_for
-from boursomatic_assets.providers.source import Outcome, Wish
+from boursomatic_assets.providers.retry_policy import RetryPolicy
+from boursomatic_assets.providers.source import BarRequest, Outcome
 from boursomatic_assets.settings import Settings
 from boursomatic_assets_tests.support.fake_sources import FakeSources, Fault, weekday_bars
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 KEY = "open+sesame/42"
-WISH = Wish("AAPL", "XNYS", date(2024, 1, 10), date(2024, 1, 31))
+WISH = BarRequest("AAPL", "XNYS", date(2024, 1, 10), date(2024, 1, 31))
 BARS = weekday_bars(("AAPL",), date(2024, 1, 1), 30).with_columns(adj_close=pl.col("close"))
 
 
@@ -51,11 +51,11 @@ def provider(request: pytest.FixtureRequest, sources: FakeSources, tmp_path: Pat
     )
     made = provider_for(settings)
     assert isinstance(made, FetchedProvider)
-    return FetchedProvider(made.sources[:1], made.universe, Patience(attempts=1), secrets=made.secrets)
+    return FetchedProvider(made.sources[:1], made.universe, RetryPolicy(attempts=1), secrets=made.secrets)
 
 
 def said(provider: FetchedProvider) -> str:
-    (delivery,) = provider.deliveries([WISH])
+    (delivery,) = provider.batches([WISH])
     (report,) = delivery.reports
     assert report.outcome is Outcome.SOURCE_FAILED, report
     return report.detail
@@ -67,7 +67,7 @@ def fail(provider: FetchedProvider, sources: FakeSources, fault: Fault) -> str:
 
 
 def test_the_sources_answer_without_a_fault(provider: FetchedProvider) -> None:
-    (delivery,) = provider.deliveries([WISH])
+    (delivery,) = provider.batches([WISH])
     assert delivery.reports[0].outcome is Outcome.FETCHED
 
 
@@ -108,7 +108,7 @@ def test_no_redirect_takes_a_key_or_a_login_to_another_host(
     provider: FetchedProvider, sources: FakeSources
 ) -> None:
     sources.faults = {f"{provider.sources[0].name}/*": [Fault.REDIRECTED]}
-    (delivery,) = provider.deliveries([WISH])
+    (delivery,) = provider.batches([WISH])
     first, *more = sources.requests
     assert first["login"]
     if provider.sources[0].name == "yahoo":
@@ -123,11 +123,11 @@ def test_what_an_answer_breaks_is_the_failure_of_its_symbol() -> None:
     class Broken:
         name = "broken"
 
-        def fetch(self, wish: Wish) -> pl.DataFrame:
-            message = f"{wish.symbol}\x1b[31m\n{KEY}{'x' * 5_000}"
+        def fetch(self, request: BarRequest) -> pl.DataFrame:
+            message = f"{request.symbol}\x1b[31m\n{KEY}{'x' * 5_000}"
             raise KeyError(message)
 
-    (delivery,) = FetchedProvider((Broken(),), pl.DataFrame, secrets=(KEY,)).deliveries([WISH])
+    (delivery,) = FetchedProvider((Broken(),), pl.DataFrame, secrets=(KEY,)).batches([WISH])
     detail = delivery.reports[0].detail
     assert detail.startswith("broken: sent what cannot be read: KeyError: 'AAPL")
     assert detail.isprintable()
@@ -176,10 +176,10 @@ def test_a_short_secret_is_hidden_in_reports_and_changes_no_price(sources: FakeS
         "BOURSOMATIC_STOOQ_KEY": "10",
     }
     provider = provider_for(Settings.from_environment(environment))
-    (delivery,) = provider.deliveries([WISH])
+    (delivery,) = provider.batches([WISH])
     expected = BARS.filter(pl.col("session").is_between(date(2024, 1, 10), date(2024, 1, 31)))
     assert delivery.bars["close"].to_list() == expected["close"].to_list()
     sources.faults = {"stooq/*": Fault.ECHO}
-    (delivery,) = provider.deliveries([WISH])
+    (delivery,) = provider.batches([WISH])
     assert "apikey=***" in delivery.reports[0].detail
     assert "10" not in delivery.reports[0].detail

@@ -19,7 +19,7 @@ def settings(**environ: str) -> Settings:
     return Settings.from_environment(environ)
 
 
-def test_without_a_wish_the_sample_is_the_source() -> None:
+def test_without_a_request_the_sample_is_the_source() -> None:
     assert isinstance(provider_for(settings()), SampleProvider)
 
 
@@ -57,14 +57,14 @@ def test_an_unknown_source_is_refused_with_the_known_ones_and_an_example() -> No
 )
 def test_only_network_sources_ask_which_bars_are_wanted(name: str, *, asks: bool) -> None:
     provider = provider_for(settings(BOURSOMATIC_PROVIDER=name, BOURSOMATIC_PROVIDER_PATH="/prices", **KEYS))
-    assert provider.asks_for_wishes is asks
+    assert provider.fetches_by_symbol is asks
 
 
 def test_of_bars_that_another_program_keeps_nothing_is_delivered() -> None:
     provider = provider_for(settings(BOURSOMATIC_PROVIDER="database"))
     assert provider.instruments().schema == pl.Schema(INSTRUMENT_SCHEMA)
     assert provider.instruments().is_empty()
-    assert list(provider.deliveries()) == []
+    assert list(provider.batches()) == []
 
 
 def test_files_without_a_path_are_refused_with_an_example() -> None:

@@ -67,13 +67,13 @@ def test_the_five_companies_are_the_instruments(bars: pl.DataFrame) -> None:
 
 def test_the_sample_is_delivered_at_once_without_splits_in_its_prices(bars: pl.DataFrame) -> None:
     provider = SampleProvider()
-    assert provider.asks_for_wishes is False
-    (delivery,) = provider.deliveries()
-    assert delivery.bars.equals(bars)
-    assert delivery.adjusted is True
-    assert [report.symbol for report in delivery.reports] == SYMBOLS
+    assert provider.fetches_by_symbol is False
+    (batch,) = provider.batches()
+    assert batch.bars.equals(bars)
+    assert batch.adjusted is True
+    assert [report.symbol for report in batch.reports] == SYMBOLS
     raw = sample_bars().groupby("symbol")["session"].agg(["size", "min", "max"])
-    for report in delivery.reports:
+    for report in batch.reports:
         assert (report.outcome, report.source) == (Outcome.FETCHED, "sample")
         found = (report.rows, str(report.first), str(report.last))
         assert found == tuple(

@@ -10,8 +10,8 @@ import pytest
 
 from boursomatic_assets.core.market.bars import check_bars
 from boursomatic_assets.errors import ConfigurationError, NoBarsError, SourceFailedError, SymbolNotFoundError
-from boursomatic_assets.providers.patience import Pace, PassingFailureError
-from boursomatic_assets.providers.source import Wish
+from boursomatic_assets.providers.retry_policy import Pace, PassingFailureError
+from boursomatic_assets.providers.source import BarRequest
 from boursomatic_assets.providers.stooq import StooqSource, stooq_source
 from boursomatic_assets.providers.web import Web
 from boursomatic_assets.settings import Settings
@@ -39,35 +39,35 @@ def stooq(sources: FakeSources) -> Iterator[StooqSource]:
         yield StooqSource(Web(client, Pace(1000), sources.address))
 
 
-def wish(symbol: str = "AAPL", first: date | None = FIRST, *, stored: bool = False) -> Wish:
-    return Wish(symbol, "XNYS", first, LAST, stored=stored)
+def request(symbol: str = "AAPL", first: date | None = FIRST, *, stored: bool = False) -> BarRequest:
+    return BarRequest(symbol, "XNYS", first, LAST, stored=stored)
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
-def test_exactly_the_bars_wished_for_arrive(stooq: StooqSource, symbol: str) -> None:
+def test_exactly_the_bars_requested_arrive(stooq: StooqSource, symbol: str) -> None:
     expected = BARS.filter(pl.col("session").is_between(FIRST, LAST), symbol=symbol)
-    assert stooq.fetch(wish(symbol)).equals(expected)
+    assert stooq.fetch(request(symbol)).equals(expected)
 
 
 def test_the_dates_are_asked_for(stooq: StooqSource, sources: FakeSources) -> None:
-    stooq.fetch(wish("BRK.B"))
-    stooq.fetch(wish("MC.PA", first=None))
+    stooq.fetch(request("BRK.B"))
+    stooq.fetch(request("MC.PA", first=None))
     dated, undated = (request["query"] for request in sources.requests)
     assert dated == {"s": "brk-b.us", "d1": "20240110", "d2": "20240229", "i": "d"}
     assert undated == {"s": "mc.fr", "d2": "20240229", "i": "d"}
 
 
 def test_nothing_outside_the_dates_arrives_whatever_is_sent(stooq: StooqSource, sources: FakeSources) -> None:
-    expected = stooq.fetch(wish())
+    expected = stooq.fetch(request())
     sources.faults = {"stooq/*": Fault.ROW_BEYOND}
-    assert stooq.fetch(wish()).equals(expected)
+    assert stooq.fetch(request()).equals(expected)
 
 
 def test_what_cannot_be_read_arrives_as_a_blank_for_the_contract_to_see(
     stooq: StooqSource, sources: FakeSources
 ) -> None:
     sources.bars = BARS.with_columns(close=pl.when(pl.col("session") > FIRST).then("close"))
-    checked = check_bars(stooq.fetch(wish()), LAST)
+    checked = check_bars(stooq.fetch(request()), LAST)
     assert checked.rejected["session"].to_list() == [FIRST]
     # 37 weekdays from Wednesday 10 January to Thursday 29 February
     assert checked.accepted.height == 37 - 1
@@ -94,15 +94,15 @@ def test_each_cause_has_an_error_of_its_own(
 ) -> None:
     sources.faults = {"stooq/AAPL": fault}
     with pytest.raises(error, match=message) as caught:
-        stooq.fetch(wish())
+        stooq.fetch(request())
     assert caught.type is error
-    assert stooq.fetch(wish("MC.PA")).height
+    assert stooq.fetch(request("MC.PA")).height
 
 
 def test_no_answer_is_waited_for_no_longer_than_said(sources: FakeSources) -> None:
     sources.faults = {"stooq/AAPL": Fault.HANG}
     with httpx.Client(timeout=0.3) as client, pytest.raises(PassingFailureError, match="ReadTimeout"):
-        StooqSource(Web(client, Pace(1000), sources.address)).fetch(wish())
+        StooqSource(Web(client, Pace(1000), sources.address)).fetch(request())
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_csv_that_breaks_off_is_a_failure_even_if_its_length_agrees(body: str)
         mock_client(lambda _: httpx.Response(200, text=body)) as client,
         pytest.raises(PassingFailureError, match="breaks off at '2024"),
     ):
-        StooqSource(Web(client, Pace(1000))).fetch(wish())
+        StooqSource(Web(client, Pace(1000))).fetch(request())
 
 
 def test_without_a_gateway_stooq_itself_is_asked() -> None:
@@ -126,7 +126,7 @@ def test_without_a_gateway_stooq_itself_is_asked() -> None:
         return httpx.Response(200, text="No data")
 
     with mock_client(answer) as client, pytest.raises(NoBarsError):
-        StooqSource(Web(client, Pace(1000))).fetch(wish())
+        StooqSource(Web(client, Pace(1000))).fetch(request())
 
 
 @pytest.mark.parametrize("rows", ["", "2024-01-09,105,108,104,106,1000\r\n"])
@@ -136,19 +136,19 @@ def test_a_csv_without_the_dates_asked_for_holds_no_bars(rows: str) -> None:
         mock_client(lambda _: httpx.Response(200, text=body)) as client,
         pytest.raises(NoBarsError, match="2024-01-10 to 2024-02-29"),
     ):
-        StooqSource(Web(client, Pace(1000))).fetch(wish())
+        StooqSource(Web(client, Pace(1000))).fetch(request())
 
 
 @pytest.mark.parametrize(
     ("asked", "error"),
     [
-        (wish("NONE", first=None), SymbolNotFoundError),
-        (wish("NONE", first=None, stored=True), NoBarsError),
-        (wish("NONE"), NoBarsError),
+        (request("NONE", first=None), SymbolNotFoundError),
+        (request("NONE", first=None, stored=True), NoBarsError),
+        (request("NONE"), NoBarsError),
     ],
 )
 def test_no_data_for_any_date_means_that_the_symbol_is_unknown(
-    stooq: StooqSource, asked: Wish, error: type[Exception]
+    stooq: StooqSource, asked: BarRequest, error: type[Exception]
 ) -> None:
     with pytest.raises(error, match="No data"):
         stooq.fetch(asked)
@@ -156,13 +156,13 @@ def test_no_data_for_any_date_means_that_the_symbol_is_unknown(
 
 def test_a_symbol_of_another_market_is_not_asked_for(stooq: StooqSource, sources: FakeSources) -> None:
     with pytest.raises(SymbolNotFoundError, match=r"VOD\.L"):
-        stooq.fetch(wish("VOD.L"))
+        stooq.fetch(request("VOD.L"))
     assert sources.requests == []
 
 
 def test_the_settings_name_the_gateway(sources: FakeSources, tmp_path: Path) -> None:
     variables = {"BOURSOMATIC_HOME": str(tmp_path), "BOURSOMATIC_GATEWAY": sources.address}
-    assert stooq_source(Settings.from_environment(variables)).fetch(wish()).height
+    assert stooq_source(Settings.from_environment(variables)).fetch(request()).height
 
 
 def test_without_the_extra_the_message_says_what_to_install(
@@ -176,6 +176,6 @@ def test_without_the_extra_the_message_says_what_to_install(
 
 def test_a_key_goes_along_where_there_is_one(sources: FakeSources) -> None:
     named = Settings.from_environment({"BOURSOMATIC_GATEWAY": sources.address, "BOURSOMATIC_STOOQ_KEY": "sesame"})
-    stooq_source(named).fetch(wish())
+    stooq_source(named).fetch(request())
     assert sources.requests[-1]["query"]["apikey"] == "sesame"
     assert "sesame" not in repr(named)

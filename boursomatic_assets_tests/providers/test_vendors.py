@@ -16,8 +16,8 @@ from boursomatic_assets.core.market.vendor_actions import ACTION_SCHEMA, applied
 from boursomatic_assets.errors import NoBarsError, SourceFailedError, SymbolNotFoundError
 from boursomatic_assets.providers.eodhd import EodhdSource, eodhd_provider
 from boursomatic_assets.providers.fetching import FetchedProvider
-from boursomatic_assets.providers.patience import Pace, PassingFailureError, Patience
-from boursomatic_assets.providers.source import Outcome, Wish
+from boursomatic_assets.providers.retry_policy import Pace, PassingFailureError, RetryPolicy
+from boursomatic_assets.providers.source import BarRequest, Outcome
 from boursomatic_assets.providers.tiingo import TiingoSource, tiingo_provider
 from boursomatic_assets.providers.web import MOST_REDIRECTS, Web, web_of
 from boursomatic_assets.settings import Settings
@@ -77,8 +77,8 @@ def source(vendor: str, client: httpx.Client, sources: FakeSources) -> EodhdSour
     return source_of(vendor, Web(client, Pace(1000), sources.address, (KEY,)))
 
 
-def wish(symbol: str = "AAPL", first: date | None = FIRST, currency: str | None = "USD") -> Wish:
-    return Wish(symbol, "XNYS", first, LAST, currency)
+def request(symbol: str = "AAPL", first: date | None = FIRST, currency: str | None = "USD") -> BarRequest:
+    return BarRequest(symbol, "XNYS", first, LAST, currency)
 
 
 def adjusted(fetched: pl.DataFrame) -> pl.DataFrame:
@@ -90,14 +90,14 @@ def adjusted(fetched: pl.DataFrame) -> pl.DataFrame:
 
 def test_raw_bars_arrive_as_they_were_traded(source: EodhdSource | TiingoSource) -> None:
     for first in (FIRST, None):
-        fetched = source.fetch(wish("BRK.B", first))
+        fetched = source.fetch(request("BRK.B", first))
         expected = BARS.filter(pl.col("session").is_between(first or date(2024, 1, 1), LAST), symbol="BRK.B")
         assert fetched.select(list(BAR_SCHEMA)).equals(expected.select(list(BAR_SCHEMA)))
         assert fetched["doubt"].null_count() == fetched.height
 
 
 def test_splits_and_dividends_become_ratios(source: EodhdSource | TiingoSource) -> None:
-    actions = source.fetch(wish()).drop_nulls("ratio")
+    actions = source.fetch(request()).drop_nulls("ratio")
     # Monday the 15th is the eleventh weekday; the tenth closed at 109: 1 - 2/109.
     # Friday 1 March is the 45th; the 44th closed at (100 + 43)/4 = 35.75: 1 - 0.25/35.75.
     assert actions.select("session", "split", "dividend").rows() == [
@@ -110,7 +110,7 @@ def test_splits_and_dividends_become_ratios(source: EodhdSource | TiingoSource) 
 
 def test_bars_as_they_are_read_are_the_vendors_adjusted_ones(source: EodhdSource | TiingoSource) -> None:
     found, wanted = (
-        adjusted(source.fetch(wish(first=None))),
+        adjusted(source.fetch(request(first=None))),
         vendor_adjusted(BARS.filter(pl.col("session") <= LAST, symbol="AAPL")),
     )
     assert found["session"].equals(wanted["session"])
@@ -121,17 +121,17 @@ def test_bars_as_they_are_read_are_the_vendors_adjusted_ones(source: EodhdSource
     assert found["volume"][0] == 4000.0
 
 
-def test_a_split_after_the_last_bar_wished_for_leaves_volumes_as_they_were_traded(
+def test_a_split_after_the_last_bar_requested_leaves_volumes_as_they_were_traded(
     source: EodhdSource | TiingoSource,
 ) -> None:
-    early = Wish("AAPL", "XNYS", None, date(2024, 1, 31), "USD")
+    early = BarRequest("AAPL", "XNYS", None, date(2024, 1, 31), "USD")
     assert source.fetch(early)["volume"].unique().to_list() == [1000.0]
 
 
 def test_the_dates_and_the_key_are_asked_for(
     vendor: str, source: EodhdSource | TiingoSource, sources: FakeSources
 ) -> None:
-    source.fetch(wish("BRK.B"))
+    source.fetch(request("BRK.B"))
     asked = sources.asked(vendor, "BRK.B")
     assert {request["query"]["key"] for request in asked} == {KEY}
     # two weeks before the 10th of January, for the close before the first bar
@@ -150,11 +150,11 @@ def test_the_dates_and_the_key_are_asked_for(
 
 def test_a_euronext_symbol_is_one_of_eodhds_and_none_of_tiingos(client: httpx.Client, sources: FakeSources) -> None:
     web = Web(client, Pace(1000), sources.address, (KEY,))
-    assert EodhdSource(web, KEY).fetch(wish("MC.PA")).height
+    assert EodhdSource(web, KEY).fetch(request("MC.PA")).height
     with pytest.raises(SymbolNotFoundError, match=r"only symbols of the US have a name there, not MC\.PA"):
-        TiingoSource(web, KEY).fetch(wish("MC.PA"))
+        TiingoSource(web, KEY).fetch(request("MC.PA"))
     with pytest.raises(SymbolNotFoundError, match=r"not VOD\.L"):
-        EodhdSource(web, KEY).fetch(wish("VOD.L"))
+        EodhdSource(web, KEY).fetch(request("VOD.L"))
     assert not sources.asked("tiingo")
 
 
@@ -162,7 +162,7 @@ def test_a_dividend_in_another_currency_is_taken_from_the_adjusted_close(
     client: httpx.Client, sources: FakeSources
 ) -> None:
     source = EodhdSource(Web(client, Pace(1000), sources.address, (KEY,)), KEY)
-    actions = source.fetch(wish("MC.PA", currency="EUR")).drop_nulls("ratio")
+    actions = source.fetch(request("MC.PA", currency="EUR")).drop_nulls("ratio")
     assert actions.select("session", "dividend").rows()[0] == (PAID, 0.0)
     # four decimals of an adjusted close near 27
     assert actions["ratio"][0] == pytest.approx(1 - 2 / 109, abs=1e-5)
@@ -194,10 +194,10 @@ def test_each_cause_has_an_error_of_its_own_and_none_repeats_the_key(
 ) -> None:
     sources.faults = {f"{source.name}/AAPL": fault}
     with pytest.raises(error, match=message) as caught:
-        source.fetch(wish())
+        source.fetch(request())
     assert caught.type is error
     assert "sesame" not in str(caught.value)
-    assert source.fetch(wish("BRK.B")).height
+    assert source.fetch(request("BRK.B")).height
 
 
 def test_the_key_goes_to_no_other_host(
@@ -205,7 +205,7 @@ def test_the_key_goes_to_no_other_host(
 ) -> None:
     sources.faults = {f"{vendor}/AAPL": Fault.REDIRECTED}
     with pytest.raises(SourceFailedError):
-        source.fetch(wish())
+        source.fetch(request())
     assert {request["query"]["host"] for request in sources.requests} == {f"127.0.0.1:{sources.port}"}
 
 
@@ -217,7 +217,7 @@ def test_no_log_holds_the_key(vendor: str, sources: FakeSources, caplog: pytest.
     }
     settings = Settings.from_environment(variables)
     with caplog.at_level(logging.DEBUG):
-        source_of(vendor, web_of(settings, 1000)).fetch(wish())
+        source_of(vendor, web_of(settings, 1000)).fetch(request())
     assert sources.asked(vendor, "AAPL")
     assert "sesame" not in caplog.text
     assert "sesame" not in repr(settings)
@@ -243,23 +243,23 @@ def test_the_settings_build_the_vendor_at_its_documented_rate(
 
     monkeypatch.setattr("boursomatic_assets.providers.web.Pace", NotedPace)
     provider = build(Settings.from_environment({"BOURSOMATIC_GATEWAY": sources.address, variable: KEY}))
-    (delivery,) = provider.deliveries([wish()])
-    assert delivery.reports[0].outcome is Outcome.FETCHED
+    (batch,) = provider.batches([request()])
+    assert batch.reports[0].outcome is Outcome.FETCHED
     assert rates == [rate]
 
 
-def test_a_delivery_keeps_actions_beside_its_bars_and_doubts_in_its_report(
+def test_a_batch_keeps_actions_beside_its_bars_and_doubts_in_its_report(
     vendor: str, client: httpx.Client, sources: FakeSources
 ) -> None:
     web = Web(client, Pace(1000), sources.address, (KEY,))
     provider = FetchedProvider((source_of(vendor, web),), pl.DataFrame)
-    (delivery,) = provider.deliveries([wish("AAPL"), wish("BRK.B")])
-    assert delivery.bars.columns == list(BAR_SCHEMA)
-    assert delivery.actions.schema == ACTION_SCHEMA
-    assert delivery.actions.group_by("symbol").len().sort("symbol").rows() == [("AAPL", 3), ("BRK.B", 3)]
-    assert not delivery.adjusted
-    assert {report.detail for report in delivery.reports} == {""}
-    assert check_bars(delivery.bars, LAST).rejected.is_empty()
+    (batch,) = provider.batches([request("AAPL"), request("BRK.B")])
+    assert batch.bars.columns == list(BAR_SCHEMA)
+    assert batch.actions.schema == ACTION_SCHEMA
+    assert batch.actions.group_by("symbol").len().sort("symbol").rows() == [("AAPL", 3), ("BRK.B", 3)]
+    assert not batch.adjusted
+    assert {report.detail for report in batch.reports} == {""}
+    assert check_bars(batch.bars, LAST).rejected.is_empty()
 
 
 def test_an_attempt_asks_only_for_what_failed(sources: FakeSources, client: httpx.Client) -> None:
@@ -268,11 +268,11 @@ def test_an_attempt_asks_only_for_what_failed(sources: FakeSources, client: http
     provider = FetchedProvider(
         (EodhdSource(Web(client, Pace(1000), sources.address, (KEY,)), KEY),),
         pl.DataFrame,
-        Patience(pause=lambda _: None),
+        RetryPolicy(pause=lambda _: None),
     )
     for _ in range(2):
-        (delivery,) = provider.deliveries([wish()])
-        assert delivery.reports[0].outcome is Outcome.FETCHED
+        (batch,) = provider.batches([request()])
+        assert batch.reports[0].outcome is Outcome.FETCHED
     tables = [request["query"]["table"] for request in sources.requests]
     assert tables == ["eod", "splits", "splits", "div", "div", "eod", "splits", "div"]
 
@@ -283,8 +283,8 @@ def test_an_allowance_that_is_used_up_is_not_asked_again(
     sources.faults = {f"{vendor}/*": Fault.LIMIT_REACHED}
     pauses: list[float] = []
     web = Web(client, Pace(1000), sources.address, (KEY,))
-    provider = FetchedProvider((source_of(vendor, web),), pl.DataFrame, Patience(pause=pauses.append))
-    (delivery,) = provider.deliveries([wish()])
+    provider = FetchedProvider((source_of(vendor, web),), pl.DataFrame, RetryPolicy(pause=pauses.append))
+    (delivery,) = provider.batches([request()])
     assert delivery.reports[0].outcome is Outcome.SOURCE_FAILED
     assert "allows no more requests for now" in delivery.reports[0].detail
     assert (len(sources.requests), pauses) == (1, [])
@@ -312,7 +312,7 @@ def answering(body: Any, status: int = 200, **headers: str) -> httpx.Client:  # 
 )
 def test_an_answer_of_another_shape_is_the_sources_failure(status: int, body: Any, message: str) -> None:  # noqa: ANN401
     with answering(body, status) as client, pytest.raises(SourceFailedError, match=message):
-        TiingoSource(Web(client, Pace(1000)), KEY).fetch(wish())
+        TiingoSource(Web(client, Pace(1000)), KEY).fetch(request())
 
 
 def test_what_is_no_number_is_left_to_the_bar_contract() -> None:
@@ -322,7 +322,7 @@ def test_what_is_no_number_is_left_to_the_bar_contract() -> None:
     }
     rows = [row | {"date": "2024-01-10"}, row | {"date": "2024-01-11", "close": None, "open": "n/a"}]
     with answering(rows) as client:
-        fetched = TiingoSource(Web(client, Pace(1000)), KEY).fetch(wish())
+        fetched = TiingoSource(Web(client, Pace(1000)), KEY).fetch(request())
     assert check_bars(fetched.select(list(BAR_SCHEMA)), LAST).rejected["session"].to_list() == [date(2024, 1, 11)]
 
 
@@ -333,9 +333,9 @@ def test_an_action_of_a_row_that_is_sent_twice_counts_once() -> None:
     rows = [before | {"date": "2024-01-10"}, *[after | {"date": "2024-01-11"}] * 2]
     with answering(rows) as client:
         provider = FetchedProvider((TiingoSource(Web(client, Pace(1000)), KEY),), pl.DataFrame)
-        (delivery,) = provider.deliveries([wish()])
-    assert delivery.bars.height == 3
-    assert delivery.actions.rows() == [("AAPL", date(2024, 1, 11), 4.0, 0.0, 0.25)]
+        (batch,) = provider.batches([request()])
+    assert batch.bars.height == 3
+    assert batch.actions.rows() == [("AAPL", date(2024, 1, 11), 4.0, 0.0, 0.25)]
 
 
 @pytest.mark.parametrize("split", ["4:1", "4/0", "none"])
@@ -349,7 +349,7 @@ def test_a_split_that_cannot_be_read_is_the_sources_failure(split: str) -> None:
     with mock_client(answer) as client:
         source = EodhdSource(Web(client, Pace(1000)), KEY)
         with pytest.raises(SourceFailedError, match=r"expected splits such as 4\.000000/1\.000000"):
-            source.fetch(wish())
+            source.fetch(request())
 
 
 def test_redirects_within_the_host_are_followed_and_end() -> None:

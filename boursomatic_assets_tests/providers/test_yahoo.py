@@ -18,8 +18,8 @@ from boursomatic_assets.errors import (
     SymbolNotFoundError,
 )
 from boursomatic_assets.providers.fetching import BarsRefusedError
-from boursomatic_assets.providers.patience import Pace, PassingFailureError
-from boursomatic_assets.providers.source import Wish
+from boursomatic_assets.providers.retry_policy import Pace, PassingFailureError
+from boursomatic_assets.providers.source import BarRequest
 from boursomatic_assets.providers.yahoo import YahooSource, yahoo_source
 from boursomatic_assets.providers.yahoo_session import YahooSession
 from boursomatic_assets.settings import Settings
@@ -47,8 +47,10 @@ def yahoo(sources: FakeSources, tmp_path: Path) -> YahooSource:
     return YahooSource(YahooSession(Pace(1000), sources.address), tmp_path / "caches")
 
 
-def wish(symbol: str = "AAPL", first: date | None = FIRST, last: date = LAST, currency: str | None = None) -> Wish:
-    return Wish(symbol, {"MC.PA": "XPAR"}.get(symbol, "XNYS"), first, last, currency)
+def request(
+    symbol: str = "AAPL", first: date | None = FIRST, last: date = LAST, currency: str | None = None
+) -> BarRequest:
+    return BarRequest(symbol, {"MC.PA": "XPAR"}.get(symbol, "XNYS"), first, last, currency)
 
 
 def changed(name: str, values: dict[date, float | None]) -> pl.DataFrame:
@@ -63,13 +65,13 @@ def close_on(bars: pl.DataFrame, session: date) -> float:
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)
-def test_exactly_the_bars_wished_for_arrive(yahoo: YahooSource, symbol: str) -> None:
+def test_exactly_the_bars_requested_arrive(yahoo: YahooSource, symbol: str) -> None:
     expected = BARS.filter(pl.col("session").is_between(FIRST, LAST), symbol=symbol)
-    assert yahoo.fetch(wish(symbol)).equals(expected)
+    assert yahoo.fetch(request(symbol)).equals(expected)
 
 
 def test_without_a_first_session_all_there_is_arrives(yahoo: YahooSource, sources: FakeSources) -> None:
-    bars = yahoo.fetch(wish(first=None))
+    bars = yahoo.fetch(request(first=None))
     assert (bars["session"].min(), bars["session"].max()) == (MONDAY, LAST)
     # 1960-01-01 00:00 in New York is 5 h later in UTC, 3653 days before 1970
     assert sources.asked("yahoo")[0]["query"]["period1"] == str(-3653 * 86400 + 5 * 3600)
@@ -77,7 +79,7 @@ def test_without_a_first_session_all_there_is_arrives(yahoo: YahooSource, source
 
 def test_a_whole_bar_is_scaled_to_the_adjusted_close(sources: FakeSources, yahoo: YahooSource) -> None:
     sources.bars = BARS.with_columns(adj_close=pl.col("close") / 2)
-    bar = yahoo.fetch(wish(first=FIRST, last=FIRST)).row(0, named=True)
+    bar = yahoo.fetch(request(first=FIRST, last=FIRST)).row(0, named=True)
     # the eighth weekday closes at 107, opens at 106, spans 105 to 109; half of each, the volume untouched
     assert [bar[name] for name in ("open", "high", "low", "close", "volume")] == [53.0, 54.5, 52.5, 53.5, 1000.0]
 
@@ -88,7 +90,7 @@ def test_an_absurd_adjusted_close_is_rejected_and_not_turned_into_a_price(
 ) -> None:
     adjusted = pl.when(pl.col("session") == FIRST).then(absurd).otherwise("close")
     sources.bars = BARS.with_columns(adj_close=adjusted)
-    checked = check_bars(yahoo.fetch(wish()), LAST)
+    checked = check_bars(yahoo.fetch(request()), LAST)
     assert checked.rejected["session"].to_list() == [FIRST]
     assert checked.reasons() == {BAD_FACTOR: 1}
 
@@ -97,41 +99,41 @@ def test_an_absurd_adjusted_close_is_rejected_and_not_turned_into_a_price(
 def test_timestamps_off_by_an_hour_of_summer_time_move_no_session(
     sources: FakeSources, yahoo: YahooSource, symbol: str
 ) -> None:
-    expected = yahoo.fetch(wish(symbol))
+    expected = yahoo.fetch(request(symbol))
     sources.faults = {"yahoo/*": Fault.SHIFTED}
-    assert yahoo.fetch(wish(symbol)).equals(expected)
+    assert yahoo.fetch(request(symbol)).equals(expected)
 
 
-def test_the_first_session_wished_for_is_not_lost_to_an_early_midnight(
+def test_the_first_session_requested_is_not_lost_to_an_early_midnight(
     sources: FakeSources, yahoo: YahooSource
 ) -> None:
     sources.faults = {"yahoo/*": Fault.SHIFTED}
-    assert yahoo.fetch(wish(first=FIRST, last=FIRST))["session"].to_list() == [FIRST]
+    assert yahoo.fetch(request(first=FIRST, last=FIRST))["session"].to_list() == [FIRST]
 
 
 def test_a_last_row_sent_twice_is_one_bar(sources: FakeSources, yahoo: YahooSource) -> None:
-    expected = yahoo.fetch(wish())
+    expected = yahoo.fetch(request())
     sources.faults = {"yahoo/*": Fault.LAST_TWICE}
-    assert yahoo.fetch(wish()).equals(expected)
+    assert yahoo.fetch(request()).equals(expected)
 
 
 def test_of_a_completed_session_the_later_row_is_kept(sources: FakeSources, yahoo: YahooSource) -> None:
     sources.faults = {"yahoo/*": Fault.LIVE_ROW}
-    bars = yahoo.fetch(wish())
+    bars = yahoo.fetch(request())
     assert bars["session"].is_unique().all()
     assert bars["volume"].to_list()[-2:] == [1000.0, 1001.0]
 
 
 def test_nothing_after_the_last_completed_session_arrives(sources: FakeSources, yahoo: YahooSource) -> None:
-    expected = yahoo.fetch(wish())
+    expected = yahoo.fetch(request())
     # all later sessions, and tomorrow's price behind them
     sources.faults = {"yahoo/*": Fault.ROW_BEYOND}
-    assert yahoo.fetch(wish()).equals(expected)
+    assert yahoo.fetch(request()).equals(expected)
 
 
 def test_a_row_with_blanks_arrives_with_them(sources: FakeSources, yahoo: YahooSource) -> None:
     sources.bars = changed("close", {FIRST: None})
-    bars = yahoo.fetch(wish())
+    bars = yahoo.fetch(request())
     assert bars.filter(pl.col("close").is_null())["session"].to_list() == [FIRST]
     assert bars.height == BARS.filter(pl.col("session").is_between(FIRST, LAST), symbol="AAPL").height
 
@@ -139,14 +141,14 @@ def test_a_row_with_blanks_arrives_with_them(sources: FakeSources, yahoo: YahooS
 def test_a_row_of_nothing_but_blanks_arrives_too(sources: FakeSources, yahoo: YahooSource) -> None:
     blank = pl.when(pl.col("session") != FIRST).then(pl.exclude("symbol", "session"))
     sources.bars = BARS.with_columns(blank)
-    checked = check_bars(yahoo.fetch(wish()), LAST)
+    checked = check_bars(yahoo.fetch(request()), LAST)
     assert checked.rejected["session"].to_list() == [FIRST]
 
 
 def test_a_blank_volume_is_not_taken_for_a_session_without_trades(sources: FakeSources, yahoo: YahooSource) -> None:
     summer, winter = date(2024, 7, 3), date(2024, 12, 4)
     sources.bars = changed("volume", {FIRST: None, summer: 0.0, winter: None})
-    volumes = yahoo.fetch(wish()).select("session", "volume")
+    volumes = yahoo.fetch(request()).select("session", "volume")
     assert volumes.filter(pl.col("volume").is_null())["session"].to_list() == [FIRST, winter]
     assert volumes.filter(volume=0.0)["session"].to_list() == [summer]
 
@@ -154,7 +156,7 @@ def test_a_blank_volume_is_not_taken_for_a_session_without_trades(sources: FakeS
 def test_rows_without_any_price_are_no_bars(sources: FakeSources, yahoo: YahooSource) -> None:
     sources.bars = BARS.with_columns(pl.lit(None, pl.Float64).alias(name) for name in ("open", "close"))
     with pytest.raises(NoBarsError, match="no prices from 2024-01-10 to 2025-01-31"):
-        yahoo.fetch(wish())
+        yahoo.fetch(request())
 
 
 @pytest.mark.parametrize(
@@ -177,16 +179,16 @@ def test_each_cause_has_an_error_of_its_own(
 ) -> None:
     sources.faults = {"yahoo/AAPL": fault}
     with pytest.raises(error, match=message) as caught:
-        yahoo.fetch(wish())
+        yahoo.fetch(request())
     # a failure that may pass is also a SourceFailedError; the test is of the very class
     assert caught.type is error
-    assert yahoo.fetch(wish("MC.PA")).height
+    assert yahoo.fetch(request("MC.PA")).height
 
 
 def test_a_chart_that_makes_no_sense_is_the_sources_failure(sources: FakeSources, yahoo: YahooSource) -> None:
     sources.bars = BARS.with_columns(currency=pl.lit("USD"), close=pl.lit("soon"))
     with pytest.raises(SourceFailedError, match="cannot be read") as caught:
-        yahoo.fetch(wish())
+        yahoo.fetch(request())
     assert caught.type is SourceFailedError
 
 
@@ -194,7 +196,7 @@ def test_no_answer_is_waited_for_no_longer_than_said(sources: FakeSources, tmp_p
     sources.faults = {"yahoo/AAPL": Fault.HANG}
     yahoo = YahooSource(YahooSession(Pace(1000), sources.address, seconds_to_answer=0.3), tmp_path)
     with pytest.raises(PassingFailureError, match="timed out"):
-        yahoo.fetch(wish())
+        yahoo.fetch(request())
 
 
 def test_a_429_tells_how_long_to_wait(sources: FakeSources, tmp_path: Path) -> None:
@@ -202,17 +204,17 @@ def test_a_429_tells_how_long_to_wait(sources: FakeSources, tmp_path: Path) -> N
     pauses: list[float] = []
     yahoo = YahooSource(YahooSession(Pace(1000, pauses.append), sources.address), tmp_path)
     with pytest.raises(PassingFailureError, match="429 and asks to wait 7 s") as caught:
-        yahoo.fetch(wish())
+        yahoo.fetch(request())
     assert caught.value.retry_after == 7.0
     assert len(sources.asked("yahoo", "AAPL")) == 1
     # whoever comes next, for whatever symbol, is held back too
-    yahoo.fetch(wish("MC.PA"))
+    yahoo.fetch(request("MC.PA"))
     assert 6.5 < max(pauses) <= 7.1
 
 
 def test_a_stale_crumb_is_renewed_by_the_client(sources: FakeSources, yahoo: YahooSource) -> None:
     sources.faults = {"yahoo/AAPL": [Fault.STALE_CRUMB]}
-    assert yahoo.fetch(wish()).height
+    assert yahoo.fetch(request()).height
     assert len(sources.asked("yahoo", "AAPL")) == 2
 
 
@@ -223,7 +225,7 @@ def test_a_symbol_without_a_trade_for_over_30_days_is_delisted(
     newest = BARS["session"].max()
     assert isinstance(newest, date)
     with pytest.raises(error):
-        yahoo.fetch(wish(first=newest + timedelta(days=1), last=newest + timedelta(days=silence)))
+        yahoo.fetch(request(first=newest + timedelta(days=1), last=newest + timedelta(days=silence)))
 
 
 @pytest.mark.parametrize(("expected", "found"), [("EUR", "USD"), ("GBP", "GBp")])
@@ -232,30 +234,30 @@ def test_bars_in_another_currency_are_refused(
 ) -> None:
     sources.bars = BARS.with_columns(currency=pl.lit(found))
     with pytest.raises(BarsRefusedError, match=f"expected {expected}, the source trades in {found}"):
-        yahoo.fetch(wish(currency=expected))
+        yahoo.fetch(request(currency=expected))
 
 
 @pytest.mark.parametrize(("symbol", "currency"), [("AAPL", "USD"), ("MC.PA", "EUR"), ("MC.PA", None)])
 def test_bars_in_the_expected_currency_are_taken(yahoo: YahooSource, symbol: str, currency: str | None) -> None:
-    assert yahoo.fetch(wish(symbol, currency=currency)).height
+    assert yahoo.fetch(request(symbol, currency=currency)).height
 
 
 def test_a_question_asked_again_is_answered_anew(sources: FakeSources, yahoo: YahooSource) -> None:
-    assert close_on(yahoo.fetch(wish()), FIRST) == 107.0
+    assert close_on(yahoo.fetch(request()), FIRST) == 107.0
     sources.bars = changed("close", {FIRST: 107.5})
-    assert close_on(yahoo.fetch(wish()), FIRST) == 107.5
+    assert close_on(yahoo.fetch(request()), FIRST) == 107.5
 
 
 def test_one_request_fetches_one_symbol(sources: FakeSources, yahoo: YahooSource) -> None:
     for symbol, exchange in (("AAPL", "XNAS"), ("MC.PA", "XPAR"), ("BRK.B", "XLON")):
-        yahoo.fetch(Wish(symbol, exchange, FIRST, LAST))
+        yahoo.fetch(BarRequest(symbol, exchange, FIRST, LAST))
         assert len(sources.asked("yahoo", symbol)) == 1
 
 
 def test_what_the_client_remembers_stays_under_the_home(sources: FakeSources, tmp_path: Path) -> None:
     for name in ("one", "two"):
         variables = {"BOURSOMATIC_HOME": str(tmp_path / name), "BOURSOMATIC_GATEWAY": sources.address}
-        yahoo_source(Settings.from_environment(variables)).fetch(wish())
+        yahoo_source(Settings.from_environment(variables)).fetch(request())
         assert (tmp_path / name / "yfinance" / "cookies.db").stat().st_size
 
 

@@ -70,7 +70,7 @@ class ExchangeAudit:
 def audit_exchange(database: Database, settings: Settings, calendar: str, now: datetime) -> ExchangeAudit:
     """Compare the stored bars of an exchange with its sessions up to now."""
     # A continuing source should have the newest session; a file need not.
-    goes_on = provider_for(settings).asks_for_wishes or settings.provider == "database"
+    goes_on = provider_for(settings).fetches_by_symbol or settings.provider == "database"
     audit = audit_calendar(database, calendar)
     newest = last_complete_session(calendar, now) if goes_on else None
     if audit.exchanges.is_empty():
@@ -87,7 +87,7 @@ def audit_exchange(database: Database, settings: Settings, calendar: str, now: d
 
 def newest_reports(database: Database, settings: Settings) -> list[SymbolReport] | None:
     """Result of each symbol in the newest round; None for a source without rounds."""
-    number = newest_round(database, settings.provider) if provider_for(settings).asks_for_wishes else None
+    number = newest_round(database, settings.provider) if provider_for(settings).fetches_by_symbol else None
     return None if number is None else read_results(database, number)
 
 

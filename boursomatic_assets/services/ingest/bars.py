@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from boursomatic_assets.core.market.fetch_report import SymbolReport
-    from boursomatic_assets.providers.source import Delivery, Provider
+    from boursomatic_assets.providers.source import BarBatch, Provider
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.postgres.database import Cursor, Database
 
@@ -46,7 +46,7 @@ DISAGREEMENT_SCHEMA = {
 
 @dataclass(frozen=True)
 class StoredBeside:
-    """Stored bars around a delivery, and what vendors state of their symbols, of `ACTION_SCHEMA`."""
+    """Stored bars around a batch, and what vendors state of their symbols, of `ACTION_SCHEMA`."""
 
     bars: pl.DataFrame
     actions: pl.DataFrame
@@ -77,18 +77,18 @@ class BarUpdate:
 def tally_source(provider: Provider, settings: Settings, today: date) -> BarTally:
     """Check everything that a local source holds; raises BarContractError as `require_usable` does."""
     tally = BarTally()
-    for delivery in provider.deliveries():
-        tally = tally.plus(checked_delivery(delivery, today))
+    for batch in provider.batches():
+        tally = tally.plus(checked_batch(batch, today))
     require_usable(tally, settings.max_rejected_share, provider.description)
     return tally
 
 
-def checked_delivery(delivery: Delivery, today: date, stored: StoredBeside | None = None) -> CheckedBars:
-    """Check the bars of a delivery, each alone and against the sessions around it, such as stored ones."""
-    checked = check_bars(delivery.bars, today)
+def checked_batch(batch: BarBatch, today: date, stored: StoredBeside | None = None) -> CheckedBars:
+    """Check the bars of a batch, each alone and against the sessions around it, such as stored ones."""
+    checked = check_bars(batch.bars, today)
     if stored is None:
-        stored = StoredBeside(checked.accepted.clear(), delivery.actions.clear())
-    actions = pl.concat([stored.actions.join(delivery.actions, on=PANEL_KEY, how="anti"), delivery.actions])
+        stored = StoredBeside(checked.accepted.clear(), batch.actions.clear())
+    actions = pl.concat([stored.actions.join(batch.actions, on=PANEL_KEY, how="anti"), batch.actions])
     if actions.is_empty():
         return set_aside_isolated(checked, stored.bars)
     # Judged as they will be read; set aside as they came.
@@ -103,9 +103,9 @@ def checked_delivery(delivery: Delivery, today: date, stored: StoredBeside | Non
     )
 
 
-def stored_beside(cursor: Cursor, delivery: Delivery) -> StoredBeside:
-    """Stored bars around a delivery: they show each symbol's usual moves, and whether its ends jump."""
-    dated = delivery.bars.select(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).drop_nulls()
+def stored_beside(cursor: Cursor, batch: BarBatch) -> StoredBeside:
+    """Stored bars around a batch: they show each symbol's usual moves, and whether its ends jump."""
+    dated = batch.bars.select(pl.col("symbol").cast(pl.String), pl.col("session").cast(pl.Date)).drop_nulls()
     bars = read_beside(cursor, dated, before=WINDOW + 2, after=LONGEST + 1)
     return StoredBeside(bars, read_actions(cursor, bars["symbol"].unique().to_list()))
 
@@ -122,14 +122,14 @@ def store_all(
     """Store all that a local source holds in one transaction; raises BarContractError as `require_usable`."""
     update, source = BarUpdate(), ":".join(filter(None, [settings.provider, settings.provider_path]))
     with database.bulk() as cursor:
-        for delivery in provider.deliveries():
-            stored = stored_beside(cursor, delivery)
-            checked = checked_delivery(delivery, today, stored)
+        for batch in provider.batches():
+            stored = stored_beside(cursor, batch)
+            checked = checked_batch(batch, today, stored)
             update.tally = update.tally.plus(without_stored(checked, stored.bars))
-            update.reports.extend(delivery.reports)
-            update.left_out.update(delivery.left_out)
+            update.reports.extend(batch.reports)
+            update.left_out.update(batch.left_out)
             update.add(upsert_bars(cursor, checked, source))
-            replace_actions(cursor, _spans(checked.accepted), delivery.actions)
+            replace_actions(cursor, _spans(checked.accepted), batch.actions)
             record_jumps(cursor, checked, stored.bars)
             note(f"{len(update.reports):,} symbols, {update.tally.accepted:,} bars")
         require_usable(update.tally, settings.max_rejected_share, provider.description)
@@ -137,7 +137,7 @@ def store_all(
 
 
 def _spans(bars: pl.DataFrame) -> pl.DataFrame:
-    """Spans for which a delivery states the actions: after the first bar of a symbol, up to its last one."""
+    """Spans for which a batch states the actions: after the first bar of a symbol, up to its last one."""
     return bars.group_by("symbol").agg(after=pl.col("session").min(), until=pl.col("session").max())
 
 
@@ -156,7 +156,7 @@ def scan_stored(database: Database, note: Callable[[str], None]) -> BarUpdate:
 def record_jumps(cursor: Cursor, bars: CheckedBars, beside: pl.DataFrame) -> None:
     """Record unexplained jumps of new bars; one without an adjustment quarantines its symbol.
 
-    `beside` holds stored bars before and behind them: a split may lie between two deliveries.
+    `beside` holds stored bars before and behind them: a split may lie between two batches.
     """
     new = bars.accepted
     if new.is_empty():

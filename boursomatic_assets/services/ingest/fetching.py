@@ -13,11 +13,11 @@ from boursomatic_assets.core.market.calendars import CALENDARS, calendar_of, las
 from boursomatic_assets.core.market.fetch_report import Outcome, SymbolReport
 from boursomatic_assets.core.market.overlap import SAME_CLOSE, SAME_PRICE, compare_overlap
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.providers.source import Delivery, Provider, Wish
+from boursomatic_assets.providers.source import BarBatch, BarRequest, Provider
 from boursomatic_assets.services.ingest.bars import (
     DISAGREEMENT_SCHEMA,
     BarUpdate,
-    checked_delivery,
+    checked_batch,
     record_jumps,
     stored_beside,
     without_stored,
@@ -60,20 +60,20 @@ def fetch_missing(
         fetching = _Fetching(
             database, number, settings.provider, tails, sources_in_use(turn), now, settled=len(done)
         )
-        wishes = [
-            wish
-            for wish in wishes_for(listed, tails, now)
-            if not settings.exchanges or calendar_of(wish.exchange) in settings.exchanges
+        requests = [
+            request
+            for request in requests_for(listed, tails, now)
+            if not settings.exchanges or calendar_of(request.exchange) in settings.exchanges
         ]
-        again = fetching.take(provider.deliveries(wishes), wishes, note)
-        fetching.firsts = first_sessions(database, [wish.symbol for wish in again])
-        fetching.take(provider.deliveries(again), again, note)
+        again = fetching.take(provider.batches(requests), requests, note)
+        fetching.firsts = first_sessions(database, [request.symbol for request in again])
+        fetching.take(provider.batches(again), again, note)
         finish_round(database, number)
         fetching.update.reports = read_results(database, number)
     return fetching.update
 
 
-def wishes_for(listed: pl.DataFrame, tails: pl.DataFrame, now: datetime) -> list[Wish]:
+def requests_for(listed: pl.DataFrame, tails: pl.DataFrame, now: datetime) -> list[BarRequest]:
     """Bars that each listed symbol still needs, beyond the newest stored ones (`tails`)."""
     starts = dict(tails.group_by("symbol").agg(pl.col("session").min()).iter_rows())
     lasts = {
@@ -82,7 +82,7 @@ def wishes_for(listed: pl.DataFrame, tails: pl.DataFrame, now: datetime) -> list
         for calendar in [calendar_of(exchange)]
     }
     return [
-        Wish(symbol, exchange, starts.get(symbol), lasts[exchange], currency, stored=symbol in starts)
+        BarRequest(symbol, exchange, starts.get(symbol), lasts[exchange], currency, stored=symbol in starts)
         for symbol, exchange, currency in listed.select("symbol", "exchange", "currency").iter_rows()
     ]
 
@@ -102,26 +102,26 @@ class _Fetching:
     update: BarUpdate = field(default_factory=BarUpdate)
 
     def take(
-        self, deliveries: Iterable[Delivery], wishes: Sequence[Wish], note: Callable[[str], None]
-    ) -> list[Wish]:
-        """Store deliveries as they come, each in one transaction; returns the symbols to fetch again, whole."""
-        wanted, total, again = {wish.symbol: wish for wish in wishes}, self.settled + len(wishes), []
-        for delivery in deliveries:
+        self, batches: Iterable[BarBatch], requests: Sequence[BarRequest], note: Callable[[str], None]
+    ) -> list[BarRequest]:
+        """Store batches as they come, each in one transaction; returns the symbols to fetch again, whole."""
+        wanted, total, again = {request.symbol: request for request in requests}, self.settled + len(requests), []
+        for batch in batches:
             with self.database.bulk() as cursor:
-                stored = stored_beside(cursor, delivery)
-            checked = checked_delivery(delivery, self.now.date(), stored)
-            verdicts = self._verdicts(delivery, checked.accepted, wanted)
+                stored = stored_beside(cursor, batch)
+            checked = checked_batch(batch, self.now.date(), stored)
+            verdicts = self._verdicts(batch, checked.accepted, wanted)
             again += [
                 replace(wanted[symbol], first=None) for symbol, verdict in verdicts.items() if verdict is None
             ]
             settled = [verdict for verdict in verdicts.values() if verdict]
-            self._keep(checked, stored.bars, settled, self._stated(delivery, settled, wanted))
+            self._keep(checked, stored.bars, settled, self._stated(batch, settled, wanted))
             self.settled += sum(verdict is not None for verdict in verdicts.values())
             note(f"{self.settled:,} of {total:,} symbols")
         return again
 
     def _verdicts(
-        self, delivery: Delivery, accepted: pl.DataFrame, wanted: Mapping[str, Wish]
+        self, batch: BarBatch, accepted: pl.DataFrame, wanted: Mapping[str, BarRequest]
     ) -> dict[str, SymbolReport | None]:
         """Report on each symbol; None for one whose history was rewritten and must be fetched whole."""
         overlap = {row["symbol"]: row for row in compare_overlap(self.tails, accepted).iter_rows(named=True)}
@@ -130,13 +130,13 @@ class _Fetching:
             report.symbol: self._verdict(
                 report, wanted[report.symbol], overlap.get(report.symbol), spans.get(report.symbol)
             )
-            for report in delivery.reports
+            for report in batch.reports
         }
 
     def _verdict(
         self,
         report: SymbolReport,
-        wish: Wish,
+        request: BarRequest,
         overlap: Mapping[str, Any] | None,
         first: Any,  # noqa: ANN401
     ) -> SymbolReport | None:
@@ -147,9 +147,9 @@ class _Fetching:
         known = self.firsts.get(report.symbol)
         if known and first > known:
             return _refused(report, f"its history was rewritten, and {report.source} has it only from {first} on")
-        if wish.first is None and wish.stored and not self._may_rewrite(report):
+        if request.first is None and request.stored and not self._may_rewrite(report):
             return _refused(report, f"its history was rewritten, and {report.source} is not where it came from")
-        if overlap is None or wish.first is None:
+        if overlap is None or request.first is None:
             return report
         return self._compared(report, overlap)
 
@@ -176,11 +176,11 @@ class _Fetching:
         )
 
     def _stated(
-        self, delivery: Delivery, reports: Sequence[SymbolReport], wanted: Mapping[str, Wish]
+        self, batch: BarBatch, reports: Sequence[SymbolReport], wanted: Mapping[str, BarRequest]
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Spans of which sources say what splits and dividends there are, and those there are.
 
-        Up to the first session wished for the stored bars stay, and with them what is stated of them. A source that
+        Up to the first session requested the stored bars stay, and with them what is stated of them. A source that
         may not rewrite history says nothing on it either.
         """
         taken = [report for report in reports if report.outcome is Outcome.FETCHED and self._may_rewrite(report)]
@@ -188,7 +188,7 @@ class _Fetching:
         schema = {"symbol": pl.String, "after": pl.Date, "until": pl.Date}
         spans = pl.DataFrame(rows, schema=schema, orient="row")
         inside = (pl.col("session") > pl.col("after")).fill_null(value=True)
-        return spans, delivery.actions.join(spans, on="symbol").filter(inside).drop("after", "until")
+        return spans, batch.actions.join(spans, on="symbol").filter(inside).drop("after", "until")
 
     def _keep(
         self,

@@ -37,7 +37,7 @@ def update_instruments(
 ) -> InstrumentUpdate:
     """Write the instruments of a source; a local one only fills blanks, or raises BarContractError."""
     left: list[str] = []
-    if provider.asks_for_wishes:
+    if provider.fetches_by_symbol:
         counts, left = write_universe(database, provider.instruments())
     else:
         sound = require_believable(provider, settings, now)

@@ -53,7 +53,7 @@ def require_believable(provider: Provider, settings: Settings, now: datetime) ->
 
     A network source and the stored table are checked as they are read. Raises BarContractError as `require_usable`.
     """
-    if not provider.asks_for_wishes and not isinstance(provider, DatabaseProvider):
+    if not provider.fetches_by_symbol and not isinstance(provider, DatabaseProvider):
         return tally_source(provider, settings, now.date()).symbols
     return None
 
@@ -62,7 +62,7 @@ def update_bars(
     database: Database, provider: Provider, settings: Settings, now: datetime, note: Callable[[str], None]
 ) -> BarUpdate:
     """Update the table `price_bars`; `now` has a time zone, `note` receives progress messages."""
-    if provider.asks_for_wishes:
+    if provider.fetches_by_symbol:
         return fetch_missing(database, provider, settings, now, note)
     if isinstance(provider, DatabaseProvider):
         return scan_stored(database, note)

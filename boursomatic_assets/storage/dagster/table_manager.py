@@ -44,15 +44,15 @@ class TableIOManager(RunIOManager):
             raise
 
     def _read(self, context: dg.InputContext) -> "pl.DataFrame | pd.DataFrame":
-        database, wish = self.launched_platform().database(), context.definition_metadata
+        database, wanted = self.launched_platform().database(), context.definition_metadata
         selection = Selection(
-            lookback_days=self.launched_experiment().lookback_days if wish.get("recent") else None
+            lookback_days=self.launched_experiment().lookback_days if wanted.get("recent") else None
         )
         match context.asset_key.path[-1]:
             case "price_bars":
-                panel = read_usable_bars(database, wish.get("columns", tuple(BAR_COLUMNS)), selection)
+                panel = read_usable_bars(database, wanted.get("columns", tuple(BAR_COLUMNS)), selection)
             case "features":
-                panel = read_features(database, wish.get("columns", FEATURE_NAMES), selection)
+                panel = read_features(database, wanted.get("columns", FEATURE_NAMES), selection)
             case _:
                 panel = read_instruments(database)
         return as_annotated(panel, context)

@@ -59,9 +59,9 @@ def read_actions(cursor: Cursor, symbols: Sequence[str]) -> pl.DataFrame:
 
 
 def replace_actions(cursor: Cursor, spans: pl.DataFrame, actions: pl.DataFrame) -> None:
-    """Record the splits and dividends of a delivery, and remove those that it no longer states.
+    """Record the splits and dividends of a batch, and remove those that it no longer states.
 
-    `spans` has `symbol`, `after` and `until`: the sessions of which the delivery speaks, later than `after`; null
+    `spans` has `symbol`, `after` and `until`: the sessions of which the batch speaks, later than `after`; null
     for an open end. `actions` of `ACTION_SCHEMA` lie within; a source of adjusted prices has none.
     """
     _replace(cursor, "vendor_actions", spans, actions.select(list(ACTION_SCHEMA)))

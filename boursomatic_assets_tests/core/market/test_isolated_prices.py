@@ -124,11 +124,11 @@ def test_set_aside_isolated_compares_with_stored_bars() -> None:
     last = pl.col("session") == weekdays(7)[6]
     stored, new = whole.filter(~last), whole.filter(last)
     checked = set_aside_isolated(sound(new), stored)
-    # The stored wrong bar is among the rejected, and the accepted are those of the delivery alone.
+    # The stored wrong bar is among the rejected, and the accepted are those of the batch alone.
     assert checked.rejected.select("symbol", "close", "reason").rows() == [("AAA", 50.0, ISOLATED)]
     assert checked.accepted.equals(new)
     assert set_aside_isolated(sound(new)).rejected.is_empty()
-    # A wrong bar at the end of the delivery is found by the stored bar after it.
+    # A wrong bar at the end of the batch is found by the stored bar after it.
     assert set_aside_isolated(sound(stored), new).rejected["close"].to_list() == [50.0]
 
 

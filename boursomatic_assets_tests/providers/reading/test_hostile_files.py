@@ -126,9 +126,9 @@ def test_a_second_header_with_other_columns_is_refused(tmp_path: Path) -> None:
 def test_files_of_one_symbol_are_one_instrument(tmp_path: Path, names: tuple[str, str], symbol: str) -> None:
     for name in names:
         written(tmp_path, HEADER.replace("Symbol,", "") + "\n" + text_of(WALK, symbol=""), name)
-    (delivery,) = FilesProvider(tmp_path).deliveries()
-    assert delivery.left_out == {COPIES_OF_FILES: 60}
-    assert (delivery.bars["symbol"].unique().to_list(), delivery.bars.height) == ([symbol], 60)
+    (batch,) = FilesProvider(tmp_path).batches()
+    assert batch.left_out == {COPIES_OF_FILES: 60}
+    assert (batch.bars["symbol"].unique().to_list(), batch.bars.height) == ([symbol], 60)
 
 
 TYPES: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {

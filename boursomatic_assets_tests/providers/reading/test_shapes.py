@@ -218,9 +218,9 @@ def test_a_file_that_is_no_table_is_refused_alone_and_named_beside_good_ones(
     bad = written(tmp_path, text, "IBM.csv")
     assert said in refusal(bad)
     written(tmp_path, "Date,Open,High,Low,Close,Volume\n2024-01-31,10,12,9,11,1000\n", "AAPL.csv")
-    (delivery,) = FilesProvider(tmp_path).deliveries()
-    assert delivery.bars.rows() == [("AAPL", date(2024, 1, 31), *BAR)]
-    named = {report.symbol: report.detail for report in delivery.reports if report.rows == 0}
+    (batch,) = FilesProvider(tmp_path).batches()
+    assert batch.bars.rows() == [("AAPL", date(2024, 1, 31), *BAR)]
+    named = {report.symbol: report.detail for report in batch.reports if report.rows == 0}
     assert list(named) == ["IBM.csv"]
     assert said in named["IBM.csv"]
 
@@ -245,9 +245,9 @@ def test_rows_that_two_files_hold_alike_are_one_and_those_that_differ_are_set_as
     line = "2024-01-31,AAPL,10,12,9,11,1000\n"
     written(tmp_path, f"{HEADER}\n{line}2024-02-01,AAPL,10,12,9,11,1000\n", "a.csv")
     written(tmp_path, f"{HEADER}\n{line}2024-02-01,AAPL,10,12,9,11,1001\n", "b.csv")
-    (delivery,) = FilesProvider(tmp_path).deliveries()
-    assert delivery.left_out == {COPIES_OF_FILES: 1}
-    found = check_bars(delivery.bars, today=TODAY)
+    (batch,) = FilesProvider(tmp_path).batches()
+    assert batch.left_out == {COPIES_OF_FILES: 1}
+    found = check_bars(batch.bars, today=TODAY)
     assert found.accepted["session"].to_list() == [date(2024, 1, 31)]
     assert found.reasons() == {"conflicting duplicate of a symbol and session": 2}
 
@@ -327,10 +327,10 @@ def test_copies_on_closed_days_are_left_out_and_counted(tmp_path: Path) -> None:
     filled = frame.resample("D").ffill()
     filled.index.name = "Date"
     filled.to_csv(tmp_path / "prices.csv")
-    (delivery,) = FilesProvider(tmp_path / "prices.csv").deliveries()
+    (batch,) = FilesProvider(tmp_path / "prices.csv").batches()
     # 30 days from the 3rd to 2 July; 21 sessions; four weekends and a holiday.
-    assert delivery.left_out == {FILLED_IN: 9}
-    assert delivery.bars["session"].to_list() == [*days, date(2024, 7, 1), date(2024, 7, 2)]
+    assert batch.left_out == {FILLED_IN: 9}
+    assert batch.bars["session"].to_list() == [*days, date(2024, 7, 1), date(2024, 7, 2)]
 
 
 @pytest.mark.parametrize("volume", ["0", "500"])
@@ -342,9 +342,9 @@ def test_rows_after_the_last_trade_are_left_out_from_ten_on(
     *moving, last = days[: 40 - idle]
     text = daily("AAPL", moving) + f"{last},AAPL,11.00,11.00,11.00,11.00,500\n"
     text += "".join(f"{day},AAPL,11.00,11.00,11.00,11.00,{volume}\n" for day in days[40 - idle :])
-    (delivery,) = FilesProvider(written(tmp_path, f"{HEADER}\n{text}")).deliveries()
-    assert delivery.left_out == left_out
-    assert delivery.bars.height == 40 - sum(left_out.values())
+    (batch,) = FilesProvider(written(tmp_path, f"{HEADER}\n{text}")).batches()
+    assert batch.left_out == left_out
+    assert batch.bars.height == 40 - sum(left_out.values())
 
 
 @pytest.mark.parametrize(("days", "unit"), [(7, "a week"), (30, "a month")])

@@ -9,11 +9,11 @@ import pytest
 
 from boursomatic_assets.core.market.bars import BAR_SCHEMA, INSTRUMENT_SCHEMA, ISOLATED, CheckedBars
 from boursomatic_assets.errors import BarContractError, PanelContractError, SourceFileError
-from boursomatic_assets.providers.source import Delivery, reports_of
+from boursomatic_assets.providers.source import BarBatch, reports_of
 from boursomatic_assets.services.ingest import bars as updates
 from boursomatic_assets.services.ingest.bars import (
     BarUpdate,
-    checked_delivery,
+    checked_batch,
     record_jumps,
     scan_stored,
     store_all,
@@ -34,7 +34,7 @@ from boursomatic_assets_tests.support.strategies import flat_bars, weekdays
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from boursomatic_assets.providers.source import Wish
+    from boursomatic_assets.providers.source import BarRequest
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.postgres.database import Database
 
@@ -49,15 +49,15 @@ class Pieces:
     pieces: tuple[pl.DataFrame, ...]
     adjusted: bool = True
     breaks_down: bool = False
-    asks_for_wishes: bool = field(default=False, init=False)
+    fetches_by_symbol: bool = field(default=False, init=False)
     description: str = field(default="bars of the test", init=False)
 
     def instruments(self) -> pl.DataFrame:
         return pl.DataFrame(schema=INSTRUMENT_SCHEMA)
 
-    def deliveries(self, _wishes: Sequence[Wish] = ()) -> Iterator[Delivery]:
+    def batches(self, _requests: Sequence[BarRequest] = ()) -> Iterator[BarBatch]:
         for bars in self.pieces:
-            yield Delivery(bars, reports_of(bars, "test"), self.adjusted)
+            yield BarBatch(bars, reports_of(bars, "test"), self.adjusted)
         if self.breaks_down:
             message = "the second file is truncated"
             raise SourceFileError(message)
@@ -204,7 +204,7 @@ def test_jumps_of_adjusted_prices_are_recorded(store: Database, from_file: Setti
     assert jumps(store) == [("AAA", SECOND, 0.5, 0.5)]
 
 
-def test_jumps_between_two_deliveries_are_recorded(store: Database, from_file: Settings) -> None:
+def test_jumps_between_two_batches_are_recorded(store: Database, from_file: Settings) -> None:
     whole = flat_bars({"AAA": [100.0, 100.0, 50.0, 50.0], "BBB": [10.0] * 4})
     take(store, from_file, whole.filter(pl.col("session") < THIRD))
     take(store, from_file, whole.filter(pl.col("session") >= THIRD))
@@ -218,7 +218,7 @@ def test_jumps_before_stored_bars_are_recorded(store: Database, from_file: Setti
     assert jumps(store) == [("AAA", THIRD, 0.5, 0.5)]
 
 
-def test_wrong_tick_stored_last_is_rejected_by_a_later_delivery(store: Database, from_file: Settings) -> None:
+def test_wrong_tick_stored_last_is_rejected_by_a_later_batch(store: Database, from_file: Settings) -> None:
     whole = flat_bars({"AAA": [100.0, 100.0, 50.0, 100.0], "BBB": [1.0] * 4})
     take(store, from_file, whole.filter(pl.col("session") < FOURTH))
     assert quarantined(store) == ["AAA"]
@@ -278,7 +278,7 @@ def test_isolated_prices_are_rejected_from_any_source(store: Database, from_file
     assert read_bars(store)["session"].to_list() == [weekdays(1)[0], THIRD, FOURTH, *weekdays(4)]
     assert jumps(store) == []
     for adjusted in (True, False):
-        found = checked_delivery(Delivery(bars, (), adjusted=adjusted), TODAY).rejected
+        found = checked_batch(BarBatch(bars, (), adjusted=adjusted), TODAY).rejected
         assert found["session"].to_list() == [SECOND]
 
 

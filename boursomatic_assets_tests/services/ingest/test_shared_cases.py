@@ -16,7 +16,7 @@ from boursomatic_assets.core.market.corporate_actions import split_like_jumps
 from boursomatic_assets.errors import ConfigurationError
 from boursomatic_assets.providers.files import FilesProvider
 from boursomatic_assets.services.ingest.adjusting import enter_adjustment
-from boursomatic_assets.services.ingest.bars import checked_delivery, store_all
+from boursomatic_assets.services.ingest.bars import checked_batch, store_all
 from boursomatic_assets.storage.postgres.adjustments_table import read_corrections
 from boursomatic_assets.storage.postgres.instruments_table import write_instruments
 from boursomatic_assets.storage.postgres.market_tables import read_usable_bars
@@ -72,8 +72,8 @@ RIGHT = {
 
 @pytest.mark.parametrize("case", RIGHT)
 def test_each_case_sets_aside_and_notes_what_is_right(case: str) -> None:
-    (delivery,) = FilesProvider(shared_file(f"cases/{case}/prices.csv")).deliveries()
-    checked, right = checked_delivery(delivery, TODAY), RIGHT[case]
+    (batch,) = FilesProvider(shared_file(f"cases/{case}/prices.csv")).batches()
+    checked, right = checked_batch(batch, TODAY), RIGHT[case]
     assert checked.accepted.height == right.accepted
     # What is set aside does not make the file a broken one: the command goes on.
     require_usable(BarTally().plus(checked), 0.01, case)

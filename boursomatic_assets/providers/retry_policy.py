@@ -83,7 +83,7 @@ def _seconds_asked(header: str | None) -> float:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """Retry policy for one symbol at one source.
 
     `attempts` counts all attempts. The wait before the second attempt is `first_wait` seconds and doubles for each
@@ -94,7 +94,7 @@ class Patience:
     first_wait: float = 1.0
     pause: Callable[[float], None] = time.sleep
 
-    def insist(self, attempt: Callable[[], _T]) -> _T:
+    def call(self, attempt: Callable[[], _T]) -> _T:
         """Call `attempt`, and retry after temporary failures; raises the error of the last attempt."""
         from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
@@ -120,7 +120,7 @@ def _may_pass_soon(error: BaseException) -> bool:
     return isinstance(error, PassingFailureError) and error.retry_after <= LONGEST_WAIT
 
 
-class Fuse:
+class CircuitBreaker:
     """Circuit breaker: opens after `failures` failed symbols in a row; any other outcome resets the count."""
 
     def __init__(self, failures: int) -> None:
@@ -132,6 +132,6 @@ class Fuse:
         self._in_a_row = self._in_a_row + 1 if failed else 0
 
     @property
-    def is_blown(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the source counts as down."""
         return self._in_a_row >= self.failures
