@@ -107,9 +107,9 @@ def test_links_out_of_the_allowed_folders_are_refused(tmp_path: Path) -> None:
     (allowed / "deep" / "KO.csv").symlink_to(other / "KO.csv")
     (allowed / "more").symlink_to(other)
     assert set(FilesProvider(allowed).bars()["symbol"]) == {"AAPL", "KO"}
-    (delivery,) = FilesProvider(allowed, (allowed.resolve(),)).deliveries()
-    assert set(delivery.bars["symbol"]) == {"AAPL"}
-    (refused,) = [report for report in delivery.reports if report.outcome is Outcome.REFUSED]
+    (batch,) = FilesProvider(allowed, (allowed.resolve(),)).batches()
+    assert set(batch.bars["symbol"]) == {"AAPL"}
+    (refused,) = [report for report in batch.reports if report.outcome is Outcome.REFUSED]
     assert (refused.symbol, refused.detail) == (
         "KO.csv",
         "a link to a file outside the folders that a run may read",
@@ -156,6 +156,6 @@ def test_a_line_of_millions_of_signs_is_refused_or_set_aside(tmp_path: Path, tex
 def test_a_name_that_drives_a_terminal_is_shown_as_text(tmp_path: Path, name: str) -> None:
     (tmp_path / "AAPL.csv").write_text(HEADER + LINE)
     (tmp_path / name).write_bytes(b"{}")
-    (delivery,) = FilesProvider(tmp_path).deliveries()
-    (refused,) = [report for report in delivery.reports if report.outcome is Outcome.REFUSED]
+    (batch,) = FilesProvider(tmp_path).batches()
+    (refused,) = [report for report in batch.reports if report.outcome is Outcome.REFUSED]
     assert (refused.symbol + refused.detail).isprintable()
