@@ -16,6 +16,8 @@ _STRING_OR_COMMENT = re.compile(
     r"|\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'|#[^\n]*",
     re.DOTALL,
 )
+# Not what follows a string of several lines, such as `.format(`.
+STATEMENT = re.compile(r"[\w@\"']")
 NAMED = re.compile(r"^(?:async )?(?:def|class) (\w+)", re.MULTILINE)
 
 
@@ -64,7 +66,7 @@ def statements_of(source: str) -> list[str]:
     """Cut a source into its top-level statements with their decorators; faster than parsing it."""
     # Lines keep their numbers, and no string holds one that looks like code.
     code = _STRING_OR_COMMENT.sub(lambda found: '""' * (found[0][0] != "#") + "\n" * found[0].count("\n"), source)
-    starts = [number for number, line in enumerate(code.split("\n")) if line and line[0] not in " \t)]}"]
+    starts = [number for number, line in enumerate(code.split("\n")) if STATEMENT.match(line)]
     lines = source.splitlines(keepends=True)
     texts = ["".join(lines[first:last]) for first, last in pairwise([*starts, len(lines)])]
     whole: list[str] = []

@@ -35,7 +35,8 @@ _CARRIERS = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
         "code_text", "code_versions", "errors", "settings.notices", "settings.platform", "settings.variable",
-        "settings.forms", "settings.keeping", "settings.retention", "settings.variables", "settings.web",
+        "settings.forms", "settings.dagster_ui", "settings.keeping", "settings.retention", "settings.variables",
+        "settings.web",
         "storage.artifacts.files", "storage.artifacts.recorded", "storage.dagster.instance",
         "storage.dagster.recorded_files", "storage.dagster.retries", "storage.postgres.content",
         "storage.postgres.database", "storage.postgres.schema",

@@ -37,7 +37,8 @@ CARRIERS = {
     f"{PACKAGE}.{name}"
     for name in (
         "code_text", "code_versions", "errors", "settings.forms", "settings.notices", "settings.platform",
-        "settings.keeping", "settings.retention", "settings.variable", "settings.variables", "settings.web",
+        "settings.dagster_ui", "settings.keeping", "settings.retention", "settings.variable", "settings.variables",
+        "settings.web",
         "storage.artifacts.files", "storage.artifacts.recorded", "storage.dagster.instance",
         "storage.dagster.recorded_files", "storage.dagster.retries", "storage.postgres.content",
         "storage.postgres.database", "storage.postgres.schema", "storage.server.embedded",

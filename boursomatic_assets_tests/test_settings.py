@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.settings import Settings, WebSettings, sensor_seconds, wait_briefly
+from boursomatic_assets.settings import Settings, WebSettings, sensor_seconds, starting_status, wait_briefly
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -140,6 +140,10 @@ def test_a_count_that_is_no_whole_number_is_refused_by_name(name: str, text: str
 def test_sensors_look_every_quarter_of_a_minute_or_as_often_as_is_said() -> None:
     assert sensor_seconds({}) == 15
     assert sensor_seconds({"BOURSOMATIC_SENSOR_SECONDS": "4"}) == 4
+    assert starting_status({"BOURSOMATIC_AUTOMATION": "on"}) == "RUNNING"
+    assert starting_status({"BOURSOMATIC_AUTOMATION": "off"}) == starting_status({}) == "STOPPED"
+    with pytest.raises(ConfigurationError, match="BOURSOMATIC_AUTOMATION must be on or off"):
+        starting_status({"BOURSOMATIC_AUTOMATION": "yes"})
     with pytest.raises(ConfigurationError, match="BOURSOMATIC_SENSOR_SECONDS must be a whole number, of seconds"):
         sensor_seconds({"BOURSOMATIC_SENSOR_SECONDS": "often"})
 

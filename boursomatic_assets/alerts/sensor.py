@@ -6,8 +6,7 @@ from boursomatic_assets.alerts.channels import configured_channels
 from boursomatic_assets.alerts.ended_runs import Wording
 from boursomatic_assets.alerts.outbox import count_waiting
 from boursomatic_assets.alerts.sending import DeliveryResult, deliver_due, notice_ended_runs
-from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds
-from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
+from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds, starting_status
 from boursomatic_assets.storage.postgres.database import Database
 
 # Messages may come later than runs.
@@ -22,7 +21,7 @@ DELIVERING_SECONDS = 15
     "again when what failed has succeeded: in the log, and by webhook and e-mail where these are set. A message "
     "that its receiver does not take is kept and tried again. Starts no run.",
     minimum_interval_seconds=INTERVAL_SECONDS,
-    default_status=SENSOR_STATUS,
+    default_status=dg.DefaultSensorStatus[starting_status()],
 )
 def failure_notices(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """One message for each new cause of failure, and one for its recovery."""

@@ -127,6 +127,11 @@ class Feed:
     obstacle: str | None = None
 
     @property
+    def is_complete(self) -> bool:
+        """Whether enough symbols have their bar."""
+        return self.state is FeedState.COMPLETE
+
+    @property
     def state(self) -> FeedState:
         """Whether the bars are complete, expected or late."""
         return feed_state(

@@ -11,12 +11,10 @@ from boursomatic_assets.alerts.recording import open_failures, record_observatio
 from boursomatic_assets.automation.decisions import Feed, decide_feed
 from boursomatic_assets.automation.jobs import daily_update
 from boursomatic_assets.automation.observing import described, in_flight
-from boursomatic_assets.core.market.arrivals import FeedState
 from boursomatic_assets.core.market.calendars import hours_after_close
 from boursomatic_assets.providers.registry import delivers_new_sessions
 from boursomatic_assets.services.ingest.audit import arrivals
-from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds
-from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
+from boursomatic_assets.settings import NoticeSettings, Settings, sensor_seconds, starting_status
 from boursomatic_assets.storage.dagster.run_tags import WHY_TAG
 from boursomatic_assets.storage.postgres.database import Database
 
@@ -35,7 +33,7 @@ def config_of(group: str) -> dict[str, Any]:
 @dg.sensor(
     job=daily_update,
     minimum_interval_seconds=INTERVAL_SECONDS,
-    default_status=SENSOR_STATUS,
+    default_status=dg.DefaultSensorStatus[starting_status()],
     description="Requests missing bars of the newest session again, every half hour until BOURSOMATIC_FEED_HOURS "
     "after the close. If bars are still missing then, one notice is sent, and one more when they have arrived. If "
     "the daemon was not running after the close, the session is fetched later.",
@@ -91,13 +89,12 @@ def observe_feed(
 
 def _tell(context: dg.SensorEvaluationContext, database: Database, feed: Feed, now: datetime) -> None:
     """Report once that the bars of a session are late, and once that they have arrived."""
-    is_complete = feed.state is FeedState.COMPLETE
-    if not (feed.is_overdue or is_complete):
+    if not (feed.is_overdue or feed.is_complete):
         return
     notices, target = NoticeSettings.from_environment(), Target(f"price_bars of {feed.group}")
     cause = f"{feed.said}, {feed.last_hours:g} hours after its close and after {feed.attempts} updates"
     failure = Failure(target.asset, cause, "the session has not arrived", frozenset({target}))
-    if not is_complete and failure.key in {known.key for known in open_failures(database)}:
+    if not feed.is_complete and failure.key in {known.key for known in open_failures(database)}:
         return
     channels = [channel.name for channel in configured_channels(notices, context.log)]
     records = context.instance.get_run_records(filters=dg.RunsFilter(tags={FEED_TAG: feed.group}), limit=1)
@@ -105,7 +102,7 @@ def _tell(context: dg.SensorEvaluationContext, database: Database, feed: Feed, n
         run_id=records[0].dagster_run.run_id if records else "",
         job=daily_update.name,
         ended_at=now,
-        failures=() if is_complete else (failure,),
-        succeeded=frozenset({target}) if is_complete else frozenset(),
+        failures=() if feed.is_complete else (failure,),
+        succeeded=frozenset({target}) if feed.is_complete else frozenset(),
     )
     record_observation(database, outcome, channels, notices.ui_url)

@@ -5,8 +5,7 @@ from pathlib import Path
 import dagster as dg
 from upath import UPath
 
-from boursomatic_assets.settings import Retention, Settings
-from boursomatic_assets.storage.dagster.automation_status import SCHEDULE_STATUS
+from boursomatic_assets.settings import Retention, Settings, starting_status
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.expired_rows import database_clock
 
@@ -49,5 +48,5 @@ daily_prune = dg.ScheduleDefinition(
     cron_schedule=PRUNE_CRON,
     execution_timezone=PRUNE_ZONE,
     description="Removes every night what the retention policy (BOURSOMATIC_KEEP_…) no longer keeps.",
-    default_status=SCHEDULE_STATUS,
+    default_status=dg.DefaultScheduleStatus[starting_status()],
 )

@@ -10,8 +10,7 @@ from boursomatic_assets.automation.observing import newest
 from boursomatic_assets.automation.training import observe_training, training_request
 from boursomatic_assets.automation.training_decisions import decide_training
 from boursomatic_assets.core.market.calendars import sessions_between
-from boursomatic_assets.settings import DEFAULT_PROVIDER, Settings
-from boursomatic_assets.storage.dagster.automation_status import SCHEDULE_STATUS
+from boursomatic_assets.settings import DEFAULT_PROVIDER, Settings, starting_status
 
 # Closes settle half an hour after the bell: 16:00 in New York, 17:30 in Paris, Amsterdam and Brussels.
 US_CRON, US_ZONE = "35 16 * * 1-5", "America/New_York"
@@ -25,7 +24,7 @@ WEEKLY_CRON, WEEKLY_ZONE = "0 6 * * 6", "UTC"
     cron_schedule=US_CRON,
     execution_timezone=US_ZONE,
     description="New bars and features of US instruments, 35 minutes after the close; not on holidays.",
-    default_status=SCHEDULE_STATUS,
+    default_status=dg.DefaultScheduleStatus[starting_status()],
 )
 def us_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request an update of US instruments, except on exchange holidays."""
@@ -37,7 +36,7 @@ def us_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.
     cron_schedule=EURONEXT_CRON,
     execution_timezone=EURONEXT_ZONE,
     description="New bars and features of Euronext instruments, 35 minutes after the close; not on holidays.",
-    default_status=SCHEDULE_STATUS,
+    default_status=dg.DefaultScheduleStatus[starting_status()],
 )
 def euronext_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request an update of Euronext instruments, except on exchange holidays."""
@@ -50,7 +49,7 @@ def euronext_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest
     execution_timezone=WEEKLY_ZONE,
     description="Trains again every Saturday if at least one session has matured, even if these are fewer than the "
     "sensor retrain_when_due requires. Never twice for the same data and experiment.",
-    default_status=SCHEDULE_STATUS,
+    default_status=dg.DefaultScheduleStatus[starting_status()],
 )
 def weekly_retrain(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Request a training if at least one session has matured since the last one."""

@@ -39,8 +39,7 @@ from boursomatic_assets.automation.training import (
 )
 from boursomatic_assets.automation.training_decisions import decide_on_calls, decide_on_drift, decide_training
 from boursomatic_assets.core.dataset.experiment import Experiment
-from boursomatic_assets.settings import Settings, sensor_seconds
-from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
+from boursomatic_assets.settings import Settings, sensor_seconds, starting_status
 from boursomatic_assets.storage.dagster.run_tags import CAUSE_TAG, WHY_TAG
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.model_table import active_version
@@ -56,7 +55,7 @@ FIRST_LOOK = "First look: the present state is recorded, and later changes start
 @dg.sensor(
     job=features_of_new_bars,
     minimum_interval_seconds=SECONDS,
-    default_status=SENSOR_STATUS,
+    default_status=dg.DefaultSensorStatus[starting_status()],
     description="When price_bars has changed (new sessions, corrected history, an adjustment), computes the "
     "features. The same bars again start nothing. Several updates since the last look share one run.",
 )
@@ -94,7 +93,7 @@ def _features_obstacle(instance: dg.DagsterInstance) -> str | None:
 @dg.sensor(
     job=retrain,
     minimum_interval_seconds=SECONDS,
-    default_status=SENSOR_STATUS,
+    default_status=dg.DefaultSensorStatus[starting_status()],
     description="When features are new, trains again if enough labels have matured since the last training "
     "(BOURSOMATIC_RETRAIN_AFTER, 20 sessions), if the experiment has changed, or if no model is active. One "
     "training at a time, one for the same data and experiment, none while features are behind the bars.",
@@ -124,7 +123,7 @@ def retrain_when_due(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 @dg.sensor(
     job=retrain,
     minimum_interval_seconds=SECONDS,
-    default_status=SENSOR_STATUS,
+    default_status=dg.DefaultSensorStatus[starting_status()],
     description="Trains again if the newest sessions no longer look like those before them (drift is beyond its "
     "alarm level), or if the active model's BUY calls come true less often than chance explains (outcomes). Once "
     "for each such event, which the run's tags name. Otherwise as retrain_when_due: one training at a time, one "
@@ -161,7 +160,7 @@ def retrain_when_drifted(context: dg.SensorEvaluationContext) -> dg.SensorResult
 @dg.sensor(
     job=recommend_and_judge,
     minimum_interval_seconds=SECONDS,
-    default_status=SENSOR_STATUS,
+    default_status=dg.DefaultSensorStatus[starting_status()],
     description="When another model version has become active, by a training or by a command, or when features are "
     "new, makes recommendations with the active version, judges those whose horizon has passed, and computes "
     "drift.",

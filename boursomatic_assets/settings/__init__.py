@@ -1,11 +1,18 @@
 """The environment as typed settings, read on demand and not at import.
 
 `variables` has every environment variable once; `Settings`, `NoticeSettings`, `WebSettings` and `Retention` read
-them. Only `automation_is_on` and `sensor_seconds` are read when Dagster loads the code location.
+them. Only `starting_status` and `sensor_seconds` are read when Dagster loads the code location.
 """
 
 from boursomatic_assets.settings.notices import MailSettings, NoticeSettings
-from boursomatic_assets.settings.platform import Settings, automation_is_on, sensor_seconds, wait_briefly
+from boursomatic_assets.settings.platform import (
+    Settings,
+    chosen_instance,
+    instance_address,
+    sensor_seconds,
+    starting_status,
+    wait_briefly,
+)
 from boursomatic_assets.settings.retention import Retention
 from boursomatic_assets.settings.variables import DEFAULT_PROVIDER
 from boursomatic_assets.settings.web import WebSettings
@@ -17,7 +24,9 @@ __all__ = [
     "Retention",
     "Settings",
     "WebSettings",
-    "automation_is_on",
+    "chosen_instance",
+    "instance_address",
     "sensor_seconds",
+    "starting_status",
     "wait_briefly",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.settings import variables
+from boursomatic_assets.settings import dagster_ui, variables
 from boursomatic_assets.settings.hiding import secrets_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class NoticeSettings:
     Readers of a message reach the Dagster UI at `ui_url`. Anyone who knows the webhook may post there.
     """
 
-    ui_url: str = variables.DEFAULT_UI_URL
+    ui_url: str = dagster_ui.DEFAULT_UI_URL
     webhook: str | None = field(default=None, repr=False)
     mail: MailSettings | None = None
     secrets: tuple[str, ...] = field(default=(), repr=False)
@@ -60,7 +60,7 @@ class NoticeSettings:
         return cls(
             webhook=variables.NOTICE_WEBHOOK.find(values),
             mail=_mail(values),
-            ui_url=variables.UI_URL.read(values),
+            ui_url=dagster_ui.UI_URL.read(values),
             secrets=secrets_of(values),
         )
 

@@ -60,9 +60,22 @@ class Settings:
         return cls(**{**found, "exchanges": found["exchanges"] or ()}, secrets=secrets_of(values))
 
 
-def automation_is_on(environ: Values | None = None) -> bool:
-    """Whether sensors and schedules start by themselves; raises ConfigurationError if it is invalid."""
-    return variables.AUTOMATION.read(os.environ if environ is None else environ)
+def starting_status(environ: Values | None = None) -> str:
+    """Name of Dagster's default status of sensors and schedules; raises ConfigurationError if it is invalid."""
+    is_on = variables.AUTOMATION.read(os.environ if environ is None else environ)
+    return "RUNNING" if is_on else "STOPPED"
+
+
+def instance_address() -> str | None:
+    """Address of the storage of the product's own Dagster instance, where a process before this one set it."""
+    return os.environ.get("BOURSOMATIC_DAGSTER_URL")
+
+
+def chosen_instance() -> Path | None:
+    """Folder that the user set as `DAGSTER_HOME`; None where the product set it, with its instance's address."""
+    if instance_address() or not variables.DAGSTER_HOME.is_set(os.environ):
+        return None
+    return variables.DAGSTER_HOME.read(os.environ)
 
 
 def sensor_seconds(environ: Values | None = None) -> int:

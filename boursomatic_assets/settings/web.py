@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from boursomatic_assets.settings import variables
+from boursomatic_assets.settings import dagster_ui
 
 if TYPE_CHECKING:
     from boursomatic_assets.settings.variable import Values
@@ -32,8 +32,8 @@ class WebSettings:
         """
         values = os.environ if environ is None else environ
         return cls(
-            url=variables.UI_URL.read(values),
-            password=variables.UI_PASSWORD.find(values),
-            hosts=variables.UI_HOSTS.find(values) or (),
-            takes_reports=variables.UI_REPORTS.read(values),
+            url=dagster_ui.UI_URL.read(values),
+            password=dagster_ui.UI_PASSWORD.find(values),
+            hosts=dagster_ui.UI_HOSTS.find(values) or (),
+            takes_reports=dagster_ui.UI_REPORTS.read(values),
         )

@@ -13,7 +13,6 @@ from boursomatic_assets.alerts.sensor import failure_notices
 from boursomatic_assets.definitions import defs
 from boursomatic_assets.errors import ConfigurationError, NotEnoughHistoryError
 from boursomatic_assets.settings import Settings
-from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
 from boursomatic_assets.storage.dagster.instance import open_instance
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets_tests.support.receivers import WebReceiver
@@ -316,5 +315,5 @@ def test_sensor_loses_nothing_by_an_invalid_setting(
 
 def test_sensor_starts_with_the_others_and_is_described() -> None:
     sensor = defs.resolve_sensor_def("failure_notices")
-    assert sensor.default_status is SENSOR_STATUS
+    assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
     assert sensor.description

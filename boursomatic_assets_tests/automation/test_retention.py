@@ -23,8 +23,8 @@ def nothing() -> None:
     """A run that nothing needs."""
 
 
-def test_the_schedule_runs_from_the_start_and_is_part_of_the_code_location() -> None:
-    assert daily_prune.default_status is dg.DefaultScheduleStatus.RUNNING
+def test_the_schedule_is_part_of_the_code_location() -> None:
+    assert daily_prune.default_status is dg.DefaultScheduleStatus.STOPPED
     schedule = defs.resolve_schedule_def("daily_prune")
     assert (schedule.job_name, schedule.cron_schedule, schedule.execution_timezone) == (
         prune_expired.name,

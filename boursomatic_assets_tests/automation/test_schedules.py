@@ -13,7 +13,6 @@ from boursomatic_assets.automation.jobs import daily_update
 from boursomatic_assets.automation.schedules import SCHEDULES, euronext_after_close, us_after_close
 from boursomatic_assets.core.market.calendars import SETTLING, last_complete_session
 from boursomatic_assets.definitions import defs
-from boursomatic_assets.storage.dagster.automation_status import SCHEDULE_STATUS
 
 NEW_YORK, PARIS = ZoneInfo("America/New_York"), ZoneInfo("Europe/Paris")
 
@@ -111,7 +110,7 @@ def test_updates_follow_each_close_and_a_training_each_week() -> None:
         "weekly_retrain": "retrain",
     }
     for schedule in SCHEDULES:
-        assert schedule.default_status is SCHEDULE_STATUS
+        assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED
         assert schedule.description
     chosen = defs.resolve_job_def("daily_update").asset_layer.executable_asset_keys
     assert {key.to_user_string() for key in chosen} == {"instruments", "price_bars", "features"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 import shutil
 from datetime import UTC, date, datetime, timedelta
@@ -21,8 +20,6 @@ from boursomatic_assets.automation.sensors import (
 )
 from boursomatic_assets.core.dataset.experiment import Experiment
 from boursomatic_assets.definitions import defs
-from boursomatic_assets.storage.dagster import automation_status
-from boursomatic_assets.storage.dagster.automation_status import SENSOR_STATUS
 from boursomatic_assets.storage.postgres.model_table import active_version
 
 if TYPE_CHECKING:
@@ -48,7 +45,7 @@ def test_each_has_its_job_and_says_what_it_does() -> None:
     }
     assert [sensor.name for sensor in defs.sensors or []] == [*jobs, "failure_notices"]
     for sensor in SENSORS:
-        assert sensor.default_status is SENSOR_STATUS
+        assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
         assert len(str(sensor.description)) > 100
 
 
@@ -64,18 +61,6 @@ def test_asset_sensors_name_the_asset_that_they_monitor() -> None:
         "retrain_when_drifted": "drift",
         "recommend_when_new": "features",
     }
-
-
-@pytest.mark.parametrize(("variable", "status"), [("on", "RUNNING"), ("off", "STOPPED"), ("", "STOPPED")])
-def test_sensors_and_schedules_start_by_themselves_only_where_automation_is_on(
-    monkeypatch: pytest.MonkeyPatch, variable: str, status: str
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setenv("BOURSOMATIC_AUTOMATION", variable)
-        reloaded = importlib.reload(automation_status)
-        assert reloaded.SENSOR_STATUS is dg.DefaultSensorStatus[status]
-        assert reloaded.SCHEDULE_STATUS is dg.DefaultScheduleStatus[status]
-    importlib.reload(automation_status)
 
 
 # Features of new bars.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Self
 
 from dagster_postgres import DagsterPostgresStorage
 
-from boursomatic_assets.storage.dagster.instance import KEPT_SECONDS, MOST_CONNECTIONS, URL_VARIABLE, instance_url
+from boursomatic_assets.storage.dagster.instance import KEPT_SECONDS, MOST_CONNECTIONS, instance_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +26,10 @@ class HomeStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:  # noqa: ANN401, ARG003
         """Open the database in use; the embedded server is started where there is no other."""
-        from boursomatic_assets.settings import Settings
+        from boursomatic_assets.settings import Settings, instance_address
         from boursomatic_assets.storage.postgres.database import Database
 
-        url = os.environ.get(URL_VARIABLE) or instance_url(Database.open(Settings.from_environment()))
+        url = instance_address() or instance_url(Database.open(Settings.from_environment()))
         storage = cls(url, inst_data=inst_data)
         for each in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             each.optimize_for_webserver(

@@ -21,8 +21,7 @@ from upath import UPath
 
 from boursomatic_assets.core.dataset.experiment import WalkForward
 from boursomatic_assets.errors import ArtifactWriteError, ConfigurationError, MissingArtifactError, StorageError
-from boursomatic_assets.settings import wait_briefly
-from boursomatic_assets.settings.variables import DAGSTER_HOME
+from boursomatic_assets.settings import chosen_instance, wait_briefly
 from boursomatic_assets.storage.artifacts.files import write_whole
 from boursomatic_assets.storage.artifacts.folds import fold_keys
 from boursomatic_assets.storage.postgres.session import session_url
@@ -59,11 +58,8 @@ def users_instance(settings: Settings) -> Path | None:
 
     Raises ConfigurationError if it is no folder: Dagster would look for its configuration elsewhere.
     """
-    # `prepare_instance` sets both variables, so that child processes find the product's own instance.
-    if not DAGSTER_HOME.is_set(os.environ) or URL_VARIABLE in os.environ:
-        return None
-    chosen = DAGSTER_HOME.read(os.environ)
-    if chosen == settings.home / "dagster":
+    chosen = chosen_instance()
+    if chosen is None or chosen == settings.home / "dagster":
         return None
     if not chosen.is_dir():
         message = f"DAGSTER_HOME must be an existing folder; found {chosen}. Unset it to use our own instance"
