@@ -365,10 +365,9 @@ def test_models_list_shows_the_versions_the_newest_first_and_where_the_active_on
     recorded = [row.version for row in installation.versions()]
     ended = installation.run("models", "list")
     assert ended.code == 0
-    assert [
-        found for line in ended.output.splitlines() if "│" in line for found in VERSION.findall(line)
-    ] == recorded
-    (active,) = [line for line in ended.output.splitlines() if "│ yes" in line]
+    listed = ended.output.split("Active bundle")[0]
+    assert VERSION.findall(listed) == recorded
+    (active,) = [line for line in listed.splitlines() if " yes " in line]
     assert recorded[0] in active
     assert f"Active bundle: {installation.versions()[0].model_path}" in ended.said
     assert f"{installation.versions()[0].metrics['test_accuracy']:.3f}" in active
@@ -515,6 +514,13 @@ def test_not_even_the_traceback_of_a_server_that_cannot_be_reached_shows_its_pas
     shown = "".join(traceback.format_exception(raised.value))
     assert "postgresql://user:***@127.0.0.1:1/prices" in shown
     assert PASSWORD not in shown
+
+
+def test_dev_refuses_a_setting_that_its_processes_could_not_read(empty: Installation) -> None:
+    ended = empty.run("dev", BOURSOMATIC_AUTOMATION="rubbish")
+    assert ended.code == 1
+    assert "BOURSOMATIC_AUTOMATION must be on or off; found 'rubbish'" in ended.said
+    assert "Dagster UI" not in ended.said
 
 
 def test_dev_says_so_when_the_port_is_taken(empty: Installation) -> None:

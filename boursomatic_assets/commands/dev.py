@@ -19,7 +19,7 @@ from boursomatic_assets.commands import dev_watch, webserver
 from boursomatic_assets.commands.dev_lock import LOCK, only_one
 from boursomatic_assets.commands.opening import console, open_database
 from boursomatic_assets.errors import ConfigurationError
-from boursomatic_assets.settings import Settings
+from boursomatic_assets.settings import Settings, sensor_seconds, starting_status
 
 if TYPE_CHECKING:
     from boursomatic_assets.storage.postgres.daemon_lock import DaemonLock
@@ -77,6 +77,9 @@ def dev(
     from boursomatic_assets.storage.postgres.daemon_lock import DaemonLock
 
     home, address = Settings.from_environment().home, Address(host, port)
+    # Read by the code location, whose processes would fail and be started again.
+    starting_status()
+    sensor_seconds()
     access_to(host)
     if (home / LOCK).exists():
         # Before the port check: another port does not help if `boursomatic dev` runs already.

@@ -79,6 +79,8 @@ class Variable(Generic[T]):
     def shown(self, values: Values) -> str | float | list[str] | None:
         """The value in force with hidden secrets, or None; raises like `read`."""
         value = self.find(values)
+        if isinstance(value, bool):
+            return self.text(values)
         if value is None or isinstance(value, (int, float)):
             return value
         if self.secret is Secret.WHOLE:

@@ -23,6 +23,8 @@ STILL, CENT, MOST_MOVES, FEWEST_ROWS = 0.002, 0.01, 1 / 3, 20
 # undone by the raw close to a half.
 SMALLEST_SPLIT, EXACT, UNDONE = math.log(1.2), 0.003, 0.5
 FEW_SHARES = (1, 2, 3, 4)
+# A dividend of the same day raises the factor's step beyond that of a split this large by at most this.
+LARGE_SPLIT, DIVIDEND = math.log(1.45), 0.015
 # Sessions on each side of a split that show whether the volume stepped with it.
 VOLUME_SESSIONS = 20
 
@@ -151,7 +153,8 @@ def _volume_factors(known: pl.DataFrame) -> pl.DataFrame:
     nearest = _nearest_split(step)
     is_split = (
         (step.abs() >= SMALLEST_SPLIT)
-        & ((step - nearest).abs() <= EXACT)
+        & ((step - nearest) >= -EXACT)
+        & ((step - nearest) <= pl.when(nearest.abs() >= LARGE_SPLIT).then(DIVIDEND).otherwise(EXACT))
         & ((step + raw).abs() <= UNDONE * step.abs())
     )
     splits = known.with_columns(_step=pl.when(is_split).then(nearest).otherwise(0.0).fill_null(0.0))

@@ -98,7 +98,8 @@ def number_styles(
         if problem := _doubt(name, found, decimal, separator):
             problems.append(problem)
         styles[name] = NumberStyle(decimal or ".", found.is_plain and decimal != ",")
-    return styles, problems or _no_number(table, evidence, styles, engine)
+    problems = problems or _no_number(table, evidence, styles, engine)
+    return styles, problems or _two_currencies(table, styles, engine)
 
 
 def _side(found: _Evidence) -> str | None:
@@ -196,6 +197,20 @@ def _no_number(
         f"expected plain numbers such as 12.5 for {name}; found {first[name]!r}, and no value that can be read"
         for name in empty
     ]
+
+
+def _two_currencies(table: pl.LazyFrame, styles: Mapping[str, NumberStyle], engine: EngineType) -> list[str]:
+    """Problem of prices with different currency signs."""
+    priced = [name for name, style in styles.items() if not style.is_plain and not name.endswith("volume")]
+    if not priced:
+        return []
+    signs = table.select(
+        pl.col(name).str.extract(f"([{_SIGNS}])").unique().drop_nulls().implode() for name in priced
+    )
+    found = sorted({sign for cell in signs.collect(engine=engine).row(0) for sign in cell})
+    if len(found) <= 1:
+        return []
+    return [f"expected prices in one currency; found the signs {' and '.join(found)}"]
 
 
 def _cleaned(text: pl.Expr) -> pl.Expr:

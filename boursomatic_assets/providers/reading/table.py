@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
@@ -184,11 +185,17 @@ class PriceTable:
         """
         absent = [name for name in BAR_SCHEMA if name not in self.names]
         if not absent:
-            return None
+            return self._named_twice()
         message = self._lacks(absent, list(self.layout.columns))
         if all(name in absent for name in PRICE_COLUMNS):
             raise UnreadableError(message)
         return message
+
+    def _named_twice(self) -> str | None:
+        """Message about a recognised column whose name another column has, too."""
+        names = Counter(map(plain, self.layout.columns))
+        twice = [column for column in self.header.values() if len(plain(column)) > 1 and names[plain(column)] > 1]
+        return f"{self}: two columns are named {twice[0]!r}; rename or delete one" if twice else None
 
     def _lacks(self, absent: list[str], found: list[str]) -> str:
         return (

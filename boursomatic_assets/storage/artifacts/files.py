@@ -14,7 +14,7 @@ from pathlib import Path
 
 from upath import UPath
 
-from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError
+from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, TamperedArtifactError
 from boursomatic_assets.storage.private import FILE_MODE, FOLDER_MODE, make_folders, open_file
 
 DISCARDED, PARTIAL = ".discarded", ".partial"
@@ -200,7 +200,14 @@ def read_folder(folder: UPath) -> dict[str, bytes]:
 
 
 def read_whole(path: UPath, asset: str) -> bytes:
-    """Read a stored asset; raises MissingArtifactError if it was never stored."""
+    """Read a stored asset.
+
+    Raises MissingArtifactError if it was never stored, and TamperedArtifactError for anything but a file: a pipe
+    would be waited for.
+    """
+    if path.exists() and not path.is_file():
+        message = f"expected a file of {asset} at {path}, found a folder, a pipe or a device. Remove it"
+        raise TamperedArtifactError(message)
     try:
         return bytes(path.read_bytes())
     except FileNotFoundError:

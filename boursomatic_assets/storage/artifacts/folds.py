@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from boursomatic_assets.core.market.fingerprints import fingerprint
 from boursomatic_assets.core.models.folds import FoldFacts
 from boursomatic_assets.errors import ConfigurationError, MissingArtifactError, StaleInputError
-from boursomatic_assets.storage.artifacts.files import write_whole
+from boursomatic_assets.storage.artifacts.files import read_whole, write_whole
 from boursomatic_assets.storage.artifacts.recorded import RecordedFile, file_record
 from boursomatic_assets.storage.artifacts.stamps import from_parquet, refuse_stale, stamp_for, to_parquet
 
@@ -111,7 +111,7 @@ def load_folds(
     panels, stamps = {}, []
     for number in numbers:
         path = fold_path(artifacts, number)
-        content = path.read_bytes()
+        content = read_whole(path, fold_key(number))
         recorded(fold_key(number)).require(path, content, partial(earlier_record, content))
         panels[number], stamp = from_parquet(content, ASSET, columns)
         refuse_stale(ASSET, stamp, experiment)

@@ -11,11 +11,25 @@ from boursomatic_assets.storage.server.account import MAJOR_VERSION
 
 
 def version_of(data: Path) -> int | None:
-    """Major version of PostgreSQL that made a data folder; None without one."""
+    """Major version of PostgreSQL that made a data folder; None without one.
+
+    Raises DatabaseUnreachableError if the folder does not say it: its file may have been lost with the power.
+    """
+    file = data / "PG_VERSION"
     try:
-        return int((data / "PG_VERSION").read_text(encoding="utf-8").strip().partition(".")[0])
+        text = file.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        return None
+        if not data.is_dir() or not any(data.iterdir()):
+            return None
+        text = ""
+    major = text.partition(".")[0]
+    if not major.isdecimal():
+        message = (
+            f"the data folder {data} does not say of which PostgreSQL it is: {file} should hold a number such as "
+            f"{MAJOR_VERSION}, found {text[:20]!r}. Write it into the file, or restore a backup"
+        )
+        raise DatabaseUnreachableError(message)
+    return int(major)
 
 
 def require_version(data: Path) -> None:

@@ -232,6 +232,15 @@ def test_scale_to_adjusted_scales_volume_by_two_splits_but_not_of_a_wrong_bar() 
     np.testing.assert_allclose(scaled["volume"], [10.0, 100.0, 100.0, 100.0, 100.0, 7.0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("shares", [4.0, 1.5, 0.1])
+def test_scale_to_adjusted_scales_volume_by_a_split_with_a_dividend_on_its_day(shares: float) -> None:
+    # A dividend of 1 % of the close before: factors up to then are 0.99 / shares, and volumes those of old shares.
+    bars = with_factors([100.0] * 4 + [100.0 / shares] * 4, [0.99 / shares] * 4 + [1.0] * 4).with_columns(
+        volume=pl.Series([1000.0] * 4 + [1000.0 * shares] * 4)
+    )
+    np.testing.assert_allclose(scale_to_adjusted(bars)["volume"], [1000.0 * shares] * 8, rtol=1e-12)
+
+
 def test_scale_to_adjusted_keeps_volume_at_a_dividend_and_a_spin_off() -> None:
     # A factor of 0.8075 = 1 / 1.2384 is no ratio of few shares; 0.95 is too small a step to be one of them.
     for factor in (0.8075, 0.95):

@@ -294,3 +294,19 @@ def test_two_files_that_disagree_keep_neither_row(tmp_path: Path) -> None:
     found = checked(tmp_path)
     assert found.reasons() == {"conflicting duplicate of a symbol and session": 20}
     assert found.accepted["session"].to_list() == [row[0] for row in (*WALK[:30], *WALK[40:])]
+
+
+def test_prices_in_two_currencies_are_refused(tmp_path: Path) -> None:
+    def signed(sign: str, rows: Sequence[Row]) -> str:
+        return "".join(f"{d},AAPL,{sign}{o},{sign}{h},{sign}{low},{sign}{c},{v}\n" for d, o, h, low, c, v in rows)
+
+    dollars = f"{HEADER}\n{signed('$', WALK[:30])}"
+    mixed = written(tmp_path, dollars + signed("\N{EURO SIGN}", WALK[30:]))
+    assert "expected prices in one currency; found the signs $ and \N{EURO SIGN}" in refusal(mixed)
+    assert values(checked(written(tmp_path, dollars + signed("$", WALK[30:])))) == WALK
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    lines = "".join(f"{d},AAPL,{o},{h},{low},{c},{2 * c},{v}\n" for d, o, h, low, c, v in WALK)
+    twice = written(tmp_path, f"Date,Symbol,Open,High,Low,Close,close,Volume\n{lines}")
+    assert "two columns are named 'Close'" in refusal(twice)

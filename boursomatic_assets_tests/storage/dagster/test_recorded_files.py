@@ -137,6 +137,18 @@ def test_every_kind_of_stored_asset_is_tried() -> None:
     assert {"labels", "train_set", "classifier", "threshold", "metrics", "walk_forward", "drift"} <= set(STORED)
 
 
+@pytest.mark.parametrize("asset", ["labels", "classifier", "threshold", "walk_forward"])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_folder_in_the_place_of_a_file_is_refused_at_once(
+    instance: dg.DagsterInstance, artifacts: Path, asset: str, make: Callable[[Path], None]
+) -> None:
+    path = store(instance, artifacts, asset)
+    path.unlink()
+    make(path)
+    with pytest.raises(TamperedArtifactError, match="found a folder, a pipe or a device"):
+        load(instance, asset)
+
+
 @pytest.mark.parametrize("asset", sorted(STORED))
 def test_one_changed_byte_of_any_stored_asset_is_refused(
     instance: dg.DagsterInstance, artifacts: Path, asset: str

@@ -186,3 +186,16 @@ def test_exchange_keeps_every_folder_of_before(tmp_path: Path) -> None:
         "postgres-16-before-upgrade": "16",
         "postgres-16-before-upgrade-2": "16",
     }
+
+
+@pytest.mark.parametrize("text", ["", "rubbish", None])
+def test_damaged_version_of_a_folder_is_named_and_nothing_changes(home: Path, text: str | None) -> None:
+    data = empty_folder(home, text or "")
+    (data / "base").mkdir()
+    if text is None:
+        (data / "PG_VERSION").unlink()
+    before = sorted(home.rglob("*"))
+    for use in (lambda: versions.require_version(data), lambda: upgrade_server(home, None, quiet)):
+        with pytest.raises(DatabaseUnreachableError, match="should hold a number such as 18"):
+            use()
+    assert sorted(path for path in home.rglob("*") if path.suffix != ".lock") == before
