@@ -187,10 +187,13 @@ def test_upgrade_of_an_existing_database_only_adds(existing: Database) -> None:
         ("instruments", "currency character varying 3YES"),
         ("model_versions", "gate json YES"),
         ("model_versions", "manifest_sha256 character varying 64YES"),
-        ("model_versions", "insertion_number bigint YES"),
+        ("model_versions", "insertion_number bigint YESnextval('boursomatic_model_versions_insertion'::regclass)"),
         ("recommendations", "session date YES"),
         ("recommendations", "archived_at timestamp without time zone YES"),
-        ("recommendations", "insertion_number bigint YES"),
+        (
+            "recommendations",
+            "insertion_number bigint YESnextval('boursomatic_recommendations_insertion'::regclass)",
+        ),
     }
     assert rows(existing, "SELECT version_num FROM alembic_version") == [("168e12fdbaea",)]
 
