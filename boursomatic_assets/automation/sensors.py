@@ -173,12 +173,13 @@ def recommend_when_new(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return dg.SensorResult(skip_reason="There are no features yet.")
     active = active_version(Database.open(Settings.from_environment()))
     wanted = (active.version if active else None, features.data_version or str(features.number))
-    look = dict(zip(("model", "features"), wanted, strict=True))
+    made = newest(instance, "recommendations")
+    # A version may be active again that was so at the last look, while another one made recommendations meanwhile.
+    look = {"model": wanted[0], "features": wanted[1], "made": made.number if made else 0}
     if not context.cursor and not started_for(instance, RECOMMEND):
         return dg.SensorResult(skip_reason=FIRST_LOOK, cursor=json.dumps(look))
     if context.cursor == json.dumps(look):
         return dg.SensorResult(skip_reason="Neither the active model version nor the features are new.")
-    made = newest(instance, "recommendations")
     decision = decide_recommendations(
         wanted,
         made=(str(made.values.get("version")), made.version_of("features")) if made else None,

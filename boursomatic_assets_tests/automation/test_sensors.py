@@ -500,6 +500,7 @@ def test_recommendations_follow_promotions_sessions_and_rollbacks(bench: Bench) 
     recommended(bench, request, first)
     # The same again.
     ready(bench, "f2", bars="B")
+    assert f"Version {first} has already recommended on" in bench.skipped(recommend_when_new)
     assert "Neither" in bench.skipped(recommend_when_new)
 
     second = bench.train(MONDAY)
@@ -515,6 +516,20 @@ def test_recommendations_follow_promotions_sessions_and_rollbacks(bench: Bench) 
     for cursor in (None, "{}"):
         bench.cursors["recommend_when_new"] = cursor
         assert f"Version {second} has already recommended on" in bench.skipped(recommend_when_new)
+
+
+def test_recommendations_follow_a_rollback_though_no_look_saw_the_version_between(bench: Bench) -> None:
+    ready(bench)
+    assert bench.skipped(recommend_when_new) == FIRST
+    first = bench.train(MONDAY)
+    request = bench.requested(recommend_when_new)
+    # Before that run reads the active version another one is promoted; it is taken back before the next look.
+    second = bench.train(MONDAY)
+    recommended(bench, request, second)
+    bench.activate(first)
+    again = bench.requested(recommend_when_new)
+    assert again.tags["boursomatic/why"] == f"Version {first} is active now; the recommendations are of {second}."
+    assert again.run_key != request.run_key
 
 
 def test_recommendations_wait_for_what_would_make_them_old_at_once(bench: Bench) -> None:
