@@ -162,7 +162,7 @@ def test_a_symbol_comes_before_a_companys_name_and_a_date_before_a_time(tmp_path
 
 @pytest.mark.parametrize("second", ["close", "CLOSE", "Close"])
 def test_columns_that_are_called_the_same_are_refused(tmp_path: Path, second: str) -> None:
-    with pytest.raises(SourceFileError, match="two columns are named '[Cc]lose'; rename or delete one"):
+    with pytest.raises(SourceFileError, match=r"two columns are named '[Cc]lose'; rename or delete one"):
         read_text(tmp_path, f"{HEADER},{second}\n{LINE},99\n")
 
 
