@@ -159,7 +159,7 @@ def decide_feed(feed: Feed) -> RunDecision:
 
     If no update was started for the session, one is requested later too: the daemon was not running.
     """
-    if feed.state is FeedState.COMPLETE:
+    if feed.is_complete:
         return RunDecision(f"{feed.said}.")
     if feed.obstacle:
         return RunDecision(f"{feed.said}; {feed.obstacle}.", settled=False)

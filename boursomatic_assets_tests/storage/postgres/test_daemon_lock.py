@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
     from boursomatic_assets.storage.postgres.database import Database
 
+# Of the lock: a connection that was refused it may still be about to end. Waits until the holder has ended.
 END_HOLDERS = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-    "WHERE application_name LIKE 'boursomatic dev%%' AND datname = current_database()"
+    "SELECT pg_terminate_backend(pid, 600000) FROM pg_locks WHERE locktype = 'advisory' AND granted "
+    "AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 
 
