@@ -10,6 +10,7 @@ from typing import Any
 from upath import UPath
 
 from boursomatic_assets.errors import MissingArtifactError, TamperedArtifactError
+from boursomatic_assets.storage.artifacts.files import read_whole
 from boursomatic_assets.storage.artifacts.recorded import RecordedFile
 from boursomatic_assets.storage.artifacts.stamps import figures_version, from_json
 
@@ -22,12 +23,12 @@ def read_if_current(
     `recorded` gives the record of the file, or raises MissingArtifactError.
     """
     try:
-        content = path.read_bytes()
         record = recorded()
+        content = read_whole(path, record.name)
         record.require(path, content, partial(figures_version, content, record.name))
         value, stamp = from_json(content, record.name)
         made_under = stamp["experiment"]
-    except (FileNotFoundError, MissingArtifactError):
+    except MissingArtifactError:
         return None, "was not made yet"
     except (TamperedArtifactError, KeyError, TypeError):
         return None, "is damaged or was altered"
@@ -37,9 +38,10 @@ def read_if_current(
 def read_json(path: UPath, recorded: Callable[[], RecordedFile]) -> dict[str, Any] | None:
     """Read a recorded JSON object; None if it is missing, altered, not recorded, or no JSON object."""
     try:
-        content = path.read_bytes()
-        recorded().require(path, content, dict)
+        record = recorded()
+        content = read_whole(path, record.name)
+        record.require(path, content, dict)
         found = json.loads(content)
-    except (FileNotFoundError, MissingArtifactError, ValueError):
+    except (MissingArtifactError, ValueError):
         return None
     return found if isinstance(found, dict) else None
