@@ -16,7 +16,7 @@ _STRING_OR_COMMENT = re.compile(
     r"|\"[^\"\\\n]*(?:\\.[^\"\\\n]*)*\"|'[^'\\\n]*(?:\\.[^'\\\n]*)*'|#[^\n]*",
     re.DOTALL,
 )
-# Not what follows a string of several lines, such as `.format(`.
+# First character of a statement. A line such as `.format(` continues a string of several lines.
 STATEMENT = re.compile(r"[\w@\"']")
 NAMED = re.compile(r"^(?:async )?(?:def|class) (\w+)", re.MULTILINE)
 

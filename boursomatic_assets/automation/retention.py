@@ -1,11 +1,10 @@
 """The retention policy as a job, and its nightly schedule."""
 
-from pathlib import Path
-
 import dagster as dg
 from upath import UPath
 
 from boursomatic_assets.settings import Retention, Settings, starting_status
+from boursomatic_assets.storage.dagster.instance import is_own
 from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.expired_rows import database_clock
 
@@ -20,14 +19,13 @@ def remove_expired(context: dg.OpExecutionContext) -> None:
     Runs and ticks are removed only from the product's own Dagster instance, not from one that other code locations
     share.
     """
-    # Here: the tables of Dagster's storage bring libraries that the code location does without.
+    # Imported here: the code location does not need the libraries behind the tables of Dagster's storage.
     from boursomatic_assets.services.retention.prune import Place, prune
 
     settings = Settings.from_environment()
     database, root = Database.open(settings), UPath(settings.artifacts_dir)
-    is_own = Path(context.instance.root_directory) == settings.home / "dagster"
-    instance = context.instance if is_own else None
-    place = Place(database, root, instance, Retention.from_environment(), database_clock(database))
+    own = context.instance if is_own(context.instance, settings) else None
+    place = Place(database, root, own, Retention.from_environment(), database_clock(database))
     found = prune(place, who=f"run {context.run_id}", remove=True, note=context.log.info)
     context.log.info("Removed %.1f MB", sum(each.bytes for each in found) / 1e6)
 

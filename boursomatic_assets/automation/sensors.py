@@ -174,7 +174,7 @@ def recommend_when_new(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     active = active_version(Database.open(Settings.from_environment()))
     wanted = (active.version if active else None, features.data_version or str(features.number))
     made = newest(instance, "recommendations")
-    # A version may be active again that was so at the last look, while another one made recommendations meanwhile.
+    # `made` detects a rollback to the version of the last tick, after another version made recommendations.
     look = {"model": wanted[0], "features": wanted[1], "made": made.number if made else 0}
     if not context.cursor and not started_for(instance, RECOMMEND):
         return dg.SensorResult(skip_reason=FIRST_LOOK, cursor=json.dumps(look))

@@ -77,7 +77,7 @@ def dev(
     from boursomatic_assets.storage.postgres.daemon_lock import DaemonLock
 
     home, address = Settings.from_environment().home, Address(host, port)
-    # Read by the code location, whose processes would fail and be started again.
+    # The code location reads these settings. Invalid ones would end its processes again and again.
     starting_status()
     sensor_seconds()
     access_to(host)

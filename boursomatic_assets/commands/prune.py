@@ -35,14 +35,14 @@ def prune(
     from boursomatic_assets.services.retention.prune import Place
     from boursomatic_assets.services.retention.prune import prune as apply_policy
     from boursomatic_assets.settings import Retention
-    from boursomatic_assets.storage.dagster.instance import open_instance, users_instance
+    from boursomatic_assets.storage.dagster.instance import is_own, open_instance
     from boursomatic_assets.storage.postgres.expired_rows import database_clock
 
     policy = Retention.from_environment()
     settings, database = open_database()
     with errors.status("Looking for what has expired") as status, open_instance(settings, database) as instance:
         root = UPath(settings.artifacts_dir)
-        own = instance if users_instance(settings) is None else None
+        own = instance if is_own(instance, settings) else None
         place = Place(database, root, own, policy, database_clock(database))
         found = apply_policy(place, who=login(), remove=yes, note=status.update)
     if as_json:

@@ -50,9 +50,9 @@ def run_assets(
 def _evaluate_missing_checks(
     job: "JobDefinition", instance: "DagsterInstance", keys: Sequence["AssetKey"], run_config: dict[str, Any]
 ) -> None:
-    """Evaluate required checks of stored assets that a killed run did not come to.
+    """Evaluate required checks of stored assets that a killed run left out.
 
-    `keys` are the assets that will be materialized: their own checks follow. A check that fails stops
+    `keys` are the assets to materialize next; their own checks run with them. A check that fails stops
     `model_version` later, with its reason.
     """
     from boursomatic_assets.assets.required_checks import REQUIRED_CHECKS

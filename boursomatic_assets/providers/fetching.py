@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 NOT_FOUND = 404
 # Largest number of disagreements within a vendor's data that a report quotes.
 MOST_DOUBTS = 3
-# Characters of an answer that are looked at for its first words.
+# A message quotes the first words among these characters of an answer.
 LONGEST_START = 2_000
 LONGEST_DETAIL = 2_000
 
@@ -115,7 +115,7 @@ class FetchedProvider:
             pool.shutdown(cancel_futures=True)
 
     def _answers(self, pool: ThreadPoolExecutor, requests: Iterator[BarRequest]) -> Iterator[_Answer]:
-        """Answers as they arrive; requests run ahead of the consumer by little more than one batch."""
+        """Yield answers as they arrive; at most `workers` requests more than one batch are sent ahead."""
         ahead = self.workers + self.symbols_per_batch
         breakers = {source.name: CircuitBreaker(self.failures_in_a_row) for source in self.sources}
         running = {pool.submit(self._answer, request, breakers) for request in islice(requests, ahead)}

@@ -6,11 +6,13 @@ from boursomatic_assets.settings import forms
 from boursomatic_assets.settings.variable import Secret, Variable
 
 DEFAULT_UI_URL = "http://127.0.0.1:3000"
+# Form of a variable that holds an address.
+WEB_ADDRESS = "an http:// or https:// address"
 
 UI_URL = Variable(
     "BOURSOMATIC_UI_URL",
     "Dagster UI as readers of a notice reach it, for links.",
-    "an http:// or https:// address",
+    WEB_ADDRESS,
     forms.address,
     default=DEFAULT_UI_URL,
     default_note=f"{DEFAULT_UI_URL}; under `boursomatic dev` its own address",

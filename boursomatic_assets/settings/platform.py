@@ -67,12 +67,12 @@ def starting_status(environ: Values | None = None) -> str:
 
 
 def instance_address() -> str | None:
-    """Address of the storage of the product's own Dagster instance, where a process before this one set it."""
+    """Address of the own Dagster instance's storage, if this process or its parent has set it."""
     return os.environ.get("BOURSOMATIC_DAGSTER_URL")
 
 
 def chosen_instance() -> Path | None:
-    """Folder that the user set as `DAGSTER_HOME`; None where the product set it, with its instance's address."""
+    """Folder that the user set as `DAGSTER_HOME`; None if it is not set, or the product has set it."""
     if instance_address() or not variables.DAGSTER_HOME.is_set(os.environ):
         return None
     return variables.DAGSTER_HOME.read(os.environ)

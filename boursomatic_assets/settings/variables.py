@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from boursomatic_assets.settings import forms
-from boursomatic_assets.settings.dagster_ui import UI_HOSTS, UI_PASSWORD, UI_REPORTS, UI_URL
+from boursomatic_assets.settings.dagster_ui import UI_HOSTS, UI_PASSWORD, UI_REPORTS, UI_URL, WEB_ADDRESS
 from boursomatic_assets.settings.keeping import (
     KEEP_BAR_CHANGES,
     KEEP_BUNDLES,
@@ -19,7 +19,6 @@ from boursomatic_assets.settings.keeping import (
 from boursomatic_assets.settings.variable import Secret, Values, Variable
 
 DEFAULT_PROVIDER = "sample"
-_WEB_ADDRESS = "an http:// or https:// address"
 
 
 def _artifacts(values: Values) -> str:
@@ -136,7 +135,7 @@ FEED_HOURS = Variable(
 GATEWAY = Variable(
     "BOURSOMATIC_GATEWAY",
     "Gateway to network sources: https://HOST/PATH is requested as GATEWAY/HOST/PATH.",
-    _WEB_ADDRESS,
+    WEB_ADDRESS,
     forms.gateway,
     secret=Secret.PLACE,
 )
@@ -202,7 +201,7 @@ AUTOMATION = Variable(
 NOTICE_WEBHOOK = Variable(
     "BOURSOMATIC_NOTICE_WEBHOOK",
     "Address that receives notices of failures as JSON, such as a Slack webhook.",
-    _WEB_ADDRESS,
+    WEB_ADDRESS,
     forms.web_address,
     secret=Secret.WHOLE,
 )

@@ -134,14 +134,19 @@ def test_another_model_in_the_place_of_the_trained_one_is_refused(trained: Insta
     put(trained, other)
 
     state, figures = State(trained), trained.files()["assets/metrics.json"]
-    for step in ("metrics", "model_version"):
-        refused = trained.execute(dg.AssetSelection.assets(step))
-        assert not refused.success
-        message = failure_of(refused, step)
-        assert TamperedArtifactError.__name__ in message
-        assert "classifier is not what was stored" in message
+    require_refused(trained, "classifier is not what was stored")
     assert trained.files()["assets/metrics.json"] == figures
     assert state.unchanged()
+
+
+def require_refused(installation: Installation, *words: str) -> None:
+    """Metrics and a version are refused, each in these words."""
+    for step in ("metrics", "model_version"):
+        refused = installation.execute(dg.AssetSelection.assets(step))
+        assert not refused.success
+        message = failure_of(refused, step)
+        for word in (TamperedArtifactError.__name__, *words):
+            assert word in message
 
 
 def put(installation: Installation, classifier: FittedModel) -> None:
@@ -184,14 +189,8 @@ def test_a_threshold_altered_between_steps_makes_no_version(trained: Installatio
     path.write_bytes(to_json(other, stored["stamp"]))
 
     state = State(trained)
-    for step in ("metrics", "model_version"):
-        refused = trained.execute(dg.AssetSelection.assets(step))
-        assert not refused.success
-        message = failure_of(refused, step)
-        assert TamperedArtifactError.__name__ in message
-        assert "threshold is not what was stored" in message
-        assert str(path) in message
-        assert "boursomatic materialize --select threshold" in message
+    remedy = "boursomatic materialize --select threshold"
+    require_refused(trained, "threshold is not what was stored", str(path), remedy)
     assert state.unchanged()
 
 

@@ -13,7 +13,7 @@ from boursomatic_assets.storage.postgres.database import Database
 from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
 from boursomatic_assets.storage.postgres.instruments_table import write_universe
 
-# Four answers of one symbol in a row fail once in 10,000 cases; six updates with such a symbol are no accident.
+# Four answers of one symbol in a row fail once in 10,000 cases. Six such updates in a row show a fault.
 MOST_UPDATES = 6
 
 

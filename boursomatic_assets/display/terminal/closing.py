@@ -133,7 +133,7 @@ def versions_table(rows: Sequence[ModelRow], price_levels: Mapping[str, Sequence
     # Version names never wrap: other commands need them whole.
     columns = (Column("Version", no_wrap=True), "Active", "Gate", "Experiment")
     numbers = (Column(heading, justify="right") for heading in ("Accuracy", "Baseline", "Sharpe"))
-    # In 80 columns, every heading is whole.
+    # Without padding, all headings fit 80 columns.
     table = Table(*columns, *numbers, title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.padding = 0
     names = ("test_accuracy", "test_majority_accuracy", "test_sharpe_ratio")

@@ -24,7 +24,7 @@ def trials_report(trials: Sequence[Trial], distinct: int) -> list[Table | str]:
     """
     headings = ("Accuracy", "Matched lift", "Sharpe", "Rank IC")
     numbers = (Column(heading, justify="right", min_width=7) for heading in headings)
-    # One cell tells of an experiment in lines, so that 80 columns suffice.
+    # The first cell has several lines, so that the table fits 80 columns.
     table = Table(Column("Experiment, first tried (UTC)", overflow="fold"), *numbers, show_lines=True)
     table.title, table.title_justify = "Experiments (figures of the test set)", "left"
     for trial in trials:

@@ -29,7 +29,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
     Raises OSError if it cannot be opened, or is a folder.
     """
-    # Opening a pipe would wait for its writer.
+    # O_NONBLOCK: to open a pipe would otherwise block until another process writes to it.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             message = f"{path} is no file but a pipe, a device or a socket"

@@ -12,7 +12,7 @@ from boursomatic_assets.core.market.bars import BAR_SCHEMA
 from boursomatic_assets.core.market.calendars import calendar_of, last_complete_session
 from boursomatic_assets.core.market.fetch_report import Outcome
 from boursomatic_assets.core.market.session_audit import SessionAudit, audit_sessions, traded_on_weekends
-from boursomatic_assets.providers.registry import provider_for
+from boursomatic_assets.providers.registry import delivers_new_sessions, provider_for
 from boursomatic_assets.storage.postgres.fetch_log import newest_round, read_results
 from boursomatic_assets.storage.postgres.instruments_table import read_exchanges
 from boursomatic_assets.storage.postgres.market_tables import (
@@ -70,7 +70,7 @@ class ExchangeAudit:
 def audit_exchange(database: Database, settings: Settings, calendar: str, now: datetime) -> ExchangeAudit:
     """Compare the stored bars of an exchange with its sessions up to now."""
     # A continuing source should have the newest session; a file need not.
-    goes_on = provider_for(settings).fetches_by_symbol or settings.provider == "database"
+    goes_on = delivers_new_sessions(settings)
     audit = audit_calendar(database, calendar)
     newest = last_complete_session(calendar, now) if goes_on else None
     if audit.exchanges.is_empty():

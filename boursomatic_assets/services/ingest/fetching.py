@@ -168,13 +168,6 @@ class _Fetching:
         gap = f"{overlap['close_gap']:.1%} on {overlap['session']}"
         return _refused(report, f"its close differs from the stored one by {gap}") if far else report
 
-    def _note_disagreement(self, report: SymbolReport, overlap: Mapping[str, Any]) -> None:
-        row = {**overlap, "source": report.source}
-        more = pl.DataFrame([row], schema_overrides=dict(self.update.disagreements.schema))
-        self.update.disagreements = pl.concat(
-            [self.update.disagreements, more.select(self.update.disagreements.columns)]
-        )
-
     def _stated(
         self, batch: BarBatch, reports: Sequence[SymbolReport], wanted: Mapping[str, BarRequest]
     ) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -115,7 +115,7 @@ def _dagster(place: Place, instance: DagsterInstance, gone: Sequence[str], *, re
     needed = _needed_runs(place, instance, gone)
     runs = runs_to_remove(expired_runs.old_runs(instance, before), needed, before)
     logs = expired_runs.forgotten_logs(instance, before)
-    size = expired_runs.bytes_of_runs(instance, runs) + sum(folder_bytes(UPath(str(folder))) for folder in logs)
+    size = expired_runs.bytes_of_runs(instance, runs) + sum(map(expired_runs.bytes_below, logs))
     if remove:
         for run_id in runs:
             expired_runs.remove_run(instance, run_id)

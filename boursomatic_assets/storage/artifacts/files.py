@@ -15,7 +15,7 @@ from pathlib import Path
 from upath import UPath
 
 from boursomatic_assets.errors import ArtifactWriteError, MissingArtifactError, TamperedArtifactError
-from boursomatic_assets.storage.private import FILE_MODE, FOLDER_MODE, make_folders, open_file
+from boursomatic_assets.storage.private import FILE_MODE, FOLDER_MODE, make_folders, open_file, sync_folder
 
 DISCARDED, PARTIAL = ".discarded", ".partial"
 
@@ -35,7 +35,7 @@ def write_whole(path: UPath, content: bytes) -> None:
         with _beside(target, partial(Path.touch, mode=FILE_MODE)) as beside:
             _write_synced(beside, content)
             beside.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -56,9 +56,9 @@ def write_folder(folder: UPath, files: Mapping[str, bytes]) -> None:
         with _beside(target, partial(Path.mkdir, mode=FOLDER_MODE)) as beside:
             for name, content in files.items():
                 _write_synced(beside / name, content)
-            _sync_folder(beside)
+            sync_folder(beside)
             beside.rename(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     except OSError as error:
         # Another process may have created the folder meanwhile; a full one cannot be renamed over.
         if error.errno in {errno.ENOTEMPTY, errno.EEXIST} and target.is_dir():
@@ -74,7 +74,7 @@ def new_file(file: Path) -> Iterator[Path]:
         with beside.open("rb") as written:
             os.fsync(written.fileno())
         beside.replace(file)
-        _sync_folder(file.parent)
+        sync_folder(file.parent)
 
 
 @contextlib.contextmanager
@@ -231,14 +231,6 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unwritable(path: UPath, error: OSError) -> ArtifactWriteError:

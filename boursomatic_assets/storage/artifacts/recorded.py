@@ -11,9 +11,9 @@ from upath import UPath
 from boursomatic_assets.core.registry.bundle import sha256
 from boursomatic_assets.errors import TamperedArtifactError
 
-# Metadata key of a materialization: the SHA-256 of its file.
+# Metadata key of a materialization. The value is the SHA-256 of its file.
 FILE_SHA256 = "file_sha256"
-# Name of the recorded version of the content, whatever its file looks like.
+# Name of the recorded version of the content. It does not depend on the format of the file.
 DATA_VERSION = "data_version"
 
 

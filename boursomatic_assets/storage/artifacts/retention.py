@@ -32,7 +32,7 @@ INTERRUPTED = "never active; its bundle was gone already, after an interrupted c
 
 @dataclass(frozen=True)
 class Pruned:
-    """Versions whose bundles were removed, the newest first; unreferenced snapshots; bytes freed.
+    """Result: versions whose bundles were removed (the newest first), removed snapshots, and freed bytes.
 
     `unrecorded` are bundles that no row names, of trainings that were killed.
     """

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BATCH, RUNS_AT_ONCE = 5_000, 500
-# Events reported to the instance, not made in a run.
+# Run id of events that were reported outside of any run.
 NO_RUN = ""
 _NEWEST_COUNTS = [
     kind.value
@@ -92,7 +92,7 @@ def bytes_of_runs(instance: DagsterInstance, run_ids: Collection[str]) -> int:
     with _events(instance).index_connection() as connection:
         for batch in _batches(sorted(run_ids), RUNS_AT_ONCE):
             total += int(connection.execute(size.where(events.run_id.in_(batch))).scalar_one())
-    return total + sum(_folder_bytes(_logs(instance) / run_id) for run_id in run_ids)
+    return total + sum(bytes_below(_logs(instance) / run_id) for run_id in run_ids)
 
 
 def remove_run(instance: DagsterInstance, run_id: str) -> None:
@@ -178,7 +178,8 @@ def _is_run_id(name: str) -> bool:
         return False
 
 
-def _folder_bytes(folder: Path) -> int:
+def bytes_below(folder: Path) -> int:
+    """Size of the files in a local folder and in the folders below it."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

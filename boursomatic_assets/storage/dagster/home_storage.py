@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dagster_postgres import DagsterPostgresStorage
 
-from boursomatic_assets.storage.dagster.instance import KEPT_SECONDS, MOST_CONNECTIONS, instance_url
+from boursomatic_assets.storage.dagster.instance import POOLING, instance_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,5 @@ class HomeStorage(DagsterPostgresStorage):
         url = instance_address() or instance_url(Database.open(Settings.from_environment()))
         storage = cls(url, inst_data=inst_data)
         for each in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
-            each.optimize_for_webserver(
-                statement_timeout=0, pool_recycle=KEPT_SECONDS, max_overflow=MOST_CONNECTIONS
-            )
+            each.optimize_for_webserver(**POOLING)
         return storage

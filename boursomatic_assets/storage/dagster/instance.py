@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fasteners
@@ -30,7 +31,6 @@ from boursomatic_assets.storage.private import close_file, hide_from_others, mak
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from boursomatic_assets.settings import Settings
     from boursomatic_assets.storage.postgres.database import Database
@@ -41,6 +41,7 @@ RECENT_EVALUATIONS = 50
 # Pooled connections: Dagster would otherwise connect about 900 times per training. They are recycled after
 # `KEPT_SECONDS`, so that a restarted server is found again.
 KEPT_SECONDS, MOST_CONNECTIONS = 1, 20
+POOLING = {"statement_timeout": 0, "pool_recycle": KEPT_SECONDS, "max_overflow": MOST_CONNECTIONS}
 # Dagster's tags for the data versions of an asset and of its inputs.
 DATA_VERSION_TAG = "dagster/data_version"
 INPUT_DATA_VERSION_TAG_PREFIX = "dagster/input_data_version"
@@ -53,13 +54,23 @@ ASSET_PARTITION_RANGE_START_TAG = "dagster/asset_partition_range_start"
 ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
 
 
+def own_folder(settings: Settings) -> Path:
+    """Folder of the product's own Dagster instance."""
+    return settings.home / "dagster"
+
+
+def is_own(instance: DagsterInstance, settings: Settings) -> bool:
+    """Whether an instance is the product's own, not one that other code locations share."""
+    return Path(instance.root_directory) == own_folder(settings)
+
+
 def users_instance(settings: Settings) -> Path | None:
     """Folder of the Dagster instance that the user chose by `DAGSTER_HOME`, None for the product's own.
 
     Raises ConfigurationError if it is no folder: Dagster would look for its configuration elsewhere.
     """
     chosen = chosen_instance()
-    if chosen is None or chosen == settings.home / "dagster":
+    if chosen is None or chosen == own_folder(settings):
         return None
     if not chosen.is_dir():
         message = f"DAGSTER_HOME must be an existing folder; found {chosen}. Unset it to use our own instance"
@@ -81,7 +92,7 @@ def prepare_instance(settings: Settings, database: Database) -> Path:
     if chosen := users_instance(settings):
         os.environ["DAGSTER_HOME"] = str(chosen)
         return chosen
-    home = settings.home / "dagster"
+    home = own_folder(settings)
     try:
         make_home(settings.home)
         make_own_folder(home)
@@ -111,9 +122,9 @@ def open_instance(settings: Settings, database: Database) -> DagsterInstance:
 
     Two processes that create it at once can corrupt it, so that they take turns.
     """
-    is_own = users_instance(settings) is None
     home = prepare_instance(settings, database)
-    instance = _own_instance(home, database) if is_own else DagsterInstance.from_config(str(home))
+    is_ours = home == own_folder(settings)
+    instance = _own_instance(home, database) if is_ours else DagsterInstance.from_config(str(home))
     if not instance.get_dynamic_partitions(FOLD_PARTITIONS):
         register_folds(instance, WalkForward().folds)
     return instance
@@ -133,9 +144,7 @@ def _own_instance(home: Path, database: Database) -> DagsterInstance:
             )
             raise StorageError(message) from None
         instance = DagsterInstance.from_config(str(home))
-        instance.optimize_for_webserver(
-            statement_timeout=0, pool_recycle=KEPT_SECONDS, max_overflow=MOST_CONNECTIONS
-        )
+        instance.optimize_for_webserver(**POOLING)
         instance.get_runs_count()
     return instance
 

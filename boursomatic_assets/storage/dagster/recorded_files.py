@@ -23,7 +23,7 @@ def file_metadata(path: UPath, content: bytes) -> dict[str, Any]:
 def recorded_file(
     instance: DagsterInstance, run_id: str | None, asset: str, partition: str | None = None
 ) -> RecordedFile:
-    """The file of an asset, or of a partition, as it was materialized in this run, else last.
+    """Record of the file of an asset or a partition: from this run, else from its newest materialization.
 
     Raises MissingArtifactError if nothing is recorded.
     """

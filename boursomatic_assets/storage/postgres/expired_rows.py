@@ -61,8 +61,8 @@ _NAMING = """
     WHERE c.contype = 'f' AND c.confrelid = 'recommendations'::regclass
       AND c.conrelid <> 'recommendation_outcomes'::regclass
 """
-# A trace undoes the changes since the bars were as they were recorded: since the recommendation, or since its
-# features were computed. A bar that went from one instrument to another is needed by each of them.
+# To show the bars of a recommendation, a trace undoes all changes made after the recommendation, or after its
+# features were computed if that was earlier. If a bar moved to another instrument, both need its changes.
 _BAR_CHANGES = """
     WITH {keys}, expired AS ({recommendations}), needed AS (
         SELECT DISTINCT r.instrument_id, r.session, r.generated_at FROM recommendations r

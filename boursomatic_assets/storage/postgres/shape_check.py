@@ -1,6 +1,6 @@
-"""What of the tables in a database keeps this program from reading and writing exactly, each with its remedy.
+"""Properties of the tables that keep this program from reading and writing exact values, each with its remedy.
 
-Other programs may have made or changed the tables. Triggers, checks and foreign keys of others are theirs.
+Other programs may have created or changed the tables. Their triggers, checks and foreign keys are not examined.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Problem:
 
 
 def find_problems(connection: Connection, *, is_upgraded: bool) -> list[Problem]:
-    """Problems of the tables that exist; before the upgrade, what it adds may be missing."""
+    """Problems of the existing tables. Before an upgrade, what the upgrade adds may be missing."""
     tables = _mappings(connection, _TABLES, names=[*SHAPES, VERSION_TABLE])
     keys = [table["oid"] for table in tables]
     columns = _by_table(_mappings(connection, _COLUMNS, tables=keys), "attrelid")

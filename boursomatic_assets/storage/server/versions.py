@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from itertools import count
 from pathlib import Path
 
 from boursomatic_assets.errors import DatabaseUnreachableError
+from boursomatic_assets.storage.private import sync_folder
 from boursomatic_assets.storage.server.account import MAJOR_VERSION
 
 
@@ -54,12 +54,12 @@ def exchange(data: Path, upgraded: Path) -> Path:
     Killed between any two steps, `complete_exchange` or another upgrade continues.
     """
     upgraded.rename(_complete(data))
-    _sync(data.parent)
+    sync_folder(data.parent)
     name = f"{data.name}-{version_of(data)}-before-upgrade"
     names = (name if number == 1 else f"{name}-{number}" for number in count(1))
     kept = next(path for path in map(data.with_name, names) if not path.exists())
     data.rename(kept)
-    _sync(data.parent)
+    sync_folder(data.parent)
     complete_exchange(data)
     return kept
 
@@ -68,7 +68,7 @@ def complete_exchange(data: Path) -> None:
     """Complete an exchange that was killed after the old folder had been set aside."""
     if not data.exists() and _complete(data).exists():
         _complete(data).rename(data)
-        _sync(data.parent)
+        sync_folder(data.parent)
 
 
 def unused_upgrades(data: Path) -> list[Path]:
@@ -79,11 +79,3 @@ def unused_upgrades(data: Path) -> list[Path]:
 def _complete(data: Path) -> Path:
     """Name of an upgraded folder whose rows have been counted."""
     return data.with_name(f"{data.name}.upgraded")
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

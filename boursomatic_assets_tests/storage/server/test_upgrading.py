@@ -161,7 +161,7 @@ def test_exchange_killed_between_two_steps_is_completed(
         if next(steps) == step:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(versions, "_sync", killed_at)
+    monkeypatch.setattr(versions, "sync_folder", killed_at)
     with pytest.raises(KeyboardInterrupt):
         versions.exchange(data, upgraded)
     monkeypatch.undo()
